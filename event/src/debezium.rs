@@ -1,0 +1,32 @@
+//! The wire format: Debezium's JSON envelope with `schemas.enable=false`, written straight into a buffer.
+//!
+//! Value: `{"before":…,"after":…,"source":{…},"transaction":…,"op":"u","ts_ms":…,"ts_us":…}`; key: a JSON object of
+//! the key columns. Consumers written for Debezium read it as it is. We add two members that such
+//! consumers ignore: `sequence` (ours, strictly rising) and, only where a source left values out,
+//! `unchanged`, the names of the columns that `after` lacks. A delete is followed by a tombstone.
+//!
+//! Reference: Debezium documentation 3.x, "Change events", PostgreSQL connector.
+
+mod decode;
+mod encode;
+mod number;
+
+pub use decode::{DecodeError, Decoder};
+pub use encode::{Encoder, encode_key, encode_value, json_string};
+
+/// How exact decimals travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecimalMode {
+    /// Base64 of the unscaled value (`org.apache.kafka.connect.data.Decimal`), with its scale beside it
+    /// where the column declares none (`VariableScaleDecimal`). Debezium's default.
+    #[default]
+    Precise,
+    /// The digits, as a string.
+    String,
+    /// A JSON number; loses precision beyond 15 digits.
+    Double,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! Change event → bytes. Appends to the caller's buffer and allocates nothing for common values.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::DecimalMode;
+use super::number::unscaled;
+use crate::change::{ChangeEvent, Op, SourceInfo};
+use crate::position::Position;
+use crate::row::{Row, TableSchema, Value};
+
+/// Encodes the events of one source. Holds what does not change from event to event.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    decimals: DecimalMode,
+    source_head: Vec<u8>,
+    database: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder for the events of `source`.
+    pub fn new(source: &SourceInfo, decimals: DecimalMode) -> Self {
+        let mut head = b"\"source\":{\"version\":\"".to_vec();
+        head.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+        head.extend_from_slice(b"\",\"connector\":\"");
+        head.extend_from_slice(source.kind.name().as_bytes());
+        head.extend_from_slice(b"\",\"name\":");
+        json_string(&mut head, source.name.as_bytes());
+        let mut database = Vec::new();
+        json_string(&mut database, source.database.as_bytes());
+        Self { decimals, source_head: head, database }
+    }
+
+    /// Appends the key: a JSON object of the key columns. Returns false, and appends nothing, if there is none.
+    pub fn key(&self, event: &ChangeEvent, out: &mut Vec<u8>) -> bool {
+        let Some(row) = event.keyed_row() else { return false };
+        encode_key(out, row, self.decimals)
+    }
+
+    /// Appends the envelope.
+    pub fn value(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"before\":");
+        image(out, event.before.as_ref(), self.decimals);
+        out.extend_from_slice(b",\"after\":");
+        image(out, event.after.as_ref(), self.decimals);
+        out.push(b',');
+        self.source(event, out);
+        self.transaction(event, out);
+        out.extend_from_slice(b",\"op\":\"");
+        out.push(event.op.letter() as u8);
+        out.extend_from_slice(b"\",\"ts_ms\":");
+        integer(out, event.capture_us / 1_000);
+        out.extend_from_slice(b",\"ts_us\":");
+        integer(out, event.capture_us);
+        out.extend_from_slice(b",\"ts_ns\":");
+        integer(out, event.capture_us.saturating_mul(1_000));
+        if let (Op::Message, Some(message)) = (event.op, &event.message) {
+            out.extend_from_slice(b",\"message\":{\"prefix\":");
+            json_string(out, message.prefix.as_bytes());
+            out.extend_from_slice(b",\"content\":\"");
+            out.extend_from_slice(STANDARD.encode(&message.content).as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
+        out.extend_from_slice(b",\"sequence\":");
+        out.extend_from_slice(itoa::Buffer::new().format(event.sequence).as_bytes());
+        self.unchanged(event, out);
+        out.push(b'}');
+    }
+
+    fn source(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.source_head);
+        out.extend_from_slice(b",\"ts_ms\":");
+        integer(out, event.commit_us / 1_000);
+        out.extend_from_slice(if event.op == Op::Read { b",\"snapshot\":\"true\"" } else { b",\"snapshot\":\"false\"" });
+        out.extend_from_slice(b",\"db\":");
+        out.extend_from_slice(&self.database);
+        if let Position::Postgres { lsn, commit } = event.position {
+            out.extend_from_slice(b",\"sequence\":\"[\\\"");
+            integer(out, commit.0 as i64);
+            out.extend_from_slice(b"\\\",\\\"");
+            integer(out, lsn.0 as i64);
+            out.extend_from_slice(b"\\\"]\"");
+        } else {
+            out.extend_from_slice(b",\"sequence\":null");
+        }
+        out.extend_from_slice(b",\"ts_us\":");
+        integer(out, event.commit_us);
+        out.extend_from_slice(b",\"ts_ns\":");
+        integer(out, event.commit_us.saturating_mul(1_000));
+        out.extend_from_slice(b",\"schema\":");
+        json_string(out, event.table.schema.as_bytes());
+        out.extend_from_slice(b",\"table\":");
+        json_string(out, event.table.name.as_bytes());
+        out.extend_from_slice(b",\"txId\":");
+        match event.transaction {
+            Some(t) => out.extend_from_slice(itoa::Buffer::new().format(t.id).as_bytes()),
+            None => out.extend_from_slice(b"null"),
+        }
+        if let Position::Postgres { lsn, .. } = event.position {
+            out.extend_from_slice(b",\"lsn\":");
+            integer(out, lsn.0 as i64);
+            out.extend_from_slice(b",\"xmin\":null");
+        }
+        out.push(b'}');
+    }
+
+    fn transaction(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        let Some(t) = event.transaction else {
+            out.extend_from_slice(b",\"transaction\":null");
+            return;
+        };
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(b",\"transaction\":{\"id\":\"");
+        out.extend_from_slice(digits.format(t.id).as_bytes());
+        if let Position::Postgres { commit, .. } = event.position {
+            out.push(b':');
+            out.extend_from_slice(digits.format(commit.0).as_bytes());
+        }
+        out.extend_from_slice(b"\",\"total_order\":");
+        out.extend_from_slice(digits.format(t.total_order).as_bytes());
+        out.extend_from_slice(b",\"data_collection_order\":");
+        out.extend_from_slice(digits.format(t.table_order).as_bytes());
+        out.push(b'}');
+    }
+
+    fn unchanged(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        let Some(after) = &event.after else { return };
+        let mut first = true;
+        for name in after.unchanged() {
+            out.extend_from_slice(if first { b",\"unchanged\":[" } else { b"," });
+            json_string(out, name.as_bytes());
+            first = false;
+        }
+        if !first {
+            out.push(b']');
+        }
+    }
+}
+
+/// Appends the key of a row: a JSON object of its key columns. False, and nothing appended, if its table has none.
+pub fn encode_key(out: &mut Vec<u8>, row: &Row, decimals: DecimalMode) -> bool {
+    if row.table.key.is_empty() {
+        return false;
+    }
+    members(out, &row.table, &row.values, row.table.key.iter().copied(), decimals);
+    true
+}
+
+fn image(out: &mut Vec<u8>, row: Option<&Row>, decimals: DecimalMode) {
+    match row {
+        None => out.extend_from_slice(b"null"),
+        Some(row) => members(out, &row.table, &row.values, 0..row.values.len(), decimals),
+    }
+}
+
+fn members(out: &mut Vec<u8>, table: &TableSchema, values: &[Value], indexes: impl Iterator<Item = usize>, decimals: DecimalMode) {
+    out.push(b'{');
+    let mut first = true;
+    for index in indexes {
+        let value = values.get(index).unwrap_or(&Value::Null);
+        if *value == Value::Unchanged {
+            continue;
+        }
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        out.extend_from_slice(table.json_name(index).as_bytes());
+        encode_value(out, value, decimals);
+    }
+    out.push(b'}');
+}
+
+/// Appends one value as JSON. [`Value::Unchanged`] has no encoding in band and becomes null here;
+/// callers leave such columns out.
+pub fn encode_value(out: &mut Vec<u8>, value: &Value, decimals: DecimalMode) {
+    match value {
+        Value::Null | Value::Unchanged => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(i) => integer(out, *i),
+        Value::Float32(f) => float(out, f64::from(*f), |out| {
+            let _ = serde_json::to_writer(out, f);
+        }),
+        Value::Float64(f) => float(out, *f, |out| {
+            let _ = serde_json::to_writer(out, f);
+        }),
+        Value::Decimal { text, scale } => decimal(out, text, *scale, decimals),
+        Value::Text(text) => json_string(out, text.as_bytes()),
+        Value::Bytes(bytes) => base64(out, bytes),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                encode_value(out, item, decimals);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            out.push(b'{');
+            for (i, (name, value)) in members.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                json_string(out, name.as_bytes());
+                out.push(b':');
+                encode_value(out, value, decimals);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+fn decimal(out: &mut Vec<u8>, text: &str, scale: Option<u16>, mode: DecimalMode) {
+    match (mode, unscaled(text, scale)) {
+        (DecimalMode::Precise, Some((bytes, actual))) => {
+            if scale.is_some() {
+                base64(out, &bytes);
+            } else {
+                out.extend_from_slice(b"{\"scale\":");
+                integer(out, i64::from(actual));
+                out.extend_from_slice(b",\"value\":");
+                base64(out, &bytes);
+                out.push(b'}');
+            }
+        }
+        // Digits that the source printed are a JSON number already.
+        (DecimalMode::Double, Some(_)) => out.extend_from_slice(text.as_bytes()),
+        // NaN and infinities have no unscaled value.
+        (DecimalMode::String, _) | (_, None) => json_string(out, text.as_bytes()),
+    }
+}
+
+fn float(out: &mut Vec<u8>, value: f64, finite: impl FnOnce(&mut Vec<u8>)) {
+    if value.is_finite() {
+        finite(out);
+    } else if value.is_nan() {
+        out.extend_from_slice(b"\"NaN\"");
+    } else {
+        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
+    }
+}
+
+fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    if let Ok(n) = STANDARD.encode_slice(bytes, &mut out[start..]) {
+        out.truncate(start + n);
+    }
+    out.push(b'"');
+}
+
+fn integer(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a JSON string (RFC 8259, section 7). The bytes must be UTF-8.
+pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    let mut plain = 0;
+    for (i, &byte) in text.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text[plain..i]);
+        plain = i + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+    }
+    out.extend_from_slice(&text[plain..]);
+    out.push(b'"');
+}

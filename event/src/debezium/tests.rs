@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::change::{ChangeEvent, Op, SourceInfo, SourceKind, TransactionInfo};
+use crate::position::{Lsn, Position};
+use crate::row::{Column, Row, TableSchema, Value};
+
+fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> ChangeEvent {
+    let column = |name: &str| Column { name: name.into(), type_name: "text".into() };
+    let table = Arc::new(TableSchema::new("public", "movie", vec![column("id"), column("title"), column("body")], vec![0]));
+    let row = |values: Option<Vec<Value>>| values.map(|values| Row { table: table.clone(), values });
+    ChangeEvent {
+        source: Arc::new(SourceInfo { name: "studio".into(), kind: SourceKind::PostgreSql, database: "films".into() }),
+        op,
+        before: row(before),
+        after: row(after),
+        message: None,
+        position: Position::Postgres { lsn: Lsn(100), commit: Lsn(200) },
+        transaction: Some(TransactionInfo { id: 7, total_order: 1, table_order: 1 }),
+        commit_us: 1_700_000_000_123_456,
+        capture_us: 1_700_000_000_223_456,
+        sequence: u64::MAX >> 1,
+        table,
+    }
+}
+
+fn encoded(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
+    let encoder = Encoder::new(&event.source, DecimalMode::Precise);
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    encoder.key(event, &mut key);
+    encoder.value(event, &mut value);
+    let parse = |bytes: &[u8]| serde_json::from_slice(bytes).expect("valid JSON");
+    (parse(&key), parse(&value), key, value)
+}
+
+#[test]
+fn an_update_has_the_members_that_debezium_consumers_expect() {
+    let event = event(Op::Update, None, Some(vec![Value::Int(5), Value::text("A \"B\"\n\u{1}é"), Value::Unchanged]));
+    let (key, value, ..) = encoded(&event);
+    assert_eq!(key, json!({"id": 5}));
+    assert_eq!(value["after"], json!({"id": 5, "title": "A \"B\"\n\u{1}é"}));
+    assert_eq!(value["before"], Json::Null);
+    assert_eq!(value["unchanged"], json!(["body"]));
+    assert_eq!(value["op"], "u");
+    assert_eq!(value["ts_us"], 1_700_000_000_223_456_i64);
+    let source = &value["source"];
+    assert_eq!(source["ts_ms"], 1_700_000_000_123_i64);
+    assert_eq!(source["sequence"], "[\"200\",\"100\"]");
+    assert_eq!((&source["connector"], &source["db"]), (&json!("postgresql"), &json!("films")));
+    assert_eq!(value["transaction"], json!({"id": "7:200", "total_order": 1, "data_collection_order": 1}));
+    assert_eq!(value["sequence"].as_u64(), Some(u64::MAX >> 1));
+}
+
+#[test]
+fn every_event_survives_the_wire() {
+    let rows = [
+        (Op::Create, None, Some(vec![Value::Int(i64::MAX), Value::Null, Value::Bool(true)])),
+        (Op::Delete, Some(vec![Value::Int(1), Value::Null, Value::Null]), None),
+        (Op::Update, None, Some(vec![Value::text("k"), Value::Float64(0.1), Value::Unchanged])),
+        (Op::Truncate, None, None),
+    ];
+    let mut decoder = Decoder::new();
+    for (op, before, after) in rows {
+        let event = event(op, before, after);
+        let (_, value, key_bytes, value_bytes) = encoded_or_empty(&event);
+        let key = (!key_bytes.is_empty()).then_some(&key_bytes[..]);
+        let decoded = decoder.decode(key, Some(&value_bytes)).expect("decodes").expect("an event");
+        assert_eq!((decoded.op, decoded.sequence, decoded.position), (event.op, event.sequence, event.position));
+        let mut again = Vec::new();
+        Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
+        assert_eq!(serde_json::from_slice::<Json>(&again).expect("valid"), value);
+    }
+}
+
+fn encoded_or_empty(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
+    let encoder = Encoder::new(&event.source, DecimalMode::Precise);
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    encoder.key(event, &mut key);
+    encoder.value(event, &mut value);
+    (Json::Null, serde_json::from_slice(&value).expect("valid JSON"), key, value)
+}
+
+#[test]
+fn decimals_and_bytes_follow_the_mode() {
+    let encode = |value: &Value, mode| {
+        let mut out = Vec::new();
+        encode_value(&mut out, value, mode);
+        serde_json::from_slice::<Json>(&out).expect("valid JSON")
+    };
+    let fixed = Value::Decimal { text: "12.50".into(), scale: Some(2) };
+    let free = Value::Decimal { text: "12.5".into(), scale: None };
+    let nan = Value::Decimal { text: "NaN".into(), scale: None };
+    assert_eq!(encode(&fixed, DecimalMode::Precise), json!("BOI="));
+    assert_eq!(encode(&free, DecimalMode::Precise), json!({"scale": 1, "value": "fQ=="}));
+    assert_eq!(encode(&fixed, DecimalMode::String), json!("12.50"));
+    assert_eq!(encode(&fixed, DecimalMode::Double), json!(12.50));
+    assert_eq!(encode(&nan, DecimalMode::Double), json!("NaN"));
+    assert_eq!(encode(&Value::Bytes(vec![0, 255].into()), DecimalMode::Precise), json!("AP8="));
+    assert_eq!(encode(&Value::Float64(f64::NEG_INFINITY), DecimalMode::Precise), json!("-Infinity"));
+    assert_eq!(encode(&Value::Float32(0.1), DecimalMode::Precise).to_string(), "0.1");
+}
+
+#[test]
+fn nonsense_is_an_error_and_a_tombstone_is_not() {
+    let mut decoder = Decoder::new();
+    assert!(decoder.decode(Some(b"{\"id\":1}"), None).expect("fine").is_none());
+    assert!(matches!(decoder.decode(None, Some(b"{}")), Err(DecodeError::Envelope(_))));
+    assert!(matches!(decoder.decode(None, Some(br#"{"source":{},"op":"x"}"#)), Err(DecodeError::Op(_))));
+    assert!(matches!(decoder.decode(Some(b"1"), Some(br#"{"source":{},"op":"c"}"#)), Err(DecodeError::Key(_))));
+}

@@ -1,0 +1,19 @@
+//! The change-event contract: what a row change looks like between every room, and on the wire.
+//!
+//! No I/O and no async runtime live here, only data, its encodings, and the two words every room
+//! shares about failure and health: [`ErrorClass`] and [`Health`].
+
+pub mod change;
+pub mod class;
+pub mod clock;
+pub mod debezium;
+pub mod health;
+pub mod position;
+pub mod row;
+
+pub use change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
+pub use class::ErrorClass;
+pub use clock::HybridClock;
+pub use health::{Health, PartHealth, Reporter};
+pub use position::{Lsn, Position};
+pub use row::{Column, Row, TableSchema, Value};

@@ -1,0 +1,287 @@
+//! What a topic promises, whatever keeps it.
+//!
+//! * Appending keeps order per partition and is durable when it returns. A [`Batch`] and its checkpoint become visible
+//!   together or not at all (Kafka: one transaction; embedded log: one write transaction). Readers see committed
+//!   batches only, never a part of one.
+//! * A producer's id fences: opening a second producer with the same id makes the first one fail with a
+//!   [`TransportError`] of class `Fatal`.
+//! * Records with the same key of one topic go to the same partition: murmur2 of the key modulo the number of
+//!   partitions, as Kafka's Java clients do, so that both transports and foreign producers agree.
+//! * Offsets of a group are committed by the reader, explicitly. A restarted group reads from its last commit:
+//!   every record at least once.
+//!
+//! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
+//! caller decides. Nothing here skips a record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tributary_event::ErrorClass;
+
+/// How long a topic keeps records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retention {
+    /// Until older than `age` or beyond `bytes` a partition, whichever is first; `None` is without limit.
+    Delete {
+        /// Keep records at least this long.
+        age: Option<Duration>,
+        /// Keep at least this many bytes a partition.
+        bytes: Option<u64>,
+    },
+    /// At least the last record of every key; a record without value removes the key.
+    Compact,
+}
+
+/// A topic to be created if absent, and checked if present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// The least number of partitions. An existing topic with fewer is an error that says how to add them.
+    pub partitions: u32,
+    /// What it keeps.
+    pub retention: Retention,
+}
+
+/// The connector's place in its source, committed with the events it covers. Opaque to the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Whose it is.
+    pub name: String,
+    /// Its content.
+    pub content: Bytes,
+}
+
+/// Records to be appended together. All bytes lie in one buffer, so that a million records cost few allocations.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<Span>,
+    /// The checkpoint that becomes durable with the records.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Debug)]
+struct Span {
+    topic: Arc<str>,
+    start: usize,
+    key_end: Option<usize>,
+    value_end: Option<usize>,
+    timestamp_ms: i64,
+}
+
+/// One record of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Its topic.
+    pub topic: &'a Arc<str>,
+    /// Its key; records without one are spread over the partitions.
+    pub key: Option<&'a [u8]>,
+    /// Its value; none is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its time, milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record whose key and value are written in place. Each function returns whether there is one.
+    pub fn write(
+        &mut self,
+        topic: &Arc<str>,
+        timestamp_ms: i64,
+        key: impl FnOnce(&mut Vec<u8>) -> bool,
+        value: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) {
+        let start = self.bytes.len();
+        let key_end = key(&mut self.bytes).then_some(self.bytes.len());
+        let value_end = value(&mut self.bytes).then_some(self.bytes.len());
+        self.records.push(Span { topic: topic.clone(), start, key_end, value_end, timestamp_ms });
+    }
+
+    /// Adds a record by copying.
+    pub fn push(&mut self, topic: &Arc<str>, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let copy = |bytes: Option<&[u8]>, out: &mut Vec<u8>| {
+            out.extend_from_slice(bytes.unwrap_or_default());
+            bytes.is_some()
+        };
+        self.write(topic, timestamp_ms, |out| copy(key, out), |out| copy(value, out));
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
+        self.records.iter().map(|span| RecordRef {
+            topic: &span.topic,
+            key: span.key_end.map(|end| &self.bytes[span.start..end]),
+            value: span.value_end.map(|end| &self.bytes[span.key_end.unwrap_or(span.start)..end]),
+            timestamp_ms: span.timestamp_ms,
+        })
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is neither a record nor a checkpoint.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.checkpoint.is_none()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.checkpoint = None;
+    }
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition, from 0.
+    pub partition: u32,
+}
+
+/// A record as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Polled {
+    /// Where it was read.
+    pub place: TopicPartition,
+    /// Its offset there. Offsets rise and may have gaps.
+    pub offset: u64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; none is a tombstone.
+    pub value: Option<Bytes>,
+    /// Its time, milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+}
+
+/// What a consumer hears.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Partitions that are now this consumer's.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions that no longer are; commits for them are ignored from now on.
+    Revoked(Vec<TopicPartition>),
+    /// Records of assigned partitions, in order within each. Never empty.
+    Records(Vec<Polled>),
+}
+
+/// The first and the next offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first record still kept.
+    pub low: u64,
+    /// The offset that the next record will get.
+    pub high: u64,
+}
+
+/// How a group reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerSettings {
+    /// The group; its members share the partitions.
+    pub group: String,
+    /// What to read.
+    pub topics: Vec<String>,
+    /// The most records of one [`Delivery::Records`].
+    pub max_records: usize,
+    /// Where a partition without a committed offset starts: its first record if true, else its end.
+    pub from_start: bool,
+}
+
+/// Appends to topics. One at a time by type: the order of calls is the order of records.
+#[async_trait]
+pub trait Producer: Send {
+    /// Appends the records in order, atomically with the batch's checkpoint. Durable when it returns `Ok`.
+    ///
+    /// On `Transient` nothing of the batch is visible and the same batch may be appended again. Not cancel-safe: a
+    /// producer whose append was cancelled must be dropped.
+    async fn append(&mut self, batch: &Batch) -> Result<(), TransportError>;
+}
+
+/// Reads topics as a member of a group.
+#[async_trait]
+pub trait Consumer: Send {
+    /// The next news. Waits until there is some. Cancel-safe. A caller may stay away as long as it likes: the
+    /// implementation keeps the membership and bounds what it fetches ahead (in count and bytes).
+    async fn next(&mut self) -> Result<Delivery, TransportError>;
+
+    /// Commits, per partition, the offset of the next record to read. Durable when it returns.
+    async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError>;
+
+    /// Records between the group's committed offsets and the ends of the assigned partitions.
+    async fn lag(&mut self) -> Result<u64, TransportError>;
+}
+
+/// A durable transport of topics. Shared by every stage of a process.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Creates what is absent and checks what is there: partitions and, where the transport has them, replication and
+    /// `min.insync.replicas` (when durability is strict). Errors name the topic, what it has and what it must have.
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError>;
+
+    /// The partitions of a topic; 0 if it does not exist.
+    async fn partitions(&self, topic: &str) -> Result<u32, TransportError>;
+
+    /// Opens the producer `id`, fences any older one of the same id.
+    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError>;
+
+    /// Joins a group.
+    async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError>;
+
+    /// The last checkpoint of that name that was appended with a batch.
+    async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError>;
+
+    /// The kept range of every partition, by partition number.
+    async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError>;
+
+    /// Reads up to `max` committed records of one partition from `offset`, without a group. Empty at the end.
+    async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError>;
+
+    /// Whether the transport answers now; the error says what is wrong.
+    async fn probe(&self) -> Result<(), TransportError>;
+}
+
+/// A failure of the transport: what was done, to what, why, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TransportError {
+    /// What may be done about it.
+    pub class: ErrorClass,
+    /// A sentence for the user: place, cause, remedy.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl TransportError {
+    /// An error without a further cause.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), source: None }
+    }
+
+    /// An error with its cause.
+    pub fn caused(
+        class: ErrorClass,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { class, message: message.into(), source: Some(source.into()) }
+    }
+}
