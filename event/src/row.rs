@@ -31,7 +31,12 @@ pub struct TableSchema {
 
 impl TableSchema {
     /// A table's schema. `key` holds indexes into `columns`.
-    pub fn new(schema: impl Into<ByteString>, name: impl Into<ByteString>, columns: Vec<Column>, key: Vec<usize>) -> Self {
+    pub fn new(
+        schema: impl Into<ByteString>,
+        name: impl Into<ByteString>,
+        columns: Vec<Column>,
+        key: Vec<usize>,
+    ) -> Self {
         let json_names = columns
             .iter()
             .map(|c| {

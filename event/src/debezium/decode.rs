@@ -170,10 +170,15 @@ impl Decoder {
     fn source(&mut self, source: &Source) -> Arc<SourceInfo> {
         let kind = SourceKind::from_name(&source.connector).unwrap_or(SourceKind::PostgreSql);
         match &self.source {
-            Some(known) if *known.name == *source.name && known.kind == kind && *known.database == *source.db => known.clone(),
+            Some(known) if *known.name == *source.name && known.kind == kind && *known.database == *source.db => {
+                known.clone()
+            }
             _ => {
-                let fresh =
-                    Arc::new(SourceInfo { name: source.name.as_str().into(), kind, database: source.db.as_str().into() });
+                let fresh = Arc::new(SourceInfo {
+                    name: source.name.as_str().into(),
+                    kind,
+                    database: source.db.as_str().into(),
+                });
                 self.source = Some(fresh.clone());
                 fresh
             }

@@ -71,7 +71,11 @@ impl Encoder {
         out.extend_from_slice(&self.source_head);
         out.extend_from_slice(b",\"ts_ms\":");
         integer(out, event.commit_us / 1_000);
-        out.extend_from_slice(if event.op == Op::Read { b",\"snapshot\":\"true\"" } else { b",\"snapshot\":\"false\"" });
+        out.extend_from_slice(if event.op == Op::Read {
+            b",\"snapshot\":\"true\""
+        } else {
+            b",\"snapshot\":\"false\""
+        });
         out.extend_from_slice(b",\"db\":");
         out.extend_from_slice(&self.database);
         if let Position::Postgres { lsn, commit } = event.position {
@@ -153,7 +157,13 @@ fn image(out: &mut Vec<u8>, row: Option<&Row>, decimals: DecimalMode) {
     }
 }
 
-fn members(out: &mut Vec<u8>, table: &TableSchema, values: &[Value], indexes: impl Iterator<Item = usize>, decimals: DecimalMode) {
+fn members(
+    out: &mut Vec<u8>,
+    table: &TableSchema,
+    values: &[Value],
+    indexes: impl Iterator<Item = usize>,
+    decimals: DecimalMode,
+) {
     out.push(b'{');
     let mut first = true;
     for index in indexes {
@@ -275,7 +285,14 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
             b'\t' => out.extend_from_slice(b"\\t"),
             _ => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    HEX[usize::from(byte >> 4)],
+                    HEX[usize::from(byte & 15)],
+                ]);
             }
         }
     }

@@ -44,7 +44,8 @@ fn twos_complement(digits: impl Iterator<Item = u8>, negative: bool) -> Vec<u8> 
             carry = overflow;
         }
     }
-    let redundant = |pair: &[u8]| matches!(pair, [0x00, b] if b & 0x80 == 0) || matches!(pair, [0xff, b] if b & 0x80 != 0);
+    let redundant =
+        |pair: &[u8]| matches!(pair, [0x00, b] if b & 0x80 == 0) || matches!(pair, [0xff, b] if b & 0x80 != 0);
     let start = bytes.windows(2).take_while(|pair| redundant(pair)).count();
     bytes.split_off(start)
 }

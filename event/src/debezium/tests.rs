@@ -9,7 +9,8 @@ use crate::row::{Column, Row, TableSchema, Value};
 
 fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> ChangeEvent {
     let column = |name: &str| Column { name: name.into(), type_name: "text".into() };
-    let table = Arc::new(TableSchema::new("public", "movie", vec![column("id"), column("title"), column("body")], vec![0]));
+    let table =
+        Arc::new(TableSchema::new("public", "movie", vec![column("id"), column("title"), column("body")], vec![0]));
     let row = |values: Option<Vec<Value>>| values.map(|values| Row { table: table.clone(), values });
     ChangeEvent {
         source: Arc::new(SourceInfo { name: "studio".into(), kind: SourceKind::PostgreSql, database: "films".into() }),

@@ -1,0 +1,64 @@
+//! The checked plan: everything a process needs to run a pipeline, with no question left open.
+
+mod document;
+mod reach;
+mod settings;
+mod template;
+
+pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
+pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
+pub use settings::{
+    BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings, KafkaSettings,
+    PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan,
+    TransportPlan,
+};
+pub use template::{IdTemplate, TemplateError};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A pipeline that was checked.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name: prefix of groups, state and internal topics.
+    pub pipeline: String,
+    /// The databases.
+    pub sources: Vec<SourcePlan>,
+    /// Where events travel.
+    pub transport: TransportPlan,
+    /// The graph that documents are built from.
+    pub graph: GraphPlan,
+    /// The indexes.
+    pub indexes: Vec<IndexPlan>,
+    /// The HTTP listener.
+    pub http: HttpSettings,
+    /// The folder of everything embedded.
+    pub data: PathBuf,
+}
+
+/// The graph and how tables map to its vertices.
+#[derive(Debug, Clone)]
+pub struct GraphPlan {
+    /// URL of the GraphQL endpoint.
+    pub endpoint: String,
+    /// Headers sent with every request.
+    pub headers: BTreeMap<String, Secret>,
+    /// The longest one request may take.
+    pub timeout: Duration,
+    /// Requests in flight at most.
+    pub concurrency: usize,
+    /// `schema.table` → the vertices that a change of a row touches.
+    pub vertices: BTreeMap<String, Vec<VertexRule>>,
+    /// What to ask the graph when a vertex of a type changes, by type. Types that need no fan-out are absent.
+    pub fan_outs: BTreeMap<String, FanOutPlan>,
+}
+
+/// One vertex that a row's change touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VertexRule {
+    /// The GraphQL type.
+    pub type_name: String,
+    /// How its id is made of the row's columns.
+    pub id: IdTemplate,
+}

@@ -1,0 +1,137 @@
+//! What one index is: its query, the shape of its documents, and how it is built and stored.
+
+use std::time::Duration;
+
+use super::reach::EdgePlan;
+use super::settings::{BuildSettings, RetrySettings, StorePlan};
+
+/// An index, checked against the graph's schema.
+#[derive(Debug, Clone)]
+pub struct IndexPlan {
+    /// Its name: the alias that readers use.
+    pub name: String,
+    /// The type of its root vertices; a document's id is its root's id.
+    pub root_type: String,
+    /// How documents are fetched.
+    pub fetch: FetchPlan,
+    /// The shape of a document.
+    pub selection: Selection,
+    /// Every edge of the query, in the order of the query.
+    pub edges: Vec<EdgePlan>,
+    /// Where the ids of all roots come from.
+    pub root_ids: RootIds,
+    /// Where documents are kept.
+    pub store: StorePlan,
+    /// How they are built.
+    pub build: BuildSettings,
+    /// What happens when a build fails.
+    pub retry: RetrySettings,
+    /// A written document is searchable within about this time.
+    pub refresh: Duration,
+}
+
+impl IndexPlan {
+    /// The types of all vertices that a document can embed, its root's among them.
+    pub fn vertex_types(&self) -> std::collections::BTreeSet<&str> {
+        let edges = self.edges.iter().flat_map(|e| [e.parent_type.as_str(), e.child_type.as_str()]);
+        edges.chain([self.root_type.as_str()]).collect()
+    }
+}
+
+/// The query that fetches documents: our directives stripped, `__typename` and `id` added at every vertex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchPlan {
+    /// The operation as sent.
+    pub query: String,
+    /// Its name, sent as `operationName`.
+    pub operation: String,
+    /// The variable that takes the ids.
+    pub variable: String,
+    /// Whether it takes a list of ids (and the field answers a list), or one id.
+    pub many: bool,
+    /// The response key of the root field.
+    pub root_key: String,
+}
+
+/// Selected fields of one object, in order. Fields of fragments are merged in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The fields, by response key.
+    pub fields: Vec<SelectedField>,
+}
+
+/// One selected field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectedField {
+    /// Its name in the answer and in the document (the alias, if it has one).
+    pub key: String,
+    /// The GraphQL field.
+    pub name: String,
+    /// The type condition of the fragment it stands in, if that is narrower than the object's type.
+    pub on: Option<String>,
+    /// Added by us (`__typename`, `id`): used to find vertices, left out of the document.
+    pub hidden: bool,
+    /// Whether the value is a list (of any depth).
+    pub list: bool,
+    /// A value, or an object with fields of its own.
+    pub kind: FieldKind,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A value.
+    Leaf(LeafType),
+    /// An object.
+    Object {
+        /// Whether its type is a vertex (has an `id`), so that it counts among the document's references.
+        vertex: bool,
+        /// `@nested`: each object of the list is searched by itself.
+        nested: bool,
+        /// Its fields.
+        selection: Selection,
+    },
+}
+
+/// How a value is indexed. Derived from its GraphQL type and directives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafType {
+    /// Exact text: filters, sorting, facets. Strings, ids, enums.
+    Keyword,
+    /// `@text(analyzer:)`: full text, with an exact subfield `raw`.
+    Text {
+        /// The analyzer; `standard` if none was named.
+        analyzer: String,
+    },
+    /// Whole numbers: Int, and scalars declared `long`.
+    Long,
+    /// Numbers with fractions: Float, and scalars declared `double`.
+    Double,
+    /// Boolean.
+    Boolean,
+    /// Scalars declared `date`: ISO 8601 dates and times.
+    Date,
+    /// Scalars declared `object`: kept as they are, each member searchable as exact text (`flattened` / `flat_object`).
+    Object,
+    /// `@ignore`, or scalars declared `ignore`: kept in the document, not searchable.
+    Ignore,
+}
+
+/// Where the ids of all root vertices come from, for the first build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootIds {
+    /// From a source's table, in key order; the id is made by the table's vertex rule for the root type.
+    Table {
+        /// The source.
+        source: String,
+        /// `schema.table`.
+        table: String,
+    },
+    /// From a Relay connection of the graph.
+    Paging {
+        /// The generated query, with `$first: Int!` and `$after: String`.
+        query: String,
+        /// The response key of the connection.
+        key: String,
+    },
+}

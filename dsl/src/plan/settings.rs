@@ -1,0 +1,197 @@
+//! Settings of the parts of a plan: plain data, checked, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one call that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A database to capture.
+#[derive(Debug, Clone)]
+pub struct SourcePlan {
+    /// Its name: the prefix of its topics.
+    pub name: String,
+    /// What it is.
+    pub settings: SourceSettings,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone)]
+pub enum SourceSettings {
+    /// PostgreSQL, by logical decoding.
+    Postgres(PostgresSettings),
+}
+
+/// A PostgreSQL source.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// Connection URL; holds the password.
+    pub url: Secret,
+    /// `schema.table` of what to capture.
+    pub tables: Vec<String>,
+    /// The replication slot. Default: `tributary_<pipeline>_<source>`.
+    pub slot: String,
+    /// The publication. Default: the same.
+    pub publication: String,
+    /// How exact decimals travel.
+    pub decimals: DecimalHandling,
+}
+
+/// How exact decimals travel in topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DecimalHandling {
+    /// Base64 of the unscaled value.
+    #[default]
+    Precise,
+    /// The digits.
+    String,
+    /// A JSON number.
+    Double,
+}
+
+/// Where events travel.
+#[derive(Debug, Clone)]
+pub enum TransportPlan {
+    /// The embedded log, in the data folder.
+    Embedded(EmbeddedSettings),
+    /// Kafka.
+    Kafka(KafkaSettings),
+}
+
+/// The embedded log.
+#[derive(Debug, Clone)]
+pub struct EmbeddedSettings {
+    /// Partitions of every topic.
+    pub partitions: u32,
+    /// What tables' topics keep.
+    pub retention: RetentionSettings,
+}
+
+/// What tables' topics keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// At least this long; `None` is without limit.
+    pub age: Option<Duration>,
+    /// At least this many bytes a partition; `None` is without limit.
+    pub bytes: Option<u64>,
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings {
+    /// `host:port`, comma separated.
+    pub brokers: String,
+    /// Whether topics' safety is checked at start.
+    pub durability: Durability,
+    /// Partitions of every topic.
+    pub partitions: u32,
+    /// Replicas of every topic.
+    pub replication: u32,
+    /// `min.insync.replicas` of every topic.
+    pub min_insync: u32,
+    /// Compression of batches.
+    pub compression: Compression,
+    /// What tables' topics keep.
+    pub retention: RetentionSettings,
+    /// Further properties of the client (`security.protocol`, `sasl.password`, …).
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// Whether topics' safety is checked at start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Replication and `min.insync.replicas` of every topic must be as configured.
+    #[default]
+    Strict,
+    /// Topics are taken as they are.
+    Relaxed,
+}
+
+/// Compression of batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Fast.
+    #[default]
+    Lz4,
+    /// Small.
+    Zstd,
+}
+
+/// Where documents are kept.
+#[derive(Debug, Clone)]
+pub enum StorePlan {
+    /// The embedded index, in the data folder.
+    Embedded,
+    /// Elasticsearch 8 or 9.
+    Elasticsearch(SearchServer),
+    /// OpenSearch 2 or 3.
+    OpenSearch(SearchServer),
+}
+
+/// A search server.
+#[derive(Debug, Clone)]
+pub struct SearchServer {
+    /// Its URL.
+    pub url: String,
+    /// User name and password for basic authentication.
+    pub basic: Option<(String, Secret)>,
+    /// An API key (Elasticsearch).
+    pub api_key: Option<Secret>,
+    /// PEM file of certificate authorities to trust, instead of the system's.
+    pub ca_file: Option<String>,
+    /// Primary shards of a new index.
+    pub shards: u32,
+    /// Replicas of a new index.
+    pub replicas: u32,
+}
+
+/// How documents are built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSettings {
+    /// Documents fetched in one request at most.
+    pub batch: usize,
+    /// Requests in flight at most.
+    pub concurrency: usize,
+    /// A build older than this is abandoned and asked for again.
+    pub deadline: Duration,
+    /// How long changes are gathered before a build starts, so that a burst builds a document once.
+    pub debounce: Duration,
+}
+
+/// What happens when a build fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Tries of one document before it becomes a dead letter. (A server that is away is waited for, without limit.)
+    pub attempts: u32,
+    /// The first pause; doubled each time, with jitter.
+    pub initial: Duration,
+    /// The longest pause.
+    pub max: Duration,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where it listens. Loopback by default.
+    pub listen: SocketAddr,
+}

@@ -1,0 +1,96 @@
+//! The graph as the indexer sees it, free of HTTP: fetch roots by ids, parents of vertices, ids of all roots.
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+use tributary_dsl::plan::{FanOutPlan, IndexPlan};
+use tributary_event::ErrorClass;
+
+/// An entity of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Vertex {
+    /// Its GraphQL type (the concrete one, never an interface).
+    pub type_name: String,
+    /// Its id.
+    pub id: String,
+}
+
+impl Vertex {
+    /// A vertex.
+    pub fn new(type_name: impl Into<String>, id: impl Into<String>) -> Self {
+        Self { type_name: type_name.into(), id: id.into() }
+    }
+
+    /// As it stands in `_refs`: `Type:id`. Injective, for a type's name has no colon.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.type_name, self.id)
+    }
+}
+
+impl std::fmt::Display for Vertex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.type_name, self.id)
+    }
+}
+
+/// What fetching one root gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fetched {
+    /// The root object as answered, `__typename`s and hidden fields included, complete: no error under its path.
+    Found(Json),
+    /// The graph says, without an error, that there is none.
+    Missing,
+    /// It could not be fetched whole; other roots of the same call may be fine. Never absence.
+    Failed(GraphError),
+}
+
+/// One page of root ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdPage {
+    /// The ids.
+    pub ids: Vec<String>,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// Reads a graph. Implementations bound their requests in flight, split a batch that the server refuses as too complex
+/// or answers too late, and attribute errors to single ids (by asking again in smaller batches where the answer does not
+/// say whose they are). They do not retry otherwise: the caller does.
+#[async_trait]
+pub trait Graph: Send + Sync {
+    /// Fetches roots of an index: one outcome per id, in order. `Err`: nothing is known about any of them.
+    async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError>;
+
+    /// The parents of changed vertices of one type, by the plan's inverse fields: one outcome per id, in order.
+    /// A vertex that does not exist (any more) has no parents.
+    async fn parents(
+        &self,
+        plan: &FanOutPlan,
+        ids: &[String],
+    ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError>;
+
+    /// A page of root ids for [`tributary_dsl::plan::RootIds::Paging`]; `after` is the last page's `next`.
+    async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;
+
+    /// The schema by introspection: the JSON of `data`.
+    async fn introspect(&self) -> Result<Json, GraphError>;
+}
+
+/// A failure of the graph.
+///
+/// `Transient`: unreachable, timed out, 5xx, 429, an error for one field that may pass. `Definite`: a fact about this vertex.
+/// `Fatal`: the server rejects the query itself (it no longer fits the schema), or us (401, 403).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct GraphError {
+    /// What may be done about it.
+    pub class: ErrorClass,
+    /// Place, cause, remedy.
+    pub message: String,
+}
+
+impl GraphError {
+    /// An error.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into() }
+    }
+}

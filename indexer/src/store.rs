@@ -1,0 +1,193 @@
+//! The document store as the indexer sees it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+use tributary_dsl::plan::IndexPlan;
+use tributary_event::ErrorClass;
+
+/// Content of a document, ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What the query gave, hidden fields removed: an object.
+    pub content: Json,
+    /// `Type:id` of every vertex it embeds, its root among them; sorted, no duplicates.
+    pub refs: Vec<String>,
+    /// Hash of canonical content and references.
+    pub hash: String,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentWrite {
+    /// The document's id: its root's.
+    pub id: String,
+    /// The stamp of its build: the external version. Below 2^63.
+    pub stamp: u64,
+    /// What to write.
+    pub action: WriteAction,
+}
+
+/// What to write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WriteAction {
+    /// Index this content.
+    Put(Arc<Document>),
+    /// Delete. Deleting what is not there is `Written` too. The version of a delete outlives the longest build.
+    Delete,
+}
+
+/// The outcome of one write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done. Durable and visible after the next [`DocumentStore::refresh`] that starts after this.
+    Written,
+    /// The store holds this stamp or a newer one (named where the store says it): nothing was written.
+    Superseded {
+        /// The stored stamp.
+        stored: Option<u64>,
+    },
+    /// The store is busy (429 and the like): nothing was written, try again.
+    Retry {
+        /// The least pause.
+        after: std::time::Duration,
+        /// Why.
+        reason: String,
+    },
+    /// The store will never take this document as it is.
+    Rejected {
+        /// Why, naming the field where the store names it.
+        reason: String,
+    },
+}
+
+/// What a store knows about a stored document without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The stamp of its last write.
+    pub stamp: u64,
+    /// The hash of its content.
+    pub hash: String,
+}
+
+/// A document as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDocument {
+    /// Its id.
+    pub id: String,
+    /// Its content, without `_refs`, `_stamp`, `_hash`.
+    pub content: Json,
+    /// The vertices it embeds.
+    pub refs: Vec<String>,
+    /// The stamp of its last write.
+    pub stamp: u64,
+    /// The hash of its content.
+    pub hash: String,
+}
+
+/// A search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchRequest {
+    /// A query in Lucene's syntax: `title:alien AND distributor.name:Fox`; empty or `*` finds everything.
+    pub query: String,
+    /// Hits to skip.
+    pub from: usize,
+    /// Hits to return, at most 10,000.
+    pub size: usize,
+}
+
+/// The answer to a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchResponse {
+    /// Documents that match.
+    pub total: u64,
+    /// The best of them, best first.
+    pub hits: Vec<Hit>,
+}
+
+/// One hit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// The document's id.
+    pub id: String,
+    /// Its score.
+    pub score: f32,
+    /// Its content.
+    pub content: Json,
+}
+
+/// What [`DocumentStore::prepare`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// There was no such index; there is one now, empty.
+    Created,
+    /// It was there, with the plan's mapping.
+    Existing,
+}
+
+/// Keeps the documents of one index. Calls may run concurrently. No call is retried inside unless its documentation says
+/// so; a call that returns `Err` may have been carried out or not (nothing is known), and every call is safe to repeat.
+#[async_trait]
+pub trait DocumentStore: Send + Sync {
+    /// Creates the index (`<name>-000001` behind the alias `<name>`, where the store has aliases) if absent. An index whose
+    /// mapping differs from the plan's is a `Fatal` error that lists the differing fields and what to do.
+    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError>;
+
+    /// Writes documents: one verdict per write, in order, also when a single item fails. Never creates an index.
+    async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError>;
+
+    /// Everything written before this call is durable, and visible to [`lookup`](Self::lookup), [`scan`](Self::scan) and
+    /// [`search`](Self::search), when it returns.
+    async fn refresh(&self) -> Result<(), StoreError>;
+
+    /// Heads of documents, in order, as last written (also before a refresh); `None` for those that are not there.
+    async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, StoreError>;
+
+    /// Ids of all documents whose `_refs` contain any of the references, in no order, no duplicates. Sees refreshed documents.
+    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError>;
+
+    /// Ids of documents in id order, after `after`, at most `size`. Sees refreshed documents.
+    async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError>;
+
+    /// A document, as last written (also before a refresh, where the store can).
+    async fn get(&self, id: &str) -> Result<Option<StoredDocument>, StoreError>;
+
+    /// Searches. A query that does not parse is a `Definite` error that says where.
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, StoreError>;
+
+    /// Number of refreshed documents.
+    async fn count(&self) -> Result<u64, StoreError>;
+
+    /// Whether the store answers now; the error says what is wrong.
+    async fn probe(&self) -> Result<(), StoreError>;
+}
+
+/// A failure of a store.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What may be done about it.
+    pub class: ErrorClass,
+    /// Place, cause, remedy.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// An error without a further cause.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), source: None }
+    }
+
+    /// An error with its cause.
+    pub fn caused(
+        class: ErrorClass,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { class, message: message.into(), source: Some(source.into()) }
+    }
+}
