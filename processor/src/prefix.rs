@@ -1,0 +1,100 @@
+//! The longest done prefix of a partition, as pure data.
+//!
+//! Records are taken in offset order and become done in any order. The offset that may be committed is that after the
+//! longest prefix of taken records that are all done: a crash then repeats what was not done, and skips nothing.
+
+use std::collections::VecDeque;
+
+/// The records of one partition that are in flight.
+#[derive(Debug, Default)]
+pub struct DonePrefix {
+    /// Taken records from the first that is not done, in offset order.
+    taken: VecDeque<(u64, bool)>,
+    /// The offset after the last record of the done prefix.
+    next: Option<u64>,
+    committed: Option<u64>,
+}
+
+impl DonePrefix {
+    /// Nothing taken yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A record was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
+    pub fn take(&mut self, offset: u64) -> bool {
+        let last = self.taken.back().map(|(o, _)| *o).or(self.next.map(|n| n.saturating_sub(1)));
+        if last.is_some_and(|last| offset <= last) {
+            return false;
+        }
+        self.taken.push_back((offset, false));
+        true
+    }
+
+    /// A record is done. Unknown offsets are ignored.
+    pub fn done(&mut self, offset: u64) {
+        if let Ok(at) = self.taken.binary_search_by_key(&offset, |(o, _)| *o) {
+            self.taken[at].1 = true;
+        }
+        while let Some((offset, true)) = self.taken.front() {
+            self.next = Some(offset + 1);
+            self.taken.pop_front();
+        }
+    }
+
+    /// The offset to commit, if it is not committed yet.
+    pub fn to_commit(&self) -> Option<u64> {
+        self.next.filter(|next| self.committed != Some(*next))
+    }
+
+    /// An offset was committed.
+    pub fn committed(&mut self, offset: u64) {
+        self.committed = Some(offset);
+    }
+
+    /// Records taken and not part of the done prefix.
+    pub fn in_flight(&self) -> usize {
+        self.taken.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_committed_offset_never_passes_a_record_that_is_not_done(
+            gaps in proptest::collection::vec(1u64..4, 1..60),
+            order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..120),
+        ) {
+            let offsets: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            let mut prefix = DonePrefix::new();
+            for offset in &offsets {
+                prop_assert!(prefix.take(*offset));
+            }
+            let mut done = std::collections::BTreeSet::new();
+            for index in order {
+                let offset = offsets[index.index(offsets.len())];
+                prefix.done(offset);
+                done.insert(offset);
+                let expected = offsets.iter().take_while(|o| done.contains(o)).last().map(|o| o + 1);
+                prop_assert_eq!(prefix.to_commit(), expected);
+                prop_assert_eq!(prefix.in_flight(), offsets.iter().filter(|o| expected.is_none_or(|e| **o >= e)).count());
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_delivered_again_is_not_taken_twice() {
+        let mut prefix = DonePrefix::new();
+        assert!(prefix.take(5));
+        assert!(!prefix.take(5));
+        prefix.done(5);
+        assert!(!prefix.take(5));
+        assert_eq!(prefix.to_commit(), Some(6));
+        prefix.committed(6);
+        assert_eq!(prefix.to_commit(), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! Tickets: one for each record in flight, done when everything the record caused has its final verdict.
+//!
+//! A ticket that is dropped without being done keeps its record in flight for ever, so that its offset is never
+//! committed: after a crash, a stop or a bug, the record comes again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tributary_transport::TopicPartition;
+
+use crate::prefix::DonePrefix;
+
+/// All tickets of one intake.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    state: Mutex<State>,
+    /// Wakes the intake when a record became done.
+    pub(crate) progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    partitions: HashMap<TopicPartition, Partition>,
+    generation: u64,
+    records: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Partition {
+    generation: u64,
+    prefix: DonePrefix,
+}
+
+/// One record's ticket.
+#[derive(Debug)]
+pub struct Ticket {
+    tickets: Arc<Tickets>,
+    place: TopicPartition,
+    generation: u64,
+    offset: u64,
+    bytes: usize,
+}
+
+impl Ticket {
+    /// Everything this record caused has its final verdict: its offset may be committed.
+    pub fn done(self) {
+        let mut state = self.tickets.lock();
+        if let Some(partition) = state.partitions.get_mut(&self.place)
+            && partition.generation == self.generation
+        {
+            partition.prefix.done(self.offset);
+        }
+    }
+
+    /// Where the record was read.
+    pub fn place(&self) -> &TopicPartition {
+        &self.place
+    }
+
+    /// Its offset.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.tickets.lock();
+        state.records = state.records.saturating_sub(1);
+        state.bytes = state.bytes.saturating_sub(self.bytes);
+        drop(state);
+        self.tickets.progress.notify_one();
+    }
+}
+
+impl Tickets {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A partition is ours from now on. Tickets of an earlier ownership no longer count.
+    pub(crate) fn assign(&self, place: TopicPartition) {
+        let mut state = self.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        state.partitions.insert(place, Partition { generation, prefix: DonePrefix::new() });
+    }
+
+    /// A partition is no longer ours.
+    pub(crate) fn revoke(&self, place: &TopicPartition) {
+        self.lock().partitions.remove(place);
+    }
+
+    /// The ticket of a record; none if the partition is not ours or the record is in flight already.
+    pub(crate) fn issue(self: &Arc<Self>, place: &TopicPartition, offset: u64, bytes: usize) -> Option<Ticket> {
+        let mut state = self.lock();
+        let partition = state.partitions.get_mut(place)?;
+        if !partition.prefix.take(offset) {
+            return None;
+        }
+        let generation = partition.generation;
+        state.records += 1;
+        state.bytes += bytes;
+        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes })
+    }
+
+    /// Records and bytes whose tickets are out.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.records, state.bytes)
+    }
+
+    /// Offsets that may be committed and are not yet.
+    pub(crate) fn to_commit(&self) -> Vec<(TopicPartition, u64)> {
+        let state = self.lock();
+        state.partitions.iter().filter_map(|(place, p)| Some((place.clone(), p.prefix.to_commit()?))).collect()
+    }
+
+    /// Offsets were committed.
+    pub(crate) fn committed(&self, offsets: &[(TopicPartition, u64)]) {
+        let mut state = self.lock();
+        for (place, offset) in offsets {
+            if let Some(partition) = state.partitions.get_mut(place) {
+                partition.prefix.committed(*offset);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition: 0 }
+    }
+
+    #[test]
+    fn a_dropped_ticket_holds_its_offset_back() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place());
+        let first = tickets.issue(&place(), 1, 10).expect("a ticket");
+        let second = tickets.issue(&place(), 2, 10).expect("a ticket");
+        assert_eq!(tickets.in_flight(), (2, 20));
+        second.done();
+        drop(first);
+        assert_eq!(tickets.in_flight(), (0, 0));
+        assert!(tickets.to_commit().is_empty());
+    }
+
+    #[test]
+    fn tickets_of_an_earlier_ownership_do_not_count() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place());
+        let old = tickets.issue(&place(), 1, 1).expect("a ticket");
+        tickets.revoke(&place());
+        assert!(tickets.issue(&place(), 2, 1).is_none());
+        tickets.assign(place());
+        let new = tickets.issue(&place(), 1, 1).expect("a ticket");
+        old.done();
+        assert!(tickets.to_commit().is_empty());
+        new.done();
+        assert_eq!(tickets.to_commit(), [(place(), 2)]);
+    }
+}
