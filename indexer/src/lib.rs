@@ -3,5 +3,13 @@
 //! [`graph`] and [`store`] are the two contracts; the engine knows nothing else of the outside. Only this room knows
 //! GraphQL over HTTP, Elasticsearch, OpenSearch and tantivy.
 
+pub mod context;
 pub mod graph;
+pub mod listing;
+pub mod recent;
+pub mod report;
+pub mod request;
+pub mod schedule;
 pub mod store;
+pub mod vertices;
+pub mod visibility;

@@ -5,6 +5,7 @@
 //! the transport it waits and goes on; on a `Fatal` one, and on any error of the handler, it stops the stage.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,7 +57,29 @@ pub struct IntakeSettings {
     pub commit_every: Duration,
     /// How long a shutdown waits for what is in flight.
     pub grace: Duration,
+    /// Where the intake tells its lag.
+    pub lag: Lag,
 }
+
+/// Records that a stage has not finished, as of the last time it looked. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Lag(Arc<AtomicU64>);
+
+impl Default for Lag {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Lag {
+    /// The lag; none before it was first known.
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Acquire)).filter(|lag| *lag != u64::MAX)
+    }
+}
+
+/// How often the lag is looked at.
+const LAG_EVERY: Duration = Duration::from_millis(500);
 
 impl IntakeSettings {
     /// Usual bounds.
@@ -67,6 +90,7 @@ impl IntakeSettings {
             max_bytes: 16 << 20,
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
+            lag: Lag::default(),
         }
     }
 }
@@ -82,6 +106,8 @@ pub async fn run(
     let tickets = Arc::new(Tickets::default());
     let mut commits = interval(settings.commit_every);
     commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lags = interval(LAG_EVERY);
+    lags.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     health.up();
     loop {
@@ -93,6 +119,7 @@ pub async fn run(
             _ = commits.tick() => {
                 commit(consumer.as_mut(), &tickets, &settings, &health).await?;
             }
+            _ = lags.tick() => measure_lag(consumer.as_mut(), &settings).await,
             () = tickets.progress.notified(), if !has_room => {}
             delivery = consumer.next(), if has_room => match delivery {
                 Ok(delivery) => {
@@ -112,6 +139,14 @@ pub async fn run(
         }
     }
     finish(consumer.as_mut(), &tickets, &settings, &health).await
+}
+
+/// A lag that cannot be read now stays as it was; what is wrong shows in the next read of records.
+async fn measure_lag(consumer: &mut dyn Consumer, settings: &IntakeSettings) {
+    if let Ok(lag) = consumer.lag().await {
+        settings.lag.0.store(lag, Ordering::Release);
+        metrics::gauge!("tributary_stage_lag_records", "stage" => settings.stage.clone()).set(lag as f64);
+    }
 }
 
 async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handler) -> Result<(), StageError> {

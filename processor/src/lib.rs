@@ -6,10 +6,12 @@
 //! offsets that may be committed.
 
 pub mod intake;
+pub mod outbox;
 pub mod prefix;
 pub mod retry;
 pub mod tickets;
 
-pub use intake::{Handler, IntakeSettings, StageError};
+pub use intake::{Handler, IntakeSettings, Lag, StageError};
+pub use outbox::{OutRecord, Outbox, OutboxTask, outbox};
 pub use retry::Backoff;
 pub use tickets::Ticket;

@@ -1,0 +1,307 @@
+//! The build stage of one index: reads build requests, builds each document once at a time, retries, sets aside.
+//!
+//! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
+//! builds in flight; what still waits keeps tickets that are not done, and comes again at the next start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use tributary_event::ErrorClass;
+use tributary_event::clock::now_us;
+use tributary_processor::{Backoff, Handler, Outbox, StageError, Ticket};
+use tributary_transport::Polled;
+use tributary_transport::dead_letter::DeadLetter;
+
+use crate::bury::bury;
+use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
+use crate::context::IndexContext;
+use crate::report::Outcome;
+use crate::request::{BuildRequest, Lane, names};
+use crate::schedule::{Job, Schedule};
+use crate::visibility::{Finished, Request, Visibility};
+
+/// Documents that wait or are in flight at most, before the intake waits.
+const MAX_DOCUMENTS: usize = 20_000;
+/// Between the two fetches that make sure a root is gone.
+const CONFIRM_AFTER: Duration = Duration::from_millis(30);
+
+/// A request on its way to the schedule.
+struct Asked {
+    id: Arc<str>,
+    lane: Lane,
+    request: Request,
+}
+
+/// Feeds the schedule from the build topics.
+pub struct BuildHandler {
+    bulk_topic: String,
+    stage: String,
+    asked: mpsc::Sender<Asked>,
+}
+
+/// The task that owns the schedule.
+pub struct Builder {
+    context: Arc<IndexContext>,
+    visibility: Arc<Visibility>,
+    outbox: Outbox,
+    asked: mpsc::Receiver<Asked>,
+    schedule: Schedule<Request>,
+    building: JoinSet<(Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult)>,
+    in_flight: [usize; 2],
+    outage: Backoff,
+    /// No build starts before this: the graph or the store is away.
+    resume: Instant,
+}
+
+/// The build stage of an index: its handler and its task.
+pub fn builder(context: Arc<IndexContext>, visibility: Arc<Visibility>, outbox: Outbox) -> (BuildHandler, Builder) {
+    let (sender, asked) = mpsc::channel(1024);
+    let handler = BuildHandler {
+        bulk_topic: names::builds(&context.pipeline, &context.plan.name, Lane::Bulk),
+        stage: format!("index {}", context.plan.name),
+        asked: sender,
+    };
+    let retry = &context.plan.retry;
+    let builder = Builder {
+        schedule: Schedule::new(context.plan.build.debounce),
+        outage: Backoff::new(retry.initial, retry.max),
+        context,
+        visibility,
+        outbox,
+        asked,
+        building: JoinSet::new(),
+        in_flight: [0, 0],
+        resume: Instant::now(),
+    };
+    (handler, builder)
+}
+
+#[async_trait]
+impl Handler for BuildHandler {
+    async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
+        for (record, ticket) in records {
+            let lane = if *record.place.topic == *self.bulk_topic { Lane::Bulk } else { Lane::Live };
+            let request = match BuildRequest::decode(record.value.as_deref().unwrap_or_default()) {
+                Ok(request) => request,
+                Err(error) => {
+                    let place = format!("{} partition {} offset {}", record.place.topic, record.place.partition, record.offset);
+                    return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
+                }
+            };
+            let asked = Asked { id: request.id.into(), lane, request: Request { cause: request.cause, ticket } };
+            let stopping = |_| StageError::new(&self.stage, "the build stage is stopping");
+            self.asked.send(asked).await.map_err(stopping)?;
+        }
+        Ok(())
+    }
+}
+
+impl Builder {
+    /// Builds until shutdown or a fatal error.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StageError> {
+        loop {
+            self.start_builds();
+            let wake = self.next_start();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(result) = self.building.join_next(), if !self.building.is_empty() => self.over(result).await?,
+                asked = self.asked.recv(), if self.schedule.len() < MAX_DOCUMENTS => match asked {
+                    Some(asked) => self.add(asked),
+                    None => break,
+                },
+                () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {}
+            }
+        }
+        while let Some(result) = self.building.join_next().await {
+            self.over(result).await?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, asked: Asked) {
+        let now = Instant::now();
+        self.schedule.add(&asked.id, asked.lane, asked.request, now);
+        // Take what else has arrived, so that a burst fills whole batches.
+        while self.schedule.len() < MAX_DOCUMENTS
+            && let Ok(asked) = self.asked.try_recv()
+        {
+            self.schedule.add(&asked.id, asked.lane, asked.request, now);
+        }
+    }
+
+    fn free(&self, lane: Lane) -> bool {
+        let concurrency = self.context.plan.build.concurrency;
+        let all: usize = self.in_flight.iter().sum();
+        match lane {
+            Lane::Live => all < concurrency,
+            // One place is always left for live builds, where there is more than one.
+            Lane::Bulk => self.in_flight[1] < concurrency.saturating_sub(1).max(1) && all < concurrency,
+        }
+    }
+
+    fn next_start(&self) -> Option<Instant> {
+        let start = |lane| self.schedule.next_start(lane).filter(|_| self.free(lane));
+        let next = [start(Lane::Live), start(Lane::Bulk)].into_iter().flatten().min();
+        next.map(|at| at.max(self.resume))
+    }
+
+    fn start_builds(&mut self) {
+        let now = Instant::now();
+        if now < self.resume {
+            return;
+        }
+        for lane in [Lane::Live, Lane::Bulk] {
+            while self.free(lane) {
+                let jobs = self.schedule.take(lane, self.context.plan.build.batch, now);
+                if jobs.is_empty() {
+                    break;
+                }
+                self.in_flight[lane as usize] += 1;
+                let context = self.context.clone();
+                let to_build: Vec<ToBuild> =
+                    jobs.iter().map(|(id, job)| ToBuild { id: id.clone(), missing_once: job.missing_once }).collect();
+                self.building.spawn(async move {
+                    let result = Box::pin(build(&context, &to_build)).await;
+                    (lane, jobs, result)
+                });
+            }
+        }
+    }
+
+    async fn over(
+        &mut self,
+        joined: Result<(Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult), tokio::task::JoinError>,
+    ) -> Result<(), StageError> {
+        let stage = || format!("index {}", self.context.plan.name);
+        let (lane, jobs, result) = joined.map_err(|e| StageError::new(stage(), format!("a build panicked: {e}")))?;
+        self.in_flight[lane as usize] -= 1;
+        match result {
+            Ok((stamp, built)) => {
+                self.outage.reset();
+                for ((id, job), built) in jobs.into_iter().zip(built) {
+                    self.document(id, job, built, stamp).await?;
+                }
+                Ok(())
+            }
+            Err(failure) => self.outage(jobs, failure),
+        }
+    }
+
+    /// A batch failed as a whole: wait and build all of it again, or stop. Nothing becomes a dead letter.
+    fn outage(&mut self, jobs: Vec<(Arc<str>, Job<Request>)>, failure: BatchFailure) -> Result<(), StageError> {
+        let health = match failure.part {
+            Part::Graph => &self.context.graph_health,
+            Part::Store => &self.context.store_health,
+        };
+        let news = health.down(failure.reason.clone());
+        if failure.class != ErrorClass::Transient {
+            return Err(StageError::new(format!("index {}", self.context.plan.name), failure.reason));
+        }
+        if news {
+            warn!(index = self.context.plan.name, error = failure.reason, "cannot build; trying again");
+        }
+        let again = Instant::now() + self.outage.pause();
+        self.resume = self.resume.max(again);
+        for (id, job) in jobs {
+            self.schedule.finish(&id, Some((job, again)));
+        }
+        Ok(())
+    }
+
+    async fn document(&mut self, id: Arc<str>, mut job: Job<Request>, built: Built, stamp: u64) -> Result<(), StageError> {
+        let recent = &self.context.recent;
+        let now = Instant::now();
+        let (refs, wrote, outcome) = match built {
+            Built::Written(refs) => (refs, true, Outcome::Built),
+            Built::Unchanged(refs) => (refs, false, Outcome::Unchanged),
+            Built::Deleted => (root_reference(&self.context, &id), false, Outcome::Deleted),
+            Built::MissingOnce => {
+                job.missing_once = true;
+                self.schedule.finish(&id, Some((job, now + CONFIRM_AFTER)));
+                return Ok(());
+            }
+            Built::Superseded => {
+                debug!(index = self.context.plan.name, document = &*id, "the store holds a newer stamp; building again");
+                self.schedule.finish(&id, Some((job, now)));
+                return Ok(());
+            }
+            Built::Busy { after, reason } => {
+                if self.context.store_health.down(reason.clone()) {
+                    warn!(index = self.context.plan.name, reason, "the document store is busy; slowing down");
+                }
+                let pause = after.max(self.outage.pause());
+                self.resume = self.resume.max(now + pause);
+                self.schedule.finish(&id, Some((job, now + pause)));
+                return Ok(());
+            }
+            Built::Failed { class, reason } => return self.failed(id, job, class, reason).await,
+        };
+        job.missing_once = false;
+        let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
+        if stale {
+            // The write stands, but something it embeds changed meanwhile: its requests are done with the next build.
+            if wrote {
+                let (unseen, requests) = (refs, Vec::new());
+                self.visibility.push(Finished { id: id.clone(), unseen, requests, outcome, lane: job.lane });
+            }
+            job.attempts = 0;
+            self.schedule.finish(&id, Some((job, now + self.context.plan.build.debounce)));
+            return Ok(());
+        }
+        let unseen = if wrote { refs } else { Vec::new() };
+        self.schedule.finish(&id, None);
+        self.visibility.push(Finished { id, unseen, requests: job.requests, outcome, lane: job.lane });
+        Ok(())
+    }
+
+    async fn failed(&mut self, id: Arc<str>, mut job: Job<Request>, class: ErrorClass, reason: String) -> Result<(), StageError> {
+        let context = &self.context;
+        let retry = &context.plan.retry;
+        job.attempts += 1;
+        if class == ErrorClass::Fatal {
+            context.graph_health.down(reason.clone());
+            return Err(StageError::new(format!("index {}", context.plan.name), reason));
+        }
+        if class == ErrorClass::Transient && job.attempts < retry.attempts {
+            let pause = Backoff::nth(retry.initial, retry.max, job.attempts - 1);
+            debug!(index = context.plan.name, document = &*id, attempts = job.attempts, ?pause, reason, "a build failed; trying again");
+            self.schedule.finish(&id, Some((job, Instant::now() + pause)));
+            return Ok(());
+        }
+        let Some(cause) = job.requests.first().map(|r| r.cause.clone()) else {
+            self.schedule.finish(&id, None);
+            return Ok(());
+        };
+        info!(index = context.plan.name, document = &*id, attempts = job.attempts, reason, "set aside as a dead letter");
+        let topic = names::builds(&context.pipeline, &context.plan.name, Lane::Live);
+        let request = BuildRequest { id: id.to_string(), cause };
+        let letter = DeadLetter {
+            id: format!("{}/{}", context.plan.name, id),
+            stage: format!("build {}", context.plan.name),
+            topic,
+            partition: None,
+            offset: None,
+            key: Some(id.as_bytes().to_vec()),
+            value: Some(request.encode()),
+            class,
+            cause: reason,
+            attempts: job.attempts,
+            first_failed_us: now_us(),
+            last_failed_us: now_us(),
+            subject: format!("{}/{}", context.plan.name, id),
+        };
+        let mut tickets = Vec::new();
+        for request in job.requests {
+            context.reports.finished(&request.cause, Outcome::DeadLetter);
+            tickets.push(request.ticket);
+        }
+        self.schedule.finish(&id, None);
+        bury(&self.outbox, &context.pipeline, &letter, tickets).await
+    }
+}

@@ -1,0 +1,33 @@
+//! What the stages of one index share.
+
+use std::sync::Arc;
+
+use tributary_dsl::plan::IndexPlan;
+use tributary_event::{HybridClock, Reporter};
+
+use crate::graph::Graph;
+use crate::recent::Recent;
+use crate::report::Reports;
+use crate::store::DocumentStore;
+
+/// One index of a running process.
+pub struct IndexContext {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Its plan.
+    pub plan: IndexPlan,
+    /// The graph.
+    pub graph: Arc<dyn Graph>,
+    /// Its documents.
+    pub store: Arc<dyn DocumentStore>,
+    /// Stamps of builds and notes of changes are taken from the same clock.
+    pub clock: Arc<HybridClock>,
+    /// Recent changes and unseen writes.
+    pub recent: Recent,
+    /// Open causes.
+    pub reports: Reports,
+    /// How the graph is.
+    pub graph_health: Reporter,
+    /// How the store is.
+    pub store_health: Reporter,
+}

@@ -1,0 +1,351 @@
+//! Runs the indexes of a pipeline: one resolve stage, and for each index a build stage, its visibility and its listing.
+//!
+//! ```text
+//! tables' topics, replays ─► intake ─► resolve ─► outbox ─► build topics ─► intake ─► builder ─► store ─► visibility
+//!                                                   ▲                                    │
+//!                             listing of roots ─────┘                dead letters ◄──────┘
+//! ```
+//!
+//! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings};
+use tributary_event::{ErrorClass, Health, HybridClock};
+use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
+use tributary_transport::dead_letter::DeadLetters;
+use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
+
+use crate::builder::builder;
+use crate::context::IndexContext;
+use crate::graph::Graph;
+use crate::listing::{self, Listing, RootIdSource};
+use crate::recent::Recent;
+use crate::report::{OnChange, Reports};
+use crate::request::{Lane, names};
+use crate::resolve::{Resolver, resolve_stage};
+use crate::store::{DocumentStore, Prepared};
+use crate::visibility::Visibility;
+
+/// Records of one delivery at most.
+const DELIVERY: usize = 2_000;
+/// Build requests are kept at least this long.
+const KEEP_REQUESTS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What an indexer is made of.
+pub struct Parts {
+    /// The topics.
+    pub transport: Arc<dyn Transport>,
+    /// Partitions of the pipeline's own topics.
+    pub partitions: u32,
+    /// The graph.
+    pub graph: Arc<dyn Graph>,
+    /// The store of each index, by name.
+    pub stores: HashMap<String, Arc<dyn DocumentStore>>,
+    /// The root ids of each index, by name.
+    pub roots: HashMap<String, Arc<dyn RootIdSource>>,
+    /// Where parts say how they are.
+    pub health: Health,
+    /// Hears of every finished change.
+    pub on_change: OnChange,
+    /// Names this process among others of the pipeline; unique.
+    pub instance: String,
+}
+
+/// One index as others see it.
+#[derive(Clone)]
+pub struct IndexHandle {
+    /// What its stages share.
+    pub context: Arc<IndexContext>,
+    /// Build requests that are not finished.
+    pub lag: Lag,
+    reindex: Arc<Notify>,
+}
+
+impl IndexHandle {
+    /// Builds every document again.
+    pub fn reindex(&self) {
+        self.reindex.notify_one();
+    }
+}
+
+/// The indexes of a pipeline, ready to run.
+pub struct Indexer {
+    plan: Plan,
+    parts: Parts,
+    indexes: Vec<IndexHandle>,
+    resolve_lag: Lag,
+}
+
+impl Indexer {
+    /// Puts the parts together. Touches nothing outside.
+    pub fn new(plan: &Plan, parts: Parts) -> Result<Self, StageError> {
+        let clock = Arc::new(HybridClock::default());
+        let mut indexes = Vec::new();
+        for index in &plan.indexes {
+            let Some(store) = parts.stores.get(&index.name).cloned() else {
+                return Err(StageError::new(format!("index {}", index.name), "no document store was opened for it"));
+            };
+            let context = IndexContext {
+                pipeline: plan.pipeline.clone(),
+                graph: parts.graph.clone(),
+                store,
+                clock: clock.clone(),
+                recent: Recent::new(index.build.deadline),
+                reports: Reports::new(&index.name, parts.on_change.clone()),
+                graph_health: parts.health.part("graph"),
+                store_health: parts.health.part(format!("store of {}", index.name)),
+                plan: index.clone(),
+            };
+            indexes.push(IndexHandle { context: Arc::new(context), lag: Lag::default(), reindex: Arc::default() });
+        }
+        Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
+    }
+
+    /// The indexes.
+    pub fn indexes(&self) -> &[IndexHandle] {
+        &self.indexes
+    }
+
+    /// Change events that are not resolved.
+    pub fn resolve_lag(&self) -> Lag {
+        self.resolve_lag.clone()
+    }
+
+    /// Runs until shutdown (`Ok`) or a fatal error.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
+        self.ensure_topics().await?;
+        let mut listings = Vec::new();
+        for index in &self.indexes {
+            match prepare(&self.parts, index, &shutdown).await? {
+                Some(listing) => listings.push(listing),
+                None => return Ok(()),
+            }
+        }
+        // Tasks behind the intakes live on while the intakes finish.
+        let workers = CancellationToken::new();
+        let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
+        let mut intakes: JoinSet<Result<(), StageError>> = JoinSet::new();
+        self.start_resolve(&mut intakes, &mut tasks, &shutdown, &workers).await?;
+        for (index, listing) in self.indexes.iter().zip(listings) {
+            self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
+            tasks.spawn(list(self.parts.transport.clone(), self.roots(&index.context.plan)?, index.clone(), listing, self.parts.instance.clone(), shutdown.clone()));
+        }
+        let result = supervise(&mut intakes, &mut tasks, &shutdown).await;
+        shutdown.cancel();
+        let stopped = drain(&mut intakes).await;
+        workers.cancel();
+        result.and(stopped).and(drain(&mut tasks).await)
+    }
+
+    fn roots(&self, index: &IndexPlan) -> Result<Arc<dyn RootIdSource>, StageError> {
+        let missing = || StageError::new(format!("index {}", index.name), "nothing was opened that lists its roots");
+        self.parts.roots.get(&index.name).cloned().ok_or_else(missing)
+    }
+
+    async fn ensure_topics(&self) -> Result<(), StageError> {
+        let pipeline = &self.plan.pipeline;
+        let spec = |name| TopicSpec {
+            name,
+            partitions: self.parts.partitions,
+            retention: Retention::Delete { age: Some(KEEP_REQUESTS), bytes: None },
+        };
+        let mut topics = vec![spec(names::replays(pipeline))];
+        for index in &self.plan.indexes {
+            topics.extend([Lane::Live, Lane::Bulk].map(|lane| spec(names::builds(pipeline, &index.name, lane))));
+        }
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(pipeline));
+        let health = self.parts.health.part("transport");
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            let done = async {
+                self.parts.transport.ensure_topics(&topics).await?;
+                letters.ensure().await
+            };
+            match done.await {
+                Ok(()) => {
+                    health.up();
+                    return Ok(());
+                }
+                Err(error) if error.class == ErrorClass::Transient => {
+                    if health.down(error.message.clone()) {
+                        warn!(error = error.message, "cannot create topics; trying again");
+                    }
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+                Err(error) => return Err(stage_error("transport")(error)),
+            }
+        }
+    }
+
+    async fn start_resolve(
+        &self,
+        intakes: &mut JoinSet<Result<(), StageError>>,
+        tasks: &mut JoinSet<Result<(), StageError>>,
+        shutdown: &CancellationToken,
+        workers: &CancellationToken,
+    ) -> Result<(), StageError> {
+        let (pipeline, parts) = (&self.plan.pipeline, &self.parts);
+        let (outbox, task) = self.outbox("resolve").await?;
+        tasks.spawn(task.run(workers.clone()));
+        let retry = self.plan.indexes.first().map(|i| i.retry.clone());
+        let resolver = Resolver {
+            pipeline: pipeline.clone(),
+            vertices: self.plan.graph.vertices.clone(),
+            fan_outs: self.plan.graph.fan_outs.clone(),
+            graph: parts.graph.clone(),
+            clock: self.indexes.first().map(|i| i.context.clock.clone()).unwrap_or_default(),
+            indexes: self.indexes.iter().map(|i| i.context.clone()).collect(),
+            retry: retry.ok_or_else(|| StageError::new("resolve", "the pipeline has no index"))?,
+            outbox,
+        };
+        let (handler, task) = resolve_stage(resolver);
+        tasks.spawn(task.run(workers.clone()));
+        let consumer = self.consumer(names::resolve_group(pipeline), self.tables()).await?;
+        let settings = IntakeSettings { lag: self.resolve_lag.clone(), ..IntakeSettings::new("resolve") };
+        let health = parts.health.part("resolve");
+        intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
+        Ok(())
+    }
+
+    async fn start_builds(
+        &self,
+        index: &IndexHandle,
+        intakes: &mut JoinSet<Result<(), StageError>>,
+        tasks: &mut JoinSet<Result<(), StageError>>,
+        shutdown: &CancellationToken,
+        workers: &CancellationToken,
+    ) -> Result<(), StageError> {
+        let (context, name) = (&index.context, &index.context.plan.name);
+        let stage = format!("build {name}");
+        let (outbox, task) = self.outbox(&stage).await?;
+        tasks.spawn(task.run(workers.clone()));
+        let visibility = Arc::new(Visibility::default());
+        let (handler, builder) = builder(context.clone(), visibility.clone(), outbox);
+        tasks.spawn(builder.run(workers.clone()));
+        let (seen, token) = (context.clone(), workers.clone());
+        tasks.spawn(async move { visibility.run(&seen, token).await });
+        let topics = [Lane::Live, Lane::Bulk].map(|lane| names::builds(&context.pipeline, name, lane));
+        let consumer = self.consumer(names::build_group(&context.pipeline, name), topics.to_vec()).await?;
+        let settings = IntakeSettings { lag: index.lag.clone(), ..IntakeSettings::new(stage.clone()) };
+        let health = self.parts.health.part(stage);
+        intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
+        Ok(())
+    }
+
+    async fn outbox(&self, stage: &str) -> Result<(tributary_processor::Outbox, OutboxTask), StageError> {
+        let id = format!("{}.{}.{}", self.plan.pipeline, stage.replace(' ', "."), self.parts.instance);
+        let producer = self.parts.transport.producer(&id).await.map_err(stage_error(stage))?;
+        Ok(outbox(stage, producer, self.parts.health.part(format!("{stage} out"))))
+    }
+
+    async fn consumer(&self, group: String, topics: Vec<String>) -> Result<Box<dyn tributary_transport::Consumer>, StageError> {
+        let settings = ConsumerSettings { group: group.clone(), topics, max_records: DELIVERY, from_start: true };
+        self.parts.transport.consumer(settings).await.map_err(stage_error(&group))
+    }
+
+    /// The topics of the tables that touch vertices, and that of replayed events.
+    fn tables(&self) -> Vec<String> {
+        let mut topics = vec![names::replays(&self.plan.pipeline)];
+        for source in &self.plan.sources {
+            let SourceSettings::Postgres(postgres) = &source.settings;
+            let mapped = postgres.tables.iter().filter(|t| self.plan.graph.vertices.contains_key(*t));
+            topics.extend(mapped.map(|table| format!("{}.{table}", source.name)));
+        }
+        topics
+    }
+}
+
+fn stage_error(stage: &str) -> impl Fn(TransportError) -> StageError {
+    let stage = stage.to_owned();
+    move |error| StageError::new(stage.clone(), error.message)
+}
+
+/// Makes an index ready: waits for its store, creates it, and says what is left to list. `None`: shutdown came first.
+async fn prepare(parts: &Parts, index: &IndexHandle, shutdown: &CancellationToken) -> Result<Option<Listing>, StageError> {
+    let context = &index.context;
+    let stage = format!("index {}", context.plan.name);
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let prepared = loop {
+        match context.store.prepare(&context.plan).await {
+            Ok(prepared) => break prepared,
+            Err(error) if error.class == ErrorClass::Transient => {
+                if context.store_health.down(error.message.clone()) {
+                    warn!(index = context.plan.name, error = error.message, "the document store does not answer; waiting");
+                }
+            }
+            Err(error) => return Err(StageError::new(stage, error.message)),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    };
+    context.store_health.up();
+    let transport = parts.transport.as_ref();
+    let state = listing::state(transport, &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
+    match (prepared, state) {
+        (Prepared::Existing, Some(listing)) => Ok(Some(listing)),
+        (_, None) => Ok(Some(Listing::default())),
+        // The index is new, whatever an older one's listing says.
+        (Prepared::Created, Some(_)) => {
+            let id = format!("{}.{}.listing.{}", context.pipeline, context.plan.name, parts.instance);
+            let mut producer = transport.producer(&id).await.map_err(stage_error(&stage))?;
+            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
+            Ok(Some(Listing::default()))
+        }
+    }
+}
+
+/// Lists the roots of an index as far as they are not listed, and again whenever a reindex is asked for.
+async fn list(
+    transport: Arc<dyn Transport>,
+    roots: Arc<dyn RootIdSource>,
+    index: IndexHandle,
+    mut listing: Listing,
+    instance: String,
+    shutdown: CancellationToken,
+) -> Result<(), StageError> {
+    let (context, name) = (&index.context, &index.context.plan.name);
+    let id = format!("{}.{name}.listing.{instance}", context.pipeline);
+    loop {
+        if !listing.complete {
+            let producer = transport.producer(&id).await.map_err(stage_error(&id))?;
+            listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = index.reindex.notified() => listing = Listing::default(),
+        }
+    }
+}
+
+/// Waits for shutdown, or for the first stage that fails.
+async fn supervise(
+    intakes: &mut JoinSet<Result<(), StageError>>,
+    tasks: &mut JoinSet<Result<(), StageError>>,
+    shutdown: &CancellationToken,
+) -> Result<(), StageError> {
+    loop {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Some(ended) = intakes.join_next() => ended,
+            Some(ended) = tasks.join_next() => ended,
+        };
+        ended.unwrap_or_else(|e| Err(StageError::new("indexer", format!("a task panicked: {e}"))))?;
+    }
+}
+
+async fn drain(tasks: &mut JoinSet<Result<(), StageError>>) -> Result<(), StageError> {
+    let mut first = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        first = first.and(ended.unwrap_or_else(|e| Err(StageError::new("indexer", format!("a task panicked: {e}")))));
+    }
+    first
+}

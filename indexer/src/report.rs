@@ -1,0 +1,176 @@
+//! What happened to a change: how many documents it affected, what became of them, and when that was searchable.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tributary_event::clock::now_us;
+
+use crate::request::Cause;
+
+/// What became of one document of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Built and written.
+    Built,
+    /// Built; its content was the same, so nothing was written.
+    Unchanged,
+    /// Gone from the graph, so deleted.
+    Deleted,
+    /// Set aside as a dead letter.
+    DeadLetter,
+}
+
+/// A cause whose documents all have their verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeReport {
+    /// The index.
+    pub index: String,
+    /// The change, for people.
+    pub label: String,
+    /// Documents it affected.
+    pub affected: u64,
+    /// Of these: built and written.
+    pub built: u64,
+    /// Built, and found the same.
+    pub unchanged: u64,
+    /// Deleted.
+    pub deleted: u64,
+    /// Set aside.
+    pub dead_letters: u64,
+    /// From the change's commit in the source until its last document was searchable.
+    pub latency: Duration,
+}
+
+/// Hears of every finished cause.
+pub type OnChange = Arc<dyn Fn(&ChangeReport) + Send + Sync>;
+
+/// The first build, as it goes.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Root ids to list, if known (0 is unknown).
+    pub expected: AtomicU64,
+    /// Root ids asked for so far.
+    pub listed: AtomicU64,
+    /// Of these, documents with a verdict in this process.
+    pub finished: AtomicU64,
+    /// Whether roots are being listed now.
+    pub listing: AtomicBool,
+}
+
+/// Open causes of one index.
+pub struct Reports {
+    index: String,
+    open: Mutex<HashMap<String, Open>>,
+    on_change: OnChange,
+    /// The first build, as it goes.
+    pub progress: Progress,
+}
+
+struct Open {
+    report: ChangeReport,
+    commit_us: i64,
+    opened_us: i64,
+}
+
+/// The cause of all requests of a listing of roots; they are progress, not changes.
+pub const LISTING: &str = "listing";
+/// Causes that never finish (their requests went to another process, or were done before a crash) are forgotten.
+const FORGET_US: i64 = 600_000_000;
+const MAX_OPEN: usize = 100_000;
+
+impl Reports {
+    /// Reports for one index.
+    pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
+        Self { index: index.into(), open: Mutex::default(), on_change, progress: Progress::default() }
+    }
+
+    /// A change affected no document of this index.
+    pub fn nothing(&self, cause: &Cause) {
+        (self.on_change)(&self.empty(cause, latency(cause.commit_us)));
+    }
+
+    /// One document of a cause has its verdict, and what was written is searchable.
+    pub fn finished(&self, cause: &Cause, outcome: Outcome) {
+        metrics::counter!("tributary_documents_total", "index" => self.index.clone(), "outcome" => name(outcome))
+            .increment(1);
+        if cause.id == LISTING {
+            self.progress.finished.fetch_add(1, Ordering::AcqRel);
+            return;
+        }
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_OPEN {
+            let now = now_us();
+            all.retain(|_, open| now - open.opened_us < FORGET_US);
+        }
+        let open = all.entry(cause.id.clone()).or_insert_with(|| Open {
+            report: self.empty(cause, Duration::ZERO),
+            commit_us: cause.commit_us,
+            opened_us: now_us(),
+        });
+        match outcome {
+            Outcome::Built => open.report.built += 1,
+            Outcome::Unchanged => open.report.unchanged += 1,
+            Outcome::Deleted => open.report.deleted += 1,
+            Outcome::DeadLetter => open.report.dead_letters += 1,
+        }
+        let r = &open.report;
+        if r.built + r.unchanged + r.deleted + r.dead_letters < r.affected {
+            return;
+        }
+        let Some(mut open) = all.remove(&cause.id) else { return };
+        drop(all);
+        open.report.latency = latency(open.commit_us);
+        metrics::histogram!("tributary_change_to_searchable_seconds", "index" => self.index.clone())
+            .record(open.report.latency.as_secs_f64());
+        (self.on_change)(&open.report);
+    }
+
+    fn empty(&self, cause: &Cause, latency: Duration) -> ChangeReport {
+        ChangeReport {
+            index: self.index.clone(),
+            label: cause.label.clone(),
+            affected: cause.affected,
+            built: 0,
+            unchanged: 0,
+            deleted: 0,
+            dead_letters: 0,
+            latency,
+        }
+    }
+}
+
+fn latency(commit_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(now_us() - commit_us).unwrap_or(0))
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Built => "built",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Deleted => "deleted",
+        Outcome::DeadLetter => "dead_letter",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_reported_once_when_its_last_document_has_a_verdict() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let sink = heard.clone();
+        let reports =
+            Reports::new("movies", Arc::new(move |r: &ChangeReport| sink.lock().expect("a lock").push(r.clone())));
+        let cause = Cause { id: "1".into(), label: "public.movie u".into(), commit_us: now_us(), affected: 3 };
+        reports.finished(&cause, Outcome::Built);
+        reports.finished(&cause, Outcome::Unchanged);
+        assert!(heard.lock().expect("a lock").is_empty());
+        reports.finished(&cause, Outcome::Deleted);
+        let heard = heard.lock().expect("a lock");
+        assert_eq!(heard.len(), 1);
+        assert_eq!((heard[0].built, heard[0].unchanged, heard[0].deleted), (1, 1, 1));
+    }
+}

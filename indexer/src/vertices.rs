@@ -1,0 +1,107 @@
+//! A change event → the vertices it touches. Pure.
+
+use std::collections::BTreeMap;
+
+use tributary_dsl::plan::VertexRule;
+use tributary_event::{ChangeEvent, Op, Row, Value};
+
+use crate::graph::Vertex;
+
+/// What a change event means for the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// These vertices changed: sorted, no duplicates. Empty: no rule names the table, or the ids are null.
+    Vertices(Vec<Vertex>),
+    /// The table was emptied: any vertex of these types may be gone.
+    Types(Vec<String>),
+}
+
+/// The vertices of the row before and the row after, so that an edge that moved touches both of its ends.
+pub fn touched(event: &ChangeEvent, rules: &BTreeMap<String, Vec<VertexRule>>) -> Touched {
+    let rules = rules.get(&event.table.qualified_name()).map_or(&[][..], Vec::as_slice);
+    if event.op == Op::Truncate {
+        let mut types: Vec<String> = rules.iter().map(|r| r.type_name.clone()).collect();
+        types.sort_unstable();
+        types.dedup();
+        return Touched::Types(types);
+    }
+    let images = [&event.before, &event.after];
+    let mut vertices: Vec<Vertex> =
+        images.into_iter().flatten().flat_map(|row| rules.iter().filter_map(|rule| vertex(rule, row))).collect();
+    vertices.sort_unstable();
+    vertices.dedup();
+    Touched::Vertices(vertices)
+}
+
+fn vertex(rule: &VertexRule, row: &Row) -> Option<Vertex> {
+    let id = rule.id.render(|column| id_text(row.get(column)?))?;
+    Some(Vertex::new(rule.type_name.clone(), id))
+}
+
+/// A column's value as a part of an id; null and unchanged values give none.
+fn id_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Int(i) => Some(i.to_string()),
+        Value::Text(text) => Some(text.to_string()),
+        Value::Bool(b) => Some(b.to_string()),
+        Value::Decimal { text, .. } => Some(text.to_string()),
+        Value::Float64(f) => Some(f.to_string()),
+        Value::Float32(f) => Some(f.to_string()),
+        Value::Null | Value::Unchanged | Value::Bytes(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A change for people: `public.movie u {"id":5}`.
+pub fn label(event: &ChangeEvent) -> String {
+    let mut key = Vec::new();
+    if let Some(row) = event.keyed_row() {
+        tributary_event::debezium::encode_key(&mut key, row, tributary_event::debezium::DecimalMode::String);
+    }
+    let key = String::from_utf8_lossy(&key);
+    format!("{} {} {key}", event.table.qualified_name(), event.op.letter()).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_dsl::plan::IdTemplate;
+    use tributary_event::debezium::Decoder;
+
+    fn rules() -> BTreeMap<String, Vec<VertexRule>> {
+        let rule = |type_name: &str, id: &str| VertexRule {
+            type_name: type_name.into(),
+            id: IdTemplate::parse(id).expect("a template"),
+        };
+        BTreeMap::from([("public.screening".into(), vec![rule("Screening", "{id}"), rule("Movie", "{movie_id}")])])
+    }
+
+    fn event(key: &str, value: serde_json::Value) -> ChangeEvent {
+        let value = value.to_string();
+        Decoder::new().decode(Some(key.as_bytes()), Some(value.as_bytes())).expect("decodes").expect("an event")
+    }
+
+    #[test]
+    fn an_edge_that_moved_touches_both_ends_and_a_null_end_touches_nothing() {
+        let source = serde_json::json!({"connector": "postgresql", "schema": "public", "table": "screening"});
+        let moved = event(
+            r#"{"id":1}"#,
+            serde_json::json!({"before": {"id": 1, "movie_id": 7}, "after": {"id": 1, "movie_id": 8}, "source": source, "op": "u"}),
+        );
+        let expected = [("Movie", "7"), ("Movie", "8"), ("Screening", "1")].map(|(t, id)| Vertex::new(t, id));
+        assert_eq!(touched(&moved, &rules()), Touched::Vertices(expected.to_vec()));
+        assert_eq!(label(&moved), r#"public.screening u {"id":1}"#);
+        let deleted = event(
+            r#"{"id":1}"#,
+            serde_json::json!({"before": {"id": 1, "movie_id": null}, "after": null, "source": source, "op": "d"}),
+        );
+        assert_eq!(touched(&deleted, &rules()), Touched::Vertices(vec![Vertex::new("Screening", "1")]));
+    }
+
+    #[test]
+    fn a_truncate_touches_types() {
+        let source = serde_json::json!({"connector": "postgresql", "schema": "public", "table": "screening"});
+        let value = serde_json::json!({"before": null, "after": null, "source": source, "op": "t"}).to_string();
+        let event = Decoder::new().decode(None, Some(value.as_bytes())).expect("decodes").expect("an event");
+        assert_eq!(touched(&event, &rules()), Touched::Types(vec!["Movie".into(), "Screening".into()]));
+    }
+}
