@@ -1,0 +1,96 @@
+//! The switches with which a test makes the service slow, absent, picky or wrong, and the counters it reads.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// A handle to a running service's faults; clones share the same switches. Nothing but tests uses it.
+///
+/// Every switch acts on requests that arrive after it was set.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Switches>);
+
+#[derive(Debug, Default)]
+struct Switches {
+    delay_micros: AtomicU64,
+    down: AtomicBool,
+    max_roots: AtomicUsize,
+    renamed: AtomicBool,
+    any_failing: AtomicBool,
+    failing: RwLock<HashSet<String>>,
+    requests: AtomicU64,
+    movies_fetched: AtomicU64,
+}
+
+impl Faults {
+    /// Holds every GraphQL request back for this long before it is answered; zero ends it.
+    pub fn set_delay(&self, delay: Duration) {
+        self.0.delay_micros.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), SeqCst);
+    }
+
+    /// Lets `title` of these movies answer an error; all others work again. As `title` is not nullable, the movie
+    /// itself becomes null, with the error under its path. An empty list ends it.
+    pub fn fail_ids(&self, ids: Vec<String>) {
+        let mut failing = self.0.failing.write().unwrap_or_else(PoisonError::into_inner);
+        *failing = ids.into_iter().collect();
+        self.0.any_failing.store(!failing.is_empty(), SeqCst);
+    }
+
+    /// Answers 503 to everything, also to `/healthz`, while true.
+    pub fn set_down(&self, down: bool) {
+        self.0.down.store(down, SeqCst);
+    }
+
+    /// Refuses a query that asks for more than this many root ids in all, as servers that limit complexity do: with
+    /// an error without a path, and `data` null. Zero, the default, means no limit.
+    pub fn set_max_roots(&self, max_roots: usize) {
+        self.0.max_roots.store(max_roots, SeqCst);
+    }
+
+    /// Serves another schema while true: `Movie.title` is called `name`.
+    pub fn rename_field(&self, renamed: bool) {
+        self.0.renamed.store(renamed, SeqCst);
+    }
+
+    /// GraphQL requests that arrived so far, refused ones included.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(SeqCst)
+    }
+
+    /// Movies answered so far to somebody who asked for them by id (`movies`, `movie`, `nodes`, `node`).
+    #[must_use]
+    pub fn movies_fetched(&self) -> u64 {
+        self.0.movies_fetched.load(SeqCst)
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        Duration::from_micros(self.0.delay_micros.load(SeqCst))
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.0.down.load(SeqCst)
+    }
+
+    pub(crate) fn is_renamed(&self) -> bool {
+        self.0.renamed.load(SeqCst)
+    }
+
+    pub(crate) fn max_roots(&self) -> Option<usize> {
+        Some(self.0.max_roots.load(SeqCst)).filter(|limit| *limit > 0)
+    }
+
+    pub(crate) fn fails(&self, movie: i32) -> bool {
+        self.0.any_failing.load(SeqCst)
+            && self.0.failing.read().unwrap_or_else(PoisonError::into_inner).contains(&movie.to_string())
+    }
+
+    pub(crate) fn count_request(&self) {
+        self.0.requests.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn count_movies(&self, movies: usize) {
+        self.0.movies_fetched.fetch_add(movies as u64, SeqCst);
+    }
+}
