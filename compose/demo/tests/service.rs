@@ -252,6 +252,12 @@ async fn a_failing_title_takes_only_its_own_movie_away() {
     assert_eq!((&movies[0]["id"], &movies[1], &movies[2]["id"]), (&json!("1"), &Value::Null, &json!("3")));
     assert_eq!(answer["errors"].as_array().unwrap().len(), 1);
     assert_eq!(answer["errors"][0]["path"], json!(["movies", 1, "title"]));
+
+    // Within a list whose items must not be null, the null rises to whoever holds the list.
+    studio.run("INSERT INTO movie_talent VALUES (2, 1), (2, 2)").await;
+    let answer = studio.answer("{ talents(ids: [1, 2, 3]) { id movies { title } } }", json!({})).await;
+    let talents = &answer["data"]["talents"];
+    assert_eq!((&talents[0], &talents[1], &talents[2]["id"]), (&Value::Null, &Value::Null, &json!("3")));
     studio.faults().fail_ids(Vec::new());
     studio.data("{ movies(ids: [1, 2, 3]) { id title } }").await;
 }
