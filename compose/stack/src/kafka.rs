@@ -212,7 +212,8 @@ async fn boot(installation: &Installation, class_data: &ClassData, options: &Kaf
     Ok(kafka)
 }
 
-/// A broker's settings; the last of a name wins.
+/// A broker's settings; the last of a name wins. The short session lets a killed broker come back at once: its controller
+/// refuses it while the session of its former life lasts.
 fn properties(id: usize, ports: &[Port; 2], controllers: &[String], data: &Path, options: &KafkaOptions) -> String {
     let [client, controller] = [ports[0].number, ports[1].number];
     let replicas = options.brokers.min(3);
@@ -236,6 +237,8 @@ transaction.state.log.num.partitions=8
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=4000
 ",
         voters = controllers.join(","),
         data = data.display(),

@@ -1,0 +1,98 @@
+//! Which servers a command wants, and starting them.
+
+use anyhow::Result;
+use tributary_stack::{
+    Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, OpenSearch, OpenSearchOptions, Part, Postgres,
+    PostgresOptions, prefetch,
+};
+
+/// The servers that are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// PostgreSQL's major version.
+    pub(crate) postgres: Option<String>,
+    pub(crate) kafka: bool,
+    pub(crate) elasticsearch: bool,
+    pub(crate) opensearch: bool,
+}
+
+/// The servers that run; dropping it kills them.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    pub(crate) postgres: Option<Postgres>,
+    pub(crate) kafka: Option<Kafka>,
+    pub(crate) elasticsearch: Option<Elasticsearch>,
+    pub(crate) opensearch: Option<OpenSearch>,
+}
+
+impl Wanted {
+    /// Every part that the tests use.
+    pub(crate) fn everything() -> Wanted {
+        Wanted { postgres: Some("18".to_owned()), kafka: true, elasticsearch: true, opensearch: true }
+    }
+
+    /// The parts as the stack names them.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let Wanted { postgres, kafka, elasticsearch, opensearch } = self.clone();
+        let java = [(kafka, Part::Kafka), (elasticsearch, Part::Elasticsearch), (opensearch, Part::OpenSearch)];
+        let java = java.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part);
+        postgres.map(Part::Postgres).into_iter().chain(java).collect()
+    }
+
+    /// Fetches what is missing, one part after the other, then starts all at the same time.
+    pub(crate) async fn start(self) -> Result<Running> {
+        prefetch(&self.parts()).await?;
+        let postgres = async {
+            match self.postgres {
+                None => Ok(None),
+                Some(version) => Postgres::start(PostgresOptions { version, ..Default::default() }).await.map(Some),
+            }
+        };
+        let kafka = async { if self.kafka { Kafka::start(KafkaOptions::default()).await.map(Some) } else { Ok(None) } };
+        let elasticsearch = async {
+            if self.elasticsearch {
+                Elasticsearch::start(ElasticsearchOptions::default()).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let opensearch = async {
+            if self.opensearch { OpenSearch::start(OpenSearchOptions::default()).await.map(Some) } else { Ok(None) }
+        };
+        let (postgres, kafka, elasticsearch, opensearch) =
+            tokio::try_join!(Box::pin(postgres), Box::pin(kafka), Box::pin(elasticsearch), Box::pin(opensearch))?;
+        Ok(Running { postgres, kafka, elasticsearch, opensearch })
+    }
+}
+
+impl Running {
+    /// Each running part's name in messages, its variable in tests, and its address.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, &'static str, String)> {
+        let mut all = Vec::new();
+        if let Some(postgres) = &self.postgres {
+            all.push(("PostgreSQL", "TRIBUTARY_TEST_POSTGRES", postgres.server_url()));
+        }
+        if let Some(kafka) = &self.kafka {
+            all.push(("Kafka", "TRIBUTARY_TEST_KAFKA", kafka.bootstrap()));
+        }
+        if let Some(elasticsearch) = &self.elasticsearch {
+            all.push(("Elasticsearch", "TRIBUTARY_TEST_ELASTICSEARCH", elasticsearch.url()));
+        }
+        if let Some(opensearch) = &self.opensearch {
+            all.push(("OpenSearch", "TRIBUTARY_TEST_OPENSEARCH", opensearch.url()));
+        }
+        all
+    }
+
+    /// Stops every part in good order, at the same time.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let Running { postgres, kafka, elasticsearch, opensearch } = self;
+        tokio::try_join!(
+            async { if let Some(part) = postgres { part.stop().await } else { Ok(()) } },
+            async { if let Some(part) = kafka { part.stop().await } else { Ok(()) } },
+            async { if let Some(part) = elasticsearch { part.stop().await } else { Ok(()) } },
+            async { if let Some(part) = opensearch { part.stop().await } else { Ok(()) } },
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! `x stack`: servers for a person to work with.
+
+use crate::interrupt::{asked_to_end, unless_interrupted};
+use crate::parts::Wanted;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+
+/// What to do with the stack.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start servers, print their addresses, and keep them until Ctrl-C (all of them if none is named)
+    Up(Choice),
+    /// Fetch what the servers need, so that a later start needs no network (all of them if none is named)
+    Fetch(Choice),
+}
+
+/// Which parts.
+#[derive(Args, Debug)]
+pub(crate) struct Choice {
+    /// PostgreSQL, of this major version
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "18")]
+    postgres: Option<String>,
+    /// One Kafka broker
+    #[arg(long)]
+    kafka: bool,
+    /// One Elasticsearch node
+    #[arg(long)]
+    elasticsearch: bool,
+    /// One OpenSearch node
+    #[arg(long)]
+    opensearch: bool,
+}
+
+impl Choice {
+    fn wanted(self) -> Wanted {
+        let Choice { postgres, kafka, elasticsearch, opensearch } = self;
+        if postgres.is_none() && !kafka && !elasticsearch && !opensearch {
+            return Wanted::everything();
+        }
+        Wanted { postgres, kafka, elasticsearch, opensearch }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Fetch(choice) => {
+            let parts = choice.wanted().parts();
+            unless_interrupted(tributary_stack::prefetch(&parts)).await?;
+            for part in parts {
+                println!("{part}: ready in {}", tributary_stack::cache_folder()?.display());
+            }
+        }
+        Command::Up(choice) => {
+            let running = unless_interrupted(choice.wanted().start()).await?;
+            for (name, variable, address) in running.addresses() {
+                println!("{name:<14} {address}   (export {variable}={address})");
+            }
+            println!("Ctrl-C stops them and removes their data.");
+            asked_to_end().await?;
+            println!("stopping");
+            running.stop().await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
