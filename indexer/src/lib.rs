@@ -6,6 +6,7 @@
 pub mod context;
 pub mod graph;
 pub mod listing;
+pub mod mapping;
 pub mod recent;
 pub mod report;
 pub mod request;
