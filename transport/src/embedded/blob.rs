@@ -1,0 +1,237 @@
+//! The unit of storage of the embedded log: many records of one partition in one value, compressed, with a checksum.
+//!
+//! ```text
+//! version u8 │ codec u8 │ 0 u16 │ records u32 │ raw length u32 │ last offset - base u32 │ written at (ms) i64 │ xxh3 u64 │ payload
+//! payload, raw: per record  offset - base u32 │ timestamp (ms) i64 │ key length i32 │ value length i32 │ key │ value
+//! ```
+//!
+//! Numbers are little-endian; a length of -1 means that there is no key or no value. The checksum covers everything
+//! else. The base offset is the database key, so a blob can be encoded before its offset is known.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::contract::{Polled, RecordRef, TopicPartition};
+
+/// A blob is sealed when its raw payload reaches this size.
+pub(super) const BLOB_BYTES: usize = 256 * 1024;
+
+const HEADER: usize = 32;
+const CHECKSUM_AT: usize = 24;
+const VERSION: u8 = 1;
+const RECORD_HEADER: usize = 20;
+
+/// What a blob's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub records: u32,
+    pub raw_length: u32,
+    pub last_delta: u32,
+    pub written_ms: i64,
+    compressed: bool,
+}
+
+/// A blob ready to be stored.
+#[derive(Debug)]
+pub(super) struct Blob {
+    pub bytes: Vec<u8>,
+    pub last_delta: u32,
+}
+
+/// Collects records of one partition.
+#[derive(Debug, Default)]
+pub(super) struct BlobBuilder {
+    raw: Vec<u8>,
+    records: u32,
+    last_delta: u32,
+}
+
+impl BlobBuilder {
+    /// Adds a record at `delta` from the base offset; deltas must rise.
+    pub fn push(&mut self, delta: u32, record: &RecordRef<'_>) {
+        let length = |bytes: Option<&[u8]>| bytes.map_or(-1_i32, |b| b.len() as i32);
+        self.raw.extend_from_slice(&delta.to_le_bytes());
+        self.raw.extend_from_slice(&record.timestamp_ms.to_le_bytes());
+        self.raw.extend_from_slice(&length(record.key).to_le_bytes());
+        self.raw.extend_from_slice(&length(record.value).to_le_bytes());
+        self.raw.extend_from_slice(record.key.unwrap_or_default());
+        self.raw.extend_from_slice(record.value.unwrap_or_default());
+        self.records += 1;
+        self.last_delta = delta;
+    }
+
+    /// Adds a record at the next delta.
+    pub fn append(&mut self, record: &RecordRef<'_>) {
+        let delta = if self.records == 0 { 0 } else { self.last_delta + 1 };
+        self.push(delta, record);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.raw.len() >= BLOB_BYTES
+    }
+
+    /// Finishes the blob and starts a new one in the same memory. `last_delta` may lie beyond the last record, when
+    /// the records behind it were compacted away.
+    pub fn seal(&mut self, written_ms: i64, last_delta: Option<u32>, compress: bool) -> Blob {
+        let last_delta = last_delta.unwrap_or(self.last_delta);
+        let mut bytes = vec![0; HEADER];
+        bytes[0] = VERSION;
+        bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
+        bytes[8..12].copy_from_slice(&(self.raw.len() as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&last_delta.to_le_bytes());
+        bytes[16..24].copy_from_slice(&written_ms.to_le_bytes());
+        let mut compressed = false;
+        if compress {
+            bytes.resize(HEADER + lz4_flex::block::get_maximum_output_size(self.raw.len()), 0);
+            if let Ok(length) = lz4_flex::block::compress_into(&self.raw, &mut bytes[HEADER..])
+                && length < self.raw.len()
+            {
+                bytes.truncate(HEADER + length);
+                compressed = true;
+            }
+        }
+        if !compressed {
+            bytes.truncate(HEADER);
+            bytes.extend_from_slice(&self.raw);
+        }
+        bytes[1] = u8::from(compressed);
+        let checksum = checksum(&bytes);
+        bytes[CHECKSUM_AT..HEADER].copy_from_slice(&checksum.to_le_bytes());
+        self.raw.clear();
+        self.records = 0;
+        self.last_delta = 0;
+        Blob { bytes, last_delta }
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&bytes[..CHECKSUM_AT]);
+    hash.update(&bytes[HEADER..]);
+    hash.digest()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
+    Some(i64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// Reads a blob's header, without checking the checksum.
+pub(super) fn header(bytes: &[u8]) -> Result<Header, &'static str> {
+    if bytes.len() < HEADER {
+        return Err("it is too short");
+    }
+    if bytes[0] != VERSION {
+        return Err("its format is of a later version");
+    }
+    let field = |at| u32_at(bytes, at).ok_or("it is too short");
+    Ok(Header {
+        records: field(4)?,
+        raw_length: field(8)?,
+        last_delta: field(12)?,
+        written_ms: i64_at(bytes, 16).ok_or("it is too short")?,
+        compressed: bytes[1] == 1,
+    })
+}
+
+/// Checks a blob and appends its records from offset `from` on. The records share the blob's memory.
+pub(super) fn decode(
+    bytes: &[u8],
+    place: &TopicPartition,
+    base: u64,
+    from: u64,
+    out: &mut Vec<Polled>,
+) -> Result<Header, &'static str> {
+    let header = header(bytes)?;
+    if i64_at(bytes, CHECKSUM_AT).map(|n| n as u64) != Some(checksum(bytes)) {
+        return Err("its checksum does not match");
+    }
+    let payload = &bytes[HEADER..];
+    let raw = if header.compressed {
+        lz4_flex::block::decompress(payload, header.raw_length as usize).map_err(|_| "it does not decompress")?
+    } else {
+        payload.to_vec()
+    };
+    let raw = Bytes::from(raw);
+    let mut at = 0;
+    for _ in 0..header.records {
+        let delta = u32_at(&raw, at).ok_or("a record is cut short")?;
+        let timestamp_ms = i64_at(&raw, at + 4).ok_or("a record is cut short")?;
+        let key_length = u32_at(&raw, at + 12).ok_or("a record is cut short")? as i32;
+        let value_length = u32_at(&raw, at + 16).ok_or("a record is cut short")? as i32;
+        at += RECORD_HEADER;
+        let mut part = |length: i32| {
+            let Ok(length) = usize::try_from(length) else { return Ok(None) };
+            if raw.len() - at < length {
+                return Err("a record is cut short");
+            }
+            at += length;
+            Ok(Some(raw.slice(at - length..at)))
+        };
+        let key = part(key_length)?;
+        let value = part(value_length)?;
+        let offset = base + u64::from(delta);
+        if offset >= from {
+            out.push(Polled { place: place.clone(), offset, key, value, timestamp_ms });
+        }
+    }
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+    fn blob(records: &[Record], compress: bool) -> Blob {
+        let topic: Arc<str> = "t".into();
+        let mut builder = BlobBuilder::default();
+        for (key, value, timestamp_ms) in records {
+            builder.append(&RecordRef {
+                topic: &topic,
+                key: key.as_deref(),
+                value: value.as_deref(),
+                timestamp_ms: *timestamp_ms,
+            });
+        }
+        builder.seal(7, None, compress)
+    }
+
+    fn place() -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition: 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn a_blob_gives_back_its_records(records: Vec<Record>, compress: bool, from in 0_u64..20) {
+            let blob = blob(&records, compress);
+            let mut read = Vec::new();
+            decode(&blob.bytes, &place(), 5, from, &mut read).unwrap();
+            let expected: Vec<_> = records.iter().enumerate().map(|(i, r)| (5 + i as u64, r.clone()))
+                .filter(|(offset, _)| *offset >= from).collect();
+            let read: Vec<_> = read.into_iter()
+                .map(|r| (r.offset, (r.key.map(|k| k.to_vec()), r.value.map(|v| v.to_vec()), r.timestamp_ms))).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn a_changed_byte_is_found(records in proptest::collection::vec(any::<Record>(), 1..5), at: prop::sample::Index, xor in 1_u8..) {
+            let mut blob = blob(&records, true);
+            let at = at.index(blob.bytes.len());
+            blob.bytes[at] ^= xor;
+            prop_assert!(decode(&blob.bytes, &place(), 0, 0, &mut Vec::new()).is_err());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What the embedded log holds, in memory: topics, and the ends of their partitions. Changed only after a commit, so
+//! that readers, who look here first, never see a part of a batch.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::ReadTransaction;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tributary_event::ErrorClass;
+
+use super::store::{self, Failure};
+use crate::contract::{Retention, TopicSpec, TransportError, Watermarks};
+
+/// A topic as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredTopic {
+    pub id: u32,
+    pub partitions: u32,
+    pub compact: bool,
+    pub retention_ms: Option<u64>,
+    pub retention_bytes: Option<u64>,
+}
+
+impl StoredTopic {
+    pub fn new(id: u32, partitions: u32, retention: &Retention) -> Self {
+        let (compact, age, bytes) = match retention {
+            Retention::Delete { age, bytes } => (false, *age, *bytes),
+            Retention::Compact => (true, None, None),
+        };
+        let retention_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Self { id, partitions, compact, retention_ms, retention_bytes: bytes }
+    }
+}
+
+/// The ends of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    low: AtomicU64,
+    next: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The stored ends of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ends {
+    pub low: u64,
+    pub next: u64,
+    pub bytes: u64,
+}
+
+impl Partition {
+    pub fn ends(&self) -> Ends {
+        // `low` is read first: it never passes `next`.
+        let low = self.low.load(Ordering::Acquire);
+        Ends { low, next: self.next.load(Ordering::Acquire), bytes: self.bytes.load(Ordering::Acquire) }
+    }
+
+    pub fn watermarks(&self) -> Watermarks {
+        let ends = self.ends();
+        Watermarks { low: ends.low, high: ends.next }
+    }
+
+    fn set(&self, ends: Ends) {
+        self.next.store(ends.next, Ordering::Release);
+        self.low.store(ends.low, Ordering::Release);
+        self.bytes.store(ends.bytes, Ordering::Release);
+    }
+}
+
+/// A topic in memory.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub name: Arc<str>,
+    pub stored: StoredTopic,
+    pub partitions: Arc<[Partition]>,
+}
+
+/// All topics, and the signal that something was appended.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    news: watch::Sender<u64>,
+}
+
+impl Catalog {
+    pub fn load(txn: &ReadTransaction) -> Result<Self, Failure> {
+        let catalog = Self { topics: RwLock::default(), news: watch::Sender::new(0) };
+        let ends = txn.open_table(store::ENDS)?;
+        for entry in redb::ReadableTable::iter(&txn.open_table(store::TOPICS)?)? {
+            let (name, stored) = entry?;
+            let stored: StoredTopic = serde_json::from_slice(stored.value()).map_err(|error| {
+                let text = format!("the description of topic {} is damaged", name.value());
+                Failure::Transport(TransportError::caused(ErrorClass::Fatal, text, error))
+            })?;
+            let topic = catalog.put(name.value(), stored);
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                if let Some(found) = redb::ReadableTable::get(&ends, (topic.stored.id, number as u32))? {
+                    let (low, next, bytes) = found.value();
+                    partition.set(Ends { low, next, bytes });
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Adds a topic, or changes its description.
+    pub fn put(&self, name: &str, stored: StoredTopic) -> Arc<Topic> {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let (name, partitions) = match topics.get(name) {
+            Some(old) => (old.name.clone(), old.partitions.clone()),
+            None => (name.into(), (0..stored.partitions).map(|_| Partition::default()).collect()),
+        };
+        let topic = Arc::new(Topic { name: name.clone(), stored, partitions });
+        topics.insert(name, topic.clone());
+        topic
+    }
+
+    pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The topic, or an error that names it.
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>, TransportError> {
+        self.find(name).ok_or_else(|| {
+            TransportError::new(
+                ErrorClass::Fatal,
+                format!("topic {name} does not exist in the embedded log; name it to `ensure_topics` first"),
+            )
+        })
+    }
+
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Makes new ends visible. Only the writer calls this; [`Catalog::announce`] follows.
+    pub fn publish(&self, topic: &Topic, partition: u32, ends: Ends) {
+        if let Some(partition) = topic.partitions.get(partition as usize) {
+            partition.set(ends);
+        }
+    }
+
+    /// Wakes everybody who waits for records or for a change of a group.
+    pub fn announce(&self) {
+        self.news.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    pub fn listen(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+}
+
+/// Whether a topic that exists fits what is asked for.
+pub(super) fn check(topic: &Topic, spec: &TopicSpec) -> Result<(), TransportError> {
+    let name = &spec.name;
+    if topic.stored.partitions < spec.partitions {
+        return Err(TransportError::new(
+            ErrorClass::Fatal,
+            format!(
+                "topic {name} has {} partitions and needs {}; the embedded log cannot add partitions without breaking the order of keys: \
+                 configure {} partitions, or choose another folder",
+                topic.stored.partitions, spec.partitions, topic.stored.partitions
+            ),
+        ));
+    }
+    if topic.stored.compact != matches!(spec.retention, Retention::Compact) {
+        let word = |compact| if compact { "compact" } else { "delete" };
+        return Err(TransportError::new(
+            ErrorClass::Fatal,
+            format!(
+                "topic {name} has retention {} and needs {}; give it another name, or choose another folder",
+                word(topic.stored.compact),
+                word(!topic.stored.compact)
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Appending to the embedded log: records are sorted into blobs here, in the caller's thread, and written by the writer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::Log;
+use super::blob::{Blob, BlobBuilder};
+use super::catalog::Topic;
+use super::writer::Change;
+use crate::contract::{Batch, Producer, TransportError};
+use crate::metric;
+use crate::partition::partition_for_key;
+
+/// Batches above this size are encoded without holding up the other tasks of the runtime.
+const LARGE: usize = 128 * 1024;
+
+pub(super) struct EmbeddedProducer {
+    pub log: Arc<Log>,
+    pub id: Arc<str>,
+    pub epoch: u64,
+    /// Where the next record without a key goes.
+    pub turn: u32,
+}
+
+type Encoded = Vec<(Arc<Topic>, u32, Vec<Blob>)>;
+
+struct Lane {
+    topic: Arc<Topic>,
+    partition: u32,
+    builder: BlobBuilder,
+    sealed: Vec<Blob>,
+}
+
+impl EmbeddedProducer {
+    fn encode(&mut self, batch: &Batch) -> Result<Encoded, TransportError> {
+        let now = tributary_event::clock::now_us() / 1000;
+        let compress = self.log.settings.compress;
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut index: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut current: Option<(Arc<str>, Arc<Topic>)> = None;
+        for record in batch.records() {
+            let topic = match &current {
+                Some((name, topic)) if Arc::ptr_eq(name, record.topic) => topic.clone(),
+                _ => {
+                    let topic = self.log.catalog.topic(record.topic)?;
+                    current = Some((record.topic.clone(), topic.clone()));
+                    topic
+                }
+            };
+            let partitions = topic.stored.partitions;
+            let partition = match record.key {
+                Some(key) => partition_for_key(key, partitions),
+                None => {
+                    self.turn = self.turn.wrapping_add(1);
+                    self.turn % partitions.max(1)
+                }
+            };
+            let at = *index.entry((topic.stored.id, partition)).or_insert_with(|| {
+                lanes.push(Lane { topic, partition, builder: BlobBuilder::default(), sealed: Vec::new() });
+                lanes.len() - 1
+            });
+            let lane = &mut lanes[at];
+            lane.builder.append(&record);
+            if lane.builder.is_full() {
+                lane.sealed.push(lane.builder.seal(now, None, compress));
+            }
+        }
+        let finish = |mut lane: Lane| {
+            if !lane.builder.is_empty() {
+                lane.sealed.push(lane.builder.seal(now, None, compress));
+            }
+            (lane.topic, lane.partition, lane.sealed)
+        };
+        Ok(lanes.into_iter().map(finish).collect())
+    }
+}
+
+#[async_trait]
+impl Producer for EmbeddedProducer {
+    async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let blobs = if batch.size() > LARGE && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            tokio::task::block_in_place(|| self.encode(batch))?
+        } else {
+            self.encode(batch)?
+        };
+        let checkpoint = batch.checkpoint.clone();
+        let change = Change::Append { producer: self.id.clone(), epoch: self.epoch, blobs, checkpoint };
+        self.log.change(change).await?;
+        metric::appended(batch);
+        Ok(())
+    }
+}

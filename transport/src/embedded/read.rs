@@ -1,0 +1,91 @@
+//! Reading committed records of the embedded log.
+
+use redb::ReadTransaction;
+use tributary_event::ErrorClass;
+
+use super::blob;
+use super::catalog::Topic;
+use super::store::{self, Failure, Store};
+use crate::contract::{Polled, TopicPartition, TransportError};
+
+/// A stretch of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    pub records: Vec<Polled>,
+    /// Where to read on; past gaps that compaction left.
+    pub next: u64,
+}
+
+/// How much one call reads; at least one blob.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// Reads whole blobs from `from` until a bound is reached. Blocking.
+pub(super) fn stretch(
+    store: &Store,
+    topic: &Topic,
+    partition: u32,
+    from: u64,
+    bounds: Bounds,
+) -> Result<Stretch, TransportError> {
+    let Some(ends) = topic.partitions.get(partition as usize).map(|p| p.ends()) else {
+        return Err(TransportError::new(
+            ErrorClass::Fatal,
+            format!("topic {} has {} partitions and no partition {partition}", topic.name, topic.partitions.len()),
+        ));
+    };
+    let from = from.max(ends.low);
+    if from >= ends.next {
+        return Ok(Stretch { records: Vec::new(), next: from });
+    }
+    store.read(|txn| in_transaction(txn, topic, partition, from, ends.next, bounds))
+}
+
+fn in_transaction(
+    txn: &ReadTransaction,
+    topic: &Topic,
+    partition: u32,
+    from: u64,
+    end: u64,
+    bounds: Bounds,
+) -> Result<Stretch, Failure> {
+    let id = topic.stored.id;
+    let place = TopicPartition { topic: topic.name.clone(), partition };
+    let table = txn.open_table(store::BLOBS)?;
+    let mut range = table.range((id, partition, 0)..=(id, partition, from))?;
+    let first = range.next_back().transpose()?.map_or(from, |(key, _)| key.value().2);
+    let mut stretch = Stretch { records: Vec::new(), next: from };
+    let mut bytes = 0;
+    for entry in table.range((id, partition, first)..(id, partition, end))? {
+        let (key, value) = entry?;
+        let base = key.value().2;
+        let damaged = |cause| Failure::Transport(damaged(topic, partition, base, cause));
+        let header = blob::header(value.value()).map_err(damaged)?;
+        let after = base + u64::from(header.last_delta) + 1;
+        if after <= from {
+            continue;
+        }
+        blob::decode(value.value(), &place, base, from, &mut stretch.records).map_err(damaged)?;
+        stretch.next = after;
+        bytes += header.raw_length as usize;
+        if stretch.records.len() >= bounds.records || bytes >= bounds.bytes {
+            return Ok(stretch);
+        }
+    }
+    stretch.next = stretch.next.max(end);
+    Ok(stretch)
+}
+
+fn damaged(topic: &Topic, partition: u32, base: u64, cause: &str) -> TransportError {
+    TransportError::new(
+        ErrorClass::Fatal,
+        format!(
+            "the embedded log is damaged at topic {}, partition {partition}, offset {base}: {cause}; restore the folder \
+             from a copy, or remove it and dump the sources again",
+            topic.name
+        ),
+    )
+}
