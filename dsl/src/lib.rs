@@ -1,5 +1,28 @@
 //! Pipeline text → checked [`plan::Plan`]. Pure: no I/O, no async runtime; the caller hands in texts and variables.
 //!
-//! All errors are found in one go, each with its file, line, caret, cause and suggestion.
+//! [`parse`] reads `pipeline.yaml` and the GraphQL files it names; the caller then gets the graph's [`Schema`] (a file, or
+//! the answer to [`INTROSPECTION_QUERY`]), and [`check`] holds one against the other. All errors are found in one go, each
+//! with its file, line, caret, cause and suggestion.
 
+mod check;
+mod definition;
+mod diagnostic;
 pub mod plan;
+mod render;
+mod schema;
+mod text;
+
+pub use check::check;
+pub use definition::{Definition, parse};
+pub use diagnostic::{Diagnostic, Severity};
+pub use render::{GraphFormat, render_graph, render_plan};
+pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
+
+/// What a pipeline's text refers to. Implementations read files and the environment; tests hand in maps.
+pub trait Inputs {
+    /// The text of a file. Paths are relative to the pipeline's file. `Err` says why it cannot be read.
+    fn file(&self, path: &str) -> Result<String, String>;
+
+    /// The value of a variable; `None` if it is not set.
+    fn variable(&self, name: &str) -> Option<String>;
+}
