@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_transport::{
-    Batch, Checkpoint, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Retention, TopicSpec, Transport,
+    Batch, Checkpoint, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention,
+    TopicSpec, Transport,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -24,6 +25,13 @@ async fn main() -> Result<(), Failure> {
             let log = Embedded::open(directory, EmbeddedSettings::default())?;
             println!("open_ms={}", start.elapsed().as_millis());
             Arc::new(log)
+        }
+        ["kafka", brokers] => {
+            let settings = KafkaSettings {
+                checkpoint_topic: "append-checkpoints".into(),
+                ..KafkaSettings::single_broker(brokers)
+            };
+            Arc::new(Kafka::connect(settings)?)
         }
         _ => return Err("arguments: embedded DIR | kafka BROKERS".into()),
     };

@@ -4,7 +4,9 @@
 //! topic of events that were set aside. Only this room knows rdkafka and redb.
 
 pub mod contract;
+pub mod dead_letter;
 pub mod embedded;
+pub mod kafka;
 mod metric;
 pub mod partition;
 
@@ -12,4 +14,6 @@ pub use contract::{
     Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Polled, Producer, RecordRef, Retention, TopicPartition,
     TopicSpec, Transport, TransportError, Watermarks,
 };
+pub use dead_letter::{DeadLetter, DeadLetters};
 pub use embedded::{Embedded, EmbeddedSettings};
+pub use kafka::{Compression, Durability, Kafka, KafkaSettings};

@@ -1,0 +1,224 @@
+//! Events that were set aside with their cause, and the way back.
+//!
+//! A letter is a record of a compacted topic, under its id; a tombstone takes it out. Replaying appends the original
+//! record to its topic and the tombstone in one batch, so a letter is never both gone and not replayed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tributary_event::ErrorClass;
+
+use crate::contract::{Batch, Retention, TopicPartition, TopicSpec, Transport, TransportError};
+
+/// Records read at a time.
+const PAGE: usize = 500;
+/// Letters that one replay batch takes.
+const REPLAY: usize = 200;
+
+/// An event that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Its name; the same event set aside again has the same one.
+    pub id: String,
+    /// The step that gave it up.
+    pub stage: String,
+    /// Where it was read.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset.
+    pub offset: u64,
+    /// Its key.
+    #[serde(default, with = "payload", skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<u8>>,
+    /// Its value; none is a tombstone.
+    #[serde(default, with = "payload", skip_serializing_if = "Option::is_none")]
+    pub value: Option<Vec<u8>>,
+    /// The class of the error.
+    pub class: ErrorClass,
+    /// The error, in a sentence.
+    pub cause: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// First failure, microseconds since the Unix epoch.
+    pub first_failed_us: i64,
+    /// Last failure, microseconds since the Unix epoch.
+    pub last_failed_us: i64,
+    /// What it is about, for instance `movies/42`.
+    pub subject: String,
+}
+
+impl DeadLetter {
+    /// The id of what was read at a place for a subject.
+    pub fn id_of(topic: &str, partition: u32, offset: u64, subject: &str) -> String {
+        let place = format!("{topic}/{partition}/{offset}/{subject}");
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
+    }
+
+    /// The key as text, with what is not UTF-8 replaced.
+    pub fn key_text(&self) -> Option<String> {
+        self.key.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// The value as text, with what is not UTF-8 replaced.
+    pub fn value_text(&self) -> Option<String> {
+        self.value.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Bytes in JSON: text where they are UTF-8, else `{"base64": …}`.
+mod payload {
+    use serde::{Deserializer, Serializer, de::Error};
+
+    use super::{Deserialize, Engine, STANDARD, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Payload {
+        Text(String),
+        Bytes { base64: String },
+    }
+
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        let payload = bytes.as_deref().map(|bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Payload::Text(text.to_owned()),
+            Err(_) => Payload::Bytes { base64: STANDARD.encode(bytes) },
+        });
+        payload.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Option::<Payload>::deserialize(deserializer)?
+            .map(|payload| match payload {
+                Payload::Text(text) => Ok(text.into_bytes()),
+                Payload::Bytes { base64 } => STANDARD.decode(base64).map_err(D::Error::custom),
+            })
+            .transpose()
+    }
+}
+
+/// The dead letters of a pipeline.
+#[derive(Clone)]
+pub struct DeadLetters {
+    transport: Arc<dyn Transport>,
+    topic: Arc<str>,
+}
+
+impl DeadLetters {
+    /// The letters in a topic, by convention `<pipeline>.dead-letters`.
+    pub fn new(transport: Arc<dyn Transport>, topic: impl Into<Arc<str>>) -> Self {
+        Self { transport, topic: topic.into() }
+    }
+
+    /// What the topic must be.
+    pub fn spec(&self) -> TopicSpec {
+        TopicSpec { name: self.topic.to_string(), partitions: 1, retention: Retention::Compact }
+    }
+
+    /// Creates the topic if absent.
+    pub async fn ensure(&self) -> Result<(), TransportError> {
+        self.transport.ensure_topics(&[self.spec()]).await
+    }
+
+    /// Adds a letter to a batch; it becomes durable with it.
+    pub fn append_to(&self, batch: &mut Batch, letter: &DeadLetter) {
+        // A struct of strings, numbers and bytes always has a JSON form.
+        let json = serde_json::to_vec(letter).unwrap_or_default();
+        batch.push(&self.topic, letter.last_failed_us / 1000, Some(letter.id.as_bytes()), Some(&json));
+    }
+
+    /// The letters that are there now, oldest failure first.
+    pub async fn list(&self) -> Result<Vec<DeadLetter>, TransportError> {
+        let mut letters: BTreeMap<Vec<u8>, DeadLetter> = BTreeMap::new();
+        for (partition, ends) in self.transport.watermarks(&self.topic).await?.into_iter().enumerate() {
+            let place = TopicPartition { topic: self.topic.clone(), partition: partition as u32 };
+            let mut from = ends.low;
+            while from < ends.high {
+                let records = self.transport.read(&place, from, PAGE).await?;
+                let Some(last) = records.last() else { break };
+                from = last.offset + 1;
+                for record in records {
+                    let Some(key) = record.key else { continue };
+                    match record.value.map(|value| serde_json::from_slice(&value)) {
+                        None => drop(letters.remove(key.as_ref())),
+                        Some(Ok(letter)) => drop(letters.insert(key.to_vec(), letter)),
+                        Some(Err(error)) => {
+                            let offset = record.offset;
+                            tracing::warn!(topic = %self.topic, partition, offset, %error, "a dead letter cannot be read");
+                        }
+                    }
+                }
+            }
+        }
+        let mut letters: Vec<DeadLetter> = letters.into_values().collect();
+        letters.sort_by(|a, b| (a.first_failed_us, &a.id).cmp(&(b.first_failed_us, &b.id)));
+        Ok(letters)
+    }
+
+    /// One letter.
+    pub async fn get(&self, id: &str) -> Result<Option<DeadLetter>, TransportError> {
+        Ok(self.list().await?.into_iter().find(|letter| letter.id == id))
+    }
+
+    /// Appends the original records of these letters (of all, without ids) to their topics again and takes the letters
+    /// out. Returns how many. An id that is not there is an error of class `Definite`, before anything is replayed.
+    pub async fn replay(&self, ids: Option<&[String]>) -> Result<usize, TransportError> {
+        let mut letters = self.list().await?;
+        if let Some(ids) = ids {
+            if let Some(missing) = ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
+                let text = format!("there is no dead letter {missing} in {}", self.topic);
+                return Err(TransportError::new(ErrorClass::Definite, text));
+            }
+            letters.retain(|letter| ids.contains(&letter.id));
+        }
+        if letters.is_empty() {
+            return Ok(0);
+        }
+        let mut producer = self.transport.producer(&format!("{}.replay", self.topic)).await?;
+        let now = tributary_event::clock::now_us() / 1000;
+        for letters in letters.chunks(REPLAY) {
+            let mut batch = Batch::new();
+            for letter in letters {
+                let topic: Arc<str> = letter.topic.as_str().into();
+                batch.push(&topic, now, letter.key.as_deref(), letter.value.as_deref());
+                batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
+            }
+            producer.append(&batch).await?;
+        }
+        Ok(letters.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        let letter = DeadLetter {
+            id: DeadLetter::id_of("movies", 3, 17, "movies/42"),
+            stage: "index movies".into(),
+            topic: "movies".into(),
+            partition: 3,
+            offset: 17,
+            key: Some(br#"{"id":42}"#.to_vec()),
+            value: Some(vec![0xff, 0]),
+            class: ErrorClass::Definite,
+            cause: "the document was refused".into(),
+            attempts: 3,
+            first_failed_us: 1,
+            last_failed_us: 2,
+            subject: "movies/42".into(),
+        };
+        let json = serde_json::to_value(&letter).unwrap();
+        assert_eq!(json["key"], r#"{"id":42}"#);
+        assert_eq!(json["value"]["base64"], "/wA=");
+        assert_eq!(serde_json::from_value::<DeadLetter>(json).unwrap(), letter);
+        let tombstone = DeadLetter { value: None, ..letter };
+        let json = serde_json::to_string(&tombstone).unwrap();
+        assert_eq!(serde_json::from_str::<DeadLetter>(&json).unwrap(), tombstone);
+    }
+}

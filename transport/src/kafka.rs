@@ -1,0 +1,163 @@
+//! Kafka: topics on a cluster, through librdkafka.
+//!
+//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic ([`producer`]).
+//! Groups are Kafka's ([`consumer`]); everything that needs no group goes through one [`reader`]; topics are created and
+//! checked in [`topics`].
+
+mod client;
+mod consumer;
+mod mailbox;
+mod producer;
+mod reader;
+mod topics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::admin::AdminClient;
+use tributary_event::ErrorClass;
+
+use self::client::Quiet;
+pub use self::client::{Compression, Durability, KafkaSettings};
+use self::consumer::KafkaConsumer;
+use self::producer::KafkaProducer;
+use self::reader::Reader;
+use self::topics::Found;
+use crate::contract::{
+    Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks,
+};
+
+/// How long a new topic may take to be known everywhere.
+const KNOWN: Duration = Duration::from_secs(30);
+
+/// Topics on Kafka. Clones share its connections.
+#[derive(Clone)]
+pub struct Kafka {
+    settings: Arc<KafkaSettings>,
+    reader: Arc<Reader>,
+    admin: Arc<AdminClient<Quiet>>,
+}
+
+impl Kafka {
+    /// Checks the settings. Brokers that are away are no error yet: every call reports them, and [`Transport::probe`].
+    pub fn connect(settings: KafkaSettings) -> Result<Self, TransportError> {
+        let reader = Arc::new(Reader::new(&settings)?);
+        let admin = settings
+            .client(&[])
+            .create_with_context(Quiet)
+            .map_err(|error| settings.refused("the administration client", error))?;
+        Ok(Self { settings: Arc::new(settings), reader, admin: Arc::new(admin) })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&KafkaSettings, &Arc<Reader>) -> Result<T, TransportError> + Send + 'static,
+    ) -> Result<T, TransportError> {
+        let (settings, reader) = (self.settings.clone(), self.reader.clone());
+        let done = tokio::task::spawn_blocking(move || work(&settings, &reader)).await;
+        done.unwrap_or_else(|error| {
+            Err(TransportError::caused(ErrorClass::Fatal, "a call of Kafka was interrupted", error))
+        })
+    }
+
+    /// What the cluster has of these topics.
+    async fn found(&self, names: &[String]) -> Result<Vec<Found>, TransportError> {
+        let names = names.to_vec();
+        self.blocking(move |_, reader| {
+            let metadata = reader.metadata()?;
+            let topics = metadata.topics().iter();
+            let ready = topics.filter(|t| t.error().is_none() && names.iter().any(|name| name == t.name()));
+            Ok(ready
+                .map(|t| Found {
+                    name: t.name().to_owned(),
+                    partitions: t.partitions().len() as u32,
+                    replication: t.partitions().iter().map(|p| p.replicas().len() as u32).min().unwrap_or(0),
+                })
+                .collect())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Transport for Kafka {
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError> {
+        let mut specs: Vec<TopicSpec> = Vec::with_capacity(topics.len() + 1);
+        let checkpoints =
+            TopicSpec { name: self.settings.checkpoint_topic.clone(), partitions: 1, retention: Retention::Compact };
+        for spec in topics.iter().cloned().chain([checkpoints]) {
+            if !specs.iter().any(|known| known.name == spec.name) {
+                let partitions = if spec.partitions == 0 { self.settings.partitions } else { spec.partitions };
+                specs.push(TopicSpec { partitions, ..spec });
+            }
+        }
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let found = self.found(&names).await?;
+        let absent: Vec<&TopicSpec> = specs.iter().filter(|s| !found.iter().any(|f| f.name == s.name)).collect();
+        topics::create(&self.admin, &self.settings, &absent).await?;
+        let start = Instant::now();
+        let found = loop {
+            let found = self.found(&names).await?;
+            if found.len() == names.len() {
+                break found;
+            }
+            if start.elapsed() > KNOWN {
+                let text = format!("new topics are still unknown to Kafka {} after {KNOWN:?}", self.settings.brokers);
+                return Err(TransportError::new(ErrorClass::Transient, text));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let properties = topics::properties(&self.admin, &self.settings, &names).await?;
+        for (spec, properties) in specs.iter().zip(&properties) {
+            if let Some(found) = found.iter().find(|found| found.name == spec.name) {
+                topics::check(&self.settings, spec, found, properties)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
+        let topic = topic.to_owned();
+        self.blocking(move |_, reader| reader.partitions(&topic)).await
+    }
+
+    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+        let id = id.to_owned();
+        let producer = self.blocking(move |settings, _| KafkaProducer::open(settings, &id)).await?;
+        Ok(Box::new(producer))
+    }
+
+    async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
+        let consumer = self.blocking(move |kafka, reader| KafkaConsumer::join(kafka, reader.clone(), settings)).await?;
+        Ok(Box::new(consumer))
+    }
+
+    async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
+        let name = name.to_owned();
+        self.blocking(move |_, reader| reader.checkpoint(&name)).await
+    }
+
+    async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {
+        let topic: Arc<str> = topic.into();
+        self.blocking(move |_, reader| {
+            let partitions = reader.partitions(&topic)?;
+            (0..partitions).map(|partition| reader.ends(&TopicPartition { topic: topic.clone(), partition })).collect()
+        })
+        .await
+    }
+
+    async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let place = place.clone();
+        self.blocking(move |_, reader| reader.read(&place, offset, max)).await
+    }
+
+    async fn probe(&self) -> Result<(), TransportError> {
+        self.blocking(|_, reader| reader.metadata().map(drop)).await
+    }
+}

@@ -1,0 +1,207 @@
+//! Settings of Kafka, how they become librdkafka's, and what its errors mean.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tributary_event::ErrorClass;
+
+use crate::contract::TransportError;
+
+/// How sure an acknowledged record must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Every topic has the configured replication and `min.insync.replicas`, and no unclean leader election; checked
+    /// at start.
+    Strict,
+    /// Topics are taken as they are.
+    Relaxed,
+}
+
+/// How batches are compressed on their way and on the broker's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// The least CPU.
+    Lz4,
+    /// The least disk and network.
+    Zstd,
+}
+
+/// How Kafka is used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// What is checked at start.
+    pub durability: Durability,
+    /// Partitions of a topic whose spec leaves the number open.
+    pub partitions: u32,
+    /// Replicas of a partition.
+    pub replication: u32,
+    /// Replicas that must have a record before it counts as written.
+    pub min_insync: u32,
+    /// The largest record that topics created here take, in bytes.
+    pub max_record_bytes: u32,
+    /// Compression of appended records.
+    pub compression: Compression,
+    /// The compacted topic of checkpoints.
+    pub checkpoint_topic: String,
+    /// Further properties of librdkafka (security, time limits …). They win over what is chosen here.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl KafkaSettings {
+    /// Settings for a cluster of three or more brokers.
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            durability: Durability::Strict,
+            partitions: 8,
+            replication: 3,
+            min_insync: 2,
+            max_record_bytes: 16 << 20,
+            compression: Compression::Lz4,
+            checkpoint_topic: "tributary.checkpoints".into(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    /// Settings for a single broker, as on a developer's machine.
+    pub fn single_broker(brokers: impl Into<String>) -> Self {
+        Self { replication: 1, min_insync: 1, ..Self::new(brokers) }
+    }
+
+    /// Properties of every client. `extra` comes before the user's.
+    pub(super) fn client(&self, extra: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "tributary")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.nagle.disable", "true")
+            .set("allow.auto.create.topics", "false")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        for (name, value) in extra {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+
+    /// An error of a client that could not even be made.
+    pub(super) fn refused(&self, what: &str, error: KafkaError) -> TransportError {
+        let text =
+            format!("{what} for Kafka at {} cannot be set up: {error}; check the transport's properties", self.brokers);
+        TransportError::caused(ErrorClass::Fatal, text, error)
+    }
+
+    /// An error of a call: what was done, why it failed, and what to do.
+    pub(super) fn failed(&self, what: &str, error: KafkaError) -> TransportError {
+        let code = error.rdkafka_error_code();
+        let class = code.map_or(ErrorClass::Transient, class);
+        let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
+        let remedy = code.and_then(remedy).map(|r| format!("; {r}")).unwrap_or_default();
+        let text = format!("{what} failed at Kafka {}: {cause}{remedy}", self.brokers);
+        TransportError::caused(class, text, error)
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden: BTreeMap<&str, &str> = self.properties.keys().map(|name| (name.as_str(), "…")).collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("durability", &self.durability)
+            .field("partitions", &self.partitions)
+            .field("replication", &self.replication)
+            .field("min_insync", &self.min_insync)
+            .field("max_record_bytes", &self.max_record_bytes)
+            .field("compression", &self.compression)
+            .field("checkpoint_topic", &self.checkpoint_topic)
+            .field("properties", &hidden)
+            .finish()
+    }
+}
+
+/// What may be done about an error of Kafka.
+pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord => ErrorClass::Definite,
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::UnsupportedSASLMechanism
+        | Code::UnsupportedFeature
+        | Code::InvalidReplicationFactor
+        | Code::InvalidPartitions
+        | Code::InvalidConfig
+        | Code::InvalidTransactionTimeout
+        | Code::PolicyViolation
+        | Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::FencedInstanceId
+        | Code::Fatal => ErrorClass::Fatal,
+        _ => ErrorClass::Transient,
+    }
+}
+
+fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
+    use RDKafkaErrorCode as Code;
+    Some(match code {
+        Code::TopicAuthorizationFailed => "grant the user READ, WRITE, DESCRIBE and CREATE on the topic",
+        Code::GroupAuthorizationFailed => "grant the user READ on the consumer group",
+        Code::ClusterAuthorizationFailed => "grant the user CREATE and IDEMPOTENT_WRITE on the cluster",
+        Code::TransactionalIdAuthorizationFailed => "grant the user WRITE and DESCRIBE on the transactional id",
+        Code::SaslAuthenticationFailed | Code::Authentication => {
+            "check user and password in the transport's properties"
+        }
+        Code::MessageSizeTooLarge => "raise `max.message.bytes` of the topic",
+        Code::InvalidReplicationFactor => "start more brokers, or configure a lower replication",
+        Code::InvalidTransactionTimeout => {
+            "raise `transaction.max.timeout.ms` of the brokers, or lower `transaction.timeout.ms`"
+        }
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => "create the topic",
+        Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::MessageTimedOut => {
+            "check that the brokers run and can be reached; it is tried again"
+        }
+        _ => return None,
+    })
+}
+
+/// Passes librdkafka's messages to the log, in one place and without alarm: calls report their own failures.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(facility, message, "librdkafka");
+        }
+        _ => tracing::debug!(facility, message, "librdkafka"),
+    }
+}

@@ -1,0 +1,307 @@
+//! Appending to Kafka: one transaction a batch.
+//!
+//! Records go straight into librdkafka's queue, whose size bounds the memory; a full queue is waited for. Delivery
+//! reports are asked for failures only; the commit fails if any record of the transaction did. What goes wrong is then
+//! one of three things:
+//!
+//! * *abortable*: the transaction is aborted, nothing is visible, the error is `Transient` (or what its cause says);
+//! * *in doubt*: a commit that got no answer is repeated until it has one, for as long as a transaction may last;
+//! * *fatal*: another producer of the same id took over. This one is dead.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::{ClientContext, util::Timeout};
+use tributary_event::ErrorClass;
+
+use super::client::{Compression, KafkaSettings, class, log};
+use crate::contract::{Batch, Producer, TransportError};
+use crate::metric;
+
+/// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
+const INIT: Duration = Duration::from_secs(60);
+/// How long one try of a commit or an abort waits for its answer.
+const TRY: Duration = Duration::from_secs(10);
+/// How long a transaction may last.
+const TRANSACTION: Duration = Duration::from_secs(300);
+/// Records that are sent before other tasks get a turn.
+const TURN: usize = 1024;
+
+/// Remembers the first record that could not be delivered.
+#[derive(Default)]
+struct Deliveries {
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+pub(super) struct KafkaProducer {
+    core: Arc<Core>,
+    state: State,
+}
+
+enum State {
+    Ready,
+    /// A transaction is open that must be aborted before the next one.
+    Open,
+    /// Nothing can be done any more, and why.
+    Dead(String),
+}
+
+struct Core {
+    id: String,
+    settings: KafkaSettings,
+    client: BaseProducer<Deliveries>,
+}
+
+impl KafkaProducer {
+    /// Opens the producer, which ends an unfinished transaction of the same id and fences its owner. Blocking.
+    pub fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
+        let message_bytes = settings.max_record_bytes.to_string();
+        let compression = match settings.compression {
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        let config = settings.client(&[
+            ("transactional.id", id),
+            ("transaction.timeout.ms", "300000"),
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "30000"),
+            ("partitioner", "murmur2_random"),
+            ("compression.type", compression),
+            ("compression.level", if settings.compression == Compression::Zstd { "1" } else { "-1" }),
+            ("linger.ms", "0.5"),
+            ("batch.num.messages", "20000"),
+            ("batch.size", "1000000"),
+            ("message.max.bytes", &message_bytes),
+            ("queue.buffering.max.messages", "100000"),
+            ("queue.buffering.max.kbytes", "16384"),
+            ("delivery.report.only.error", "true"),
+        ]);
+        let client: BaseProducer<Deliveries> = config
+            .create_with_context(Deliveries::default())
+            .map_err(|error| settings.refused("the producer", error))?;
+        let core = Arc::new(Core { id: id.to_owned(), settings: settings.clone(), client });
+        core.client.init_transactions(INIT).map_err(|error| {
+            let what = format!("opening the producer {id}");
+            settings.failed(&what, error)
+        })?;
+        Ok(Self { core, state: State::Ready })
+    }
+
+    async fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
+        let mut record = record;
+        loop {
+            match self.core.client.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.core.client.poll(Duration::ZERO);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    async fn send_all(&self, batch: &Batch) -> Result<(), KafkaError> {
+        for (n, record) in batch.records().enumerate() {
+            let mut message = BaseRecord::to(record.topic).timestamp(record.timestamp_ms);
+            message.key = record.key;
+            message.payload = record.value;
+            self.send(message).await?;
+            if n % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if let Some(checkpoint) = &batch.checkpoint {
+            let topic = &self.core.settings.checkpoint_topic;
+            let message = BaseRecord::to(topic).key(checkpoint.name.as_bytes()).payload(checkpoint.content.as_ref());
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs blocking work on the client; the producer is dead if it was fatal.
+    async fn blocking(
+        &mut self,
+        work: impl FnOnce(&Core) -> Result<(), Outcome> + Send + 'static,
+    ) -> Result<(), TransportError> {
+        let core = self.core.clone();
+        match tokio::task::spawn_blocking(move || work(&core)).await {
+            Ok(Ok(())) => {
+                self.state = State::Ready;
+                Ok(())
+            }
+            Ok(Err(Outcome::Aborted(error))) => {
+                self.state = State::Ready;
+                Err(error)
+            }
+            Ok(Err(Outcome::Open(error))) => Err(error),
+            Ok(Err(Outcome::Dead(error))) => {
+                self.state = State::Dead(error.message.clone());
+                Err(error)
+            }
+            Err(error) => {
+                Err(TransportError::caused(ErrorClass::Fatal, "a transaction of Kafka was interrupted", error))
+            }
+        }
+    }
+}
+
+/// How a transaction ended, if not well.
+enum Outcome {
+    Aborted(TransportError),
+    Open(TransportError),
+    Dead(TransportError),
+}
+
+impl Core {
+    /// Waits for the deliveries, then commits. Blocking.
+    fn commit(&self) -> Result<(), Outcome> {
+        let start = Instant::now();
+        while self.client.in_flight_count() > 0 {
+            self.client.poll(Duration::from_millis(1));
+        }
+        loop {
+            let Err(error) = self.client.commit_transaction(TRY) else { return Ok(()) };
+            match severity(&error) {
+                Severity::Fatal => return Err(Outcome::Dead(self.fenced(error))),
+                Severity::InDoubt if start.elapsed() < TRANSACTION => {
+                    tracing::warn!(producer = self.id, %error, "a commit got no answer and is repeated");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Severity::InDoubt => {
+                    let text =
+                        format!("it is unknown whether the last append of {} is durable; restart to find out", self.id);
+                    return Err(Outcome::Dead(TransportError::caused(ErrorClass::Fatal, text, error)));
+                }
+                Severity::Abortable => return self.abort(error),
+            }
+        }
+    }
+
+    /// Aborts the transaction. Never `Ok`, so that it can end a commit.
+    fn abort(&self, cause: KafkaError) -> Result<(), Outcome> {
+        let failure = self.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let cause = self.settings.failed("an append", failure.unwrap_or(cause));
+        match self.end_open() {
+            Ok(()) => Err(Outcome::Aborted(cause)),
+            Err(error) if matches!(severity(&error), Severity::Fatal) => Err(Outcome::Dead(self.fenced(error))),
+            Err(error) => {
+                tracing::warn!(producer = self.id, %error, "a transaction could not be aborted yet");
+                Err(Outcome::Open(cause))
+            }
+        }
+    }
+
+    /// Aborting waits for delivery reports, which somebody must serve meanwhile.
+    fn end_open(&self) -> Result<(), KafkaError> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    self.client.poll(Duration::from_millis(10));
+                }
+            });
+            let ended = self.client.abort_transaction(Timeout::After(TRY));
+            done.store(true, Ordering::Release);
+            ended
+        })
+    }
+
+    fn fenced(&self, error: KafkaError) -> TransportError {
+        use RDKafkaErrorCode as Code;
+        let takeover = matches!(
+            error.rdkafka_error_code(),
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping)
+        );
+        if takeover {
+            let text = format!("another process took over as {}; this one must stop", self.id);
+            return TransportError::caused(ErrorClass::Fatal, text, error);
+        }
+        let text = format!("the producer {} failed for good: {error}; restart the process", self.id);
+        TransportError::caused(ErrorClass::Fatal, text, error)
+    }
+}
+
+enum Severity {
+    Fatal,
+    Abortable,
+    InDoubt,
+}
+
+fn severity(error: &KafkaError) -> Severity {
+    match error {
+        KafkaError::Transaction(inner) if inner.is_fatal() => Severity::Fatal,
+        KafkaError::Transaction(inner) if inner.txn_requires_abort() => Severity::Abortable,
+        KafkaError::Transaction(inner) if inner.is_retriable() => Severity::InDoubt,
+        KafkaError::Transaction(inner) if class(inner.code()) == ErrorClass::Fatal => Severity::Fatal,
+        KafkaError::Flush(_) => Severity::InDoubt,
+        error if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => Severity::Fatal,
+        _ => Severity::Abortable,
+    }
+}
+
+#[async_trait]
+impl Producer for KafkaProducer {
+    async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
+        if let State::Dead(cause) = &self.state {
+            return Err(TransportError::new(ErrorClass::Fatal, cause.clone()));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.state, State::Open) {
+            self.blocking(|core| {
+                core.end_open().map_err(|error| match severity(&error) {
+                    Severity::Fatal => Outcome::Dead(core.fenced(error)),
+                    _ => Outcome::Open(core.settings.failed("aborting the last append", error)),
+                })
+            })
+            .await?;
+        }
+        self.core.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(error) = self.core.client.begin_transaction() {
+            if matches!(severity(&error), Severity::Fatal) {
+                let error = self.core.fenced(error);
+                self.state = State::Dead(error.message.clone());
+                return Err(error);
+            }
+            self.state = State::Open;
+            return Err(self.core.settings.failed("beginning a transaction", error));
+        }
+        self.state = State::Open;
+        match self.send_all(batch).await {
+            Ok(()) => self.blocking(Core::commit).await?,
+            Err(error) => self.blocking(move |core| core.abort(error)).await?,
+        }
+        metric::appended(batch);
+        Ok(())
+    }
+}

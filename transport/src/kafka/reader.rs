@@ -1,0 +1,180 @@
+//! Reading Kafka without a group: metadata, watermarks, stretches of a partition, checkpoints. All of it blocks.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use tributary_event::ErrorClass;
+
+use super::client::{KafkaSettings, Quiet};
+use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
+
+const ANSWER: Duration = Duration::from_secs(10);
+/// Without a record or the end for this long, a read gives up.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The last offsets of the checkpoint topic, where most checkpoints are found.
+const RECENT: u64 = 2_000;
+
+pub(super) struct Reader {
+    settings: KafkaSettings,
+    /// Reads one stretch at a time.
+    client: Mutex<BaseConsumer<Quiet>>,
+    /// Answers questions; never reads, so it never waits for a stretch.
+    questions: BaseConsumer<Quiet>,
+}
+
+impl Reader {
+    pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
+        let make = || {
+            let config = settings.client(&[
+                // Required by librdkafka for manual assignment; nothing is committed under it.
+                ("group.id", "tributary-reader"),
+                ("isolation.level", "read_committed"),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("enable.partition.eof", "true"),
+                ("auto.offset.reset", "earliest"),
+                ("fetch.wait.max.ms", "50"),
+                ("fetch.queue.backoff.ms", "2"),
+                ("queued.max.messages.kbytes", "2048"),
+                ("fetch.message.max.bytes", "1048576"),
+                ("fetch.max.bytes", "2097152"),
+                ("receive.message.max.bytes", "134217728"),
+            ]);
+            config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
+        };
+        Ok(Self { settings: settings.clone(), client: Mutex::new(make()?), questions: make()? })
+    }
+
+    /// The whole cluster's topics. Asking for one by name could create it.
+    pub fn metadata(&self) -> Result<Metadata, TransportError> {
+        self.questions
+            .fetch_metadata(None, ANSWER)
+            .map_err(|error| self.settings.failed("asking for the topics", error))
+    }
+
+    /// Partitions of a topic; 0 if there is none of that name.
+    pub fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
+        let metadata = self.metadata()?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+        Ok(found.map_or(0, |t| t.partitions().len() as u32))
+    }
+
+    /// The kept range of committed records.
+    pub fn ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
+        let (low, high) =
+            self.questions.fetch_watermarks(&place.topic, place.partition as i32, ANSWER).map_err(|error| {
+                self.settings.failed(&format!("asking for the ends of {} {}", place.topic, place.partition), error)
+            })?;
+        Ok(Watermarks { low: low.max(0) as u64, high: high.max(0) as u64 })
+    }
+
+    /// Up to `max` records from `offset`.
+    pub fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
+        let mut records = Vec::new();
+        self.scan(place, offset, |record| {
+            records.push(record);
+            records.len() < max
+        })?;
+        Ok(records)
+    }
+
+    /// Calls `visit` with the records from `offset` on, until it returns false or the committed end is reached.
+    pub fn scan(
+        &self,
+        place: &TopicPartition,
+        offset: u64,
+        mut visit: impl FnMut(Polled) -> bool,
+    ) -> Result<(), TransportError> {
+        let ends = self.ends(place)?;
+        let offset = offset.max(ends.low);
+        if offset >= ends.high {
+            return Ok(());
+        }
+        let failed = |error| self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(offset as i64))
+            .map_err(failed)?;
+        client.assign(&list).map_err(failed)?;
+        let done = self.drain(&client, place, offset, ends.high, &mut visit);
+        client.unassign().map_err(failed)?;
+        done
+    }
+
+    fn drain(
+        &self,
+        client: &BaseConsumer<Quiet>,
+        place: &TopicPartition,
+        offset: u64,
+        high: u64,
+        visit: &mut impl FnMut(Polled) -> bool,
+    ) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
+        let mut heard = Instant::now();
+        while heard.elapsed() < SILENCE {
+            match client.poll(Duration::from_millis(100)) {
+                None => continue,
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    let at = message.offset() as u64;
+                    // A poll may still bring what the last assignment had fetched.
+                    if message.topic() != &*place.topic || message.partition() as u32 != place.partition || at < offset
+                    {
+                        continue;
+                    }
+                    let record = Polled {
+                        place: place.clone(),
+                        offset: at,
+                        key: message.key().map(Bytes::copy_from_slice),
+                        value: message.payload().map(Bytes::copy_from_slice),
+                        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+                    };
+                    if !visit(record) || at + 1 >= high {
+                        return Ok(());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) if partition as u32 == place.partition => return Ok(()),
+                Some(Err(error)) => {
+                    let transport =
+                        self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
+                    if transport.class != ErrorClass::Transient {
+                        return Err(transport);
+                    }
+                }
+            }
+        }
+        Err(failed(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)))
+    }
+
+    /// The last checkpoint of a name.
+    pub fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
+        let topic = self.settings.checkpoint_topic.as_str();
+        if self.partitions(topic)? == 0 {
+            return Ok(None);
+        }
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        let ends = self.ends(&place)?;
+        let recent = ends.high.saturating_sub(RECENT).max(ends.low);
+        for from in [recent, ends.low] {
+            let mut found = None;
+            self.scan(&place, from, |record| {
+                if record.key.as_deref() == Some(name.as_bytes()) {
+                    found = Some(record.value);
+                }
+                true
+            })?;
+            if let Some(content) = found {
+                return Ok(content);
+            }
+            if from == ends.low {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}

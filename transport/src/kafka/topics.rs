@@ -1,0 +1,233 @@
+//! Creating topics, and checking those that exist.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tributary_event::ErrorClass;
+
+use super::client::{Durability, KafkaSettings, Quiet};
+use crate::contract::{Retention, TopicSpec, TransportError};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A topic as the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub name: String,
+    pub partitions: u32,
+    /// The lowest number of replicas of a partition.
+    pub replication: u32,
+}
+
+/// Its configuration, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Properties {
+    pub cleanup: String,
+    pub min_insync: u32,
+    pub unclean_election: bool,
+}
+
+/// Creates topics.
+pub(super) async fn create(
+    admin: &AdminClient<Quiet>,
+    settings: &KafkaSettings,
+    specs: &[&TopicSpec],
+) -> Result<(), TransportError> {
+    if specs.is_empty() {
+        return Ok(());
+    }
+    let insync = settings.min_insync.to_string();
+    let largest = settings.max_record_bytes.to_string();
+    let limits: Vec<Vec<(&str, String)>> = specs.iter().map(|spec| retention(&spec.retention)).collect();
+    let topics: Vec<NewTopic<'_>> = specs
+        .iter()
+        .zip(&limits)
+        .map(|(spec, limits)| {
+            let replication = TopicReplication::Fixed(settings.replication as i32);
+            let mut topic = NewTopic::new(&spec.name, spec.partitions.max(1) as i32, replication)
+                .set("min.insync.replicas", &insync)
+                .set("max.message.bytes", &largest)
+                .set("unclean.leader.election.enable", "false");
+            for (name, value) in limits {
+                topic = topic.set(name, value);
+            }
+            topic
+        })
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT));
+    let results =
+        admin.create_topics(&topics, &options).await.map_err(|error| settings.failed("creating topics", error))?;
+    for result in results {
+        match result {
+            Ok(name) => tracing::info!(topic = name, "created a topic"),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(settings.failed(&format!("creating topic {name}"), KafkaError::AdminOp(code)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn retention(retention: &Retention) -> Vec<(&'static str, String)> {
+    match retention {
+        Retention::Delete { age, bytes } => vec![
+            ("cleanup.policy", "delete".into()),
+            ("retention.ms", age.map_or("-1".into(), |age| age.as_millis().to_string())),
+            ("retention.bytes", bytes.map_or("-1".into(), |bytes| bytes.to_string())),
+        ],
+        // Small segments, since the one being written to is never compacted.
+        Retention::Compact => vec![
+            ("cleanup.policy", "compact".into()),
+            ("segment.bytes", (32 << 20).to_string()),
+            ("segment.ms", (3_600_000).to_string()),
+            ("min.cleanable.dirty.ratio", "0.2".into()),
+        ],
+    }
+}
+
+/// The configuration of a topic.
+pub(super) async fn properties(
+    admin: &AdminClient<Quiet>,
+    settings: &KafkaSettings,
+    names: &[String],
+) -> Result<Vec<Properties>, TransportError> {
+    let asked: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(LIMIT));
+    let start = Instant::now();
+    loop {
+        let answer = admin
+            .describe_configs(&asked, &options)
+            .await
+            .map_err(|error| settings.failed("asking for the configuration of topics", error))?;
+        let found: Result<Vec<Properties>, RDKafkaErrorCode> =
+            answer.into_iter().map(|one| one.map(|resource| parse(&resource))).collect();
+        match found {
+            Ok(found) => return Ok(found),
+            // A topic that was created just now may be unknown to the broker that was asked.
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) if start.elapsed() < LIMIT => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(code) => {
+                return Err(settings.failed("asking for the configuration of topics", KafkaError::AdminOp(code)));
+            }
+        }
+    }
+}
+
+fn parse(resource: &ConfigResource) -> Properties {
+    let value = |name| resource.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+    Properties {
+        cleanup: value("cleanup.policy").to_owned(),
+        min_insync: value("min.insync.replicas").parse().unwrap_or(1),
+        unclean_election: value("unclean.leader.election.enable") == "true",
+    }
+}
+
+/// Compares a topic with what is asked for: every fault in one sentence with the command that mends it.
+pub(super) fn check(
+    settings: &KafkaSettings,
+    spec: &TopicSpec,
+    found: &Found,
+    properties: &Properties,
+) -> Result<(), TransportError> {
+    let name = &spec.name;
+    let brokers = &settings.brokers;
+    let configure = |what: &str| {
+        format!(
+            "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name {name} --add-config {what}"
+        )
+    };
+    let mut faults = Vec::new();
+    if found.partitions < spec.partitions {
+        faults.push(format!(
+            "it has {} partitions and needs {}: kafka-topics.sh --bootstrap-server {brokers} --alter --topic {name} --partitions {} \
+             (keys then change their partition; let the pipeline finish what is in the topic first)",
+            found.partitions, spec.partitions, spec.partitions
+        ));
+    }
+    let wanted = if spec.retention == Retention::Compact { "compact" } else { "delete" };
+    if !properties.cleanup.split(',').any(|policy| policy.trim() == wanted) {
+        faults.push(format!(
+            "its cleanup.policy is {} and must be {wanted}: {}",
+            properties.cleanup,
+            configure(&format!("cleanup.policy={wanted}"))
+        ));
+    }
+    if wanted == "compact" && properties.cleanup.split(',').any(|policy| policy.trim() == "delete") {
+        faults.push(format!(
+            "its cleanup.policy is {} and must not delete: {}",
+            properties.cleanup,
+            configure("cleanup.policy=compact")
+        ));
+    }
+    if settings.durability == Durability::Strict {
+        if found.replication < settings.replication {
+            faults.push(format!(
+                "it has replication {} and durability strict needs {}: kafka-reassign-partitions.sh --bootstrap-server {brokers}, or configure `replication`",
+                found.replication, settings.replication
+            ));
+        }
+        if properties.min_insync < settings.min_insync {
+            faults.push(format!(
+                "its min.insync.replicas is {} and durability strict needs {}: {}",
+                properties.min_insync,
+                settings.min_insync,
+                configure(&format!("min.insync.replicas={}", settings.min_insync))
+            ));
+        }
+        if properties.unclean_election {
+            faults.push(format!(
+                "unclean leader election is on, which loses acknowledged records: {}",
+                configure("unclean.leader.election.enable=false")
+            ));
+        }
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(TransportError::new(ErrorClass::Fatal, format!("topic {name} does not fit: {}", faults.join("; "))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_with(change: impl FnOnce(&mut Found, &mut Properties)) -> Result<(), TransportError> {
+        let settings = KafkaSettings::new("k:9092");
+        let retention = Retention::Delete { age: None, bytes: None };
+        let spec = TopicSpec { name: "orders".into(), partitions: 8, retention };
+        let mut found = Found { name: "orders".into(), partitions: 8, replication: 3 };
+        let mut properties = Properties { cleanup: "delete".into(), min_insync: 2, unclean_election: false };
+        change(&mut found, &mut properties);
+        check(&settings, &spec, &found, &properties)
+    }
+
+    fn message(change: impl FnOnce(&mut Found, &mut Properties)) -> String {
+        check_with(change).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_topic_as_asked_for_passes() {
+        assert!(check_with(|_, _| ()).is_ok());
+        assert!(check_with(|found, _| found.partitions = 12).is_ok());
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_remedy() {
+        let text = message(|found, _| found.partitions = 2);
+        assert!(text.contains("has 2 partitions and needs 8") && text.contains("--partitions 8"), "{text}");
+        let text = message(|_, properties| properties.cleanup = "compact".into());
+        assert!(text.contains("cleanup.policy=delete"), "{text}");
+        let text = message(|found, properties| {
+            found.replication = 1;
+            properties.min_insync = 1;
+            properties.unclean_election = true;
+        });
+        assert!(text.contains("replication 1") && text.contains("min.insync.replicas=2"), "{text}");
+        assert!(text.contains("unclean.leader.election.enable=false"), "{text}");
+    }
+}
