@@ -1,1 +1,18 @@
-//! tributary-connector
+//! Sources: what captures the changes of a database and publishes them to topics.
+//!
+//! [`source`] is the contract of a source, [`publish`] the small loop that drives one into a transport's producer,
+//! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`].
+
+pub mod checkpoint;
+pub mod error;
+pub mod postgres;
+pub mod publish;
+pub mod run;
+pub mod settings;
+pub mod source;
+
+pub use checkpoint::{InProgress, PostgresCheckpoint};
+pub use error::ConnectorError;
+pub use run::run;
+pub use settings::{BatchLimits, ConnectorSettings, PostgresSettings, Secret, SourceSettings, TopicSettings};
+pub use source::{Mark, Part, Source};

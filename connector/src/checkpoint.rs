@@ -1,0 +1,89 @@
+//! The checkpoint of a PostgreSQL source: from where it resumes, and how it knows that it is the same database.
+
+use bytes::Bytes;
+use tributary_event::Lsn;
+
+use crate::error::ConnectorError;
+use crate::source::Mark;
+
+/// A transaction of which a first part is durable.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InProgress {
+    /// Start of its commit record, which identifies it.
+    pub commit: Lsn,
+    /// Number of its changes (messages of the log) whose events are durable.
+    pub changes: u64,
+}
+
+/// The content of a checkpoint, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PostgresCheckpoint {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The cluster's system identifier (`IDENTIFY_SYSTEM`).
+    pub system: String,
+    /// The timeline that was read.
+    pub timeline: u32,
+    /// The database.
+    pub database: String,
+    /// The slot.
+    pub slot: String,
+    /// Everything that committed before this is durable: the end of the last finished transaction, or a later
+    /// position without any change of interest before it.
+    pub lsn: Lsn,
+    /// The transaction behind it, if a part of it is durable already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<InProgress>,
+    /// The last sequence number given out.
+    pub sequence: u64,
+}
+
+impl PostgresCheckpoint {
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// The content is of another version or no checkpoint at all.
+    pub fn decode(name: &str, content: &[u8]) -> Result<Self, ConnectorError> {
+        let lost = |cause: String| {
+            ConnectorError::lost(
+                format!("checkpoint of source {name}"),
+                cause,
+                "use the version of tributary that wrote it, or give the source a new name to start afresh",
+            )
+        };
+        let checkpoint: Self = serde_json::from_slice(content).map_err(|e| lost(format!("it cannot be read: {e}")))?;
+        if checkpoint.version != 1 {
+            return Err(lost(format!("it has version {}, this program knows version 1", checkpoint.version)));
+        }
+        Ok(checkpoint)
+    }
+}
+
+impl Mark for PostgresCheckpoint {
+    fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_survives_and_nonsense_is_refused() {
+        let checkpoint = PostgresCheckpoint {
+            version: 1,
+            system: "7".into(),
+            timeline: 1,
+            database: "films".into(),
+            slot: "s".into(),
+            lsn: Lsn(u64::MAX),
+            transaction: Some(InProgress { commit: Lsn(5), changes: 3 }),
+            sequence: u64::MAX >> 1,
+        };
+        assert_eq!(PostgresCheckpoint::decode("x", &checkpoint.encode()).expect("valid"), checkpoint);
+        assert!(PostgresCheckpoint::decode("x", b"{}").is_err());
+        let newer = PostgresCheckpoint { version: 2, ..checkpoint };
+        assert!(PostgresCheckpoint::decode("x", &newer.encode()).is_err());
+    }
+}

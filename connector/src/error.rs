@@ -1,0 +1,149 @@
+//! What can go wrong in a connector: each error names the place, the cause and the remedy, and knows its class.
+
+use tributary_event::ErrorClass;
+use tributary_transport::TransportError;
+
+/// A failure of a connector. Messages never hold secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// The settings cannot work.
+    #[error("{place}: {cause}; {remedy}")]
+    Settings {
+        /// What is set wrongly.
+        place: String,
+        /// Why it cannot work.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The server cannot be reached, or the connection broke.
+    #[error(
+        "{place} cannot be reached: {cause}; check that the server runs and that host, port and firewall are right"
+    )]
+    Unreachable {
+        /// The server's host and port.
+        place: String,
+        /// What the operating system or the server said.
+        cause: String,
+    },
+    /// The server does not let the user in.
+    #[error("{place} refused the login: {cause}; {remedy}")]
+    Authentication {
+        /// The server.
+        place: String,
+        /// What the server said.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The user lacks a privilege.
+    #[error("{place}: {cause}; run: {remedy}")]
+    Privilege {
+        /// What was to be done.
+        place: String,
+        /// Which privilege is lacking.
+        cause: String,
+        /// The statement that grants it.
+        remedy: String,
+    },
+    /// A table cannot be captured.
+    #[error("table {table}: {cause}; {remedy}")]
+    Table {
+        /// The table.
+        table: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The server is not set up for logical replication, or something of it is used up.
+    #[error("{place}: {cause}; {remedy}")]
+    Server {
+        /// The server, or what of it.
+        place: String,
+        /// What is wrong.
+        cause: String,
+        /// What to do.
+        remedy: String,
+        /// Whether waiting may help.
+        class: ErrorClass,
+    },
+    /// The place in the log is lost: going on would skip changes.
+    #[error("{place}: {cause}; {remedy}")]
+    PositionLost {
+        /// The slot.
+        place: String,
+        /// What shows that the place is lost.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Another process reads the slot.
+    #[error("replication slot {slot}: {cause}; waiting as a standby until it is free")]
+    SlotInUse {
+        /// The slot.
+        slot: String,
+        /// What the server said.
+        cause: String,
+    },
+    /// The server sent what the protocol does not allow, or a value that its type does not.
+    #[error("{place}: {cause}; this is a defect of the connector or of the server, please report it")]
+    Protocol {
+        /// Which message or column.
+        place: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The server reported an error that has no case of its own.
+    #[error("{place}: {cause} (SQLSTATE {code})")]
+    Database {
+        /// What was to be done.
+        place: String,
+        /// What the server said.
+        cause: String,
+        /// The SQLSTATE.
+        code: String,
+        /// The class that follows from the SQLSTATE.
+        class: ErrorClass,
+    },
+    /// The transport failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A task of the connector ended unexpectedly.
+    #[error("a task of the connector failed: {0}")]
+    Task(String),
+}
+
+impl ConnectorError {
+    /// What may be done about it.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable { .. } | Self::SlotInUse { .. } => ErrorClass::Transient,
+            Self::Database { class, .. } | Self::Server { class, .. } => *class,
+            Self::Transport(error) => error.class,
+            Self::Settings { .. }
+            | Self::Authentication { .. }
+            | Self::Privilege { .. }
+            | Self::Table { .. }
+            | Self::PositionLost { .. }
+            | Self::Protocol { .. }
+            | Self::Task(_) => ErrorClass::Fatal,
+        }
+    }
+
+    pub(crate) fn settings(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Settings { place: place.into(), cause: cause.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn protocol(place: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self::Protocol { place: place.into(), cause: cause.into() }
+    }
+
+    pub(crate) fn unreachable(place: impl Into<String>, cause: impl ToString) -> Self {
+        Self::Unreachable { place: place.into(), cause: cause.to_string() }
+    }
+
+    pub(crate) fn lost(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::PositionLost { place: place.into(), cause: cause.into(), remedy: remedy.into() }
+    }
+}

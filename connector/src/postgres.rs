@@ -1,0 +1,31 @@
+//! PostgreSQL: logical replication through the `pgoutput` plugin.
+//!
+//! [`prepare`](prepare()) makes sure that publication and slot exist and fit; [`PostgresSource`] streams; [`KeyPager`] pages
+//! through the keys of a table. Beneath: [`endpoint`] (URL), [`wire`] (protocol 3.0, login, TLS), [`stream`] (the replication
+//! sub-protocol), [`pgoutput`] (messages), [`relation`] and [`value`] (rows), [`catalog`] (what the server knows).
+
+mod array;
+mod assembler;
+pub mod catalog;
+pub mod endpoint;
+mod keys;
+mod monitor;
+pub mod pgoutput;
+mod prepare;
+mod publication;
+pub mod relation;
+mod slot;
+mod source;
+mod sql;
+pub(crate) mod sqlstate;
+mod stream;
+mod time;
+mod tls;
+pub mod value;
+mod wire;
+
+pub use catalog::{TableInfo, table_columns};
+pub use keys::{KeyPager, KeyRow};
+pub(crate) use monitor::monitor;
+pub use prepare::{Prepared, prepare};
+pub use source::PostgresSource;

@@ -1,0 +1,299 @@
+//! Messages of the log → change events with their place in the transaction, and the mark behind them. Pure.
+//!
+//! Resumption: the server sends again every transaction whose commit record lies behind the position we start from. The
+//! checkpoint names, beside that position, the one transaction of which a first part is durable, and the number of its
+//! changes; those changes are decoded once more (so that every count goes on as before) and their events dropped.
+//! Changes, not events, are counted: one change can be two events, and both are in one part.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::{ChangeEvent, HybridClock, Lsn, Op, Position, Row, SourceInfo, TransactionInfo};
+
+use super::pgoutput::{self, Message, Oids, Old, Tuple};
+use super::relation::Relayed;
+use crate::checkpoint::{InProgress, PostgresCheckpoint};
+use crate::error::ConnectorError;
+
+/// What a message leaves to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    GoOn,
+    /// A table is new or has changed: look it up, then [`Assembler::learn`] it, before the next message.
+    LookUp,
+    /// Types may have changed: forget what is known of them.
+    ForgetTypes,
+}
+
+/// Puts events together.
+pub(super) struct Assembler {
+    source: Arc<SourceInfo>,
+    relations: HashMap<u32, Relayed>,
+    clock: HybridClock,
+    transaction: Option<Transaction>,
+    /// The transaction of which a part was durable when we started, until it has passed.
+    half_done: Option<InProgress>,
+    mark: PostgresCheckpoint,
+}
+
+struct Transaction {
+    xid: u32,
+    commit: Lsn,
+    commit_us: i64,
+    /// Changes read so far.
+    changes: u64,
+    /// Changes whose events are durable already.
+    durable: u64,
+    /// Events so far.
+    events: u64,
+}
+
+impl Assembler {
+    /// Goes on behind a mark.
+    pub(super) fn new(source: Arc<SourceInfo>, mark: PostgresCheckpoint) -> Self {
+        Self {
+            source,
+            relations: HashMap::new(),
+            clock: HybridClock::starting_after(mark.sequence),
+            transaction: None,
+            half_done: mark.transaction.clone(),
+            mark,
+        }
+    }
+
+    /// The position before which everything was given out.
+    pub(super) fn lsn(&self) -> Lsn {
+        self.mark.lsn
+    }
+
+    /// The source as its events name it.
+    pub(super) fn source(&self) -> &Arc<SourceInfo> {
+        &self.source
+    }
+
+    /// Nothing comes before `end`, unless a transaction is under way.
+    pub(super) fn keepalive(&mut self, end: Lsn) {
+        if self.transaction.is_none() && self.half_done.is_none() {
+            self.mark.lsn = self.mark.lsn.max(end);
+        }
+    }
+
+    /// A table was looked up.
+    pub(super) fn learn(&mut self, relation: u32, table: Relayed) {
+        self.relations.insert(relation, table);
+    }
+
+    /// The mark behind the last message, of which `last` is the last event given out.
+    pub(super) fn mark(&mut self, last: Option<&ChangeEvent>) -> PostgresCheckpoint {
+        self.mark.sequence = last.map_or(self.mark.sequence, |e| e.sequence);
+        self.mark.transaction = match &self.transaction {
+            Some(t) if t.changes > t.durable && t.events > 0 => {
+                Some(InProgress { commit: t.commit, changes: t.changes })
+            }
+            _ => self.half_done.clone(),
+        };
+        self.mark.clone()
+    }
+
+    /// Takes the message `payload`, which lies within `owner`, and appends its events.
+    pub(super) fn message(
+        &mut self,
+        owner: &Bytes,
+        payload: &[u8],
+        start: Lsn,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<Next, ConnectorError> {
+        let message = pgoutput::decode(payload)
+            .map_err(|e| ConnectorError::protocol(format!("the change at {start}"), e.to_string()))?;
+        let relation = match message {
+            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } => {
+                relation
+            }
+            _ => return self.frame(&message, payload, start, capture_us, events),
+        };
+        let (table, transaction) = find(&mut self.relations, &mut self.transaction, relation)?;
+        transaction.changes += 1;
+        if !table.wanted {
+            return Ok(Next::GoOn);
+        }
+        let mut sink = Sink { source: &self.source, clock: &self.clock, table, transaction, start, capture_us, events };
+        match message {
+            Message::Insert { new, .. } => {
+                let after = sink.table.row(owner, &new)?;
+                sink.push(Op::Create, None, Some(after));
+            }
+            Message::Update { old, new, .. } => sink.update(owner, &old, &new)?,
+            Message::Delete { old: Old::Key(old) | Old::Full(old), .. } => {
+                let before = sink.table.row(owner, &old)?;
+                sink.push(Op::Delete, Some(before), None);
+            }
+            _ => {}
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// The messages around the changes of rows.
+    fn frame(
+        &mut self,
+        message: &Message<'_>,
+        payload: &[u8],
+        start: Lsn,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<Next, ConnectorError> {
+        match message {
+            Message::Begin { commit, commit_us, xid } => self.begin(*commit, *commit_us, *xid)?,
+            Message::Commit { end, .. } => {
+                let done = self.transaction.take().map(|t| t.commit);
+                if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
+                    self.half_done = None;
+                }
+                self.mark.lsn = self.mark.lsn.max(*end);
+            }
+            Message::Relation(relation) => {
+                let known = self.relations.get(&relation.oid).is_some_and(|k| *k.message == *payload);
+                return Ok(if known { Next::GoOn } else { Next::LookUp });
+            }
+            Message::Truncate(tables) => self.truncate(*tables, start, capture_us, events)?,
+            Message::Type { .. } => return Ok(Next::ForgetTypes),
+            Message::Logical { transactional: true, .. } => {
+                if let Some(t) = &mut self.transaction {
+                    t.changes += 1;
+                }
+            }
+            _ => {}
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32) -> Result<(), ConnectorError> {
+        let durable = match &self.half_done {
+            Some(half) if half.commit == commit => half.changes,
+            Some(half) => {
+                return Err(ConnectorError::lost(
+                    format!("replication slot {}", self.mark.slot),
+                    format!(
+                        "{} changes of the transaction that committed at {} were published, and the server does not \
+                         send that transaction again but one that committed at {commit}",
+                        half.changes, half.commit
+                    ),
+                    "the log has changed (a restored backup or a promoted standby?); dump the tables again under a new \
+                     source name",
+                ));
+            }
+            // Sent again although it was finished: nothing of it is new.
+            None if commit < self.mark.lsn => u64::MAX,
+            None => 0,
+        };
+        self.transaction = Some(Transaction { xid, commit, commit_us, changes: 0, durable, events: 0 });
+        Ok(())
+    }
+
+    fn truncate(
+        &mut self,
+        tables: Oids<'_>,
+        start: Lsn,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<(), ConnectorError> {
+        // One message is one change, whatever number of tables it names.
+        if let Some(t) = &mut self.transaction {
+            t.changes += 1;
+        }
+        for relation in tables.iter() {
+            let (table, transaction) = find(&mut self.relations, &mut self.transaction, relation)?;
+            if table.wanted {
+                let mut sink =
+                    Sink { source: &self.source, clock: &self.clock, table, transaction, start, capture_us, events };
+                sink.push(Op::Truncate, None, None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The table and the transaction of a change.
+fn find<'a>(
+    relations: &'a mut HashMap<u32, Relayed>,
+    transaction: &'a mut Option<Transaction>,
+    relation: u32,
+) -> Result<(&'a mut Relayed, &'a mut Transaction), ConnectorError> {
+    let Some(transaction) = transaction else {
+        return Err(ConnectorError::protocol("a change", "it came outside of a transaction"));
+    };
+    let Some(table) = relations.get_mut(&relation) else {
+        return Err(ConnectorError::protocol(
+            format!("a change of relation {relation}"),
+            "it came before the relation's columns",
+        ));
+    };
+    Ok((table, transaction))
+}
+
+/// Where the events of one message go.
+struct Sink<'a> {
+    source: &'a Arc<SourceInfo>,
+    clock: &'a HybridClock,
+    table: &'a mut Relayed,
+    transaction: &'a mut Transaction,
+    start: Lsn,
+    capture_us: i64,
+    events: &'a mut Vec<ChangeEvent>,
+}
+
+impl Sink<'_> {
+    fn update(&mut self, owner: &Bytes, old: &Old<'_>, new: &Tuple<'_>) -> Result<(), ConnectorError> {
+        let mut after = self.table.row(owner, new)?;
+        let moved = match old {
+            Old::None => false,
+            Old::Key(tuple) | Old::Full(tuple) => self.table.key_changed(tuple, new),
+        };
+        let before = match old {
+            Old::None => None,
+            // The identity is not our key, and its old values are no image of the row.
+            Old::Key(_) if !moved => None,
+            Old::Key(tuple) => Some(self.table.row(owner, tuple)?),
+            Old::Full(tuple) => {
+                let before = self.table.row(owner, tuple)?;
+                Relayed::recover(&mut after, &before);
+                Some(before)
+            }
+        };
+        if moved {
+            self.push(Op::Delete, before, None);
+            self.push(Op::Create, None, Some(after));
+        } else {
+            self.push(Op::Update, before, Some(after));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, op: Op, before: Option<Row>, after: Option<Row>) {
+        let transaction = &mut *self.transaction;
+        transaction.events += 1;
+        let table_order = self.table.next_event(transaction.commit.0);
+        if transaction.changes <= transaction.durable {
+            return;
+        }
+        self.events.push(ChangeEvent {
+            source: self.source.clone(),
+            table: self.table.schema.clone(),
+            op,
+            before,
+            after,
+            message: None,
+            position: Position::Postgres { lsn: self.start, commit: transaction.commit },
+            transaction: Some(TransactionInfo {
+                id: u64::from(transaction.xid),
+                total_order: transaction.events,
+                table_order,
+            }),
+            commit_us: transaction.commit_us,
+            capture_us: self.capture_us,
+            sequence: self.clock.tick(transaction.commit_us),
+        });
+    }
+}

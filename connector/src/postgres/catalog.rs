@@ -1,0 +1,216 @@
+//! What the server knows about tables and types.
+//!
+//! Reference: PostgreSQL documentation, "System Catalogs": `pg_class`, `pg_attribute`, `pg_index`, `pg_type`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tributary_event::{Column, TableSchema};
+
+use super::endpoint::Endpoint;
+use super::sql::Sql;
+use super::value::Codec;
+use crate::error::ConnectorError;
+use crate::settings::{PostgresSettings, split_name};
+
+/// A table as the catalog has it now.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    /// Its OID.
+    pub oid: u32,
+    /// Columns (generated ones are left out, as the log does) and key.
+    pub schema: Arc<TableSchema>,
+    /// Names of the primary key's columns, in key order.
+    pub primary_key: Vec<String>,
+    /// `pg_class.relkind`: `r` for a table, `p` for a partitioned one.
+    pub kind: char,
+    /// `pg_class.relreplident`.
+    pub identity: char,
+    pub(super) identity_index: Vec<String>,
+    pub(super) selectable: bool,
+    pub(super) owned: bool,
+    pub(super) persistent: bool,
+    pub(super) codecs: Vec<Codec>,
+}
+
+/// The columns, types and key of a table.
+///
+/// # Errors
+/// The server cannot be reached, or has no such table (similar names are suggested).
+pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
+    let sql = Sql::connect(&Endpoint::parse(&settings.url)?).await?;
+    let name = split_name(table);
+    match tables(&sql, std::slice::from_ref(&name)).await?.pop() {
+        Some(info) => Ok(info),
+        None => Err(no_such_table(&sql, &name).await?),
+    }
+}
+
+/// The tables of these names that exist, in the order of the names.
+pub(super) async fn tables(sql: &Sql, names: &[(String, String)]) -> Result<Vec<TableInfo>, ConnectorError> {
+    const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
+        has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p' \
+        from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
+        join pg_catalog.pg_namespace n on n.nspname = w.s \
+        join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.t and c.relkind in ('r', 'p') order by w.o";
+    let (schemas, relations): (Vec<&str>, Vec<&str>) = names.iter().map(|(s, t)| (s.as_str(), t.as_str())).unzip();
+    let mut types = Types::default();
+    let mut found = Vec::new();
+    for row in sql.query("reading pg_class", SQL, &[&schemas, &relations]).await? {
+        let oid: u32 = row.get(0);
+        let columns = columns(sql, oid).await?;
+        types.load(sql, columns.iter().map(|c| c.type_oid)).await?;
+        let primary_key = index_columns(sql, oid, "indisprimary").await?;
+        let letter = |i: usize| row.get::<_, String>(i).chars().next().unwrap_or('?');
+        let key = primary_key.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
+        let codecs = columns.iter().map(|c| types.codec(c.type_oid, c.modifier)).collect();
+        let columns =
+            columns.into_iter().map(|c| Column { name: c.name.into(), type_name: c.type_name.into() }).collect();
+        found.push(TableInfo {
+            oid,
+            schema: Arc::new(TableSchema::new(row.get::<_, String>(1), row.get::<_, String>(2), columns, key)),
+            primary_key,
+            kind: letter(3),
+            identity: letter(4),
+            identity_index: index_columns(sql, oid, "indisreplident").await?,
+            selectable: row.get(5),
+            owned: row.get(6),
+            persistent: row.get(7),
+            codecs,
+        });
+    }
+    Ok(found)
+}
+
+struct CatalogColumn {
+    name: String,
+    type_oid: u32,
+    modifier: i32,
+    type_name: String,
+}
+
+async fn columns(sql: &Sql, table: u32) -> Result<Vec<CatalogColumn>, ConnectorError> {
+    const SQL: &str = "select attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod) \
+        from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = '' \
+        order by attnum";
+    let rows = sql.query("reading pg_attribute", SQL, &[&table]).await?;
+    let column = |row: &tokio_postgres::Row| CatalogColumn {
+        name: row.get(0),
+        type_oid: row.get(1),
+        modifier: row.get(2),
+        type_name: row.get(3),
+    };
+    Ok(rows.iter().map(column).collect())
+}
+
+/// Columns of the primary key (`indisprimary`) or the replica identity index (`indisreplident`), in index order.
+pub(super) async fn index_columns(sql: &Sql, table: u32, which: &str) -> Result<Vec<String>, ConnectorError> {
+    let statement = format!(
+        "select a.attname::text from pg_catalog.pg_index i cross join unnest(i.indkey) with ordinality as k(n, o) \
+         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.n \
+         where i.indrelid = $1 and i.{which} and k.o <= i.indnkeyatts order by k.o"
+    );
+    Ok(sql.query("reading pg_index", &statement, &[&table]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// What the server calls these types, with their modifiers.
+pub(super) async fn type_names(sql: &Sql, types: &[(u32, i32)]) -> Result<Vec<String>, ConnectorError> {
+    const SQL: &str = "select coalesce(format_type(t, m), '???') from unnest($1::oid[], $2::int4[]) with ordinality \
+        as w(t, m, o) order by o";
+    let (oids, modifiers): (Vec<u32>, Vec<i32>) = types.iter().copied().unzip();
+    Ok(sql.query("naming types", SQL, &[&oids, &modifiers]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// An error for a table that does not exist, with the names that resemble it.
+pub(super) async fn no_such_table(sql: &Sql, name: &(String, String)) -> Result<ConnectorError, ConnectorError> {
+    const SQL: &str = "select n.nspname::text || '.' || c.relname::text from pg_catalog.pg_class c \
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') \
+        and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by 1 limit 10000";
+    let rows = sql.query("listing tables", SQL, &[]).await?;
+    let wanted = format!("{}.{}", name.0, name.1);
+    let mut similar: Vec<(usize, String)> = rows
+        .iter()
+        .map(|row| {
+            let known: String = row.get(0);
+            let bare = known.split_once('.').map_or("", |(_, t)| t);
+            let distance =
+                strsim::damerau_levenshtein(&wanted, &known).min(1 + strsim::damerau_levenshtein(&name.1, bare));
+            (distance, known)
+        })
+        .filter(|(distance, _)| *distance <= 3)
+        .collect();
+    similar.sort();
+    let names: Vec<String> = similar.into_iter().take(3).map(|(_, n)| n).collect();
+    let remedy = if names.is_empty() {
+        "check the name, and that the url names the right database".to_owned()
+    } else {
+        format!("did you mean {}?", names.join(" or "))
+    };
+    Ok(ConnectorError::Table { table: wanted, cause: format!("{} has no such table", sql.endpoint().place()), remedy })
+}
+
+/// What is known of types, and the codecs that follow.
+#[derive(Debug, Default)]
+pub(super) struct Types(HashMap<u32, TypeFacts>);
+
+#[derive(Debug, Clone, Copy)]
+struct TypeFacts {
+    /// The base type and its modifier, for a domain.
+    base: Option<(u32, i32)>,
+    /// The element's type, for an array.
+    element: Option<u32>,
+    delimiter: u8,
+}
+
+impl Types {
+    /// Learns these types and those that they are made of.
+    pub(super) async fn load(&mut self, sql: &Sql, oids: impl Iterator<Item = u32>) -> Result<(), ConnectorError> {
+        const SQL: &str = "select oid, typtype = 'd', typbasetype, typtypmod, \
+            case when typcategory = 'A' and typlen = -1 and oid not in (22, 30) then typelem else 0 end, \
+            ascii(typdelim::text) from pg_catalog.pg_type where oid = any($1)";
+        let mut wanted: Vec<u32> = oids.filter(|oid| !self.0.contains_key(oid)).collect();
+        while !wanted.is_empty() {
+            wanted.sort_unstable();
+            wanted.dedup();
+            let mut next = Vec::new();
+            for row in sql.query("reading pg_type", SQL, &[&wanted]).await? {
+                let (oid, domain, base, modifier): (u32, bool, u32, i32) =
+                    (row.get(0), row.get(1), row.get(2), row.get(3));
+                let (element, delimiter): (u32, i32) = (row.get(4), row.get(5));
+                let facts = TypeFacts {
+                    base: domain.then_some((base, modifier)),
+                    element: (element != 0).then_some(element),
+                    delimiter: u8::try_from(delimiter).unwrap_or(b','),
+                };
+                next.extend(facts.base.map(|(base, _)| base).into_iter().chain(facts.element));
+                self.0.insert(oid, facts);
+            }
+            next.retain(|oid| !self.0.contains_key(oid));
+            wanted = next;
+        }
+        Ok(())
+    }
+
+    /// Forgets everything, for types may have been altered.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The codec of a type. Types that are not known travel as text.
+    pub(super) fn codec(&self, oid: u32, modifier: i32) -> Codec {
+        self.codec_within(oid, modifier, 8)
+    }
+
+    fn codec_within(&self, oid: u32, modifier: i32, depth: u32) -> Codec {
+        let Some(facts) = self.0.get(&oid).filter(|_| depth > 0) else { return Codec::builtin(oid, modifier) };
+        if let Some((base, declared)) = facts.base {
+            return self.codec_within(base, if declared >= 0 { declared } else { modifier }, depth - 1);
+        }
+        if let Some(element) = facts.element {
+            let delimiter = self.0.get(&element).map_or(facts.delimiter, |e| e.delimiter);
+            let element = Box::new(self.codec_within(element, modifier, depth - 1));
+            return Codec::Array { element, delimiter };
+        }
+        Codec::builtin(oid, modifier)
+    }
+}

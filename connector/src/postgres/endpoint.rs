@@ -1,0 +1,200 @@
+//! Where a PostgreSQL server is and how to log in: the connection URL.
+//!
+//! Reference: PostgreSQL documentation, "Connection URIs" and "Parameter Key Words" (libpq). Understood parameters:
+//! `sslmode`, `sslrootcert`, `connect_timeout`, `application_name`, `host`, `port`, `user`, `password`, `dbname`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::error::ConnectorError;
+use crate::settings::Secret;
+
+/// How much TLS, as libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never.
+    Disable,
+    /// If the server offers it; its certificate is not checked.
+    Prefer,
+    /// Always; the certificate is not checked, unless a root certificate is named.
+    Require,
+    /// Always; the certificate must come from a known authority.
+    VerifyCa,
+    /// Always; the certificate must come from a known authority and name the host.
+    VerifyFull,
+}
+
+/// A server, a user and a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address, or the directory of a Unix socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Database.
+    pub database: String,
+    /// TLS.
+    pub tls: TlsMode,
+    /// PEM file of trusted roots instead of the system's.
+    pub root_certificate: Option<PathBuf>,
+    /// How long a connection may take to be established.
+    pub connect_timeout: Duration,
+    /// Name under which the server lists the connection.
+    pub application_name: String,
+}
+
+impl Endpoint {
+    /// Reads a connection URL. Errors never quote it, for it holds a password.
+    ///
+    /// # Errors
+    /// It is no PostgreSQL URL, or has a parameter that is not understood.
+    pub fn parse(url: &Secret) -> Result<Self, ConnectorError> {
+        const REMEDY: &str = "write it as postgres://user:password@host:port/database?sslmode=verify-full";
+        let wrong = |cause: String| ConnectorError::settings("the PostgreSQL URL", cause, REMEDY);
+        let parsed = Url::parse(url.expose()).map_err(|e| wrong(format!("it is no URL: {e}")))?;
+        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+            return Err(wrong(format!("its scheme is {:?}, not postgres", parsed.scheme())));
+        }
+        let decode = |text: &str| percent_decode(text).ok_or_else(|| wrong("it has a broken percent escape".into()));
+        let mut endpoint = Self {
+            host: decode(parsed.host_str().unwrap_or("localhost"))?,
+            port: parsed.port().unwrap_or(5432),
+            user: decode(parsed.username())?,
+            password: parsed.password().map(decode).transpose()?.map(Secret::new),
+            database: decode(parsed.path().trim_start_matches('/'))?,
+            tls: TlsMode::Prefer,
+            root_certificate: None,
+            connect_timeout: Duration::from_secs(10),
+            application_name: "tributary".into(),
+        };
+        for (key, value) in parsed.query_pairs() {
+            endpoint.parameter(&key, &value).map_err(wrong)?;
+        }
+        if endpoint.user.is_empty() {
+            endpoint.user = "postgres".into();
+        }
+        if endpoint.database.is_empty() {
+            endpoint.database.clone_from(&endpoint.user);
+        }
+        // The host of an address in brackets, for the system's resolver.
+        endpoint.host = endpoint.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(endpoint)
+    }
+
+    fn parameter(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "sslmode" => {
+                self.tls = match value {
+                    "disable" => TlsMode::Disable,
+                    "allow" | "prefer" => TlsMode::Prefer,
+                    "require" => TlsMode::Require,
+                    "verify-ca" => TlsMode::VerifyCa,
+                    "verify-full" => TlsMode::VerifyFull,
+                    _ => {
+                        return Err(format!(
+                            "sslmode {value:?} is none of disable, prefer, require, verify-ca, verify-full"
+                        ));
+                    }
+                }
+            }
+            "sslrootcert" => self.root_certificate = (value != "system").then(|| PathBuf::from(value)),
+            "connect_timeout" => {
+                let seconds =
+                    value.parse().map_err(|_| format!("connect_timeout {value:?} is no number of seconds"))?;
+                self.connect_timeout = Duration::from_secs(seconds);
+            }
+            "application_name" => value.clone_into(&mut self.application_name),
+            "host" => value.clone_into(&mut self.host),
+            "port" => self.port = value.parse().map_err(|_| format!("port {value:?} is no port"))?,
+            "user" => value.clone_into(&mut self.user),
+            "password" => self.password = Some(Secret::new(value)),
+            "dbname" => value.clone_into(&mut self.database),
+            _ => {
+                return Err(format!(
+                    "the parameter {key:?} is not understood (known: sslmode, sslrootcert, connect_timeout, \
+                     application_name, host, port, user, password, dbname)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the host is the directory of a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// Server and database for messages, without secrets.
+    pub fn place(&self) -> String {
+        format!("PostgreSQL {}:{}/{}", self.host, self.port, self.database)
+    }
+}
+
+/// Settings of every session, so that values have one text whatever the server's or the user's defaults are.
+pub(super) const SESSION: &[(&str, &str)] = &[
+    ("client_encoding", "UTF8"),
+    ("datestyle", "ISO, YMD"),
+    ("intervalstyle", "postgres"),
+    ("timezone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("xmloption", "content"),
+    ("lc_monetary", "C"),
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("standard_conforming_strings", "on"),
+];
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        out.push((digit()? * 16 + digit()?) as u8);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Endpoint, String> {
+        Endpoint::parse(&url.into()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_url_says_where_and_who() {
+        let e = parse("postgres://an%40a:p%2Fw@db.example:5433/films?sslmode=verify-full&connect_timeout=3")
+            .expect("a URL");
+        assert_eq!(
+            (e.host.as_str(), e.port, e.user.as_str(), e.database.as_str()),
+            ("db.example", 5433, "an@a", "films")
+        );
+        assert_eq!(e.password.as_ref().map(Secret::expose), Some("p/w"));
+        assert_eq!((e.tls, e.connect_timeout), (TlsMode::VerifyFull, Duration::from_secs(3)));
+        let e = parse("postgresql:///films?host=/run/postgresql").expect("a URL");
+        assert!(e.is_unix());
+        assert_eq!(parse("postgres://u@[::1]/d").expect("a URL").host, "::1");
+    }
+
+    #[test]
+    fn mistakes_are_explained_without_the_password() {
+        for url in
+            ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h/d?sslmod=x", "postgres://u:hunter2@h:port/d", "hunter2"]
+        {
+            let error = parse(url).expect_err(url);
+            assert!(!error.contains("hunter2") && error.contains("postgres://user"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Everything that must be right before the log is read: server, role, tables, publication, slot.
+//!
+//! The publication is made before the slot, for the log is decoded with the catalog of its own time: changes from before
+//! the publication could not be read.
+
+use tributary_event::{ErrorClass, Lsn};
+use tributary_transport::Transport;
+
+use super::catalog::{self, TableInfo};
+use super::endpoint::Endpoint;
+use super::publication;
+use super::slot::{self, SlotDecision};
+use super::sql::Sql;
+use super::sqlstate::{quote, replication_privilege};
+use crate::checkpoint::PostgresCheckpoint;
+use crate::error::ConnectorError;
+use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings};
+
+/// A source that can be streamed.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The configured tables, in their order.
+    pub tables: Vec<TableInfo>,
+    /// Where the source resumes; none on its first run.
+    pub checkpoint: Option<PostgresCheckpoint>,
+    /// Where the slot stands: without a checkpoint, everything that commits after this is streamed.
+    pub slot_position: Lsn,
+    /// The server's version, as `server_version_num`.
+    pub server_version: i32,
+}
+
+/// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
+/// missed: rows may be read. Reads the source's checkpoint from the transport, for a slot that is missing although
+/// there is a checkpoint was lost, and is not created again.
+///
+/// # Errors
+/// Whatever makes streaming impossible or would lose changes, with its remedy.
+pub async fn prepare(settings: &ConnectorSettings, transport: &dyn Transport) -> Result<Prepared, ConnectorError> {
+    let SourceSettings::Postgres(postgres) = &settings.source;
+    let content = transport.checkpoint(&settings.name).await?;
+    let checkpoint = content.map(|c| PostgresCheckpoint::decode(&settings.name, &c)).transpose()?;
+    prepare_from(postgres, checkpoint).await
+}
+
+async fn prepare_from(
+    settings: &PostgresSettings,
+    checkpoint: Option<PostgresCheckpoint>,
+) -> Result<Prepared, ConnectorError> {
+    let endpoint = Endpoint::parse(&settings.url)?;
+    if settings.tables.is_empty() {
+        return Err(ConnectorError::settings(endpoint.place(), "no tables are configured", "list them under tables"));
+    }
+    let sql = Sql::connect(&endpoint).await?;
+    let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
+    let tables = tables(&sql, &endpoint, &settings.table_names()).await?;
+    let facts = slot::read(&sql, server_version, &settings.slot).await?;
+    let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref())?;
+    publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
+    let slot_position = match decision {
+        SlotDecision::Use(position) => position,
+        SlotDecision::Create => slot::create(&sql, &endpoint, &settings.slot).await?,
+    };
+    Ok(Prepared { tables, checkpoint, slot_position, server_version })
+}
+
+/// Checks the server and the role; returns the server's version.
+async fn server(
+    sql: &Sql,
+    endpoint: &Endpoint,
+    checkpoint: Option<&PostgresCheckpoint>,
+    slot: &str,
+) -> Result<i32, ConnectorError> {
+    const SQL: &str = "select current_setting('server_version_num')::int4, current_setting('wal_level'), \
+        (select rolreplication or rolsuper from pg_catalog.pg_roles where rolname = current_user) \
+        or exists (select from pg_catalog.pg_roles where rolname in ('rds_replication', 'rds_superuser') \
+                   and pg_has_role(oid, 'USAGE')), \
+        (select system_identifier::text from pg_catalog.pg_control_system())";
+    let rows = sql.query("reading the server's settings", SQL, &[]).await?;
+    let row = rows.first().ok_or_else(|| ConnectorError::protocol(endpoint.place(), "no settings"))?;
+    let (version, wal_level, replicates, system): (i32, String, bool, String) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    if version < 140_000 {
+        return Err(ConnectorError::Server {
+            place: endpoint.place(),
+            cause: format!("its version is {}, and 14 is the oldest that is supported", version / 10_000),
+            remedy: "upgrade the server".into(),
+            class: ErrorClass::Fatal,
+        });
+    }
+    if wal_level != "logical" {
+        return Err(ConnectorError::Server {
+            place: endpoint.place(),
+            cause: format!("wal_level is {wal_level}, and changes can be decoded only with logical"),
+            remedy: "run: ALTER SYSTEM SET wal_level = logical; then restart the server".into(),
+            class: ErrorClass::Fatal,
+        });
+    }
+    if !replicates {
+        return Err(replication_privilege(endpoint, "it lacks the attribute REPLICATION"));
+    }
+    match checkpoint {
+        Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
+        _ => Ok(version),
+    }
+}
+
+/// Finds the tables and checks that each can be captured.
+async fn tables(sql: &Sql, endpoint: &Endpoint, names: &[(String, String)]) -> Result<Vec<TableInfo>, ConnectorError> {
+    let tables = catalog::tables(sql, names).await?;
+    let found =
+        |name: &(String, String)| tables.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
+    if let Some(missing) = names.iter().find(|name| !found(name)) {
+        return Err(catalog::no_such_table(sql, missing).await?);
+    }
+    for table in &tables {
+        check(table, endpoint)?;
+    }
+    Ok(tables)
+}
+
+fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), ConnectorError> {
+    let name = table.schema.qualified_name();
+    let quoted = format!("{}.{}", quote(&table.schema.schema), quote(&table.schema.name));
+    let refuse = |cause: &str, remedy: String| {
+        Err(ConnectorError::Table { table: name.clone(), cause: cause.to_owned(), remedy })
+    };
+    if !table.persistent {
+        return refuse(
+            "it is unlogged or temporary, so the log does not have its changes",
+            format!("run: ALTER TABLE {quoted} SET LOGGED;"),
+        );
+    }
+    if !table.selectable {
+        return Err(ConnectorError::Privilege {
+            place: format!("table {name}"),
+            cause: format!("the role {} may not read it", endpoint.user),
+            remedy: format!(
+                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {quoted} TO {user};",
+                quote(&table.schema.schema),
+                user = quote(&endpoint.user)
+            ),
+        });
+    }
+    let add = format!("run: ALTER TABLE {quoted} ADD PRIMARY KEY (…); or: ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
+    match table.identity {
+        'f' => Ok(()),
+        'd' if !table.primary_key.is_empty() => Ok(()),
+        'd' => refuse("it has no primary key, so updates and deletes cannot be attributed to a row", add),
+        'i' if !table.identity_index.is_empty() => Ok(()),
+        'i' => refuse(
+            "the index of its replica identity was dropped",
+            format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"),
+        ),
+        _ => refuse(
+            "its replica identity is NOTHING, so updates and deletes are not logged with a key",
+            format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"),
+        ),
+    }
+}

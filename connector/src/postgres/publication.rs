@@ -1,0 +1,115 @@
+//! The publication: created if absent, completed if tables are missing, refused if it would hide changes.
+//!
+//! Reference: PostgreSQL documentation, `CREATE PUBLICATION`, "Logical Replication", Security.
+
+use super::catalog::TableInfo;
+use super::endpoint::Endpoint;
+use super::sql::Sql;
+use super::sqlstate::{ServerError, quote};
+use crate::error::ConnectorError;
+
+/// Makes sure that the publication has the tables.
+pub(super) async fn ensure(
+    sql: &Sql,
+    endpoint: &Endpoint,
+    publication: &str,
+    tables: &[TableInfo],
+) -> Result<(), ConnectorError> {
+    const FACTS: &str = "select pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate \
+        from pg_catalog.pg_publication where pubname = $1::text::name";
+    let names = |tables: &[&TableInfo]| {
+        let quoted = tables.iter().map(|t| format!("{}.{}", quote(&t.schema.schema), quote(&t.schema.name)));
+        quoted.collect::<Vec<_>>().join(", ")
+    };
+    let rows = sql.query("reading pg_publication", FACTS, &[&publication]).await?;
+    let Some(facts) = rows.first() else {
+        let all: Vec<&TableInfo> = tables.iter().collect();
+        let statement = format!(
+            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+            quote(publication),
+            names(&all)
+        );
+        tracing::info!(publication, "creating the publication");
+        return match sql.execute(&statement).await? {
+            Ok(()) => Ok(()),
+            // Another process was faster; it is checked like any other.
+            Err(error) if matches!(error.code.as_str(), "42710" | "23505") => {
+                Box::pin(ensure(sql, endpoint, publication, tables)).await
+            }
+            Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
+        };
+    };
+    let operations = ["insert", "update", "delete", "truncate"];
+    let hidden: Vec<&str> =
+        operations.iter().enumerate().filter(|(i, _)| !facts.get::<_, bool>(i + 1)).map(|(_, o)| *o).collect();
+    if !hidden.is_empty() {
+        tracing::warn!(publication, ?hidden, "the publication leaves operations out; their changes will not be seen");
+    }
+    if let (false, Some(table)) = (facts.get::<_, bool>(0), tables.iter().find(|t| t.kind == 'p')) {
+        return Err(ConnectorError::Table {
+            table: table.schema.qualified_name(),
+            cause: format!(
+                "it is partitioned, and the publication {publication} publishes its partitions in its place"
+            ),
+            remedy: format!("run: ALTER PUBLICATION {} SET (publish_via_partition_root = true);", quote(publication)),
+        });
+    }
+    let missing = missing(sql, publication, tables).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let statement = format!("ALTER PUBLICATION {} ADD TABLE {}", quote(publication), names(&missing));
+    tracing::info!(publication, tables = missing.len(), "adding tables to the publication");
+    match sql.execute(&statement).await? {
+        Ok(()) => Ok(()),
+        // Added by another process meanwhile.
+        Err(error) if error.code == "42710" => Ok(()),
+        Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
+    }
+}
+
+async fn missing<'a>(
+    sql: &Sql,
+    publication: &str,
+    tables: &'a [TableInfo],
+) -> Result<Vec<&'a TableInfo>, ConnectorError> {
+    const TABLES: &str = "select schemaname::text, tablename::text from pg_catalog.pg_publication_tables \
+        where pubname = $1::text::name";
+    let rows = sql.query("reading pg_publication_tables", TABLES, &[&publication]).await?;
+    let published = |t: &TableInfo| {
+        rows.iter().any(|row| *t.schema.schema == *row.get::<_, &str>(0) && *t.schema.name == *row.get::<_, &str>(1))
+    };
+    Ok(tables.iter().filter(|t| !published(t)).collect())
+}
+
+/// The error of a publication that could not be made or changed, with what an administrator should run.
+fn refused(
+    error: &ServerError,
+    endpoint: &Endpoint,
+    publication: &str,
+    tables: &[TableInfo],
+    statement: &str,
+) -> ConnectorError {
+    if error.code != "42501" {
+        return error.classify(endpoint, "creating the publication");
+    }
+    let mut remedy = format!("{statement};  -- as the owner of the tables or a superuser");
+    if error.message.contains("database") {
+        remedy = format!(
+            "GRANT CREATE ON DATABASE {} TO {};  -- or, as the tables' owner: {statement};",
+            quote(&endpoint.database),
+            quote(&endpoint.user)
+        );
+    } else if let Some(table) = tables.iter().find(|t| !t.owned).filter(|_| error.message.contains("owner of table")) {
+        return ConnectorError::Privilege {
+            place: format!("publication {publication}"),
+            cause: format!("the role {} does not own the table {}", endpoint.user, table.schema.qualified_name()),
+            remedy,
+        };
+    }
+    ConnectorError::Privilege {
+        place: format!("publication {publication}"),
+        cause: format!("the role {} may not do this: {}", endpoint.user, error.text()),
+        remedy,
+    }
+}

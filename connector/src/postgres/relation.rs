@@ -1,0 +1,161 @@
+//! Tables of the stream and their rows: relation messages → schemas, tuples → values. Pure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::{Column, Row, TableSchema, Value};
+
+use super::pgoutput::{Cell, Relation, Tuple};
+use super::value::Codec;
+use crate::error::ConnectorError;
+
+/// A table as the log describes it at this point, ready to read its rows.
+#[derive(Debug)]
+pub struct Relayed {
+    /// Its schema.
+    pub schema: Arc<TableSchema>,
+    codecs: Vec<Codec>,
+    /// The relation message, to recognise that it came again.
+    pub(super) message: Bytes,
+    /// Whether the pipeline asked for the table.
+    pub(super) wanted: bool,
+    /// The transaction that `events` counts for.
+    pub(super) counted: u64,
+    /// Events of the table in that transaction.
+    pub(super) events: u64,
+}
+
+impl Relayed {
+    /// A table with the codecs and type names of its columns, in order.
+    pub(super) fn new(
+        relation: &Relation<'_>,
+        message: Bytes,
+        primary_key: &[String],
+        codecs: Vec<Codec>,
+        type_names: Vec<String>,
+        wanted: bool,
+    ) -> Self {
+        let key = key(relation, primary_key);
+        let names = relation.columns().map(|c| c.name);
+        let columns =
+            names.zip(type_names).map(|(name, t)| Column { name: name.into(), type_name: t.into() }).collect();
+        let schema = Arc::new(TableSchema::new(schema_name(relation), relation.name, columns, key));
+        Self { schema, codecs, message, wanted, counted: 0, events: 0 }
+    }
+
+    /// The row of a tuple that lies within `owner`.
+    pub(super) fn row(&self, owner: &Bytes, tuple: &Tuple<'_>) -> Result<Row, ConnectorError> {
+        if tuple.len() != self.codecs.len() {
+            return Err(ConnectorError::protocol(
+                format!("table {}", self.schema.qualified_name()),
+                format!("a row has {} columns, the table {}", tuple.len(), self.codecs.len()),
+            ));
+        }
+        let mut values = Vec::with_capacity(self.codecs.len());
+        for (cell, codec) in tuple.cells().zip(&self.codecs) {
+            values.push(match cell {
+                Cell::Null => Value::Null,
+                Cell::Unchanged => Value::Unchanged,
+                Cell::Text(text) => match codec.decode(owner, text) {
+                    Some(value) => value,
+                    None => return Err(self.undecodable(values.len(), text, codec)),
+                },
+                Cell::Binary(_) => {
+                    return Err(ConnectorError::protocol("a row", "the server sent binary values unasked"));
+                }
+            });
+        }
+        Ok(Row { table: self.schema.clone(), values })
+    }
+
+    /// Fills what an update left out from the image before, where that is whole.
+    pub(super) fn recover(after: &mut Row, before: &Row) {
+        for (value, old) in after.values.iter_mut().zip(&before.values) {
+            if *value == Value::Unchanged && *old != Value::Unchanged {
+                value.clone_from(old);
+            }
+        }
+    }
+
+    /// Whether an update changed the key, by the texts of its columns.
+    pub(super) fn key_changed(&self, old: &Tuple<'_>, new: &Tuple<'_>) -> bool {
+        self.schema.key.iter().any(|&i| match (old.cell(i), new.cell(i)) {
+            (_, Some(Cell::Unchanged)) => false,
+            (old, new) => old != new,
+        })
+    }
+
+    /// The number of the next event of the table in the transaction `transaction`.
+    pub(super) fn next_event(&mut self, transaction: u64) -> u64 {
+        if self.counted != transaction {
+            (self.counted, self.events) = (transaction, 0);
+        }
+        self.events += 1;
+        self.events
+    }
+
+    fn undecodable(&self, column: usize, text: &[u8], codec: &Codec) -> ConnectorError {
+        let name = self.schema.columns.get(column).map_or("?", |c| &*c.name);
+        let cause = if std::str::from_utf8(text).is_err() {
+            "a value is no UTF-8; the database's encoding is probably SQL_ASCII".to_owned()
+        } else {
+            format!("a value is no text of its type ({codec:?})")
+        };
+        ConnectorError::protocol(format!("table {}, column {name}", self.schema.qualified_name()), cause)
+    }
+}
+
+/// The relation's schema; the protocol leaves `pg_catalog` out.
+pub(super) fn schema_name<'a>(relation: &Relation<'a>) -> &'a str {
+    if relation.schema.is_empty() { "pg_catalog" } else { relation.schema }
+}
+
+/// The key's columns: the primary key in its own order where every change carries it, else the replica identity.
+fn key(relation: &Relation<'_>, primary_key: &[String]) -> Vec<usize> {
+    let columns: Vec<_> = relation.columns().collect();
+    let full = relation.identity == b'f';
+    let carried = |name: &String| columns.iter().position(|c| c.name == name).filter(|&i| full || columns[i].identity);
+    let primary: Option<Vec<usize>> = primary_key.iter().map(carried).collect();
+    match primary {
+        Some(primary) if !primary.is_empty() => primary,
+        _ if full => Vec::new(),
+        _ => (0..columns.len()).filter(|&i| columns[i].identity).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pgoutput::{Message, decode};
+    use super::*;
+
+    fn relation_message(identity: u8, columns: &[(&str, bool)]) -> Vec<u8> {
+        let mut message = b"R\0\0\0\x09public\0movie\0".to_vec();
+        message.push(identity);
+        message.extend((columns.len() as u16).to_be_bytes());
+        for (name, flagged) in columns {
+            message.push(u8::from(*flagged));
+            message.extend(name.as_bytes());
+            message.push(0);
+            message.extend(23u32.to_be_bytes());
+            message.extend((-1i32).to_be_bytes());
+        }
+        message
+    }
+
+    fn key_of(identity: u8, columns: &[(&str, bool)], primary: &[&str]) -> Vec<usize> {
+        let message = relation_message(identity, columns);
+        let Ok(Message::Relation(relation)) = decode(&message) else { panic!("a relation") };
+        key(&relation, &primary.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_key_is_the_primary_key_in_its_order_if_every_change_carries_it() {
+        assert_eq!(key_of(b'd', &[("a", true), ("x", false), ("b", true)], &["b", "a"]), [2, 0]);
+        assert_eq!(key_of(b'f', &[("a", true), ("b", true)], &["b"]), [1]);
+        // Another unique index is the identity: a delete does not tell the primary key.
+        assert_eq!(key_of(b'i', &[("id", false), ("code", true)], &["id"]), [1]);
+        // The primary key was dropped since, or is not known.
+        assert_eq!(key_of(b'd', &[("a", true), ("b", false)], &[]), [0]);
+        assert_eq!(key_of(b'f', &[("a", true), ("b", true)], &[]), [] as [usize; 0]);
+    }
+}

@@ -1,0 +1,209 @@
+//! The replication slot: what its state means for us, and its creation.
+//!
+//! Reference: PostgreSQL documentation, view `pg_replication_slots`; "Logical Decoding Concepts", Replication Slots.
+
+use tributary_event::{ErrorClass, Lsn};
+
+use super::endpoint::Endpoint;
+use super::sql::Sql;
+use super::sqlstate::{literal, replication_privilege};
+use crate::checkpoint::PostgresCheckpoint;
+use crate::error::ConnectorError;
+
+/// The facts about a slot that decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SlotFacts {
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    /// Why the slot can never be used again, if that is so.
+    pub invalidated: Option<String>,
+    pub confirmed: Option<Lsn>,
+}
+
+/// What is to be done about the slot.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SlotDecision {
+    /// It is absent, and so is a checkpoint.
+    Create,
+    /// It fits; without a checkpoint, streaming begins at this position.
+    Use(Lsn),
+}
+
+/// Decides by the slot and the checkpoint. Pure.
+pub(super) fn decide(
+    slot: &str,
+    database: &str,
+    facts: Option<&SlotFacts>,
+    checkpoint: Option<&PostgresCheckpoint>,
+) -> Result<SlotDecision, ConnectorError> {
+    const AFRESH: &str = "changes since then are lost to this source; give it a new name (or remove its checkpoint), drop \
+        the old slot, and dump or reindex its tables";
+    let lost =
+        |cause: String, remedy: &str| Err(ConnectorError::lost(format!("replication slot {slot}"), cause, remedy));
+    if let Some(c) = checkpoint {
+        if c.database != database {
+            let cause = format!("the checkpoint belongs to the database {}, and the url names {database}", c.database);
+            return lost(cause, "point the url back to the first database, or give the source a new name");
+        }
+        if c.slot != slot {
+            let cause = format!("the checkpoint was made with the slot {}", c.slot);
+            return lost(cause, "set the slot's name back; two slots do not stand at the same position");
+        }
+    }
+    let Some(facts) = facts else {
+        return match checkpoint {
+            None => Ok(SlotDecision::Create),
+            Some(c) => lost(format!("it does not exist any more, and the checkpoint stands at {}", c.lsn), AFRESH),
+        };
+    };
+    match (&facts.plugin, &facts.database) {
+        (Some(plugin), _) if plugin != "pgoutput" => {
+            return lost(format!("its plugin is {plugin}, not pgoutput"), "choose another name for the source's slot");
+        }
+        (None, _) => {
+            return lost(
+                "it is a physical slot, not a logical one".into(),
+                "choose another name for the source's slot",
+            );
+        }
+        (_, Some(other)) if other != database => {
+            return lost(
+                format!("it belongs to the database {other}, and the url names {database}"),
+                "choose another name for the source's slot, or correct the url",
+            );
+        }
+        _ => {}
+    }
+    if let Some(reason) = &facts.invalidated {
+        return lost(format!("the server has invalidated it ({reason})"), AFRESH);
+    }
+    let Some(confirmed) = facts.confirmed else {
+        return lost("it is not ready: its creation was interrupted".into(), "drop it, and start again");
+    };
+    match checkpoint {
+        // START_REPLICATION from before the confirmed position would silently start behind it.
+        Some(c) if confirmed > c.lsn => lost(
+            format!(
+                "it was moved forward to {confirmed} (by another reader or pg_replication_slot_advance), and the checkpoint \
+                 stands at {}",
+                c.lsn
+            ),
+            AFRESH,
+        ),
+        _ => Ok(SlotDecision::Use(confirmed)),
+    }
+}
+
+/// Reads the slot's facts.
+pub(super) async fn read(sql: &Sql, version: i32, slot: &str) -> Result<Option<SlotFacts>, ConnectorError> {
+    // Columns that came with 16 and 17.
+    let conflicting = if version >= 160_000 { "conflicting" } else { "false" };
+    let reason = if version >= 170_000 { "invalidation_reason" } else { "null::text" };
+    let statement = format!(
+        "select plugin::text, database::text, confirmed_flush_lsn::text, case when {reason} is not null then {reason} \
+         when wal_status = 'lost' then 'wal_removed: max_slot_wal_keep_size was exceeded' \
+         when {conflicting} then 'conflict with recovery' end \
+         from pg_catalog.pg_replication_slots where slot_name = $1::text::name"
+    );
+    let rows = sql.query("reading pg_replication_slots", &statement, &[&slot]).await?;
+    Ok(rows.first().map(|row| SlotFacts {
+        plugin: row.get(0),
+        database: row.get(1),
+        confirmed: row.get::<_, Option<String>>(2).and_then(|t| t.parse().ok()),
+        invalidated: row.get(3),
+    }))
+}
+
+/// Creates the slot and returns the position it starts at. Waits for transactions that are running.
+pub(super) async fn create(sql: &Sql, endpoint: &Endpoint, slot: &str) -> Result<Lsn, ConnectorError> {
+    tracing::info!(slot, "creating the replication slot; this waits for transactions that are running");
+    let statement = format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot));
+    if let Err(error) = sql.execute(&statement).await? {
+        return Err(match error.code.as_str() {
+            "42501" => replication_privilege(endpoint, &error.text()),
+            "42602" => ConnectorError::settings(
+                format!("replication slot {slot}"),
+                error.text(),
+                "name it with lower-case letters, digits and underscores only",
+            ),
+            // Another process was faster; its slot is as good.
+            "42710" => ConnectorError::Server {
+                place: format!("replication slot {slot}"),
+                cause: error.text(),
+                remedy: "trying again".into(),
+                class: ErrorClass::Transient,
+            },
+            _ => error.classify(endpoint, "creating the replication slot"),
+        });
+    }
+    let facts = read(sql, 0, slot).await?;
+    facts.and_then(|f| f.confirmed).ok_or_else(|| {
+        ConnectorError::protocol(format!("replication slot {slot}"), "it is not there after it was created")
+    })
+}
+
+/// The url leads to another cluster than the checkpoint's.
+pub(super) fn other_system(slot: &str, expected: &str, actual: &str) -> ConnectorError {
+    ConnectorError::lost(
+        format!("replication slot {slot}"),
+        format!(
+            "the checkpoint belongs to the database cluster with system identifier {expected}, and the url leads to the \
+             cluster {actual}"
+        ),
+        "point the url back to the first cluster, or give the source a new name and dump its tables afresh",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> SlotFacts {
+        SlotFacts {
+            plugin: Some("pgoutput".into()),
+            database: Some("films".into()),
+            invalidated: None,
+            confirmed: Some(Lsn(100)),
+        }
+    }
+
+    fn checkpoint(lsn: u64) -> PostgresCheckpoint {
+        PostgresCheckpoint {
+            version: 1,
+            system: "7".into(),
+            timeline: 1,
+            database: "films".into(),
+            slot: "s".into(),
+            lsn: Lsn(lsn),
+            transaction: None,
+            sequence: 0,
+        }
+    }
+
+    fn says(facts: Option<SlotFacts>, checkpoint: Option<PostgresCheckpoint>, expected: &str) {
+        let error = decide("s", "films", facts.as_ref(), checkpoint.as_ref()).expect_err(expected);
+        assert_eq!(error.class(), ErrorClass::Fatal);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_slot_is_created_only_where_nothing_can_be_lost() {
+        assert_eq!(decide("s", "films", None, None).expect("create"), SlotDecision::Create);
+        assert_eq!(decide("s", "films", Some(&facts()), None).expect("use"), SlotDecision::Use(Lsn(100)));
+        let same = checkpoint(100);
+        assert_eq!(decide("s", "films", Some(&facts()), Some(&same)).expect("use"), SlotDecision::Use(Lsn(100)));
+        says(None, Some(checkpoint(100)), "does not exist any more");
+    }
+
+    #[test]
+    fn a_slot_that_would_skip_changes_is_refused() {
+        says(Some(facts()), Some(checkpoint(99)), "moved forward");
+        says(Some(SlotFacts { plugin: Some("test_decoding".into()), ..facts() }), None, "not pgoutput");
+        says(Some(SlotFacts { plugin: None, ..facts() }), None, "physical");
+        says(Some(SlotFacts { database: Some("other".into()), ..facts() }), None, "belongs to the database other");
+        says(Some(SlotFacts { invalidated: Some("wal_removed".into()), ..facts() }), None, "wal_removed");
+        says(Some(SlotFacts { confirmed: None, ..facts() }), None, "not ready");
+        says(Some(facts()), Some(PostgresCheckpoint { database: "x".into(), ..checkpoint(100) }), "database x");
+        says(Some(facts()), Some(PostgresCheckpoint { slot: "x".into(), ..checkpoint(100) }), "slot x");
+    }
+}

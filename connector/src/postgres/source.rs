@@ -1,0 +1,204 @@
+//! The stream of one slot as a [`Source`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::clock::now_us;
+use tributary_event::{SourceInfo, SourceKind};
+
+use super::assembler::{Assembler, Next};
+use super::catalog::{Types, index_columns, type_names};
+use super::endpoint::Endpoint;
+use super::pgoutput::{self, Message};
+use super::prepare::Prepared;
+use super::relation::{Relayed, schema_name};
+use super::slot::other_system;
+use super::sql::Sql;
+use super::sqlstate::{literal, quote};
+use super::stream::{Frame, ReplicationStream};
+use crate::checkpoint::PostgresCheckpoint;
+use crate::error::ConnectorError;
+use crate::settings::PostgresSettings;
+use crate::source::{Part, Source};
+
+/// A part is given out when it has this many events, or was read from this many bytes of the log.
+const PART_EVENTS: usize = 256;
+const PART_BYTES: usize = 256 << 10;
+
+/// A PostgreSQL slot, streaming.
+pub struct PostgresSource {
+    stream: ReplicationStream,
+    assembler: Assembler,
+    catalog: Catalog,
+    wanted: Vec<(String, String)>,
+    frames: Bytes,
+    at: usize,
+    /// A relation message whose table must be looked up before reading goes on.
+    unknown: Option<Bytes>,
+    bytes: metrics::Counter,
+}
+
+/// The session for questions about tables and types, opened when there is one.
+struct Catalog {
+    endpoint: Endpoint,
+    sql: Option<Sql>,
+    types: Types,
+}
+
+impl PostgresSource {
+    /// Starts streaming behind the checkpoint, or where the slot stands if there is none.
+    ///
+    /// # Errors
+    /// The server cannot be reached, the slot is in use, or the database is not the checkpoint's.
+    pub async fn open(name: &str, settings: &PostgresSettings, prepared: &Prepared) -> Result<Self, ConnectorError> {
+        let endpoint = Endpoint::parse(&settings.url)?;
+        let (wire, system) = ReplicationStream::connect(&endpoint).await?;
+        let mark = match &prepared.checkpoint {
+            Some(checkpoint) if checkpoint.system != system.identifier => {
+                return Err(other_system(&settings.slot, &checkpoint.system, &system.identifier));
+            }
+            Some(checkpoint) => PostgresCheckpoint { timeline: system.timeline, ..checkpoint.clone() },
+            None => PostgresCheckpoint {
+                version: 1,
+                system: system.identifier,
+                timeline: system.timeline,
+                database: endpoint.database.clone(),
+                slot: settings.slot.clone(),
+                lsn: prepared.slot_position,
+                transaction: None,
+                sequence: 0,
+            },
+        };
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
+            quote(&settings.slot),
+            mark.lsn,
+            literal(&quote(&settings.publication))
+        );
+        let stream = ReplicationStream::start(wire, &command, &settings.slot, mark.lsn).await?;
+        let source = Arc::new(SourceInfo {
+            name: name.into(),
+            kind: SourceKind::PostgreSql,
+            database: endpoint.database.as_str().into(),
+        });
+        Ok(Self {
+            stream,
+            assembler: Assembler::new(source, mark),
+            catalog: Catalog { endpoint, sql: None, types: Types::default() },
+            wanted: settings.table_names(),
+            frames: Bytes::new(),
+            at: 0,
+            unknown: None,
+            bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
+        })
+    }
+
+    /// The source as its events name it.
+    pub fn info(&self) -> &Arc<SourceInfo> {
+        self.assembler.source()
+    }
+
+    /// Reads frames until the part is full, a table must be looked up, or there are no more.
+    fn read(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        let frames = self.frames.clone();
+        let (begin, was) = (self.at, self.assembler.lsn());
+        let capture_us = now_us();
+        while self.at < frames.len() && part.events.len() < PART_EVENTS && self.at - begin < PART_BYTES {
+            match self.stream.frame(&frames, &mut self.at)? {
+                Some(Frame::Data { start, payload }) => {
+                    match self.assembler.message(&frames, payload, start, capture_us, &mut part.events)? {
+                        Next::GoOn => {}
+                        Next::ForgetTypes => self.catalog.types.clear(),
+                        Next::LookUp => {
+                            self.unknown = Some(Bytes::copy_from_slice(payload));
+                            break;
+                        }
+                    }
+                }
+                Some(Frame::Keepalive { end, reply }) => {
+                    self.assembler.keepalive(end);
+                    part.urgent |= reply && self.assembler.lsn() > self.stream.confirmed();
+                }
+                None => {}
+            }
+        }
+        self.bytes.increment((self.at - begin) as u64);
+        if !part.events.is_empty() || self.assembler.lsn() > was || part.urgent {
+            part.mark = Some(self.assembler.mark(part.events.last()));
+        }
+        Ok(())
+    }
+
+    /// Looks up the table of the relation message that reading stopped at.
+    async fn learn(&mut self) -> Result<(), ConnectorError> {
+        let Some(message) = self.unknown.clone() else { return Ok(()) };
+        let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else {
+            self.unknown = None;
+            return Ok(());
+        };
+        let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
+        let wanted = self.wanted.contains(&name);
+        let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
+        let (primary_key, names) =
+            if wanted { self.catalog.describe(relation.oid, &types).await? } else { Default::default() };
+        let codecs = types.iter().map(|(oid, modifier)| self.catalog.types.codec(*oid, *modifier)).collect();
+        let table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
+        tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
+        self.assembler.learn(relation.oid, table);
+        self.unknown = None;
+        Ok(())
+    }
+}
+
+impl Catalog {
+    /// The primary key of a table and the names of these types; also learns the types.
+    async fn describe(
+        &mut self,
+        table: u32,
+        types: &[(u32, i32)],
+    ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
+        let sql = match self.sql.take() {
+            Some(sql) if !sql.is_closed() => sql,
+            _ => Sql::connect(&self.endpoint).await?,
+        };
+        self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
+        let answer = (index_columns(&sql, table, "indisprimary").await?, type_names(&sql, types).await?);
+        self.sql = Some(sql);
+        Ok(answer)
+    }
+}
+
+impl Source for PostgresSource {
+    type Mark = PostgresCheckpoint;
+
+    async fn next(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        part.clear();
+        loop {
+            if self.unknown.is_some() {
+                self.learn().await?;
+            }
+            if self.at >= self.frames.len() {
+                // The old frames go first, so that their memory can be used again.
+                self.frames = Bytes::new();
+                self.at = 0;
+                self.frames = self.stream.frames().await?;
+            }
+            self.read(part)?;
+            if part.mark.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), ConnectorError> {
+        self.stream.keep_alive().await
+    }
+
+    fn acknowledge(&mut self, mark: &PostgresCheckpoint) {
+        self.stream.confirm(mark.lsn);
+    }
+
+    async fn close(&mut self) {
+        self.stream.close().await;
+    }
+}

@@ -1,0 +1,145 @@
+//! Ordinary SQL sessions, for the catalog, the slot, and pages of keys.
+
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::endpoint::{Endpoint, SESSION, TlsMode};
+use super::sqlstate::ServerError;
+use super::tls;
+use crate::error::ConnectorError;
+
+/// A session. Its connection task ends with it.
+pub(super) struct Sql {
+    client: Client,
+    endpoint: Endpoint,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Sql {
+    pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        let mut config = Config::new();
+        config
+            .host(&endpoint.host)
+            .port(endpoint.port)
+            .user(&endpoint.user)
+            .dbname(&endpoint.database)
+            .application_name(&endpoint.application_name)
+            .connect_timeout(endpoint.connect_timeout)
+            .options(options())
+            .ssl_mode(match endpoint.tls {
+                TlsMode::Disable => SslMode::Disable,
+                TlsMode::Prefer => SslMode::Prefer,
+                TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+            });
+        if let Some(password) = &endpoint.password {
+            config.password(password.expose());
+        }
+        let failed = |error| describe(endpoint, "logging in", &error);
+        let (client, task) = match tls::config(endpoint)? {
+            Some(tls) if !endpoint.is_unix() => {
+                let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
+                let (client, connection) = config.connect(tls).await.map_err(failed)?;
+                (client, tokio::spawn(run(connection)))
+            }
+            _ => {
+                let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+                (client, tokio::spawn(run(connection)))
+            }
+        };
+        Ok(Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) })
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) async fn query(
+        &self,
+        action: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, ConnectorError> {
+        self.client.query(sql, parameters).await.map_err(|e| describe(&self.endpoint, action, &e))
+    }
+
+    /// Runs a statement through the simple protocol: every value comes as its type's own text.
+    pub(super) async fn texts(&self, action: &str, sql: &str) -> Result<Vec<SimpleQueryRow>, ConnectorError> {
+        let messages = self.client.simple_query(sql).await.map_err(|e| describe(&self.endpoint, action, &e))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|m| match m {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Runs a statement for its effect; a server's error comes back as it is, for the caller to explain.
+    pub(super) async fn execute(&self, sql: &str) -> Result<Result<(), ServerError>, ConnectorError> {
+        match self.client.batch_execute(sql).await {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => match server_error(&error) {
+                Some(server) => Ok(Err(server)),
+                None => Err(describe(&self.endpoint, "running a statement", &error)),
+            },
+        }
+    }
+}
+
+async fn run<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    // A failure reaches whoever queries next; here it is only worth a line for the curious.
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "sql session ended");
+    }
+}
+
+/// The session's settings as command-line options of the backend.
+fn options() -> String {
+    let escape = |value: &str| value.replace(' ', "\\ ");
+    let settings = SESSION.iter().filter(|(name, _)| *name != "client_encoding");
+    settings.map(|(name, value)| format!("-c {name}={}", escape(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn server_error(error: &tokio_postgres::Error) -> Option<ServerError> {
+    error.as_db_error().map(|db| ServerError {
+        code: db.code().code().to_owned(),
+        message: db.message().to_owned(),
+        detail: db.detail().map(str::to_owned),
+        hint: db.hint().map(str::to_owned),
+    })
+}
+
+fn describe(endpoint: &Endpoint, action: &str, error: &tokio_postgres::Error) -> ConnectorError {
+    if let Some(server) = server_error(error) {
+        return server.classify(endpoint, action);
+    }
+    let mut cause = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        cause = format!("{cause}: {inner}");
+        source = inner.source();
+    }
+    if error.is_closed() || cause.contains("error communicating") || cause.contains("connect") {
+        return ConnectorError::unreachable(endpoint.place(), cause);
+    }
+    if cause.contains("tls") || cause.contains("TLS") || cause.contains("authentication") || cause.contains("password")
+    {
+        return ConnectorError::Authentication {
+            place: endpoint.place(),
+            cause,
+            remedy: "check sslmode and the password in the source's url, and the server's certificate".into(),
+        };
+    }
+    ConnectorError::protocol(format!("{}: {action}", endpoint.place()), cause)
+}

@@ -1,0 +1,105 @@
+//! Errors of the server → our errors, by SQLSTATE.
+//!
+//! Reference: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+
+use tributary_event::ErrorClass;
+
+use super::endpoint::Endpoint;
+use crate::error::ConnectorError;
+
+/// What the server reports about a failure.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ServerError {
+    pub code: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl ServerError {
+    pub(super) fn text(&self) -> String {
+        let mut text = self.message.clone();
+        for more in [&self.detail, &self.hint].into_iter().flatten() {
+            text.push_str(" (");
+            text.push_str(more);
+            text.push(')');
+        }
+        text
+    }
+
+    /// The error for a failure of `action` at the endpoint.
+    pub(super) fn classify(&self, endpoint: &Endpoint, action: &str) -> ConnectorError {
+        let place = endpoint.place();
+        let cause = self.text();
+        let server = |place: String, remedy: &str, class| ConnectorError::Server {
+            place,
+            cause: cause.clone(),
+            remedy: remedy.to_owned(),
+            class,
+        };
+        match self.code.as_str() {
+            "28P01" => ConnectorError::Authentication {
+                place,
+                cause,
+                remedy: format!("check the password of user {} in the source's url", endpoint.user),
+            },
+            "28000" => ConnectorError::Authentication {
+                place,
+                cause,
+                remedy: format!(
+                    "check that the role {} exists, may log in, and that pg_hba.conf admits it to the database {} \
+                     from this host with this kind of connection",
+                    endpoint.user, endpoint.database
+                ),
+            },
+            "3D000" => ConnectorError::settings(place, cause, "check the database's name in the source's url"),
+            "42501" if self.message.contains("replication") || self.message.contains("WAL sender") => {
+                replication_privilege(endpoint, &cause)
+            }
+            "53400" => server(
+                place,
+                "raise max_replication_slots in postgresql.conf and restart the server, or drop a slot that nobody uses \
+                 (select slot_name, active from pg_replication_slots)",
+                ErrorClass::Fatal,
+            ),
+            "53300" => server(
+                place,
+                "waiting for a connection to become free; if that does not happen, raise max_wal_senders or \
+                 max_connections in postgresql.conf and restart the server",
+                ErrorClass::Transient,
+            ),
+            // The server starts, stops or was crashed by a backend; the connection is gone.
+            "57P01" | "57P02" | "57P03" | "57P05" => ConnectorError::unreachable(place, cause),
+            code if code.starts_with("08") => ConnectorError::unreachable(place, cause),
+            code => ConnectorError::Database {
+                place: format!("{place}: {action}"),
+                cause,
+                code: code.to_owned(),
+                class: if code.starts_with("53") || code.starts_with("40") || code == "55006" || code == "57014" {
+                    ErrorClass::Transient
+                } else {
+                    ErrorClass::Fatal
+                },
+            },
+        }
+    }
+}
+
+/// The user may not replicate.
+pub(super) fn replication_privilege(endpoint: &Endpoint, cause: &str) -> ConnectorError {
+    ConnectorError::Privilege {
+        place: endpoint.place(),
+        cause: format!("the role {} may not read the replication log: {cause}", endpoint.user),
+        remedy: format!("ALTER ROLE {} REPLICATION;", quote(&endpoint.user)),
+    }
+}
+
+/// An identifier in double quotes.
+pub(crate) fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A string literal (with `standard_conforming_strings`).
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,247 @@
+//! The streaming replication sub-protocol: frames in, standby status updates out.
+//!
+//! Reference: PostgreSQL documentation, "Streaming Replication Protocol" (`START_REPLICATION`, XLogData, Primary keepalive
+//! message, Standby status update).
+//!
+//! The walsender flushes every change on its own, so a reader that wakes for each would spend most of its time in system
+//! calls. While changes come densely, the stream therefore waits a millisecond before it reads again, and finds many.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes};
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+use tokio::time::{Instant, sleep_until};
+use tributary_event::Lsn;
+use tributary_event::clock::now_us;
+
+use super::endpoint::Endpoint;
+use super::pgoutput::EPOCH_2000_US;
+use super::wire::{Wire, server_error};
+use crate::error::ConnectorError;
+
+/// A status is sent at least this often, well within `wal_sender_timeout` (60 s by default).
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// News about what is durable wait at most this long.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+/// A server that was asked for a reply and says nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Reads that follow each other faster than this are dense.
+const DENSE: Duration = Duration::from_micros(300);
+/// After this many dense reads in a row the stream begins to wait before reading.
+const DENSE_READS: u32 = 16;
+/// How long it waits, and below how many bytes a wait was not worth it.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_BYTES: usize = 1 << 10;
+
+/// What `IDENTIFY_SYSTEM` says.
+#[derive(Debug, Clone)]
+pub(super) struct System {
+    pub identifier: String,
+    pub timeline: u32,
+}
+
+/// One frame of the stream.
+pub(super) enum Frame<'a> {
+    /// A message of the plugin.
+    Data {
+        /// Where the message's record starts.
+        start: Lsn,
+        payload: &'a [u8],
+    },
+    /// The server has nothing to send before `end`.
+    Keepalive { end: Lsn, reply: bool },
+}
+
+/// A running replication stream.
+pub(super) struct ReplicationStream {
+    wire: Wire,
+    received: Lsn,
+    confirmed: Lsn,
+    /// The server waits for a later position than the confirmed one.
+    hurry: bool,
+    next_status: Instant,
+    last_status: Instant,
+    last_read: Instant,
+    dense: u32,
+    pause_until: Option<Instant>,
+}
+
+impl ReplicationStream {
+    /// Connects and asks who the server is.
+    pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Wire, System), ConnectorError> {
+        let mut wire = Wire::connect(endpoint).await?;
+        let rows = wire.query("IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM").await?;
+        let cell = |i: usize| rows.first().and_then(|row| row.get(i)).cloned().flatten();
+        let (Some(identifier), Some(timeline)) = (cell(0), cell(1).and_then(|t| t.parse().ok())) else {
+            return Err(ConnectorError::protocol(endpoint.place(), "IDENTIFY_SYSTEM gave no system identifier"));
+        };
+        Ok((wire, System { identifier, timeline }))
+    }
+
+    /// Starts streaming from `from`.
+    pub(super) async fn start(mut wire: Wire, command: &str, slot: &str, from: Lsn) -> Result<Self, ConnectorError> {
+        frontend::query(command, wire.output()).map_err(|e| wire.broken(e))?;
+        wire.flush().await?;
+        if let Err(error) = wire.start_copy().await? {
+            if error.code == "55006" {
+                return Err(ConnectorError::SlotInUse { slot: slot.to_owned(), cause: error.text() });
+            }
+            return Err(error.classify(wire.endpoint(), "START_REPLICATION"));
+        }
+        let now = Instant::now();
+        Ok(Self {
+            wire,
+            received: from,
+            confirmed: from,
+            hurry: false,
+            next_status: now,
+            last_status: now,
+            last_read: now,
+            dense: 0,
+            pause_until: None,
+        })
+    }
+
+    /// Everything before `lsn` is durable.
+    pub(super) fn confirm(&mut self, lsn: Lsn) {
+        if lsn <= self.confirmed {
+            return;
+        }
+        self.confirmed = lsn;
+        let due = if self.hurry { Instant::now() } else { self.last_status + NEWS_INTERVAL };
+        self.hurry = false;
+        self.next_status = self.next_status.min(due);
+    }
+
+    /// The last confirmed position.
+    pub(super) fn confirmed(&self) -> Lsn {
+        self.confirmed
+    }
+
+    /// The next frames, at least one, complete. Cancel-safe.
+    pub(super) async fn frames(&mut self) -> Result<Bytes, ConnectorError> {
+        loop {
+            if let Some(frames) = self.wire.frames()? {
+                return Ok(frames);
+            }
+            if Instant::now() >= self.next_status {
+                self.queue_status(self.last_read.elapsed() > STATUS_INTERVAL);
+            }
+            self.wire.flush().await?;
+            if let Some(until) = self.pause_until {
+                sleep_until(until).await;
+                self.pause_until = None;
+            }
+            tokio::select! {
+                biased;
+                read = self.wire.read() => self.pace(read?),
+                () = sleep_until(self.next_status) => self.check_silence()?,
+            }
+        }
+    }
+
+    /// Sends status updates as they become due; ends only with an error. Cancel-safe.
+    pub(super) async fn keep_alive(&mut self) -> Result<(), ConnectorError> {
+        loop {
+            if Instant::now() >= self.next_status {
+                self.queue_status(false);
+            }
+            self.wire.flush().await?;
+            // Time in which nobody reads says nothing about the server.
+            self.last_read = Instant::now();
+            sleep_until(self.next_status).await;
+        }
+    }
+
+    /// The last status, then the end of the copy and of the session. Best effort.
+    pub(super) async fn close(&mut self) {
+        self.queue_status(false);
+        frontend::copy_done(self.wire.output());
+        frontend::terminate(self.wire.output());
+        let _ = tokio::time::timeout(NEWS_INTERVAL, self.wire.flush()).await;
+    }
+
+    /// Reads one frame at `at` of complete `frames` and moves `at` behind it. `None`: a frame without meaning here.
+    pub(super) fn frame<'a>(&mut self, frames: &'a [u8], at: &mut usize) -> Result<Option<Frame<'a>>, ConnectorError> {
+        let broken =
+            |wire: &Wire| ConnectorError::protocol(wire.endpoint().place(), "a frame is shorter than its fields");
+        let rest = frames.get(*at..).unwrap_or_default();
+        let (&[kind, a, b, c, d], rest) = rest.split_first_chunk::<5>().ok_or_else(|| broken(&self.wire))?;
+        let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+        let body = rest.get(..length).ok_or_else(|| broken(&self.wire))?;
+        *at += 5 + length;
+        match (kind, body.first()) {
+            (b'd', Some(b'w')) => {
+                let (head, payload) = body.split_first_chunk::<25>().ok_or_else(|| broken(&self.wire))?;
+                let start = lsn(head, 1);
+                self.received = self.received.max(start);
+                Ok(Some(Frame::Data { start, payload }))
+            }
+            (b'd', Some(b'k')) => {
+                let (head, _) = body.split_first_chunk::<18>().ok_or_else(|| broken(&self.wire))?;
+                let (end, reply) = (lsn(head, 1), head[17] == 1);
+                self.received = self.received.max(end);
+                if reply {
+                    self.hurry = true;
+                    self.next_status = Instant::now();
+                }
+                Ok(Some(Frame::Keepalive { end, reply }))
+            }
+            (b'E', _) => {
+                let mut copy = bytes::BytesMut::from(&frames[*at - 5 - length..*at]);
+                match Message::parse(&mut copy) {
+                    Ok(Some(Message::ErrorResponse(body))) => {
+                        Err(server_error(body.fields()).classify(self.wire.endpoint(), "streaming"))
+                    }
+                    _ => Err(broken(&self.wire)),
+                }
+            }
+            (b'c' | b'C' | b'Z', _) => Err(self.wire.broken("the server ended the stream")),
+            _ => Ok(None),
+        }
+    }
+
+    fn pace(&mut self, read: usize) {
+        let now = Instant::now();
+        let gap = now - self.last_read;
+        self.last_read = now;
+        let paused = self.dense >= DENSE_READS;
+        if paused && read >= PAUSE_BYTES || !paused && gap < DENSE {
+            self.dense = self.dense.saturating_add(1);
+        } else {
+            self.dense = 0;
+        }
+        // A full buffer means that more is there already.
+        if self.dense >= DENSE_READS && read < super::wire::READ / 4 {
+            self.pause_until = Some(now + PAUSE);
+        }
+    }
+
+    fn check_silence(&self) -> Result<(), ConnectorError> {
+        if self.last_read.elapsed() > SILENCE {
+            return Err(self.wire.broken(format!("the server has been silent for {SILENCE:?}")));
+        }
+        Ok(())
+    }
+
+    fn queue_status(&mut self, ask: bool) {
+        let now = Instant::now();
+        let output = self.wire.output();
+        output.put_u8(b'd');
+        output.put_u32(4 + 34);
+        output.put_u8(b'r');
+        output.put_u64(self.received.max(self.confirmed).0);
+        output.put_u64(self.confirmed.0);
+        output.put_u64(self.confirmed.0);
+        output.put_i64(now_us() - EPOCH_2000_US);
+        output.put_u8(u8::from(ask));
+        self.last_status = now;
+        self.next_status = now + STATUS_INTERVAL;
+    }
+}
+
+fn lsn(head: &[u8], at: usize) -> Lsn {
+    let bytes = head.get(at..at + 8).and_then(|b| b.try_into().ok()).unwrap_or_default();
+    Lsn(u64::from_be_bytes(bytes))
+}

@@ -1,0 +1,243 @@
+//! PostgreSQL's text of dates and times (DateStyle ISO, IntervalStyle postgres, TimeZone UTC) → the numbers and texts
+//! that Debezium uses, in its adaptive precision mode.
+//!
+//! Reference: PostgreSQL documentation, "Date/Time Output"; Debezium documentation, PostgreSQL connector, "Temporal types".
+//!
+//! What has no exact counterpart: infinite timestamps are ±the constants of PostgreSQL's JDBC driver, as Debezium
+//! sends them; infinite dates are the days of +5877611-06-21 and -5877611-06-22; timestamps whose microseconds do not fit 64
+//! bits (after the year 294246) stay PostgreSQL's text; years before 1 are astronomical (1 BC is 0000, 2 BC is -0001).
+
+use tributary_event::Value;
+
+/// Microseconds that stand for `infinity` (`PGStatement.DATE_POSITIVE_INFINITY`).
+pub const POSITIVE_INFINITY_US: i64 = 9_223_372_036_825_200_000;
+/// Microseconds that stand for `-infinity` (`PGStatement.DATE_NEGATIVE_INFINITY`).
+pub const NEGATIVE_INFINITY_US: i64 = -9_223_372_036_832_400_000;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// `2020-01-02`, `infinity`, `0044-03-15 BC` → days since the Unix epoch.
+pub(super) fn date(text: &[u8]) -> Option<i64> {
+    match text {
+        b"infinity" => Some(days(5_877_611, 6, 21)),
+        b"-infinity" => Some(days(-5_877_611, 6, 22)),
+        _ => {
+            let (year, month, day, rest) = civil(text)?;
+            let year = era(rest, year)?;
+            Some(days(year, month, day))
+        }
+    }
+}
+
+/// `12:34:56.789` → microseconds since midnight. `24:00:00` is a whole day.
+pub(super) fn time(text: &[u8]) -> Option<i64> {
+    let (us, rest) = clock(text)?;
+    rest.is_empty().then_some(us)
+}
+
+/// `2020-01-02 03:04:05.6` → micro- or milliseconds since the Unix epoch.
+pub(super) fn timestamp(text: &[u8], millis: bool) -> Option<Value> {
+    let us = match text {
+        b"infinity" => POSITIVE_INFINITY_US,
+        b"-infinity" => NEGATIVE_INFINITY_US,
+        _ => {
+            let (year, month, day, rest) = civil(text)?;
+            let (us, rest) = clock(rest.strip_prefix(b" ")?)?;
+            let days = days(era(rest, year)?, month, day);
+            match days.checked_mul(DAY_US).and_then(|d| d.checked_add(us)) {
+                Some(us) => us,
+                None if millis => return Some(Value::Int(days * (DAY_US / 1_000) + us / 1_000)),
+                None => return Some(Value::text(std::str::from_utf8(text).ok()?)),
+            }
+        }
+    };
+    Some(Value::Int(if millis { us.div_euclid(1_000) } else { us }))
+}
+
+/// `2020-01-02 03:04:05.6+00` → `2020-01-02T03:04:05.6Z`.
+pub(super) fn timestamptz(text: &[u8]) -> Option<String> {
+    match text {
+        b"infinity" => return Some("+292278994-08-16T23:00:00Z".to_owned()),
+        b"-infinity" => return Some("-292275055-05-16T23:00:00Z".to_owned()),
+        _ => {}
+    }
+    let (year, month, day, rest) = civil(text)?;
+    let rest = rest.strip_prefix(b" ")?;
+    let (_, tail) = clock(rest)?;
+    let clock = std::str::from_utf8(&rest[..rest.len() - tail.len()]).ok()?;
+    let year = era(tail.strip_prefix(b"+00")?, year)?;
+    Some(match year {
+        0..=9999 => {
+            // Four digits as PostgreSQL printed them, unless the era changed them.
+            format!("{year:04}-{month:02}-{day:02}T{clock}Z")
+        }
+        10_000.. => format!("+{year}-{month:02}-{day:02}T{clock}Z"),
+        _ => format!("-{:04}-{month:02}-{day:02}T{clock}Z", -year),
+    })
+}
+
+/// `13:51:30.5+02`, `13:51:30-03:30` → the same time of day in UTC, `11:51:30.5Z`.
+pub(super) fn timetz(text: &[u8]) -> Option<String> {
+    let (us, zone) = clock(text)?;
+    let (sign, digits) = match zone.split_first()? {
+        (b'+', rest) => (1, rest),
+        (b'-', rest) => (-1, rest),
+        _ => return None,
+    };
+    let mut seconds = 0;
+    for (part, unit) in digits.split(|&b| b == b':').zip([3_600, 60, 1]) {
+        seconds += number(part)? * unit;
+    }
+    let us = if seconds == 0 { us } else { (us - sign * seconds * 1_000_000).rem_euclid(DAY_US) };
+    let (s, fraction) = (us / 1_000_000, us % 1_000_000);
+    let mut out = format!("{:02}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60);
+    if fraction != 0 {
+        out.push_str(format!(".{fraction:06}").trim_end_matches('0'));
+    }
+    out.push('Z');
+    Some(out)
+}
+
+/// `1 year -2 mons +3 days 04:05:06.7` → microseconds, a month being 365.25 / 12 days (Debezium's `MicroDuration`).
+pub(super) fn interval(text: &[u8]) -> Option<Value> {
+    if matches!(text, b"infinity" | b"-infinity") {
+        return Some(Value::Int(if text[0] == b'-' { i64::MIN } else { i64::MAX }));
+    }
+    let (mut months, mut day_count, mut us) = (0i64, 0i64, 0i64);
+    let mut words = text.split(|&b| b == b' ');
+    while let Some(word) = words.next() {
+        if word.contains(&b':') {
+            let (negative, digits) = match word.split_first()? {
+                (b'-', rest) => (true, rest),
+                (b'+', rest) => (false, rest),
+                _ => (false, word),
+            };
+            let (value, rest) = clock(digits)?;
+            if !rest.is_empty() {
+                return None;
+            }
+            us = if negative { -value } else { value };
+            continue;
+        }
+        let amount: i64 = std::str::from_utf8(word).ok()?.parse().ok()?;
+        match words.next()? {
+            b"year" | b"years" => months = months.checked_add(amount.checked_mul(12)?)?,
+            b"mon" | b"mons" => months = months.checked_add(amount)?,
+            b"day" | b"days" => day_count = day_count.checked_add(amount)?,
+            _ => return None,
+        }
+    }
+    // A month is 30.4375 days exactly: 2 629 800 seconds.
+    let total = i128::from(months) * 2_629_800_000_000 + i128::from(day_count) * i128::from(DAY_US) + i128::from(us);
+    Some(Value::Int(i64::try_from(total).unwrap_or(if total < 0 { i64::MIN } else { i64::MAX })))
+}
+
+/// Days since the Unix epoch of a date of the proleptic Gregorian calendar
+/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y.div_euclid(400);
+    let year_of_era = y.rem_euclid(400);
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// The year that the text after a date belongs to: unchanged, or counted back from year 1 for ` BC`.
+fn era(rest: &[u8], year: i64) -> Option<i64> {
+    match rest {
+        b"" => Some(year),
+        b" BC" => Some(1 - year),
+        _ => None,
+    }
+}
+
+/// `YYYY-MM-DD` with four or more digits of year, and what follows.
+fn civil(text: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
+    let dash = text.iter().position(|&b| b == b'-').filter(|n| (4..=7).contains(n))?;
+    let (year, rest) = text.split_at(dash);
+    let (&[b'-', m1, m2, b'-', d1, d2], rest) = rest.split_first_chunk::<6>()? else { return None };
+    Some((number(year)?, number(&[m1, m2])?, number(&[d1, d2])?, rest))
+}
+
+/// `HH:MM:SS` with an optional fraction, in microseconds, and what follows. Hours may have more digits (intervals).
+fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
+    let colon = text.iter().position(|&b| b == b':').filter(|n| (2..=12).contains(n))?;
+    let (hours, rest) = text.split_at(colon);
+    let (&[b':', m1, m2, b':', s1, s2], rest) = rest.split_first_chunk::<6>()? else { return None };
+    let seconds = number(hours)?.checked_mul(3_600)? + number(&[m1, m2])? * 60 + number(&[s1, s2])?;
+    let us = seconds.checked_mul(1_000_000)?;
+    let Some(fraction) = rest.strip_prefix(b".") else { return Some((us, rest)) };
+    let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+    if !(1..=6).contains(&digits) {
+        return None;
+    }
+    let (digits, rest) = fraction.split_at(digits);
+    let scale = 10i64.pow(6 - digits.len() as u32);
+    Some((us.checked_add(number(digits)? * scale)?, rest))
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    digits.iter().try_fold(0i64, |n, &b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn dates_count_days_from_the_epoch() {
+        assert_eq!(date(b"1970-01-01"), Some(0));
+        assert_eq!(date(b"2020-02-29"), Some(18_321));
+        assert_eq!(date(b"1969-12-31"), Some(-1));
+        assert_eq!(date(b"0001-01-01"), Some(-719_162));
+        assert_eq!(date(b"0001-12-31 BC"), Some(-719_163));
+        assert_eq!(date(b"0044-03-15 BC"), Some(-734_803));
+        assert_eq!(date(b"5874897-12-31"), Some(2_145_031_948));
+        assert_eq!(date(b"nonsense"), None);
+    }
+
+    #[test]
+    fn timestamps_keep_their_precision() {
+        assert_eq!(timestamp(b"2020-01-02 03:04:05.123456", false), Some(Value::Int(1_577_934_245_123_456)));
+        assert_eq!(timestamp(b"2020-01-02 03:04:05.1", true), Some(Value::Int(1_577_934_245_100)));
+        assert_eq!(timestamp(b"1969-12-31 23:59:59.999", true), Some(Value::Int(-1)));
+        assert_eq!(timestamp(b"infinity", false), Some(Value::Int(POSITIVE_INFINITY_US)));
+        assert_eq!(timestamp(b"294276-12-31 23:59:59", false), Some(Value::text("294276-12-31 23:59:59")));
+        assert_eq!(timestamp(b"4713-01-01 00:00:00 BC", false), Some(Value::Int(-210_863_520_000_000_000)));
+    }
+
+    #[test]
+    fn zoned_times_are_printed_in_utc() {
+        let zoned = |t: &str| timestamptz(t.as_bytes());
+        assert_eq!(zoned("2020-01-02 03:04:05.123456+00").as_deref(), Some("2020-01-02T03:04:05.123456Z"));
+        assert_eq!(zoned("2020-01-02 03:04:05+00").as_deref(), Some("2020-01-02T03:04:05Z"));
+        assert_eq!(zoned("0001-01-01 00:00:00+00 BC").as_deref(), Some("0000-01-01T00:00:00Z"));
+        assert_eq!(zoned("12020-01-01 00:00:00+00").as_deref(), Some("+12020-01-01T00:00:00Z"));
+        assert_eq!(timetz(b"13:51:30.5+02").as_deref(), Some("11:51:30.5Z"));
+        assert_eq!(timetz(b"23:00:00-03:30").as_deref(), Some("02:30:00Z"));
+        assert_eq!(timetz(b"24:00:00+00").as_deref(), Some("24:00:00Z"));
+    }
+
+    #[test]
+    fn intervals_become_microseconds() {
+        assert_eq!(interval(b"1 year 2 mons 3 days 04:05:06.5"), Some(Value::Int(37_091_106_500_000 - 0)));
+        assert_eq!(interval(b"-1 days +02:03:00"), Some(Value::Int(-79_020_000_000)));
+        assert_eq!(interval(b"00:00:00"), Some(Value::Int(0)));
+        assert_eq!(interval(b"-00:00:00.000001"), Some(Value::Int(-1)));
+        assert_eq!(interval(b"1 fortnight"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text: Vec<u8>, digits in "[-0-9: .+BCadyonmsi]{0,40}") {
+            for text in [&text[..], digits.as_bytes()] {
+                let _ = (date(text), time(text), timestamp(text, true), timestamp(text, false));
+                let _ = (timestamptz(text), timetz(text), interval(text));
+            }
+        }
+    }
+}

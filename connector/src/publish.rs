@@ -1,0 +1,326 @@
+//! The loop that drives a source into a producer. It knows traits only.
+//!
+//! Two tasks: this one reads and encodes, the other appends, so that decoding goes on while an append is under way.
+//! Between them go whole batches, three at most (one filling, one waiting, one being appended), so memory is bounded by
+//! three times the batch limits whatever the size of a transaction. A mark travels with its batch as the checkpoint, and
+//! comes back when it is durable; only then it is acknowledged.
+//!
+//! A batch is handed over when the writer is free and the batch is full, or its first record has lingered. While the
+//! writer is busy the batch grows up to its limits, which makes batches small when there is little to do and large under
+//! load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tributary_event::clock::now_us;
+use tributary_event::debezium::Encoder;
+use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema};
+use tributary_transport::{Batch, Checkpoint, Producer};
+
+use crate::error::ConnectorError;
+use crate::settings::{BatchLimits, ConnectorSettings};
+use crate::source::{Mark, Part, Source};
+
+/// How long an append that failed transiently waits before it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A producer and what became of the publishing that used it.
+pub struct Published {
+    /// The producer, fit to be used again, unless its task was lost.
+    pub producer: Option<Box<dyn Producer>>,
+    /// `Ok` after a shutdown.
+    pub result: Result<(), ConnectorError>,
+    /// Whether anything was made durable.
+    pub progressed: bool,
+}
+
+/// Publishes a source until it fails or `shutdown` is cancelled; then what was read is appended and acknowledged.
+///
+/// Not cancel-safe: if the future is dropped, so is the producer, perhaps in the middle of an append.
+pub async fn publish<S: Source>(
+    settings: &ConnectorSettings,
+    mut source: S,
+    encoder: Encoder,
+    producer: Box<dyn Producer>,
+    health: Reporter,
+    shutdown: CancellationToken,
+) -> Published {
+    let (full, batches) = mpsc::channel(1);
+    let (durable, done) = mpsc::channel(3);
+    let writer = Writer { producer, health, batches, durable, shutdown: shutdown.clone() };
+    let task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+    let mut publisher = Publisher::new(settings, encoder, full, done);
+    let read = publisher.run(&mut source, &shutdown).await;
+    // What was read completely is published also when the source failed.
+    let flushed = publisher.finish(&mut source).await;
+    source.close().await;
+    let progressed = publisher.progressed;
+    drop(publisher);
+    match task.await {
+        // The writer's failure is the cause of the reader's.
+        Ok((producer, written)) => {
+            Published { producer: Some(producer), result: written.and(read).and(flushed), progressed }
+        }
+        Err(error) => Published { producer: None, result: Err(ConnectorError::Task(error.to_string())), progressed },
+    }
+}
+
+/// A batch on its way, and the mark behind it.
+struct Load<M> {
+    batch: Batch,
+    mark: Option<M>,
+    commit_us: Option<i64>,
+}
+
+struct Publisher<M> {
+    name: String,
+    limits: BatchLimits,
+    encoder: Encoder,
+    topics: Topics,
+    filling: Load<M>,
+    spare: Vec<Batch>,
+    under_way: usize,
+    lingers_until: Option<Instant>,
+    checkpoint_due: Instant,
+    urgent: bool,
+    progressed: bool,
+    full: Option<mpsc::Sender<Load<M>>>,
+    done: mpsc::Receiver<Load<M>>,
+    events: metrics::Counter,
+    lag: metrics::Gauge,
+}
+
+impl<M: Mark> Publisher<M> {
+    fn new(
+        settings: &ConnectorSettings,
+        encoder: Encoder,
+        full: mpsc::Sender<Load<M>>,
+        done: mpsc::Receiver<Load<M>>,
+    ) -> Self {
+        let label = settings.name.clone();
+        Self {
+            name: settings.name.clone(),
+            limits: settings.batch.clone(),
+            encoder,
+            topics: Topics { settings: settings.clone(), known: Vec::new() },
+            filling: Load { batch: Batch::new(), mark: None, commit_us: None },
+            spare: vec![Batch::new(), Batch::new()],
+            under_way: 0,
+            lingers_until: None,
+            // The first mark is made durable at once: a slot that is lost later is then known to be lost.
+            checkpoint_due: Instant::now(),
+            urgent: false,
+            progressed: false,
+            full: Some(full),
+            done,
+            events: metrics::counter!("tributary_connector_events_total", "source" => label.clone()),
+            lag: metrics::gauge!("tributary_connector_lag_seconds", "source" => label),
+        }
+    }
+
+    async fn run<S: Source<Mark = M>>(
+        &mut self,
+        source: &mut S,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ConnectorError> {
+        let mut part = Part::default();
+        loop {
+            let deadline = self.deadline();
+            if self.writer_is_free() && (self.is_full() || deadline.is_some_and(|d| d <= Instant::now())) {
+                self.hand_over()?;
+                continue;
+            }
+            let reading = !self.is_full();
+            let waiting = deadline.filter(|_| self.writer_is_free());
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                load = self.done.recv() => self.durable(source, load)?,
+                news = next_or_keep_alive(source, &mut part, reading) => {
+                    news?;
+                    self.absorb(&mut part);
+                }
+                () = sleep_until(waiting.unwrap_or(self.checkpoint_due)), if waiting.is_some() => {}
+            }
+        }
+    }
+
+    /// Appends what is left, and waits until everything is durable.
+    async fn finish<S: Source<Mark = M>>(&mut self, source: &mut S) -> Result<(), ConnectorError> {
+        while self.filling.mark.is_some() || self.under_way > 0 {
+            if self.filling.mark.is_some() && self.writer_is_free() {
+                self.hand_over()?;
+            }
+            // At the end of the channel the writer has stopped, and says why itself.
+            match self.done.recv().await {
+                Some(load) => self.durable(source, Some(load))?,
+                None => break,
+            }
+        }
+        self.full = None;
+        Ok(())
+    }
+
+    /// When the batch that is filling should go, at the latest.
+    fn deadline(&self) -> Option<Instant> {
+        self.filling.mark.as_ref()?;
+        match self.lingers_until {
+            Some(until) => Some(until),
+            None if self.urgent => Some(Instant::now()),
+            None => Some(self.checkpoint_due),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.filling.batch.size() >= self.limits.bytes || self.filling.batch.len() >= self.limits.records
+    }
+
+    fn writer_is_free(&self) -> bool {
+        // One batch may wait while another is appended, but only a full one is worth queueing.
+        self.under_way == 0 || (self.under_way == 1 && self.is_full())
+    }
+
+    fn absorb(&mut self, part: &mut Part<M>) {
+        let Some(mark) = part.mark.take() else { return };
+        for event in &part.events {
+            write(&mut self.filling.batch, self.topics.of(&event.table), &self.encoder, event);
+        }
+        if let Some(last) = part.events.last() {
+            self.events.increment(part.events.len() as u64);
+            self.filling.commit_us = Some(last.commit_us);
+            let linger = self.limits.linger;
+            self.lingers_until.get_or_insert_with(|| Instant::now() + linger);
+        }
+        self.urgent |= part.urgent;
+        self.filling.mark = Some(mark);
+        part.events.clear();
+    }
+
+    fn hand_over(&mut self) -> Result<(), ConnectorError> {
+        let batch = self.spare.pop().unwrap_or_default();
+        let mut load = std::mem::replace(&mut self.filling, Load { batch, mark: None, commit_us: None });
+        load.batch.checkpoint = load.mark.as_ref().map(|m| Checkpoint { name: self.name.clone(), content: m.encode() });
+        self.lingers_until = None;
+        self.urgent = false;
+        self.checkpoint_due = Instant::now() + self.limits.checkpoint_interval;
+        let sent = self.full.as_ref().is_some_and(|full| full.try_send(load).is_ok());
+        if !sent {
+            return Err(ConnectorError::Task("the writer has stopped".into()));
+        }
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn durable<S: Source<Mark = M>>(&mut self, source: &mut S, load: Option<Load<M>>) -> Result<(), ConnectorError> {
+        let Some(mut load) = load else { return Err(ConnectorError::Task("the writer has stopped".into())) };
+        self.under_way -= 1;
+        self.progressed = true;
+        if let Some(mark) = &load.mark {
+            source.acknowledge(mark);
+        }
+        let lag = load.commit_us.map_or(0, |us| now_us().saturating_sub(us));
+        self.lag.set(lag as f64 / 1e6);
+        load.batch.clear();
+        self.spare.push(load.batch);
+        Ok(())
+    }
+}
+
+/// Reads the next part, or only keeps the connection alive while there is no room for one.
+async fn next_or_keep_alive<S: Source>(
+    source: &mut S,
+    part: &mut Part<S::Mark>,
+    reading: bool,
+) -> Result<(), ConnectorError> {
+    if reading { source.next(part).await } else { source.keep_alive().await }
+}
+
+/// Writes an event's record, and the tombstone behind a delete.
+fn write(batch: &mut Batch, topic: &Arc<str>, encoder: &Encoder, event: &ChangeEvent) {
+    let time = event.capture_us / 1_000;
+    batch.write(
+        topic,
+        time,
+        |out| encoder.key(event, out),
+        |out| {
+            encoder.value(event, out);
+            true
+        },
+    );
+    if event.op == Op::Delete && !event.table.key.is_empty() {
+        batch.write(topic, time, |out| encoder.key(event, out), |_| false);
+    }
+}
+
+/// The topics of the tables seen so far.
+struct Topics {
+    settings: ConnectorSettings,
+    known: Vec<(Arc<TableSchema>, Arc<str>)>,
+}
+
+impl Topics {
+    fn of(&mut self, table: &Arc<TableSchema>) -> &Arc<str> {
+        let found = self.known.iter().position(|(known, _)| Arc::ptr_eq(known, table));
+        let index = found.unwrap_or_else(|| {
+            // A table has one schema at a time; its topic stays.
+            self.known.retain(|(known, _)| known.schema != table.schema || known.name != table.name);
+            self.known.push((table.clone(), self.settings.topic(&table.schema, &table.name).into()));
+            self.known.len() - 1
+        });
+        &self.known[index].1
+    }
+}
+
+/// The task that appends.
+struct Writer<M> {
+    producer: Box<dyn Producer>,
+    health: Reporter,
+    batches: mpsc::Receiver<Load<M>>,
+    durable: mpsc::Sender<Load<M>>,
+    shutdown: CancellationToken,
+}
+
+impl<M: Mark> Writer<M> {
+    /// Ends when there are no more batches, or with the first error that is not transient.
+    async fn run(mut self) -> (Box<dyn Producer>, Result<(), ConnectorError>) {
+        while let Some(load) = self.batches.recv().await {
+            if let Err(error) = self.append(&load.batch).await {
+                return (self.producer, Err(error));
+            }
+            if self.durable.send(load).await.is_err() {
+                break;
+            }
+        }
+        (self.producer, Ok(()))
+    }
+
+    async fn append(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
+        let mut failing = false;
+        loop {
+            match self.producer.append(batch).await {
+                Ok(()) => {
+                    if failing {
+                        self.health.up();
+                        tracing::info!("the transport accepts events again");
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.class == ErrorClass::Transient && !self.shutdown.is_cancelled() => {
+                    if self.health.down(error.to_string()) || !failing {
+                        tracing::warn!(%error, "the transport does not accept events; trying again");
+                    }
+                    failing = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+    }
+}

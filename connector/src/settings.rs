@@ -1,0 +1,201 @@
+//! What a connector is told: which database, which tables, and how events travel to their topics.
+
+use std::fmt;
+use std::time::Duration;
+
+use tributary_event::debezium::DecimalMode;
+use tributary_transport::{Retention, TopicSpec};
+
+use crate::error::ConnectorError;
+
+/// A text that must not be printed, such as a URL with a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself. Never print it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+/// How large a batch of records may grow before it is handed to the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Bytes of keys and values. Up to three batches are in memory at a time.
+    pub bytes: usize,
+    /// Records.
+    pub records: usize,
+    /// How long the first record of a batch may wait for company while the transport is idle.
+    pub linger: Duration,
+    /// How often the position is made durable while nothing of interest changes.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 4 << 20,
+            records: 20_000,
+            linger: Duration::from_millis(1),
+            checkpoint_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The topics of a source's tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// The least number of partitions.
+    pub partitions: u32,
+    /// What the topics keep.
+    pub retention: Retention,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            partitions: 1,
+            retention: Retention::Delete { age: Some(Duration::from_secs(7 * 24 * 3600)), bytes: None },
+        }
+    }
+}
+
+/// A PostgreSQL database to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host:port/database?sslmode=…`.
+    pub url: Secret,
+    /// Tables as `schema.table`; a bare name means the schema `public`.
+    pub tables: Vec<String>,
+    /// The replication slot. Created if it is absent and there is no checkpoint.
+    pub slot: String,
+    /// The publication. Created if absent; configured tables that it lacks are added.
+    pub publication: String,
+}
+
+/// Which database a connector captures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// PostgreSQL 14 or later.
+    Postgres(PostgresSettings),
+}
+
+/// Everything a connector needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectorSettings {
+    /// The source's name: prefix of its topics, name of its checkpoint and its producer.
+    pub name: String,
+    /// The database.
+    pub source: SourceSettings,
+    /// How exact decimals travel.
+    pub decimals: DecimalMode,
+    /// Batching.
+    pub batch: BatchLimits,
+    /// The topics of the tables.
+    pub topics: TopicSettings,
+}
+
+impl ConnectorSettings {
+    /// A PostgreSQL source with the defaults: slot and publication are called `tributary_<name>`.
+    pub fn postgres<T: Into<String>>(name: &str, url: Secret, tables: impl IntoIterator<Item = T>) -> Self {
+        let own: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        Self {
+            name: name.to_owned(),
+            source: SourceSettings::Postgres(PostgresSettings {
+                url,
+                tables: tables.into_iter().map(Into::into).collect(),
+                slot: format!("tributary_{own}"),
+                publication: format!("tributary_{own}"),
+            }),
+            decimals: DecimalMode::default(),
+            batch: BatchLimits::default(),
+            topics: TopicSettings::default(),
+        }
+    }
+
+    /// The topic of a table: `<name>.<schema>.<table>`, where characters that topic names may not have become `_`
+    /// (as Debezium does).
+    pub fn topic(&self, schema: &str, table: &str) -> String {
+        let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        [self.name.as_str(), schema, table].join(".").chars().map(legal).collect()
+    }
+
+    /// The topics of the configured tables.
+    ///
+    /// # Errors
+    /// Two tables whose names become the same topic.
+    pub fn topic_specs(&self) -> Result<Vec<TopicSpec>, ConnectorError> {
+        let SourceSettings::Postgres(postgres) = &self.source;
+        let mut specs: Vec<TopicSpec> = Vec::new();
+        for (schema, table) in postgres.table_names() {
+            let name = self.topic(&schema, &table);
+            if specs.iter().any(|s| s.name == name) {
+                return Err(ConnectorError::settings(
+                    format!("source {}: tables", self.name),
+                    format!("{schema}.{table} and another table would share the topic {name}"),
+                    "remove the duplicate, or capture one of them with a source of its own",
+                ));
+            }
+            specs.push(TopicSpec {
+                name,
+                partitions: self.topics.partitions,
+                retention: self.topics.retention.clone(),
+            });
+        }
+        Ok(specs)
+    }
+}
+
+impl PostgresSettings {
+    /// Schema and name of each configured table.
+    pub fn table_names(&self) -> Vec<(String, String)> {
+        self.tables.iter().map(|t| split_name(t)).collect()
+    }
+}
+
+/// `schema.table` → its parts; a bare name is in `public`.
+pub(crate) fn split_name(table: &str) -> (String, String) {
+    match table.split_once('.') {
+        Some((schema, name)) => (schema.to_owned(), name.to_owned()),
+        None => ("public".to_owned(), table.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let settings = ConnectorSettings::postgres("Studio-1", "postgres://u:hunter2@h/db".into(), ["movie"]);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let SourceSettings::Postgres(postgres) = &settings.source;
+        assert_eq!(postgres.slot, "tributary_studio_1");
+    }
+
+    #[test]
+    fn topic_names_are_legal_and_do_not_collide_silently() {
+        let settings = ConnectorSettings::postgres("s", "postgres://h/db".into(), ["public.a b", "public.a_b"]);
+        assert_eq!(settings.topic("public", "a b"), "s.public.a_b");
+        assert!(settings.topic_specs().is_err());
+    }
+}
