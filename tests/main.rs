@@ -1,1 +1,15 @@
-fn main() {}
+//! End-to-end scenarios against real servers, and the tests that guard the architecture.
+//!
+//! Each scenario runs the real binary as its own process, changes the database, hurts something, and ends with the same
+//! assertion: the index equals the documents recomputed from the database, in both directions.
+
+mod architecture;
+mod client;
+mod world;
+
+mod scenarios {
+    mod bad_input;
+    mod changes;
+    mod crashes;
+    mod outages;
+}

@@ -274,7 +274,8 @@ impl Builder {
             self.schedule.finish(&id, Some((job, Instant::now() + pause)));
             return Ok(());
         }
-        let Some(cause) = job.requests.first().map(|r| r.cause.clone()) else {
+        let first = job.requests.first().map(|r| (r.cause.clone(), (r.ticket.place().partition, r.ticket.offset())));
+        let Some((cause, place)) = first else {
             self.schedule.finish(&id, None);
             return Ok(());
         };
@@ -285,8 +286,8 @@ impl Builder {
             id: format!("{}/{}", context.plan.name, id),
             stage: format!("build {}", context.plan.name),
             topic,
-            partition: None,
-            offset: None,
+            partition: place.0,
+            offset: place.1,
             key: Some(id.as_bytes().to_vec()),
             value: Some(request.encode()),
             class,

@@ -3,13 +3,19 @@
 //! [`graph`] and [`store`] are the two contracts; the engine knows nothing else of the outside. Only this room knows
 //! GraphQL over HTTP, Elasticsearch, OpenSearch and tantivy.
 
+pub mod build;
+pub mod builder;
+pub mod bury;
 pub mod context;
+pub mod document;
+pub mod engine;
 pub mod graph;
 pub mod listing;
 pub mod mapping;
 pub mod recent;
 pub mod report;
 pub mod request;
+pub mod resolve;
 pub mod schedule;
 pub mod store;
 pub mod vertices;

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +28,7 @@ use crate::bury::bury;
 use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, Vertex};
 use crate::request::{BuildRequest, Cause, Lane, names};
+use crate::store::StoreError;
 use crate::vertices::{Touched, label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
@@ -37,10 +37,26 @@ const SINGLY: usize = 16;
 const GROUP: usize = 500;
 /// Groups that are resolved at a time.
 const GROUPS: usize = 16;
+/// Vertices of one fan-out query at most.
+const FAN_OUT: usize = 100;
 /// References of one lookup at most.
 const REFERENCES: usize = 1000;
 /// A change that affects more documents than this goes to the bulk lane.
 const SUPERNODE: usize = 1000;
+
+/// Asks a store until it answers. (An async closure here would cost the future its `Send`.)
+macro_rules! until_answered {
+    ($index:expr, $ask:expr) => {{
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            match $ask.await {
+                Ok(answer) => break answer,
+                Err(error) => unavailable($index, error)?,
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }};
+}
 
 /// What the resolve stage of a pipeline knows.
 pub struct Resolver {
@@ -168,36 +184,31 @@ impl Resolver {
                 Touched::Types(t) => types.extend(t),
             }
         }
+        let vertices: Vec<Vertex> = vertices.into_iter().collect();
         let stamp = self.clock.now();
         // Documents that embed a changed vertex, asked of memory before anything else (see `recent`).
-        let mut affected: Vec<HashSet<String>> = self.indexes.iter().map(|i| note(i, vertices.iter(), stamp)).collect();
+        let mut affected: Vec<HashSet<String>> = self.indexes.iter().map(|i| note(i, &vertices, stamp)).collect();
         for (index, affected) in self.indexes.iter().zip(&mut affected) {
-            retry_forever(index, || self.look_up(index, vertices.iter())).await?.into_iter().for_each(|id| {
-                affected.insert(id);
-            });
+            affected.extend(self.look_up(index, &vertices).await?);
             if types.iter().any(|t| index.plan.vertex_types().contains(t.as_str())) {
                 let references: Vec<String> = types.iter().map(|t| format!("{t}:*")).collect();
                 affected.extend(index.recent.note(&references, stamp).iter().map(ToString::to_string));
-                affected.extend(retry_forever(index, || all_documents(index)).await?);
+                affected.extend(all_documents(index).await?);
             }
         }
         let (parents, unanswered) = self.parents(&vertices).await?;
         if !parents.is_empty() {
             let stamp = self.clock.now();
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
-                affected.extend(note(index, parents.iter(), stamp));
-                affected.extend(retry_forever(index, || self.look_up(index, parents.iter())).await?);
+                affected.extend(note(index, &parents, stamp));
+                affected.extend(self.look_up(index, &parents).await?);
             }
         }
         self.send(group, affected, &unanswered).await
     }
 
     /// Documents whose root is one of the vertices, and documents that embed one.
-    async fn look_up(
-        &self,
-        index: &IndexContext,
-        vertices: impl Iterator<Item = &Vertex> + Send,
-    ) -> Result<Vec<String>, crate::store::StoreError> {
+    async fn look_up(&self, index: &IndexContext, vertices: &[Vertex]) -> Result<Vec<String>, StageError> {
         let mut documents = Vec::new();
         let mut references = Vec::new();
         for vertex in vertices {
@@ -210,14 +221,14 @@ impl Resolver {
             }
         }
         for chunk in references.chunks(REFERENCES) {
-            documents.extend(index.store.lookup(chunk).await?);
+            documents.extend(until_answered!(index, index.store.lookup(chunk)));
         }
         Ok(documents)
     }
 
     /// The immediate parents of vertices by the plan's fan-out queries. Waits for a graph that is away; a vertex that fails
     /// by itself is tried a few times and then named in the second answer.
-    async fn parents(&self, vertices: &BTreeSet<Vertex>) -> Result<(BTreeSet<Vertex>, Unanswered), StageError> {
+    async fn parents(&self, vertices: &[Vertex]) -> Result<(Vec<Vertex>, Unanswered), StageError> {
         let mut by_type: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for vertex in vertices {
             if self.fan_outs.contains_key(&vertex.type_name) {
@@ -228,17 +239,13 @@ impl Resolver {
         let mut unanswered = HashMap::new();
         for (type_name, ids) in by_type {
             let Some(plan) = self.fan_outs.get(type_name) else { continue };
-            let chunks: Vec<&[String]> = ids.chunks(100).collect();
-            let answers: Vec<_> = stream::iter(chunks.into_iter().map(|chunk| self.ask(plan, chunk)))
-                .buffer_unordered(4)
-                .try_collect()
-                .await?;
-            for (found, failed) in answers {
+            for chunk in ids.chunks(FAN_OUT) {
+                let (found, failed) = self.ask(plan, chunk).await?;
                 parents.extend(found);
                 unanswered.extend(failed.into_iter().map(|(id, e)| (Vertex::new(type_name, id), e)));
             }
         }
-        Ok((parents, unanswered))
+        Ok((parents.into_iter().collect(), unanswered))
     }
 
     async fn ask(&self, plan: &FanOutPlan, ids: &[String]) -> Result<(Vec<Vertex>, Vec<(String, GraphError)>), StageError> {
@@ -322,17 +329,18 @@ impl Resolver {
     }
 }
 
-fn note<'a>(index: &IndexContext, vertices: impl Iterator<Item = &'a Vertex>, stamp: u64) -> HashSet<String> {
-    let references: Vec<String> = vertices.map(Vertex::reference).collect();
+fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> HashSet<String> {
+    let references: Vec<String> = vertices.iter().map(Vertex::reference).collect();
     index.recent.note(&references, stamp).iter().map(ToString::to_string).collect()
 }
 
 /// Every document of an index, for a truncated table.
-async fn all_documents(index: &IndexContext) -> Result<Vec<String>, crate::store::StoreError> {
-    index.store.refresh().await?;
+async fn all_documents(index: &IndexContext) -> Result<Vec<String>, StageError> {
+    until_answered!(index, index.store.refresh());
     let mut all: Vec<String> = Vec::new();
     loop {
-        let page = index.store.scan(all.last().map(String::as_str), 5_000).await?;
+        let after = all.last().map(String::as_str);
+        let page = until_answered!(index, index.store.scan(after, 5_000));
         if page.is_empty() {
             return Ok(all);
         }
@@ -340,28 +348,16 @@ async fn all_documents(index: &IndexContext) -> Result<Vec<String>, crate::store
     }
 }
 
-/// Asks the store until it answers; a fatal error stops the stage.
-async fn retry_forever<T, F, Fut>(index: &IndexContext, ask: F) -> Result<T, StageError>
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = Result<T, crate::store::StoreError>>,
-{
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => {
-                let news = index.store_health.down(error.message.clone());
-                if error.class != ErrorClass::Transient {
-                    return Err(StageError::new(format!("index {}", index.plan.name), error.message));
-                }
-                if news {
-                    warn!(index = index.plan.name, error = error.message, "cannot look documents up; trying again");
-                }
-            }
-        }
-        tokio::time::sleep(backoff.pause()).await;
+/// Says that a store did not answer; an error that will not pass stops the stage.
+fn unavailable(index: &IndexContext, error: StoreError) -> Result<(), StageError> {
+    let news = index.store_health.down(error.message.clone());
+    if error.class != ErrorClass::Transient {
+        return Err(StageError::new(format!("index {}", index.plan.name), error.message));
     }
+    if news {
+        warn!(index = index.plan.name, error = error.message, "cannot look documents up; trying again");
+    }
+    Ok(())
 }
 
 /// The cause of a group: its one change, or how many changes of which tables.
@@ -393,8 +389,8 @@ fn letter(pipeline: &str, record: &Polled, class: ErrorClass, cause: String, att
         id: subject.clone(),
         stage: "resolve".into(),
         topic: names::replays(pipeline),
-        partition: None,
-        offset: None,
+        partition: place.partition,
+        offset: record.offset,
         key: record.key.as_deref().map(<[u8]>::to_vec),
         value: record.value.as_deref().map(<[u8]>::to_vec),
         class,

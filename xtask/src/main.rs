@@ -28,6 +28,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run SQL on the running demo's database
+    Sql {
+        /// The statements
+        statements: String,
+    },
     /// Run the demo: movies in PostgreSQL, a GraphQL service, a search index that follows
     Demo(demo::Arguments),
     /// Fetch and start every server, then run all tests
@@ -45,6 +50,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
+        Command::Sql { statements } => Box::pin(demo::sql(&statements)).await,
         Command::Test(arguments) => Box::pin(test::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         Command::Stack(command) => Box::pin(stack::run(command)).await,

@@ -12,6 +12,8 @@ mod load;
 mod loaders;
 mod service;
 
+pub mod truth;
+
 pub use faults::Faults;
 pub use load::{LoadOptions, LoadReport, create_schema, load};
 pub use service::{Service, Settings};

@@ -1,0 +1,153 @@
+//! The command line: what can be said, and help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps search indexes, warehouses and workflows in step with databases.
+#[derive(Debug, Parser)]
+#[command(name = "tributary", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines look. By default text on a terminal, JSON elsewhere.
+    #[arg(long, global = true, value_enum, env = "TRIBUTARY_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level (error, warn, info, debug, trace), or per module (info,tributary_connector=debug).
+    #[arg(long, global = true, default_value = "info", env = "TRIBUTARY_LOG")]
+    pub log: String,
+}
+
+const EXAMPLES: &str = "\
+A pipeline is a YAML file that names databases, a GraphQL endpoint and indexes, with one GraphQL query per index.
+A first hour usually goes:
+
+  tributary check pipeline.yaml          is it right? every error at once, each with its place and remedy
+  tributary plan pipeline.yaml           what would run: mappings, queries, how each edge finds its parents
+  tributary run pipeline.yaml            build every document, then follow the databases' logs
+  tributary search pipeline.yaml movies 'title:alien'
+  tributary get pipeline.yaml movies 42
+  tributary dlq list pipeline.yaml       what was set aside, and why
+
+Exit codes: 0 done; 1 stopped by an error while running; 2 wrong usage; 3 the pipeline has errors;
+4 a server could not be reached; 5 not found (get: no such document; dlq: no such letter).";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a pipeline against its graph's schema, and say everything that is wrong with it.
+    Check(Pipeline),
+    /// Show what a pipeline would run: mappings, queries, and how each edge finds its parents.
+    Plan(Pipeline),
+    /// Draw a pipeline, from its tables to its indexes.
+    Graph {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Mermaid for documentation pages, DOT for Graphviz.
+        #[arg(long, value_enum, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+    /// Run a pipeline: build what is new, then follow the databases' logs until stopped.
+    Run {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Print no line per change (the log still says what goes wrong).
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Build every document of an index again.
+    ///
+    /// A running pipeline is asked to do it; otherwise it is done here, and the command ends when every document is built.
+    Reindex {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The index; all of them if left out.
+        index: Option<String>,
+    },
+    /// Search an index.
+    Search {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The index.
+        index: String,
+        /// What to find, in Lucene's syntax: title:alien AND distributor.name:Fox. Left out, everything.
+        #[arg(default_value = "*")]
+        query: String,
+        /// Hits to skip.
+        #[arg(long, default_value_t = 0)]
+        from: usize,
+        /// Hits to show.
+        #[arg(long, default_value_t = 10)]
+        size: usize,
+    },
+    /// Show a document of an index.
+    Get {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The index.
+        index: String,
+        /// The document's id.
+        id: String,
+    },
+    /// Dead letters: what was set aside after its last try, with its cause.
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Print a completion script for a shell: tributary completions bash > /etc/bash_completion.d/tributary
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum Dlq {
+    /// List them.
+    List(Pipeline),
+    /// Show one whole.
+    Show {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Its id, as listed.
+        id: String,
+    },
+    /// Try again what was set aside. Name letters, or say --all.
+    Replay {
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Their ids, as listed.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// Every letter.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+/// Which pipeline.
+#[derive(Debug, Clone, Args)]
+pub struct Pipeline {
+    /// The pipeline's YAML file.
+    #[arg(value_name = "PIPELINE")]
+    pub file: PathBuf,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// The languages of `graph`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Mermaid.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+}

@@ -1,0 +1,31 @@
+//! What each command does.
+
+mod definition;
+mod documents;
+mod letters;
+mod running;
+
+use crate::cli::{Cli, Command, Dlq};
+use crate::exit::Failure;
+
+/// Carries a command out.
+pub async fn execute(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Check(pipeline) => definition::check(&pipeline.file).await,
+        Command::Plan(pipeline) => definition::plan(&pipeline.file).await,
+        Command::Graph { pipeline, format } => definition::graph(&pipeline.file, format).await,
+        Command::Run { pipeline, quiet } => running::run(&pipeline.file, quiet).await,
+        Command::Reindex { pipeline, index } => running::reindex(&pipeline.file, index.as_deref()).await,
+        Command::Search { pipeline, index, query, from, size } => {
+            documents::search(&pipeline.file, &index, query, from, size).await
+        }
+        Command::Get { pipeline, index, id } => documents::get(&pipeline.file, &index, &id).await,
+        Command::Dlq(Dlq::List(pipeline)) => letters::list(&pipeline.file).await,
+        Command::Dlq(Dlq::Show { pipeline, id }) => letters::show(&pipeline.file, &id).await,
+        Command::Dlq(Dlq::Replay { pipeline, ids, all }) => letters::replay(&pipeline.file, (!all).then_some(ids)).await,
+        Command::Completions { shell } => {
+            definition::completions(shell);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Commands that read an index: from the running pipeline where there is one, else from the store itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use tributary_dsl::plan::Plan;
+use tributary_indexer::store::{DocumentStore, SearchRequest};
+
+use crate::backends;
+use crate::definition::load;
+use crate::exit::Failure;
+use crate::http::document_json;
+use crate::output::line;
+use crate::record::{self, expect_ok};
+
+/// `get`.
+pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
+    let plan = load(file).await?;
+    let document = match record::find(&plan).await {
+        Some(running) => {
+            let path = format!("/indexes/{index}/documents/{}", backends::percent_encode(id));
+            expect_ok(running.get(&path).await?)?
+        }
+        None => {
+            let found = store(&plan, index)?.get(id).await.map_err(|e| Failure::of(e.class, e.message))?;
+            let found = found.ok_or_else(|| Failure::NotFound(format!("index {index} has no document {id:?}")))?;
+            document_json(&found)
+        }
+    };
+    line(&serde_json::to_string_pretty(&document).unwrap_or_default());
+    Ok(())
+}
+
+/// `search`.
+pub async fn search(file: &Path, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
+    let plan = load(file).await?;
+    let answer = match record::find(&plan).await {
+        Some(running) => {
+            let parameters = [("q", query), ("from", from.to_string()), ("size", size.to_string())];
+            expect_ok(running.get_with(&format!("/indexes/{index}/search"), &parameters).await?)?
+        }
+        None => {
+            let found = store(&plan, index)?.search(&SearchRequest { query, from, size }).await;
+            let found = found.map_err(|e| Failure::of(e.class, e.message))?;
+            let hits: Vec<_> =
+                found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
+            json!({ "total": found.total, "hits": hits })
+        }
+    };
+    let none = Vec::new();
+    let hits = answer["hits"].as_array().unwrap_or(&none);
+    line(&format!("{} found", answer["total"]));
+    for hit in hits {
+        let id = hit["id"].as_str().unwrap_or_default();
+        line(&format!("{id}  {:.2}  {}", hit["score"].as_f64().unwrap_or(0.0), compact(&hit["document"])));
+    }
+    Ok(())
+}
+
+fn compact(document: &Json) -> String {
+    serde_json::to_string(document).unwrap_or_default()
+}
+
+fn store(plan: &Plan, index: &str) -> Result<Arc<dyn DocumentStore>, Failure> {
+    let Some(index_plan) = plan.indexes.iter().find(|i| i.name == index) else {
+        let known: Vec<&str> = plan.indexes.iter().map(|i| i.name.as_str()).collect();
+        return Err(Failure::NotFound(format!("no index {index:?} in this pipeline (it has: {})", known.join(", "))));
+    };
+    backends::store_for_reading(plan, index_plan)
+}

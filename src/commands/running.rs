@@ -1,0 +1,125 @@
+//! Commands that run a pipeline: run, reindex.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tributary_dsl::plan::Plan;
+use tributary_indexer::engine::IndexHandle;
+use tributary_indexer::report::ChangeReport;
+
+use crate::definition::load;
+use crate::exit::Failure;
+use crate::http::IndexStatus;
+use crate::output::{change, line, show_first_build};
+use crate::record::{self, expect_ok};
+use crate::run::{Running, Settings};
+
+/// `run`.
+pub async fn run(file: &Path, quiet: bool) -> Result<(), Failure> {
+    let plan = load(file).await?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone())?;
+    let show = Box::new(|running: &Running| {
+        line(&format!("listening on http://{} (/health, /metrics, /indexes)", running.address));
+        for index in &running.indexes {
+            tokio::spawn(show_first_build(index.clone()));
+        }
+    });
+    let on_change = Arc::new(move |report: &ChangeReport| {
+        if !quiet {
+            line(&change(report));
+        }
+    });
+    let settings = Settings { plan, on_change, on_start: show, metrics: metrics()? };
+    Box::pin(crate::run::run(settings, shutdown)).await
+}
+
+/// `reindex`.
+pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+    let plan = load(file).await?;
+    let names = chosen(&plan, index)?;
+    if let Some(running) = record::find(&plan).await {
+        for name in &names {
+            expect_ok(running.post(&format!("/indexes/{name}/reindex"), &()).await?)?;
+            line(&format!("{name}: the running pipeline builds every document again"));
+        }
+        for name in &names {
+            let path = format!("/indexes/{name}");
+            loop {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let status: IndexStatus = serde_json::from_value(expect_ok(running.get(&path).await?)?)
+                    .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
+                if !status.listing && status.builds_waiting == Some(0) {
+                    line(&format!("{name}: {} documents", status.documents.unwrap_or(0)));
+                    break;
+                }
+            }
+        }
+        return Ok(());
+    }
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone())?;
+    let over = shutdown.clone();
+    let start = Box::new(move |running: &Running| {
+        let indexes: Vec<IndexHandle> =
+            running.indexes.iter().filter(|i| names.contains(&i.context.plan.name)).cloned().collect();
+        tokio::spawn(async move {
+            for index in &indexes {
+                index.reindex();
+                show_first_build(index.clone()).await;
+            }
+            until_built(&indexes).await;
+            over.cancel();
+        });
+    });
+    let settings = Settings { plan, on_change: Arc::new(|_| {}), on_start: start, metrics: metrics()? };
+    Box::pin(crate::run::run(settings, shutdown)).await
+}
+
+async fn until_built(indexes: &[IndexHandle]) {
+    for index in indexes {
+        while index.context.reports.progress.listing.load(Ordering::Acquire) || index.lag.get() != Some(0) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = plan.indexes.iter().map(|i| i.name.clone()).collect();
+    match index {
+        None => Ok(all),
+        Some(name) if all.iter().any(|n| n == name) => Ok(vec![name.to_owned()]),
+        Some(name) => Err(Failure::NotFound(format!("no index {name:?} in this pipeline (it has: {})", all.join(", ")))),
+    }
+}
+
+fn metrics() -> Result<PrometheusHandle, Failure> {
+    PrometheusBuilder::new().install_recorder().map_err(|e| Failure::Stopped(format!("cannot start metrics: {e}")))
+}
+
+/// The first SIGINT or SIGTERM stops in order; a second one ends the process at once.
+fn stop_on_signals(shutdown: CancellationToken) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |e: std::io::Error| Failure::Stopped(format!("cannot listen for signals: {e}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if !first {
+                std::process::exit(130);
+            }
+            info!("stopping; what is in flight is finished first (once more to stop at once)");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tributary_event::{ErrorClass, Health};
+use tributary_indexer::engine::IndexHandle;
+use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
+use tributary_processor::Lag;
+use tributary_transport::TransportError;
+use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
+
+/// Hits of one search at most.
+const MAX_HITS: usize = 10_000;
+
+/// What the listener answers from.
+pub struct Api {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Every part's state.
+    pub health: Health,
+    /// The indexes.
+    pub indexes: Vec<IndexHandle>,
+    /// Change events that are not resolved.
+    pub resolve_lag: Lag,
+    /// Dead letters.
+    pub letters: DeadLetters,
+    /// Metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// Serves until shutdown; answers in flight are finished.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/indexes", get(indexes))
+        .route("/indexes/{name}", get(index))
+        .route("/indexes/{name}/documents/{*id}", get(document))
+        .route("/indexes/{name}/search", get(search))
+        .route("/indexes/{name}/reindex", post(reindex))
+        .route("/dead-letters", get(letters))
+        .route("/dead-letters/{*id}", get(letter))
+        .route("/dead-letters-replay", post(replay))
+        .with_state(api);
+    axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// A failure as it is answered.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(status(error.class), error.message)
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        Self(status(error.class), error.message)
+    }
+}
+
+fn status(class: ErrorClass) -> StatusCode {
+    match class {
+        ErrorClass::Transient => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorClass::Definite => StatusCode::BAD_REQUEST,
+        ErrorClass::Fatal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn find<'a>(api: &'a Api, name: &str) -> Result<&'a IndexHandle, Failure> {
+    api.indexes.iter().find(|i| i.context.plan.name == name).ok_or_else(|| {
+        let known: Vec<&str> = api.indexes.iter().map(|i| i.context.plan.name.as_str()).collect();
+        Failure(StatusCode::NOT_FOUND, format!("no index {name:?} in this pipeline (it has: {})", known.join(", ")))
+    })
+}
+
+/// What an index is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexStatus {
+    /// Its name.
+    pub name: String,
+    /// Searchable documents; none if the store does not answer.
+    pub documents: Option<u64>,
+    /// Build requests that are not finished; none before it is known.
+    pub builds_waiting: Option<u64>,
+    /// Change events of the pipeline that are not resolved; none before it is known.
+    pub changes_waiting: Option<u64>,
+    /// Whether roots are being listed for a first build or a reindex.
+    pub listing: bool,
+}
+
+async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
+    IndexStatus {
+        name: index.context.plan.name.clone(),
+        documents: index.context.store.count().await.ok(),
+        builds_waiting: index.lag.get(),
+        changes_waiting: api.resolve_lag.get(),
+        listing: index.context.reports.progress.listing.load(std::sync::atomic::Ordering::Acquire),
+    }
+}
+
+async fn health(State(api): State<Arc<Api>>) -> Response {
+    let up = api.health.is_up();
+    let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "pipeline": api.pipeline, "up": up, "parts": api.health.parts() });
+    (code, Json(body)).into_response()
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> String {
+    api.metrics.render()
+}
+
+async fn indexes(State(api): State<Arc<Api>>) -> Json<Vec<IndexStatus>> {
+    let mut all = Vec::new();
+    for index in &api.indexes {
+        all.push(index_status(&api, index).await);
+    }
+    Json(all)
+}
+
+async fn index(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<IndexStatus>, Failure> {
+    Ok(Json(index_status(&api, find(&api, &name)?).await))
+}
+
+/// A document as it is answered and printed.
+pub fn document_json(document: &StoredDocument) -> serde_json::Value {
+    json!({
+        "id": document.id,
+        "document": document.content,
+        "_refs": document.refs,
+        "_stamp": document.stamp,
+        "_hash": document.hash,
+    })
+}
+
+async fn document(
+    State(api): State<Arc<Api>>,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    match find(&api, &name)?.context.store.get(&id).await? {
+        Some(document) => Ok(Json(document_json(&document))),
+        None => Err(Failure(StatusCode::NOT_FOUND, format!("index {name} has no document {id:?}"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct SearchParameters {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    from: usize,
+    #[serde(default = "ten")]
+    size: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+async fn search(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    Query(parameters): Query<SearchParameters>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    if parameters.from.saturating_add(parameters.size) > MAX_HITS {
+        return Err(Failure(StatusCode::BAD_REQUEST, format!("from + size may be at most {MAX_HITS}; narrow the query")));
+    }
+    let request = SearchRequest { query: parameters.q, from: parameters.from, size: parameters.size };
+    let found = find(&api, &name)?.context.store.search(&request).await?;
+    let hits: Vec<_> = found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
+    Ok(Json(json!({ "total": found.total, "hits": hits })))
+}
+
+async fn reindex(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
+    find(&api, &name)?.reindex();
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn letters(State(api): State<Arc<Api>>) -> Result<Json<Vec<DeadLetter>>, Failure> {
+    Ok(Json(api.letters.list().await?))
+}
+
+async fn letter(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<DeadLetter>, Failure> {
+    match api.letters.get(&id).await? {
+        Some(letter) => Ok(Json(letter)),
+        None => Err(Failure(StatusCode::NOT_FOUND, format!("no dead letter {id:?}"))),
+    }
+}
+
+/// Which letters to replay; `ids: null` is all.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Replay {
+    /// Their ids.
+    pub ids: Option<Vec<String>>,
+}
+
+async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
+    let replayed = api.letters.replay(what.ids.as_deref()).await?;
+    Ok(Json(json!({ "replayed": replayed })))
+}

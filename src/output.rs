@@ -1,0 +1,111 @@
+//! What people see: progress of first builds, one line a change, and log lines that do not tear them apart.
+
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tributary_indexer::engine::IndexHandle;
+use tributary_indexer::report::ChangeReport;
+
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new)
+}
+
+/// Writes log lines to standard error, above the progress bars.
+#[derive(Debug, Clone, Copy)]
+pub struct LogWriter;
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        bars().suspend(|| std::io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// Prints a line on standard output, above the progress bars. A closed pipe is no reason to panic.
+pub fn line(text: &str) {
+    bars().suspend(|| {
+        let _ = writeln!(std::io::stdout(), "{text}");
+    });
+}
+
+/// One change, in one line.
+pub fn change(report: &ChangeReport) -> String {
+    let documents = |n: u64| if n == 1 { "1 document".to_owned() } else { format!("{n} documents") };
+    let mut parts = Vec::new();
+    for (n, what) in [
+        (report.built, "built"),
+        (report.unchanged, "unchanged"),
+        (report.deleted, "deleted"),
+        (report.dead_letters, "set aside"),
+    ] {
+        if n > 0 {
+            parts.push(format!("{n} {what}"));
+        }
+    }
+    if parts.is_empty() {
+        return format!("{}  {} → no document affected", report.label, report.index);
+    }
+    let (affected, ms) = (documents(report.affected), report.latency.as_millis());
+    format!("{}  {} → {affected}: {}, searchable after {ms} ms", report.label, report.index, parts.join(", "))
+}
+
+/// Shows the first build of an index until it is over. On no terminal it prints a line every few seconds.
+pub async fn show_first_build(index: IndexHandle) {
+    let progress = &index.context.reports.progress;
+    let name = index.context.plan.name.clone();
+    let terminal = std::io::stderr().is_terminal();
+    let started = std::time::Instant::now();
+    let mut bar: Option<ProgressBar> = None;
+    let mut ticks = 0_u64;
+    loop {
+        let (listed, finished) = (progress.listed.load(Ordering::Acquire), progress.finished.load(Ordering::Acquire));
+        let listing = progress.listing.load(Ordering::Acquire);
+        let total = progress.expected.load(Ordering::Acquire).max(listed);
+        let over = !listing && finished >= listed;
+        if over && listed > 0 && finished > 0 {
+            if let Some(bar) = bar.take() {
+                bar.finish_and_clear();
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            line(&format!("{name}: {finished} documents built in {seconds:.1} s ({:.0}/s); following the log", finished as f64 / seconds));
+            return;
+        }
+        if listing || finished < listed {
+            if terminal {
+                let bar = bar.get_or_insert_with(|| new_bar(&name, total));
+                bar.set_length(total);
+                bar.set_position(finished);
+            } else if ticks.is_multiple_of(50) {
+                line(&format!("{name}: {finished} of {total} documents built"));
+            }
+        }
+        ticks += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn new_bar(name: &str, total: u64) -> ProgressBar {
+    let bar = bars().add(ProgressBar::new(total));
+    let template = "{prefix} {wide_bar} {pos}/{len} documents, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(name.to_owned());
+    bar
+}

@@ -1,0 +1,94 @@
+//! The record of a running pipeline: where its HTTP listener is, for the commands that talk to it.
+//!
+//! It lies in the data folder and is removed on a clean stop. A record whose listener does not answer as this pipeline is stale.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tributary_dsl::plan::Plan;
+
+use crate::exit::Failure;
+
+/// What is recorded.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    process: u32,
+    address: String,
+}
+
+/// Removes the record when the pipeline stops.
+pub struct Recorded(PathBuf);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn path(data: &Path, pipeline: &str) -> PathBuf {
+    data.join(format!("{pipeline}.running.json"))
+}
+
+/// Records that the pipeline runs here and listens there.
+pub fn write(plan: &Plan, address: &str) -> Result<Recorded, Failure> {
+    let path = path(&plan.data, &plan.pipeline);
+    let record = Record { process: std::process::id(), address: address.to_owned() };
+    let written = std::fs::create_dir_all(&plan.data)
+        .and_then(|()| std::fs::write(&path, serde_json::to_vec(&record).unwrap_or_default()));
+    written.map_err(|e| Failure::Stopped(format!("cannot write {}: {e} (data: in the pipeline names the folder)", path.display())))?;
+    Ok(Recorded(path))
+}
+
+/// A running pipeline on this machine.
+pub struct Running {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// The running process of a pipeline, if there is one.
+pub async fn find(plan: &Plan) -> Option<Running> {
+    let text = std::fs::read(path(&plan.data, &plan.pipeline)).ok()?;
+    let record: Record = serde_json::from_slice(&text).ok()?;
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().ok()?;
+    let running = Running { base: format!("http://{}", record.address), http };
+    let (_, health) = running.get("/health").await.ok()?;
+    (health["pipeline"] == plan.pipeline).then_some(running)
+}
+
+impl Running {
+    /// GET: the status and the JSON of the answer.
+    pub async fn get(&self, path: &str) -> Result<(u16, Json), Failure> {
+        self.answer(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    /// GET with query parameters.
+    pub async fn get_with(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, Json), Failure> {
+        self.answer(self.http.get(format!("{}{path}", self.base)).query(query)).await
+    }
+
+    /// POST of a JSON body.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<(u16, Json), Failure> {
+        self.answer(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(u16, Json), Failure> {
+        let unreachable = |e: reqwest::Error| Failure::Unreachable(format!("{}: {e}", self.base));
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(unreachable)?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Json::Null)))
+    }
+}
+
+/// The answer of a request that went well; else the failure it means.
+pub fn expect_ok((status, body): (u16, Json)) -> Result<Json, Failure> {
+    let message = || body["error"].as_str().map_or_else(|| format!("the answer was {status}"), str::to_owned);
+    match status {
+        200..=299 => Ok(body),
+        404 => Err(Failure::NotFound(message())),
+        503 => Err(Failure::Unreachable(message())),
+        _ => Err(Failure::Stopped(message())),
+    }
+}

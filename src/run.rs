@@ -1,0 +1,150 @@
+//! `run`: everything of a pipeline in one process, until it is told to stop or something fatal happens.
+//!
+//! Order matters at start: slots exist before the first root is listed, so that no change falls between the first build
+//! and the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tributary_dsl::plan::Plan;
+use tributary_event::{ErrorClass, Health};
+use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
+use tributary_indexer::report::OnChange;
+use tributary_indexer::request::names;
+use tributary_processor::{Backoff, Lag};
+use tributary_transport::dead_letter::DeadLetters;
+
+use crate::backends;
+use crate::exit::Failure;
+use crate::http::{Api, serve};
+use crate::record;
+
+/// How a pipeline runs.
+pub struct Settings {
+    /// What.
+    pub plan: Plan,
+    /// Hears of every finished change.
+    pub on_change: OnChange,
+    /// Hears of the running parts, once.
+    pub on_start: Box<dyn FnOnce(&Running) + Send>,
+    /// Metrics; start their recorder once a process.
+    pub metrics: PrometheusHandle,
+}
+
+/// A pipeline that runs.
+pub struct Running {
+    /// Where the HTTP listener is.
+    pub address: String,
+    /// The indexes.
+    pub indexes: Vec<IndexHandle>,
+    /// Change events that are not resolved.
+    pub resolve_lag: Lag,
+}
+
+type Tasks = JoinSet<Result<(), Failure>>;
+
+/// Runs until shutdown (`Ok`) or a fatal error.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
+    let plan = settings.plan;
+    let health = Health::default();
+    let listener = TcpListener::bind(plan.http.listen).await.map_err(|e| {
+        let address = plan.http.listen;
+        Failure::Stopped(format!("cannot listen on {address}: {e} (http.listen in the pipeline names the address; is this pipeline running already?)"))
+    })?;
+    let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?;
+    if !address.ip().is_loopback() {
+        warn!(%address, "the HTTP listener is open beyond this machine, and it asks nobody who they are");
+    }
+    let transport = backends::transport(&plan).await?;
+    let graph = backends::graph(&plan)?;
+    let mut tasks: Tasks = JoinSet::new();
+    for source in &plan.sources {
+        let connector = backends::connector_settings(&plan, source);
+        if !prepare_source(&connector, &source.name, &health, &shutdown).await? {
+            return Ok(());
+        }
+        let reporter = health.part(format!("source {}", source.name));
+        let (transport, shutdown) = (transport.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            tributary_connector::run(connector, transport, reporter, shutdown).await.map_err(|e| Failure::Stopped(e.to_string()))
+        });
+    }
+    let parts = Parts {
+        transport: transport.clone(),
+        partitions: backends::partitions(&plan),
+        graph: graph.clone(),
+        stores: backends::stores(&plan)?,
+        roots: backends::roots(&plan, &graph)?,
+        health: health.clone(),
+        on_change: settings.on_change,
+        instance: backends::instance(),
+    };
+    let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
+    let running =
+        Running { address: address.to_string(), indexes: indexer.indexes().to_vec(), resolve_lag: indexer.resolve_lag() };
+    let api = Api {
+        pipeline: plan.pipeline.clone(),
+        health: health.clone(),
+        indexes: running.indexes.clone(),
+        resolve_lag: running.resolve_lag.clone(),
+        letters: DeadLetters::new(transport, names::dead_letters(&plan.pipeline)),
+        metrics: settings.metrics,
+    };
+    // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
+    let listening = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, Arc::new(api), listening.clone()));
+    let recorded = record::write(&plan, &running.address)?;
+    info!(pipeline = plan.pipeline, address = running.address, "running");
+    (settings.on_start)(&running);
+    let stages = shutdown.clone();
+    tasks.spawn(async move { Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string())) });
+    let result = supervise(&mut tasks, &shutdown).await;
+    listening.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    drop(recorded);
+    result
+}
+
+/// Waits for the source's server and makes publication and slot ready. False: shutdown came first.
+async fn prepare_source(
+    settings: &tributary_connector::ConnectorSettings,
+    name: &str,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<bool, Failure> {
+    let reporter = health.part(format!("source {name}"));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match tributary_connector::postgres::prepare(settings).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.class() == ErrorClass::Transient => {
+                if reporter.down(error.to_string()) {
+                    warn!(source = name, %error, "the source does not answer; waiting");
+                }
+            }
+            Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+}
+
+/// Waits for all parts to end; the first failure, or the first end, stops the others.
+async fn supervise(tasks: &mut Tasks, shutdown: &CancellationToken) -> Result<(), Failure> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.unwrap_or_else(|e| Err(Failure::Stopped(format!("a part panicked: {e}"))));
+        if result.is_ok() {
+            result = ended;
+        }
+        shutdown.cancel();
+    }
+    result
+}

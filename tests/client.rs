@@ -1,0 +1,24 @@
+//! What a test asks a running pipeline over HTTP.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+/// GET of a running pipeline; `None` if it does not answer or refuses.
+pub async fn get(address: &str, path: &str) -> Option<Json> {
+    let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    response.json().await.ok()
+}
+
+/// Every document of an index that search can see.
+pub async fn documents(address: &str, index: &str) -> Option<BTreeMap<String, Json>> {
+    let found = get(address, &format!("/indexes/{index}/search?q=*&size=10000")).await?;
+    let hits = found["hits"].as_array()?;
+    Some(hits.iter().map(|h| (h["id"].as_str().unwrap_or_default().to_owned(), h["document"].clone())).collect())
+}
+
+/// Whether nothing is listed, resolved or built any more.
+pub async fn is_quiet(address: &str, index: &str) -> bool {
+    let Some(status) = get(address, &format!("/indexes/{index}")).await else { return false };
+    status["listing"] == false && status["builds_waiting"] == 0 && status["changes_waiting"] == 0
+}

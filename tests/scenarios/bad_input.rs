@@ -1,0 +1,140 @@
+//! Bad input: a clear error that names the place, the cause and the remedy, the right exit code, and nothing lost.
+
+use crate::client;
+use crate::world::{Own, Pair, World};
+
+impl World {
+    /// Rewrites the pipeline's text.
+    fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.pipeline()).expect("a pipeline");
+        assert!(text.contains(from), "{from:?} is not in the pipeline");
+        std::fs::write(self.pipeline(), text.replace(from, to)).expect("written");
+    }
+
+    /// Runs the pipeline, which must refuse: its exit code and everything it said.
+    async fn refused(&mut self) -> (i32, String) {
+        self.start();
+        let code = self.ended().await;
+        (code, self.log())
+    }
+}
+
+fn assert_says(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing in:\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions() {
+    let world = World::new("def", Pair::Embedded, Own::default()).await;
+    let pipeline = world.pipeline();
+    let path = pipeline.to_str().expect("a path");
+    let (code, out, err) = world.run(&["check", path]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    // Several errors at once, each with its place and a suggestion.
+    world.edit("tables:", "tabels:");
+    world.edit("refresh:", "refrsh:");
+    let query = world.folder.path().join("movies.graphql");
+    let text = std::fs::read_to_string(&query).expect("the query");
+    std::fs::write(&query, text.replace("    released\n", "    relesed\n")).expect("written");
+    let (code, _, err) = world.run(&["check", path]).await;
+    assert_eq!(code, 3, "{err}");
+    assert_says(&err, &["tabels", "tables", "refrsh", "refresh", "pipeline.yaml:", "^"]);
+    let (code, _, err) = world.run(&["check", "no-such-file.yaml"]).await;
+    assert_eq!(code, 5);
+    assert_says(&err, &["no-such-file.yaml"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fields_and_edges() {
+    let world = World::new("edge", Pair::Embedded, Own::default()).await;
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    let query = world.folder.path().join("movies.graphql");
+    let text = std::fs::read_to_string(&query).expect("the query");
+    std::fs::write(&query, text.replace("    released\n", "    relesed\n")).expect("written");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 3, "{err}");
+    assert_says(&err, &["relesed", "released", "movies.graphql:"]);
+    std::fs::write(&query, text).expect("written");
+    for command in [["plan", &path], ["graph", &path]] {
+        let (code, out, err) = world.run(&command).await;
+        assert_eq!(code, 0, "{err}");
+        assert_says(&out, &["Movie", "talents"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources() {
+    let mut world = World::new("src", Pair::Embedded, Own::default()).await;
+    world.execute("CREATE TABLE no_key (name text)").await;
+    world.edit("        - public.venue\n", "        - public.venues\n");
+    world.edit("    public.venue: [", "    public.venues: [");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["public.venues", "public.venue"]);
+    world.edit("public.venues", "public.no_key");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["no_key", "key"]);
+    world.edit("public.no_key", "public.venue");
+    world.start();
+    world.until_documents(3201).await;
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers() {
+    let mut world = World::new("srv", Pair::KafkaElasticsearch, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.kill();
+    // An index whose mapping differs from the plan's.
+    let query = world.folder.path().join("movies.graphql");
+    let text = std::fs::read_to_string(&query).expect("the query");
+    std::fs::write(&query, text.replace("    released\n", "    released @ignore\n    title2: title\n")).expect("written");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["released", "mapping"]);
+    std::fs::write(&query, text).expect("written");
+    // Topics with too few partitions.
+    world.edit("partitions: 3", "partitions: 5");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["partitions", "3", "5"]);
+    world.edit("partitions: 5", "partitions: 3");
+    world.start();
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_changes_its_schema_while_running() {
+    let mut world = World::new("schema", Pair::Embedded, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.faults().rename_field(true);
+    world.execute("UPDATE movie SET title = 'Changed' WHERE id = 5").await;
+    let code = world.ended().await;
+    assert_eq!(code, 1);
+    assert_says(&world.log(), &["title", "check"]);
+    // Nothing is lost: with the schema back, the change arrives.
+    world.faults().rename_field(false);
+    world.start();
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_the_store_refuses() {
+    let mut world = World::new("refuse", Pair::KafkaElasticsearch, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    // Elasticsearch knows no such year.
+    world.execute("UPDATE movie SET released = 'infinity' WHERE id = 5").await;
+    world
+        .until("it is a dead letter", async |address| {
+            client::get(address, "/dead-letters").await.is_some_and(|l| l.as_array().is_some_and(|l| l.len() == 1))
+        })
+        .await;
+    world.execute("UPDATE movie SET released = '2001-01-01' WHERE id = 5").await;
+    world.assert_converged().await;
+}

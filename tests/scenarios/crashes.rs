@@ -1,0 +1,37 @@
+//! The process is killed in the middle of its work, several times.
+
+use std::time::Duration;
+
+use crate::world::{Own, Pair, World};
+
+async fn killed_in_a_burst(pair: Pair) {
+    let mut world = World::new("kill", pair, Own::default()).await;
+    world.start();
+    for round in 0..5_u64 {
+        // The first rounds hit the first build, the later ones the burst.
+        world.until_documents([1, 500, 1500, 3000, 3000][round as usize]).await;
+        for i in 0..200_u64 {
+            let id = 1 + (round * 613 + i * 17) % 3200;
+            world.execute(&format!("UPDATE movie SET title = 'Round {round}', imdb_votes = {i} WHERE id = {id}")).await;
+            if i % 40 == 0 {
+                world.execute(&format!("UPDATE distributor SET name = 'D{round}-{i}' WHERE id = {}", 1 + i % 30)).await;
+                world.execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % 3200)).await;
+            }
+        }
+        world.kill();
+        world.execute(&format!("UPDATE genre SET name = 'G{round}' WHERE id = {}", round + 1)).await;
+        tokio::time::sleep(Duration::from_millis(round * 20)).await;
+        world.start();
+    }
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded() {
+    killed_in_a_burst(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_elasticsearch() {
+    killed_in_a_burst(Pair::KafkaElasticsearch).await;
+}

@@ -1,0 +1,150 @@
+//! What the pipeline depends on goes away, errs, or is slow, and comes back.
+
+use std::time::Duration;
+
+use crate::client;
+use crate::world::{Own, Pair, World};
+
+async fn changes(world: &World, mark: &str) {
+    world.execute(&format!("UPDATE movie SET title = '{mark}' WHERE id BETWEEN 10 AND 40")).await;
+    world.execute(&format!("UPDATE distributor SET name = '{mark}' WHERE id = 2")).await;
+    world.execute(&format!("DELETE FROM movie WHERE title = '{mark}' AND id % 9 = 0")).await;
+}
+
+/// Whether `/health` says of a part that it is down.
+async fn is_down(address: &str, part: &str) -> bool {
+    let health = client::get(address, "/health").await.unwrap_or_default();
+    health["parts"].as_object().is_some_and(|parts| parts.iter().any(|(name, p)| name.contains(part) && p["up"] == false))
+}
+
+async fn graph_gone(pair: Pair) {
+    let mut world = World::new("graph", pair, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.stop_service().await;
+    changes(&world, "while away").await;
+    world.until("health says that the graph is down", async |address| is_down(address, "graph").await).await;
+    // Long enough for every retry of a single document to be used up, if retries of an outage were counted.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    world.start_service_again().await;
+    world.assert_converged().await;
+    let (code, out, _) = world.run(&["dlq", "list", world.pipeline().to_str().expect("a path")]).await;
+    assert_eq!((code, out.trim()), (0, "no dead letters"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_gone_embedded() {
+    graph_gone(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_gone_kafka_elasticsearch() {
+    graph_gone(Pair::KafkaElasticsearch).await;
+}
+
+async fn errors_for_some(pair: Pair) {
+    let mut world = World::new("errors", pair, Own::default()).await;
+    world.write_pipeline(pair, "    retry: { attempts: 3, initial: 20ms, max: 100ms }\n");
+    world.start();
+    world.until_documents(3201).await;
+    world.faults().fail_ids(vec!["50".into(), "51".into()]);
+    world.execute("UPDATE movie SET title = 'Changed' WHERE id BETWEEN 45 AND 55").await;
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    world
+        .until("both are dead letters", async |address| {
+            client::get(address, "/dead-letters").await.is_some_and(|l| l.as_array().is_some_and(|l| l.len() == 2))
+        })
+        .await;
+    // The documents stay as they were; those beside them were built.
+    let index = world.index();
+    let title = async |address: &str, id: &str| {
+        let document = client::get(address, &format!("/indexes/{index}/documents/{id}")).await.unwrap_or_default();
+        document["document"]["title"].as_str().unwrap_or_default().to_owned()
+    };
+    world.until("the others are built", async |address| title(address, "49").await == "Changed").await;
+    let address = world.address().expect("it runs");
+    assert_ne!(title(&address, "50").await, "Changed");
+    let letter = format!("{index}/50");
+    let (code, shown, err) = world.run(&["dlq", "show", &pipeline, &letter]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(shown.contains("\"cause\""), "{shown}");
+    world.faults().fail_ids(Vec::new());
+    let (code, out, err) = world.run(&["dlq", "replay", &pipeline, "--all"]).await;
+    assert_eq!((code, out.starts_with("2 sent back")), (0, true), "{out}{err}");
+    world.assert_converged().await;
+    let (_, out, _) = world.run(&["dlq", "list", &pipeline]).await;
+    assert_eq!(out.trim(), "no dead letters");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_for_some_embedded() {
+    errors_for_some(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_for_some_kafka_elasticsearch() {
+    errors_for_some(Pair::KafkaElasticsearch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_slow_and_picky() {
+    let mut world = World::new("slow", Pair::Embedded, Own::default()).await;
+    world.faults().set_max_roots(30);
+    world.start();
+    world.until_documents(3201).await;
+    world.faults().set_delay(Duration::from_millis(1500));
+    changes(&world, "slowly").await;
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elasticsearch_gone() {
+    let own = Own { elasticsearch: true, ..Own::default() };
+    let mut world = World::new("es", Pair::KafkaElasticsearch, own).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.elasticsearch.as_ref().expect("own").kill().await.expect("killed");
+    changes(&world, "no store").await;
+    world.until("health says that the store is down", async |address| is_down(address, "store").await).await;
+    world.elasticsearch.as_ref().expect("own").start_again().await.expect("started");
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_killed_and_restarted() {
+    let own = Own { kafka: true, ..Own::default() };
+    let mut world = World::new("kafka", Pair::KafkaElasticsearch, own).await;
+    world.start();
+    world.until_documents(3201).await;
+    changes(&world, "before").await;
+    world.kafka.as_ref().expect("own").kill().await.expect("killed");
+    changes(&world, "no broker").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.kafka.as_ref().expect("own").start_again().await.expect("started");
+    changes(&world, "after").await;
+    world.assert_converged().await;
+}
+
+async fn postgres_restarted(pair: Pair) {
+    let own = Own { postgres: true, ..Own::default() };
+    let mut world = World::new("pg", pair, own).await;
+    world.start();
+    world.until_documents(3201).await;
+    for mark in ["one", "two"] {
+        changes(&world, mark).await;
+        world.postgres.as_ref().expect("own").restart().await.expect("restarted");
+        world.reconnect().await;
+        changes(&world, mark).await;
+    }
+    world.assert_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_restarted_embedded() {
+    postgres_restarted(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_restarted_kafka_elasticsearch() {
+    postgres_restarted(Pair::KafkaElasticsearch).await;
+}

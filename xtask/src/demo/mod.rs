@@ -1,0 +1,172 @@
+//! `x demo`: starts the demo's servers, fills the database, and runs `tributary` on the demo's pipeline.
+//!
+//! Everything of a run lies in `target/demo`, which is emptied at the start: the pipeline as it is run, and its data.
+
+mod pipeline;
+mod scenario;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use movie_graph::{LoadOptions, Service, Settings};
+use tokio::process::{Child, Command};
+
+use crate::interrupt::{asked_to_end, unless_interrupted};
+use crate::parts::{Running, Wanted};
+use crate::tools::{cargo, exit_code, repository};
+
+/// Options of `x demo`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Arguments {
+    /// Run a scripted scenario, prove that the index equals the database, print figures and exit
+    #[arg(long)]
+    once: bool,
+    /// Carry the events through a Kafka broker instead of the embedded log
+    #[arg(long)]
+    kafka: bool,
+    /// Keep the documents in Elasticsearch instead of the embedded index
+    #[arg(long, conflicts_with = "opensearch")]
+    elasticsearch: bool,
+    /// Keep the documents in OpenSearch instead of the embedded index
+    #[arg(long)]
+    opensearch: bool,
+}
+
+/// A demo whose servers run.
+struct Demo {
+    folder: PathBuf,
+    database_url: String,
+    servers: Running,
+    service: Service,
+}
+
+/// Runs the demo.
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    build().await?;
+    let demo = unless_interrupted(Box::pin(start(&arguments))).await?;
+    let pipeline = pipeline::write(&demo, &arguments)?;
+    println!("$ {} run {}\n", relative(&binary()), relative(&pipeline));
+    let mut process = tributary(&["run".into(), pipeline.display().to_string()])?;
+    let result = if arguments.once {
+        unless_interrupted(Box::pin(scenario::run(&demo, &pipeline, &mut process))).await
+    } else {
+        follow(&demo, &pipeline, &mut process).await
+    };
+    stop(&mut process).await?;
+    demo.service.stop().await;
+    demo.servers.stop().await?;
+    result
+}
+
+async fn build() -> Result<()> {
+    println!("building tributary …");
+    let status = cargo().args(["build", "-q", "--package", "tributary", "--bin", "tributary"]).status().await;
+    if !status.context("starting cargo")?.success() {
+        bail!("tributary does not build; the errors are above");
+    }
+    Ok(())
+}
+
+async fn start(arguments: &Arguments) -> Result<Demo> {
+    let folder = repository().join("target/demo");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    println!("starting servers …");
+    let wanted = Wanted {
+        postgres: Some("18".to_owned()),
+        kafka: arguments.kafka,
+        elasticsearch: arguments.elasticsearch,
+        opensearch: arguments.opensearch,
+    };
+    let servers = Box::pin(wanted.start()).await?;
+    let Some(postgres) = &servers.postgres else { bail!("PostgreSQL did not start") };
+    let database_url = postgres.url("postgres");
+    let loaded = movie_graph::load(&database_url, LoadOptions::default()).await?;
+    let settings = Settings { database_url: database_url.clone(), listen: ([127, 0, 0, 1], 0).into(), pool_size: 4 };
+    let service = Service::start(settings).await?;
+    for (name, _, address) in servers.addresses() {
+        println!("  {name:<14} {address}");
+    }
+    println!("  {:<14} {}   ({} movies)", "GraphQL", service.url(), loaded.movies);
+    Ok(Demo { folder, database_url, servers, service })
+}
+
+/// Shows what to try and runs until interrupted, or until `tributary` ends by itself.
+async fn follow(demo: &Demo, pipeline: &std::path::Path, process: &mut Child) -> Result<ExitCode> {
+    scenario::until_built(demo, process).await?;
+    let (tributary, pipeline) = (relative(&binary()), relative(pipeline));
+    println!(
+        "
+Try, in another terminal:
+  ./x sql \"UPDATE movie SET title = 'Alien, again' WHERE id = 5\"
+  ./x sql \"UPDATE distributor SET name = 'Fox' WHERE name LIKE '20th%'\"
+  ./x sql \"INSERT INTO venue VALUES (1, 'Odeon', 'Leeds'); INSERT INTO screening VALUES (1, 5, 1, now())\"
+  {tributary} get {pipeline} movies 5
+  {tributary} search {pipeline} movies 'title:alien'
+Every change prints a line here. Ctrl-C stops everything.
+"
+    );
+    tokio::select! {
+        asked = asked_to_end() => asked.map(|()| ExitCode::SUCCESS),
+        status = process.wait() => Ok(exit_code(status.context("waiting for tributary")?)),
+    }
+}
+
+/// The built binary.
+fn binary() -> PathBuf {
+    repository().join("target/debug/tributary")
+}
+
+/// A path as a person in the repository's folder would type it.
+fn relative(path: &std::path::Path) -> String {
+    path.strip_prefix(repository()).unwrap_or(path).display().to_string()
+}
+
+fn tributary(arguments: &[String]) -> Result<Child> {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    // A Ctrl-C is ours to pass on, after the children that depend on each other were stopped in order.
+    command.process_group(0);
+    command.spawn().context("starting tributary")
+}
+
+async fn stop(process: &mut Child) -> Result<()> {
+    if let Some(pid) = process.id() {
+        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+    }
+    if tokio::time::timeout(Duration::from_secs(20), process.wait()).await.is_err() {
+        process.kill().await.context("ending tributary")?;
+    }
+    Ok(())
+}
+
+/// `x sql`: runs statements on the running demo's database, and prints rows.
+pub(crate) async fn sql(statements: &str) -> Result<ExitCode> {
+    let file = repository().join("target/demo/database-url");
+    let url = std::fs::read_to_string(&file).context("no demo runs here (start one with ./x demo)")?;
+    let connected = tokio_postgres::connect(url.trim(), tokio_postgres::NoTls).await;
+    let (client, connection) = connected.context("the demo's database does not answer (start the demo with ./x demo)")?;
+    let driving = tokio::spawn(connection);
+    let messages = match client.simple_query(statements).await {
+        Ok(messages) => messages,
+        Err(error) => bail!("{}", error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)),
+    };
+    for message in messages {
+        match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                let cells: Vec<&str> = (0..row.len()).map(|i| row.get(i).unwrap_or("∅")).collect();
+                println!("{}", cells.join(" | "));
+            }
+            tokio_postgres::SimpleQueryMessage::CommandComplete(rows) => println!("{rows} rows"),
+            _ => {}
+        }
+    }
+    drop(client);
+    driving.await.context("closing the connection")?.context("closing the connection")?;
+    Ok(ExitCode::SUCCESS)
+}
