@@ -33,8 +33,22 @@ pub const DATE_FORMAT: &str = "strict_date_optional_time||epoch_millis";
 
 /// Names a document's top level may not use: ours, and the metadata fields of the servers.
 const RESERVED: [&str; 16] = [
-    REFS, STAMP, HASH, KEY, "_id", "_source", "_index", "_type", "_routing", "_version", "_seq_no", "_field_names",
-    "_ignored", "_size", "_tier", "_doc_count",
+    REFS,
+    STAMP,
+    HASH,
+    KEY,
+    "_id",
+    "_source",
+    "_index",
+    "_type",
+    "_routing",
+    "_version",
+    "_seq_no",
+    "_field_names",
+    "_ignored",
+    "_size",
+    "_tier",
+    "_doc_count",
 ];
 
 /// Whose words a mapping is written in.

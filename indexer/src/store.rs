@@ -1,4 +1,8 @@
-//! The document store as the indexer sees it.
+//! The document store as the indexer sees it, and the stores there are: embedded, Elasticsearch, OpenSearch.
+
+mod embedded;
+mod open;
+mod search_server;
 
 use std::sync::Arc;
 
@@ -6,6 +10,8 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
+
+pub use self::open::{open, open_read_only};
 
 /// Content of a document, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,5 +195,23 @@ impl StoreError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self { class, message: message.into(), source: Some(source.into()) }
+    }
+}
+
+/// A search may look at the first 10,000 hits: further ones cost memory on every shard and are refused by the servers.
+fn check_window(request: &SearchRequest) -> Result<(), StoreError> {
+    if request.from.saturating_add(request.size) <= 10_000 {
+        return Ok(());
+    }
+    let message = format!("hits {} and following cannot be asked for: only the first 10,000 can", request.from);
+    Err(StoreError::new(ErrorClass::Definite, message))
+}
+
+/// Why a document with this id can never be written, to any store: the servers take at most 512 bytes.
+fn unfit_id(id: &str) -> Option<String> {
+    match id.len() {
+        0 => Some("its id is empty".to_owned()),
+        length if length > 512 => Some(format!("its id has {length} bytes, more than 512")),
+        _ => None,
     }
 }

@@ -1,0 +1,246 @@
+//! The embedded index: documents in a tantivy index in the data folder, one folder an index.
+//!
+//! ```text
+//!  write ──► bounded queue ──► one thread ──► tantivy's writer ──► commit + reload (on refresh)
+//!                                │    ▲
+//!                                ▼    │ versions of what is not committed, and the documents themselves
+//!  heads, get ──────────────► pending ┘          lookup, scan, search ──► the last commit
+//! ```
+//!
+//! **Versions.** A write is compared with what is pending, then with the tombstones of deletes, then with the last commit
+//! ([`versions`]). Tombstones live in memory, and are kept longer than the longest build: a build that could write an older
+//! version dies with this process, since only one process can have the folder open for writing, so no tombstone is needed
+//! after a restart.
+//!
+//! **Durability.** A write is in memory until [`refresh`](DocumentStore::refresh), which commits (files and folder are
+//! synced) and reloads the reader. Callers that refresh at the same time share one commit. After `kill -9` the folder holds
+//! the last commit; tantivy's lock is an advisory lock of the operating system and goes with the process.
+//!
+//! **Errors.** When a commit fails (a full disk), tantivy's writer is dead. It is dropped and opened again for the next commit,
+//! and what was pending is written again from memory: a `refresh` that returns `Ok` is never a lie about earlier writes. While
+//! commits fail, pending documents are bounded: further writes get `Retry`.
+
+mod analyzers;
+mod content;
+mod dates;
+mod folder;
+mod query;
+mod reading;
+mod schema;
+mod versions;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tantivy::{Index, IndexReader, Searcher};
+use tokio::sync::OnceCell;
+use tributary_dsl::plan::IndexPlan;
+use tributary_event::ErrorClass;
+
+use self::schema::Layout;
+use self::versions::{Pending, Versions};
+use self::writer::Writer;
+use super::{
+    DocumentStore, DocumentWrite, Head, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument, Verdict,
+};
+
+/// One embedded index.
+pub struct EmbeddedStore {
+    folder: PathBuf,
+    name: String,
+    read_only: bool,
+    opened: OnceCell<Opened>,
+}
+
+struct Opened {
+    shared: Arc<Shared>,
+    /// Absent when opened to read.
+    writer: Option<Writer>,
+}
+
+/// What readers and the writing thread share.
+struct Shared {
+    folder: PathBuf,
+    name: String,
+    index: Index,
+    reader: IndexReader,
+    layout: Layout,
+    versions: Mutex<Versions>,
+}
+
+impl Shared {
+    fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, doing: &str, error: tantivy::TantivyError) -> StoreError {
+        folder::error(&self.folder, doing, error)
+    }
+}
+
+impl EmbeddedStore {
+    /// The index `name` below the data folder. Opens nothing yet.
+    pub fn new(data: &Path, name: &str) -> Self {
+        Self { folder: folder::of(data, name), name: name.to_owned(), read_only: false, opened: OnceCell::new() }
+    }
+
+    /// The same, only to read: also while another process writes it. Needs no `prepare`.
+    pub fn read_only(data: &Path, name: &str) -> Self {
+        Self { read_only: true, ..Self::new(data, name) }
+    }
+
+    async fn opened(&self) -> Result<&Opened, StoreError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        if !self.read_only {
+            let message = format!("the embedded index `{}` was used before it was prepared", self.name);
+            return Err(StoreError::new(ErrorClass::Fatal, message));
+        }
+        let open = || async {
+            let (folder, name) = (self.folder.clone(), self.name.clone());
+            let shared = blocking(move || folder::open_read_only(&folder, &name)).await?;
+            Ok(Opened { shared: Arc::new(shared), writer: None })
+        };
+        self.opened.get_or_try_init(open).await
+    }
+
+    async fn writer(&self) -> Result<(&Arc<Shared>, &Writer), StoreError> {
+        let opened = self.opened().await?;
+        match &opened.writer {
+            Some(writer) => Ok((&opened.shared, writer)),
+            None => {
+                let message = format!("the embedded index {} was opened to read", self.folder.display());
+                Err(StoreError::new(ErrorClass::Fatal, message))
+            }
+        }
+    }
+
+    /// Runs `read` over the last commit, away from the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared, &Searcher) -> tantivy::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let opened = self.opened().await?;
+        let (shared, read_only) = (opened.shared.clone(), opened.writer.is_none());
+        blocking(move || {
+            if read_only {
+                shared.reader.reload().map_err(|e| shared.error("be read", e))?;
+            }
+            read(&shared, &shared.reader.searcher()).map_err(|e| shared.error("be read", e))
+        })
+        .await
+    }
+}
+
+/// Runs blocking work; a panic in it is an error of the call.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::caused(ErrorClass::Fatal, "a task of the embedded index failed", error)),
+    }
+}
+
+#[async_trait]
+impl DocumentStore for EmbeddedStore {
+    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
+        if self.read_only {
+            self.opened().await?;
+            return Ok(Prepared::Existing);
+        }
+        let (folder, name, plan) = (self.folder.clone(), self.name.clone(), index.clone());
+        if self.opened.initialized() {
+            return blocking(move || folder::check(&folder, &plan)).await;
+        }
+        let (shared, prepared) = blocking(move || folder::open(&folder, &name, &plan)).await?;
+        let shared = Arc::new(shared);
+        let open = || async {
+            let shared = shared.clone();
+            let writer = blocking({
+                let shared = shared.clone();
+                move || Writer::start(shared)
+            });
+            Ok(Opened { writer: Some(writer.await?), shared })
+        };
+        self.opened.get_or_try_init(open).await?;
+        Ok(prepared)
+    }
+
+    async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError> {
+        let (shared, writer) = self.writer().await?;
+        let (shared, writes) = (shared.clone(), writes.to_vec());
+        let items =
+            blocking(move || Ok(writes.into_iter().map(|write| content::item(&shared.layout, write)).collect()));
+        writer.write(items.await?).await
+    }
+
+    async fn refresh(&self) -> Result<(), StoreError> {
+        self.writer().await?.1.refresh().await
+    }
+
+    async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, StoreError> {
+        let ids = ids.to_vec();
+        let opened = self.opened().await?;
+        // What is pending first: it leaves `pending` only when the reader already shows it.
+        let pending: Vec<Option<Pending>> = {
+            let versions = opened.shared.versions();
+            ids.iter().map(|id| versions.pending(id).cloned()).collect()
+        };
+        self.read(move |shared, searcher| {
+            let head = |(id, pending): (&String, Option<Pending>)| match pending {
+                Some(Pending { stamp, document }) => Ok(document.map(|d| Head { stamp, hash: d.hash.clone() })),
+                None => reading::head(&shared.layout, searcher, id),
+            };
+            ids.iter().zip(pending).map(head).collect()
+        })
+        .await
+    }
+
+    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError> {
+        let references = references.to_vec();
+        self.read(move |shared, searcher| reading::lookup(&shared.layout, searcher, &references)).await
+    }
+
+    async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {
+        let after = after.map(str::to_owned);
+        self.read(move |shared, searcher| reading::scan(&shared.layout, searcher, after.as_deref(), size)).await
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<StoredDocument>, StoreError> {
+        let pending = self.opened().await?.shared.versions().pending(id).cloned();
+        let id = id.to_owned();
+        match pending {
+            Some(Pending { stamp, document }) => Ok(document.map(|d| StoredDocument {
+                id,
+                content: d.content.clone(),
+                refs: d.refs.clone(),
+                stamp,
+                hash: d.hash.clone(),
+            })),
+            None => self.read(move |shared, searcher| reading::get(&shared.layout, searcher, &id)).await,
+        }
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, StoreError> {
+        super::check_window(request)?;
+        let shared = self.opened().await?.shared.clone();
+        let query = query::parse(&shared.index, &request.query)?;
+        let (from, size) = (request.from, request.size);
+        self.read(move |shared, searcher| reading::search(&shared.layout, searcher, &*query, from, size)).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.read(|_, searcher| Ok(searcher.num_docs())).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        match &self.opened().await?.writer {
+            Some(writer) => writer.health(),
+            None => Ok(()),
+        }
+    }
+}

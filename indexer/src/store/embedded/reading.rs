@@ -1,0 +1,166 @@
+//! Reads over one commit.
+
+use std::collections::HashSet;
+
+use serde::de::IgnoredAny;
+use serde_json::Value as Json;
+use tantivy::collector::{Count, TopDocs};
+use tantivy::query::Query;
+use tantivy::schema::{IndexRecordOption, Value as _};
+use tantivy::{DocAddress, DocSet as _, Searcher, SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term};
+
+use super::content::Source;
+use super::schema::{ID, Layout};
+use crate::mapping::STAMP;
+use crate::store::{Head, Hit, SearchResponse, StoredDocument};
+
+/// Where a document is.
+fn find(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<DocAddress>> {
+    let term = Term::from_field_text(layout.id, id);
+    for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
+        let index = segment.inverted_index(layout.id)?;
+        let Some(mut postings) = index.read_postings(&term, IndexRecordOption::Basic)? else { continue };
+        let mut doc = postings.doc();
+        while doc != TERMINATED {
+            if !segment.is_deleted(doc) {
+                return Ok(Some(DocAddress::new(ordinal as u32, doc)));
+            }
+            doc = postings.advance();
+        }
+    }
+    Ok(None)
+}
+
+fn stamp_at(searcher: &Searcher, address: DocAddress) -> tantivy::Result<u64> {
+    let column = searcher.segment_reader(address.segment_ord).fast_fields().u64(STAMP)?;
+    Ok(column.first(address.doc_id).unwrap_or(0))
+}
+
+/// The committed stamp of an id.
+pub(super) fn stamp(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<u64>> {
+    find(layout, searcher, id)?.map(|address| stamp_at(searcher, address)).transpose()
+}
+
+fn source<C, R>(layout: &Layout, searcher: &Searcher, address: DocAddress) -> tantivy::Result<Source<C, R>>
+where
+    Source<C, R>: serde::de::DeserializeOwned,
+{
+    let document: TantivyDocument = searcher.doc(address)?;
+    let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
+    serde_json::from_slice(bytes)
+        .map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
+}
+
+pub(super) fn head(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Head>> {
+    let Some(address) = find(layout, searcher, id)? else { return Ok(None) };
+    let source: Source<IgnoredAny, IgnoredAny> = source(layout, searcher, address)?;
+    Ok(Some(Head { stamp: stamp_at(searcher, address)?, hash: source.hash }))
+}
+
+pub(super) fn get(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<StoredDocument>> {
+    let Some(address) = find(layout, searcher, id)? else { return Ok(None) };
+    let source: Source<Json, Vec<String>> = source(layout, searcher, address)?;
+    let stamp = stamp_at(searcher, address)?;
+    Ok(Some(StoredDocument { id: id.to_owned(), content: source.content, refs: source.refs, stamp, hash: source.hash }))
+}
+
+/// Ids of all documents that hold any of the references. The ids come from a column, so no document is read.
+pub(super) fn lookup(layout: &Layout, searcher: &Searcher, references: &[String]) -> tantivy::Result<Vec<String>> {
+    let mut terms: Vec<Term> = references.iter().map(|r| Term::from_field_text(layout.refs, r)).collect();
+    terms.sort();
+    terms.dedup();
+    let mut found = Vec::new();
+    for segment in searcher.segment_readers() {
+        let index = segment.inverted_index(layout.refs)?;
+        let mut docs = HashSet::new();
+        for term in &terms {
+            let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
+            let mut doc = postings.doc();
+            while doc != TERMINATED {
+                if !segment.is_deleted(doc) {
+                    docs.insert(doc);
+                }
+                doc = postings.advance();
+            }
+        }
+        ids(segment, docs, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn ids(segment: &SegmentReader, docs: HashSet<u32>, into: &mut Vec<String>) -> tantivy::Result<()> {
+    if docs.is_empty() {
+        return Ok(());
+    }
+    let column = segment.fast_fields().str(ID)?.ok_or_else(|| TantivyError::FieldNotFound(ID.to_owned()))?;
+    let mut ordinals: Vec<u64> = docs.into_iter().flat_map(|doc| column.term_ords(doc)).collect();
+    ordinals.sort_unstable();
+    column
+        .dictionary()
+        .sorted_ords_to_term_cb(&ordinals, |term| into.push(String::from_utf8_lossy(term).into_owned()))?;
+    Ok(())
+}
+
+/// Ids in order. Every segment gives its first `size` live ones; the least of them all are the answer.
+pub(super) fn scan(
+    layout: &Layout,
+    searcher: &Searcher,
+    after: Option<&str>,
+    size: usize,
+) -> tantivy::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for segment in searcher.segment_readers() {
+        let index = segment.inverted_index(layout.id)?;
+        let range = index.terms().range();
+        let mut stream =
+            after.map_or_else(|| index.terms().range(), |after| range.gt(after.as_bytes())).into_stream()?;
+        let mut taken = 0;
+        while taken < size && stream.advance() {
+            let postings = index.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic)?;
+            if live(segment, postings) {
+                found.push(String::from_utf8_lossy(stream.key()).into_owned());
+                taken += 1;
+            }
+        }
+    }
+    found.sort_unstable();
+    found.truncate(size);
+    Ok(found)
+}
+
+fn live(segment: &SegmentReader, mut postings: impl tantivy::DocSet) -> bool {
+    let mut doc = postings.doc();
+    while doc != TERMINATED {
+        if !segment.is_deleted(doc) {
+            return true;
+        }
+        doc = postings.advance();
+    }
+    false
+}
+
+pub(super) fn search(
+    layout: &Layout,
+    searcher: &Searcher,
+    query: &dyn Query,
+    from: usize,
+    size: usize,
+) -> tantivy::Result<SearchResponse> {
+    if size == 0 {
+        return Ok(SearchResponse { total: searcher.search(query, &Count)? as u64, hits: Vec::new() });
+    }
+    let best = TopDocs::with_limit(size).and_offset(from).order_by_score();
+    let (total, best) = searcher.search(query, &(Count, best))?;
+    let mut hits = Vec::with_capacity(best.len());
+    for (score, address) in best {
+        let document: TantivyDocument = searcher.doc(address)?;
+        let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
+        let source: Source<Json, IgnoredAny> =
+            serde_json::from_slice(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
+        let segment = searcher.segment_reader(address.segment_ord);
+        let mut id = Vec::new();
+        ids(segment, HashSet::from([address.doc_id]), &mut id)?;
+        hits.push(Hit { id: id.pop().unwrap_or_default(), score, content: source.content });
+    }
+    Ok(SearchResponse { total: total as u64, hits })
+}

@@ -1,0 +1,295 @@
+//! Elasticsearch 8 and 9, and OpenSearch 2 and 3, as document stores.
+//!
+//! Both are spoken to in what they have in common, as plain `application/json`: the vendor media types of one are refused by
+//! the other. The client library neither retries nor looks into answers; every status and every item of a bulk answer is
+//! judged here ([`bulk`], [`http`]).
+//!
+//! Paging goes over the keyword [`KEY`] (a copy of the id) with `search_after`, without a point in time: a document that was
+//! refreshed when a listing began and still belongs to it keeps its place in the order whatever is written meanwhile, so it is met;
+//! `refresh` reaches every copy of a shard, so it does not matter which copy answers which page. That is all
+//! the contract asks for, needs no contexts kept open on the server, and is the same call on all four major versions.
+
+mod bulk;
+mod http;
+mod prepare;
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use elasticsearch::http::Method;
+use serde_json::{Value as Json, json};
+use tributary_dsl::plan::{IndexPlan, SearchServer};
+use tributary_event::ErrorClass;
+
+use self::http::Server;
+use super::{
+    DocumentStore, DocumentWrite, Head, Hit, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument,
+    Verdict, unfit_id,
+};
+use crate::mapping::{self, Dialect, HASH, KEY, REFS, STAMP};
+
+/// Hits of one page: the servers' `index.max_result_window`.
+const PAGE: usize = 10_000;
+/// Terms of one lookup: well below the servers' `index.max_terms_count` of 65,536, so that one answer stays short.
+const TERMS: usize = 10_000;
+/// Ids of one `_mget`.
+const IDS: usize = 1_000;
+
+/// One index on a search server.
+pub struct SearchServerStore {
+    server: Server,
+    settings: SearchServer,
+    dialect: Dialect,
+    name: String,
+    /// What a query without a field name is asked of; known once prepared.
+    search_fields: OnceLock<Vec<String>>,
+}
+
+impl SearchServerStore {
+    /// The index `name` on a server. Connects to nothing yet.
+    pub fn new(settings: &SearchServer, dialect: Dialect, name: &str) -> Result<Self, StoreError> {
+        let server = Server::new(settings)?;
+        Ok(Self { server, settings: settings.clone(), dialect, name: name.to_owned(), search_fields: OnceLock::new() })
+    }
+
+    fn path(&self, call: &str) -> String {
+        format!("/{}/{call}", self.name)
+    }
+
+    /// One page of document ids that match, in id order, after `after`.
+    async fn page(&self, query: &Json, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {
+        let mut body = json!({
+            "size": size, "track_total_hits": false, "query": query, "sort": [{ KEY: "asc" }],
+            // The ids come with the sort values: no stored field, let alone `_source`, is read.
+            "stored_fields": "_none_", "_source": false,
+        });
+        if let Some(after) = after {
+            body["search_after"] = json!([after]);
+        }
+        let answer = self.ask(&body).await?;
+        Ok(hits(&answer).filter_map(|hit| hit["sort"][0].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Searches, and takes no partial answer: a shard that did not answer would look like documents that are not there.
+    async fn ask(&self, body: &Json) -> Result<Json, StoreError> {
+        let path = self.path("_search?allow_partial_search_results=false");
+        let answer = self.server.expect(Method::Post, &path, Some(body)).await?;
+        let failed = answer["_shards"]["failed"].as_u64().unwrap_or(0);
+        if failed > 0 || answer["timed_out"].as_bool() == Some(true) {
+            return Err(self
+                .server
+                .error(ErrorClass::Transient, format_args!("{failed} shards did not answer {path}")));
+        }
+        Ok(answer)
+    }
+
+    /// Documents by id, as last written.
+    async fn documents(&self, ids: &[String], source: &str) -> Result<Vec<Option<Json>>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(IDS) {
+            // An id that the server would refuse, and the whole call with it, cannot be there.
+            let asked: Vec<&String> = ids.iter().filter(|id| unfit_id(id).is_none()).collect();
+            let mut docs = Vec::new();
+            if !asked.is_empty() {
+                let path = self.path(&format!("_mget?realtime=true{source}"));
+                let mut answer = self.server.expect(Method::Post, &path, Some(&json!({ "ids": asked }))).await?;
+                if let Some(Json::Array(answered)) = answer.get_mut("docs").map(Json::take) {
+                    docs = answered;
+                }
+            }
+            let mut docs = docs.into_iter();
+            for id in ids {
+                if unfit_id(id).is_some() {
+                    found.push(None);
+                    continue;
+                }
+                let doc = docs.next().unwrap_or(Json::Null);
+                found.push(match (&doc["error"], doc["found"].as_bool()) {
+                    (Json::Null, Some(true)) => Some(doc),
+                    (Json::Null, Some(false)) => None,
+                    (Json::Null, None) => {
+                        let message = format_args!("an answer to _mget has no entry for `{id}`");
+                        return Err(self.server.error(ErrorClass::Transient, message));
+                    }
+                    (error, _) => return Err(self.item_error(error)),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    fn item_error(&self, error: &Json) -> StoreError {
+        let reason = bulk::reason(error);
+        match error["type"].as_str() {
+            Some("index_not_found_exception") => self.missing(&reason),
+            _ => self.server.error(ErrorClass::Transient, format_args!("{reason}")),
+        }
+    }
+
+    fn missing(&self, reason: &str) -> StoreError {
+        let message = format_args!(
+            "the index behind the alias `{0}` is gone ({reason}); it is never created by a write: \
+             start again to have it created and built, or point the alias `{0}` at an index",
+            self.name
+        );
+        self.server.error(ErrorClass::Fatal, message)
+    }
+}
+
+fn hits(answer: &Json) -> impl Iterator<Item = &Json> {
+    answer["hits"]["hits"].as_array().into_iter().flatten()
+}
+
+fn texts(value: &Json) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+#[async_trait]
+impl DocumentStore for SearchServerStore {
+    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
+        let fields = mapping::fields(index).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
+        let prepared = prepare::prepare(&self.server, &self.settings, self.dialect, &self.name, index).await?;
+        self.search_fields.get_or_init(|| mapping::default_search_fields(&fields));
+        Ok(prepared)
+    }
+
+    async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError> {
+        let mut verdicts = vec![None; writes.len()];
+        let mut chunks = bulk::encode(writes, &mut verdicts);
+        chunks.reverse();
+        while let Some(chunk) = chunks.pop() {
+            let started = Instant::now();
+            let answer = self.server.bulk(&self.path("_bulk?require_alias=true"), chunk.body.clone()).await?;
+            metrics::histogram!("tributary_store_bulk_seconds", "index" => self.name.clone()).record(started.elapsed());
+            match bulk::judge(&answer, &chunk, writes) {
+                bulk::Judgement::Verdicts(judged) => {
+                    for (position, verdict) in chunk.positions.iter().zip(judged) {
+                        verdicts[*position] = Some(verdict);
+                    }
+                }
+                bulk::Judgement::TooLarge => chunks.extend(chunk.halves(writes)),
+                bulk::Judgement::IndexMissing(reason) => return Err(self.missing(&reason)),
+                bulk::Judgement::Failed => return Err(self.server.failure("_bulk", &answer)),
+            }
+        }
+        verdicts.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+            self.server.error(ErrorClass::Transient, format_args!("the answer to _bulk has too few items"))
+        })
+    }
+
+    async fn refresh(&self) -> Result<(), StoreError> {
+        let answer = self.server.expect(Method::Post, &self.path("_refresh"), None).await?;
+        match answer["_shards"]["failed"].as_u64() {
+            Some(0) | None => Ok(()),
+            Some(failed) => {
+                Err(self.server.error(ErrorClass::Transient, format_args!("{failed} shards were not refreshed")))
+            }
+        }
+    }
+
+    async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, StoreError> {
+        let found = self.documents(ids, "&_source_includes=_stamp,_hash").await?;
+        let head = |doc: Json| Head {
+            stamp: doc["_source"][STAMP].as_u64().unwrap_or(0),
+            hash: doc["_source"][HASH].as_str().unwrap_or_default().to_owned(),
+        };
+        Ok(found.into_iter().map(|doc| doc.map(head)).collect())
+    }
+
+    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut found = std::collections::HashSet::new();
+        for terms in references.chunks(TERMS) {
+            let query = json!({ "bool": { "filter": { "terms": { REFS: terms } } } });
+            // Most lookups find a handful: one page in index order costs the least. A full page may not be all.
+            let body = json!({
+                "size": PAGE, "track_total_hits": false, "query": query, "sort": ["_doc"],
+                "stored_fields": "_none_", "_source": false, "docvalue_fields": [KEY],
+            });
+            let answer = self.ask(&body).await?;
+            let page: Vec<String> =
+                hits(&answer).filter_map(|hit| hit["fields"][KEY][0].as_str().map(str::to_owned)).collect();
+            let mut full = page.len() >= PAGE;
+            found.extend(page);
+            let mut after: Option<String> = None;
+            while full {
+                let page = self.page(&query, after.as_deref(), PAGE).await?;
+                full = page.len() >= PAGE;
+                after = page.last().cloned();
+                found.extend(page);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {
+        let query = json!({ "match_all": {} });
+        let mut ids: Vec<String> = Vec::new();
+        while ids.len() < size {
+            let wanted = (size - ids.len()).min(PAGE);
+            let last = ids.last().cloned();
+            let page = self.page(&query, last.as_deref().or(after), wanted).await?;
+            let done = page.len() < wanted;
+            ids.extend(page);
+            if done {
+                break;
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<StoredDocument>, StoreError> {
+        let found = self.documents(&[id.to_owned()], "").await?.pop().flatten();
+        let Some(mut doc) = found else { return Ok(None) };
+        let mut content = doc["_source"].take();
+        let mut ours = |name| content.as_object_mut().and_then(|map| map.remove(name)).unwrap_or_default();
+        let (refs, stamp, hash, _) = (ours(REFS), ours(STAMP), ours(HASH), ours(KEY));
+        let hash = hash.as_str().unwrap_or_default().to_owned();
+        let (refs, stamp) = (texts(&refs), stamp.as_u64().unwrap_or(0));
+        Ok(Some(StoredDocument { id: id.to_owned(), content, refs, stamp, hash }))
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<SearchResponse, StoreError> {
+        super::check_window(request)?;
+        let query = match request.query.trim() {
+            "" | "*" => json!({ "match_all": {} }),
+            text => match self.search_fields.get().filter(|fields| !fields.is_empty()) {
+                Some(fields) => json!({ "query_string": { "query": text, "fields": fields } }),
+                None => json!({ "query_string": { "query": text } }),
+            },
+        };
+        let body = json!({
+            "query": query, "from": request.from, "size": request.size, "track_total_hits": true,
+            "_source": { "excludes": [REFS, STAMP, HASH, KEY] },
+        });
+        let answer = self.ask(&body).await?;
+        let hit = |hit: &Json| Hit {
+            id: hit["_id"].as_str().unwrap_or_default().to_owned(),
+            score: hit["_score"].as_f64().unwrap_or(0.0) as f32,
+            content: hit["_source"].clone(),
+        };
+        let total = answer["hits"]["total"]["value"].as_u64().unwrap_or(0);
+        Ok(SearchResponse { total, hits: hits(&answer).map(hit).collect() })
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let answer = self.server.expect(Method::Post, &self.path("_count"), None).await?;
+        Ok(answer["count"].as_u64().unwrap_or(0))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let path = format!("/_cluster/health/{}?timeout=1s", self.name);
+        let answer = self.server.answer(Method::Get, &path, None).await?;
+        match answer.body["status"].as_str() {
+            Some("green" | "yellow") => Ok(()),
+            Some(status) => Err(self.server.error(
+                ErrorClass::Transient,
+                format_args!(
+                    "index `{}` is {status}: a primary shard is not available, or the index is gone",
+                    self.name
+                ),
+            )),
+            None => Err(self.server.failure(&path, &answer)),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Finds or creates an index on a search server.
+
+use elasticsearch::http::Method;
+use serde_json::{Value as Json, json};
+use tributary_dsl::plan::{IndexPlan, SearchServer};
+use tributary_event::ErrorClass;
+
+use super::bulk;
+use super::http::Server;
+use crate::mapping::{self, Dialect};
+use crate::store::{Prepared, StoreError};
+
+/// Checks the server, then finds `<name>` as an alias with the plan's mapping, or creates `<name>-000001` behind it in one
+/// call. Two processes that do this at once both succeed: the slower one finds what the other created.
+pub(super) async fn prepare(
+    server: &Server,
+    settings: &SearchServer,
+    dialect: Dialect,
+    name: &str,
+    index: &IndexPlan,
+) -> Result<Prepared, StoreError> {
+    let planned =
+        mapping::mapping(index, dialect).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
+    recognise(server, dialect).await?;
+    if let Some(found) = behind_alias(server, name).await? {
+        return check(server, name, &found, &planned).await;
+    }
+    let concrete = format!("{name}-000001");
+    // A missing index answers 404, and so does an alias: which was just ruled out.
+    if server.answer(Method::Get, &format!("/{name}"), None).await?.status == 200 {
+        let message = format_args!(
+            "`{name}` is an index, and must be an alias so that it can be rebuilt without a gap: \
+             rename the pipeline's index, or delete the index `{name}` if it is no longer needed"
+        );
+        return Err(server.error(ErrorClass::Fatal, message));
+    }
+    let answer = server.answer(Method::Put, &format!("/{concrete}"), Some(&creation(settings, name, &planned))).await?;
+    if answer.status == 200 {
+        tracing::info!(index = name, concrete, "index created");
+        return Ok(Prepared::Created);
+    }
+    if answer.body["error"]["type"].as_str() != Some("resource_already_exists_exception") {
+        return Err(server.failure(&format!("PUT /{concrete}"), &answer));
+    }
+    match behind_alias(server, name).await? {
+        Some(found) => check(server, name, &found, &planned).await,
+        None => {
+            let message = format_args!(
+                "the index `{concrete}` exists, and the alias `{name}` that should point at it does not: \
+                 add the alias (with is_write_index), or delete the index to have it built again"
+            );
+            Err(server.error(ErrorClass::Fatal, message))
+        }
+    }
+}
+
+fn creation(settings: &SearchServer, name: &str, mapping: &Json) -> Json {
+    let (mut fields, mut nested) = (0, 0);
+    size(mapping, &mut fields, &mut nested);
+    json!({
+        "settings": { "index": {
+            "number_of_shards": settings.shards,
+            "number_of_replicas": settings.replicas,
+            // The indexer refreshes by itself. This is for what it wrote before it was stopped, and keeps the servers from
+            // not refreshing an index that nobody searched for a while, which they do when nothing is set.
+            "refresh_interval": "1s",
+            // A delete's version must outlive the longest build that may still want to write the document.
+            "gc_deletes": "10m",
+            // Twice the plan's, and never below the servers' defaults.
+            "mapping": {
+                "total_fields": { "limit": 1_000.max(fields * 2) },
+                "nested_fields": { "limit": 100.max(nested * 2) },
+            },
+        } },
+        "mappings": mapping,
+        "aliases": { name: { "is_write_index": true } },
+    })
+}
+
+fn size(mapping: &Json, fields: &mut usize, nested: &mut usize) {
+    for member in ["properties", "fields"] {
+        for child in mapping[member].as_object().into_iter().flat_map(|m| m.values()) {
+            *fields += 1;
+            *nested += usize::from(child["type"] == "nested");
+            size(child, fields, nested);
+        }
+    }
+}
+
+/// The concrete index that an alias points at, if there is such an alias.
+async fn behind_alias(server: &Server, name: &str) -> Result<Option<String>, StoreError> {
+    let path = format!("/_alias/{name}");
+    let answer = server.answer(Method::Get, &path, None).await?;
+    let indexes: Vec<&String> = match answer.status {
+        404 => return Ok(None),
+        200 => answer.body.as_object().into_iter().flat_map(|o| o.keys()).collect(),
+        _ => return Err(server.failure(&path, &answer)),
+    };
+    match indexes.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).clone())),
+        many => {
+            let message = format_args!(
+                "the alias `{name}` points at {} indexes ({many:?}) and must point at one: documents are read by it",
+                many.len()
+            );
+            Err(server.error(ErrorClass::Fatal, message))
+        }
+    }
+}
+
+async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> Result<Prepared, StoreError> {
+    let found = server.expect(Method::Get, &format!("/{concrete}/_mapping"), None).await?;
+    let mut differences = mapping::differences(planned, &found[concrete]["mappings"]);
+    let strict = &found[concrete]["mappings"]["dynamic"];
+    if strict != "strict" {
+        differences.push(format!("`dynamic` is {strict} and should be strict"));
+    }
+    if differences.is_empty() {
+        return Ok(Prepared::Existing);
+    }
+    let message = format_args!(
+        "the index `{concrete}` has another mapping than the query of `{name}` asks for:\n  {}\nundo the change of the query, \
+         give the pipeline's index a new name, or delete `{concrete}` to have it built again",
+        differences.join("\n  ")
+    );
+    Err(server.error(ErrorClass::Fatal, message))
+}
+
+/// Checks that the server is of the configured kind and of a version that is known to work.
+async fn recognise(server: &Server, dialect: Dialect) -> Result<(), StoreError> {
+    let answer = server.answer(Method::Get, "/", None).await?;
+    if answer.status != 200 {
+        return Err(server.failure("/", &answer));
+    }
+    let version = &answer.body["version"];
+    let number = version["number"].as_str().unwrap_or_default();
+    let found = match version["distribution"].as_str() {
+        Some("opensearch") => Dialect::OpenSearch,
+        _ if number.is_empty() => {
+            let message =
+                format_args!("what answers is neither Elasticsearch nor OpenSearch: {}", bulk::reason(&answer.body));
+            return Err(server.error(ErrorClass::Fatal, message));
+        }
+        _ => Dialect::Elasticsearch,
+    };
+    if found != dialect {
+        let message = format_args!(
+            "this is {found:?} {number}, and the pipeline says {dialect:?}: write `store: {{ {}: … }}`",
+            format!("{found:?}").to_lowercase()
+        );
+        return Err(server.error(ErrorClass::Fatal, message));
+    }
+    let least = if dialect == Dialect::Elasticsearch { 8 } else { 2 };
+    let major = number.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or(0);
+    if major < least {
+        let message = format_args!("{dialect:?} {number} is too old: {least} or newer is needed");
+        return Err(server.error(ErrorClass::Fatal, message));
+    }
+    tracing::debug!(server = ?found, version = number, "search server recognised");
+    Ok(())
+}
