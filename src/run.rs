@@ -17,6 +17,7 @@ use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
 use tributary_processor::{Backoff, Lag};
+use tributary_transport::Transport;
 use tributary_transport::dead_letter::DeadLetters;
 
 use crate::backends;
@@ -65,7 +66,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let mut tasks: Tasks = JoinSet::new();
     for source in &plan.sources {
         let connector = backends::connector_settings(&plan, source);
-        if !prepare_source(&connector, &source.name, &health, &shutdown).await? {
+        if !prepare_source(&connector, transport.as_ref(), &health, &shutdown).await? {
             return Ok(());
         }
         let reporter = health.part(format!("source {}", source.name));
@@ -113,14 +114,15 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 /// Waits for the source's server and makes publication and slot ready. False: shutdown came first.
 async fn prepare_source(
     settings: &tributary_connector::ConnectorSettings,
-    name: &str,
+    transport: &dyn Transport,
     health: &Health,
     shutdown: &CancellationToken,
 ) -> Result<bool, Failure> {
+    let name = &settings.name;
     let reporter = health.part(format!("source {name}"));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
-        match tributary_connector::postgres::prepare(settings).await {
+        match tributary_connector::postgres::prepare(settings, transport).await {
             Ok(_) => return Ok(true),
             Err(error) if error.class() == ErrorClass::Transient => {
                 if reporter.down(error.to_string()) {

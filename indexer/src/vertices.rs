@@ -39,7 +39,7 @@ fn vertex(rule: &VertexRule, row: &Row) -> Option<Vertex> {
 }
 
 /// A column's value as a part of an id; null and unchanged values give none.
-fn id_text(value: &Value) -> Option<String> {
+pub fn id_text(value: &Value) -> Option<String> {
     match value {
         Value::Int(i) => Some(i.to_string()),
         Value::Text(text) => Some(text.to_string()),

@@ -1,0 +1,194 @@
+//! From a plan to real parts: transports, stores, the graph, connectors, listings of roots.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tributary_connector::postgres::KeyPager;
+use tributary_connector::{ConnectorSettings, PostgresSettings, TopicSettings};
+use tributary_dsl::plan::{
+    Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds, Secret, SourcePlan,
+    SourceSettings, TransportPlan,
+};
+use tributary_event::debezium::DecimalMode;
+use tributary_indexer::graph::http::HttpGraph;
+use tributary_indexer::graph::{Graph, GraphError, IdPage};
+use tributary_indexer::listing::{GraphRootIds, RootIdSource};
+use tributary_indexer::store::{DocumentStore, open, open_read_only};
+use tributary_indexer::vertices::id_text;
+use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, Transport};
+
+use crate::exit::Failure;
+
+/// Opens the plan's transport.
+pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
+    let opened: Result<Arc<dyn Transport>, _> = match &plan.transport {
+        TransportPlan::Embedded(settings) => {
+            let folder = plan.data.join("log");
+            let settings = EmbeddedSettings { partitions: settings.partitions, ..EmbeddedSettings::default() };
+            let open = move || Embedded::open(folder, settings).map(|log| Arc::new(log) as Arc<dyn Transport>);
+            tokio::task::spawn_blocking(open).await.map_err(|e| Failure::Stopped(e.to_string()))?
+        }
+        TransportPlan::Kafka(kafka) => Kafka::connect(KafkaSettings {
+            durability: match kafka.durability {
+                Durability::Strict => tributary_transport::Durability::Strict,
+                Durability::Relaxed => tributary_transport::Durability::Relaxed,
+            },
+            compression: match kafka.compression {
+                Compression::Lz4 => tributary_transport::Compression::Lz4,
+                Compression::Zstd => tributary_transport::Compression::Zstd,
+            },
+            partitions: kafka.partitions,
+            replication: kafka.replication,
+            min_insync: kafka.min_insync,
+            properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
+            ..KafkaSettings::new(&kafka.brokers)
+        })
+        .map(|kafka| Arc::new(kafka) as Arc<dyn Transport>),
+    };
+    opened.map_err(|e| Failure::of(e.class, e.message))
+}
+
+/// Partitions of the pipeline's topics.
+pub fn partitions(plan: &Plan) -> u32 {
+    match &plan.transport {
+        TransportPlan::Embedded(settings) => settings.partitions,
+        TransportPlan::Kafka(settings) => settings.partitions,
+    }
+}
+
+/// The connector of a source.
+pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings {
+    let SourceSettings::Postgres(postgres) = &source.settings;
+    let retention = match &plan.transport {
+        TransportPlan::Embedded(settings) => &settings.retention,
+        TransportPlan::Kafka(settings) => &settings.retention,
+    };
+    let RetentionSettings { age, bytes } = retention.clone();
+    let settings = connection(postgres);
+    ConnectorSettings {
+        source: tributary_connector::SourceSettings::Postgres(settings.clone()),
+        decimals: match postgres.decimals {
+            DecimalHandling::Precise => DecimalMode::Precise,
+            DecimalHandling::String => DecimalMode::String,
+            DecimalHandling::Double => DecimalMode::Double,
+        },
+        topics: TopicSettings { partitions: partitions(plan), retention: Retention::Delete { age, bytes } },
+        ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
+    }
+}
+
+fn connection(postgres: &tributary_dsl::plan::PostgresSettings) -> PostgresSettings {
+    PostgresSettings {
+        url: tributary_connector::Secret::new(postgres.url.reveal()),
+        tables: postgres.tables.clone(),
+        slot: postgres.slot.clone(),
+        publication: postgres.publication.clone(),
+    }
+}
+
+/// The graph of a plan.
+pub fn graph(plan: &Plan) -> Result<Arc<dyn Graph>, Failure> {
+    let graph = HttpGraph::new(&plan.graph).map_err(|e| Failure::of(e.class, e.message))?;
+    Ok(Arc::new(graph))
+}
+
+/// A client of an endpoint before there is a plan, to ask for its schema.
+pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Result<impl Graph, GraphError> {
+    HttpGraph::new(&GraphPlan {
+        endpoint: endpoint.to_owned(),
+        headers: headers.clone(),
+        timeout: Duration::from_secs(30),
+        concurrency: 1,
+        vertices: BTreeMap::new(),
+        fan_outs: BTreeMap::new(),
+    })
+}
+
+/// The stores of a plan's indexes.
+pub fn stores(plan: &Plan) -> Result<HashMap<String, Arc<dyn DocumentStore>>, Failure> {
+    let opened = plan.indexes.iter().map(|index| Ok((index.name.clone(), open(&index.store, &index.name, &plan.data)?)));
+    let opened: Result<_, tributary_indexer::store::StoreError> = opened.collect();
+    opened.map_err(|e| Failure::of(e.class, e.message))
+}
+
+/// The store of an index, to look into.
+pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn DocumentStore>, Failure> {
+    open_read_only(&index.store, &index.name, &plan.data).map_err(|e| Failure::of(e.class, e.message))
+}
+
+/// What lists the roots of each index.
+pub fn roots(plan: &Plan, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
+    let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
+    for index in &plan.indexes {
+        let roots: Arc<dyn RootIdSource> = match &index.root_ids {
+            RootIds::Paging { query, key } => {
+                Arc::new(GraphRootIds { graph: graph.clone(), query: query.clone(), key: key.clone() })
+            }
+            RootIds::Table { source, table } => Arc::new(table_roots(plan, index, source, table)?),
+        };
+        all.insert(index.name.clone(), roots);
+    }
+    Ok(all)
+}
+
+fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &str) -> Result<TableRoots, Failure> {
+    let found = plan.sources.iter().find(|s| s.name == source);
+    let rules = plan.graph.vertices.get(table).map_or(&[][..], Vec::as_slice);
+    let rule = rules.iter().find(|rule| rule.type_name == index.root_type);
+    let (Some(source), Some(rule)) = (found, rule) else {
+        return Err(Failure::Stopped(format!("index {}: no source and rule lists {} from {table}", index.name, index.root_type)));
+    };
+    let SourceSettings::Postgres(postgres) = &source.settings;
+    let (settings, table, id) = (connection(postgres), table.to_owned(), rule.id.clone());
+    Ok(TableRoots { settings, table, id, pager: Mutex::new(None) })
+}
+
+/// Root ids from a source's table, in key order.
+struct TableRoots {
+    settings: PostgresSettings,
+    table: String,
+    id: IdTemplate,
+    /// Opened at the first page; dropped after an error, so that the next page opens it again.
+    pager: Mutex<Option<KeyPager>>,
+}
+
+#[async_trait]
+impl RootIdSource for TableRoots {
+    async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
+        let failed = |e: tributary_connector::ConnectorError| GraphError::new(e.class(), e.to_string());
+        let columns: Vec<String> = self.id.columns().map(str::to_owned).collect();
+        let after: Option<Vec<String>> = after.and_then(|place| serde_json::from_str(place).ok());
+        let mut held = self.pager.lock().await;
+        let mut pager = match held.take() {
+            Some(pager) => pager,
+            None => KeyPager::open(&self.settings, &self.table, &columns).await.map_err(failed)?,
+        };
+        let rows = pager.page(after.as_deref(), size).await.map_err(failed)?;
+        *held = Some(pager);
+        let next = (rows.len() == size).then(|| rows.last().and_then(|r| serde_json::to_string(&r.place).ok())).flatten();
+        let id = |values: &[tributary_event::Value]| {
+            self.id.render(|column| id_text(values.get(columns.iter().position(|c| c == column)?)?))
+        };
+        Ok(IdPage { ids: rows.iter().filter_map(|row| id(&row.values)).collect(), next })
+    }
+
+    async fn expected(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A name for this process among others of the same pipeline.
+pub fn instance() -> String {
+    let time = tributary_event::clock::now_us();
+    format!("{}-{time:x}", std::process::id())
+}
+
+/// A path segment of a URL: everything but letters, digits and `-._~/` is escaped.
+pub fn percent_encode(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    text.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
