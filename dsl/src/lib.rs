@@ -8,9 +8,12 @@ mod check;
 mod definition;
 mod diagnostic;
 pub mod plan;
+mod query;
 mod render;
 mod schema;
+mod suggest;
 mod text;
+mod yaml;
 
 pub use check::check;
 pub use definition::{Definition, parse};

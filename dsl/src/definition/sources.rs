@@ -1,0 +1,195 @@
+//! `sources:`: the databases and their tables.
+
+use std::sync::Arc;
+
+use super::{is_name, name_help};
+use crate::diagnostic::Spot;
+use crate::plan::{DecimalHandling, PostgresSettings, Secret, SourcePlan, SourceSettings};
+use crate::yaml::{Map, Node, Reader};
+
+/// The longest name of a PostgreSQL slot or publication.
+const MAX_NAME: usize = 63;
+
+/// What is captured.
+#[derive(Default)]
+pub(super) struct Captured {
+    pub plans: Vec<SourcePlan>,
+    /// `schema.table`, its source, and where it is written.
+    pub tables: Vec<(String, String, Spot)>,
+    /// A source could not be read, so that a table's absence from `tables` proves nothing.
+    pub unsure: bool,
+}
+
+impl Captured {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.tables.iter().map(|(table, _, _)| table.as_str())
+    }
+
+    pub fn source_of(&self, table: &str) -> Option<&str> {
+        self.tables.iter().find(|(name, _, _)| name == table).map(|(_, source, _)| source.as_str())
+    }
+}
+
+pub(super) fn read(r: &mut Reader, node: &Arc<Node>, pipeline: &str) -> Captured {
+    let mut captured = Captured::default();
+    let Some(sources) = r.entries(node, "sources") else { return captured };
+    if sources.entries().is_empty() {
+        r.error(node.place, "a pipeline needs at least one source", None);
+    }
+    for (key, node) in sources.entries() {
+        if !is_name(&key.name, true) {
+            r.error(key.place, format!("`{}` is no name for a source", key.name), Some(name_help(true).into()));
+        }
+        let path = sources.path_of(&key.name);
+        let Some(source) = r.map(node, &path, &["postgres"]) else {
+            captured.unsure = true;
+            continue;
+        };
+        let Some(postgres) = r.required(&source, "postgres").cloned() else {
+            captured.unsure = true;
+            continue;
+        };
+        let before = r.found.len();
+        match postgres_source(r, &postgres, &source.path_of("postgres"), &key.name, pipeline, &mut captured) {
+            Some(plan) => captured.plans.push(SourcePlan {
+                name: key.name.clone(),
+                settings: SourceSettings::Postgres(plan),
+            }),
+            None => captured.unsure = true,
+        }
+        captured.unsure |= r.found.len() > before;
+    }
+    captured
+}
+
+fn postgres_source(
+    r: &mut Reader,
+    node: &Arc<Node>,
+    path: &str,
+    source: &str,
+    pipeline: &str,
+    captured: &mut Captured,
+) -> Option<PostgresSettings> {
+    let map = r.map(node, path, &["url", "password_file", "tables", "slot", "publication", "decimals"])?;
+    let url = url(r, &map);
+    let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
+    let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
+    let slot = identifier(r, &map, "slot", &default);
+    let publication = identifier(r, &map, "publication", &default);
+    let words = [
+        ("precise", DecimalHandling::Precise),
+        ("string", DecimalHandling::String),
+        ("double", DecimalHandling::Double),
+    ];
+    let decimals = map.get("decimals").and_then(|node| r.choice(node, &map.path_of("decimals"), &words));
+    Some(PostgresSettings {
+        url: url.unwrap_or_else(|| Secret::new("")),
+        tables: tables.unwrap_or_default(),
+        slot,
+        publication,
+        decimals: decimals.unwrap_or_default(),
+    })
+}
+
+fn tables(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<String> {
+    let path = map.path_of("tables");
+    let mut tables: Vec<String> = Vec::new();
+    let mut read = Vec::new();
+    let Some(items) = r.list(node, &path) else { return tables };
+    if items.is_empty() {
+        r.error(node.place, format!("`{path}` names no table"), None);
+    }
+    for item in items {
+        let Some(text) = r.text(item, &path) else { continue };
+        let parts: Vec<&str> = text.value.split('.').collect();
+        if parts.len() != 2 || parts.iter().any(|part| part.trim().is_empty()) {
+            let help = match parts.as_slice() {
+                [table] => format!("write `public.{table}`"),
+                _ => "write `schema.table`".to_owned(),
+            };
+            r.error(item.place, format!("`{}` is no `schema.table`", text.shown), Some(help));
+        } else if tables.contains(&text.value) {
+            r.error(item.place, format!("the table `{}` is listed twice", text.shown), None);
+        } else if let Some(other) = captured.source_of(&text.value) {
+            let message = format!("the table `{}` is captured by the source `{other}` already", text.shown);
+            let help = "rules of `graph.vertices` name tables without their source:\nput one of the two into a pipeline of its own";
+            r.error(item.place, message, Some(help.into()));
+        } else {
+            tables.push(text.value.clone());
+            read.push((text.value, source.to_owned(), text.spot));
+        }
+    }
+    captured.tables.extend(read);
+    tables
+}
+
+/// A connection URL, with the password of `password_file` put in.
+fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
+    let node = r.required(map, "url").cloned()?;
+    let path = map.path_of("url");
+    let text = r.text(&node, &path)?;
+    let after = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.value.strip_prefix(scheme));
+    let Some(after) = after else {
+        let help = "write `postgres://user:password@host:5432/database`";
+        r.error(node.place, format!("`{path}` must start with `postgres://`"), Some(help.into()));
+        return None;
+    };
+    let Some(file) = map.get("password_file").cloned() else { return Some(Secret::new(text.value)) };
+    let name = r.text(&file, &map.path_of("password_file"))?;
+    let password = match r.inputs.file(&name.value) {
+        Ok(password) => password,
+        Err(cause) => {
+            r.error(file.place, format!("the password file cannot be read: {cause}"), None);
+            return None;
+        }
+    };
+    let scheme = &text.value[..text.value.len() - after.len()];
+    match after.split_once('@') {
+        Some((user, rest)) if !user.is_empty() && !user.contains([':', '/']) => {
+            let password = percent_encoded(password.trim_end_matches(['\r', '\n']));
+            Some(Secret::new(format!("{scheme}{user}:{password}@{rest}")))
+        }
+        _ => {
+            let help = "write `postgres://user@host/database`: the user in the url, the password in the file";
+            let message = format!("`{path}` must name a user and no password where there is a `password_file`");
+            r.error(node.place, message, Some(help.into()));
+            None
+        }
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// The name of a slot or a publication.
+fn identifier(r: &mut Reader, map: &Map, key: &str, default: &str) -> String {
+    let path = map.path_of(key);
+    let fits = |name: &str| {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(word)
+    };
+    let Some(node) = map.get(key) else {
+        if default.len() > MAX_NAME {
+            let message = format!("the name of the {key} would be longer than {MAX_NAME} characters: `{default}`");
+            r.error(map.place, message, Some(format!("set `{path}`")));
+        }
+        return default.to_owned();
+    };
+    match r.text(node, &path) {
+        Some(text) if fits(&text.value) => text.value,
+        Some(text) => {
+            let help = format!("lower-case letters, digits and `_`, at most {MAX_NAME}");
+            r.found.push(text.spot.error(format!("`{}` is no name of a {key}", text.shown)).help(help));
+            default.to_owned()
+        }
+        None => default.to_owned(),
+    }
+}
