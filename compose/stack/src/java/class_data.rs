@@ -17,8 +17,12 @@ pub(crate) enum ClassData {
     Absent,
 }
 
-/// The archive of an installation; the caller records it if it is absent.
+/// The archive of an installation; the caller records it if it is absent. It extends the archive of the runtime's own
+/// classes, so there is none where the runtime has none.
 pub(crate) async fn claim(installation: &Installation) -> Result<ClassData> {
+    if !installation.runtime.has_class_data() {
+        return Ok(ClassData::Absent);
+    }
     let name = format!("class-data/{}-{}.jsa", installation.part.name, installation.fingerprint());
     Ok(match artifact::claim(&name).await? {
         Claim::Present(path) => ClassData::Read(path),

@@ -18,6 +18,14 @@ pub(crate) struct Runtime {
     pub(crate) feature: u32,
 }
 
+impl Runtime {
+    /// Whether it has an archive of its own classes.
+    pub(super) fn has_class_data(&self) -> bool {
+        let home = self.java.parent().and_then(Path::parent);
+        home.is_some_and(|home| home.join("lib/server/classes.jsa").is_file())
+    }
+}
+
 /// Finds a runtime through `TRIBUTARY_JAVA_HOME`, `JAVA_HOME`, `PATH` and `/usr/lib/jvm`, or fetches one.
 /// `TRIBUTARY_JAVA_HOME=wheel` asks for the fetched one.
 pub(crate) async fn find_or_fetch() -> Result<Runtime> {
