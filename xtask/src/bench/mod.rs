@@ -1,18 +1,72 @@
 //! `x bench`: repeatable measurements on real servers; each ends with one line of `key=value` figures.
 
-use anyhow::{Result, bail};
-use clap::Args;
+mod capture;
+mod index;
+mod load;
+
 use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::interrupt::unless_interrupted;
+use crate::tools::cargo;
 
 /// Options of `x bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Which measurement: capture or index
-    name: String,
+    /// What to measure
+    name: Name,
+    /// Rows (capture), or copies of the demo's 3,201 movies (index)
+    #[arg(long)]
+    size: Option<u32>,
+    /// index: on Kafka and Elasticsearch instead of the embedded pair
+    #[arg(long)]
+    servers: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    /// A million rows out of PostgreSQL's log, beside pg_recvlogical on the same log
+    Capture,
+    /// First build, change to searchable, a burst, and the rename of a supernode
+    Index,
 }
 
 /// Runs a measurement.
-#[allow(clippy::unused_async, reason = "the measurements, which start servers, are not written yet")]
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    bail!("there is no measurement named {:?} yet", arguments.name)
+    match arguments.name {
+        Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
+        Name::Index => {
+            unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds something as it would be shipped.
+async fn release(arguments: &[&str]) -> Result<()> {
+    println!("building {} …", arguments.join(" "));
+    let status = cargo().args(["build", "-q", "--release"]).args(arguments).status().await.context("starting cargo")?;
+    if !status.success() {
+        bail!("the build failed; its errors are above");
+    }
+    Ok(())
+}
+
+/// CPU seconds and peak memory (MB) of a running process.
+fn usage(pid: u32) -> (f64, f64) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let cpu = fields.iter().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    let rss = line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0;
+    (cpu, rss)
+}
+
+/// The value at a quantile of sorted figures.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let at = ((sorted.len() as f64 - 1.0) * q).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
 }

@@ -1,0 +1,214 @@
+//! `x bench index`: first build against what the GraphQL service itself can answer, change to searchable, a burst of root
+//! changes, and the rename of a vertex in very many documents with changes beside it.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use movie_graph::{LoadOptions, truth};
+use serde_json::{Value as Json, json};
+use tokio::process::{Child, Command};
+use tokio_postgres::{Client, NoTls};
+use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+use super::load::{Observed, What, latencies};
+use super::{quantile, release, usage};
+use crate::tools::repository;
+
+pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
+    release(&["--package", "tributary", "--package", "movie-graph", "--bins"]).await?;
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let url = postgres.url("postgres");
+    let loaded = movie_graph::load(&url, LoadOptions { copies }).await?;
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    let driving = tokio::spawn(connection);
+    let (kafka, elasticsearch) = if servers {
+        let kafka = Kafka::start(KafkaOptions::default()).await?;
+        (Some(kafka), Some(Elasticsearch::start(ElasticsearchOptions::default()).await?))
+    } else {
+        (None, None)
+    };
+    let folder = repository().join("target/bench/index");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let (mut graph, endpoint) = start_graph(&url).await?;
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
+    let graph_rate = graph_capacity(&http, &endpoint, loaded.movies.min(6402)).await?;
+    println!("the GraphQL service alone answers {graph_rate:.0} documents/s");
+    write_pipeline(&folder, &url, &endpoint, kafka.as_ref(), elasticsearch.as_ref())?;
+    let begin = Instant::now();
+    let mut process = start_tributary(&folder)?;
+    let observed = Observed { http, address: address(&folder).await? };
+    observed.until("*", loaded.movies).await?;
+    let build = begin.elapsed().as_secs_f64();
+    observed.at_rest().await?;
+    let pid = process.id().context("tributary ended")?;
+    let (cpu, rss) = usage(pid);
+    let rate = loaded.movies as f64 / build;
+    println!("first build: {} documents in {build:.2} s, {rate:.0}/s, {:.2} of the service's rate, {cpu:.1} CPU-s, {rss:.0} MB", loaded.movies, rate / graph_rate);
+    let mut figures = format!(
+        "documents={} servers={servers} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0}",
+        loaded.movies,
+        rate / graph_rate
+    );
+    for (what, changes, per_second) in [(What::Root, 40, 1), (What::Leaf, 40, 1), (What::Root, 1000, 100), (What::Leaf, 1000, 100)] {
+        let found = latencies(&observed, &client, what, changes, per_second).await?;
+        let (p50, p99) = (quantile(&found, 0.5), quantile(&found, 0.99));
+        println!("{what:?} changes at {per_second}/s: searchable after p50 {p50:.0} ms, p99 {p99:.0} ms");
+        let name = format!("{what:?}").to_lowercase();
+        figures += &format!(" {name}_{per_second}_p50_ms={p50:.0} {name}_{per_second}_p99_ms={p99:.0}");
+    }
+    figures += &burst(&observed, &client).await?;
+    figures += &supernode(&observed, &client).await?;
+    observed.at_rest().await?;
+    figures += &verify(&observed, &client).await?;
+    let (cpu, rss) = usage(pid);
+    println!("{figures} cpu_s={cpu:.1} rss_mb={rss:.0}");
+    process.kill().await?;
+    graph.kill().await?;
+    drop(client);
+    driving.await?.context("closing the connection")?;
+    postgres.stop().await
+}
+
+/// Five thousand changes of roots in autocommit; seconds from the last one until search shows them all.
+async fn burst(observed: &Observed, client: &Client) -> Result<String> {
+    observed.at_rest().await?;
+    let begin = Instant::now();
+    for i in 0..5000 {
+        client.batch_execute(&format!("UPDATE movie SET imdb_votes = 777000001 WHERE id = {}", 1 + i % 3201)).await?;
+    }
+    let writing = begin.elapsed().as_secs_f64();
+    let after = observed.until("imdbVotes:777000001", 3201).await?;
+    println!("burst: 5,000 root changes in {writing:.2} s, all searchable {after:.2} s after the last");
+    Ok(format!(" burst_write_s={writing:.2} burst_after_last_s={after:.2}"))
+}
+
+/// Renames the distributor with the most movies; meanwhile other movies change at 20/s.
+async fn supernode(observed: &Observed, client: &Client) -> Result<String> {
+    observed.at_rest().await?;
+    let most = "SELECT distributor_id, count(*) FROM movie WHERE distributor_id IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 1";
+    let row = client.query_one(most, &[]).await?;
+    let (id, movies): (i32, i64) = (row.get(0), row.get(1));
+    client.batch_execute(&format!("UPDATE distributor SET name = 'supernodemark' WHERE id = {id}")).await?;
+    let renamed = observed.until("distributor.name:supernodemark", movies as u64);
+    let beside = latencies(observed, client, What::Root, 100, 20);
+    let (seconds, beside) = tokio::try_join!(Box::pin(renamed), Box::pin(beside))?;
+    let (p50, p99) = (quantile(&beside, 0.5), quantile(&beside, 0.99));
+    println!("supernode: {movies} documents searchable {seconds:.2} s after the rename; changes beside it p50 {p50:.0} ms, p99 {p99:.0} ms");
+    Ok(format!(" supernode_documents={movies} supernode_s={seconds:.2} beside_p50_ms={p50:.0} beside_p99_ms={p99:.0}"))
+}
+
+/// Compares the first ten thousand documents with the database, and the count of all.
+async fn verify(observed: &Observed, client: &Client) -> Result<String> {
+    let expected = truth::documents(client).await?;
+    let url = format!("http://{}/indexes/movies/search?q=*&size=10000", observed.address);
+    let found: Json = observed.http.get(url).send().await?.json().await?;
+    if found["total"].as_u64() != Some(expected.len() as u64) {
+        bail!("the index holds {} documents, the database {}", found["total"], expected.len());
+    }
+    let hits = found["hits"].as_array().context("the search answered no hits")?;
+    let actual = hits.iter().map(|h| (h["id"].as_str().unwrap_or_default().to_owned(), h["document"].clone()));
+    let actual: std::collections::BTreeMap<String, Json> = actual.collect();
+    let expected = expected.into_iter().filter(|(id, _)| actual.contains_key(id)).collect();
+    let differences = truth::differences(&expected, &actual);
+    if let Some(first) = differences.first() {
+        bail!("{} differences, the first: {first}", differences.len());
+    }
+    Ok(format!(" verified={} differences=0", actual.len()))
+}
+
+/// Documents per second that the service answers to the index's own query, in batches of 100, four at a time.
+async fn graph_capacity(http: &reqwest::Client, endpoint: &str, documents: u64) -> Result<f64> {
+    let query = std::fs::read_to_string(repository().join("compose/demo/movies.graphql"))?;
+    let query = ["@text(analyzer: \"english\")", "@text", "@nested"].iter().fold(query, |q, d| q.replace(d, ""));
+    let begin = Instant::now();
+    let ids: Vec<u64> = (1..=documents).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(4));
+    for chunk in ids.chunks(100) {
+        let ids: Vec<String> = chunk.iter().map(ToString::to_string).collect();
+        let request = http.post(endpoint).json(&json!({ "query": query, "variables": { "ids": ids } }));
+        let gate = gate.clone();
+        tasks.spawn(async move {
+            let _place = gate.acquire().await?;
+            let answer: Json = request.send().await?.json().await?;
+            if answer["data"]["movies"].as_array().is_none() {
+                bail!("the GraphQL service answered {answer}");
+            }
+            Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(documents as f64 / begin.elapsed().as_secs_f64())
+}
+
+async fn start_graph(database: &str) -> Result<(Child, String)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    drop(listener);
+    let child = Command::new(repository().join("target/release/movie-graph"))
+        .args(["--database-url", database, "--listen", &address.to_string()])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting movie-graph")?;
+    let begin = Instant::now();
+    while reqwest::get(format!("http://{address}/healthz")).await.is_err() {
+        if begin.elapsed() > Duration::from_secs(60) {
+            bail!("movie-graph does not answer at {address}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok((child, format!("http://{address}/graphql")))
+}
+
+fn write_pipeline(
+    folder: &std::path::Path,
+    database: &str,
+    endpoint: &str,
+    kafka: Option<&Kafka>,
+    elasticsearch: Option<&Elasticsearch>,
+) -> Result<()> {
+    let demo = repository().join("compose/demo");
+    let kafka = kafka.map(|k| format!("transport:\n  kafka: {{ brokers: \"{}\", partitions: 4, replication: 1, min_insync: 1 }}\n", k.bootstrap()));
+    let store = elasticsearch.map(|e| format!("    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n", e.url()));
+    let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
+        .replace("${STUDIO_URL}", database)
+        .replace("${GRAPH_URL}", endpoint)
+        .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
+        .replace("${TRIBUTARY_DATA:-./data}", &folder.join("data").display().to_string())
+        .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{}", store.unwrap_or_default()))
+        .replace("\ngraph:\n", &format!("\n{}graph:\n", kafka.unwrap_or_default()));
+    std::fs::write(folder.join("pipeline.yaml"), text)?;
+    std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql"))?;
+    Ok(())
+}
+
+fn start_tributary(folder: &std::path::Path) -> Result<Child> {
+    Command::new(repository().join("target/release/tributary"))
+        .args(["run", "--quiet"])
+        .arg(folder.join("pipeline.yaml"))
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting tributary")
+}
+
+async fn address(folder: &std::path::Path) -> Result<String> {
+    let record = folder.join("data/movie-search.running.json");
+    let begin = Instant::now();
+    loop {
+        let found = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
+        if let Some(address) = found.as_ref().and_then(|json| json["address"].as_str()) {
+            return Ok(address.to_owned());
+        }
+        if begin.elapsed() > Duration::from_secs(60) {
+            bail!("tributary does not listen; its log is above");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
