@@ -11,10 +11,10 @@ use std::path::PathBuf;
 static PART: JavaPart = JavaPart {
     name: "opensearch",
     pom: include_str!("../opensearch/pom.xml"),
-    sources: &[(
-        "tributary/stack/OpenSearchNode.java",
-        include_str!("../opensearch/src/tributary/stack/OpenSearchNode.java"),
-    )],
+    sources: &[
+        ("tributary/stack/CommonAnalysis.java", include_str!("../opensearch/src/tributary/stack/CommonAnalysis.java")),
+        ("tributary/stack/OpenSearchNode.java", include_str!("../opensearch/src/tributary/stack/OpenSearchNode.java")),
+    ],
     main_class: "tributary.stack.OpenSearchNode",
     options: &[
         "-Djna.nosys=true",

@@ -165,7 +165,8 @@ async fn write_document(url: &str, version: &str) -> Result<()> {
     let number = root["version"]["number"].as_str().context("no version number")?;
     ensure!(number.starts_with(version), "{number} is not {version}x");
     let mapping = json!({"mappings": {"properties": {"title": {"type": "text", "analyzer": "english"}}}});
-    client.put(format!("{url}/movies")).json(&mapping).send().await?.error_for_status()?;
+    let created = client.put(format!("{url}/movies")).json(&mapping).send().await?;
+    ensure!(created.status().is_success(), "no index was made: {}", created.text().await?);
     let document = json!({"title": "The Gardeners"});
     client.put(format!("{url}/movies/_doc/1")).json(&document).send().await?.error_for_status()?;
     Ok(())

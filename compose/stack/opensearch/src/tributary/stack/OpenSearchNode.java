@@ -44,7 +44,7 @@ public final class OpenSearchNode {
     private static final List<Module> MODULES = List.of(
         new Module("transport-netty4", "org.opensearch.transport.Netty4ModulePlugin", List.of()),
         new Module("lang-painless", "org.opensearch.painless.PainlessModulePlugin", List.of()),
-        new Module("analysis-common", "org.opensearch.analysis.common.CommonAnalysisModulePlugin", List.of("lang-painless")),
+        new Module("analysis-common", "tributary.stack.CommonAnalysis", List.of("lang-painless")),
         new Module("mapper-extras", "org.opensearch.index.mapper.MapperExtrasModulePlugin", List.of()),
         new Module("reindex", "org.opensearch.index.reindex.ReindexModulePlugin", List.of()));
 
