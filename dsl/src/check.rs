@@ -1,11 +1,168 @@
 //! A definition held against the graph's schema.
+//!
+//! Ids: a vertex's id is the value of the field `id` that queries select. Where a graph answers Relay's global ids there, the rules
+//! of `graph.vertices` must make global ids too; where `id` is the plain key and only `node(id:)` wants global ids, name a root field
+//! that takes plain ones under `graph.types`.
 
-use crate::definition::Definition;
-use crate::diagnostic::Diagnostic;
-use crate::plan::Plan;
+mod access;
+mod edges;
+mod fan_out;
+mod roots;
+mod vertices;
+
+use std::collections::BTreeMap;
+
+use crate::definition::{Definition, GraphText, IndexText};
+use crate::diagnostic::{Diagnostic, Spot, sorted};
+use crate::plan::{EdgePlan, FanOutPlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
+use crate::query::{Resolved, resolve};
 use crate::schema::Schema;
+use crate::suggest::did_you_mean;
 
-/// Checks a definition: the plan with warnings, or everything that is wrong.
-pub fn check(_definition: &Definition, _schema: &Schema) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
-    Err(Vec::new())
+/// Checks a definition: the plan with warnings, or everything that is wrong (and the warnings). Sorted by place.
+///
+/// A definition that was parsed with errors is never accepted; the `Err` may be empty then, for those errors were told already.
+pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut checker = Checker {
+        graph: &definition.graph,
+        definition,
+        schema,
+        vertices: BTreeMap::new(),
+        wanted: Vec::new(),
+        found: Vec::new(),
+    };
+    checker.scalars();
+    checker.rules();
+    checker.hints();
+    let indexes: Vec<IndexPlan> = definition.indexes.iter().filter_map(|index| checker.index(index)).collect();
+    let fan_outs = checker.fan_outs();
+    let fine = definition.complete && !checker.found.iter().any(Diagnostic::is_error);
+    let (vertices, found) = (checker.vertices, sorted(checker.found));
+    if fine && indexes.len() == definition.indexes.len() {
+        Ok((plan(definition, vertices, fan_outs, indexes), found))
+    } else {
+        Err(found)
+    }
+}
+
+fn plan(
+    definition: &Definition,
+    vertices: BTreeMap<String, Vec<VertexRule>>,
+    fan_outs: BTreeMap<String, FanOutPlan>,
+    indexes: Vec<IndexPlan>,
+) -> Plan {
+    let graph = &definition.graph;
+    Plan {
+        pipeline: definition.pipeline.clone(),
+        sources: definition.sources.clone(),
+        transport: definition.transport.clone(),
+        graph: GraphPlan {
+            endpoint: graph.endpoint.clone(),
+            headers: graph.headers.clone(),
+            timeout: graph.timeout,
+            concurrency: graph.concurrency,
+            vertices,
+            fan_outs,
+        },
+        indexes,
+        http: definition.http.clone(),
+        data: definition.data.clone(),
+    }
+}
+
+struct Checker<'a> {
+    definition: &'a Definition,
+    graph: &'a GraphText,
+    schema: &'a Schema,
+    vertices: BTreeMap<String, Vec<VertexRule>>,
+    /// What fan-out must ask: changed type, path to its parents, their type, and the edge it is for.
+    wanted: Vec<Wanted>,
+    found: Vec<Diagnostic>,
+}
+
+struct Wanted {
+    child_type: String,
+    path: Vec<String>,
+    parent_type: String,
+    spot: Spot,
+}
+
+impl Checker<'_> {
+    fn scalars(&mut self) {
+        for (name, (_, spot)) in &self.graph.scalars {
+            if self.schema.get(name).is_none() {
+                let help = did_you_mean(name, self.schema.type_names());
+                self.found.push(spot.error(format!("the schema has no scalar `{name}`")).maybe_help(help));
+            } else if self.schema.is_composite(name) {
+                self.found.push(spot.error(format!("`{name}` is no scalar: it has fields")));
+            }
+        }
+    }
+
+    fn index(&mut self, index: &IndexText) -> Option<IndexPlan> {
+        let query = index.query.as_ref()?;
+        let (resolved, found) = resolve(query, self.schema, &self.graph.scalars);
+        self.found.extend(found);
+        let resolved = resolved?;
+        self.unmapped(index, &resolved);
+        let root_ids = self.roots(index, &resolved.root_type);
+        let edges = self.edges(&resolved);
+        Some(assemble(index, resolved, edges, root_ids?))
+    }
+
+    fn edges(&mut self, resolved: &Resolved) -> Vec<EdgePlan> {
+        let mut edges = Vec::new();
+        for site in &resolved.edges {
+            let Some(reach) = self.reach(site) else { continue };
+            if let Reach::Inverse { path, .. } = &reach {
+                self.wanted.push(Wanted {
+                    child_type: site.child_type.clone(),
+                    path: path.clone(),
+                    parent_type: site.parent_type.clone(),
+                    spot: site.spot.clone(),
+                });
+            }
+            edges.push(EdgePlan {
+                parent_type: site.parent_type.clone(),
+                field: site.field.clone(),
+                child_type: site.child_type.clone(),
+                path: site.path.clone(),
+                reach,
+            });
+        }
+        edges
+    }
+
+    /// Vertices in documents that no table maps to: their changes go unnoticed.
+    fn unmapped(&mut self, index: &IndexText, resolved: &Resolved) {
+        let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
+        let mut told: Vec<&str> = Vec::new();
+        let root = [(resolved.root_type.as_str(), &index.spot)];
+        let others = resolved.edges.iter().map(|site| (site.child_type.as_str(), &site.spot));
+        for (name, spot) in root.into_iter().chain(others) {
+            if !mapped(name) && !told.contains(&name) {
+                told.push(name);
+                let message =
+                    format!("no table maps to `{name}`, so changes of one never reach the index `{}`", index.name);
+                let help =
+                    format!("add a rule to `graph.vertices`: `schema.table: [{{ type: {name}, id: \"{{id}}\" }}]`");
+                self.found.push(spot.warning(message).help(help));
+            }
+        }
+    }
+}
+
+fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_ids: RootIds) -> IndexPlan {
+    IndexPlan {
+        name: index.name.clone(),
+        root_type: resolved.root_type,
+        fetch: resolved.fetch,
+        selection: resolved.selection,
+        edges,
+        root_ids,
+        store: index.store.clone(),
+        build: index.build.clone(),
+        retry: index.retry.clone(),
+        refresh: index.refresh,
+    }
 }

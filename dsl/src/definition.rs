@@ -6,7 +6,7 @@ mod servers;
 mod sources;
 mod transport;
 
-pub(crate) use graph::{EdgeText, GraphText, Hint, VertexText};
+pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint};
 pub(crate) use indexes::{IndexText, RootsText};
 
 use std::collections::BTreeMap;
@@ -80,7 +80,11 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     let map = match &root.kind {
         yaml::Kind::Mapping(_) => r.map(root, "", &KEYS)?,
         _ => {
-            r.error(root.place, "a pipeline is written as keys and values", Some("start with `pipeline: <name>`".into()));
+            r.error(
+                root.place,
+                "a pipeline is written as keys and values",
+                Some("start with `pipeline: <name>`".into()),
+            );
             return None;
         }
     };

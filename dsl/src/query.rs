@@ -1,5 +1,15 @@
 //! The GraphQL text of an index: one operation, its fragments, and where each stands.
 
+mod collect;
+mod directives;
+mod leaf;
+mod merge;
+mod print;
+mod resolve;
+mod values;
+
+pub(crate) use resolve::{EdgeSite, Resolved, resolve};
+
 use std::sync::Arc;
 
 use async_graphql_parser::types::{ExecutableDocument, OperationDefinition, OperationType};
@@ -30,7 +40,9 @@ impl Document {
         let mut found = Vec::new();
         for extra in operations.iter().skip(1) {
             let spot = document.spot(extra.pos, 1);
-            found.push(spot.error("a second operation in the file").help("an index has one query, in a file of its own"));
+            found.push(
+                spot.error("a second operation in the file").help("an index has one query, in a file of its own"),
+            );
         }
         for operation in operations.iter().take(1).filter(|o| o.node.ty != OperationType::Query) {
             let message = format!("an index needs a query, not a {}", operation.node.ty);

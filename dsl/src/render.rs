@@ -1,6 +1,12 @@
-//! A plan for people: as text, and as a picture.
+//! A plan for people: as text, and as a picture. Nothing secret is in either.
 
-use crate::plan::Plan;
+mod picture;
+mod text;
+
+pub use picture::render_graph;
+pub use text::render_plan;
+
+use crate::plan::{Reach, SourceSettings};
 
 /// Languages of pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +17,30 @@ pub enum GraphFormat {
     Dot,
 }
 
-/// The plan as a picture: sources, tables, topics, vertices, edges, indexes.
-pub fn render_graph(_plan: &Plan, _format: GraphFormat) -> String {
-    String::new()
+/// How parents are reached, in words.
+fn reach(reach: &Reach, child: &str) -> String {
+    match reach {
+        Reach::Inverse { path, declared } => {
+            let declared = if *declared { " (declared)" } else { "" };
+            format!("the graph's {child}.{}{declared}", path.join("."))
+        }
+        Reach::Tables(tables) => format!("rows of {}", tables.join(", ")),
+        Reach::StoredInParent => "stored in the parent (declared)".to_owned(),
+    }
 }
 
-/// The plan as text: edges and how parents are reached, the queries.
-pub fn render_plan(_plan: &Plan) -> String {
-    String::new()
+fn tables(settings: &SourceSettings) -> (&'static str, &[String]) {
+    match settings {
+        SourceSettings::Postgres(postgres) => ("PostgreSQL", &postgres.tables),
+    }
+}
+
+/// A URL without user, password and query, which may be secret.
+fn public_url(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let slash = if path.is_empty() { "" } else { "/" };
+    format!("{scheme}://{host}{slash}{path}")
 }

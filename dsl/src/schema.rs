@@ -86,7 +86,9 @@ impl Schema {
     /// Whether the type has an `id` that vertices are told apart by.
     pub(crate) fn has_id(&self, type_name: &str) -> bool {
         self.field(type_name, "id").is_some_and(|id| {
-            !id.ty.is_list() && ["ID", "String", "Int"].contains(&id.ty.name()) && !id.arguments.iter().any(ArgumentDef::is_required)
+            !id.ty.is_list()
+                && ["ID", "String", "Int"].contains(&id.ty.name())
+                && !id.arguments.iter().any(ArgumentDef::is_required)
         })
     }
 
@@ -97,12 +99,10 @@ impl Schema {
 
     /// The type at the end of a path of fields; no field on the way may need an argument.
     pub(crate) fn walk(&self, from: &str, path: &[&str]) -> Option<&str> {
-        let mut at = from;
         let mut reached = None;
         for segment in path {
-            let field = self.field(at, segment).filter(|field| !field.needs_arguments())?;
-            at = field.ty.name();
-            reached = Some(at);
+            let field = self.field(reached.unwrap_or(from), segment).filter(|field| !field.needs_arguments())?;
+            reached = Some(field.ty.name());
         }
         reached
     }
@@ -114,7 +114,8 @@ impl Schema {
             return None;
         }
         let way = |way: &&'static [&'static str]| {
-            let list = way.first().and_then(|first| self.field(type_name, first)).is_some_and(|field| field.ty.is_list());
+            let list =
+                way.first().and_then(|first| self.field(type_name, first)).is_some_and(|field| field.ty.is_list());
             let node = self.walk(type_name, way).filter(|node| list && !self.vertices(node).is_empty())?;
             Some((*way, node))
         };

@@ -125,7 +125,8 @@ impl Tree {
             let fine = match event {
                 Event::DocumentStart(_) => {
                     documents += 1;
-                    documents == 1 || self.refuse(place, "a second YAML document".into(), Some("one file, one pipeline"))
+                    documents == 1
+                        || self.refuse(place, "a second YAML document".into(), Some("one file, one pipeline"))
                 }
                 Event::Scalar(text, style, anchor, _) => {
                     let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null");
@@ -227,6 +228,9 @@ mod tests {
         }
         let (_, root, found) = parse("f", "a: 1\na: 2\nb: 1\n");
         assert!(root.is_some());
-        assert_eq!(found[0].to_string(), "error: the key `a` stands here twice\n --> f:2:1\n  |\n2 | a: 2\n  | ^ the first is on line 1");
+        assert_eq!(
+            found[0].to_string(),
+            "error: the key `a` stands here twice\n --> f:2:1\n  |\n2 | a: 2\n  | ^ the first is on line 1"
+        );
     }
 }

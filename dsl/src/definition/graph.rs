@@ -164,7 +164,8 @@ fn access(r: &mut Reader, map: &Map) -> BTreeMap<String, AccessText> {
     for (key, node) in entries.entries() {
         let Some(entry) = r.map(node, &entries.path_of(&key.name), &["field", "argument"]) else { continue };
         let field = r.required(&entry, "field").cloned().and_then(|node| r.text(&node, &entry.path_of("field")));
-        let argument = r.required(&entry, "argument").cloned().and_then(|node| r.text(&node, &entry.path_of("argument")));
+        let argument =
+            r.required(&entry, "argument").cloned().and_then(|node| r.text(&node, &entry.path_of("argument")));
         if let (Some(field), Some(argument)) = (field, argument) {
             types.insert(key.name.clone(), AccessText { spot: r.spot(key.place), field, argument });
         }

@@ -122,8 +122,7 @@ fn build(r: &mut Reader, map: &Map) -> BuildSettings {
 }
 
 fn retry(r: &mut Reader, map: &Map) -> RetrySettings {
-    let default =
-        RetrySettings { attempts: 5, initial: Duration::from_millis(200), max: Duration::from_secs(10) };
+    let default = RetrySettings { attempts: 5, initial: Duration::from_millis(200), max: Duration::from_secs(10) };
     let path = map.path_of("retry");
     let Some(map) = map.get("retry").and_then(|node| r.map(node, &path, &["attempts", "initial", "max"])) else {
         return default;

@@ -51,10 +51,9 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, pipeline: &str) -> Captured
         };
         let before = r.found.len();
         match postgres_source(r, &postgres, &source.path_of("postgres"), &key.name, pipeline, &mut captured) {
-            Some(plan) => captured.plans.push(SourcePlan {
-                name: key.name.clone(),
-                settings: SourceSettings::Postgres(plan),
-            }),
+            Some(plan) => {
+                captured.plans.push(SourcePlan { name: key.name.clone(), settings: SourceSettings::Postgres(plan) })
+            }
             None => captured.unsure = true,
         }
         captured.unsure |= r.found.len() > before;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plan::{
-    Compression, Durability, EmbeddedSettings, KafkaSettings, RetentionSettings, TransportPlan,
-};
+use crate::plan::{Compression, Durability, EmbeddedSettings, KafkaSettings, RetentionSettings, TransportPlan};
 use crate::yaml::{Map, Node, Reader};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,12 +21,20 @@ pub(super) fn read(r: &mut Reader, node: Option<&Arc<Node>>) -> TransportPlan {
         (None, Some(embedded)) => embedded_settings(r, embedded).map_or_else(default, TransportPlan::Embedded),
         (Some(_), Some(_)) => {
             let place = map.key_place("embedded");
-            r.error(place, "events travel either through `kafka` or through `embedded`", Some("remove one of them".into()));
+            r.error(
+                place,
+                "events travel either through `kafka` or through `embedded`",
+                Some("remove one of them".into()),
+            );
             default()
         }
         (None, None) => {
             if map.entries().is_empty() {
-                r.error(map.place, "`transport` is empty", Some("write `kafka:` or `embedded:`, or leave it out".into()));
+                r.error(
+                    map.place,
+                    "`transport` is empty",
+                    Some("write `kafka:` or `embedded:`, or leave it out".into()),
+                );
             }
             default()
         }
@@ -42,9 +48,8 @@ fn embedded_settings(r: &mut Reader, node: &Arc<Node>) -> Option<EmbeddedSetting
 }
 
 fn kafka_settings(r: &mut Reader, node: &Arc<Node>) -> Option<KafkaSettings> {
-    const KEYS: [&str; 8] = [
-        "brokers", "durability", "partitions", "replication", "min_insync", "compression", "retention", "properties",
-    ];
+    const KEYS: [&str; 8] =
+        ["brokers", "durability", "partitions", "replication", "min_insync", "compression", "retention", "properties"];
     let map = r.map(node, "transport.kafka", &KEYS)?;
     let brokers = r.required(&map, "brokers").cloned().and_then(|node| r.text(&node, &map.path_of("brokers")));
     let words = [("strict", Durability::Strict), ("relaxed", Durability::Relaxed)];
@@ -55,7 +60,8 @@ fn kafka_settings(r: &mut Reader, node: &Arc<Node>) -> Option<KafkaSettings> {
     // A single copy can only be in sync with itself.
     let min_insync = number(r, &map, "min_insync", 2.min(replication), 100);
     if min_insync > replication {
-        let message = format!("`min_insync` ({min_insync}) is more than `replication` ({replication}): nothing could be written");
+        let message =
+            format!("`min_insync` ({min_insync}) is more than `replication` ({replication}): nothing could be written");
         r.error(map.key_place("min_insync"), message, None);
     }
     let mut properties = BTreeMap::new();

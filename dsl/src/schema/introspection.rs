@@ -20,7 +20,9 @@ ofType { kind name ofType { kind name } } } } } } }";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// There is no `__schema` in it.
-    #[error("the answer holds no `__schema`; servers can forbid introspection: name a schema file as `graph.schema` then")]
+    #[error(
+        "the answer holds no `__schema`; servers can forbid introspection: name a schema file as `graph.schema` then"
+    )]
     Missing,
     /// It has another shape.
     #[error("the answer to the introspection query does not have the expected shape: {0}")]
@@ -93,7 +95,8 @@ struct Directive {
 
 pub(super) fn read(json: &Json) -> Result<Schema, SchemaError> {
     let answer = json.get("data").unwrap_or(json).get("__schema").filter(|schema| schema.is_object());
-    let answer = Answer::deserialize(answer.ok_or(SchemaError::Missing)?).map_err(|e| SchemaError::Shape(e.to_string()))?;
+    let answer =
+        Answer::deserialize(answer.ok_or(SchemaError::Missing)?).map_err(|e| SchemaError::Shape(e.to_string()))?;
     let mut types = BTreeMap::new();
     for ty in answer.types {
         types.insert(ty.name.clone(), definition(ty)?);
@@ -101,7 +104,11 @@ pub(super) fn read(json: &Json) -> Result<Schema, SchemaError> {
     let mut directives = BTreeMap::new();
     for directive in answer.directives {
         // Those of schemas (`@deprecated`) have no place in a query.
-        if directive.locations.iter().any(|l| ["QUERY", "FIELD", "FRAGMENT_SPREAD", "INLINE_FRAGMENT"].contains(&l.as_str())) {
+        if directive
+            .locations
+            .iter()
+            .any(|l| ["QUERY", "FIELD", "FRAGMENT_SPREAD", "INLINE_FRAGMENT"].contains(&l.as_str()))
+        {
             directives.insert(directive.name, arguments(directive.args)?);
         }
     }
@@ -144,9 +151,8 @@ fn definition(ty: Type) -> Result<TypeDef, SchemaError> {
 }
 
 fn arguments(arguments: Vec<Argument>) -> Result<Vec<ArgumentDef>, SchemaError> {
-    let argument = |a: Argument| {
-        Ok(ArgumentDef { name: a.name, ty: reference(a.ty)?, has_default: a.default_value.is_some() })
-    };
+    let argument =
+        |a: Argument| Ok(ArgumentDef { name: a.name, ty: reference(a.ty)?, has_default: a.default_value.is_some() });
     arguments.into_iter().map(argument).collect()
 }
 

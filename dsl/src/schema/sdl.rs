@@ -159,7 +159,8 @@ impl Reader {
         }
         if !self.types.contains_key(&query) {
             let help = "root fields are read from the type `Query`, or from what `schema { query: … }` names";
-            self.found.push(Spot::new(&self.text, 1, 1, 1).error(format!("the schema has no type `{query}`")).help(help));
+            self.found
+                .push(Spot::new(&self.text, 1, 1, 1).error(format!("the schema has no type `{query}`")).help(help));
         }
         if !self.found.is_empty() {
             return Err(sorted(self.found));

@@ -10,7 +10,7 @@ use super::{Key, Kind, Node, Place, spot, units};
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::Secret;
-use crate::suggest::{suggestion, listed};
+use crate::suggest::{listed, suggestion};
 use crate::text::SourceText;
 
 /// Reads nodes of one text.

@@ -1,0 +1,212 @@
+//! How the parents of a changed child are reached, for every edge of a query.
+//!
+//! In this order: what a hint says; a table whose rows map to the parent and the child both; the one field of the child that leads
+//! back to the parent. Several such fields are a question for the user, and none is an error: an index that misses a new
+//! edge is wrong, and stays wrong.
+
+use super::Checker;
+use crate::definition::{EdgeText, Hint};
+use crate::diagnostic::Diagnostic;
+use crate::plan::Reach;
+use crate::query::EdgeSite;
+use crate::suggest::{listed, suggestion};
+use crate::yaml::Text;
+
+/// Arguments that say that a list comes in pages.
+const PAGING: [&str; 6] = ["first", "last", "limit", "take", "pageSize", "size"];
+
+impl<'a> Checker<'a> {
+    /// `None`: there is no way, or a hint is wrong, which is said.
+    pub(super) fn reach(&mut self, site: &EdgeSite) -> Option<Reach> {
+        if let Some(hint) = self.hint(site) {
+            return match &hint.hint {
+                Hint::StoredInParent => Some(Reach::StoredInParent),
+                Hint::Tables(tables) => Some(Reach::Tables(tables.iter().map(|t| t.value.clone()).collect())),
+                Hint::Inverse(text) => self.declared_inverse(site, text),
+            };
+        }
+        let tables = self.tables(site);
+        if !tables.is_empty() {
+            self.several_forward(site, &format!("rows of {}", listed(tables.iter().map(String::as_str))));
+            return Some(Reach::Tables(tables));
+        }
+        let mut candidates = self.inverses(site);
+        match candidates.len() {
+            0 => {
+                self.found.push(no_way(site));
+                None
+            }
+            1 => {
+                let path = candidates.remove(0);
+                self.several_forward(site, &format!("`{}.{}`", site.child_type, path.join(".")));
+                self.paged(site, &path);
+                Some(Reach::Inverse { path, declared: false })
+            }
+            _ => {
+                let paths: Vec<String> = candidates.iter().map(|path| path.join(".")).collect();
+                let edge = format!("{}.{}", site.parent_type, site.field);
+                let message = format!(
+                    "several fields of `{}` lead to `{}`: {}; which one is the inverse of `{edge}`?",
+                    site.child_type,
+                    site.parent_type,
+                    listed(paths.iter().map(String::as_str)),
+                );
+                let mut help = "name it in the pipeline, under `graph.edges`:".to_owned();
+                for path in &paths {
+                    help.push_str(&format!("\n{edge}: {{ inverse: {path} }}"));
+                }
+                self.found.push(site.spot.error(message).help(help));
+                None
+            }
+        }
+    }
+
+    /// A hint for the edge, by its type or by an interface of its type.
+    fn hint(&self, site: &EdgeSite) -> Option<&'a EdgeText> {
+        let graph = self.graph;
+        let hints = || graph.edges.iter().filter(|e| e.field == site.field);
+        let interface = |e: &&EdgeText| self.schema.possible(&e.parent).contains(site.parent_type.as_str());
+        hints().find(|e| e.parent == site.parent_type).or_else(|| hints().find(interface))
+    }
+
+    fn declared_inverse(&mut self, site: &EdgeSite, text: &Text) -> Option<Reach> {
+        let path: Vec<&str> = text.value.split('.').collect();
+        let mut at = site.child_type.as_str();
+        for segment in &path {
+            let Some(field) = self.schema.field(at, segment) else {
+                let fields = self.schema.fields(at).iter().map(|f| f.name.as_str());
+                let message = format!("`{at}` has no field `{segment}`");
+                self.found.push(text.spot.error(message).maybe_help(suggestion(segment, fields)));
+                return None;
+            };
+            if field.needs_arguments() {
+                let message = format!("`{at}.{segment}` needs arguments, so it cannot be asked for as an inverse");
+                self.found.push(text.spot.error(message));
+                return None;
+            }
+            at = field.ty.name();
+        }
+        if !self.schema.possible(at).contains(site.parent_type.as_str()) {
+            let message =
+                format!("`{}.{}` leads to `{at}`, not to `{}`", site.child_type, text.shown, site.parent_type);
+            let way = self.schema.connection(at).filter(|(_, node)| self.leads(node, &site.parent_type));
+            let help = way.map(|(way, _)| format!("write `{}.{}`", text.shown, way.join(".")));
+            self.found.push(text.spot.error(message).maybe_help(help));
+            return None;
+        }
+        let path: Vec<String> = path.into_iter().map(str::to_owned).collect();
+        self.paged(site, &path);
+        Some(Reach::Inverse { path, declared: true })
+    }
+
+    /// Tables whose rows map to the parent by one rule and to the child by another.
+    fn tables(&self, site: &EdgeSite) -> Vec<String> {
+        let covers = |types: &[&str]| {
+            let both = |i: usize, j: usize| i != j && types[i] == site.parent_type && types[j] == site.child_type;
+            (0..types.len()).any(|i| (0..types.len()).any(|j| both(i, j)))
+        };
+        let rules = self
+            .vertices
+            .iter()
+            .map(|(table, rules)| (table, rules.iter().map(|rule| rule.type_name.as_str()).collect::<Vec<_>>()));
+        rules.filter(|(_, types)| covers(types)).map(|(table, _)| table.clone()).collect()
+    }
+
+    /// Paths from the child that lead to the parent: exactly to its type if there are such, else to an interface or union of it.
+    fn inverses(&self, site: &EdgeSite) -> Vec<Vec<String>> {
+        let mut exact: Vec<(Vec<String>, bool)> = Vec::new();
+        let mut wider = Vec::new();
+        for field in self.schema.fields(&site.child_type) {
+            // `Person.manager` is not its own inverse.
+            let itself = site.child_type == site.parent_type && field.name == site.field;
+            if itself || field.needs_arguments() {
+                continue;
+            }
+            let (path, end, connection) = match self.schema.connection(field.ty.name()) {
+                Some((way, node)) => {
+                    let path = [field.name.as_str()].into_iter().chain(way.iter().copied());
+                    (path.map(str::to_owned).collect(), node, true)
+                }
+                None => (vec![field.name.clone()], field.ty.name(), false),
+            };
+            if end == site.parent_type {
+                exact.push((path, connection));
+            } else if self.leads(end, &site.parent_type) {
+                wider.push((path, connection));
+            }
+        }
+        let found = if exact.is_empty() { wider } else { exact };
+        // `moviesConnection` beside of `movies` is the same edge in pages.
+        let plain: Vec<String> =
+            found.iter().filter(|(_, c)| !c).filter_map(|(path, _)| path.first().cloned()).collect();
+        let twin =
+            |path: &[String]| path.first().is_some_and(|name| plain.iter().any(|p| name.starts_with(p.as_str())));
+        found.into_iter().filter(|(path, connection)| !connection || !twin(path)).map(|(path, _)| path).collect()
+    }
+
+    fn leads(&self, type_name: &str, to: &str) -> bool {
+        self.schema.possible(type_name).contains(to)
+    }
+
+    /// Several fields lead from the parent to the child: is what was found the way back of this one?
+    fn several_forward(&mut self, site: &EdgeSite, way: &str) {
+        if site.parent_type == site.child_type {
+            return;
+        }
+        let leads = |type_name: &str| {
+            type_name == site.child_type
+                || self.schema.connection(type_name).is_some_and(|(_, node)| node == site.child_type)
+        };
+        let all = self.schema.fields(&site.parent_type).iter().filter(|f| !f.needs_arguments() && leads(f.ty.name()));
+        let forward: Vec<&str> = all.map(|f| f.name.as_str()).collect();
+        let twins = forward.iter().all(|name| name.starts_with(site.field.as_str()) || site.field.starts_with(name));
+        if forward.len() > 1 && !twins {
+            let message = format!(
+                "{way} are taken to cover `{}.{}`, but {} all lead to `{}`",
+                site.parent_type,
+                site.field,
+                listed(forward.iter().copied()),
+                site.child_type
+            );
+            let help = format!(
+                "if that is wrong (or to confirm it), add a line for `{}.{}` to `graph.edges`",
+                site.parent_type, site.field
+            );
+            self.found.push(
+                site.spot
+                    .warning(message.replacen("` are taken", "` is taken", usize::from(way.starts_with('`'))))
+                    .help(help),
+            );
+        }
+    }
+
+    /// An inverse that answers in pages shows its first page only.
+    fn paged(&mut self, site: &EdgeSite, path: &[String]) {
+        let Some(field) = path.first().and_then(|first| self.schema.field(&site.child_type, first)) else { return };
+        if let Some(argument) = field.arguments.iter().find(|a| PAGING.contains(&a.name.as_str())) {
+            let message = format!(
+                "`{}.{}` comes in pages (`{}:`), and only its first page is asked for the parents of a changed `{}`",
+                site.child_type, field.name, argument.name, site.child_type
+            );
+            let help = format!(
+                "name a way without pages for `{}.{}` under `graph.edges`, such as `stored_in: parent` or `tables:`",
+                site.parent_type, site.field
+            );
+            self.found.push(site.spot.warning(message).help(help));
+        }
+    }
+}
+
+fn no_way(site: &EdgeSite) -> Diagnostic {
+    let EdgeSite { parent_type: parent, field, child_type: child, .. } = site;
+    let message =
+        format!("nothing leads from `{child}` back to `{parent}`, so new edges of `{parent}.{field}` would be missed");
+    let help = format!(
+        "say in the pipeline how they are found, under `graph.edges`:\n\
+         {parent}.{field}: {{ stored_in: parent }}      # the edge is a column of the {parent}'s own row\n\
+         {parent}.{field}: {{ inverse: <field> }}       # a field of {child} that leads to its {parent}\n\
+         or under `graph.vertices`, by a table whose rows name both:\n\
+         schema.table: [{{ type: {parent}, id: \"{{…}}\" }}, {{ type: {child}, id: \"{{…}}\" }}]"
+    );
+    site.spot.error(message).help(help)
+}

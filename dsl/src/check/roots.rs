@@ -1,0 +1,124 @@
+//! Where the ids of all root vertices come from, for the first build.
+//!
+//! What `roots:` says; else the source's table that maps to the root type (one that maps to nothing else is preferred); else a
+//! Relay connection of the graph.
+
+use super::Checker;
+use crate::definition::{IndexText, RootsText};
+use crate::diagnostic::Diagnostic;
+use crate::plan::{RootIds, SourceSettings};
+use crate::schema::{FieldDef, Schema};
+use crate::suggest::{listed, suggestion};
+use crate::yaml::Text;
+
+impl Checker<'_> {
+    /// `None`: there is no way, or several, or a hint is wrong, which is said.
+    pub(super) fn roots(&mut self, index: &IndexText, root_type: &str) -> Option<RootIds> {
+        let found = match &index.roots {
+            Some(RootsText::Table(table)) => self.declared_table(table, root_type),
+            Some(RootsText::Field(field)) => declared_field(self.schema, field, root_type),
+            None => self.inferred(index, root_type),
+        };
+        found.map_err(|diagnostic| self.found.push(diagnostic)).ok()
+    }
+
+    fn declared_table(&self, table: &Text, root_type: &str) -> Result<RootIds, Diagnostic> {
+        if !self.maps_to(&table.value, root_type) {
+            let message = format!("no rule of `graph.vertices` maps `{}` to `{root_type}`", table.shown);
+            let help = suggestion(&table.value, self.tables_of(root_type));
+            return Err(table.spot.error(message).maybe_help(help));
+        }
+        let missing = || table.spot.error(format!("no source captures the table `{}`", table.shown));
+        self.table(&table.value).ok_or_else(missing)
+    }
+
+    fn inferred(&self, index: &IndexText, root_type: &str) -> Result<RootIds, Diagnostic> {
+        let all: Vec<&str> = self.tables_of(root_type).filter(|t| self.table(t).is_some()).collect();
+        let own = |table: &&str| {
+            let rules = self.vertices.get(*table);
+            rules.is_some_and(|rules| rules.iter().all(|rule| rule.type_name == root_type))
+        };
+        let own: Vec<&str> = all.iter().copied().filter(own).collect();
+        let choice = if own.is_empty() { &all } else { &own };
+        match choice.as_slice() {
+            [table] => {
+                if let Some(roots) = self.table(table) {
+                    return Ok(roots);
+                }
+            }
+            [] => {
+                let connection = self.schema.root_fields().iter().find_map(|f| paging(self.schema, f, root_type));
+                if let Some(roots) = connection {
+                    return Ok(roots);
+                }
+            }
+            several => {
+                let message = format!("several tables map to `{root_type}`: {}", listed(several.iter().copied()));
+                let help = format!("say which one holds every {root_type}: `roots: {{ table: {} }}`", several[0]);
+                return Err(index.spot.error(message).help(help));
+            }
+        }
+        let message = format!("it is unknown where the ids of all `{root_type}` come from");
+        let help = format!(
+            "map a table to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
+        );
+        Err(index.spot.error(message).help(help))
+    }
+
+    fn maps_to(&self, table: &str, type_name: &str) -> bool {
+        self.vertices.get(table).is_some_and(|rules| rules.iter().any(|rule| rule.type_name == type_name))
+    }
+
+    fn tables_of<'s>(&'s self, type_name: &'s str) -> impl Iterator<Item = &'s str> + Clone {
+        self.vertices.keys().map(String::as_str).filter(move |table| self.maps_to(table, type_name))
+    }
+
+    fn table(&self, table: &str) -> Option<RootIds> {
+        let captures = |settings: &SourceSettings| match settings {
+            SourceSettings::Postgres(postgres) => postgres.tables.iter().any(|t| t == table),
+        };
+        let source = self.definition.sources.iter().find(|source| captures(&source.settings))?;
+        Some(RootIds::Table { source: source.name.clone(), table: table.to_owned() })
+    }
+}
+
+fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<RootIds, Diagnostic> {
+    let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
+        let fields = schema.root_fields().iter().map(|f| f.name.as_str());
+        let message = format!("the schema has no root field `{}`", field.shown);
+        return Err(field.spot.error(message).maybe_help(suggestion(&field.value, fields)));
+    };
+    paging(schema, root, root_type).ok_or_else(|| {
+        let message = format!("`{}` is no Relay connection of `{root_type}`", root.name);
+        let help = "it must take `first: Int` and `after: String`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
+                    and need no other argument";
+        field.spot.error(message).help(help)
+    })
+}
+
+/// A query for pages of ids, if the field is a connection of the type.
+fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> {
+    let connection = root.ty.name();
+    let (way, node) = schema.connection(connection)?;
+    let takes = |name: &str, scalars: &[&str]| {
+        root.argument(name).is_some_and(|a| !a.ty.is_list() && scalars.contains(&a.ty.name()))
+    };
+    let others = root.arguments.iter().any(|a| a.is_required() && !["first", "after"].contains(&a.name.as_str()));
+    let pages = schema.walk(connection, &["pageInfo", "hasNextPage"]).is_some()
+        && schema.walk(connection, &["pageInfo", "endCursor"]).is_some();
+    if node != root_type || root.ty.is_list() || others || !pages || !takes("first", &["Int"]) {
+        return None;
+    }
+    let after =
+        root.argument("after").filter(|_| takes("after", &["String", "ID"])).map(|a| a.ty.nullable().to_string())?;
+    let mut inner = "{ __typename id }".to_owned();
+    for (i, segment) in way.iter().rev().enumerate() {
+        inner = if i == 0 { format!("{segment} {inner}") } else { format!("{segment} {{ {inner} }}") };
+    }
+    let field = &root.name;
+    let query = format!(
+        "query RootsOf{root_type}($first: Int!, $after: {after}) {{\n  {field}(first: $first, after: $after) {{\n    {inner}\n    \
+         pageInfo {{ hasNextPage endCursor }}\n  }}\n}}\n"
+    );
+    Some(RootIds::Paging { query, key: field.clone() })
+}

@@ -1,0 +1,135 @@
+//! `tributary graph`: sources → tables and their topics → vertices → edges → indexes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::{GraphFormat, reach, tables};
+use crate::plan::{Plan, Reach};
+
+/// The plan as a picture. The same plan gives the same text.
+pub fn render_graph(plan: &Plan, format: GraphFormat) -> String {
+    let picture = draw(plan);
+    match format {
+        GraphFormat::Mermaid => mermaid(&picture),
+        GraphFormat::Dot => dot(&picture),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Database,
+    Table,
+    Topic,
+    Vertex,
+    Index,
+}
+
+#[derive(Default)]
+struct Picture {
+    /// Label and shape; a node's name is its place.
+    nodes: Vec<(String, Shape)>,
+    /// From, to, label, and whether the line is dashed.
+    lines: Vec<(usize, usize, String, bool)>,
+}
+
+impl Picture {
+    fn node(&mut self, label: String, shape: Shape) -> usize {
+        self.nodes.push((label, shape));
+        self.nodes.len() - 1
+    }
+
+    fn line(&mut self, from: usize, to: usize, label: &str, dashed: bool) {
+        let line = (from, to, label.to_owned(), dashed);
+        if !self.lines.contains(&line) {
+            self.lines.push(line);
+        }
+    }
+}
+
+fn draw(plan: &Plan) -> Picture {
+    let mut picture = Picture::default();
+    let mut types: BTreeSet<&str> = plan.indexes.iter().flat_map(|i| i.vertex_types()).collect();
+    types.extend(plan.graph.vertices.values().flatten().map(|rule| rule.type_name.as_str()));
+    let mut topics = Vec::new();
+    for source in &plan.sources {
+        let (kind, tables) = tables(&source.settings);
+        let database = picture.node(format!("{} ({kind})", source.name), Shape::Database);
+        for table in tables {
+            let node = picture.node(table.clone(), Shape::Table);
+            let topic = picture.node(format!("{}.{table}", source.name), Shape::Topic);
+            picture.line(database, node, "", false);
+            picture.line(node, topic, "", false);
+            topics.push((topic, table));
+        }
+    }
+    let vertices: BTreeMap<&str, usize> =
+        types.into_iter().map(|name| (name, picture.node(name.to_owned(), Shape::Vertex))).collect();
+    for (topic, table) in topics {
+        for rule in plan.graph.vertices.get(table).into_iter().flatten() {
+            if let Some(vertex) = vertices.get(rule.type_name.as_str()) {
+                picture.line(topic, *vertex, &rule.id.to_string(), false);
+            }
+        }
+    }
+    for index in &plan.indexes {
+        // An edge is drawn from the child, for that is the way a change takes.
+        for edge in &index.edges {
+            let ends = vertices.get(edge.child_type.as_str()).zip(vertices.get(edge.parent_type.as_str()));
+            if let Some((child, parent)) = ends {
+                let label = format!("{}.{} by {}", edge.parent_type, edge.field, reach(&edge.reach, &edge.child_type));
+                picture.line(*child, *parent, &label, !matches!(edge.reach, Reach::Inverse { .. }));
+            }
+        }
+    }
+    for index in &plan.indexes {
+        let node = picture.node(format!("index {}", index.name), Shape::Index);
+        if let Some(root) = vertices.get(index.root_type.as_str()) {
+            picture.line(*root, node, "document", false);
+        }
+    }
+    picture
+}
+
+fn mermaid(picture: &Picture) -> String {
+    let mut out = "flowchart LR\n".to_owned();
+    let escaped = |text: &str| {
+        text.chars()
+            .map(|c| if "\"{}<>#|[]&".contains(c) { format!("#{};", u32::from(c)) } else { c.to_string() })
+            .collect::<String>()
+    };
+    for (i, (label, shape)) in picture.nodes.iter().enumerate() {
+        let (open, close) = match shape {
+            Shape::Database | Shape::Index => ("[(", ")]"),
+            Shape::Table => ("[", "]"),
+            Shape::Topic => ("[[", "]]"),
+            Shape::Vertex => ("([", "])"),
+        };
+        let _ = writeln!(out, "  n{i}{open}\"{}\"{close}", escaped(label));
+    }
+    for (from, to, label, dashed) in &picture.lines {
+        let arrow = if *dashed { "-.->" } else { "-->" };
+        let label = if label.is_empty() { String::new() } else { format!("|\"{}\"|", escaped(label)) };
+        let _ = writeln!(out, "  n{from} {arrow}{label} n{to}");
+    }
+    out
+}
+
+fn dot(picture: &Picture) -> String {
+    let mut out = "digraph tributary {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n".to_owned();
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    for (i, (label, shape)) in picture.nodes.iter().enumerate() {
+        let shape = match shape {
+            Shape::Database | Shape::Index => "cylinder",
+            Shape::Table => "box",
+            Shape::Topic => "cds",
+            Shape::Vertex => "ellipse",
+        };
+        let _ = writeln!(out, "  n{i} [label=\"{}\", shape={shape}];", escaped(label));
+    }
+    for (from, to, label, dashed) in &picture.lines {
+        let style = if *dashed { ", style=dashed" } else { "" };
+        let _ = writeln!(out, "  n{from} -> n{to} [label=\"{}\"{style}];", escaped(label));
+    }
+    out.push_str("}\n");
+    out
+}

@@ -1,0 +1,152 @@
+//! `tributary plan`: what will be done, in words and queries.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::{public_url, reach, tables};
+use crate::plan::{Access, FieldKind, IndexPlan, LeafType, Plan, RootIds, Selection, StorePlan, TransportPlan};
+
+/// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
+/// mapping of a store is not in it: that is the store's own.
+pub fn render_plan(plan: &Plan) -> String {
+    let mut out = String::new();
+    line(&mut out, 0, format_args!("pipeline {}", plan.pipeline));
+    for source in &plan.sources {
+        let (kind, tables) = tables(&source.settings);
+        line(&mut out, 0, format_args!("\nsource {} ({kind})", source.name));
+        for table in tables {
+            let rules = plan.graph.vertices.get(table).map_or(&[][..], Vec::as_slice);
+            let vertices: Vec<String> = rules.iter().map(|r| format!("{}:{}", r.type_name, r.id)).collect();
+            let vertices = if vertices.is_empty() { "no vertex".to_owned() } else { vertices.join(", ") };
+            line(&mut out, 1, format_args!("{table} → {vertices}"));
+        }
+    }
+    line(&mut out, 0, format_args!("\ntransport: {}", transport(&plan.transport)));
+    let graph = &plan.graph;
+    let endpoint = public_url(&graph.endpoint);
+    let limits = format!("at most {} requests at a time, {} each", graph.concurrency, time(graph.timeout));
+    line(&mut out, 0, format_args!("graph: {endpoint} ({limits})"));
+    for fan_out in graph.fan_outs.values() {
+        let access = match &fan_out.access {
+            Access::Entities => "_entities".to_owned(),
+            Access::Nodes => "nodes(ids:)".to_owned(),
+            Access::Node => "node(id:), one request for each".to_owned(),
+            Access::Field { field, argument } => format!("{field}({argument}:)"),
+        };
+        line(
+            &mut out,
+            0,
+            format_args!("\nwhen a {} changes, its parents are asked for by {access}:", fan_out.type_name),
+        );
+        for inverse in &fan_out.inverses {
+            line(&mut out, 1, format_args!("{}: {} → {}", inverse.key, inverse.path.join("."), inverse.parent_type));
+        }
+        block(&mut out, &fan_out.query);
+    }
+    for index in &plan.indexes {
+        self::index(&mut out, index);
+    }
+    out
+}
+
+fn index(out: &mut String, index: &IndexPlan) {
+    line(out, 0, format_args!("\nindex {} of {} in {}", index.name, index.root_type, store(&index.store)));
+    let (build, retry) = (&index.build, &index.retry);
+    let batch = format!("{} at a time, {} requests, {} each", build.batch, build.concurrency, time(build.deadline));
+    line(out, 1, format_args!("builds: {batch}, after {} of gathering", time(build.debounce)));
+    let pauses = format!("{} to {} apart", time(retry.initial), time(retry.max));
+    line(out, 1, format_args!("tries: {}, {pauses}; searchable within {}", retry.attempts, time(index.refresh)));
+    line(out, 1, format_args!("\n  fields:"));
+    fields(out, 2, &index.selection);
+    line(out, 1, format_args!("\n  edges, and how the parents of a changed vertex are reached:"));
+    if index.edges.is_empty() {
+        line(out, 2, "none");
+    }
+    for edge in &index.edges {
+        let site = format!("{}.{} → {}", edge.parent_type, edge.field, edge.child_type);
+        line(out, 2, format_args!("{site} at {}: {}", edge.path, reach(&edge.reach, &edge.child_type)));
+    }
+    match &index.root_ids {
+        RootIds::Table { source, table } => {
+            line(out, 1, format_args!("\n  ids of all roots: the table {table} of {source}"))
+        }
+        RootIds::Paging { query, key } => {
+            line(out, 1, format_args!("\n  ids of all roots: pages of {key}"));
+            block(out, query);
+        }
+    }
+    let fetch = &index.fetch;
+    let many = if fetch.many { "many" } else { "one" };
+    line(
+        out,
+        1,
+        format_args!("\n  documents are fetched {many} at a time by ${} ({}):", fetch.variable, fetch.root_key),
+    );
+    block(out, &fetch.query);
+}
+
+fn fields(out: &mut String, depth: usize, selection: &Selection) {
+    for field in &selection.fields {
+        let list = if field.list { "list of " } else { "" };
+        let kind = match &field.kind {
+            FieldKind::Leaf(leaf) => leaf_name(leaf),
+            FieldKind::Object { vertex, nested, .. } => {
+                let nested = if *nested { "nested " } else { "" };
+                format!("{nested}{}", if *vertex { "vertex" } else { "object" })
+            }
+        };
+        let on = field.on.as_ref().map(|on| format!(" (of {on})")).unwrap_or_default();
+        let name = if field.key == field.name { String::new() } else { format!(" = {}", field.name) };
+        let hidden = if field.hidden { ", hidden" } else { "" };
+        line(out, depth, format_args!("{}{name}{on}: {list}{kind}{hidden}", field.key));
+        if let FieldKind::Object { selection, .. } = &field.kind {
+            fields(out, depth + 1, selection);
+        }
+    }
+}
+
+fn leaf_name(leaf: &LeafType) -> String {
+    match leaf {
+        LeafType::Text { analyzer } => format!("text ({analyzer})"),
+        LeafType::Ignore => "not searchable".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn transport(transport: &TransportPlan) -> String {
+    match transport {
+        TransportPlan::Embedded(embedded) => format!("the embedded log, {} partitions", embedded.partitions),
+        TransportPlan::Kafka(kafka) => format!(
+            "Kafka at {}, {} partitions, {} replicas, {} in sync",
+            kafka.brokers, kafka.partitions, kafka.replication, kafka.min_insync
+        ),
+    }
+}
+
+fn store(store: &StorePlan) -> String {
+    match store {
+        StorePlan::Embedded => "the embedded index".to_owned(),
+        StorePlan::Elasticsearch(server) => format!("Elasticsearch at {}", public_url(&server.url)),
+        StorePlan::OpenSearch(server) => format!("OpenSearch at {}", public_url(&server.url)),
+    }
+}
+
+fn time(duration: Duration) -> String {
+    match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+fn line(out: &mut String, depth: usize, text: impl Display) {
+    let text = text.to_string();
+    // A text that starts with an empty line brings its own indentation.
+    let indent = if text.starts_with('\n') { String::new() } else { "  ".repeat(depth) };
+    let _ = writeln!(out, "{indent}{text}");
+}
+
+fn block(out: &mut String, query: &str) {
+    for text in query.lines() {
+        line(out, 2, text);
+    }
+}
