@@ -30,6 +30,8 @@ const INIT: Duration = Duration::from_secs(60);
 const TRY: Duration = Duration::from_secs(10);
 /// How long a transaction may last.
 const TRANSACTION: Duration = Duration::from_secs(300);
+/// How often the end of the deliveries is looked for.
+const DELIVERY_STEP: Duration = Duration::from_micros(200);
 /// Records that are sent before other tasks get a turn.
 const TURN: usize = 1024;
 
@@ -186,7 +188,9 @@ impl Core {
     fn commit(&self) -> Result<(), Outcome> {
         let start = Instant::now();
         while self.client.in_flight_count() > 0 {
-            self.client.poll(Duration::from_millis(1));
+            // A poll with a time limit would spin through its last millisecond.
+            self.client.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_STEP);
         }
         loop {
             let Err(error) = self.client.commit_transaction(TRY) else { return Ok(()) };
@@ -226,7 +230,8 @@ impl Core {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
-                    self.client.poll(Duration::from_millis(10));
+                    self.client.poll(Duration::ZERO);
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             });
             let ended = self.client.abort_transaction(Timeout::After(TRY));

@@ -1,0 +1,391 @@
+//! What every transport must do.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tributary_event::ErrorClass;
+use tributary_transport::partition::partition_for_key;
+use tributary_transport::{
+    Batch, Checkpoint, DeadLetter, DeadLetters, Delivery, Retention, TopicPartition, TopicSpec, Watermarks,
+};
+
+use crate::tools::{Bench, after, assigned, next, records, text, values};
+
+pub async fn records_of_a_key_keep_their_order(bench: Bench) {
+    let topic = bench.topic("t", 3).await;
+    let mut producer = bench.producer().await;
+    for round in 0..20 {
+        let mut batch = Batch::new();
+        for n in 0..50 {
+            let (key, value) = (format!("key-{}", n % 7), format!("{}", round * 50 + n));
+            batch.push(&topic, 1, Some(key.as_bytes()), Some(value.as_bytes()));
+        }
+        producer.append(&batch).await.unwrap();
+    }
+    let mut consumer = bench.consumer(&topic, true).await;
+    let mut last: HashMap<String, u64> = HashMap::new();
+    let read = records(&mut consumer, 1000).await;
+    for record in &read {
+        let n: u64 = text(&record.value).parse().unwrap();
+        let before = last.insert(text(&record.key), n);
+        assert!(before.is_none_or(|before| before < n), "{} after {before:?}", n);
+    }
+    assert_eq!(read.len(), 1000);
+    assert_eq!(last.len(), 7);
+}
+
+pub async fn keys_go_where_murmur2_says(bench: Bench) {
+    let topic = bench.topic("t", 5).await;
+    let mut producer = bench.producer().await;
+    let mut batch = Batch::new();
+    for n in 0..100 {
+        batch.push(&topic, 1, Some(format!(r#"{{"id":{n}}}"#).as_bytes()), Some(b"v"));
+    }
+    producer.append(&batch).await.unwrap();
+    let read = bench.all(&topic).await;
+    assert_eq!(read.len(), 100);
+    for record in read {
+        assert_eq!(record.place.partition, partition_for_key(record.key.as_deref().unwrap(), 5));
+    }
+}
+
+pub async fn a_batch_and_its_checkpoint_become_visible_together(bench: Bench) {
+    let (first, second) = (bench.topic("a", 2).await, bench.topic("b", 1).await);
+    let name = bench.name("checkpoint");
+    let mut producer = bench.producer().await;
+    assert_eq!(bench.transport.checkpoint(&name).await.unwrap(), None);
+    for n in 1..=5_u32 {
+        let mut batch = Batch::new();
+        for i in 0..10 {
+            batch.push(&first, 1, Some(format!("{i}").as_bytes()), Some(n.to_string().as_bytes()));
+            batch.push(&second, 1, Some(format!("{i}").as_bytes()), Some(n.to_string().as_bytes()));
+        }
+        batch.checkpoint = Some(Checkpoint { name: name.clone(), content: n.to_string().into() });
+        producer.append(&batch).await.unwrap();
+        let checkpoint = bench.transport.checkpoint(&name).await.unwrap();
+        assert_eq!(checkpoint.as_deref(), Some(n.to_string().as_bytes()));
+        assert_eq!(bench.all(&first).await.len(), 10 * n as usize);
+        assert_eq!(bench.all(&second).await.len(), 10 * n as usize);
+    }
+}
+
+pub async fn a_batch_without_records_keeps_its_checkpoint(bench: Bench) {
+    bench.topic("t", 1).await;
+    let name = bench.name("checkpoint");
+    let mut producer = bench.producer().await;
+    let checkpoint = Some(Checkpoint { name: name.clone(), content: "here".into() });
+    let mut batch = Batch::new();
+    batch.checkpoint = checkpoint;
+    producer.append(&batch).await.unwrap();
+    assert_eq!(bench.transport.checkpoint(&name).await.unwrap().as_deref(), Some(&b"here"[..]));
+    assert_eq!(bench.transport.checkpoint(&bench.name("other")).await.unwrap(), None);
+}
+
+pub async fn keys_and_values_may_be_absent_or_empty(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    let mut batch = Batch::new();
+    let parts: [(Option<&[u8]>, Option<&[u8]>); 4] =
+        [(None, Some(b"v")), (Some(b"k"), None), (Some(b""), Some(b"")), (None, None)];
+    for (key, value) in parts {
+        batch.push(&topic, 1_700_000_000_123, key, value);
+    }
+    producer.append(&batch).await.unwrap();
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 4).await;
+    let mut found: Vec<_> = read.iter().map(|r| (r.key.as_deref(), r.value.as_deref())).collect();
+    let mut expected = parts.to_vec();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(read.iter().all(|record| record.timestamp_ms == 1_700_000_000_123));
+}
+
+pub async fn a_group_resumes_at_its_committed_offsets(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 4).await;
+    consumer.commit(&after(&read[..2])).await.unwrap();
+    drop(consumer);
+
+    let mut consumer = bench.consumer(&topic, true).await;
+    assert_eq!(values(&records(&mut consumer, 2).await), ["3", "4"]);
+}
+
+pub async fn a_group_without_a_commit_starts_where_it_was_told(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[("a", "1")]).await;
+    let mut late = bench.consumer(&topic, false).await;
+    assigned(&mut late).await;
+    // Where the end is, a consumer of Kafka finds out a moment after the assignment; so it is offered records until it
+    // has one.
+    let mut n = 2;
+    let first = loop {
+        bench.append(&mut producer, &topic, &[("a", &n.to_string())]).await;
+        n += 1;
+        let wait = std::time::Duration::from_millis(300);
+        if let Ok(Ok(Delivery::Records(records))) = tokio::time::timeout(wait, late.next()).await {
+            break values(&records).remove(0);
+        }
+    };
+    assert_ne!(first, "1");
+    drop(late);
+    let mut early = bench.consumer(&topic, true).await;
+    assert_eq!(values(&records(&mut early, 2).await)[..2], ["1", "2"]);
+}
+
+pub async fn two_members_share_the_partitions_and_the_last_one_gets_all(bench: Bench) {
+    let topic = bench.topic("t", 4).await;
+    let mut producer = bench.producer().await;
+    let mut first = bench.consumer(&topic, true).await;
+    let mut mine: BTreeSet<TopicPartition> = assigned(&mut first).await.into_iter().collect();
+    assert_eq!(mine.len(), 4);
+
+    let mut second = bench.consumer(&topic, true).await;
+    let mut theirs = BTreeSet::new();
+    while mine.len() > 2 || theirs.len() < 2 {
+        let (delivery, set) = tokio::select! {
+            delivery = next(&mut first) => (delivery, &mut mine),
+            delivery = next(&mut second) => (delivery, &mut theirs),
+        };
+        match delivery {
+            Delivery::Assigned(places) => set.extend(places),
+            Delivery::Revoked(places) => set.retain(|place| !places.contains(place)),
+            Delivery::Records(_) => panic!("nothing was appended"),
+        }
+    }
+    assert!(mine.is_disjoint(&theirs));
+
+    let keys: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    bench.append(&mut producer, &topic, &pairs).await;
+    let mut read = BTreeSet::new();
+    while read.len() < 100 {
+        let (delivery, set) = tokio::select! {
+            delivery = next(&mut first) => (delivery, &mine),
+            delivery = next(&mut second) => (delivery, &theirs),
+        };
+        if let Delivery::Records(records) = delivery {
+            assert!(records.iter().all(|record| set.contains(&record.place)));
+            read.extend(values(&records));
+        }
+    }
+
+    drop(first);
+    while theirs.len() < 4 {
+        if let Delivery::Assigned(places) = next(&mut second).await {
+            theirs.extend(places);
+        }
+    }
+}
+
+pub async fn a_commit_for_a_revoked_partition_is_ignored(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let mut producer = bench.producer().await;
+    let keys: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    bench.append(&mut producer, &topic, &pairs).await;
+    let mut first = bench.consumer(&topic, true).await;
+    let read = records(&mut first, 20).await;
+    let mut second = bench.consumer(&topic, true).await;
+    let lost = loop {
+        tokio::select! {
+            delivery = next(&mut first) => if let Delivery::Revoked(places) = delivery { break places },
+            _ = next(&mut second) => {}
+        }
+    };
+    first.commit(&after(&read)).await.unwrap();
+    drop(second);
+    drop(first);
+
+    // The partition that was revoked is read again, the other one is not.
+    let expected: BTreeSet<String> =
+        read.iter().filter(|record| lost.contains(&record.place)).map(|record| text(&record.value)).collect();
+    assert!(!expected.is_empty() && expected.len() < 20);
+    bench.append(&mut producer, &topic, &[("0", "end"), ("1", "end"), ("2", "end"), ("3", "end"), ("4", "end")]).await;
+    let mut again = bench.consumer(&topic, true).await;
+    let read = records(&mut again, expected.len() + 5).await;
+    let found: BTreeSet<String> = values(&read).into_iter().filter(|value| value != "end").collect();
+    assert_eq!(found, expected);
+}
+
+pub async fn a_newer_producer_fences_the_older(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut old = bench.producer().await;
+    bench.append(&mut old, &topic, &[("a", "old")]).await;
+    let mut new = bench.producer().await;
+    let mut batch = Batch::new();
+    batch.push(&topic, 1, Some(b"a"), Some(b"late"));
+    for _ in 0..2 {
+        let error = old.append(&batch).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+        assert!(error.to_string().contains("took over"), "{error}");
+    }
+    bench.append(&mut new, &topic, &[("a", "new")]).await;
+    assert_eq!(values(&bench.all(&topic).await), ["old", "new"]);
+}
+
+pub async fn a_batch_of_a_hundred_thousand_records_is_one(bench: Bench) {
+    const COUNT: usize = 100_000;
+    let topic = bench.topic("t", 3).await;
+    let name = bench.name("checkpoint");
+    let mut producer = bench.producer().await;
+    let mut batch = Batch::new();
+    let filler = "x".repeat(300);
+    for n in 0..COUNT {
+        batch.push(&topic, 1, Some(n.to_string().as_bytes()), Some(format!("{n} {filler}").as_bytes()));
+    }
+    batch.checkpoint = Some(Checkpoint { name: name.clone(), content: "all".into() });
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    let transport = bench.transport.clone();
+    let appending = async { producer.append(&batch).await.unwrap() };
+    let reading = async {
+        // The first record is seen only when the checkpoint is.
+        let first = records(&mut consumer, 1).await;
+        assert!(transport.checkpoint(&name).await.unwrap().is_some());
+        let mut read: BTreeSet<String> = first.iter().map(|record| text(&record.key)).collect();
+        while read.len() < COUNT {
+            read.extend(records(&mut consumer, 1).await.iter().map(|record| text(&record.key)));
+        }
+    };
+    tokio::join!(appending, reading);
+}
+
+pub async fn watermarks_and_reads_without_a_group(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    assert_eq!(bench.transport.partitions(&topic).await.unwrap(), 2);
+    assert_eq!(bench.transport.partitions(&bench.name("none")).await.unwrap(), 0);
+    let empty = Watermarks { low: 0, high: 0 };
+    assert_eq!(bench.transport.watermarks(&topic).await.unwrap(), [empty, empty]);
+    let mut producer = bench.producer().await;
+    let keys: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    bench.append(&mut producer, &topic, &pairs).await;
+    let all = bench.all(&topic).await;
+    assert_eq!(all.len(), 50);
+    for (partition, ends) in bench.transport.watermarks(&topic).await.unwrap().into_iter().enumerate() {
+        let place = TopicPartition { topic: topic.clone(), partition: partition as u32 };
+        let here: Vec<_> = all.iter().filter(|record| record.place == place).collect();
+        assert!(ends.low == 0 && ends.high > here.last().unwrap().offset);
+        let some = bench.transport.read(&place, here[3].offset, 5).await.unwrap();
+        assert_eq!(some.iter().collect::<Vec<_>>(), here[3..8]);
+        assert!(bench.transport.read(&place, ends.high, 5).await.unwrap().is_empty());
+        assert!(bench.transport.read(&place, ends.high + 100, 5).await.unwrap().is_empty());
+    }
+    bench.transport.probe().await.unwrap();
+}
+
+pub async fn a_waiting_consumer_hears_of_an_append(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let mut producer = bench.producer().await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    for n in 0..20 {
+        let value = n.to_string();
+        let reading = records(&mut consumer, 1);
+        let pairs = [("k", value.as_str())];
+        let appending = bench.append(&mut producer, &topic, &pairs);
+        let (read, ()) = tokio::join!(reading, appending);
+        assert_eq!(values(&read), [value]);
+    }
+}
+
+pub async fn lag_counts_what_is_not_committed(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    let keys: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    bench.append(&mut producer, &topic, &pairs).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 30).await;
+    // Kafka counts the mark of the transaction as well.
+    assert!((30..=31).contains(&consumer.lag().await.unwrap()));
+    consumer.commit(&after(&read[..10])).await.unwrap();
+    assert!((20..=21).contains(&consumer.lag().await.unwrap()));
+    consumer.commit(&after(&read)).await.unwrap();
+    assert_eq!(consumer.lag().await.unwrap(), 0);
+}
+
+pub async fn a_topic_with_too_few_partitions_is_refused(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let retention = Retention::Delete { age: None, bytes: None };
+    let spec = |partitions| TopicSpec { name: topic.to_string(), partitions, retention: retention.clone() };
+    bench.transport.ensure_topics(&[spec(1), spec(2)]).await.unwrap();
+    let error = bench.transport.ensure_topics(&[spec(6)]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal);
+    let text = error.to_string();
+    assert!(text.contains(&*topic) && text.contains("has 2 partitions and needs 6"), "{text}");
+}
+
+pub async fn a_topic_of_another_retention_is_refused(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: Retention::Compact };
+    let error = bench.transport.ensure_topics(&[spec]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal);
+    assert!(error.to_string().contains(&*topic), "{error}");
+}
+
+pub async fn an_unknown_topic_is_fatal(bench: Bench) {
+    bench.topic("known", 1).await;
+    let settings = tributary_transport::ConsumerSettings {
+        group: bench.name("group"),
+        topics: vec![bench.name("unknown")],
+        max_records: 10,
+        from_start: true,
+    };
+    let Err(error) = bench.transport.consumer(settings).await else { panic!("an unknown topic was joined") };
+    assert_eq!(error.class, ErrorClass::Fatal);
+    assert!(error.to_string().contains("does not exist"), "{error}");
+}
+
+pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let letters = DeadLetters::new(bench.transport.clone(), bench.name("dead-letters"));
+    letters.ensure().await.unwrap();
+    assert_eq!(letters.list().await.unwrap(), []);
+    let letter = |n: u64| DeadLetter {
+        id: DeadLetter::id_of(&topic, 0, n, &format!("movies/{n}")),
+        stage: "index movies".into(),
+        topic: topic.to_string(),
+        partition: 0,
+        offset: n,
+        key: Some(format!("key {n}").into_bytes()),
+        value: (n != 2).then(|| vec![0xff, n as u8]),
+        class: ErrorClass::Definite,
+        cause: "refused".into(),
+        attempts: 1,
+        first_failed_us: n as i64,
+        last_failed_us: 1_000_000,
+        subject: format!("movies/{n}"),
+    };
+    let mut producer = bench.producer().await;
+    for n in 0..4 {
+        let mut batch = Batch::new();
+        letters.append_to(&mut batch, &letter(n));
+        producer.append(&batch).await.unwrap();
+    }
+    // Set aside once more: the letter is replaced.
+    let again = DeadLetter { attempts: 7, ..letter(1) };
+    let mut batch = Batch::new();
+    letters.append_to(&mut batch, &again);
+    producer.append(&batch).await.unwrap();
+    assert_eq!(letters.list().await.unwrap(), [letter(0), again.clone(), letter(2), letter(3)]);
+    assert_eq!(letters.get(&again.id).await.unwrap(), Some(again.clone()));
+    assert_eq!(letters.get("none").await.unwrap(), None);
+
+    let error = letters.replay(Some(&[letter(0).id, "none".into()])).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Definite);
+    assert_eq!(letters.replay(Some(&[letter(1).id, letter(2).id])).await.unwrap(), 2);
+    assert_eq!(letters.list().await.unwrap(), [letter(0), letter(3)]);
+    let replayed: HashMap<String, Option<Vec<u8>>> =
+        bench.all(&topic).await.into_iter().map(|r| (text(&r.key), r.value.map(|v| v.to_vec()))).collect();
+    assert_eq!(replayed, HashMap::from([("key 1".into(), Some(vec![0xff, 1])), ("key 2".into(), None)]));
+    assert_eq!(letters.replay(None).await.unwrap(), 2);
+    assert_eq!(letters.list().await.unwrap(), []);
+    assert_eq!(letters.replay(None).await.unwrap(), 0);
+    let _: Arc<str> = topic;
+}

@@ -1,0 +1,115 @@
+//! What only Kafka has.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tributary_event::ErrorClass;
+use tributary_transport::{Batch, Kafka, KafkaSettings, Retention, Transport};
+
+use crate::tools::{Bench, kafka, kafka_settings, records, values};
+
+async fn property(topic: &str, name: &str) -> String {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let found = admin.describe_configs(&asked, &AdminOptions::new()).await.unwrap();
+    found[0].as_ref().unwrap().get(name).unwrap().value.clone().unwrap()
+}
+
+#[tokio::test]
+async fn a_new_topic_has_the_configured_retention_and_safety() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "retention");
+    let delete = Retention::Delete { age: Some(Duration::from_secs(3600)), bytes: Some(1 << 30) };
+    let topic = bench.topic_with("delete", 2, delete).await;
+    assert_eq!(property(&topic, "cleanup.policy").await, "delete");
+    assert_eq!(property(&topic, "retention.ms").await, "3600000");
+    assert_eq!(property(&topic, "retention.bytes").await, "1073741824");
+    assert_eq!(property(&topic, "min.insync.replicas").await, "1");
+    assert_eq!(property(&topic, "unclean.leader.election.enable").await, "false");
+    let topic = bench.topic_with("compact", 1, Retention::Compact).await;
+    assert_eq!(property(&topic, "cleanup.policy").await, "compact");
+}
+
+#[tokio::test]
+async fn strict_durability_refuses_a_topic_with_too_few_replicas() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "strict");
+    let topic = bench.topic("t", 1).await;
+    let strict = Kafka::connect(KafkaSettings { replication: 3, min_insync: 2, ..kafka_settings() }).unwrap();
+    let retention = Retention::Delete { age: None, bytes: None };
+    let spec = tributary_transport::TopicSpec { name: topic.to_string(), partitions: 1, retention };
+    let error = strict.ensure_topics(&[spec]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal);
+    let text = error.to_string();
+    assert!(text.contains("replication 1") && text.contains("min.insync.replicas"), "{text}");
+}
+
+#[tokio::test]
+async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "unfinished");
+    let topic = bench.topic("t", 1).await;
+    let id = bench.name("producer");
+    // As a process that died in the middle of an append left it.
+    let dead: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka_settings().brokers)
+        .set("transactional.id", &id)
+        .create()
+        .unwrap();
+    let limit = Duration::from_secs(30);
+    tokio::task::spawn_blocking({
+        let topic = topic.clone();
+        move || {
+            dead.init_transactions(limit).unwrap();
+            dead.begin_transaction().unwrap();
+            dead.send(BaseRecord::to(&topic).key("k").payload("half")).map_err(|(error, _)| error).unwrap();
+            dead.flush(limit).unwrap();
+            std::mem::forget(dead);
+        }
+    })
+    .await
+    .unwrap();
+    assert!(bench.all(&topic).await.is_empty());
+
+    let mut producer = bench.transport.producer(&id).await.unwrap();
+    let mut batch = Batch::new();
+    batch.push(&topic, 1, Some(b"k"), Some(b"whole"));
+    producer.append(&batch).await.unwrap();
+    let mut consumer = bench.consumer(&topic, true).await;
+    assert_eq!(values(&records(&mut consumer, 1).await), ["whole"]);
+    assert_eq!(values(&bench.all(&topic).await), ["whole"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
+    let small = Kafka::connect(KafkaSettings { max_record_bytes: 2000, ..kafka_settings() }).unwrap();
+    let bench = Bench::new(std::sync::Arc::new(small), "too-large");
+    let topic = bench.topic("t", 1).await;
+    let large = Bench::new(std::sync::Arc::new(kafka()), "too-large");
+    let mut producer = large.producer().await;
+    let mut batch = Batch::new();
+    batch.push(&topic, 1, Some(b"k"), Some(b"small"));
+    batch.push(
+        &topic,
+        1,
+        Some(b"k"),
+        Some(&(0..10_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()),
+    );
+    let error = producer.append(&batch).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Definite, "{error}");
+    assert!(error.to_string().contains("max.message.bytes"), "{error}");
+    bench.append(&mut producer, &topic, &[("k", "next")]).await;
+    assert_eq!(values(&bench.all(&topic).await), ["next"]);
+}
+
+#[tokio::test]
+async fn brokers_that_are_away_are_transient_and_named() {
+    let mut settings = KafkaSettings::single_broker("127.0.0.1:1");
+    settings.properties.insert("sasl.password".into(), "hunter2".into());
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let away = Kafka::connect(settings).unwrap();
+    let error = away.probe().await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}

@@ -1,0 +1,55 @@
+//! The contract of a transport, checked against every implementation.
+//!
+//! Each case is a function over `&dyn Transport` with topics of its own; [`contract`] makes a test of it for Kafka and for
+//! the embedded log. What only one of them has is in its own module.
+
+mod cases;
+mod embedded;
+mod kafka;
+mod tools;
+
+/// Each case as a test, for both implementations.
+macro_rules! contract {
+    ($($case:ident),* $(,)?) => {
+        mod on_embedded {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let directory = tempfile::tempdir().unwrap();
+                    let log = crate::tools::embedded(directory.path());
+                    crate::cases::$case(crate::tools::Bench::new(std::sync::Arc::new(log), stringify!($case))).await;
+                }
+            )*
+        }
+        mod on_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let kafka = crate::tools::kafka();
+                    crate::cases::$case(crate::tools::Bench::new(std::sync::Arc::new(kafka), stringify!($case))).await;
+                }
+            )*
+        }
+    };
+}
+
+contract! {
+    records_of_a_key_keep_their_order,
+    keys_go_where_murmur2_says,
+    a_batch_and_its_checkpoint_become_visible_together,
+    a_batch_without_records_keeps_its_checkpoint,
+    keys_and_values_may_be_absent_or_empty,
+    a_group_resumes_at_its_committed_offsets,
+    a_group_without_a_commit_starts_where_it_was_told,
+    two_members_share_the_partitions_and_the_last_one_gets_all,
+    a_commit_for_a_revoked_partition_is_ignored,
+    a_newer_producer_fences_the_older,
+    a_batch_of_a_hundred_thousand_records_is_one,
+    watermarks_and_reads_without_a_group,
+    a_waiting_consumer_hears_of_an_append,
+    lag_counts_what_is_not_committed,
+    a_topic_with_too_few_partitions_is_refused,
+    a_topic_of_another_retention_is_refused,
+    an_unknown_topic_is_fatal,
+    dead_letters_are_listed_and_replayed,
+}

@@ -1,0 +1,130 @@
+//! What the cases share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tributary_transport::{
+    Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
+    Retention, TopicPartition, TopicSpec, Transport,
+};
+
+/// A case that waits longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn embedded(directory: &Path) -> Embedded {
+    Embedded::open(directory, EmbeddedSettings::default()).unwrap()
+}
+
+pub fn kafka_settings() -> KafkaSettings {
+    let brokers = std::env::var("TRIBUTARY_TEST_KAFKA").expect("run ./x test: TRIBUTARY_TEST_KAFKA names no broker");
+    KafkaSettings { checkpoint_topic: "contract.checkpoints".into(), ..KafkaSettings::single_broker(brokers) }
+}
+
+pub fn kafka() -> Kafka {
+    Kafka::connect(kafka_settings()).unwrap()
+}
+
+/// A transport, and names that no other test uses.
+pub struct Bench {
+    pub transport: Arc<dyn Transport>,
+    prefix: String,
+}
+
+impl Bench {
+    pub fn new(transport: Arc<dyn Transport>, case: &str) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        Self { transport, prefix: format!("contract.{case}.{:x}", now ^ (u128::from(std::process::id()) << 64)) }
+    }
+
+    pub fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// A new topic.
+    pub async fn topic(&self, name: &str, partitions: u32) -> Arc<str> {
+        self.topic_with(name, partitions, Retention::Delete { age: None, bytes: None }).await
+    }
+
+    pub async fn topic_with(&self, name: &str, partitions: u32, retention: Retention) -> Arc<str> {
+        let name = self.name(name);
+        self.transport.ensure_topics(&[TopicSpec { name: name.clone(), partitions, retention }]).await.unwrap();
+        name.into()
+    }
+
+    pub async fn producer(&self) -> Box<dyn Producer> {
+        self.transport.producer(&self.name("producer")).await.unwrap()
+    }
+
+    pub async fn consumer(&self, topic: &str, from_start: bool) -> Box<dyn Consumer> {
+        let settings = ConsumerSettings {
+            group: self.name("group"),
+            topics: vec![topic.to_owned()],
+            max_records: 1000,
+            from_start,
+        };
+        self.transport.consumer(settings).await.unwrap()
+    }
+
+    pub async fn append(&self, producer: &mut Box<dyn Producer>, topic: &Arc<str>, records: &[(&str, &str)]) {
+        let mut batch = Batch::new();
+        for (key, value) in records {
+            batch.push(topic, 1, Some(key.as_bytes()), Some(value.as_bytes()));
+        }
+        producer.append(&batch).await.unwrap();
+    }
+
+    /// Every record of a topic, read without a group.
+    pub async fn all(&self, topic: &Arc<str>) -> Vec<Polled> {
+        let mut all = Vec::new();
+        let partitions = self.transport.partitions(topic).await.unwrap();
+        for partition in 0..partitions {
+            let place = TopicPartition { topic: topic.clone(), partition };
+            all.extend(self.transport.read(&place, 0, usize::MAX).await.unwrap());
+        }
+        all
+    }
+}
+
+/// The next delivery; fails instead of hanging.
+pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
+    tokio::time::timeout(PATIENCE, consumer.next()).await.expect("no delivery came").unwrap()
+}
+
+/// Reads until there are `count` records. Changes of the assignment are passed over.
+pub async fn records(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Polled> {
+    let mut read = Vec::new();
+    while read.len() < count {
+        if let Delivery::Records(records) = next(consumer).await {
+            read.extend(records);
+        }
+    }
+    read
+}
+
+/// Reads until partitions are assigned.
+pub async fn assigned(consumer: &mut Box<dyn Consumer>) -> Vec<TopicPartition> {
+    loop {
+        if let Delivery::Assigned(places) = next(consumer).await {
+            return places;
+        }
+    }
+}
+
+pub fn text(bytes: &Option<bytes::Bytes>) -> String {
+    String::from_utf8(bytes.as_deref().unwrap_or(b"-").to_vec()).unwrap()
+}
+
+pub fn values(records: &[Polled]) -> Vec<String> {
+    records.iter().map(|record| text(&record.value)).collect()
+}
+
+/// What to commit after these records.
+pub fn after(records: &[Polled]) -> Vec<(TopicPartition, u64)> {
+    let mut offsets = std::collections::HashMap::new();
+    for record in records {
+        let offset = offsets.entry(record.place.clone()).or_insert(0);
+        *offset = record.offset.max(*offset - u64::from(*offset > 0)) + 1;
+    }
+    offsets.into_iter().collect()
+}
