@@ -119,6 +119,18 @@ impl SearchServerStore {
         Ok(found)
     }
 
+    /// Both servers heed `require_alias` for index actions alone: a delete with an external version creates a missing index
+    /// all the same. So the alias is looked for first; what may still happen in between is seen in the answer.
+    async fn require_alias(&self) -> Result<(), StoreError> {
+        let path = format!("/_alias/{}", self.name);
+        let answer = self.server.answer(Method::Get, &path, None).await?;
+        match answer.status {
+            200 => Ok(()),
+            404 => Err(self.missing(&bulk::reason(&answer.body["error"]))),
+            _ => Err(self.server.failure(&path, &answer)),
+        }
+    }
+
     fn item_error(&self, error: &Json) -> StoreError {
         let reason = bulk::reason(error);
         match error["type"].as_str() {
@@ -159,10 +171,13 @@ impl DocumentStore for SearchServerStore {
         let mut chunks = bulk::encode(writes, &mut verdicts);
         chunks.reverse();
         while let Some(chunk) = chunks.pop() {
+            if chunk.deletes(writes) {
+                self.require_alias().await?;
+            }
             let started = Instant::now();
             let answer = self.server.bulk(&self.path("_bulk?require_alias=true"), chunk.body.clone()).await?;
             metrics::histogram!("tributary_store_bulk_seconds", "index" => self.name.clone()).record(started.elapsed());
-            match bulk::judge(&answer, &chunk, writes) {
+            match bulk::judge(&answer, &chunk, writes, &self.name) {
                 bulk::Judgement::Verdicts(judged) => {
                     for (position, verdict) in chunk.positions.iter().zip(judged) {
                         verdicts[*position] = Some(verdict);

@@ -15,7 +15,8 @@ pub(super) fn of(value: &Json) -> Option<DateTime> {
     Some(indexed(moment))
 }
 
-/// The first and last moment of what a text names: `1979` is a year long, `1979-05-25` a day.
+/// The first and last moment of what a text names: `1979-05-25` is a day long, `1979-05-25T18` an hour. A year or a month is its
+/// first day, as on the search servers, which fill in a missing month or day by 1 at both ends of a range.
 pub(super) fn span(text: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
     let text = text.trim();
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -34,10 +35,10 @@ pub(super) fn span(text: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
         5 if !zone.contains(':') => format!("{}:{}", &zone[..3], &zone[3..]),
         _ => zone.to_owned(),
     };
-    let (date, month_or_year) = match date.len() {
-        4 => (format!("{date}-01-01"), Some(12)),
-        7 => (format!("{date}-01"), Some(1)),
-        _ => (date.to_owned(), None),
+    let date = match date.len() {
+        4 => format!("{date}-01-01"),
+        7 => format!("{date}-01"),
+        _ => date.to_owned(),
     };
     let (clock, length) = match clock.len() {
         0 => ("00:00:00".to_owned(), Duration::DAY),
@@ -47,15 +48,8 @@ pub(super) fn span(text: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
         _ => (clock.to_owned(), Duration::MILLISECOND),
     };
     let first = OffsetDateTime::parse(&format!("{date}T{clock}{zone}"), &Rfc3339).ok()?;
-    let end = match month_or_year {
-        None => first.checked_add(length)?,
-        Some(months) => {
-            let month = i32::from(u8::from(first.month())) - 1 + months;
-            let next = first.replace_year(first.year() + month / 12).ok()?;
-            next.replace_month(u8::try_from(month % 12 + 1).ok()?.try_into().ok()?).ok()?
-        }
-    };
-    Some((first, end.checked_sub(Duration::MILLISECOND).filter(|last| *last > first).unwrap_or(first)))
+    let last = first.checked_add(length)?.checked_sub(Duration::MILLISECOND)?;
+    Some((first, last))
 }
 
 /// As a query's bound: within what the index can hold.

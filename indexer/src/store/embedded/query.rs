@@ -1,7 +1,7 @@
 //! Queries in Lucene's syntax: parsed by tantivy's grammar, adapted to the index's fields, and built by its query parser.
 //!
-//! Adapted are: `*` and `?` within a word (a pattern over terms), dates of any precision (`released:1979` is a year long, as
-//! on the servers), `field:*` of text and of objects, and a query of exclusions alone. Unlike the servers, which find nothing, a
+//! Adapted are: `*` and `?` within a word (a pattern over terms), dates of any precision (`released:1979-05-25` is a day
+//! long, as on the servers), `field:*` of text and of objects, and a query of exclusions alone. Unlike the servers, which find nothing, a
 //! field that the index does not have is an error.
 
 use tantivy::Index;

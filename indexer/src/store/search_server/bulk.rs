@@ -25,6 +25,11 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
+    /// Whether any of its writes is a delete.
+    pub fn deletes(&self, writes: &[DocumentWrite]) -> bool {
+        self.positions.iter().any(|position| matches!(writes[*position].action, WriteAction::Delete))
+    }
+
     /// The same as two requests, the second half first (a stack's order).
     pub fn halves(&self, writes: &[DocumentWrite]) -> Vec<Self> {
         let (first, second) = self.positions.split_at(self.positions.len() / 2);
@@ -90,8 +95,8 @@ fn encode_write(write: &DocumentWrite, into: &mut Vec<u8>) {
     }
 }
 
-/// The verdicts that an answer to a chunk gives.
-pub(super) fn judge(answer: &Answer, chunk: &Chunk, writes: &[DocumentWrite]) -> Judgement {
+/// The verdicts that an answer to a chunk gives; `alias` is what it was sent to.
+pub(super) fn judge(answer: &Answer, chunk: &Chunk, writes: &[DocumentWrite], alias: &str) -> Judgement {
     match answer.status {
         200..300 => {}
         413 if chunk.positions.len() > 1 => return Judgement::TooLarge,
@@ -114,6 +119,9 @@ pub(super) fn judge(answer: &Answer, chunk: &Chunk, writes: &[DocumentWrite]) ->
     let mut verdicts = Vec::with_capacity(items.len());
     for (item, position) in items.iter().zip(&chunk.positions) {
         let Some(outcome) = item.as_object().and_then(|o| o.values().next()) else { return Judgement::Failed };
+        if outcome["error"].is_null() && outcome["_index"] == alias {
+            return Judgement::IndexMissing(format!("an index `{alias}` took the alias's place: delete it"));
+        }
         match judge_item(outcome, &writes[*position]) {
             Ok(verdict) => verdicts.push(verdict),
             Err(reason) => return Judgement::IndexMissing(reason),

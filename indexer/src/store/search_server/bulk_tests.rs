@@ -17,7 +17,7 @@ fn delete(id: &str) -> DocumentWrite {
 fn judged(status: u16, body: Json, writes: &[DocumentWrite]) -> Judgement {
     let mut verdicts = vec![None; writes.len()];
     let chunk = encode(writes, &mut verdicts).remove(0);
-    judge(&Answer { status, retry_after: None, body }, &chunk, writes)
+    judge(&Answer { status, retry_after: None, body }, &chunk, writes, "movies")
 }
 
 #[test]
@@ -84,4 +84,6 @@ fn a_whole_request_may_be_refused() {
     assert!(matches!(judged(503, Json::Null, &writes), Judgement::Failed));
     let missing = json!({ "items": [{ "index": { "status": 404, "error": { "type": "index_not_found_exception", "reason": "no such index" } } }] });
     assert!(matches!(judged(200, missing, &writes[..1]), Judgement::IndexMissing(_)));
+    let made = json!({ "items": [{ "delete": { "_index": "movies", "status": 404, "result": "not_found" } }] });
+    assert!(matches!(judged(200, made, &[delete("a")]), Judgement::IndexMissing(_)), "an index in the alias's place");
 }

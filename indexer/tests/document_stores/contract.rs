@@ -1,0 +1,371 @@
+//! What every document store does.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use tributary_dsl::plan::LeafType;
+use tributary_event::ErrorClass;
+use tributary_indexer::store::{DocumentStore, Head, Prepared, SearchRequest, Verdict};
+
+use super::plans::{delete, leaf, put, small};
+use super::subject::{Subject, sorted, written};
+
+const fn superseded(stored: u64) -> Verdict {
+    Verdict::Superseded { stored: Some(stored) }
+}
+
+fn strings(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+pub async fn older_and_equal_stamps_are_superseded(subject: Subject) {
+    let store = subject.prepared().await;
+    assert_eq!(store.write(&[small("a", 10)]).await.unwrap(), [Verdict::Written]);
+    for refreshed in [false, true] {
+        if refreshed {
+            store.refresh().await.unwrap();
+        }
+        let verdicts = store.write(&[small("a", 9), small("a", 10), delete("a", 9), delete("a", 10)]).await.unwrap();
+        assert_eq!(verdicts, vec![superseded(10); 4], "refreshed: {refreshed}");
+    }
+    let verdicts = store.write(&[small("a", 11), small("a", 10), small("a", 12)]).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Written, superseded(11), Verdict::Written]);
+    store.refresh().await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 1);
+    assert_eq!(store.get("a").await.unwrap().unwrap().stamp, 12);
+    subject.remove().await;
+}
+
+pub async fn a_deletes_version_is_remembered(subject: Subject) {
+    let store = subject.prepared().await;
+    written(&*store, &[small("a", 10), delete("a", 20), delete("never there", 20)]).await;
+    for refreshed in [false, true] {
+        if refreshed {
+            store.refresh().await.unwrap();
+        }
+        for id in ["a", "never there"] {
+            let verdicts = store.write(&[small(id, 15), small(id, 20), delete(id, 20)]).await.unwrap();
+            assert_eq!(verdicts, vec![superseded(20); 3], "{id}, refreshed: {refreshed}");
+            assert_eq!(store.heads(&strings(&[id])).await.unwrap(), [None]);
+            assert_eq!(store.get(id).await.unwrap(), None);
+        }
+    }
+    assert_eq!(store.count().await.unwrap(), 0);
+    written(&*store, &[small("a", 21)]).await;
+    store.refresh().await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 1);
+    subject.remove().await;
+}
+
+pub async fn heads_and_documents_are_seen_before_a_refresh(subject: Subject) {
+    let store = subject.prepared().await;
+    let content =
+        json!({ "id": "a", "title": "Alien", "rating": 8.5, "runtimeMin": 117, "notes": { "any": [1, null, "x"] } });
+    written(&*store, &[put("a", 5, content.clone(), &["Movie:a", "Talent:1"]), small("b", 1 << 62)]).await;
+    for refreshed in [false, true] {
+        if refreshed {
+            store.refresh().await.unwrap();
+        }
+        let heads = store.heads(&strings(&["b", "nowhere", "a", "", "b"])).await.unwrap();
+        let head = |stamp: u64| Some(Head { stamp, hash: format!("hash-{stamp}") });
+        assert_eq!(heads, [head(1 << 62), None, head(5), None, head(1 << 62)], "refreshed: {refreshed}");
+        let document = store.get("a").await.unwrap().unwrap();
+        assert_eq!(document.content, content);
+        assert_eq!(document.refs, ["Movie:a", "Talent:1"]);
+        assert_eq!((document.stamp, document.hash.as_str(), document.id.as_str()), (5, "hash-5", "a"));
+    }
+    assert_eq!(store.get("nowhere").await.unwrap(), None);
+    assert_eq!(store.heads(&[]).await.unwrap(), []);
+    assert_eq!(store.write(&[]).await.unwrap(), []);
+    store.probe().await.unwrap();
+    subject.remove().await;
+}
+
+pub async fn lookups_see_what_was_refreshed(subject: Subject) {
+    let store = subject.prepared().await;
+    let document =
+        |id: &str, stamp, talent: &str| put(id, stamp, json!({ "id": id }), &[&format!("Movie:{id}"), talent]);
+    written(&*store, &[document("a", 1, "Talent:1"), document("b", 1, "Talent:1"), document("c", 1, "Talent:2")]).await;
+    store.refresh().await.unwrap();
+    let lookup = async |refs: &[&str]| sorted(store.lookup(&strings(refs)).await.unwrap());
+    assert_eq!(lookup(&["Talent:1"]).await, ["a", "b"]);
+    assert_eq!(lookup(&["Talent:1", "Movie:a", "Talent:2", "Talent:1"]).await, ["a", "b", "c"]);
+    assert_eq!(lookup(&["Talent:3"]).await, Vec::<String>::new());
+    assert_eq!(lookup(&[]).await, Vec::<String>::new());
+    assert_eq!(lookup(&["talent:1"]).await, Vec::<String>::new(), "references are exact");
+    written(&*store, &[document("b", 2, "Talent:2"), delete("a", 2)]).await;
+    store.refresh().await.unwrap();
+    assert_eq!(lookup(&["Talent:1"]).await, Vec::<String>::new());
+    assert_eq!(lookup(&["Talent:2"]).await, ["b", "c"]);
+    subject.remove().await;
+}
+
+pub async fn a_lookup_finds_more_than_ten_thousand_documents(subject: Subject) {
+    let store = subject.prepared().await;
+    let document =
+        |n: u32| put(&format!("m{n}"), 1, json!({ "runtimeMin": n }), &["Genre:drama", &format!("Movie:m{n}")]);
+    written(&*store, &(0..25_000).map(document).collect::<Vec<_>>()).await;
+    store.refresh().await.unwrap();
+    let found = store.lookup(&strings(&["Genre:drama", "Genre:none"])).await.unwrap();
+    assert_eq!(found.len(), 25_000);
+    assert_eq!(found.into_iter().collect::<HashSet<_>>().len(), 25_000);
+    assert_eq!(store.count().await.unwrap(), 25_000);
+    subject.remove().await;
+}
+
+pub async fn a_lookup_takes_more_terms_than_a_server_does(subject: Subject) {
+    let store = subject.prepared().await;
+    written(&*store, &[small("0", 1), small("70000", 1), small("35000", 1), small("x", 1)]).await;
+    store.refresh().await.unwrap();
+    let references: Vec<String> = (0..=70_000).map(|n| format!("Movie:{n}")).collect();
+    assert_eq!(sorted(store.lookup(&references).await.unwrap()), ["0", "35000", "70000"]);
+    subject.remove().await;
+}
+
+pub async fn a_rejected_document_does_not_hinder_the_others(subject: Subject) {
+    let store = subject.prepared().await;
+    let bad = [
+        ("runtimeMin", json!({ "runtimeMin": "long" })),
+        ("distributor.name", json!({ "distributor": { "name": { "first": "Fox" } } })),
+        ("released", json!({ "released": "yesterday" })),
+        ("director", json!({ "director": "Ridley Scott" })),
+        ("talents", json!({ "talents": ["Ridley Scott"] })),
+    ];
+    for (n, (field, content)) in bad.into_iter().enumerate() {
+        let stamp = n as u64 + 1;
+        let writes = [small("before", stamp), put("bad", stamp, content, &["Movie:bad"]), small("after", stamp)];
+        let verdicts = store.write(&writes).await.unwrap();
+        assert_eq!((&verdicts[0], &verdicts[2]), (&Verdict::Written, &Verdict::Written), "{field}");
+        let Verdict::Rejected { reason } = &verdicts[1] else { panic!("{field}: {:?}", verdicts[1]) };
+        assert!(reason.contains(field.rsplit('.').next().unwrap()), "{reason}");
+    }
+    store.refresh().await.unwrap();
+    assert_eq!(store.scan(None, 10).await.unwrap(), ["after", "before"]);
+    subject.remove().await;
+}
+
+pub async fn a_write_larger_than_one_request(subject: Subject) {
+    let store = subject.prepared().await;
+    let notes = "x".repeat(3 << 20);
+    let document = |n: u64| put(&n.to_string(), n, json!({ "notes": notes, "tagline": "large" }), &[]);
+    let writes: Vec<_> = (1..=8).map(document).collect();
+    assert_eq!(store.write(&writes).await.unwrap(), vec![Verdict::Written; 8]);
+    store.refresh().await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 8);
+    assert_eq!(store.get("8").await.unwrap().unwrap().content["notes"], json!(notes));
+    let long = "long words ".repeat(20_000);
+    written(&*store, &[put("long", 1, json!({ "id": "y".repeat(40_000), "title": long }), &[])]).await;
+    subject.remove().await;
+}
+
+pub async fn unusual_ids(subject: Subject) {
+    let store = subject.prepared().await;
+    let ids = [
+        "a/b",
+        "a b",
+        "a\"b",
+        "a'b",
+        "ä€𝄞",
+        "a\\b",
+        "..",
+        "_all",
+        "a,b",
+        "a*b?",
+        "%2F",
+        "#",
+        "a\nb",
+        "a:b",
+        "{\"_id\":1}",
+        " ",
+        "AND",
+    ];
+    let mut ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    ids.push("i".repeat(512));
+    ids.push("€".repeat(170));
+    let writes: Vec<_> = ids.iter().map(|id| small(id, 3)).collect();
+    written(&*store, &writes).await;
+    store.refresh().await.unwrap();
+    assert_eq!(store.scan(None, 100).await.unwrap(), sorted(ids.clone()));
+    assert!(store.heads(&ids).await.unwrap().iter().all(Option::is_some));
+    for id in &ids {
+        assert_eq!(store.get(id).await.unwrap().unwrap().content["id"], json!(id));
+        assert_eq!(store.lookup(&[format!("Movie:{id}")]).await.unwrap(), [id.clone()]);
+        assert_eq!(
+            store.scan(Some(id), 1).await.unwrap(),
+            sorted(ids.clone()).into_iter().find(|i| i > id).into_iter().collect::<Vec<_>>()
+        );
+    }
+    let verdicts =
+        store.write(&[small("ok", 1), small("", 1), small(&"i".repeat(513), 1), delete("ok", 2)]).await.unwrap();
+    assert!(matches!(&verdicts[1], Verdict::Rejected { reason } if reason.contains("empty")), "{verdicts:?}");
+    assert!(matches!(&verdicts[2], Verdict::Rejected { reason } if reason.contains("513")), "{verdicts:?}");
+    assert_eq!((&verdicts[0], &verdicts[3]), (&Verdict::Written, &Verdict::Written));
+    assert_eq!(store.heads(&strings(&["ok", "", &"i".repeat(513)])).await.unwrap(), [None, None, None]);
+    let deletes: Vec<_> = ids.iter().map(|id| delete(id, 4)).collect();
+    written(&*store, &deletes).await;
+    store.refresh().await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 0);
+    subject.remove().await;
+}
+
+pub async fn pages_of_a_scan(subject: Subject) {
+    let store = subject.prepared().await;
+    let ids: Vec<String> = (0..12_345).map(|n| format!("m{n}")).collect();
+    written(&*store, &ids.iter().map(|id| small(id, 1)).collect::<Vec<_>>()).await;
+    store.refresh().await.unwrap();
+    written(&*store, &[small("m7", 2), delete("m8", 2)]).await;
+    store.refresh().await.unwrap();
+    let mut expected = sorted(ids);
+    expected.retain(|id| id != "m8");
+    for size in [1_000, 11_000, 20_000] {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let page = store.scan(found.last().map(String::as_str), size).await.unwrap();
+            assert!(page.len() <= size);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, expected, "pages of {size}");
+    }
+    assert_eq!(store.scan(Some("z"), 10).await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.scan(None, 0).await.unwrap(), Vec::<String>::new());
+    subject.remove().await;
+}
+
+async fn search(store: &dyn DocumentStore, query: &str) -> Vec<String> {
+    let request = SearchRequest { query: query.to_owned(), from: 0, size: 10 };
+    let response = store.search(&request).await.unwrap_or_else(|e| panic!("{query}: {e}"));
+    assert_eq!(response.total as usize, response.hits.len(), "{query}");
+    sorted(response.hits.into_iter().map(|hit| hit.id).collect())
+}
+
+pub async fn queries_find(subject: Subject) {
+    let store = subject.prepared().await;
+    let alien = json!({
+        "id": "alien", "title": "Aliens and the running men", "tagline": "In space no one can hear you scream.",
+        "runtimeMin": 117, "rating": 8.5, "released": "1979-05-25", "sequel": false, "facts": { "oscars": { "won": "one" } },
+        "distributor": { "id": "fox", "name": "Fox" },
+        "talents": [{ "id": "1", "name": "Ridley Scott" }, { "id": "2", "name": "Sigourney Weaver" }],
+    });
+    let heat = json!({
+        "id": "heat", "title": "Heat", "runtimeMin": 170, "rating": 8.3, "released": "1995-12-15T20:00:00Z", "sequel": true,
+        "tagline": null, "distributor": { "id": "wb", "name": "Warner Bros." }, "talents": [], "facts": { "oscars": {} },
+    });
+    written(&*store, &[put("alien", 1, alien.clone(), &["Movie:alien"]), put("heat", 1, heat, &["Movie:heat"])]).await;
+    store.refresh().await.unwrap();
+    let none: [&str; 0] = [];
+    for (query, expected) in [
+        ("", &["alien", "heat"][..]),
+        ("*", &["alien", "heat"]),
+        ("title:alien AND distributor.name:Fox", &["alien"]),
+        ("title:alien AND distributor.name:\"Warner Bros.\"", &none),
+        ("title:alien OR distributor.name:\"Warner Bros.\"", &["alien", "heat"]),
+        ("title:runs", &["alien"]),
+        ("tagline:scream", &["alien"]),
+        ("tagline:screams", &none),
+        ("tagline:\"no one can hear\"", &["alien"]),
+        ("tagline:\"one no can hear\"", &none),
+        ("title.raw:Heat", &["heat"]),
+        ("title.raw:heat", &none),
+        ("talents.name:\"Ridley Scott\"", &["alien"]),
+        ("talents.name:\"ridley scott\"", &none),
+        ("talents.name:Ridley*", &["alien"]),
+        ("title:he?t", &["heat"]),
+        ("runtimeMin:[90 TO 120]", &["alien"]),
+        ("runtimeMin:{117 TO 170]", &["heat"]),
+        ("runtimeMin:>=117", &["alien", "heat"]),
+        ("runtimeMin:117", &["alien"]),
+        ("rating:[8.4 TO *]", &["alien"]),
+        ("sequel:true", &["heat"]),
+        ("released:[1979 TO 1980]", &["alien"]),
+        ("released:[1979 TO 1979]", &none),
+        ("released:1979-05-25", &["alien"]),
+        ("released:[1979-05 TO 1979-05-25]", &["alien"]),
+        ("released:[* TO 1979-05-24]", &none),
+        ("released:1995-12-15", &["heat"]),
+        ("released:[1979-05-25 TO 1995-12-15]", &["alien", "heat"]),
+        ("released:{1979-05-25 TO *}", &["heat"]),
+        ("facts.oscars.won:one", &["alien"]),
+        ("tagline:*", &["alien"]),
+        ("NOT title:heat", &["alien"]),
+        ("title:(heat OR alien) AND NOT sequel:true", &["alien"]),
+        ("scream", &["alien"]),
+        ("Fox", &["alien"]),
+        ("+title:heat -sequel:false", &["heat"]),
+        ("_refs:\"Movie:heat\"", &["heat"]),
+        ("nothing", &none),
+    ] {
+        assert_eq!(search(&*store, query).await, expected, "{query}");
+    }
+    let first = SearchRequest { query: "title:alien^3 OR title:heat".to_owned(), from: 0, size: 1 };
+    let response = store.search(&first).await.unwrap();
+    assert_eq!((response.total, response.hits.len()), (2, 1));
+    assert_eq!((response.hits[0].id.as_str(), &response.hits[0].content), ("alien", &alien));
+    let second = SearchRequest { from: 1, ..first.clone() };
+    assert_eq!(store.search(&second).await.unwrap().hits[0].id, "heat");
+    let beyond = SearchRequest { from: 2, size: 0, ..first };
+    assert_eq!(store.search(&beyond).await.unwrap().total, 2);
+    subject.remove().await;
+}
+
+pub async fn queries_that_are_none(subject: Subject) {
+    let store = subject.prepared().await;
+    for query in ["title:(alien", "title:", "title:\"alien", "runtimeMin:abc", "runtimeMin:[1 TO", "released:yesterday"]
+    {
+        let request = SearchRequest { query: query.to_owned(), from: 0, size: 10 };
+        let error = store.search(&request).await.map(|r| r.total).expect_err(query);
+        assert_eq!(error.class, ErrorClass::Definite, "{query}: {error}");
+    }
+    let request = SearchRequest { query: "*".to_owned(), from: 9_995, size: 10 };
+    assert_eq!(store.search(&request).await.unwrap_err().class, ErrorClass::Definite);
+    subject.remove().await;
+}
+
+pub async fn another_mapping_is_refused(mut subject: Subject) {
+    let first = subject.open();
+    assert_eq!(first.prepare(&subject.plan).await.unwrap(), Prepared::Created);
+    assert_eq!(first.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    drop(first);
+    let again = subject.open();
+    assert_eq!(again.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    drop(again);
+    let fields = &mut subject.plan.selection.fields;
+    fields.retain(|field| field.key != "tagline");
+    fields.push(leaf("budget", LeafType::Long));
+    fields.iter_mut().find(|field| field.key == "runtimeMin").unwrap().kind = leaf("", LeafType::Keyword).kind;
+    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal);
+    for part in [
+        "`runtimeMin` is long and should be keyword",
+        "`budget` is missing and should be long",
+        "`tagline` is text and is not in the plan",
+        "delete ",
+    ] {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+    subject.remove().await;
+}
+
+pub async fn concurrent_writers_and_refreshes(subject: Subject) {
+    let store = subject.prepared().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for round in 1..=10 {
+                let writes: Vec<_> = (0..20).map(|n| small(&format!("{writer}-{n}"), round)).collect();
+                written(&*store, &writes).await;
+                store.refresh().await.unwrap();
+                let mine = store.lookup(&[format!("Movie:{writer}-0")]).await.unwrap();
+                assert_eq!(mine, [format!("{writer}-0")]);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(store.count().await.unwrap(), 160);
+    subject.remove().await;
+}

@@ -1,0 +1,107 @@
+//! What only search servers do.
+
+use tributary_dsl::plan::StorePlan;
+use tributary_event::ErrorClass;
+use tributary_indexer::store::{self, DocumentStore, StoreError};
+
+use super::plans::{delete, small};
+use super::subject::{Subject, server, written};
+
+fn both() -> [Subject; 2] {
+    [Subject::elasticsearch(), Subject::opensearch()]
+}
+
+fn url(subject: &Subject) -> String {
+    match &subject.plan.store {
+        StorePlan::Elasticsearch(server) | StorePlan::OpenSearch(server) => server.url.clone(),
+        StorePlan::Embedded => panic!("a server"),
+    }
+}
+
+async fn raw(method: reqwest::Method, url: String, body: &str) {
+    let request = reqwest::Client::new().request(method, url).header("content-type", "application/json");
+    let response = request.body(body.to_owned()).send().await.unwrap();
+    assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+}
+
+fn fatal(result: Result<impl Sized, StoreError>, part: &str) {
+    let error = result.map(|_| ()).unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+    assert!(error.message.contains(part), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_alias_stops_every_call_and_creates_nothing() {
+    for subject in both() {
+        let store = subject.prepared().await;
+        written(&*store, &[small("a", 1)]).await;
+        let (url, name) = (url(&subject), subject.plan.name.clone());
+        raw(reqwest::Method::DELETE, format!("{url}/{name}-000001"), "").await;
+        fatal(store.write(&[small("a", 2), delete("b", 2)]).await, "is gone");
+        fatal(store.write(&[delete("b", 2)]).await, "is gone");
+        fatal(store.heads(&["a".to_owned()]).await, "is gone");
+        fatal(store.lookup(&["Movie:a".to_owned()]).await, "is gone");
+        fatal(store.refresh().await, "is gone");
+        assert!(store.probe().await.is_err());
+        let response = reqwest::get(format!("{url}/{name}")).await.unwrap();
+        assert_eq!(response.status(), 404, "nothing was created");
+    }
+}
+
+#[tokio::test]
+async fn an_index_in_the_aliases_place_is_refused() {
+    for subject in both() {
+        let place = format!("{}/{}", url(&subject), subject.plan.name);
+        raw(reqwest::Method::PUT, place.clone(), "{}").await;
+        fatal(subject.open().prepare(&subject.plan).await, "must be an alias");
+        raw(reqwest::Method::DELETE, place, "").await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_without_its_alias_is_refused() {
+    for subject in both() {
+        let place = format!("{}/{}-000001", url(&subject), subject.plan.name);
+        raw(reqwest::Method::PUT, place, "{}").await;
+        fatal(subject.open().prepare(&subject.plan).await, "add the alias");
+        subject.remove().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_the_other_kind_is_recognised() {
+    let mut subject = Subject::elasticsearch();
+    subject.plan.store = StorePlan::OpenSearch(server("TRIBUTARY_TEST_ELASTICSEARCH"));
+    fatal(subject.open().prepare(&subject.plan).await, "this is Elasticsearch");
+    subject.plan.store = StorePlan::Elasticsearch(server("TRIBUTARY_TEST_OPENSEARCH"));
+    fatal(subject.open().prepare(&subject.plan).await, "this is OpenSearch");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_a_transient_error_that_names_it_without_its_password() {
+    let mut subject = Subject::elasticsearch();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut away = server("TRIBUTARY_TEST_ELASTICSEARCH");
+    away.url = format!("http://user:hush@127.0.0.1:{port}");
+    subject.plan.store = StorePlan::Elasticsearch(away);
+    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
+    assert!(error.message.contains(&format!("http://127.0.0.1:{port}")), "{error}");
+    assert!(!error.message.contains("hush") && !format!("{error:?}").contains("hush"), "{error:?}");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_used_are_told_at_once() {
+    let mut broken = server("TRIBUTARY_TEST_ELASTICSEARCH");
+    broken.url = "localhost:9200".to_owned();
+    fatal(
+        store::open(&StorePlan::Elasticsearch(broken.clone()), "x", ".".as_ref())
+            .map(|_: std::sync::Arc<dyn DocumentStore>| ()),
+        "http://host:9200",
+    );
+    broken.url = "http://localhost:9200".to_owned();
+    broken.ca_file = Some("/nonexistent/ca.pem".to_owned());
+    fatal(store::open(&StorePlan::Elasticsearch(broken), "x", ".".as_ref()).map(|_| ()), "/nonexistent/ca.pem");
+}

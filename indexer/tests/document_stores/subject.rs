@@ -1,0 +1,86 @@
+//! A store under test: an index of its own, removed at the end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tributary_dsl::plan::{IndexPlan, SearchServer, StorePlan};
+use tributary_indexer::store::{self, DocumentStore, DocumentWrite, Verdict};
+
+use super::plans;
+
+pub struct Subject {
+    pub plan: IndexPlan,
+    pub data: TempDir,
+}
+
+impl Subject {
+    pub fn embedded() -> Self {
+        Self::of(StorePlan::Embedded)
+    }
+
+    pub fn elasticsearch() -> Self {
+        Self::of(StorePlan::Elasticsearch(server("TRIBUTARY_TEST_ELASTICSEARCH")))
+    }
+
+    pub fn opensearch() -> Self {
+        Self::of(StorePlan::OpenSearch(server("TRIBUTARY_TEST_OPENSEARCH")))
+    }
+
+    fn of(store: StorePlan) -> Self {
+        let name = format!("test-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        Self { plan: plans::movies(&name, store), data: TempDir::new().unwrap() }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
+    pub fn open(&self) -> Arc<dyn DocumentStore> {
+        store::open(&self.plan.store, &self.plan.name, self.folder()).unwrap()
+    }
+
+    pub async fn prepared(&self) -> Arc<dyn DocumentStore> {
+        let store = self.open();
+        store.prepare(&self.plan).await.unwrap();
+        store
+    }
+
+    pub async fn remove(self) {
+        if let StorePlan::Elasticsearch(server) | StorePlan::OpenSearch(server) = &self.plan.store {
+            let url = format!("{}/{}-000001", server.url, self.plan.name);
+            reqwest::Client::new().delete(url).send().await.unwrap();
+        }
+    }
+}
+
+pub fn server(variable: &str) -> SearchServer {
+    let url = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./x test"));
+    SearchServer {
+        url: url.trim_end_matches('/').to_owned(),
+        basic: None,
+        api_key: None,
+        ca_file: None,
+        shards: 1,
+        replicas: 0,
+    }
+}
+
+/// Writes, and expects every document to be taken.
+pub async fn written(store: &dyn DocumentStore, writes: &[DocumentWrite]) {
+    for part in writes.chunks(5_000) {
+        let verdicts = store.write(part).await.unwrap();
+        assert_eq!(verdicts.len(), part.len());
+        assert!(
+            verdicts.iter().all(|v| *v == Verdict::Written),
+            "{:?}",
+            verdicts.iter().find(|v| **v != Verdict::Written)
+        );
+    }
+}
+
+/// Ids in order.
+pub fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids
+}

@@ -1,0 +1,3 @@
+//! Integration tests of the indexer: one binary, real servers.
+
+mod document_stores;
