@@ -1,5 +1,18 @@
 //! The graph as the indexer sees it, free of HTTP: fetch roots by ids, parents of vertices, ids of all roots.
 
+mod ceiling;
+mod client;
+mod errors;
+mod http;
+mod parents;
+mod response;
+mod roots;
+mod split;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use http::HttpGraph;
+
 use async_trait::async_trait;
 use serde_json::Value as Json;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan};

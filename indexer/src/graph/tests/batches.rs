@@ -1,0 +1,254 @@
+//! Fetching: whose outcome is which.
+
+use serde_json::{Value as Json, json};
+use tributary_event::ErrorClass;
+
+use super::server::{Reply, Server, ids_of, is_probe, movie, movies};
+use super::*;
+use crate::graph::{Fetched, Graph, GraphError, HttpGraph};
+
+fn error(path: Json, code: Option<&str>) -> Json {
+    let mut error = json!({ "message": "boom" });
+    if !path.is_null() {
+        error["path"] = path;
+    }
+    if let Some(code) = code {
+        error["extensions"] = json!({ "code": code });
+    }
+    error
+}
+
+async fn fetch(server: &Server, ids: &[String]) -> Vec<Fetched> {
+    HttpGraph::new(&plan(&server.url)).unwrap().fetch(&super::movies(true), ids).await.unwrap()
+}
+
+/// One letter per outcome: found, missing, and failures by their class.
+fn letters(fetched: &[Fetched]) -> String {
+    fetched
+        .iter()
+        .map(|f| match f {
+            Fetched::Found(_) => '+',
+            Fetched::Missing => '-',
+            Fetched::Failed(GraphError { class: ErrorClass::Transient, .. }) => 't',
+            Fetched::Failed(GraphError { class: ErrorClass::Definite, .. }) => 'd',
+            Fetched::Failed(GraphError { class: ErrorClass::Fatal, .. }) => 'f',
+        })
+        .collect()
+}
+
+fn failure(fetched: &Fetched) -> &str {
+    match fetched {
+        Fetched::Failed(error) => &error.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_aligned_answer_gives_each_id_its_root() {
+    let server = Server::movies(|ids| json!({ "data": movies(ids, &[("2", Json::Null)]) })).await;
+    let fetched = fetch(&server, &ids(1..4)).await;
+    assert_eq!(fetched, [Fetched::Found(movie("1")), Fetched::Missing, Fetched::Found(movie("3"))]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0]["operationName"], "Movies");
+    assert_eq!(requests[0]["variables"], json!({ "ids": ["1", "2", "3"] }));
+    assert_eq!(fetch(&server, &[]).await, []);
+}
+
+#[tokio::test]
+async fn a_filtered_shuffled_answer_is_matched_by_id() {
+    let number = json!({ "__typename": "Movie", "id": 1, "title": "title 1" });
+    let answer = json!({ "data": { "movies": [movie("4"), number] } });
+    let server = Server::movies(move |_| answer.clone()).await;
+    let fetched = fetch(&server, &ids(1..5)).await;
+    assert_eq!(letters(&fetched), "+--+");
+    assert_eq!(fetched[3], Fetched::Found(movie("4")));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_id_asked_for_twice_is_answered_twice() {
+    let server = Server::movies(|_| json!({ "data": { "movies": [movie("7")] } })).await;
+    let fetched = fetch(&server, &["7".into(), "8".into(), "7".into()]).await;
+    assert_eq!(letters(&fetched), "+-+");
+}
+
+#[tokio::test]
+async fn an_error_under_an_item_fails_that_item_alone() {
+    let server = Server::movies(|ids| {
+        let partial = json!({ "__typename": "Movie", "id": "2", "title": null });
+        let errors = [
+            error(json!(["movies", 1, "title"]), None),
+            error(json!(["movies", 2]), Some("BAD_USER_INPUT")),
+            error(json!(["movies", 3]), Some("NOT_FOUND")),
+        ];
+        json!({
+            "data": movies(ids, &[("2", partial), ("3", Json::Null), ("4", Json::Null), ("5", Json::Null)]),
+            "errors": errors,
+        })
+    })
+    .await;
+    let fetched = fetch(&server, &ids(1..7)).await;
+    assert_eq!(letters(&fetched), "+tdd-+");
+    assert!(failure(&fetched[1]).contains("boom (at movies.1.title)"), "{fetched:?}");
+    assert!(failure(&fetched[1]).starts_with("http://127.0.0.1:"), "{fetched:?}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_error_in_a_filtered_list_is_matched_by_the_items_id() {
+    let server = Server::movies(|_| {
+        let data = json!({ "movies": [movie("3"), movie("1")] });
+        json!({ "data": data, "errors": [error(json!(["movies", 0, "title"]), None)] })
+    })
+    .await;
+    assert_eq!(letters(&fetch(&server, &ids(1..4)).await), "+-t");
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// However a server hides whose error it is, exactly the ids at fault fail.
+#[tokio::test]
+async fn errors_that_name_nobody_are_found_by_bisection() {
+    fn pathless(ids: &[String]) -> Json {
+        json!({ "data": movies(ids, &[]), "errors": [error(Json::Null, None)] })
+    }
+    fn list_null(_: &[String]) -> Json {
+        json!({ "data": { "movies": null }, "errors": [error(json!(["movies", 1, "title"]), None)] })
+    }
+    fn data_null(_: &[String]) -> Json {
+        json!({ "data": null, "errors": [error(json!(["movies", 1]), None)] })
+    }
+    fn no_data(_: &[String]) -> Json {
+        json!({ "errors": [error(Json::Null, Some("INTERNAL_SERVER_ERROR"))] })
+    }
+    fn filtered(ids: &[String]) -> Json {
+        let mut list: Vec<Json> = ids.iter().filter(|i| *i != "3").map(|id| movie(id)).collect();
+        list.push(Json::Null);
+        json!({ "data": { "movies": list }, "errors": [error(json!(["movies", 90]), None)] })
+    }
+    for answer in [pathless, list_null, data_null, no_data, filtered] {
+        let server = Server::movies(move |ids| match ids.iter().any(|i| i == "3" || i == "12") {
+            true => answer(ids),
+            false => json!({ "data": movies(ids, &[("5", Json::Null)]) }),
+        })
+        .await;
+        assert_eq!(letters(&fetch(&server, &ids(0..16)).await), "+++t+-++++++t+++");
+        assert!(server.requests().len() < 2 * 16);
+    }
+}
+
+#[tokio::test]
+async fn a_null_list_without_an_error_is_no_absence_of_all() {
+    let server = Server::movies(|ids| match ids {
+        [_] => json!({ "data": movies(ids, &[("2", Json::Null)]) }),
+        _ => json!({ "data": { "movies": null } }),
+    })
+    .await;
+    assert_eq!(letters(&fetch(&server, &ids(1..4)).await), "+-+");
+}
+
+#[tokio::test]
+async fn ids_written_another_way_are_no_absence() {
+    let server = Server::movies(|ids| {
+        let answered: Vec<Json> = ids.iter().map(|id| movie(id.trim_start_matches('0'))).collect();
+        json!({ "data": { "movies": answered } })
+    })
+    .await;
+    let fetched = fetch(&server, &["1".into(), "02".into()]).await;
+    assert_eq!(letters(&fetched), "+d");
+    assert!(failure(&fetched[1]).contains("\"2\", which was not asked for (as \"02\" was)"), "{fetched:?}");
+}
+
+#[tokio::test]
+async fn one_by_one_where_the_root_takes_one_id() {
+    let server = Server::start(|request| {
+        assert_eq!(request["operationName"], "Movies");
+        Reply::Json(match request["variables"]["id"].as_str().unwrap() {
+            "2" => json!({ "data": { "movie": null } }),
+            "3" => json!({ "data": { "movie": movie("3") }, "errors": [error(json!(["movie", "title"]), None)] }),
+            "4" => json!({ "data": null, "errors": [error(json!(["movie"]), Some("NOT_FOUND"))] }),
+            "5" => json!({ "data": { "movie": movie("55") } }),
+            id => json!({ "data": { "movie": movie(id) } }),
+        })
+    })
+    .await;
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    let fetched = graph.fetch(&super::movies(false), &ids(1..7)).await.unwrap();
+    assert_eq!(letters(&fetched), "+-tdd+");
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_complex_is_split_and_the_size_is_remembered() {
+    for (status, body) in [
+        (200, json!({ "data": null, "errors": [{ "message": "Query is too complex." }] })),
+        (400, json!({ "errors": [{ "message": "no", "extensions": { "code": "QUERY_TOO_COMPLEX" } }] })),
+        (
+            400,
+            json!({ "errors": [{
+            "message": "The query exceeds the maximum cost of 5. Actual cost is 9",
+            "extensions": { "code": "GRAPHQL_VALIDATION_FAILED" },
+        }] }),
+        ),
+        (413, json!("too big")),
+        (504, json!("gateway")),
+        (200, json!({ "errors": [{ "message": "late", "extensions": { "code": "GATEWAY_TIMEOUT" } }] })),
+    ] {
+        let server = Server::start(move |request| match ids_of(request).len() {
+            0..=5 => Reply::Json(json!({ "data": movies(&ids_of(request), &[]) })),
+            _ => Reply::Status(status, Vec::new(), body.to_string().into_bytes()),
+        })
+        .await;
+        let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+        let fetched = graph.fetch(&super::movies(true), &ids(0..16)).await.unwrap();
+        assert_eq!(letters(&fetched), "+".repeat(16));
+        assert_eq!(server.sizes(), [16, 8, 8, 4, 4, 4, 4]);
+        graph.fetch(&super::movies(true), &ids(0..16)).await.unwrap();
+        assert_eq!(server.sizes(), [16, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4]);
+    }
+}
+
+#[tokio::test]
+async fn a_single_root_that_is_too_much_is_a_fact_about_it() {
+    let server = Server::movies(|ids| match ids.contains(&"2".to_owned()) {
+        true => json!({ "errors": [{ "message": "query complexity 900 is over 500" }] }),
+        false => json!({ "data": movies(ids, &[]) }),
+    })
+    .await;
+    assert_eq!(letters(&fetch(&server, &ids(0..4)).await), "++d+");
+}
+
+#[tokio::test]
+async fn a_batch_without_an_answer_in_time_is_split() {
+    let server = Server::start(|request| match ids_of(request) {
+        _ if is_probe(request) => Reply::Json(json!({ "data": { "__typename": "Query" } })),
+        ids if ids.len() > 2 || ids.contains(&"5".to_owned()) => Reply::Silence,
+        ids => Reply::Json(json!({ "data": movies(&ids, &[]) })),
+    })
+    .await;
+    let graph = HttpGraph::new(&GraphPlan { timeout: Duration::from_millis(400), ..plan(&server.url) }).unwrap();
+    let fetched = graph.fetch(&super::movies(true), &ids(0..8)).await.unwrap();
+    assert_eq!(letters(&fetched), "+++++t++");
+    assert!(failure(&fetched[5]).contains("no answer within 400ms"), "{fetched:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_fails_the_call_and_no_root() {
+    let server = Server::start(|_| Reply::Silence).await;
+    let graph = HttpGraph::new(&GraphPlan { timeout: Duration::from_millis(100), ..plan(&server.url) }).unwrap();
+    let error = graph.fetch(&super::movies(true), &ids(0..8)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
+    assert_eq!(server.sizes(), [8]);
+    let error = graph.fetch(&super::movies(true), &ids(0..1)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
+}
+
+#[tokio::test]
+async fn a_huge_answer_is_asked_for_in_parts() {
+    let server = Server::movies(|ids| json!({ "data": movies(ids, &[("3", json!("x".repeat(4_000)))]) })).await;
+    let mut graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    graph.limit_answers(1_000);
+    let fetched = graph.fetch(&super::movies(true), &ids(0..8)).await.unwrap();
+    assert_eq!(letters(&fetched), "+++d++++");
+    assert!(failure(&fetched[3]).contains("longer than 1000 bytes"), "{fetched:?}");
+}
