@@ -1,0 +1,80 @@
+//! Golden cases: `tests/cases/<name>/` holds a pipeline, its queries and a schema; `expected.txt` what comes of them, diagnostics
+//! first, then the plan. `UPDATE_GOLDEN=1` writes what came as what is expected; read the difference before you commit it.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use tributary_dsl::{Diagnostic, GraphFormat, Inputs, Schema, check, parse, render_graph, render_plan};
+
+struct Case(PathBuf);
+
+impl Inputs for Case {
+    fn file(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.0.join(path)).map_err(|_| "no such file".to_owned())
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        match name {
+            "DATABASE_URL" => Some("postgres://app:hunter2@db.example/studio".to_owned()),
+            "TOKEN" => Some("hunter2".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+}
+
+fn outcome(case: &Case) -> (String, Vec<(&'static str, String)>) {
+    let text = case.file("pipeline.yaml").expect("a pipeline");
+    let (definition, found) = parse("pipeline.yaml", &text, case);
+    let mut out = String::new();
+    let mut say = |found: &[Diagnostic]| found.iter().for_each(|d| writeln!(out, "{d}\n").expect("a line"));
+    say(&found);
+    let mut pictures = Vec::new();
+    if let Some(definition) = definition {
+        let file = definition.schema_file().unwrap_or("schema.graphql");
+        match Schema::from_sdl(&case.file(file).expect("a schema"), file) {
+            Err(found) => say(&found),
+            Ok(schema) => match check(&definition, &schema) {
+                Err(found) => say(&found),
+                Ok((plan, warnings)) => {
+                    say(&warnings);
+                    out.push_str(&render_plan(&plan));
+                    pictures.push(("expected.mmd", render_graph(&plan, GraphFormat::Mermaid)));
+                    pictures.push(("expected.dot", render_graph(&plan, GraphFormat::Dot)));
+                }
+            },
+        }
+    }
+    (out, pictures)
+}
+
+fn compare(file: &Path, actual: &str) -> Option<String> {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(file, actual).expect("the expectation is written");
+        return None;
+    }
+    let expected = std::fs::read_to_string(file).unwrap_or_default();
+    (expected != actual).then(|| format!("{}\n--- expected\n{expected}\n--- actual\n{actual}", file.display()))
+}
+
+#[test]
+fn pipelines_give_what_is_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut cases: Vec<PathBuf> =
+        folder.read_dir().expect("the cases").map(|entry| entry.expect("a case").path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    let mut wrong = Vec::new();
+    for path in cases {
+        let case = Case(path.clone());
+        let (text, pictures) = outcome(&case);
+        assert!(!text.contains("hunter2"), "{}: a secret is printed:\n{text}", path.display());
+        wrong.extend(compare(&path.join("expected.txt"), &text));
+        for (name, picture) in pictures {
+            if path.join(name).exists() {
+                wrong.extend(compare(&path.join(name), &picture));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
