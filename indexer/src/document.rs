@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         };
         match &field.kind {
-            FieldKind::Leaf(leaf) if matches!(leaf, LeafType::Object | LeafType::Ignore) => Ok(Some(value.clone())),
+            FieldKind::Leaf(LeafType::Object | LeafType::Ignore) => Ok(Some(value.clone())),
             FieldKind::Leaf(leaf) => self.items(value, field.list, &mut |walk, item| walk.leaf(item, leaf)).map(Some),
             FieldKind::Object { .. } => {
                 let mut vertex = false;

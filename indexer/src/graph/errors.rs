@@ -77,7 +77,7 @@ const SCHEMA: &[&str] = &[
     "fieldundefined",
     "unknownargument",
     "unknowntype",
-    "syntax error",
+    "syntax error:",
     "must have a selection",
     "must not have a selection",
     "nested too deep",
@@ -119,7 +119,11 @@ impl ServerError {
         self.is_not_found() && self.has_path() && self.path.as_ref().is_some_and(|p| p.len() <= depth)
     }
 
+    /// Whether the request as a whole is refused as too large. (With a path, a field says something about its own content.)
     pub(super) fn is_too_much(&self) -> bool {
+        if self.has_path() {
+            return false;
+        }
         let (code, message) = (self.code(), self.message.to_ascii_lowercase());
         let cost =
             message.contains("cost") && ["exceed", "maximum", "limit", "too "].iter().any(|w| message.contains(w));
@@ -167,8 +171,9 @@ impl ServerError {
                 path.iter().map(|s| s.as_str().map_or_else(|| s.to_string(), str::to_owned)).collect();
             said.push_str(&format!(" (at {})", steps.join(".")));
         }
-        if let code @ 1.. = self.code().len() {
-            said.push_str(&format!(" [{}]", &self.code()[..code.min(80)]));
+        let code = self.code();
+        if !code.is_empty() {
+            said.push_str(&format!(" [{}]", excerpt(&code)));
         }
         said
     }
