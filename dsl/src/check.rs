@@ -34,6 +34,7 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
     checker.scalars();
     checker.rules();
     checker.hints();
+    checker.declared_ways();
     let indexes: Vec<IndexPlan> = definition.indexes.iter().filter_map(|index| checker.index(index)).collect();
     let fan_outs = checker.fan_outs();
     let fine = definition.complete && !checker.found.iter().any(Diagnostic::is_error);

@@ -71,14 +71,14 @@ pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Defini
 }
 
 fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
-    const KEYS: [&str; 8] = ["pipeline", "sources", "transport", "graph", "indexes", "http", "data", "streams"];
+    const KEYS: [&str; 7] = ["pipeline", "sources", "transport", "graph", "indexes", "http", "data"];
     if matches!(root.kind, yaml::Kind::Null) {
         let help = "start with `pipeline: <name>`, then `sources:`, `graph:` and `indexes:`";
         r.error(root.place, "the pipeline is empty", Some(help.into()));
         return None;
     }
     let map = match &root.kind {
-        yaml::Kind::Mapping(_) => r.map(root, "", &KEYS)?,
+        yaml::Kind::Mapping(_) => r.entries(root, "")?,
         _ => {
             r.error(
                 root.place,
@@ -88,6 +88,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
             return None;
         }
     };
+    r.refuse_others(&map, &KEYS, &["streams"]);
     if map.get("streams").is_some() {
         let help = "streams come later; remove the key (indexes do not need it)";
         r.error(map.key_place("streams"), "streams are not available in this version", Some(help.into()));

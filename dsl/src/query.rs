@@ -6,6 +6,7 @@ mod leaf;
 mod merge;
 mod print;
 mod resolve;
+mod root;
 mod values;
 
 pub(crate) use resolve::{EdgeSite, Resolved, resolve};

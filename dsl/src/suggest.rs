@@ -25,8 +25,12 @@ pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = 
 /// "did you mean `x`?", or else what there is: "one of `a`, `b`".
 pub(crate) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> Option<String> {
     did_you_mean(name, candidates.clone()).or_else(|| {
-        let all = listed(candidates);
-        (!all.is_empty()).then(|| format!("expected one of {all}"))
+        let all = listed(candidates.clone());
+        match candidates.into_iter().count() {
+            0 => None,
+            1 => Some(format!("expected {all}")),
+            _ => Some(format!("expected one of {all}")),
+        }
     })
 }
 

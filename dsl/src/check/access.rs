@@ -19,11 +19,18 @@ pub(super) struct Way {
 }
 
 impl Checker<'_> {
+    /// Entries of `graph.types` that name no way; those of unknown types are told elsewhere.
+    pub(super) fn declared_ways(&mut self) {
+        for (name, declared) in self.graph.types.iter().filter(|(name, _)| self.schema.get(name).is_some()) {
+            self.found.extend(declared_way(self.schema, name, declared).err());
+        }
+    }
+
     /// `None`: there is no way, which is said.
     pub(super) fn access(&mut self, wanted: &Wanted) -> Option<Way> {
         let name = wanted.child_type.as_str();
         if let Some(declared) = self.graph.types.get(name) {
-            return declared_way(self.schema, name, declared).map_err(|diagnostic| self.found.push(diagnostic)).ok();
+            return declared_way(self.schema, name, declared).ok();
         }
         let way = entities(self.schema, name)
             .or_else(|| listing(self.schema, name))

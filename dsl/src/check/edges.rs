@@ -27,7 +27,7 @@ impl<'a> Checker<'a> {
         }
         let tables = self.tables(site);
         if !tables.is_empty() {
-            self.several_forward(site, &format!("rows of {}", listed(tables.iter().map(String::as_str))));
+            self.several_forward(site, &format!("rows of {} are", listed(tables.iter().map(String::as_str))));
             return Some(Reach::Tables(tables));
         }
         let mut candidates = self.inverses(site);
@@ -38,7 +38,7 @@ impl<'a> Checker<'a> {
             }
             1 => {
                 let path = candidates.remove(0);
-                self.several_forward(site, &format!("`{}.{}`", site.child_type, path.join(".")));
+                self.several_forward(site, &format!("`{}.{}` is", site.child_type, path.join(".")));
                 self.paged(site, &path);
                 Some(Reach::Inverse { path, declared: false })
             }
@@ -161,22 +161,15 @@ impl<'a> Checker<'a> {
         let forward: Vec<&str> = all.map(|f| f.name.as_str()).collect();
         let twins = forward.iter().all(|name| name.starts_with(site.field.as_str()) || site.field.starts_with(name));
         if forward.len() > 1 && !twins {
+            let edge = format!("{}.{}", site.parent_type, site.field);
             let message = format!(
-                "{way} are taken to cover `{}.{}`, but {} all lead to `{}`",
-                site.parent_type,
-                site.field,
+                "{} all lead from `{}` to `{}`, and {way} taken as the way back of `{edge}`",
                 listed(forward.iter().copied()),
+                site.parent_type,
                 site.child_type
             );
-            let help = format!(
-                "if that is wrong (or to confirm it), add a line for `{}.{}` to `graph.edges`",
-                site.parent_type, site.field
-            );
-            self.found.push(
-                site.spot
-                    .warning(message.replacen("` are taken", "` is taken", usize::from(way.starts_with('`'))))
-                    .help(help),
-            );
+            let help = format!("confirm or correct it by a line for `{edge}` under `graph.edges`");
+            self.found.push(site.spot.warning(message).help(help));
         }
     }
 

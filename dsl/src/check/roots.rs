@@ -17,6 +17,7 @@ impl Checker<'_> {
         let found = match &index.roots {
             Some(RootsText::Table(table)) => self.declared_table(table, root_type),
             Some(RootsText::Field(field)) => declared_field(self.schema, field, root_type),
+            Some(RootsText::Wrong) => return None,
             None => self.inferred(index, root_type),
         };
         found.map_err(|diagnostic| self.found.push(diagnostic)).ok()

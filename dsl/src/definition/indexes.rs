@@ -31,6 +31,8 @@ pub(crate) struct IndexText {
 pub(crate) enum RootsText {
     Table(Text),
     Field(Text),
+    /// Wrong, which was said.
+    Wrong,
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -52,7 +54,7 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec
             name: key.name.clone(),
             spot: r.spot(key.place),
             query,
-            roots: roots(r, &map, captured),
+            roots: map.get("roots").map(|node| roots(r, node, &map, captured).unwrap_or(RootsText::Wrong)),
             refresh: duration(r, &map, "refresh", Duration::from_millis(100), MILLISECOND),
             build: build(r, &map),
             retry: retry(r, &map),
@@ -81,8 +83,8 @@ fn query(r: &mut Reader, node: &Arc<Node>, map: &Map) -> Option<Arc<Document>> {
     }
 }
 
-fn roots(r: &mut Reader, map: &Map, captured: &Captured) -> Option<RootsText> {
-    let roots = r.map(map.get("roots")?, &map.path_of("roots"), &["table", "field"])?;
+fn roots(r: &mut Reader, node: &Arc<Node>, map: &Map, captured: &Captured) -> Option<RootsText> {
+    let roots = r.map(node, &map.path_of("roots"), &["table", "field"])?;
     match (roots.get("table"), roots.get("field")) {
         (Some(table), None) => {
             let table = r.text(table, &roots.path_of("table"))?;

@@ -72,14 +72,20 @@ impl Reader<'_> {
     /// A mapping with these keys and no others.
     pub fn map(&mut self, node: &Node, path: &str, known: &[&str]) -> Option<Map> {
         let map = self.entries(node, path)?;
+        self.refuse_others(&map, known, &[]);
+        Some(map)
+    }
+
+    /// Refuses keys that are neither known nor told about elsewhere.
+    pub fn refuse_others(&mut self, map: &Map, known: &[&str], told: &[&str]) {
+        let path = map.path.as_str();
         for (key, _) in &map.entries {
-            if !known.contains(&key.name.as_str()) {
+            if !known.contains(&key.name.as_str()) && !told.contains(&key.name.as_str()) {
                 let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
                 let help = suggestion(&key.name, known.iter().copied());
                 self.error(key.place, format!("unknown key `{}`{place}", key.name), help);
             }
         }
-        Some(map)
     }
 
     /// A mapping with keys of the user's choice.
@@ -122,7 +128,9 @@ impl Reader<'_> {
     /// Text, with variables filled in; empty text is refused.
     pub fn text(&mut self, node: &Node, path: &str) -> Option<Text> {
         let Kind::Scalar(written) = &node.kind else {
-            self.error(node.place, format!("`{path}` must be a value, not {}", word(&node.kind)), None);
+            let braces = matches!(node.kind, Kind::Mapping(_))
+                .then(|| "text with braces is written in quotes: \"{…}\"".to_owned());
+            self.error(node.place, format!("`{path}` must be a value, not {}", word(&node.kind)), braces);
             return None;
         };
         match fill(written, |name| self.inputs.variable(name)) {

@@ -68,7 +68,6 @@ pub(super) fn fill(text: &str, variable: impl Fn(&str) -> Option<String>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn variables_are_filled_in() {
