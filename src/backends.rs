@@ -13,7 +13,7 @@ use tributary_dsl::plan::{
     SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
-use tributary_indexer::graph::http::HttpGraph;
+use tributary_indexer::graph::HttpGraph;
 use tributary_indexer::graph::{Graph, GraphError, IdPage};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::store::{DocumentStore, open, open_read_only};

@@ -49,7 +49,8 @@ pub async fn publish<S: Source>(
     health: Reporter,
     shutdown: CancellationToken,
 ) -> Published {
-    let (full, batches) = mpsc::channel(1);
+    // As many as can be under way, so that handing over never waits.
+    let (full, batches) = mpsc::channel(2);
     let (durable, done) = mpsc::channel(3);
     let writer = Writer { producer, health, batches, durable, shutdown: shutdown.clone() };
     let task = AbortOnDropHandle::new(tokio::spawn(writer.run()));

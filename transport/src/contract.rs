@@ -39,7 +39,8 @@ pub enum Retention {
 pub struct TopicSpec {
     /// Its name.
     pub name: String,
-    /// The least number of partitions. An existing topic with fewer is an error that says how to add them.
+    /// The least number of partitions; 0 leaves it to the transport's settings. An existing topic with fewer is an error
+    /// that says what to do.
     pub partitions: u32,
     /// What it keeps.
     pub retention: Retention,
@@ -244,7 +245,8 @@ pub trait Transport: Send + Sync {
     /// Joins a group.
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError>;
 
-    /// The last checkpoint of that name that was appended with a batch.
+    /// The last checkpoint of that name that was appended with a batch. To go on from it, open the producer first: that
+    /// ends what an older producer of the id had begun.
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError>;
 
     /// The kept range of every partition, by partition number.

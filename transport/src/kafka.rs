@@ -144,7 +144,9 @@ impl Transport for Kafka {
         let topic: Arc<str> = topic.into();
         self.blocking(move |_, reader| {
             let partitions = reader.partitions(&topic)?;
-            (0..partitions).map(|partition| reader.ends(&TopicPartition { topic: topic.clone(), partition })).collect()
+            (0..partitions)
+                .map(|partition| reader.settled_ends(&TopicPartition { topic: topic.clone(), partition }))
+                .collect()
         })
         .await
     }

@@ -36,3 +36,8 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
         _ => ExitCode::FAILURE,
     }
 }
+
+/// Where cargo builds: `CARGO_TARGET_DIR`, or `target` in the repository.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}

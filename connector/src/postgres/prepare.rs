@@ -79,6 +79,14 @@ async fn server(
     let row = rows.first().ok_or_else(|| ConnectorError::protocol(endpoint.place(), "no settings"))?;
     let (version, wal_level, replicates, system): (i32, String, bool, String) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
+    judge(endpoint, version, &wal_level, replicates)?;
+    match checkpoint {
+        Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
+        _ => Ok(version),
+    }
+}
+
+fn judge(endpoint: &Endpoint, version: i32, wal_level: &str, replicates: bool) -> Result<(), ConnectorError> {
     if version < 140_000 {
         return Err(ConnectorError::Server {
             place: endpoint.place(),
@@ -98,10 +106,7 @@ async fn server(
     if !replicates {
         return Err(replication_privilege(endpoint, "it lacks the attribute REPLICATION"));
     }
-    match checkpoint {
-        Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
-        _ => Ok(version),
-    }
+    Ok(())
 }
 
 /// Finds the tables and checks that each can be captured.
@@ -155,5 +160,22 @@ fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), ConnectorError> {
             "its replica identity is NOTHING, so updates and deletes are not logged with a key",
             format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_decode_its_log_is_refused() {
+        let endpoint = Endpoint::parse(&"postgres://ann@h/films".into()).expect("a URL");
+        let says = |version, wal_level, replicates| {
+            judge(&endpoint, version, wal_level, replicates).expect_err("refused").to_string()
+        };
+        assert!(judge(&endpoint, 180_000, "logical", true).is_ok());
+        assert!(says(180_000, "replica", true).contains("ALTER SYSTEM SET wal_level = logical"));
+        assert!(says(180_000, "logical", false).contains("ALTER ROLE \"ann\" REPLICATION"));
+        assert!(says(130_000, "logical", true).contains("14 is the oldest"));
     }
 }

@@ -103,3 +103,31 @@ pub(crate) fn quote(identifier: &str) -> String {
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_server_have_their_class_and_remedy() {
+        let endpoint = Endpoint::parse(&"postgres://ann:hunter2@h/films".into()).expect("a URL");
+        let cases = [
+            ("28P01", "password authentication failed", ErrorClass::Fatal, "check the password of user ann"),
+            ("28000", "no pg_hba.conf entry", ErrorClass::Fatal, "pg_hba.conf admits it"),
+            ("53400", "all replication slots are in use", ErrorClass::Fatal, "raise max_replication_slots"),
+            ("53300", "too many walsenders", ErrorClass::Transient, "raise max_wal_senders"),
+            ("42501", "permission denied to start WAL sender", ErrorClass::Fatal, "ALTER ROLE \"ann\" REPLICATION"),
+            ("57P01", "terminating connection", ErrorClass::Transient, "cannot be reached"),
+            ("57P03", "the database system is starting up", ErrorClass::Transient, "cannot be reached"),
+            ("58P01", "requested WAL segment was removed", ErrorClass::Fatal, "streaming"),
+            ("42704", "publication does not exist", ErrorClass::Fatal, "42704"),
+        ];
+        for (code, message, class, text) in cases {
+            let server = ServerError { code: code.into(), message: message.into(), ..ServerError::default() };
+            let error = server.classify(&endpoint, "streaming");
+            assert_eq!(error.class(), class, "{code}");
+            let printed = error.to_string();
+            assert!(printed.contains(text) && printed.contains(message) && !printed.contains("hunter2"), "{printed}");
+        }
+    }
+}

@@ -16,6 +16,8 @@ use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 const ANSWER: Duration = Duration::from_secs(10);
 /// Without a record or the end for this long, a read gives up.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long the end of an open transaction is waited for.
+const SETTLE: Duration = Duration::from_secs(1);
 /// The last offsets of the checkpoint topic, where most checkpoints are found.
 const RECENT: u64 = 2_000;
 
@@ -25,15 +27,17 @@ pub(super) struct Reader {
     client: Mutex<BaseConsumer<Quiet>>,
     /// Answers questions; never reads, so it never waits for a stretch.
     questions: BaseConsumer<Quiet>,
+    /// Knows the ends of uncommitted records.
+    uncommitted: BaseConsumer<Quiet>,
 }
 
 impl Reader {
     pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
-        let make = || {
+        let make = |isolation| {
             let config = settings.client(&[
                 // Required by librdkafka for manual assignment; nothing is committed under it.
                 ("group.id", "tributary-reader"),
-                ("isolation.level", "read_committed"),
+                ("isolation.level", isolation),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
                 ("enable.partition.eof", "true"),
@@ -47,7 +51,9 @@ impl Reader {
             ]);
             config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
         };
-        Ok(Self { settings: settings.clone(), client: Mutex::new(make()?), questions: make()? })
+        let client = Mutex::new(make("read_committed")?);
+        let (questions, uncommitted) = (make("read_committed")?, make("read_uncommitted")?);
+        Ok(Self { settings: settings.clone(), client, questions, uncommitted })
     }
 
     /// The whole cluster's topics. Asking for one by name could create it.
@@ -66,10 +72,27 @@ impl Reader {
 
     /// The kept range of committed records.
     pub fn ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
-        let (low, high) =
-            self.questions.fetch_watermarks(&place.topic, place.partition as i32, ANSWER).map_err(|error| {
-                self.settings.failed(&format!("asking for the ends of {} {}", place.topic, place.partition), error)
-            })?;
+        self.ends_by(&self.questions, place)
+    }
+
+    /// The kept range of committed records, with everything that was appended before this call. The brokers mark records
+    /// as committed a moment after the commit was acknowledged; a transaction that stays open is not waited for long.
+    pub fn settled_ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
+        let appended = self.ends_by(&self.uncommitted, place)?.high;
+        let start = Instant::now();
+        loop {
+            let ends = self.ends(place)?;
+            if ends.high >= appended || start.elapsed() > SETTLE {
+                return Ok(ends);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn ends_by(&self, client: &BaseConsumer<Quiet>, place: &TopicPartition) -> Result<Watermarks, TransportError> {
+        let (low, high) = client.fetch_watermarks(&place.topic, place.partition as i32, ANSWER).map_err(|error| {
+            self.settings.failed(&format!("asking for the ends of {} {}", place.topic, place.partition), error)
+        })?;
         Ok(Watermarks { low: low.max(0) as u64, high: high.max(0) as u64 })
     }
 
@@ -90,7 +113,7 @@ impl Reader {
         offset: u64,
         mut visit: impl FnMut(Polled) -> bool,
     ) -> Result<(), TransportError> {
-        let ends = self.ends(place)?;
+        let ends = self.settled_ends(place)?;
         let offset = offset.max(ends.low);
         if offset >= ends.high {
             return Ok(());
@@ -158,7 +181,7 @@ impl Reader {
             return Ok(None);
         }
         let place = TopicPartition { topic: topic.into(), partition: 0 };
-        let ends = self.ends(&place)?;
+        let ends = self.settled_ends(&place)?;
         let recent = ends.high.saturating_sub(RECENT).max(ends.low);
         for from in [recent, ends.low] {
             let mut found = None;

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::release;
-use crate::tools::repository;
+use crate::tools::target;
 
 const TABLE: &str = "CREATE TABLE bench_row (id bigint PRIMARY KEY, title text, director text, budget numeric(14,2), rating float8,
     released date, updated timestamptz, body text)";
@@ -32,7 +32,7 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     client.batch_execute(TABLE).await?;
-    let folder = repository().join(format!("target/bench/{shape}"));
+    let folder = target().join(format!("bench/{shape}"));
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
     }
@@ -92,7 +92,7 @@ async fn peer(url: &str, publication: &str, end: &str) -> Result<f64> {
 }
 
 async fn drain(action: &str, url: &str, name: &str, transport: &str, rows: u32) -> Result<String> {
-    let output = Command::new(repository().join("target/release/examples/drain"))
+    let output = Command::new(target().join("release/examples/drain"))
         .args([action, url, name, transport, &rows.to_string()])
         .output()
         .await

@@ -13,7 +13,7 @@ use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, 
 
 use super::load::{Observed, What, latencies};
 use super::{quantile, release, usage};
-use crate::tools::repository;
+use crate::tools::{repository, target};
 
 pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     release(&["--package", "tributary", "--package", "movie-graph", "--bins"]).await?;
@@ -28,7 +28,7 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     } else {
         (None, None)
     };
-    let folder = repository().join("target/bench/index");
+    let folder = target().join("bench/index");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
     }
@@ -151,7 +151,7 @@ async fn start_graph(database: &str) -> Result<(Child, String)> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     drop(listener);
-    let child = Command::new(repository().join("target/release/movie-graph"))
+    let child = Command::new(target().join("release/movie-graph"))
         .args(["--database-url", database, "--listen", &address.to_string()])
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -190,7 +190,7 @@ fn write_pipeline(
 }
 
 fn start_tributary(folder: &std::path::Path) -> Result<Child> {
-    Command::new(repository().join("target/release/tributary"))
+    Command::new(target().join("release/tributary"))
         .args(["run", "--quiet"])
         .arg(folder.join("pipeline.yaml"))
         .kill_on_drop(true)

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::interrupt::{asked_to_end, unless_interrupted};
 use crate::parts::{Running, Wanted};
-use crate::tools::{cargo, exit_code, repository};
+use crate::tools::{cargo, exit_code, repository, target};
 
 /// Options of `x demo`.
 #[derive(Args, Debug, Clone)]
@@ -71,7 +71,7 @@ async fn build() -> Result<()> {
 }
 
 async fn start(arguments: &Arguments) -> Result<Demo> {
-    let folder = repository().join("target/demo");
+    let folder = target().join("demo");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
     }
@@ -119,7 +119,7 @@ Every change prints a line here. Ctrl-C stops everything.
 
 /// The built binary.
 fn binary() -> PathBuf {
-    repository().join("target/debug/tributary")
+    target().join("debug/tributary")
 }
 
 /// A path as a person in the repository's folder would type it.
@@ -147,7 +147,7 @@ async fn stop(process: &mut Child) -> Result<()> {
 
 /// `x sql`: runs statements on the running demo's database, and prints rows.
 pub(crate) async fn sql(statements: &str) -> Result<ExitCode> {
-    let file = repository().join("target/demo/database-url");
+    let file = target().join("demo/database-url");
     let url = std::fs::read_to_string(&file).context("no demo runs here (start one with ./x demo)")?;
     let connected = tokio_postgres::connect(url.trim(), tokio_postgres::NoTls).await;
     let (client, connection) = connected.context("the demo's database does not answer (start the demo with ./x demo)")?;

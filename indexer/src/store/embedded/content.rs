@@ -23,9 +23,16 @@ pub(super) struct Item {
 
 /// What an item does.
 pub(super) enum Change {
-    Put(Arc<Document>, Box<TantivyDocument>),
+    Put(Arc<Document>, Box<Indexed>),
     Delete,
     Reject(String),
+}
+
+/// What tantivy gets of a document.
+pub(super) struct Indexed {
+    pub document: TantivyDocument,
+    /// Bytes of its stored source.
+    pub bytes: usize,
 }
 
 /// What is stored of a document. The hash comes first, so that a head is read without its content.
@@ -50,7 +57,7 @@ pub(super) fn item(layout: &Layout, write: DocumentWrite) -> Item {
 }
 
 /// What tantivy gets; the error names the field.
-pub(super) fn indexed(layout: &Layout, id: &str, stamp: u64, document: &Document) -> Result<TantivyDocument, String> {
+pub(super) fn indexed(layout: &Layout, id: &str, stamp: u64, document: &Document) -> Result<Indexed, String> {
     let Json::Object(_) = &document.content else { return Err("its content is no object".to_owned()) };
     let mut indexed = TantivyDocument::new();
     indexed.add_text(layout.id, id);
@@ -59,9 +66,10 @@ pub(super) fn indexed(layout: &Layout, id: &str, stamp: u64, document: &Document
         indexed.add_text(layout.refs, reference);
     }
     let source = Source { hash: document.hash.clone(), refs: &document.refs, content: &document.content };
-    indexed.add_bytes(layout.source, &serde_json::to_vec(&source).map_err(|e| e.to_string())?);
+    let source = serde_json::to_vec(&source).map_err(|e| e.to_string())?;
+    indexed.add_bytes(layout.source, &source);
     members(&mut indexed, &layout.fields, &document.content, "")?;
-    Ok(indexed)
+    Ok(Indexed { document: indexed, bytes: source.len() })
 }
 
 fn members(into: &mut TantivyDocument, slots: &BTreeMap<String, Slot>, value: &Json, path: &str) -> Result<(), String> {

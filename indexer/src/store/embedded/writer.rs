@@ -113,8 +113,7 @@ impl Scribe {
             let result = self.commit();
             for reply in waiting {
                 // A caller that went away does not mind.
-                let _ =
-                    reply.send(result.as_ref().map(|()| ()).map_err(|e| StoreError::new(e.class, e.message.clone())));
+                let _ = reply.send(result.as_ref().copied().map_err(|e| StoreError::new(e.class, e.message.clone())));
             }
         }
     }
@@ -130,13 +129,16 @@ impl Scribe {
 
     fn write(&mut self, items: Vec<Item>) -> Result<Vec<Verdict>, StoreError> {
         let mut verdicts = Vec::with_capacity(items.len());
+        let mut busy: Option<Verdict> = None;
         for item in items {
-            let full = self.shared.versions().bytes() > MAX_PENDING;
+            let full = busy.is_none() && self.shared.versions().bytes() > MAX_PENDING;
             if full && let Err(error) = self.commit() {
-                verdicts.push(Verdict::Retry { after: PAUSE, reason: error.message });
-                continue;
+                busy = Some(Verdict::Retry { after: PAUSE, reason: error.message });
             }
-            verdicts.push(self.write_one(item)?);
+            verdicts.push(match &busy {
+                Some(busy) => busy.clone(),
+                None => self.write_one(item)?,
+            });
         }
         Ok(verdicts)
     }
@@ -159,17 +161,14 @@ impl Scribe {
         }
         // A document that was never there needs no deletion, which every segment would have to look for.
         let replaces = committed.is_some() || pending;
-        let mut bytes = 0;
+        let bytes = indexed.as_ref().map_or(0, |indexed| indexed.bytes);
         if let Some(writer) = &self.writer {
             if replaces {
                 writer.delete_term(Term::from_field_text(self.shared.layout.id, &id));
             }
-            if let Some(indexed) = indexed {
-                bytes = indexed.get_first_bytes(&self.shared);
-                if writer.add_document(*indexed).is_err() {
-                    // The writer is dead; what it had is pending, and goes to the next one.
-                    self.writer = None;
-                }
+            if indexed.is_some_and(|indexed| writer.add_document(indexed.document).is_err()) {
+                // The writer is dead; what it had is pending, and goes to the next one.
+                self.writer = None;
             }
         }
         // The document is held as parsed JSON, which is a few times its text.
@@ -198,7 +197,7 @@ impl Scribe {
             if let Some(document) = &pending.document {
                 let indexed = content::indexed(&shared.layout, id, pending.stamp, document);
                 let indexed = indexed.map_err(|reason| StoreError::new(ErrorClass::Fatal, reason))?;
-                writer.add_document(indexed).map_err(|e| shared.error("be written", e))?;
+                writer.add_document(indexed.document).map_err(|e| shared.error("be written", e))?;
             }
         }
         drop(versions);
@@ -235,17 +234,5 @@ impl Scribe {
         // Only now: who misses a document here finds it in the reader.
         self.shared.versions().committed(Instant::now());
         Ok(())
-    }
-}
-
-/// The size of a document's source.
-trait SourceBytes {
-    fn get_first_bytes(&self, shared: &Shared) -> usize;
-}
-
-impl SourceBytes for TantivyDocument {
-    fn get_first_bytes(&self, shared: &Shared) -> usize {
-        use tantivy::schema::Value as _;
-        self.get_first(shared.layout.source).and_then(|v| v.as_bytes()).map_or(0, <[u8]>::len)
     }
 }
