@@ -189,7 +189,7 @@ pub async fn unusual_ids(subject: Subject) {
     assert!(store.heads(&ids).await.unwrap().iter().all(Option::is_some));
     for id in &ids {
         assert_eq!(store.get(id).await.unwrap().unwrap().content["id"], json!(id));
-        assert_eq!(store.lookup(&[format!("Movie:{id}")]).await.unwrap(), [id.clone()]);
+        assert_eq!(store.lookup(&[format!("Movie:{id}")]).await.unwrap(), std::slice::from_ref(id));
         assert_eq!(
             store.scan(Some(id), 1).await.unwrap(),
             sorted(ids.clone()).into_iter().find(|i| i > id).into_iter().collect::<Vec<_>>()
