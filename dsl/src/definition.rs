@@ -60,7 +60,7 @@ impl Definition {
 
 /// Reads a pipeline's text and the GraphQL files it names. Diagnostics are sorted by place.
 ///
-/// A definition can come with errors: then it is good enough for finding more of them, and [`crate::check`] refuses it.
+/// A definition can come with errors: then it is good enough for finding more of them, and [`crate::check()`] refuses it.
 pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Definition>, Vec<Diagnostic>) {
     let (text, root, found) = yaml::parse(file_name, text);
     let mut reader = Reader { text, inputs, found };

@@ -150,7 +150,7 @@ pub(crate) fn sorted(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
         }
     }
     let rank = |d: &Diagnostic| files.iter().position(|f| *f == d.file);
-    found.sort_by(|a, b| (rank(a), a.line, a.column, a.severity).cmp(&(rank(b), b.line, b.column, b.severity)));
+    found.sort_by_key(|d| (rank(d), d.line, d.column, d.severity));
     found.dedup();
     found
 }

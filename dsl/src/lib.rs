@@ -1,7 +1,7 @@
 //! Pipeline text → checked [`plan::Plan`]. Pure: no I/O, no async runtime; the caller hands in texts and variables.
 //!
 //! [`parse`] reads `pipeline.yaml` and the GraphQL files it names; the caller then gets the graph's [`Schema`] (a file, or
-//! the answer to [`INTROSPECTION_QUERY`]), and [`check`] holds one against the other. All errors are found in one go, each
+//! the answer to [`INTROSPECTION_QUERY`]), and [`check()`] holds one against the other. All errors are found in one go, each
 //! with its file, line, caret, cause and suggestion.
 
 mod check;

@@ -22,7 +22,7 @@ impl Checker<'_> {
     /// Entries of `graph.types` that name no way; those of unknown types are told elsewhere.
     pub(super) fn declared_ways(&mut self) {
         for (name, declared) in self.graph.types.iter().filter(|(name, _)| self.schema.get(name).is_some()) {
-            self.found.extend(declared_way(self.schema, name, declared).err());
+            self.found.extend(declared_way(self.schema, name, declared).err().map(|diagnostic| *diagnostic));
         }
     }
 
@@ -50,29 +50,29 @@ impl Checker<'_> {
     }
 }
 
-fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Diagnostic> {
+fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
     let AccessText { field, argument, .. } = declared;
     let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
         let fields = schema.root_fields().iter().map(|f| f.name.as_str());
         let message = format!("the schema has no root field `{}`", field.shown);
-        return Err(field.spot.error(message).maybe_help(suggestion(&field.value, fields)));
+        return Err(Box::new(field.spot.error(message).maybe_help(suggestion(&field.value, fields))));
     };
     let Some(found) = root.argument(&argument.value) else {
         let arguments = root.arguments.iter().map(|a| a.name.as_str());
         let message = format!("the root field `{}` has no argument `{}`", root.name, argument.shown);
-        return Err(argument.spot.error(message).maybe_help(suggestion(&argument.value, arguments)));
+        return Err(Box::new(argument.spot.error(message).maybe_help(suggestion(&argument.value, arguments))));
     };
     if !root.ty.is_list() || !schema.possible(root.ty.name()).contains(name) {
         let message = format!("the root field `{}` answers `{}`, not a list of `{name}`", root.name, root.ty);
-        return Err(field.spot.error(message));
+        return Err(Box::new(field.spot.error(message)));
     }
     let Some(variable) = list_of_ids(&found.ty) else {
         let message = format!("the argument `{}` takes `{}`, not a list of ids", found.name, found.ty);
-        return Err(argument.spot.error(message).help("its type must be a list of `ID` or `String`"));
+        return Err(Box::new(argument.spot.error(message).help("its type must be a list of `ID` or `String`")));
     };
     if let Some(other) = root.arguments.iter().find(|a| a.is_required() && a.name != found.name) {
         let message = format!("the root field `{}` needs the argument `{}` as well", root.name, other.name);
-        return Err(field.spot.error(message));
+        return Err(Box::new(field.spot.error(message)));
     }
     Ok(by_field(root, &found.name, variable))
 }

@@ -52,8 +52,8 @@ fn query(schema: &Schema, type_name: &str, way: &Way, inverses: &[InverseField])
             let path: Vec<&str> = inverse.path.iter().map(String::as_str).collect();
             schema.walk(type_name, &path).unwrap_or(&inverse.parent_type).to_owned()
         };
-        let id =
-            if schema.has_id(&ends) { "id".to_owned() } else { format!("... on {} {{ id }}", inverse.parent_type) };
+        let members = || schema.vertices(&ends).into_iter().map(|name| format!("... on {name} {{ id }}"));
+        let id = if schema.has_id(&ends) { "id".to_owned() } else { members().collect::<Vec<_>>().join(" ") };
         let vertex = format!("{{ __typename {id} }}");
         let inner = inverse.path.iter().rev().fold(vertex, |inner, segment| {
             if inner.starts_with("{ __typename") {

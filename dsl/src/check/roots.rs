@@ -20,20 +20,20 @@ impl Checker<'_> {
             Some(RootsText::Wrong) => return None,
             None => self.inferred(index, root_type),
         };
-        found.map_err(|diagnostic| self.found.push(diagnostic)).ok()
+        found.map_err(|diagnostic| self.found.push(*diagnostic)).ok()
     }
 
-    fn declared_table(&self, table: &Text, root_type: &str) -> Result<RootIds, Diagnostic> {
+    fn declared_table(&self, table: &Text, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
         if !self.maps_to(&table.value, root_type) {
             let message = format!("no rule of `graph.vertices` maps `{}` to `{root_type}`", table.shown);
             let help = suggestion(&table.value, self.tables_of(root_type));
-            return Err(table.spot.error(message).maybe_help(help));
+            return Err(Box::new(table.spot.error(message).maybe_help(help)));
         }
-        let missing = || table.spot.error(format!("no source captures the table `{}`", table.shown));
+        let missing = || Box::new(table.spot.error(format!("no source captures the table `{}`", table.shown)));
         self.table(&table.value).ok_or_else(missing)
     }
 
-    fn inferred(&self, index: &IndexText, root_type: &str) -> Result<RootIds, Diagnostic> {
+    fn inferred(&self, index: &IndexText, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
         let all: Vec<&str> = self.tables_of(root_type).filter(|t| self.table(t).is_some()).collect();
         let own = |table: &&str| {
             let rules = self.vertices.get(*table);
@@ -56,14 +56,14 @@ impl Checker<'_> {
             several => {
                 let message = format!("several tables map to `{root_type}`: {}", listed(several.iter().copied()));
                 let help = format!("say which one holds every {root_type}: `roots: {{ table: {} }}`", several[0]);
-                return Err(index.spot.error(message).help(help));
+                return Err(Box::new(index.spot.error(message).help(help)));
             }
         }
         let message = format!("it is unknown where the ids of all `{root_type}` come from");
         let help = format!(
             "map a table to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
         );
-        Err(index.spot.error(message).help(help))
+        Err(Box::new(index.spot.error(message).help(help)))
     }
 
     fn maps_to(&self, table: &str, type_name: &str) -> bool {
@@ -83,17 +83,17 @@ impl Checker<'_> {
     }
 }
 
-fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<RootIds, Diagnostic> {
+fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
     let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
         let fields = schema.root_fields().iter().map(|f| f.name.as_str());
         let message = format!("the schema has no root field `{}`", field.shown);
-        return Err(field.spot.error(message).maybe_help(suggestion(&field.value, fields)));
+        return Err(Box::new(field.spot.error(message).maybe_help(suggestion(&field.value, fields))));
     };
     paging(schema, root, root_type).ok_or_else(|| {
         let message = format!("`{}` is no Relay connection of `{root_type}`", root.name);
         let help = "it must take `first: Int` and `after: String`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
                     and need no other argument";
-        field.spot.error(message).help(help)
+        Box::new(field.spot.error(message).help(help))
     })
 }
 

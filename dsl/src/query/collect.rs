@@ -180,7 +180,7 @@ impl<'a> Resolver<'a> {
             self.found.push(self.document.name_spot(key).error(message).help("choose another alias"));
         }
         if name == "__typename" {
-            return Some((&self.typename, marks));
+            return Some((self.typename, marks));
         }
         let schema = self.schema;
         let Some(definition) = schema.field(scope, name) else {
