@@ -107,6 +107,11 @@ impl Schema {
         reached
     }
 
+    /// Whether values of the type are pages that say whether another follows.
+    pub(crate) fn tells_next_page(&self, type_name: &str) -> bool {
+        self.walk(type_name, &["pageInfo", "hasNextPage"]).is_some()
+    }
+
     /// Where a connection's vertices are: `edges.node`, or `nodes`. `None`: the type is no connection.
     pub(crate) fn connection(&self, type_name: &str) -> Option<(&'static [&'static str], &str)> {
         const WAYS: [&[&str]; 2] = [&["edges", "node"], &["nodes"]];

@@ -177,9 +177,15 @@ impl<'a> Checker<'a> {
     fn paged(&mut self, site: &EdgeSite, path: &[String]) {
         let Some(field) = path.first().and_then(|first| self.schema.field(&site.child_type, first)) else { return };
         if let Some(argument) = field.arguments.iter().find(|a| PAGING.contains(&a.name.as_str())) {
+            let beyond = if self.schema.tells_next_page(field.ty.name()) {
+                "a change of one with more is set aside as a dead letter"
+            } else {
+                "parents beyond it are missed"
+            };
+            let child = &site.child_type;
             let message = format!(
-                "`{}.{}` comes in pages (`{}:`), and only its first page is asked for the parents of a changed `{}`",
-                site.child_type, field.name, argument.name, site.child_type
+                "`{child}.{}` comes in pages (`{}:`), and the parents of a changed `{child}` are read from the first: {beyond}",
+                field.name, argument.name
             );
             let help = format!(
                 "name a way without pages for `{}.{}` under `graph.edges`, such as `stored_in: parent` or `tables:`",

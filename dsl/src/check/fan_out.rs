@@ -48,20 +48,7 @@ fn query(schema: &Schema, type_name: &str, way: &Way, inverses: &[InverseField])
     let indent = if narrow { "      " } else { "    " };
     lines.push(format!("{indent}id"));
     for inverse in inverses {
-        let ends = {
-            let path: Vec<&str> = inverse.path.iter().map(String::as_str).collect();
-            schema.walk(type_name, &path).unwrap_or(&inverse.parent_type).to_owned()
-        };
-        let members = || schema.vertices(&ends).into_iter().map(|name| format!("... on {name} {{ id }}"));
-        let id = if schema.has_id(&ends) { "id".to_owned() } else { members().collect::<Vec<_>>().join(" ") };
-        let vertex = format!("{{ __typename {id} }}");
-        let inner = inverse.path.iter().rev().fold(vertex, |inner, segment| {
-            if inner.starts_with("{ __typename") {
-                format!("{segment} {inner}")
-            } else {
-                format!("{segment} {{ {inner} }}")
-            }
-        });
+        let inner = way_back(schema, type_name, &inverse.path);
         lines.push(format!("{indent}{}: {inner}", inverse.key));
     }
     if narrow {
@@ -70,4 +57,17 @@ fn query(schema: &Schema, type_name: &str, way: &Way, inverses: &[InverseField])
     lines.push("  }".to_owned());
     lines.push("}\n".to_owned());
     lines.join("\n")
+}
+
+/// A path of fields that ends at vertices. Pages say whether they are the last, so that parents beyond are not missed silently.
+fn way_back(schema: &Schema, from: &str, path: &[String]) -> String {
+    let Some((field, rest)) = path.split_first() else { return String::new() };
+    let to = schema.walk(from, &[field]).unwrap_or_default();
+    if rest.is_empty() {
+        let members = || schema.vertices(to).into_iter().map(|name| format!("... on {name} {{ id }}"));
+        let id = if schema.has_id(to) { "id".to_owned() } else { members().collect::<Vec<_>>().join(" ") };
+        return format!("{field} {{ __typename {id} }}");
+    }
+    let page = if schema.tells_next_page(to) { "pageInfo { hasNextPage } " } else { "" };
+    format!("{field} {{ {page}{} }}", way_back(schema, to, rest))
 }
