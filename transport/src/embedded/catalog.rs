@@ -87,6 +87,12 @@ pub(super) struct Catalog {
 impl Catalog {
     pub fn load(txn: &ReadTransaction) -> Result<Self, Failure> {
         let catalog = Self { topics: RwLock::default(), news: watch::Sender::new(0) };
+        catalog.refresh(txn)?;
+        Ok(catalog)
+    }
+
+    /// Takes over what is stored.
+    pub fn refresh(&self, txn: &ReadTransaction) -> Result<(), Failure> {
         let ends = txn.open_table(store::ENDS)?;
         for entry in redb::ReadableTable::iter(&txn.open_table(store::TOPICS)?)? {
             let (name, stored) = entry?;
@@ -94,7 +100,7 @@ impl Catalog {
                 let text = format!("the description of topic {} is damaged", name.value());
                 Failure::Transport(TransportError::caused(ErrorClass::Fatal, text, error))
             })?;
-            let topic = catalog.put(name.value(), stored);
+            let topic = self.put(name.value(), stored);
             for (number, partition) in topic.partitions.iter().enumerate() {
                 if let Some(found) = redb::ReadableTable::get(&ends, (topic.stored.id, number as u32))? {
                     let (low, next, bytes) = found.value();
@@ -102,7 +108,7 @@ impl Catalog {
                 }
             }
         }
-        Ok(catalog)
+        Ok(())
     }
 
     /// Adds a topic, or changes its description.

@@ -28,6 +28,9 @@ pub(super) const CHECKPOINTS: TableDefinition<&str, &[u8]> = TableDefinition::ne
 
 pub(super) const FORMAT: u64 = 1;
 
+/// Bytes that stay free on the disk, for the database's own pages.
+const SPARE: u64 = 4 << 20;
+
 /// Why a transaction failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -50,12 +53,16 @@ pub(super) enum WriteFailure {
     Unknown(redb::Error),
 }
 
+/// Free bytes on the disk of a folder, if they can be told.
+pub(super) type Space = Box<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
+
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// The open database.
 pub(super) struct Store {
     directory: PathBuf,
     opener: Opener,
+    space: Space,
     database: RwLock<Option<Database>>,
     broken: AtomicBool,
 }
@@ -89,14 +96,23 @@ impl Store {
                 });
                 builder.create(&file)
             }),
+            Box::new(|directory| {
+                let disk = rustix::fs::statvfs(directory).ok()?;
+                Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+            }),
         )
     }
 
     /// Opens the database by `opener`, which is called again after an I/O error.
-    pub fn open_with(directory: &Path, opener: Opener) -> Result<Self, TransportError> {
+    pub fn open_with(directory: &Path, opener: Opener, space: Space) -> Result<Self, TransportError> {
         let database = opener().map_err(|error| open_error(directory, error))?;
-        let store =
-            Self { directory: directory.into(), opener, database: RwLock::new(Some(database)), broken: false.into() };
+        let store = Self {
+            directory: directory.into(),
+            opener,
+            space,
+            database: RwLock::new(Some(database)),
+            broken: false.into(),
+        };
         let owner = directory.join("owner.pid");
         if let Err(error) = fs::write(&owner, format!("{}\n", std::process::id())) {
             tracing::warn!(file = %owner.display(), %error, "the owner's process id cannot be written");
@@ -125,6 +141,19 @@ impl Store {
             WriteFailure::Unknown(error.into())
         })?;
         Ok(value)
+    }
+
+    /// Refuses to add this many bytes to a disk that is full: before the database runs into it, which is survived too,
+    /// but means to reopen the file.
+    pub fn room(&self, bytes: usize) -> Result<(), Failure> {
+        let needed = 2 * bytes as u64 + SPARE;
+        match (self.space)(&self.directory) {
+            Some(free) if free < needed => {
+                let text = format!("{free} bytes are free, {needed} are needed");
+                Err(Failure::Storage(redb::Error::Io(std::io::Error::new(std::io::ErrorKind::StorageFull, text))))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn nothing(&self, failure: Failure) -> WriteFailure {

@@ -82,6 +82,8 @@ pub(super) struct Writer {
     requests: mpsc::Receiver<Request>,
     epochs: HashMap<Arc<str>, u64>,
     last_commit: u64,
+    /// The number of a commit whose outcome could not be found out.
+    unsettled: Option<u64>,
 }
 
 /// What a transaction will have changed, if it commits.
@@ -93,7 +95,7 @@ struct Effects {
 
 impl Writer {
     pub fn new(store: Arc<Store>, catalog: Arc<Catalog>, last_commit: u64, requests: mpsc::Receiver<Request>) -> Self {
-        Self { store, catalog, requests, epochs: HashMap::new(), last_commit }
+        Self { store, catalog, requests, epochs: HashMap::new(), last_commit, unsettled: None }
     }
 
     /// Works until every sender is gone.
@@ -138,10 +140,17 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Vec<(Change, Reply<()>)>) {
+        if let Err(error) = self.catch_up() {
+            return answer(group.into_iter().map(|(_, reply)| reply), error);
+        }
         let attempt = self.last_commit + 1;
         let (changes, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let mut effects = Effects::default();
+        let bytes = changes.iter().map(Change::size).sum::<usize>();
         let written = self.store.write(|txn| {
+            if bytes > 0 {
+                self.store.room(bytes)?;
+            }
             txn.open_table(store::META)?.insert("commit", attempt)?;
             changes.iter().try_for_each(|change| apply(txn, &self.catalog, change, &mut effects))?;
             let mut table = txn.open_table(store::ENDS)?;
@@ -175,39 +184,52 @@ impl Writer {
                     self.commit(vec![request]);
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, requests = replies.len(), "the embedded log could not write");
-                let source = error.source.map(Arc::new);
-                for reply in replies {
-                    let copy = TransportError {
-                        class: error.class,
-                        message: error.message.clone(),
-                        source: source.clone().map(|source| Box::new(Shared(source)) as _),
-                    };
-                    let _ = reply.send(Err(copy));
-                }
-            }
+            Err(error) => answer(replies, error),
         }
     }
 
+    /// Finds out what a commit of unknown outcome did, before anything is built upon it.
+    fn catch_up(&mut self) -> Result<(), TransportError> {
+        let Some(attempt) = self.unsettled else { return Ok(()) };
+        if self.last_stored()? == attempt {
+            self.store.read(|txn| self.catalog.refresh(txn))?;
+            self.catalog.announce();
+            self.last_commit = attempt;
+        }
+        self.unsettled = None;
+        Ok(())
+    }
+
+    fn last_stored(&self) -> Result<u64, TransportError> {
+        self.store.read(|txn| Ok(txn.open_table(store::META)?.get("commit")?.map_or(0, |number| number.value())))
+    }
+
     /// Finds out whether a failed commit is durable.
-    fn settle(&self, attempt: u64, error: redb::Error) -> Result<(), TransportError> {
+    fn settle(&mut self, attempt: u64, error: redb::Error) -> Result<(), TransportError> {
         let start = Instant::now();
         loop {
-            let found = self
-                .store
-                .read(|txn| Ok(txn.open_table(store::META)?.get("commit")?.map_or(0, |number| number.value())));
-            match found {
+            match self.last_stored() {
                 Ok(last) if last == attempt => return Ok(()),
                 Ok(_) => return Err(self.store.explain(Failure::Storage(error))),
                 Err(_) if start.elapsed() < SETTLE => std::thread::sleep(Duration::from_millis(50)),
                 Err(again) => {
+                    self.unsettled = Some(attempt);
                     let text =
                         format!("it is unknown whether the last append is durable; restart to find out: {again}");
                     return Err(TransportError::caused(ErrorClass::Fatal, text, error));
                 }
             }
         }
+    }
+}
+
+/// Tells all callers of one failure.
+fn answer(replies: impl IntoIterator<Item = Reply<()>>, error: TransportError) {
+    tracing::warn!(%error, "the embedded log could not write");
+    let source = error.source.map(Arc::new);
+    for reply in replies {
+        let source = source.clone().map(|source| Box::new(Shared(source)) as _);
+        let _ = reply.send(Err(TransportError { class: error.class, message: error.message.clone(), source }));
     }
 }
 

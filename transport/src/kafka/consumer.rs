@@ -25,8 +25,8 @@ use super::reader::Reader;
 use crate::contract::{Consumer, ConsumerSettings, Delivery, Polled, TopicPartition, TransportError};
 use crate::metric;
 
-/// How long one poll waits; also how soon a dropped consumer leaves its group.
-const POLL: Duration = Duration::from_millis(100);
+/// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
+const POLL: Duration = Duration::from_millis(500);
 /// How long the caller may be away before fetching pauses.
 const AWAY: Duration = Duration::from_secs(1);
 /// Bytes of one delivery.
@@ -238,7 +238,6 @@ impl Worker {
                 }
             }
         }
-        self.client.unsubscribe();
     }
 
     fn set_paused(&mut self, paused: bool) {
@@ -405,6 +404,8 @@ impl Consumer for KafkaConsumer {
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         self.membership.mailbox.close();
+        // Wakes the thread from its poll.
+        self.client.unsubscribe();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -35,7 +35,7 @@ const DELIVERY_STEP: Duration = Duration::from_micros(200);
 /// Records that are sent before other tasks get a turn.
 const TURN: usize = 1024;
 
-/// Remembers the first record that could not be delivered.
+/// Remembers the first record that could not be delivered; not those that an abort takes back.
 #[derive(Default)]
 struct Deliveries {
     failure: Mutex<Option<KafkaError>>,
@@ -55,7 +55,12 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
+        if let Err((error, _)) = result
+            && !matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+            )
+        {
             self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
         }
     }
@@ -212,6 +217,7 @@ impl Core {
 
     /// Aborts the transaction. Never `Ok`, so that it can end a commit.
     fn abort(&self, cause: KafkaError) -> Result<(), Outcome> {
+        tracing::debug!(producer = self.id, error = %cause, "aborting a transaction");
         let failure = self.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         let cause = self.settings.failed("an append", failure.unwrap_or(cause));
         match self.end_open() {
@@ -282,6 +288,29 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
+        loop {
+            match self.try_append(batch).await {
+                Ok(()) => break,
+                // After an aborted transaction the client may have lost count, which the brokers notice in the next one.
+                // That one is aborted too; then the client has counted anew.
+                Err(error) if counted_wrong(&error) && matches!(self.state, State::Ready) => {
+                    tracing::debug!(%error, "an append is repeated");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        metric::appended(batch);
+        Ok(())
+    }
+}
+
+fn counted_wrong(error: &TransportError) -> bool {
+    let cause = error.source.as_ref().and_then(|source| source.downcast_ref::<KafkaError>());
+    cause.and_then(KafkaError::rdkafka_error_code) == Some(RDKafkaErrorCode::OutOfOrderSequenceNumber)
+}
+
+impl KafkaProducer {
+    async fn try_append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         if matches!(self.state, State::Open) {
             self.blocking(|core| {
                 core.end_open().map_err(|error| match severity(&error) {
@@ -303,10 +332,8 @@ impl Producer for KafkaProducer {
         }
         self.state = State::Open;
         match self.send_all(batch).await {
-            Ok(()) => self.blocking(Core::commit).await?,
-            Err(error) => self.blocking(move |core| core.abort(error)).await?,
+            Ok(()) => self.blocking(Core::commit).await,
+            Err(error) => self.blocking(move |core| core.abort(error)).await,
         }
-        metric::appended(batch);
-        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What every transport must do.
 
+#![allow(clippy::type_complexity)]
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! Each case is a function over `&dyn Transport` with topics of its own; [`contract`] makes a test of it for Kafka and for
 //! the embedded log. What only one of them has is in its own module.
 
+#![allow(clippy::unwrap_used)]
+
 mod cases;
 mod embedded;
 mod kafka;
