@@ -249,10 +249,11 @@ pub trait Transport: Send + Sync {
     /// ends what an older producer of the id had begun.
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError>;
 
-    /// The kept range of every partition, by partition number.
+    /// The kept range of every partition, by partition number. What was appended before the call is in it.
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError>;
 
-    /// Reads up to `max` committed records of one partition from `offset`, without a group. Empty at the end.
+    /// Reads up to `max` committed records of one partition from `offset`, without a group. Empty at the end. What was
+    /// appended before the call is seen.
     async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError>;
 
     /// Whether the transport answers now; the error says what is wrong.

@@ -130,9 +130,12 @@ impl DeadLetters {
         batch.push(&self.topic, letter.last_failed_us / 1000, Some(letter.id.as_bytes()), Some(&json));
     }
 
-    /// The letters that are there now, oldest failure first.
+    /// The letters that are there now, oldest failure first; none if the topic does not exist.
     pub async fn list(&self) -> Result<Vec<DeadLetter>, TransportError> {
         let mut letters: BTreeMap<Vec<u8>, DeadLetter> = BTreeMap::new();
+        if self.transport.partitions(&self.topic).await? == 0 {
+            return Ok(Vec::new());
+        }
         for (partition, ends) in self.transport.watermarks(&self.topic).await?.into_iter().enumerate() {
             let place = TopicPartition { topic: self.topic.clone(), partition: partition as u32 };
             let mut from = ends.low;

@@ -1,8 +1,8 @@
 //! The embedded log: durable topics for one process, in one folder, on redb.
 //!
-//! Records are stored as compressed blobs of many ([`blob`]); one thread writes, with group commit and one fsync for all
-//! that waits ([`writer`]); readers look at the ends in memory ([`catalog`]) and are woken by appends; a second thread
-//! removes what is beyond retention ([`janitor`]). The file is owned by one process; a second one is told who has it.
+//! Records are stored as compressed blobs of many (`blob`); one thread writes, with group commit and one fsync for all
+//! that waits (`writer`); readers look at the ends in memory (`catalog`) and are woken by appends; a second thread
+//! removes what is beyond retention (`janitor`). The file is owned by one process; a second one is told who has it.
 
 mod blob;
 mod catalog;

@@ -1,8 +1,8 @@
 //! Kafka: topics on a cluster, through librdkafka.
 //!
-//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic ([`producer`]).
-//! Groups are Kafka's ([`consumer`]); everything that needs no group goes through one [`reader`]; topics are created and
-//! checked in [`topics`].
+//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`).
+//! Groups are Kafka's (`consumer`); everything that needs no group goes through one `reader`; topics are created and
+//! checked in `topics`.
 
 mod client;
 mod consumer;
@@ -142,8 +142,11 @@ impl Transport for Kafka {
 
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {
         let topic: Arc<str> = topic.into();
-        self.blocking(move |_, reader| {
+        self.blocking(move |settings, reader| {
             let partitions = reader.partitions(&topic)?;
+            if partitions == 0 {
+                return Err(settings.unknown(&topic));
+            }
             (0..partitions)
                 .map(|partition| reader.settled_ends(&TopicPartition { topic: topic.clone(), partition }))
                 .collect()

@@ -93,6 +93,15 @@ impl KafkaSettings {
         config
     }
 
+    /// A topic that is not there.
+    pub(super) fn unknown(&self, topic: &str) -> TransportError {
+        let text = format!(
+            "topic {topic} does not exist at Kafka {}; create it, or name it to `ensure_topics` first",
+            self.brokers
+        );
+        TransportError::new(ErrorClass::Fatal, text)
+    }
+
     /// An error of a client that could not even be made.
     pub(super) fn refused(&self, what: &str, error: KafkaError) -> TransportError {
         let text =

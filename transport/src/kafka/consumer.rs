@@ -134,11 +134,7 @@ impl KafkaConsumer {
     ) -> Result<Self, TransportError> {
         for topic in &settings.topics {
             if reader.partitions(topic)? == 0 {
-                let text = format!(
-                    "topic {topic} does not exist at Kafka {}; create it, or name it to `ensure_topics` first",
-                    kafka.brokers
-                );
-                return Err(TransportError::new(ErrorClass::Fatal, text));
+                return Err(kafka.unknown(topic));
             }
         }
         let config = kafka.client(&[

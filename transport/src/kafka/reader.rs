@@ -90,10 +90,20 @@ impl Reader {
     }
 
     fn ends_by(&self, client: &BaseConsumer<Quiet>, place: &TopicPartition) -> Result<Watermarks, TransportError> {
-        let (low, high) = client.fetch_watermarks(&place.topic, place.partition as i32, ANSWER).map_err(|error| {
-            self.settings.failed(&format!("asking for the ends of {} {}", place.topic, place.partition), error)
-        })?;
-        Ok(Watermarks { low: low.max(0) as u64, high: high.max(0) as u64 })
+        let start = Instant::now();
+        loop {
+            match client.fetch_watermarks(&place.topic, place.partition as i32, ANSWER) {
+                Ok((low, high)) => return Ok(Watermarks { low: low.max(0) as u64, high: high.max(0) as u64 }),
+                // A partition that is new, or whose leader has moved.
+                Err(error) if moving(&error) && start.elapsed() < ANSWER => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => {
+                    let what = format!("asking for the ends of {} {}", place.topic, place.partition);
+                    return Err(self.settings.failed(&what, error));
+                }
+            }
+        }
     }
 
     /// Up to `max` records from `offset`.
@@ -200,4 +210,17 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+fn moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+        )
+    )
 }
