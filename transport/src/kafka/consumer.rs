@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -29,6 +29,8 @@ use crate::metric;
 const POLL: Duration = Duration::from_millis(500);
 /// How long the caller may be away before fetching pauses.
 const AWAY: Duration = Duration::from_secs(1);
+/// How long a commit is repeated while the group rebalances.
+const COMMIT: Duration = Duration::from_secs(10);
 /// Bytes of one delivery.
 const DELIVERY_BYTES: usize = 512 * 1024;
 /// Records share pieces of memory of this size, so that one that is kept long keeps little.
@@ -316,6 +318,14 @@ impl Worker {
     }
 }
 
+fn rebalancing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::IllegalGeneration | Code::RebalanceInProgress | Code::UnknownMemberId | Code::NotCoordinator)
+    )
+}
+
 #[async_trait]
 impl Consumer for KafkaConsumer {
     async fn next(&mut self) -> Result<Delivery, TransportError> {
@@ -338,20 +348,25 @@ impl Consumer for KafkaConsumer {
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
-        let mut list = TopicPartitionList::new();
-        for (place, offset) in offsets.iter().filter(|(place, _)| self.valid(place)) {
-            list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(*offset as i64))
-                .map_err(|error| self.kafka.failed("committing offsets", error))?;
+        let start = Instant::now();
+        loop {
+            // Again each time: a rebalance may take partitions meanwhile.
+            let mut list = TopicPartitionList::new();
+            for (place, offset) in offsets.iter().filter(|(place, _)| self.valid(place)) {
+                list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(*offset as i64))
+                    .map_err(|error| self.kafka.failed("committing offsets", error))?;
+            }
+            if list.count() == 0 {
+                return Ok(());
+            }
+            match self.blocking(move |client| Ok(client.commit(&list, CommitMode::Sync))).await? {
+                Ok(()) => return Ok(()),
+                Err(error) if rebalancing(&error) && start.elapsed() < COMMIT => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => return Err(self.kafka.failed("committing offsets", error)),
+            }
         }
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let kafka = self.kafka.clone();
-        self.blocking(move |client| match client.commit(&list, CommitMode::Sync) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(kafka.failed("committing offsets", error)),
-        })
-        .await
     }
 
     async fn lag(&mut self) -> Result<u64, TransportError> {
