@@ -1,0 +1,10 @@
+//! The connector against a real PostgreSQL: every test has a database, a slot and a publication of its own.
+//!
+//! The server comes from `TRIBUTARY_TEST_POSTGRES`, a superuser's URL without a database.
+
+mod keys;
+mod refusals;
+mod resume;
+mod streaming;
+mod support;
+mod types;

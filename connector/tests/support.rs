@@ -1,0 +1,334 @@
+//! A database for one test, and a transport that remembers what was appended and can stand still.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value as Json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+use tokio_util::sync::CancellationToken;
+use tributary_connector::{ConnectorError, ConnectorSettings, PostgresSettings, SourceSettings};
+use tributary_event::{ErrorClass, Health};
+use tributary_transport::{
+    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+};
+
+/// No condition takes longer, unless it is never met.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn server_url() -> url::Url {
+    let text = std::env::var("TRIBUTARY_TEST_POSTGRES").expect("TRIBUTARY_TEST_POSTGRES is not set: run ./x test");
+    url::Url::parse(&text).expect("TRIBUTARY_TEST_POSTGRES is a URL")
+}
+
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("connects");
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    client
+}
+
+/// A database of its own, with a session in it.
+pub struct Database {
+    pub name: String,
+    pub url: String,
+    pub sql: Client,
+}
+
+impl Database {
+    pub async fn create(test: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{number}_{test}", std::process::id());
+        let admin = connect(server_url().as_str()).await;
+        admin.batch_execute(&format!("create database {name}")).await.expect("a database");
+        let mut url = server_url();
+        url.set_path(&name);
+        let url = url.to_string();
+        let sql = connect(&url).await;
+        Self { name, url, sql }
+    }
+
+    pub async fn run(&self, statements: &str) {
+        self.sql.batch_execute(statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
+    }
+
+    pub async fn text(&self, query: &str) -> Option<String> {
+        self.sql.query_opt(query, &[]).await.expect(query).and_then(|row| row.get(0))
+    }
+
+    pub fn settings(&self, tables: &[&str]) -> ConnectorSettings {
+        ConnectorSettings::postgres(&self.name, self.url.as_str().into(), tables.iter().copied())
+    }
+
+    /// Drops database, slots and, by its name, the role of the test.
+    pub async fn remove(self) {
+        let Self { name, sql, .. } = self;
+        drop(sql);
+        let admin = connect(server_url().as_str()).await;
+        let slots = format!("select slot_name::text from pg_replication_slots where database = '{name}'");
+        for row in admin.query(&slots, &[]).await.expect("slots") {
+            let slot: String = row.get(0);
+            drop_slot(&admin, &slot).await;
+        }
+        admin.batch_execute(&format!("drop database {name} with (force)")).await.expect("dropped");
+        let _ = admin.batch_execute(&format!("drop role if exists {name}")).await;
+    }
+}
+
+pub fn postgres(settings: &ConnectorSettings) -> &PostgresSettings {
+    let SourceSettings::Postgres(postgres) = &settings.source;
+    postgres
+}
+
+pub fn postgres_mut(settings: &mut ConnectorSettings) -> &mut PostgresSettings {
+    let SourceSettings::Postgres(postgres) = &mut settings.source;
+    postgres
+}
+
+/// Ends whoever reads the slot and drops it.
+pub async fn drop_slot(admin: &Client, slot: &str) {
+    until("the slot is free", async || {
+        let end = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active";
+        let _ = admin.query(end, &[&slot]).await;
+        let drop = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1";
+        admin.query(drop, &[&slot]).await.is_ok()
+    })
+    .await;
+}
+
+/// Asks again and again until the answer is yes.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        panic!("not within {PATIENCE:?}: {what}");
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    pub topic: String,
+    pub key: Option<Json>,
+    pub value: Option<Json>,
+}
+
+impl Record {
+    pub fn op(&self) -> &str {
+        self.value.as_ref().map_or("tombstone", |v| v["op"].as_str().expect("op"))
+    }
+
+    pub fn get(&self, pointer: &str) -> Json {
+        self.value.as_ref().and_then(|v| v.pointer(pointer)).cloned().unwrap_or(Json::Null)
+    }
+}
+
+/// Topic, key and value as they were appended.
+type Raw = (String, Option<Vec<u8>>, Option<Vec<u8>>);
+
+#[derive(Default)]
+struct Topics {
+    records: Vec<Raw>,
+    checkpoint: Option<Bytes>,
+    stand_still_at: Option<usize>,
+    failures: u32,
+    generation: u64,
+}
+
+/// An atomic, durable transport in memory. It can stand still before the batch that would exceed a number of records, as a
+/// process that is killed there would leave it.
+#[derive(Clone)]
+pub struct Recorder {
+    topics: Arc<Mutex<Topics>>,
+    news: watch::Sender<usize>,
+}
+
+impl Recorder {
+    pub fn new() -> Self {
+        Self { topics: Arc::default(), news: watch::Sender::new(0) }
+    }
+
+    pub fn stand_still_at(&self, records: Option<usize>) {
+        self.topics.lock().expect("lock").stand_still_at = records;
+        self.news.send_modify(|_| {});
+    }
+
+    /// Appends fail transiently so many times.
+    pub fn fail(&self, times: u32) {
+        self.topics.lock().expect("lock").failures = times;
+    }
+
+    pub fn len(&self) -> usize {
+        self.topics.lock().expect("lock").records.len()
+    }
+
+    pub fn checkpoint_json(&self) -> Option<Json> {
+        let topics = self.topics.lock().expect("lock");
+        topics.checkpoint.as_ref().map(|c| serde_json::from_slice(c).expect("JSON"))
+    }
+
+    pub fn set_checkpoint(&self, change: impl FnOnce(&mut Json)) {
+        let mut checkpoint = self.checkpoint_json().expect("a checkpoint");
+        change(&mut checkpoint);
+        self.topics.lock().expect("lock").checkpoint = Some(checkpoint.to_string().into());
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        let parse = |b: &Option<Vec<u8>>| b.as_ref().map(|b| serde_json::from_slice(b).expect("JSON"));
+        let topics = self.topics.lock().expect("lock");
+        topics
+            .records
+            .iter()
+            .map(|(topic, key, value)| Record { topic: topic.clone(), key: parse(key), value: parse(value) })
+            .collect()
+    }
+
+    /// Waits until there are so many records, and returns them all.
+    pub async fn wait(&self, count: usize) -> Vec<Record> {
+        let mut news = self.news.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, news.wait_for(|n| *n >= count)).await;
+        if waited.is_err() {
+            panic!("{} records, not {count}, within {PATIENCE:?}", self.len());
+        }
+        self.records()
+    }
+}
+
+struct RecorderProducer(Recorder, u64);
+
+#[async_trait]
+impl Producer for RecorderProducer {
+    async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
+        let mut news = self.0.news.subscribe();
+        loop {
+            news.mark_unchanged();
+            {
+                let mut topics = self.0.topics.lock().expect("lock");
+                if topics.generation != self.1 {
+                    return Err(TransportError::new(ErrorClass::Fatal, "fenced"));
+                }
+                if topics.failures > 0 {
+                    topics.failures -= 1;
+                    return Err(TransportError::new(ErrorClass::Transient, "the broker is away"));
+                }
+                if topics.stand_still_at.is_none_or(|n| topics.records.len() + batch.len() <= n) {
+                    for record in batch.records() {
+                        let copy = |b: Option<&[u8]>| b.map(<[u8]>::to_vec);
+                        topics.records.push((record.topic.to_string(), copy(record.key), copy(record.value)));
+                    }
+                    topics.checkpoint = batch.checkpoint.as_ref().map(|c| c.content.clone()).or(topics.checkpoint.take());
+                    let count = topics.records.len();
+                    self.0.news.send_replace(count);
+                    return Ok(());
+                }
+            }
+            news.changed().await.expect("the recorder lives");
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for Recorder {
+    async fn ensure_topics(&self, _: &[TopicSpec]) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn partitions(&self, _: &str) -> Result<u32, TransportError> {
+        Ok(1)
+    }
+
+    async fn producer(&self, _: &str) -> Result<Box<dyn Producer>, TransportError> {
+        let mut topics = self.topics.lock().expect("lock");
+        topics.generation += 1;
+        Ok(Box::new(RecorderProducer(self.clone(), topics.generation)))
+    }
+
+    async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
+        Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
+    }
+
+    async fn checkpoint(&self, _: &str) -> Result<Option<Bytes>, TransportError> {
+        Ok(self.topics.lock().expect("lock").checkpoint.clone())
+    }
+
+    async fn watermarks(&self, _: &str) -> Result<Vec<Watermarks>, TransportError> {
+        Ok(Vec::new())
+    }
+
+    async fn read(&self, _: &TopicPartition, _: u64, _: usize) -> Result<Vec<Polled>, TransportError> {
+        Ok(Vec::new())
+    }
+
+    async fn probe(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+}
+
+/// A connector that runs.
+pub struct Running {
+    pub health: Health,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), ConnectorError>>,
+}
+
+impl Running {
+    /// Starts a connector and does not wait for anything.
+    pub fn start(settings: &ConnectorSettings, transport: &Recorder) -> Self {
+        let health = Health::default();
+        let (reporter, shutdown) = (health.part("source"), CancellationToken::new());
+        let transport: Arc<dyn Transport> = Arc::new(transport.clone());
+        let task =
+            tokio::spawn(tributary_connector::run(settings.clone(), transport, reporter, shutdown.clone()));
+        Self { health, shutdown, task }
+    }
+
+    /// Starts a connector and waits until it streams.
+    pub async fn streaming(settings: &ConnectorSettings, transport: &Recorder) -> Self {
+        let running = Self::start(settings, transport);
+        running.wait_up().await;
+        running
+    }
+
+    pub async fn wait_up(&self) {
+        until("the source is up", async || {
+            assert!(!self.task.is_finished(), "the connector stopped: {:?}", self.health.parts());
+            self.health.is_up()
+        })
+        .await;
+    }
+
+    /// Waits until the source is down for a reason that holds `text`.
+    pub async fn wait_down(&self, text: &str) {
+        until(&format!("down because of {text}"), async || {
+            self.health.parts()["source"].why.as_ref().is_some_and(|why| why.contains(text))
+        })
+        .await;
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("ends in time");
+        ended.expect("no panic").expect("no error");
+    }
+
+    /// As `kill -9` does: nothing is finished, nothing is said.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// The error that it ends with.
+    pub async fn error(self) -> ConnectorError {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = ended.unwrap_or_else(|_| panic!("it goes on: {:?}", self.health.parts()));
+        ended.expect("no panic").expect_err("an error")
+    }
+}

@@ -1,0 +1,142 @@
+//! Every type of column: PostgreSQL literal → JSON, from the log and from a page of keys alike.
+
+use serde_json::{Value as Json, json};
+use tributary_connector::postgres::KeyPager;
+use tributary_event::debezium::{DecimalMode, encode_value};
+
+use crate::support::{Database, Recorder, Running, postgres};
+
+/// Type of the column, literal, JSON.
+fn cases() -> Vec<(&'static str, &'static str, Json)> {
+    vec![
+        ("bool", "true", json!(true)),
+        ("bool", "false", json!(false)),
+        ("int2", "-32768", json!(-32768)),
+        ("int4", "2147483647", json!(2_147_483_647)),
+        ("int8", "-9223372036854775808", json!(i64::MIN)),
+        ("oid", "4294967295", json!(4_294_967_295_i64)),
+        ("float4", "0.1", json!(0.1)),
+        ("float4", "NaN", json!("NaN")),
+        ("float8", "1.7976931348623157e308", json!(f64::MAX)),
+        ("float8", "-Infinity", json!("-Infinity")),
+        ("numeric(10,2)", "-12.5", json!("+x4=")),
+        ("numeric(5,-2)", "12345", json!("MAw=")),
+        ("numeric", "123456789012345678901234567890.5", json!({"scale": 1, "value": "D5SzjSFMIBW4jVXL"})),
+        ("numeric", "NaN", json!("NaN")),
+        ("money", "-1234.50", json!("/h3G")),
+        ("text", "a \"b\" \\ \n ü 🎬", json!("a \"b\" \\ \n ü 🎬")),
+        ("text", "", json!("")),
+        ("varchar(5)", "abc", json!("abc")),
+        ("char(4)", "ab", json!("ab  ")),
+        ("name", "relname", json!("relname")),
+        ("\"char\"", "x", json!("x")),
+        ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", json!("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
+        ("json", "{ \"a\":1 }", json!("{ \"a\":1 }")),
+        ("jsonb", "{\"b\":1, \"a\":2}", json!("{\"a\": 2, \"b\": 1}")),
+        ("xml", "<a/>", json!("<a/>")),
+        ("inet", "192.168.0.1/24", json!("192.168.0.1/24")),
+        ("cidr", "10.0.0.0/8", json!("10.0.0.0/8")),
+        ("macaddr", "08:00:2b:01:02:03", json!("08:00:2b:01:02:03")),
+        ("mood", "sad", json!("sad")),
+        ("date", "2020-02-29", json!(18_321)),
+        ("date", "0044-03-15 BC", json!(-735_160)),
+        ("date", "infinity", json!(2_146_022_989_i64)),
+        ("time", "12:34:56.789012", json!(45_296_789_012_i64)),
+        ("time(3)", "12:34:56.789", json!(45_296_789)),
+        ("time", "24:00:00", json!(86_400_000_000_i64)),
+        ("timestamp", "2020-01-02 03:04:05.123456", json!(1_577_934_245_123_456_i64)),
+        ("timestamp(3)", "2020-01-02 03:04:05.123", json!(1_577_934_245_123_i64)),
+        ("timestamp", "infinity", json!(9_223_372_036_825_200_000_i64)),
+        ("timestamp", "-infinity", json!(-9_223_372_036_832_400_000_i64)),
+        ("timestamptz", "2020-01-02 03:04:05.123456+02", json!("2020-01-02T01:04:05.123456Z")),
+        ("timestamptz", "2020-01-02 03:04:05+00", json!("2020-01-02T03:04:05Z")),
+        ("timestamptz", "infinity", json!("+292278994-08-16T23:00:00Z")),
+        ("timetz", "13:51:30.5+02", json!("11:51:30.5Z")),
+        ("interval", "1 year 2 mons 3 days 04:05:06.5", json!(37_091_106_500_000_i64)),
+        ("interval", "-1 day 00:00:01", json!(-86_399_000_000_i64)),
+        ("bytea", "\\xdeadbeef", json!("3q2+7w==")),
+        ("bytea", "", json!("")),
+        ("bit(1)", "1", json!(true)),
+        ("bit(10)", "1000000001", json!("AQI=")),
+        ("varbit", "101", json!("BQ==")),
+        ("positive", "7", json!(7)),
+        ("positive[]", "{1,2}", json!([1, 2])),
+        ("int4[]", "{1,NULL,3}", json!([1, null, 3])),
+        ("int4[]", "{}", json!([])),
+        ("int4[]", "[0:1]={4,5}", json!([4, 5])),
+        ("int4[][]", "{{1,2},{3,4}}", json!([[1, 2], [3, 4]])),
+        ("text[]", "{a,\"b \\\"c\\\" {,}\",NULL,\"\"}", json!(["a", "b \"c\" {,}", null, ""])),
+        ("numeric(6,2)[]", "{1.5}", json!(["AJY="])),
+        ("timestamptz[]", "{2020-01-02 03:04:05+00}", json!(["2020-01-02T03:04:05Z"])),
+        ("mood[]", "{sad,ok}", json!(["sad", "ok"])),
+        ("bytea[]", "{\"\\\\xff\"}", json!(["/w=="])),
+        ("point", "(1,2)", json!("(1,2)")),
+        ("int4range", "[1,5)", json!("[1,5)")),
+        ("tsvector", "a fat cat", json!("'a' 'cat' 'fat'")),
+        ("pair", "(1,x)", json!("(1,x)")),
+        ("int2vector", "1 2", json!("1 2")),
+        ("pg_lsn", "16/B374D848", json!("16/B374D848")),
+        ("text", "NULL", json!("NULL")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_arrives_from_the_log_as_from_a_select() {
+    let db = Database::create("types").await;
+    db.run(
+        "create type mood as enum ('sad', 'ok'); create domain positive as int check (value > 0); \
+         create type pair as (n int, t text); alter database postgres reset all",
+    )
+    .await;
+    // Defaults of the database that would change the texts, were they not overruled.
+    db.run(&format!(
+        "alter database {0} set datestyle = 'German'; alter database {0} set intervalstyle = 'iso_8601'; \
+         alter database {0} set timezone = 'Asia/Tokyo'; alter database {0} set bytea_output = 'escape'; \
+         alter database {0} set extra_float_digits = 0",
+        db.name
+    ))
+    .await;
+    let cases = cases();
+    let columns: Vec<String> = cases.iter().enumerate().map(|(i, (t, ..))| format!("c{i} {t}")).collect();
+    db.run(&format!("create table t (id int primary key, {}, missing text)", columns.join(", "))).await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let running = Running::streaming(&settings, &recorder).await;
+    let literals: Vec<String> = cases.iter().map(|(_, text, _)| format!("'{}'", text.replace('\'', "''"))).collect();
+    db.run(&format!("insert into t values (1, {}, null)", literals.join(", "))).await;
+    let record = recorder.wait(1).await.remove(0);
+    let mut wrong = Vec::new();
+    for (i, (type_name, text, expected)) in cases.iter().enumerate() {
+        let actual = record.get(&format!("/after/c{i}"));
+        if actual != *expected {
+            wrong.push(format!("{type_name} {text:?}: {actual}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(record.get("/after/missing"), Json::Null);
+    let names: Vec<String> = (0..cases.len()).map(|i| format!("c{i}")).collect();
+    let mut pager = KeyPager::open(postgres(&settings), "t", &names).await.expect("opens");
+    let row = pager.page(None, 10).await.expect("a page").remove(0);
+    for ((value, name), (type_name, ..)) in row.values.iter().zip(&names).zip(&cases) {
+        let mut json = Vec::new();
+        encode_value(&mut json, value, DecimalMode::Precise);
+        let selected: Json = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(selected, record.get(&format!("/after/{name}")), "{type_name}");
+    }
+    running.stop().await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_follow_the_mode() {
+    for (mode, expected) in [(DecimalMode::String, json!("12.50")), (DecimalMode::Double, json!(12.5))] {
+        let db = Database::create("decimals").await;
+        db.run("create table t (id int primary key, n numeric(10,2))").await;
+        let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+        settings.decimals = mode;
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("insert into t values (1, 12.5)").await;
+        assert_eq!(recorder.wait(1).await[0].get("/after/n"), expected);
+        running.stop().await;
+        db.remove().await;
+    }
+}
