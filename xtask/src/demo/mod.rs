@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::interrupt::{asked_to_end, unless_interrupted};
 use crate::parts::{Running, Wanted};
-use crate::tools::{cargo, exit_code, repository, target};
+use crate::tools::{exit_code, repository, target};
 
 /// Options of `x demo`.
 #[derive(Args, Debug, Clone)]
@@ -45,7 +45,6 @@ struct Demo {
 
 /// Runs the demo.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    build().await?;
     let demo = unless_interrupted(Box::pin(start(&arguments))).await?;
     let pipeline = pipeline::write(&demo, &arguments)?;
     println!("$ {} run {}\n", relative(&binary()), relative(&pipeline));
@@ -59,15 +58,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     demo.service.stop().await;
     demo.servers.stop().await?;
     result
-}
-
-async fn build() -> Result<()> {
-    println!("building tributary …");
-    let status = cargo().args(["build", "-q", "--package", "tributary", "--bin", "tributary"]).status().await;
-    if !status.context("starting cargo")?.success() {
-        bail!("tributary does not build; the errors are above");
-    }
-    Ok(())
 }
 
 async fn start(arguments: &Arguments) -> Result<Demo> {
@@ -117,7 +107,7 @@ Every change prints a line here. Ctrl-C stops everything.
     }
 }
 
-/// The built binary.
+/// The binary, which `./x` built together with this program.
 fn binary() -> PathBuf {
     target().join("debug/tributary")
 }
