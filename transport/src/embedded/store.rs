@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
 use tributary_event::ErrorClass;
@@ -28,6 +29,8 @@ pub(super) const CHECKPOINTS: TableDefinition<&str, &[u8]> = TableDefinition::ne
 
 pub(super) const FORMAT: u64 = 1;
 
+/// How long a former owner may take to be gone.
+const LEAVING: Duration = Duration::from_secs(2);
 /// Bytes that stay free on the disk, for the database's own pages.
 const SPARE: u64 = 4 << 20;
 
@@ -105,7 +108,16 @@ impl Store {
 
     /// Opens the database by `opener`, which is called again after an I/O error.
     pub fn open_with(directory: &Path, opener: Opener, space: Space) -> Result<Self, TransportError> {
-        let database = opener().map_err(|error| open_error(directory, error))?;
+        let start = Instant::now();
+        let database = loop {
+            match opener() {
+                // The owner may be a process that was killed a moment ago.
+                Err(DatabaseError::DatabaseAlreadyOpen) if start.elapsed() < LEAVING => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                opened => break opened.map_err(|error| open_error(directory, error))?,
+            }
+        };
         let store = Self {
             directory: directory.into(),
             opener,
