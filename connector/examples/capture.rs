@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_connector::{ConnectorSettings, SourceSettings};
 use tributary_event::{ErrorClass, Health, Lsn};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks,
 };
 
 #[derive(Default)]

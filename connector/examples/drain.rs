@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_connector::ConnectorSettings;
 use tributary_event::Health;
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer, TopicPartition,
-    TopicSpec, Transport, TransportError, Watermarks,
+    Batch, Consumer, ConsumerSettings, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
+    TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
 /// Counts what became durable on its way into a transport; without one, drops it.
@@ -108,7 +108,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let begin = Instant::now();
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let task = tokio::spawn(tributary_connector::run(settings, Arc::new(counting), health.part("bench"), shutdown.clone()));
+    let task =
+        tokio::spawn(tributary_connector::run(settings, Arc::new(counting), health.part("bench"), shutdown.clone()));
     while durable.load(Ordering::Relaxed) < wanted && !task.is_finished() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -117,7 +118,11 @@ async fn main() -> anyhow::Result<()> {
     shutdown.cancel();
     task.await??;
     let events = durable.load(Ordering::Relaxed);
-    writeln!(std::io::stdout(), "events={events} seconds={seconds:.3} cpu_s={cpu:.3} peak_rss_mb={:.0}", peak_rss_mb())?;
+    writeln!(
+        std::io::stdout(),
+        "events={events} seconds={seconds:.3} cpu_s={cpu:.3} peak_rss_mb={:.0}",
+        peak_rss_mb()
+    )?;
     Ok(())
 }
 

@@ -8,9 +8,11 @@ use crate::support::{Database, postgres};
 #[tokio::test]
 async fn pages_visit_every_key_once_in_order() {
     let db = Database::create("pages").await;
-    db.run("create table t (name text, n int, flag bool, primary key (n, name)); \
-            insert into t select 'it''s ' || g, g % 7, g % 2 = 0 from generate_series(1, 1000) g")
-        .await;
+    db.run(
+        "create table t (name text, n int, flag bool, primary key (n, name)); \
+            insert into t select 'it''s ' || g, g % 7, g % 2 = 0 from generate_series(1, 1000) g",
+    )
+    .await;
     let settings = db.settings(&["t"]);
     let mut pager = KeyPager::open(postgres(&settings), "public.t", &[]).await.expect("opens");
     let (mut seen, mut after): (Vec<Vec<Value>>, Option<Vec<String>>) = (Vec::new(), None);

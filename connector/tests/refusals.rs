@@ -33,7 +33,8 @@ async fn tables_that_cannot_be_captured() {
             create table silent (id int primary key); alter table silent replica identity nothing")
         .await;
     let recorder = Recorder::new();
-    refused(&db.settings(&["movies"]), &recorder, &["public.movies", "no such table", "did you mean public.movie?"]).await;
+    refused(&db.settings(&["movies"]), &recorder, &["public.movies", "no such table", "did you mean public.movie?"])
+        .await;
     refused(&db.settings(&["loose"]), &recorder, &["public.loose", "no primary key", "REPLICA IDENTITY FULL"]).await;
     refused(&db.settings(&["quick"]), &recorder, &["unlogged", "SET LOGGED"]).await;
     refused(&db.settings(&["silent"]), &recorder, &["NOTHING", "REPLICA IDENTITY DEFAULT"]).await;
@@ -85,10 +86,7 @@ async fn a_lost_position() {
     // Another reader moved it on.
     db.run("insert into t values (2)").await;
     until("it is free", async || {
-        db.sql
-            .query(&format!("select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())"), &[])
-            .await
-            .is_ok()
+        db.sql.query(&format!("select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())"), &[]).await.is_ok()
     })
     .await;
     refused(&settings, &recorder, &[&slot, "moved forward", "reindex"]).await;
@@ -193,20 +191,21 @@ async fn an_unknown_database_or_role() {
 async fn passwords_are_proved_in_every_way_and_wrong_ones_refused() {
     let db = Database::create("passwords").await;
     let role = db.name.clone();
-    db.run("create table t (id int primary key)").await;
+    db.run(&format!("create table t (id int primary key); create role {role} superuser login")).await;
     let old = db.text("select pg_read_file(current_setting('hba_file'))").await.expect("pg_hba.conf");
     let write = async |text: &str| {
-        let export = "select lo_export(lo_from_bytea(0, convert_to($1, 'UTF8')), current_setting('hba_file')), pg_reload_conf()";
-        db.sql.query(export, &[&text]).await.expect("pg_hba.conf is written");
+        let create = "select lo_from_bytea(0, convert_to($1, 'UTF8'))";
+        let object: u32 = db.sql.query_one(create, &[&text]).await.expect("an object").get(0);
+        let export = "select lo_export($1, current_setting('hba_file')), lo_unlink($1), pg_reload_conf()";
+        db.sql.query(export, &[&object]).await.expect("pg_hba.conf is written");
     };
     let mut outcomes = Vec::new();
     for (method, encryption) in [("scram-sha-256", "scram-sha-256"), ("password", "scram-sha-256"), ("md5", "md5")] {
-        db.run(&format!(
-            "set password_encryption = '{encryption}'; drop role if exists {role}; create role {role} superuser login password 'hunter2 ü'"
-        ))
-        .await;
+        db.run(&format!("set password_encryption = '{encryption}'; alter role {role} password 'hunter2 ü'")).await;
         write(&format!("host {} {role} all {method}\n{old}", db.name)).await;
-        let rule = format!("select count(*)::text from pg_hba_file_rules where user_name = '{{{role}}}' and auth_method = '{method}'");
+        let rule = format!(
+            "select count(*)::text from pg_hba_file_rules where user_name = '{{{role}}}' and auth_method = '{method}'"
+        );
         until("the rule is read", async || db.text(&rule).await.as_deref() == Some("1")).await;
         let settings = |password: &str| with_user(&db.settings(&["t"]), &role, password);
         let recorder = Recorder::new();

@@ -27,10 +27,12 @@ async fn a_transaction_goes_on_where_it_was_interrupted() {
     recorder.wait(1).await;
     // Killed three times within one transaction.
     recorder.stand_still_at(Some(1_500));
-    db.run("begin; insert into t select g, 'x' from generate_series(2, 5000) g; insert into t select 0, 'zero'; \
+    db.run(
+        "begin; insert into t select g, 'x' from generate_series(2, 5000) g; insert into t select 0, 'zero'; \
             delete from t where id = 0; update t set id = 5001 where id = 5000; commit; \
-            insert into t values (5002, 'last')")
-        .await;
+            insert into t values (5002, 'last')",
+    )
+    .await;
     let mut running = running;
     for stop in [1_500usize, 3_000, 4_500] {
         let reached = recorder.wait(stop - 600).await.len();
@@ -94,7 +96,10 @@ async fn an_ended_walsender_is_replaced() {
         let slot = &postgres(&settings).slot;
         let pid = format!("select active_pid::text from pg_replication_slots where slot_name = '{slot}'");
         let before = db.text(&pid).await;
-        db.run(&format!("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{slot}'")).await;
+        db.run(&format!(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{slot}'"
+        ))
+        .await;
         until("another walsender", async || {
             let now = db.text(&pid).await;
             now.is_some() && now != before

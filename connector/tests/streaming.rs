@@ -29,7 +29,10 @@ async fn changes_of_every_kind_become_events() {
     assert_eq!(records[0].key, Some(json!({"id": 1})));
     assert_eq!(records[0].get("/after"), json!({"id": 1, "title": "Alien"}));
     assert_eq!(records[3].get("/after/title"), "Aliens");
-    assert_eq!((records[4].key.clone(), records[4].get("/before")), (Some(json!({"id": 2})), json!({"id": 2, "title": null})));
+    assert_eq!(
+        (records[4].key.clone(), records[4].get("/before")),
+        (Some(json!({"id": 2})), json!({"id": 2, "title": null}))
+    );
     assert_eq!((records[5].key.clone(), records[5].value.clone()), (Some(json!({"id": 2})), None));
     assert_eq!((records[6].key.clone(), records[6].get("/after")), (None, Json::Null));
     assert_eq!(records[7].topic, format!("{}.public.genre", db.name));
@@ -50,12 +53,10 @@ async fn a_changed_key_is_a_delete_and_a_create() {
     let (recorder, settings) = (Recorder::new(), db.settings(&["pair", "whole"]));
     let running = Running::streaming(&settings, &recorder).await;
     db.run("insert into pair values (1, 'x', 2); update pair set b = 7; update pair set x = 'y'").await;
-    db.run("insert into whole values (1, 'x'); update whole set id = 2; update whole set x = 'y'; delete from whole").await;
+    db.run("insert into whole values (1, 'x'); update whole set id = 2; update whole set x = 'y'; delete from whole")
+        .await;
     let records = recorder.wait(12).await;
-    assert_eq!(
-        ops(&records),
-        ["c", "d", "tombstone", "c", "u", "c", "d", "tombstone", "c", "u", "d", "tombstone"]
-    );
+    assert_eq!(ops(&records), ["c", "d", "tombstone", "c", "u", "c", "d", "tombstone", "c", "u", "d", "tombstone"]);
     // Keys keep the order of the primary key, not that of the columns.
     assert_eq!(records[0].key.as_ref().map(ToString::to_string).as_deref(), Some(r#"{"a":2,"b":1}"#));
     assert_eq!(records[1].key, Some(json!({"a": 2, "b": 1})));
@@ -138,7 +139,8 @@ async fn an_idle_database_lets_the_log_go() {
     other.run("create table noise as select generate_series(1, 1000) as n").await;
     let end = other.text("select pg_current_wal_lsn()::text").await.expect("a position");
     let slot = &postgres(&settings).slot;
-    let query = format!("select (confirmed_flush_lsn >= '{end}')::text from pg_replication_slots where slot_name = '{slot}'");
+    let query =
+        format!("select (confirmed_flush_lsn >= '{end}')::text from pg_replication_slots where slot_name = '{slot}'");
     until("the slot moves on", async || {
         // The walsender tells of a later end of the log when the log moves again.
         other.run("select pg_logical_emit_message(false, 'x', 'y')").await;
@@ -163,11 +165,14 @@ async fn nothing_is_acknowledged_before_it_is_durable() {
     let before = db.text("select pg_current_wal_lsn()::text").await.expect("a position");
     db.run("insert into t values (2)").await;
     let slot = postgres(&settings).slot.clone();
-    let sent = format!("select (r.sent_lsn > '{before}')::text from pg_stat_replication r \
-        join pg_replication_slots s on s.active_pid = r.pid where s.slot_name = '{slot}'");
+    let sent = format!(
+        "select (r.sent_lsn > '{before}')::text from pg_stat_replication r \
+        join pg_replication_slots s on s.active_pid = r.pid where s.slot_name = '{slot}'"
+    );
     until("it is sent", async || db.text(&sent).await.as_deref() == Some("true")).await;
-    let confirmed =
-        format!("select (confirmed_flush_lsn <= '{before}')::text from pg_replication_slots where slot_name = '{slot}'");
+    let confirmed = format!(
+        "select (confirmed_flush_lsn <= '{before}')::text from pg_replication_slots where slot_name = '{slot}'"
+    );
     assert_eq!(db.text(&confirmed).await.as_deref(), Some("true"));
     recorder.stand_still_at(None);
     recorder.wait(2).await;

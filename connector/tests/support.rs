@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_connector::{ConnectorError, ConnectorSettings, PostgresSettings, SourceSettings};
 use tributary_event::{ErrorClass, Health};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks,
 };
 
 /// No condition takes longer, unless it is never met.
@@ -194,8 +195,9 @@ impl Recorder {
     /// Waits until there are so many records, and returns them all.
     pub async fn wait(&self, count: usize) -> Vec<Record> {
         let mut news = self.news.subscribe();
-        let waited = tokio::time::timeout(PATIENCE, news.wait_for(|n| *n >= count)).await;
-        if waited.is_err() {
+        // The answer borrows from the channel and must not be kept: whoever appends would wait for it.
+        let met = tokio::time::timeout(PATIENCE, news.wait_for(|n| *n >= count)).await.is_ok();
+        if !met {
             panic!("{} records, not {count}, within {PATIENCE:?}", self.len());
         }
         self.records()
@@ -224,7 +226,8 @@ impl Producer for RecorderProducer {
                         let copy = |b: Option<&[u8]>| b.map(<[u8]>::to_vec);
                         topics.records.push((record.topic.to_string(), copy(record.key), copy(record.value)));
                     }
-                    topics.checkpoint = batch.checkpoint.as_ref().map(|c| c.content.clone()).or(topics.checkpoint.take());
+                    topics.checkpoint =
+                        batch.checkpoint.as_ref().map(|c| c.content.clone()).or(topics.checkpoint.take());
                     let count = topics.records.len();
                     self.0.news.send_replace(count);
                     return Ok(());
@@ -285,8 +288,7 @@ impl Running {
         let health = Health::default();
         let (reporter, shutdown) = (health.part("source"), CancellationToken::new());
         let transport: Arc<dyn Transport> = Arc::new(transport.clone());
-        let task =
-            tokio::spawn(tributary_connector::run(settings.clone(), transport, reporter, shutdown.clone()));
+        let task = tokio::spawn(tributary_connector::run(settings.clone(), transport, reporter, shutdown.clone()));
         Self { health, shutdown, task }
     }
 
