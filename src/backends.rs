@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{ConnectorSettings, PostgresSettings, TopicSettings};
 use tributary_dsl::plan::{
-    Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds, Secret, SourcePlan,
-    SourceSettings, TransportPlan,
+    Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
+    Secret, SourcePlan, SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
 use tributary_indexer::graph::HttpGraph;
@@ -43,7 +43,11 @@ pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
             partitions: kafka.partitions,
             replication: kafka.replication,
             min_insync: kafka.min_insync,
-            properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
+            properties: kafka
+                .properties
+                .iter()
+                .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+                .collect(),
             ..KafkaSettings::new(&kafka.brokers)
         })
         .map(|kafka| Arc::new(kafka) as Arc<dyn Transport>),
@@ -109,7 +113,8 @@ pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Resul
 
 /// The stores of a plan's indexes.
 pub fn stores(plan: &Plan) -> Result<HashMap<String, Arc<dyn DocumentStore>>, Failure> {
-    let opened = plan.indexes.iter().map(|index| Ok((index.name.clone(), open(&index.store, &index.name, &plan.data)?)));
+    let opened =
+        plan.indexes.iter().map(|index| Ok((index.name.clone(), open(&index.store, &index.name, &plan.data)?)));
     let opened: Result<_, tributary_indexer::store::StoreError> = opened.collect();
     opened.map_err(|e| Failure::of(e.class, e.message))
 }
@@ -139,7 +144,10 @@ fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &str) -> Res
     let rules = plan.graph.vertices.get(table).map_or(&[][..], Vec::as_slice);
     let rule = rules.iter().find(|rule| rule.type_name == index.root_type);
     let (Some(source), Some(rule)) = (found, rule) else {
-        return Err(Failure::Stopped(format!("index {}: no source and rule lists {} from {table}", index.name, index.root_type)));
+        return Err(Failure::Stopped(format!(
+            "index {}: no source and rule lists {} from {table}",
+            index.name, index.root_type
+        )));
     };
     let SourceSettings::Postgres(postgres) = &source.settings;
     let (settings, table, id) = (connection(postgres), table.to_owned(), rule.id.clone());
@@ -168,7 +176,8 @@ impl RootIdSource for TableRoots {
         };
         let rows = pager.page(after.as_deref(), size).await.map_err(failed)?;
         *held = Some(pager);
-        let next = (rows.len() == size).then(|| rows.last().and_then(|r| serde_json::to_string(&r.place).ok())).flatten();
+        let next =
+            (rows.len() == size).then(|| rows.last().and_then(|r| serde_json::to_string(&r.place).ok())).flatten();
         let id = |values: &[tributary_event::Value]| {
             self.id.render(|column| id_text(values.get(columns.iter().position(|c| c == column)?)?))
         };
@@ -191,4 +200,3 @@ pub fn percent_encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     text.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
-

@@ -42,6 +42,7 @@ pub enum Command {
     Plan(Pipeline),
     /// Draw a pipeline, from its tables to its indexes.
     Graph {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// Mermaid for documentation pages, DOT for Graphviz.
@@ -50,6 +51,7 @@ pub enum Command {
     },
     /// Run a pipeline: build what is new, then follow the databases' logs until stopped.
     Run {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// Print no line per change (the log still says what goes wrong).
@@ -60,6 +62,7 @@ pub enum Command {
     ///
     /// A running pipeline is asked to do it; otherwise it is done here, and the command ends when every document is built.
     Reindex {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// The index; all of them if left out.
@@ -67,6 +70,7 @@ pub enum Command {
     },
     /// Search an index.
     Search {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// The index.
@@ -83,6 +87,7 @@ pub enum Command {
     },
     /// Show a document of an index.
     Get {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// The index.
@@ -108,6 +113,7 @@ pub enum Dlq {
     List(Pipeline),
     /// Show one whole.
     Show {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// Its id, as listed.
@@ -115,6 +121,7 @@ pub enum Dlq {
     },
     /// Try again what was set aside. Name letters, or say --all.
     Replay {
+        /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// Their ids, as listed.

@@ -22,7 +22,9 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Get { pipeline, index, id } => documents::get(&pipeline.file, &index, &id).await,
         Command::Dlq(Dlq::List(pipeline)) => letters::list(&pipeline.file).await,
         Command::Dlq(Dlq::Show { pipeline, id }) => letters::show(&pipeline.file, &id).await,
-        Command::Dlq(Dlq::Replay { pipeline, ids, all }) => letters::replay(&pipeline.file, (!all).then_some(ids)).await,
+        Command::Dlq(Dlq::Replay { pipeline, ids, all }) => {
+            letters::replay(&pipeline.file, (!all).then_some(ids)).await
+        }
         Command::Completions { shell } => {
             definition::completions(shell);
             Ok(())

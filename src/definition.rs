@@ -27,9 +27,8 @@ impl Inputs for Surroundings {
 
 /// Reads and checks a pipeline. Prints every diagnostic on standard error.
 pub async fn load(file: &Path) -> Result<Plan, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|e| {
-        Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display()))
-    })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
     let folder = file.parent().map(Path::to_owned).unwrap_or_default();
     let surroundings = Surroundings { folder };
     let (definition, mut found) = parse(&file.display().to_string(), &text, &surroundings);

@@ -180,11 +180,15 @@ async fn search(
     Query(parameters): Query<SearchParameters>,
 ) -> Result<Json<serde_json::Value>, Failure> {
     if parameters.from.saturating_add(parameters.size) > MAX_HITS {
-        return Err(Failure(StatusCode::BAD_REQUEST, format!("from + size may be at most {MAX_HITS}; narrow the query")));
+        return Err(Failure(
+            StatusCode::BAD_REQUEST,
+            format!("from + size may be at most {MAX_HITS}; narrow the query"),
+        ));
     }
     let request = SearchRequest { query: parameters.q, from: parameters.from, size: parameters.size };
     let found = find(&api, &name)?.context.store.search(&request).await?;
-    let hits: Vec<_> = found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
+    let hits: Vec<_> =
+        found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
     Ok(Json(json!({ "total": found.total, "hits": hits })))
 }
 

@@ -83,7 +83,10 @@ pub async fn show_first_build(index: IndexHandle) {
                 bar.finish_and_clear();
             }
             let seconds = started.elapsed().as_secs_f64();
-            line(&format!("{name}: {finished} documents built in {seconds:.1} s ({:.0}/s); following the log", finished as f64 / seconds));
+            line(&format!(
+                "{name}: {finished} documents built in {seconds:.1} s ({:.0}/s); following the log",
+                finished as f64 / seconds
+            ));
             return;
         }
         if listing || finished < listed {

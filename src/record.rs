@@ -37,7 +37,9 @@ pub fn write(plan: &Plan, address: &str) -> Result<Recorded, Failure> {
     let record = Record { process: std::process::id(), address: address.to_owned() };
     let written = std::fs::create_dir_all(&plan.data)
         .and_then(|()| std::fs::write(&path, serde_json::to_vec(&record).unwrap_or_default()));
-    written.map_err(|e| Failure::Stopped(format!("cannot write {}: {e} (data: in the pipeline names the folder)", path.display())))?;
+    written.map_err(|e| {
+        Failure::Stopped(format!("cannot write {}: {e} (data: in the pipeline names the folder)", path.display()))
+    })?;
     Ok(Recorded(path))
 }
 

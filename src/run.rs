@@ -72,7 +72,9 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         let reporter = health.part(format!("source {}", source.name));
         let (transport, shutdown) = (transport.clone(), shutdown.clone());
         tasks.spawn(async move {
-            tributary_connector::run(connector, transport, reporter, shutdown).await.map_err(|e| Failure::Stopped(e.to_string()))
+            tributary_connector::run(connector, transport, reporter, shutdown)
+                .await
+                .map_err(|e| Failure::Stopped(e.to_string()))
         });
     }
     let parts = Parts {
@@ -86,8 +88,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         instance: backends::instance(),
     };
     let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
-    let running =
-        Running { address: address.to_string(), indexes: indexer.indexes().to_vec(), resolve_lag: indexer.resolve_lag() };
+    let running = Running {
+        address: address.to_string(),
+        indexes: indexer.indexes().to_vec(),
+        resolve_lag: indexer.resolve_lag(),
+    };
     let api = Api {
         pipeline: plan.pipeline.clone(),
         health: health.clone(),

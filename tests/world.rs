@@ -50,7 +50,8 @@ fn shared(variable: &str) -> String {
 }
 
 async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the test database answers");
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the test database answers");
     tokio::spawn(connection);
     client
 }
@@ -103,12 +104,17 @@ impl World {
         std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql")).expect("the query");
         let kafka = || self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap);
         let transport = |brokers: String| {
-            format!("transport: {{ kafka: {{ brokers: \"{brokers}\", partitions: 3, replication: 1, min_insync: 1 }} }}\n")
+            format!(
+                "transport: {{ kafka: {{ brokers: \"{brokers}\", partitions: 3, replication: 1, min_insync: 1 }} }}\n"
+            )
         };
         let (transport, store) = match pair {
             Pair::Embedded => (String::new(), String::new()),
             Pair::KafkaElasticsearch => {
-                let url = self.elasticsearch.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
+                let url = self
+                    .elasticsearch
+                    .as_ref()
+                    .map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
                 (transport(kafka()), format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
             }
             Pair::KafkaOpenSearch => {
@@ -171,7 +177,9 @@ impl World {
         self.runs += 1;
         let _ = std::fs::remove_file(self.record());
         let pipeline = self.pipeline();
-        let log = |what: &str| std::fs::File::create(self.folder.path().join(format!("run-{}.{what}", self.runs))).expect("a log");
+        let log = |what: &str| {
+            std::fs::File::create(self.folder.path().join(format!("run-{}.{what}", self.runs))).expect("a log")
+        };
         let (out, err) = (log("out"), log("log"));
         let mut command = self.command(&["run", pipeline.to_str().expect("a path")]);
         self.process = Some(command.stdout(out).stderr(err).spawn().expect("tributary starts"));

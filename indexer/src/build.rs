@@ -95,7 +95,9 @@ fn too_slow(deadline: Duration) -> BatchFailure {
     BatchFailure {
         part: Part::Graph,
         class: ErrorClass::Transient,
-        reason: format!("the build took longer than its deadline of {deadline:?} and was abandoned (raise build.deadline, or lower build.batch)"),
+        reason: format!(
+            "the build took longer than its deadline of {deadline:?} and was abandoned (raise build.deadline, or lower build.batch)"
+        ),
     }
 }
 
@@ -117,7 +119,11 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
 }
 
 /// Turns writes of content that the store holds already into verdicts.
-async fn drop_unchanged(context: &IndexContext, ids: &[String], mut steps: Vec<Step>) -> Result<Vec<Step>, BatchFailure> {
+async fn drop_unchanged(
+    context: &IndexContext,
+    ids: &[String],
+    mut steps: Vec<Step>,
+) -> Result<Vec<Step>, BatchFailure> {
     let puts: Vec<(usize, Arc<Document>)> = steps
         .iter()
         .enumerate()
@@ -139,7 +145,12 @@ async fn drop_unchanged(context: &IndexContext, ids: &[String], mut steps: Vec<S
     Ok(steps)
 }
 
-async fn write(context: &IndexContext, ids: &[String], steps: Vec<Step>, stamp: u64) -> Result<Vec<Built>, BatchFailure> {
+async fn write(
+    context: &IndexContext,
+    ids: &[String],
+    steps: Vec<Step>,
+    stamp: u64,
+) -> Result<Vec<Built>, BatchFailure> {
     let writes: Vec<DocumentWrite> = ids
         .iter()
         .zip(&steps)

@@ -18,8 +18,8 @@ use tributary_processor::{Backoff, Handler, Outbox, StageError, Ticket};
 use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
 
-use crate::bury::bury;
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
+use crate::bury::bury;
 use crate::context::IndexContext;
 use crate::report::Outcome;
 use crate::request::{BuildRequest, Lane, names};
@@ -90,7 +90,8 @@ impl Handler for BuildHandler {
             let request = match BuildRequest::decode(record.value.as_deref().unwrap_or_default()) {
                 Ok(request) => request,
                 Err(error) => {
-                    let place = format!("{} partition {} offset {}", record.place.topic, record.place.partition, record.offset);
+                    let place =
+                        format!("{} partition {} offset {}", record.place.topic, record.place.partition, record.offset);
                     return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
                 }
             };
@@ -214,7 +215,13 @@ impl Builder {
         Ok(())
     }
 
-    async fn document(&mut self, id: Arc<str>, mut job: Job<Request>, built: Built, stamp: u64) -> Result<(), StageError> {
+    async fn document(
+        &mut self,
+        id: Arc<str>,
+        mut job: Job<Request>,
+        built: Built,
+        stamp: u64,
+    ) -> Result<(), StageError> {
         let recent = &self.context.recent;
         let now = Instant::now();
         let (refs, wrote, outcome) = match built {
@@ -227,7 +234,11 @@ impl Builder {
                 return Ok(());
             }
             Built::Superseded => {
-                debug!(index = self.context.plan.name, document = &*id, "the store holds a newer stamp; building again");
+                debug!(
+                    index = self.context.plan.name,
+                    document = &*id,
+                    "the store holds a newer stamp; building again"
+                );
                 self.schedule.finish(&id, Some((job, now)));
                 return Ok(());
             }
@@ -260,7 +271,13 @@ impl Builder {
         Ok(())
     }
 
-    async fn failed(&mut self, id: Arc<str>, mut job: Job<Request>, class: ErrorClass, reason: String) -> Result<(), StageError> {
+    async fn failed(
+        &mut self,
+        id: Arc<str>,
+        mut job: Job<Request>,
+        class: ErrorClass,
+        reason: String,
+    ) -> Result<(), StageError> {
         let context = &self.context;
         let retry = &context.plan.retry;
         job.attempts += 1;
@@ -270,7 +287,14 @@ impl Builder {
         }
         if class == ErrorClass::Transient && job.attempts < retry.attempts {
             let pause = Backoff::nth(retry.initial, retry.max, job.attempts - 1);
-            debug!(index = context.plan.name, document = &*id, attempts = job.attempts, ?pause, reason, "a build failed; trying again");
+            debug!(
+                index = context.plan.name,
+                document = &*id,
+                attempts = job.attempts,
+                ?pause,
+                reason,
+                "a build failed; trying again"
+            );
             self.schedule.finish(&id, Some((job, Instant::now() + pause)));
             return Ok(());
         }
@@ -279,7 +303,13 @@ impl Builder {
             self.schedule.finish(&id, None);
             return Ok(());
         };
-        info!(index = context.plan.name, document = &*id, attempts = job.attempts, reason, "set aside as a dead letter");
+        info!(
+            index = context.plan.name,
+            document = &*id,
+            attempts = job.attempts,
+            reason,
+            "set aside as a dead letter"
+        );
         let topic = names::builds(&context.pipeline, &context.plan.name, Lane::Live);
         let request = BuildRequest { id: id.to_string(), cause };
         let letter = DeadLetter {

@@ -6,7 +6,12 @@ use tributary_transport::dead_letter::DeadLetter;
 use crate::request::names;
 
 /// Sends a dead letter to the pipeline's topic of them. The tickets are done when it is durable.
-pub async fn bury(outbox: &Outbox, pipeline: &str, letter: &DeadLetter, tickets: Vec<Ticket>) -> Result<(), StageError> {
+pub async fn bury(
+    outbox: &Outbox,
+    pipeline: &str,
+    letter: &DeadLetter,
+    tickets: Vec<Ticket>,
+) -> Result<(), StageError> {
     metrics::counter!("tributary_dead_letters_total", "stage" => letter.stage.clone()).increment(1);
     let record = OutRecord {
         topic: names::dead_letters(pipeline).into(),

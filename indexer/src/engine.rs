@@ -135,7 +135,14 @@ impl Indexer {
         self.start_resolve(&mut intakes, &mut tasks, &shutdown, &workers).await?;
         for (index, listing) in self.indexes.iter().zip(listings) {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
-            tasks.spawn(list(self.parts.transport.clone(), self.roots(&index.context.plan)?, index.clone(), listing, self.parts.instance.clone(), shutdown.clone()));
+            tasks.spawn(list(
+                self.parts.transport.clone(),
+                self.roots(&index.context.plan)?,
+                index.clone(),
+                listing,
+                self.parts.instance.clone(),
+                shutdown.clone(),
+            ));
         }
         let result = supervise(&mut intakes, &mut tasks, &shutdown).await;
         shutdown.cancel();
@@ -245,7 +252,11 @@ impl Indexer {
         Ok(outbox(stage, producer, self.parts.health.part(format!("{stage} out"))))
     }
 
-    async fn consumer(&self, group: String, topics: Vec<String>) -> Result<Box<dyn tributary_transport::Consumer>, StageError> {
+    async fn consumer(
+        &self,
+        group: String,
+        topics: Vec<String>,
+    ) -> Result<Box<dyn tributary_transport::Consumer>, StageError> {
         let settings = ConsumerSettings { group: group.clone(), topics, max_records: DELIVERY, from_start: true };
         self.parts.transport.consumer(settings).await.map_err(stage_error(&group))
     }
@@ -268,7 +279,11 @@ fn stage_error(stage: &str) -> impl Fn(TransportError) -> StageError {
 }
 
 /// Makes an index ready: waits for its store, creates it, and says what is left to list. `None`: shutdown came first.
-async fn prepare(parts: &Parts, index: &IndexHandle, shutdown: &CancellationToken) -> Result<Option<Listing>, StageError> {
+async fn prepare(
+    parts: &Parts,
+    index: &IndexHandle,
+    shutdown: &CancellationToken,
+) -> Result<Option<Listing>, StageError> {
     let context = &index.context;
     let stage = format!("index {}", context.plan.name);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -277,7 +292,11 @@ async fn prepare(parts: &Parts, index: &IndexHandle, shutdown: &CancellationToke
             Ok(prepared) => break prepared,
             Err(error) if error.class == ErrorClass::Transient => {
                 if context.store_health.down(error.message.clone()) {
-                    warn!(index = context.plan.name, error = error.message, "the document store does not answer; waiting");
+                    warn!(
+                        index = context.plan.name,
+                        error = error.message,
+                        "the document store does not answer; waiting"
+                    );
                 }
             }
             Err(error) => return Err(StageError::new(stage, error.message)),
@@ -297,7 +316,9 @@ async fn prepare(parts: &Parts, index: &IndexHandle, shutdown: &CancellationToke
         (Prepared::Created, Some(_)) => {
             let id = format!("{}.{}.listing.{}", context.pipeline, context.plan.name, parts.instance);
             let mut producer = transport.producer(&id).await.map_err(stage_error(&stage))?;
-            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
+            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name)
+                .await
+                .map_err(stage_error(&stage))?;
             Ok(Some(Listing::default()))
         }
     }

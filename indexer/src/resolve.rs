@@ -248,7 +248,11 @@ impl Resolver {
         Ok((parents.into_iter().collect(), unanswered))
     }
 
-    async fn ask(&self, plan: &FanOutPlan, ids: &[String]) -> Result<(Vec<Vertex>, Vec<(String, GraphError)>), StageError> {
+    async fn ask(
+        &self,
+        plan: &FanOutPlan,
+        ids: &[String],
+    ) -> Result<(Vec<Vertex>, Vec<(String, GraphError)>), StageError> {
         let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
         let mut asked: Vec<String> = ids.to_vec();
         let mut found = Vec::new();
@@ -273,7 +277,8 @@ impl Resolver {
                     asked = failed.into_iter().map(|(id, _)| id).collect();
                 }
                 Err(error) => {
-                    let news = self.indexes.iter().fold(false, |news, i| i.graph_health.down(error.message.clone()) | news);
+                    let news =
+                        self.indexes.iter().fold(false, |news, i| i.graph_health.down(error.message.clone()) | news);
                     if error.class != ErrorClass::Transient {
                         return Err(StageError::new("resolve", error.message));
                     }
@@ -292,7 +297,12 @@ impl Resolver {
         }
     }
 
-    async fn send(&self, group: Vec<Taken>, affected: Vec<HashSet<String>>, unanswered: &Unanswered) -> Result<(), StageError> {
+    async fn send(
+        &self,
+        group: Vec<Taken>,
+        affected: Vec<HashSet<String>>,
+        unanswered: &Unanswered,
+    ) -> Result<(), StageError> {
         let mut records = Vec::new();
         for (index, documents) in self.indexes.iter().zip(affected) {
             let Some(cause) = cause(&group, documents.len()) else { continue };

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use clap::CommandFactory;
-use tributary_dsl::{GraphFormat as DslFormat, render_graph, render_plan};
 use tributary_dsl::plan::StorePlan;
+use tributary_dsl::{GraphFormat as DslFormat, render_graph, render_plan};
 use tributary_indexer::mapping::{Dialect, mapping};
 
 use crate::cli::{Cli, GraphFormat};
@@ -33,7 +33,8 @@ pub async fn plan(file: &Path) -> Result<(), Failure> {
     let plan = load(file).await?;
     line(render_plan(&plan).trim_end());
     for index in &plan.indexes {
-        let dialect = if matches!(index.store, StorePlan::OpenSearch(_)) { Dialect::OpenSearch } else { Dialect::Elasticsearch };
+        let dialect =
+            if matches!(index.store, StorePlan::OpenSearch(_)) { Dialect::OpenSearch } else { Dialect::Elasticsearch };
         let mapping = mapping(index, dialect).map_err(|e| Failure::Stopped(format!("index {}: {e}", index.name)))?;
         line(&format!("\nmapping of {}:", index.name));
         line(&serde_json::to_string_pretty(&mapping).unwrap_or_default());

@@ -22,7 +22,8 @@ async fn letters(plan: &Plan) -> Result<DeadLetters, Failure> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(json: Json) -> Result<T, Failure> {
-    serde_json::from_value(json).map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))
+    serde_json::from_value(json)
+        .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))
 }
 
 /// `dlq list`.

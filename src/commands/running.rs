@@ -94,7 +94,9 @@ fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {
     match index {
         None => Ok(all),
         Some(name) if all.iter().any(|n| n == name) => Ok(vec![name.to_owned()]),
-        Some(name) => Err(Failure::NotFound(format!("no index {name:?} in this pipeline (it has: {})", all.join(", ")))),
+        Some(name) => {
+            Err(Failure::NotFound(format!("no index {name:?} in this pipeline (it has: {})", all.join(", "))))
+        }
     }
 }
 

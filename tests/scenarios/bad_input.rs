@@ -92,7 +92,8 @@ async fn servers() {
     // An index whose mapping differs from the plan's.
     let query = world.folder.path().join("movies.graphql");
     let text = std::fs::read_to_string(&query).expect("the query");
-    std::fs::write(&query, text.replace("    released\n", "    released @ignore\n    title2: title\n")).expect("written");
+    std::fs::write(&query, text.replace("    released\n", "    released @ignore\n    title2: title\n"))
+        .expect("written");
     let (code, said) = world.refused().await;
     assert_eq!(code, 1, "{said}");
     assert_says(&said, &["released", "mapping"]);

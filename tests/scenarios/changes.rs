@@ -142,7 +142,9 @@ async fn kafka_opensearch() {
     let mut world = World::new("os", Pair::KafkaOpenSearch, Own::default()).await;
     world.start();
     world.until_documents(3201).await;
-    world.execute("UPDATE movie SET title = 'Renamed' WHERE id = 5; UPDATE distributor SET name = 'D' WHERE id = 3").await;
+    world
+        .execute("UPDATE movie SET title = 'Renamed' WHERE id = 5; UPDATE distributor SET name = 'D' WHERE id = 3")
+        .await;
     world.execute("DELETE FROM movie WHERE id = 6; DELETE FROM movie_talent WHERE movie_id = 7").await;
     world.assert_converged().await;
 }
@@ -154,14 +156,23 @@ async fn during_the_first_build() {
         let mut world = World::new("first", pair, Own::default()).await;
         world.faults().set_delay(std::time::Duration::from_millis(100));
         world.start();
-        world.until("the first documents are there", async |address| client::get(address, "/indexes").await.is_some()).await;
+        world
+            .until("the first documents are there", async |address| client::get(address, "/indexes").await.is_some())
+            .await;
         for i in 1..=100 {
-            world.execute(&format!(
-                "UPDATE movie SET title = 'During {i}' WHERE id = {};
+            world
+                .execute(&format!(
+                    "UPDATE movie SET title = 'During {i}' WHERE id = {};
                  DELETE FROM movie WHERE id = {}; INSERT INTO movie (id, title, distributor_id) VALUES ({}, 'New', {});
                  UPDATE distributor SET name = 'D{i}' WHERE id = {}; UPDATE talent SET name = 'T{i}' WHERE id = {}",
-                i * 30, i * 31, 900_000 + i, i, i, i * 3
-            )).await;
+                    i * 30,
+                    i * 31,
+                    900_000 + i,
+                    i,
+                    i,
+                    i * 3
+                ))
+                .await;
         }
         world.faults().set_delay(std::time::Duration::ZERO);
         world.assert_converged().await;

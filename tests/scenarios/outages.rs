@@ -14,7 +14,9 @@ async fn changes(world: &World, mark: &str) {
 /// Whether `/health` says of a part that it is down.
 async fn is_down(address: &str, part: &str) -> bool {
     let health = client::get(address, "/health").await.unwrap_or_default();
-    health["parts"].as_object().is_some_and(|parts| parts.iter().any(|(name, p)| name.contains(part) && p["up"] == false))
+    health["parts"]
+        .as_object()
+        .is_some_and(|parts| parts.iter().any(|(name, p)| name.contains(part) && p["up"] == false))
 }
 
 async fn graph_gone(pair: Pair) {

@@ -36,7 +36,9 @@ pub fn differences(expected: &BTreeMap<String, Json>, actual: &BTreeMap<String, 
             Some(is) => compare(&format!("document {id}"), must, is, &mut found),
         }
     }
-    found.extend(actual.keys().filter(|id| !expected.contains_key(*id)).map(|id| format!("document {id} should not exist")));
+    found.extend(
+        actual.keys().filter(|id| !expected.contains_key(*id)).map(|id| format!("document {id} should not exist")),
+    );
     found
 }
 

@@ -11,7 +11,8 @@ use tributary_stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 use super::release;
 use crate::tools::target;
 
-const TABLE: &str = "CREATE TABLE bench_row (id bigint PRIMARY KEY, title text, director text, budget numeric(14,2), rating float8,
+const TABLE: &str =
+    "CREATE TABLE bench_row (id bigint PRIMARY KEY, title text, director text, budget numeric(14,2), rating float8,
     released date, updated timestamptz, body text)";
 
 pub(super) async fn run(rows: u32) -> Result<()> {
@@ -58,8 +59,13 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
         };
         let (seconds, cpu, rss) = (figure("seconds")?, figure("cpu_s")?, figure("peak_rss_mb")?);
         let (ratio, cpu) = (peer / seconds, cpu * 1e6 / f64::from(rows));
-        println!("{shape}: {name} {seconds:.2} s, {:.0} rows/s, {ratio:.2} of pg_recvlogical's rate, {cpu:.2} CPU-s per million, {rss:.0} MB", f64::from(rows) / seconds);
-        figures += &format!(" {shape}_{name}_s={seconds:.2} {shape}_{name}_ratio={ratio:.2} {shape}_{name}_cpu_s_per_million={cpu:.2} {shape}_{name}_rss_mb={rss:.0}");
+        println!(
+            "{shape}: {name} {seconds:.2} s, {:.0} rows/s, {ratio:.2} of pg_recvlogical's rate, {cpu:.2} CPU-s per million, {rss:.0} MB",
+            f64::from(rows) / seconds
+        );
+        figures += &format!(
+            " {shape}_{name}_s={seconds:.2} {shape}_{name}_ratio={ratio:.2} {shape}_{name}_cpu_s_per_million={cpu:.2} {shape}_{name}_rss_mb={rss:.0}"
+        );
     }
     drop(client);
     driving.await?.context("closing the connection")?;

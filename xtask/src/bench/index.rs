@@ -47,13 +47,19 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     let pid = process.id().context("tributary ended")?;
     let (cpu, rss) = usage(pid);
     let rate = loaded.movies as f64 / build;
-    println!("first build: {} documents in {build:.2} s, {rate:.0}/s, {:.2} of the service's rate, {cpu:.1} CPU-s, {rss:.0} MB", loaded.movies, rate / graph_rate);
+    println!(
+        "first build: {} documents in {build:.2} s, {rate:.0}/s, {:.2} of the service's rate, {cpu:.1} CPU-s, {rss:.0} MB",
+        loaded.movies,
+        rate / graph_rate
+    );
     let mut figures = format!(
         "documents={} servers={servers} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0}",
         loaded.movies,
         rate / graph_rate
     );
-    for (what, changes, per_second) in [(What::Root, 40, 1), (What::Leaf, 40, 1), (What::Root, 1000, 100), (What::Leaf, 1000, 100)] {
+    for (what, changes, per_second) in
+        [(What::Root, 40, 1), (What::Leaf, 40, 1), (What::Root, 1000, 100), (What::Leaf, 1000, 100)]
+    {
         let found = latencies(&observed, &client, what, changes, per_second).await?;
         let (p50, p99) = (quantile(&found, 0.5), quantile(&found, 0.99));
         println!("{what:?} changes at {per_second}/s: searchable after p50 {p50:.0} ms, p99 {p99:.0} ms");
@@ -97,7 +103,9 @@ async fn supernode(observed: &Observed, client: &Client) -> Result<String> {
     let beside = latencies(observed, client, What::Root, 100, 20);
     let (seconds, beside) = tokio::try_join!(Box::pin(renamed), Box::pin(beside))?;
     let (p50, p99) = (quantile(&beside, 0.5), quantile(&beside, 0.99));
-    println!("supernode: {movies} documents searchable {seconds:.2} s after the rename; changes beside it p50 {p50:.0} ms, p99 {p99:.0} ms");
+    println!(
+        "supernode: {movies} documents searchable {seconds:.2} s after the rename; changes beside it p50 {p50:.0} ms, p99 {p99:.0} ms"
+    );
     Ok(format!(" supernode_documents={movies} supernode_s={seconds:.2} beside_p50_ms={p50:.0} beside_p99_ms={p99:.0}"))
 }
 
@@ -175,8 +183,14 @@ fn write_pipeline(
     elasticsearch: Option<&Elasticsearch>,
 ) -> Result<()> {
     let demo = repository().join("compose/demo");
-    let kafka = kafka.map(|k| format!("transport:\n  kafka: {{ brokers: \"{}\", partitions: 4, replication: 1, min_insync: 1 }}\n", k.bootstrap()));
-    let store = elasticsearch.map(|e| format!("    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n", e.url()));
+    let kafka = kafka.map(|k| {
+        format!(
+            "transport:\n  kafka: {{ brokers: \"{}\", partitions: 4, replication: 1, min_insync: 1 }}\n",
+            k.bootstrap()
+        )
+    });
+    let store =
+        elasticsearch.map(|e| format!("    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n", e.url()));
     let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
         .replace("${STUDIO_URL}", database)
         .replace("${GRAPH_URL}", endpoint)

@@ -82,7 +82,10 @@ pub(super) async fn latencies(
                 (format!("UPDATE movie SET title = '{mark}' WHERE id = {id}"), format!("title:{mark}"))
             }
             What::Leaf => (
-                format!("UPDATE talent SET name = '{mark}' WHERE id = (SELECT talent_id FROM movie_talent ORDER BY talent_id OFFSET {} LIMIT 1)", (i * 13) % 900),
+                format!(
+                    "UPDATE talent SET name = '{mark}' WHERE id = (SELECT talent_id FROM movie_talent ORDER BY talent_id OFFSET {} LIMIT 1)",
+                    (i * 13) % 900
+                ),
                 format!("talents.name:{mark}"),
             ),
         };

@@ -140,7 +140,8 @@ pub(crate) async fn sql(statements: &str) -> Result<ExitCode> {
     let file = target().join("demo/database-url");
     let url = std::fs::read_to_string(&file).context("no demo runs here (start one with ./x demo)")?;
     let connected = tokio_postgres::connect(url.trim(), tokio_postgres::NoTls).await;
-    let (client, connection) = connected.context("the demo's database does not answer (start the demo with ./x demo)")?;
+    let (client, connection) =
+        connected.context("the demo's database does not answer (start the demo with ./x demo)")?;
     let driving = tokio::spawn(connection);
     let messages = match client.simple_query(statements).await {
         Ok(messages) => messages,
