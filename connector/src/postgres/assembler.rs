@@ -297,3 +297,102 @@ impl Sink<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: u32 = 9;
+
+    fn begin(commit: u64) -> Vec<u8> {
+        [&b"B"[..], &commit.to_be_bytes(), &0i64.to_be_bytes(), &7u32.to_be_bytes()].concat()
+    }
+
+    fn commit(commit: u64) -> Vec<u8> {
+        [&b"C\0"[..], &commit.to_be_bytes(), &(commit + 8).to_be_bytes(), &0i64.to_be_bytes()].concat()
+    }
+
+    fn insert(id: u8) -> Vec<u8> {
+        [&b"I"[..], &ROW.to_be_bytes(), b"N\0\x01t\0\0\0\x01", &[b'0' + id]].concat()
+    }
+
+    fn assembler(lsn: u64, transaction: Option<InProgress>) -> Assembler {
+        let source =
+            SourceInfo { name: "s".into(), kind: tributary_event::SourceKind::PostgreSql, database: "d".into() };
+        let mark = PostgresCheckpoint {
+            version: 1,
+            system: "7".into(),
+            timeline: 1,
+            database: "d".into(),
+            slot: "slot".into(),
+            lsn: Lsn(lsn),
+            transaction,
+            sequence: 5,
+        };
+        let mut assembler = Assembler::new(Arc::new(source), mark);
+        let message =
+            [&b"R"[..], &ROW.to_be_bytes(), b"public\0t\0d\0\x01\x01id\0", &[0, 0, 0, 23, 255, 255, 255, 255]].concat();
+        let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else { panic!("a relation") };
+        let codecs = vec![super::super::value::Codec::Int];
+        let table = Relayed::new(&relation, Bytes::new(), &["id".into()], codecs, vec!["integer".into()], true);
+        assembler.learn(ROW, table);
+        assembler
+    }
+
+    fn feed(assembler: &mut Assembler, messages: Vec<Vec<u8>>) -> Result<Vec<ChangeEvent>, ConnectorError> {
+        let mut events = Vec::new();
+        for message in messages {
+            let owner = Bytes::from(message);
+            assembler.message(&owner, &owner, Lsn(1), 0, &mut events)?;
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn a_half_done_transaction_goes_on_behind_its_durable_changes() {
+        let mut whole = assembler(100, None);
+        let all = feed(&mut whole, vec![begin(200), insert(1), insert(2), insert(3)]).expect("events");
+        let middle = whole.mark(all.last());
+        assert_eq!((middle.lsn, middle.transaction), (Lsn(100), Some(InProgress { commit: Lsn(200), changes: 3 })));
+        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2 }));
+        let transaction = vec![begin(200), insert(1), insert(2), insert(3), commit(200)];
+        let rest = feed(&mut resumed, transaction).expect("events");
+        assert_eq!(rest.len(), 1);
+        assert_eq!((rest[0].transaction, rest[0].after.clone()), (all[2].transaction, all[2].after.clone()));
+        let end = resumed.mark(rest.last());
+        assert_eq!((end.lsn, end.transaction), (Lsn(208), None));
+        assert!(end.sequence > 5);
+    }
+
+    #[test]
+    fn a_mark_among_durable_changes_still_names_them() {
+        let half = InProgress { commit: Lsn(200), changes: 2 };
+        let mut resumed = assembler(100, Some(half.clone()));
+        resumed.keepalive(Lsn(500));
+        assert!(feed(&mut resumed, vec![begin(200), insert(1)]).expect("events").is_empty());
+        let mark = resumed.mark(None);
+        assert_eq!((mark.lsn, mark.transaction), (Lsn(100), Some(half)));
+    }
+
+    #[test]
+    fn a_finished_transaction_that_is_sent_again_gives_nothing() {
+        let mut resumed = assembler(300, None);
+        let again = vec![begin(200), insert(1), commit(200), begin(300), insert(2), commit(300)];
+        assert_eq!(feed(&mut resumed, again).expect("events").len(), 1);
+    }
+
+    #[test]
+    fn a_half_done_transaction_that_is_gone_means_a_lost_position() {
+        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2 }));
+        let error = feed(&mut resumed, vec![begin(300)]).expect_err("lost");
+        assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
+    }
+
+    #[test]
+    fn changes_out_of_place_are_refused() {
+        assert!(feed(&mut assembler(0, None), vec![insert(1)]).is_err());
+        let mut unknown = insert(1);
+        unknown[4] = 8;
+        assert!(feed(&mut assembler(0, None), vec![begin(1), unknown]).is_err());
+    }
+}

@@ -269,14 +269,14 @@ fn integer(out: &mut Vec<u8>, value: i64) {
 
 /// Appends a JSON string (RFC 8259, section 7). The bytes must be UTF-8.
 pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut plain = 0;
-    for (i, &byte) in text.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text[plain..i]);
-        plain = i + 1;
+    let mut rest = text;
+    loop {
+        let (plain, special) = rest.split_at(plain_prefix(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = special.split_first() else { break };
+        rest = after;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -296,6 +296,23 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
             }
         }
     }
-    out.extend_from_slice(&text[plain..]);
     out.push(b'"');
+}
+
+/// Number of bytes before the first that must be escaped. Looks at eight at a time.
+fn plain_prefix(text: &[u8]) -> usize {
+    let (words, _) = text.as_chunks::<8>();
+    let plain = words.iter().take_while(|w| !has_special(u64::from_le_bytes(**w))).count() * 8;
+    let special = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
+    text[plain..].iter().position(special).map_or(text.len(), |n| plain + n)
+}
+
+/// Whether one of eight bytes is a control character, a quote or a backslash (Warren, "Hacker's Delight", section 6-1:
+/// a byte of `x` is zero if and only if the lowest marked one of `(x - 0x01…) & !x & 0x80…` is).
+fn has_special(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero = |x: u64| x.wrapping_sub(ONES) & !x;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c))) & HIGH != 0
 }

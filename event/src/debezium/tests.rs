@@ -111,3 +111,14 @@ fn nonsense_is_an_error_and_a_tombstone_is_not() {
     assert!(matches!(decoder.decode(None, Some(br#"{"source":{},"op":"x"}"#)), Err(DecodeError::Op(_))));
     assert!(matches!(decoder.decode(Some(b"1"), Some(br#"{"source":{},"op":"c"}"#)), Err(DecodeError::Key(_))));
 }
+
+proptest::proptest! {
+    #[test]
+    fn strings_are_escaped_as_json_asks(plain in "[ -~\u{80}-\u{ffff}]{0,20}", any: String, more in "[\"\\\\\n\u{0}-\u{20}a]{0,12}") {
+        for text in [plain.clone(), any.clone(), more.clone(), format!("{plain}{more}{any}")] {
+            let mut out = Vec::new();
+            json_string(&mut out, text.as_bytes());
+            proptest::prop_assert_eq!(serde_json::from_slice::<String>(&out).ok(), Some(text));
+        }
+    }
+}

@@ -23,6 +23,7 @@
 mod analyzers;
 mod content;
 mod dates;
+mod directory;
 mod folder;
 mod query;
 mod reading;

@@ -11,6 +11,7 @@ use tantivy::{Index, IndexSettings, ReloadPolicy, TantivyError};
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
 
+use super::directory::CommitDirectory;
 use super::schema::{self, Layout};
 use super::{Shared, Versions, analyzers};
 use crate::mapping::{self, Dialect, Fields};
@@ -28,7 +29,7 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
     let fields = fields(plan)?;
     let schema = schema::build(&fields).map_err(|reason| StoreError::new(ErrorClass::Fatal, reason))?;
     std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
-    let directory = MmapDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()))?;
+    let directory = CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()))?;
     let exists = Index::exists(&directory).map_err(|e| error(folder, "be opened", e.into()))?;
     let (mut index, prepared) = if exists {
         check(folder, plan)?;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tributary_event::ErrorClass;
 
 use super::content::{self, Change, Item};
-use super::{Shared, reading};
+use super::{Shared, directory, reading};
 use crate::store::{StoreError, Verdict};
 
 /// Calls that wait for the thread.
@@ -47,6 +47,7 @@ impl Writer {
         let trouble = Arc::new(Mutex::new(None));
         let mut scribe = Scribe { searcher: shared.reader.searcher(), shared, writer: None, trouble: trouble.clone() };
         scribe.open()?;
+        scribe.sweep()?;
         let name = format!("index-{}", scribe.shared.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || scribe.run(commands));
         let thread = thread.map_err(|e| StoreError::caused(ErrorClass::Transient, "no thread can be started", e))?;
@@ -174,6 +175,14 @@ impl Scribe {
         // The document is held as parsed JSON, which is a few times its text.
         self.shared.versions().note(id, stamp, document, bytes * 2, Instant::now());
         Ok(Verdict::Written)
+    }
+
+    /// Removes what an earlier process left unfinished.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let live = shared.index.searchable_segment_ids().map_err(|e| shared.error("be read", e))?;
+        directory::sweep(&shared.folder, &live.iter().map(|id| id.uuid_string()).collect());
+        Ok(())
     }
 
     /// Opens tantivy's writer, and gives it what is pending.
