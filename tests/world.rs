@@ -233,6 +233,11 @@ impl World {
 
     /// Waits until something is true of the running process.
     pub async fn until(&mut self, what: &str, condition: impl AsyncFn(&str) -> bool) {
+        self.until_or(what, condition, String::new).await;
+    }
+
+    /// Waits until something is true of the running process; `why` says more if it never is.
+    async fn until_or(&mut self, what: &str, condition: impl AsyncFn(&str) -> bool, why: impl Fn() -> String) {
         let started = Instant::now();
         loop {
             if let Some(address) = self.address()
@@ -243,7 +248,7 @@ impl World {
             if let Some(status) = self.process.as_mut().and_then(|p| p.try_wait().expect("waitable")) {
                 panic!("tributary ended ({status}) while the test waited until {what}:\n{}", self.log());
             }
-            assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}", self.log());
+            assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}\n{}", why(), self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -251,8 +256,19 @@ impl World {
     /// Waits until the pipeline is at rest, then asserts that the index equals the truth.
     pub async fn assert_converged(&mut self) {
         let (index, database_url) = (self.index(), self.database_url.clone());
-        self.until("the pipeline is at rest and its index is right", async |address| {
-            client::is_quiet(address, &index).await && wrong(&database_url, address, &index).await.is_empty()
+        let last = std::sync::Mutex::new(Vec::new());
+        let converged = async |address: &str| {
+            let quiet = client::is_quiet(address, &index).await;
+            let differences = wrong(&database_url, address, &index).await;
+            let converged = quiet && differences.is_empty();
+            let mut last = last.lock().expect("not poisoned");
+            *last = differences;
+            last.truncate(10);
+            last.push(format!("at rest: {quiet}"));
+            converged
+        };
+        self.until_or("the pipeline is at rest and its index is right", converged, || {
+            last.lock().expect("not poisoned").join("\n")
         })
         .await;
     }

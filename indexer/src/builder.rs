@@ -1,5 +1,10 @@
 //! The build stage of one index: reads build requests, builds each document once at a time, retries, sets aside.
 //!
+//! A change can reach us a moment before the database shows it to readers: PostgreSQL writes the commit record to its log
+//! first and makes the transaction visible after, a replica behind the graph later still. A build that starts in that moment
+//! fetches the old state. So a request is done only with a second, settling build that starts [`SETTLE`] after the first; it
+//! runs in the bulk lane, in batches, and writes nothing where nothing changed.
+//!
 //! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
 //! builds in flight; what still waits keeps tickets that are not done, and comes again at the next start.
 
@@ -12,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
+use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, Outbox, StageError, Ticket};
 use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
@@ -21,13 +26,15 @@ use tributary_transport::dead_letter::DeadLetter;
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
 use crate::bury::bury;
 use crate::context::IndexContext;
-use crate::report::Outcome;
-use crate::request::{BuildRequest, Lane, names};
+use crate::report::{LISTING, Outcome};
+use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::schedule::{Job, Schedule};
 use crate::visibility::{Finished, Request, Visibility};
 
 /// Documents that wait or are in flight at most, before the intake waits.
 const MAX_DOCUMENTS: usize = 20_000;
+/// Between a build and the build that settles it.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Between the two fetches that make sure a root is gone.
 const CONFIRM_AFTER: Duration = Duration::from_millis(30);
 
@@ -95,7 +102,11 @@ impl Handler for BuildHandler {
                     return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
                 }
             };
-            let asked = Asked { id: request.id.into(), lane, request: Request { cause: request.cause, ticket } };
+            let asked = Asked {
+                id: request.id.into(),
+                lane,
+                request: Request { cause: request.cause, ticket, settle_at: None },
+            };
             let stopping = |_| StageError::new(&self.stage, "the build stage is stopping");
             self.asked.send(asked).await.map_err(stopping)?;
         }
@@ -255,19 +266,27 @@ impl Builder {
         };
         job.missing_once = false;
         let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
+        let lane = job.lane;
         if stale {
-            // The write stands, but something it embeds changed meanwhile: its requests are done with the next build.
+            // The write stands, but something it embeds changed meanwhile: its requests wait for the next build.
             if wrote {
-                let (unseen, requests) = (refs, Vec::new());
-                self.visibility.push(Finished { id: id.clone(), unseen, requests, outcome, lane: job.lane });
+                let (causes, tickets) = (Vec::new(), Vec::new());
+                self.visibility.push(Finished { id: id.clone(), unseen: refs, causes, tickets, outcome, lane });
             }
             job.attempts = 0;
             self.schedule.finish(&id, Some((job, now + self.context.plan.build.debounce)));
             return Ok(());
         }
+        let started = Instant::now() - elapsed_since(stamp);
+        let settled = split_settled(job.requests, started, now + SETTLE);
         let unseen = if wrote { refs } else { Vec::new() };
-        self.schedule.finish(&id, None);
-        self.visibility.push(Finished { id, unseen, requests: job.requests, outcome, lane: job.lane });
+        let again = (!settled.waiting.is_empty()).then(|| {
+            let requests = settled.waiting;
+            (Job { requests, lane: Lane::Bulk, attempts: 0, missing_once: false }, now + SETTLE)
+        });
+        self.schedule.finish(&id, again);
+        let (causes, tickets) = (settled.causes, settled.tickets);
+        self.visibility.push(Finished { id, unseen, causes, tickets, outcome, lane });
         Ok(())
     }
 
@@ -329,10 +348,50 @@ impl Builder {
         };
         let mut tickets = Vec::new();
         for request in job.requests {
-            context.reports.finished(&request.cause, Outcome::DeadLetter);
+            if request.settle_at.is_none() {
+                context.reports.finished(&request.cause, Outcome::DeadLetter);
+            }
             tickets.push(request.ticket);
         }
         self.schedule.finish(&id, None);
         bury(&self.outbox, &context.pipeline, &letter, tickets).await
     }
+}
+
+/// What a finished build means for its requests.
+#[derive(Default)]
+struct Settled {
+    /// To report now, for the first time.
+    causes: Vec<Cause>,
+    /// Done with this build.
+    tickets: Vec<Ticket>,
+    /// To be done with a later build.
+    waiting: Vec<Request>,
+}
+
+/// Sorts the requests of a build that started at `started`: those of a listing, and those whose settling was due, are done;
+/// the others are reported, if they are new, and wait.
+fn split_settled(requests: Vec<Request>, started: Instant, settle_at: Instant) -> Settled {
+    let mut settled = Settled::default();
+    for mut request in requests {
+        match request.settle_at {
+            Some(due) if due <= started => settled.tickets.push(request.ticket),
+            Some(_) => settled.waiting.push(request),
+            None if request.cause.id == LISTING => {
+                settled.causes.push(request.cause);
+                settled.tickets.push(request.ticket);
+            }
+            None => {
+                settled.causes.push(request.cause.clone());
+                request.settle_at = Some(settle_at);
+                settled.waiting.push(request);
+            }
+        }
+    }
+    settled
+}
+
+/// The time since a stamp was taken.
+fn elapsed_since(stamp: u64) -> Duration {
+    Duration::from_micros(u64::try_from(now_us() - HybridClock::micros(stamp)).unwrap_or(0))
 }

@@ -23,8 +23,10 @@ use crate::request::{Cause, Lane};
 pub struct Request {
     /// Why it was asked for.
     pub cause: Cause,
-    /// Done when the build is searchable.
+    /// Done when the settling build is searchable.
     pub ticket: Ticket,
+    /// Set once a build was made and reported: the request is done with a build that starts at or after this moment.
+    pub settle_at: Option<Instant>,
 }
 
 /// A build that is over but not visible yet.
@@ -33,8 +35,10 @@ pub struct Finished {
     pub id: Arc<str>,
     /// References that were remembered as unseen.
     pub unseen: Vec<String>,
-    /// Who asked.
-    pub requests: Vec<Request>,
+    /// Causes to report.
+    pub causes: Vec<Cause>,
+    /// Tickets that are done then.
+    pub tickets: Vec<Ticket>,
     /// What became of it.
     pub outcome: Outcome,
     /// Its lane.
@@ -100,10 +104,8 @@ impl Visibility {
             }
             for finished in batch {
                 context.recent.seen(&finished.id, &finished.unseen);
-                for request in finished.requests {
-                    context.reports.finished(&request.cause, finished.outcome);
-                    request.ticket.done();
-                }
+                finished.causes.iter().for_each(|cause| context.reports.finished(cause, finished.outcome));
+                finished.tickets.into_iter().for_each(Ticket::done);
             }
         }
     }

@@ -55,7 +55,7 @@ on_both_pairs! {
         let (distributor, movies): (i32, i64) = (row.get(0), row.get(1));
         world.execute(&format!("UPDATE distributor SET name = name || ' (renamed)' WHERE id = {distributor}")).await;
         until_printed(world, &format!("{movies} documents: {movies} built")).await;
-        world.execute("UPDATE movie_talent SET role = 'nobody asks for this' WHERE movie_id = 6").await;
+        world.execute("UPDATE movie_talent SET role = 'nobody asks for this' WHERE movie_id = (SELECT max(movie_id) FROM movie_talent)").await;
         until_printed(world, "1 unchanged").await;
     }
 

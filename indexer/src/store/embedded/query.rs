@@ -1,6 +1,6 @@
 //! Queries in Lucene's syntax: parsed by tantivy's grammar, adapted to the index's fields, and built by its query parser.
 //!
-//! Adapted are: `*` and `?` within a word (a pattern over terms), dates of any precision (`released:1979-05-25` is a day
+//! Adapted are: `*` and `?` within a word (a pattern over terms), numbers and booleans (a range over their column), dates of any precision (`released:1979-05-25` is a day
 //! long, as on the servers), `field:*` of text and of objects, and a query of exclusions alone. Unlike the servers, which find nothing, a
 //! field that the index does not have is an error.
 
@@ -80,8 +80,8 @@ impl Adapter {
                 let upper = date_bound(upper, true)?;
                 UserInputLeaf::Range { field: Some(name), lower, upper }.into()
             }
-            UserInputLeaf::Set { field: Some(name), elements } if self.is_date(&name)? => {
-                let date = |text: String| {
+            UserInputLeaf::Set { field: Some(name), elements } if self.is_column(&name)? => {
+                let one = |text: String| {
                     self.literal(UserInputLiteral {
                         field_name: Some(name.clone()),
                         phrase: text,
@@ -90,7 +90,7 @@ impl Adapter {
                         prefix: false,
                     })
                 };
-                any(elements.into_iter().map(date).collect::<Result<_, _>>()?)
+                any(elements.into_iter().map(one).collect::<Result<_, _>>()?)
             }
             UserInputLeaf::Exists { field } => return self.exists(&field),
             UserInputLeaf::Range { field: Some(ref name), .. }
@@ -123,6 +123,10 @@ impl Adapter {
                 Ok(UserInputLeaf::Range { field: Some(name.clone()), lower, upper }.into())
             }
             FieldType::Str(_) if pattern => self.pattern(name, &literal.phrase),
+            FieldType::I64(_) | FieldType::U64(_) | FieldType::F64(_) | FieldType::Bool(_) => {
+                let bound = UserInputBound::Inclusive(literal.phrase);
+                Ok(UserInputLeaf::Range { field: Some(name.clone()), lower: bound.clone(), upper: bound }.into())
+            }
             FieldType::Bytes(_) => Err(format!("field `{name}` is not searchable")),
             _ => Ok(UserInputLeaf::from(literal).into()),
         }
@@ -172,6 +176,12 @@ impl Adapter {
 
     fn is_date(&self, name: &str) -> Result<bool, String> {
         Ok(matches!(self.field_type(name)?, FieldType::Date(_)))
+    }
+
+    /// Whether values are in a column alone, without a dictionary.
+    fn is_column(&self, name: &str) -> Result<bool, String> {
+        let kind = self.field_type(name)?;
+        Ok(!matches!(kind, FieldType::Str(_) | FieldType::JsonObject(_)))
     }
 
     fn field_type(&self, name: &str) -> Result<&FieldType, String> {
