@@ -1,7 +1,7 @@
 //! PostgreSQL: logical replication through the `pgoutput` plugin.
 //!
 //! [`prepare`](prepare()) makes sure that publication and slot exist and fit; [`PostgresSource`] streams; [`KeyPager`] pages
-//! through the keys of a table. Beneath: [`endpoint`] (URL), [`wire`] (protocol 3.0, login, TLS), [`stream`] (the replication
+//! through the keys of a table. Beneath: [`endpoint`] (URL), `wire` (protocol 3.0, login, TLS), `stream` (the replication
 //! sub-protocol), [`pgoutput`] (messages), [`relation`] and [`value`] (rows), [`catalog`] (what the server knows).
 
 mod array;

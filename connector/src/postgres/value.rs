@@ -14,7 +14,7 @@
 //! | arrays of these | array; of several dimensions: nested; lower bounds are dropped |
 //! | everything else (text, uuid, json, enums, ranges, network, geometric, composite types …) | PostgreSQL's text |
 //!
-//! A domain is encoded as its base type. Borders of dates and times: see [`super::time`].
+//! A domain is encoded as its base type. Borders of dates and times: see `time`.
 
 use bytes::Bytes;
 use bytestring::ByteString;
