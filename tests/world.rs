@@ -195,11 +195,6 @@ impl World {
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Everything the last process printed on standard output.
-    pub fn printed(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join(format!("run-{}.out", self.runs))).unwrap_or_default()
-    }
-
     /// Ends the process without warning.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("a process");

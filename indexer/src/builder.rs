@@ -52,6 +52,9 @@ pub struct BuildHandler {
     asked: mpsc::Sender<Asked>,
 }
 
+/// A batch of builds that is over: its lane, its jobs, what became of them.
+type BatchOver = (Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult);
+
 /// The task that owns the schedule.
 pub struct Builder {
     context: Arc<IndexContext>,
@@ -59,7 +62,7 @@ pub struct Builder {
     outbox: Outbox,
     asked: mpsc::Receiver<Asked>,
     schedule: Schedule<Request>,
-    building: JoinSet<(Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult)>,
+    building: JoinSet<BatchOver>,
     in_flight: [usize; 2],
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
@@ -186,10 +189,7 @@ impl Builder {
         }
     }
 
-    async fn over(
-        &mut self,
-        joined: Result<(Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult), tokio::task::JoinError>,
-    ) -> Result<(), StageError> {
+    async fn over(&mut self, joined: Result<BatchOver, tokio::task::JoinError>) -> Result<(), StageError> {
         let stage = || format!("index {}", self.context.plan.name);
         let (lane, jobs, result) = joined.map_err(|e| StageError::new(stage(), format!("a build panicked: {e}")))?;
         self.in_flight[lane as usize] -= 1;

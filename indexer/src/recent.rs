@@ -146,8 +146,8 @@ mod tests {
         assert!(!recent.written(&document, &embedded, 100));
         assert!(!recent.written(&document, &embedded, 110));
         recent.seen(&document, &embedded);
-        assert_eq!(recent.note(&refs(&["Talent:7", "Movie:1"]), 120), [document.clone()]);
-        assert_eq!(recent.note(&refs(&["Talent:*"]), 125), [document.clone()]);
+        assert_eq!(recent.note(&refs(&["Talent:7", "Movie:1"]), 120), std::slice::from_ref(&document));
+        assert_eq!(recent.note(&refs(&["Talent:*"]), 125), std::slice::from_ref(&document));
         recent.seen(&document, &embedded);
         assert!(recent.note(&refs(&["Talent:7"]), 130).is_empty());
     }

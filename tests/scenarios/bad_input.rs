@@ -1,6 +1,5 @@
 //! Bad input: a clear error that names the place, the cause and the remedy, the right exit code, and nothing lost.
 
-use crate::client;
 use crate::world::{Own, Pair, World};
 
 impl World {
@@ -121,21 +120,5 @@ async fn graph_changes_its_schema_while_running() {
     // Nothing is lost: with the schema back, the change arrives.
     world.faults().rename_field(false);
     world.start();
-    world.assert_converged().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_document_that_the_store_refuses() {
-    let mut world = World::new("refuse", Pair::KafkaElasticsearch, Own::default()).await;
-    world.start();
-    world.until_documents(3201).await;
-    // Elasticsearch knows no such year.
-    world.execute("UPDATE movie SET released = 'infinity' WHERE id = 5").await;
-    world
-        .until("it is a dead letter", async |address| {
-            client::get(address, "/dead-letters").await.is_some_and(|l| l.as_array().is_some_and(|l| l.len() == 1))
-        })
-        .await;
-    world.execute("UPDATE movie SET released = '2001-01-01' WHERE id = 5").await;
     world.assert_converged().await;
 }

@@ -1,5 +1,7 @@
 //! The service against a real PostgreSQL: what it answers, and what its faults do.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use movie_graph::{Faults, LoadOptions, Service, Settings, load};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,7 @@
 //! The entities of the movie graph and the edges between them. Lists are in the order of their ids.
 
+#![allow(clippy::unused_async, reason = "the Object macro takes resolvers that are async")]
+
 use super::scalars::{Date, DateTime, Long, Rating};
 use crate::database::DatabaseError;
 use crate::faults::Faults;

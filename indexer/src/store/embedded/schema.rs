@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use tantivy::schema::{
-    DateOptions, DateTimePrecision, FAST, Field as Handle, INDEXED, IndexRecordOption, JsonObjectOptions,
-    NumericOptions, STORED, Schema, SchemaBuilder, TextFieldIndexing, TextOptions,
+    DateOptions, DateTimePrecision, FAST, Field as Handle, IndexRecordOption, JsonObjectOptions, STORED, Schema,
+    SchemaBuilder, TextFieldIndexing, TextOptions,
 };
 use tributary_dsl::plan::LeafType;
 
