@@ -2,7 +2,7 @@
 //!
 //! A change can reach us a moment before the database shows it to readers: PostgreSQL writes the commit record to its log
 //! first and makes the transaction visible after, a replica behind the graph later still. A build that starts in that moment
-//! fetches the old state. So a request is done only with a second, settling build that starts [`SETTLE`] after the first; it
+//! fetches the old state. So a request is done only with a second, settling build that starts a second after the first; it
 //! runs in the bulk lane, in batches, and writes nothing where nothing changed.
 //!
 //! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
