@@ -1,8 +1,8 @@
 //! Runs the stages of a plan: takes records in by partition, keeps what is in flight bounded, retries, and commits
 //! only what is wholly done.
 //!
-//! A stage is an [`intake`] loop in front of a [`Handler`](intake::Handler). The loop knows traits only. What a record
-//! caused has its final verdict when its [`Ticket`](tickets::Ticket) is done; [`prefix`] turns done tickets into
+//! A stage is an [`intake`] loop in front of a [`Handler`]. The loop knows traits only. What a record
+//! caused has its final verdict when its [`Ticket`] is done; [`prefix`] turns done tickets into
 //! offsets that may be committed.
 
 pub mod intake;
