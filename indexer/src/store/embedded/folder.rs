@@ -131,6 +131,7 @@ pub(super) fn error(folder: &Path, doing: &str, error: TantivyError) -> StoreErr
         TantivyError::DataCorruption(_) | TantivyError::DeserializeError(_) | TantivyError::IncompatibleIndex(_) => {
             (ErrorClass::Fatal, " (delete the folder to have it built again)")
         }
+        TantivyError::InvalidArgument(_) => (ErrorClass::Definite, ""),
         TantivyError::OpenDirectoryError(_) | TantivyError::SchemaError(_) | TantivyError::FieldNotFound(_) => {
             (ErrorClass::Fatal, "")
         }

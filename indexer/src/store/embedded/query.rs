@@ -1,8 +1,8 @@
 //! Queries in Lucene's syntax: parsed by tantivy's grammar, adapted to the index's fields, and built by its query parser.
 //!
-//! Adapted are: `*` and `?` within a word (a pattern over terms), numbers and booleans (a range over their column), dates of any precision (`released:1979-05-25` is a day
-//! long, as on the servers), `field:*` of text and of objects, and a query of exclusions alone. Unlike the servers, which find nothing, a
-//! field that the index does not have is an error.
+//! Adapted are: `*` and `?` within a word (a pattern over terms), numbers (a range over their column), dates of any precision
+//! (`released:1979-05-25` is a day long, as on the servers), `field:*` of text and of objects, and a query of exclusions alone.
+//! Unlike the servers, which find nothing, a field that the index does not have is an error.
 
 use tantivy::Index;
 use tantivy::query::{AllQuery, Occur, Query, QueryParser};
@@ -123,7 +123,7 @@ impl Adapter {
                 Ok(UserInputLeaf::Range { field: Some(name.clone()), lower, upper }.into())
             }
             FieldType::Str(_) if pattern => self.pattern(name, &literal.phrase),
-            FieldType::I64(_) | FieldType::U64(_) | FieldType::F64(_) | FieldType::Bool(_) => {
+            FieldType::I64(_) | FieldType::U64(_) | FieldType::F64(_) => {
                 let bound = UserInputBound::Inclusive(literal.phrase);
                 Ok(UserInputLeaf::Range { field: Some(name.clone()), lower: bound.clone(), upper: bound }.into())
             }
