@@ -40,6 +40,8 @@ pub struct World {
     pub elasticsearch: Option<Elasticsearch>,
     pub folder: tempfile::TempDir,
     database_url: String,
+    /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
+    source_url: String,
     graph_address: std::net::SocketAddr,
     process: Option<Child>,
     runs: usize,
@@ -91,6 +93,7 @@ impl World {
             postgres,
             kafka,
             elasticsearch,
+            source_url: database_url.clone(),
             database_url,
         };
         world.write_pipeline(pair, "");
@@ -154,7 +157,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         command
             .args(arguments)
-            .env("STUDIO_URL", &self.database_url)
+            .env("STUDIO_URL", &self.source_url)
             .env("GRAPH_URL", format!("http://{}/graphql", self.graph_address))
             .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
             .env("TRIBUTARY_DATA", self.data())
@@ -181,7 +184,8 @@ impl World {
             std::fs::File::create(self.folder.path().join(format!("run-{}.{what}", self.runs))).expect("a log")
         };
         let (out, err) = (log("out"), log("log"));
-        let mut command = self.command(&["run", pipeline.to_str().expect("a path")]);
+        let run = self.command(&["run", pipeline.to_str().expect("a path")]);
+        let mut command = ignoring_file_size_signals(&run);
         self.process = Some(command.stdout(out).stderr(err).spawn().expect("tributary starts"));
     }
 
@@ -287,6 +291,31 @@ impl World {
         self.sql = connect(&self.database_url).await;
     }
 
+    /// Restarts this world's own PostgreSQL and connects again.
+    pub async fn restart_postgres(&mut self) {
+        self.postgres.as_ref().expect("own").restart().await.expect("restarted");
+        self.reconnect().await;
+    }
+
+    /// Lets the pipeline connect as another user.
+    pub fn connect_as(&mut self, user: &str, password: &str) {
+        let (_, server) = self.database_url.rsplit_once('@').expect("a user in the URL");
+        self.source_url = format!("postgres://{user}:{password}@{server}");
+    }
+
+    /// Lets the pipeline connect as the database's owner again.
+    pub fn connect_as_owner(&mut self) {
+        self.source_url.clone_from(&self.database_url);
+    }
+
+    /// Sets, or lifts, a limit on the size of every file that the running process writes.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, getrlimit, prlimit};
+        let process = self.process.as_ref().expect("a process");
+        let limit = rustix::process::Rlimit { current: bytes, ..getrlimit(Resource::Fsize) };
+        prlimit(Some(Pid::from_child(process)), Resource::Fsize, limit).expect("the limit is set");
+    }
+
     pub fn faults(&self) -> Faults {
         self.service.as_ref().expect("a service").faults()
     }
@@ -298,6 +327,14 @@ impl World {
     pub async fn start_service_again(&mut self) {
         self.service = Some(start_service(&self.database_url, self.graph_address).await);
     }
+}
+
+/// The same command, started so that a write beyond a file size limit fails instead of ending the process.
+fn ignoring_file_size_signals(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    shell
 }
 
 async fn wrong(database_url: &str, address: &str, index: &str) -> Vec<String> {

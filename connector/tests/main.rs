@@ -3,6 +3,7 @@
 //! The server comes from `TRIBUTARY_TEST_POSTGRES`, a superuser's URL without a database.
 
 mod keys;
+mod memory;
 mod refusals;
 mod resume;
 mod streaming;

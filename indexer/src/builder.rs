@@ -19,16 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
-use tributary_processor::{Backoff, Handler, Outbox, StageError, Ticket};
+use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::Polled;
-use tributary_transport::dead_letter::DeadLetter;
 
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
-use crate::bury::bury;
 use crate::context::IndexContext;
 use crate::report::{LISTING, Outcome};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::schedule::{Job, Schedule};
+use crate::set_aside::{Failed, SetAside};
 use crate::visibility::{Finished, Request, Visibility};
 
 /// Documents that wait or are in flight at most, before the intake waits.
@@ -59,7 +58,7 @@ type BatchOver = (Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult);
 pub struct Builder {
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
-    outbox: Outbox,
+    set_aside: SetAside,
     asked: mpsc::Receiver<Asked>,
     schedule: Schedule<Request>,
     building: JoinSet<BatchOver>,
@@ -70,7 +69,11 @@ pub struct Builder {
 }
 
 /// The build stage of an index: its handler and its task.
-pub fn builder(context: Arc<IndexContext>, visibility: Arc<Visibility>, outbox: Outbox) -> (BuildHandler, Builder) {
+pub fn builder(
+    context: Arc<IndexContext>,
+    visibility: Arc<Visibility>,
+    set_aside: SetAside,
+) -> (BuildHandler, Builder) {
     let (sender, asked) = mpsc::channel(1024);
     let handler = BuildHandler {
         bulk_topic: names::builds(&context.pipeline, &context.plan.name, Lane::Bulk),
@@ -83,7 +86,7 @@ pub fn builder(context: Arc<IndexContext>, visibility: Arc<Visibility>, outbox: 
         outage: Backoff::new(retry.initial, retry.max),
         context,
         visibility,
-        outbox,
+        set_aside,
         asked,
         building: JoinSet::new(),
         in_flight: [0, 0],
@@ -265,6 +268,7 @@ impl Builder {
             Built::Failed { class, reason } => return self.failed(id, job, class, reason).await,
         };
         job.missing_once = false;
+        self.set_aside.withdraw(&id).await?;
         let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
         let lane = job.lane;
         if stale {
@@ -318,7 +322,7 @@ impl Builder {
             return Ok(());
         }
         let first = job.requests.first().map(|r| (r.cause.clone(), (r.ticket.place().partition, r.ticket.offset())));
-        let Some((cause, place)) = first else {
+        let Some((cause, (partition, offset))) = first else {
             self.schedule.finish(&id, None);
             return Ok(());
         };
@@ -329,23 +333,6 @@ impl Builder {
             reason,
             "set aside as a dead letter"
         );
-        let topic = names::builds(&context.pipeline, &context.plan.name, Lane::Live);
-        let request = BuildRequest { id: id.to_string(), cause };
-        let letter = DeadLetter {
-            id: format!("{}/{}", context.plan.name, id),
-            stage: format!("build {}", context.plan.name),
-            topic,
-            partition: place.0,
-            offset: place.1,
-            key: Some(id.as_bytes().to_vec()),
-            value: Some(request.encode()),
-            class,
-            cause: reason,
-            attempts: job.attempts,
-            first_failed_us: now_us(),
-            last_failed_us: now_us(),
-            subject: format!("{}/{}", context.plan.name, id),
-        };
         let mut tickets = Vec::new();
         for request in job.requests {
             if request.settle_at.is_none() {
@@ -354,7 +341,8 @@ impl Builder {
             tickets.push(request.ticket);
         }
         self.schedule.finish(&id, None);
-        bury(&self.outbox, &context.pipeline, &letter, tickets).await
+        let failure = Failed { cause, partition, offset, class, reason, attempts: job.attempts };
+        self.set_aside.add(id, failure, tickets).await
     }
 }
 

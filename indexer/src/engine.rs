@@ -30,6 +30,7 @@ use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::{Resolver, resolve_stage};
+use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, Prepared};
 use crate::visibility::Visibility;
 
@@ -234,7 +235,10 @@ impl Indexer {
         let (outbox, task) = self.outbox(&stage).await?;
         tasks.spawn(task.run(workers.clone()));
         let visibility = Arc::new(Visibility::default());
-        let (handler, builder) = builder(context.clone(), visibility.clone(), outbox);
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
+        let letters = letters.list().await.map_err(stage_error(&stage))?;
+        let set_aside = SetAside::new(&context.pipeline, name, outbox, &letters);
+        let (handler, builder) = builder(context.clone(), visibility.clone(), set_aside);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
         tasks.spawn(async move { visibility.run(&seen, token).await });
@@ -309,17 +313,25 @@ async fn prepare(
     context.store_health.up();
     let transport = parts.transport.as_ref();
     let state = listing::state(transport, &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
+    // An index that should have documents and has none was created anew and its process died right then, or was emptied.
+    let emptied = match &state {
+        Some(listing) if listing.complete && listing.listed > 0 => {
+            context.store.count().await.map_err(|e| StageError::new(stage.clone(), e.message))? == 0
+        }
+        _ => false,
+    };
     match (prepared, state) {
-        (Prepared::Existing, Some(listing)) => Ok(Some(listing)),
-        (_, None) => Ok(Some(Listing::default())),
+        (Prepared::Existing, Some(listing)) if !emptied => Ok(Some(listing)),
+        (prepared, None) => Ok(Some(Listing::of(prepared == Prepared::Created))),
         // The index is new, whatever an older one's listing says.
-        (Prepared::Created, Some(_)) => {
+        (_, Some(_)) => {
             let id = format!("{}.{}.listing.{}", context.pipeline, context.plan.name, parts.instance);
             let mut producer = transport.producer(&id).await.map_err(stage_error(&stage))?;
-            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name)
+            let listing = Listing::of(true);
+            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name, &listing)
                 .await
                 .map_err(stage_error(&stage))?;
-            Ok(Some(Listing::default()))
+            Ok(Some(listing))
         }
     }
 }
@@ -342,7 +354,7 @@ async fn list(
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = index.reindex.notified() => listing = Listing::default(),
+            () = index.reindex.notified() => listing = Listing::of(false),
         }
     }
 }

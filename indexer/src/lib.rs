@@ -17,6 +17,7 @@ pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod schedule;
+pub mod set_aside;
 pub mod store;
 pub mod vertices;
 pub mod visibility;

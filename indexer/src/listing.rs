@@ -1,8 +1,11 @@
-//! The first build: lists the ids of all roots and asks for a build of each, in the bulk lane.
+//! The first build, and every later build of everything: lists the ids of all roots and asks for a build of each, in the bulk
+//! lane. Where the index is not new, it then asks for a build of every document that is not among them: a root that went away
+//! unnoticed (its changes were lost, or the index was restored from a copy) leaves the index so.
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
 //! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, StageError};
 use tributary_transport::{Batch, Checkpoint, Producer, Transport, TransportError};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, IdPage};
@@ -64,6 +68,19 @@ pub struct Listing {
     pub listed: u64,
     /// Whether all were.
     pub complete: bool,
+    /// Whether the roots are done, and the documents of the index are being listed.
+    #[serde(default)]
+    pub documents: bool,
+    /// Whether the index was empty when this began.
+    #[serde(default)]
+    pub new_index: bool,
+}
+
+impl Listing {
+    /// A listing that has not begun.
+    pub fn of(new_index: bool) -> Self {
+        Self { new_index, ..Self::default() }
+    }
 }
 
 /// The state of an index's listing; none if it was never begun.
@@ -72,10 +89,15 @@ pub async fn state(transport: &dyn Transport, pipeline: &str, index: &str) -> Re
     Ok(content.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// Starts a listing anew: the next [`run`] begins at the first page.
-pub async fn restart(producer: &mut dyn Producer, pipeline: &str, index: &str) -> Result<(), TransportError> {
+/// Replaces the state of a listing by one that has not begun.
+pub async fn restart(
+    producer: &mut dyn Producer,
+    pipeline: &str,
+    index: &str,
+    listing: &Listing,
+) -> Result<(), TransportError> {
     let mut batch = Batch::new();
-    batch.checkpoint = Some(checkpoint(pipeline, index, &Listing::default()));
+    batch.checkpoint = Some(checkpoint(pipeline, index, listing));
     producer.append(&batch).await
 }
 
@@ -102,17 +124,16 @@ pub async fn run(
     progress.listing.store(true, Ordering::Release);
     info!(index, resumed_at = listing.listed, "building every document");
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
+    let mut roots_listed: HashSet<u64> = HashSet::new();
     while !listing.complete {
         let page = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            page = roots.page(listing.after.as_deref(), PAGE) => page,
+            page = page(context, roots, &listing, &mut roots_listed) => page,
         };
         let failure = match page {
             Ok(page) => {
-                let mut next = listing.clone();
-                next.listed += page.ids.len() as u64;
-                next.complete = page.next.is_none();
-                next.after = page.next;
+                let next = after(&listing, &page);
                 let batch = requests(&topic, page.ids, checkpoint(pipeline, index, &next));
                 match producer.append(&batch).await {
                     Ok(()) => {
@@ -124,7 +145,7 @@ pub async fn run(
                     Err(error) => (error.class, error.message),
                 }
             }
-            Err(error) => (error.class, error.message),
+            Err(failure) => failure,
         };
         if failure.0 != ErrorClass::Transient {
             return Err(StageError::new(stage, failure.1));
@@ -138,6 +159,39 @@ pub async fn run(
     progress.listing.store(false, Ordering::Release);
     info!(index, documents = listing.listed, "all documents are asked for");
     Ok(())
+}
+
+/// The next page: ids to build, and where the one after it starts.
+async fn page(
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &mut HashSet<u64>,
+) -> Result<IdPage, (ErrorClass, String)> {
+    let after = listing.after.as_deref();
+    if !listing.documents {
+        let page = roots.page(after, PAGE).await.map_err(|e| (e.class, e.message))?;
+        if !listing.new_index {
+            roots_listed.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
+        }
+        return Ok(page);
+    }
+    let mut ids = context.store.scan(after, PAGE).await.map_err(|e| (e.class, e.message))?;
+    let next = if ids.len() == PAGE { ids.last().cloned() } else { None };
+    ids.retain(|id| !roots_listed.contains(&xxh3_64(id.as_bytes())));
+    Ok(IdPage { ids, next })
+}
+
+/// The state after a page.
+fn after(listing: &Listing, page: &IdPage) -> Listing {
+    let last = page.next.is_none();
+    Listing {
+        after: page.next.clone(),
+        listed: listing.listed + page.ids.len() as u64,
+        complete: last && (listing.documents || listing.new_index),
+        documents: listing.documents || last,
+        new_index: listing.new_index,
+    }
 }
 
 fn requests(topic: &Arc<str>, ids: Vec<String>, checkpoint: Checkpoint) -> Batch {

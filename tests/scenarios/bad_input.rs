@@ -1,5 +1,6 @@
 //! Bad input: a clear error that names the place, the cause and the remedy, the right exit code, and nothing lost.
 
+use crate::client;
 use crate::world::{Own, Pair, World};
 
 impl World {
@@ -120,5 +121,71 @@ async fn graph_changes_its_schema_while_running() {
     // Nothing is lost: with the schema back, the change arrives.
     world.faults().rename_field(false);
     world.start();
+    world.assert_converged().await;
+}
+
+/// A document that the store refuses is set aside alone, with the store's words; the one that is stored stays.
+async fn refused_by_the_store(pair: Pair) {
+    let mut world = World::new("refused", pair, Own::default()).await;
+    world.edit("  edges:\n", "  scalars: { Date: date }\n  edges:\n");
+    world.start();
+    world.until_documents(3201).await;
+    // A year that PostgreSQL and the graph know, and no date field does.
+    world.execute("UPDATE movie SET released = '20000-01-01' WHERE id = 7").await;
+    world.execute("UPDATE movie SET title = 'Beside it' WHERE id BETWEEN 5 AND 9").await;
+    world
+        .until("the document is a dead letter", async |address| {
+            let letters = client::get(address, "/dead-letters").await.unwrap_or_default();
+            letters.as_array().is_some_and(|l| !l.is_empty())
+        })
+        .await;
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let (code, shown, err) = world.run(&["dlq", "show", &pipeline, &format!("{}/7", world.index())]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_says(&shown, &["released", "20000-01-01"]);
+    world.execute("UPDATE movie SET released = '2000-01-01' WHERE id = 7").await;
+    world.assert_converged().await;
+    world
+        .until("the letter of a document that was built is withdrawn", async |address| {
+            client::get(address, "/dead-letters").await.is_some_and(|l| l.as_array().is_some_and(Vec::is_empty))
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_by_the_store_embedded() {
+    refused_by_the_store(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_by_the_store_kafka_elasticsearch() {
+    refused_by_the_store(Pair::KafkaElasticsearch).await;
+}
+
+/// What a user without rights, with a wrong password, or of a server without logical decoding is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_and_privileges() {
+    let own = Own { postgres: true, ..Own::default() };
+    let mut world = World::new("login", Pair::Embedded, own).await;
+    world.execute("CREATE ROLE follower LOGIN PASSWORD 'hunter2'").await;
+    world.connect_as("follower", "hunter3");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["password", "follower"]);
+    world.connect_as("follower", "hunter2");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["ALTER ROLE", "REPLICATION"]);
+    assert!(!said.contains("hunter"), "a password is in the log:\n{said}");
+    world.connect_as_owner();
+    world.execute("ALTER SYSTEM SET wal_level = replica").await;
+    world.restart_postgres().await;
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["wal_level", "logical", "restart"]);
+    world.execute("ALTER SYSTEM RESET wal_level").await;
+    world.restart_postgres().await;
+    world.start();
+    world.until_documents(3201).await;
     world.assert_converged().await;
 }

@@ -46,6 +46,28 @@ async fn until_printed(world: &mut World, needle: &str) {
 }
 
 on_both_pairs! {
+    /// Changes that the log never had (someone took the table out of the publication): a reindex finds what changed, and what
+    /// is gone.
+    async fn reindex(world: &mut World) {
+        let publication: String =
+            world.sql.query_one("SELECT pubname::text FROM pg_publication", &[]).await.expect("a publication").get(0);
+        world.execute(&format!("ALTER PUBLICATION {publication} DROP TABLE movie, movie_talent, screening")).await;
+        world.execute("DELETE FROM movie WHERE id IN (11, 1100); UPDATE movie SET title = 'Unheard of' WHERE id = 12").await;
+        world.execute(&format!("ALTER PUBLICATION {publication} ADD TABLE movie, movie_talent, screening")).await;
+        world.execute("UPDATE movie SET title = 'Heard of' WHERE id = 13").await;
+        let index = world.index();
+        world.until("the captured change is searchable", async |address| {
+            let document = client::get(address, &format!("/indexes/{index}/documents/13")).await.unwrap_or_default();
+            document["document"]["title"] == "Heard of"
+        }).await;
+        let address = world.address().expect("it runs");
+        let gone = client::get(&address, &format!("/indexes/{index}/documents/11")).await.unwrap_or_default();
+        assert_eq!(gone["document"]["id"], "11", "the loss that this scenario needs did not happen");
+        let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+        let (code, out, err) = world.run(&["reindex", &pipeline]).await;
+        assert_eq!(code, 0, "{out}{err}");
+    }
+
     /// A root's own columns, a leaf's name (hundreds of documents, each built once), and a change that nobody can see.
     async fn rename(world: &mut World) {
         world.execute("UPDATE movie SET title = 'Renamed', imdb_votes = 7 WHERE id = 5").await;

@@ -127,6 +127,37 @@ async fn kafka_killed_and_restarted() {
     world.assert_converged().await;
 }
 
+/// The embedded log cannot grow: it says so, waits, and goes on once it can. The limit on the size of files stands in for a
+/// full disk: the system refuses the write just the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_full() {
+    let mut world = World::new("full", Pair::Embedded, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    let log = std::fs::metadata(world.data().join("log/log.redb")).expect("the log").len();
+    world.limit_files(Some(log));
+    let says_full = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let full = |part: &serde_json::Value| part["why"].as_str().is_some_and(|why| why.contains("is full"));
+        health["parts"].as_object().is_some_and(|parts| parts.values().any(full))
+    };
+    let mut rounds = 0;
+    loop {
+        let address = world.address().expect("it runs");
+        if says_full(&address).await {
+            break;
+        }
+        rounds += 1;
+        assert!(rounds < 500, "the log never grew:\n{}", world.log());
+        // Random text, which does not compress, for the log to grow.
+        let text = "(SELECT string_agg(md5(random()::text || id), '') FROM generate_series(1, 20))";
+        world.execute(&format!("UPDATE movie SET title = {text} WHERE id % 7 = {}", rounds % 7)).await;
+    }
+    changes(&world, "disk full").await;
+    world.limit_files(None);
+    world.assert_converged().await;
+}
+
 async fn postgres_restarted(pair: Pair) {
     let own = Own { postgres: true, ..Own::default() };
     let mut world = World::new("pg", pair, own).await;

@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod compose_files;
 mod demo;
 mod interrupt;
 mod parts;

@@ -1,4 +1,3 @@
-//! Tests of the stack on real servers, and of the Compose files.
+//! Tests of the stack on real servers.
 
-mod compose_files;
 mod servers;

@@ -215,7 +215,12 @@ impl Store {
         }
         let (class, message) = match &error {
             redb::Error::Io(io)
-                if matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
+                if matches!(
+                    io.kind(),
+                    std::io::ErrorKind::StorageFull
+                        | std::io::ErrorKind::QuotaExceeded
+                        | std::io::ErrorKind::FileTooLarge
+                ) =>
             {
                 (
                     ErrorClass::Transient,

@@ -16,7 +16,7 @@ const TABLE: &str =
     released date, updated timestamptz, body text)";
 
 pub(super) async fn run(rows: u32) -> Result<()> {
-    release(&["--package", "tributary-connector", "--example", "drain"]).await?;
+    release().await?;
     let kafka = Kafka::start(KafkaOptions::default()).await?;
     let mut figures = Vec::new();
     for (shape, per_transaction) in [("one", rows), ("hundreds", 100)] {

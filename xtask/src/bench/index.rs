@@ -16,7 +16,7 @@ use super::{quantile, release, usage};
 use crate::tools::{repository, target};
 
 pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
-    release(&["--package", "tributary", "--package", "movie-graph", "--bins"]).await?;
+    release().await?;
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
     let loaded = movie_graph::load(&url, LoadOptions { copies }).await?;

@@ -3,12 +3,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::tools::repository;
 
 const FILES: [&str; 3] = ["embedded.yaml", "kafka-elasticsearch.yaml", "kafka-opensearch.yaml"];
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    repository().join("compose")
 }
 
 fn load(name: &str) -> Result<Value> {
@@ -25,8 +27,14 @@ fn words(value: Option<&Value>) -> Vec<&str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-#[test]
-fn every_compose_file_is_listed_here() -> Result<()> {
+/// Checks every file; the error names the file and what is wrong with it.
+pub(crate) fn check() -> Result<()> {
+    every_file_is_listed()?;
+    files_follow_the_schema()?;
+    services_keep_the_rules()
+}
+
+fn every_file_is_listed() -> Result<()> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -35,12 +43,11 @@ fn every_compose_file_is_listed_here() -> Result<()> {
         }
     }
     found.sort();
-    assert_eq!(found, FILES);
+    ensure!(found == FILES, "the folder compose/ holds {found:?}, and checked are {FILES:?}");
     Ok(())
 }
 
-#[test]
-fn compose_files_follow_the_schema() -> Result<()> {
+fn files_follow_the_schema() -> Result<()> {
     let text = std::fs::read_to_string(folder().join("schema/compose-spec.json"))?;
     let schema: Value = serde_json::from_str(&text)?;
     let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -48,29 +55,29 @@ fn compose_files_follow_the_schema() -> Result<()> {
         let file = load(name)?;
         let errors: Vec<String> =
             validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        assert!(errors.is_empty(), "{name}: {errors:#?}");
+        ensure!(errors.is_empty(), "{name}: {errors:#?}");
         // The check itself is checked: an unknown key must be found.
         let mut wrong = file.clone();
         wrong["services"]["postgres"]["imgae"] = Value::from("postgres");
-        assert!(!validator.is_valid(&wrong), "{name}: the schema let a misspelt key pass");
+        ensure!(!validator.is_valid(&wrong), "{name}: the schema let a misspelt key pass");
     }
     Ok(())
 }
 
-#[test]
-fn services_are_pinned_checked_for_health_and_closed_to_other_machines() -> Result<()> {
+/// Pinned, checked for health, closed to other machines.
+fn services_keep_the_rules() -> Result<()> {
     for name in FILES {
         let file = load(name)?;
         let volumes = object(&file, "volumes")?;
         let services = object(&file, "services")?;
         for (service, body) in services {
-            check(service, body, services, volumes).with_context(|| format!("{name}, service {service}"))?;
+            service_keeps_the_rules(service, body, services, volumes).with_context(|| format!("{name}, service {service}"))?;
         }
     }
     Ok(())
 }
 
-fn check(service: &str, body: &Value, services: &Map<String, Value>, volumes: &Map<String, Value>) -> Result<()> {
+fn service_keeps_the_rules(service: &str, body: &Value, services: &Map<String, Value>, volumes: &Map<String, Value>) -> Result<()> {
     let image = body["image"].as_str().context("no image")?;
     let (repository, tag) = image.rsplit_once(':').context("the image has no tag")?;
     ensure!(tag != "latest", "the tag {tag} is not pinned");
@@ -99,4 +106,12 @@ fn check(service: &str, body: &Value, services: &Map<String, Value>, volumes: &M
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_files_pass() {
+        super::check().unwrap();
+    }
 }
