@@ -97,8 +97,8 @@ impl EmbeddedStore {
             return Ok(opened);
         }
         if !self.read_only {
-            let message = format!("the embedded index `{}` was used before it was prepared", self.name);
-            return Err(StoreError::new(ErrorClass::Fatal, message));
+            let message = format!("the embedded index `{}` is not open yet: the pipeline is starting", self.name);
+            return Err(StoreError::new(ErrorClass::Transient, message));
         }
         let open = || async {
             let (folder, name) = (self.folder.clone(), self.name.clone());

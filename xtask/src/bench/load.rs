@@ -15,10 +15,14 @@ pub(super) struct Observed {
 const PATIENCE: Duration = Duration::from_secs(900);
 
 impl Observed {
-    /// How many documents a search finds now.
+    /// How many documents a search finds now; none while the index is being opened.
     pub(super) async fn count(&self, query: &str) -> Result<u64> {
         let url = format!("http://{}/indexes/movies/search", self.address);
-        let answer: Json = self.http.get(url).query(&[("q", query), ("size", "1")]).send().await?.json().await?;
+        let response = self.http.get(url).query(&[("q", query), ("size", "1")]).send().await?;
+        if response.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE {
+            return Ok(0);
+        }
+        let answer: Json = response.json().await?;
         answer["total"].as_u64().with_context(|| format!("the search for {query} answered {answer}"))
     }
 
