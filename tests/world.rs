@@ -63,7 +63,10 @@ impl World {
     pub async fn new(name: &str, pair: Pair, own: Own) -> Self {
         let name = format!("{}-{:06x}", name.replace('_', "-"), rand::random::<u32>() & 0xff_ffff);
         let postgres = match own.postgres {
-            true => Some(Postgres::start(PostgresOptions::default()).await.expect("PostgreSQL starts")),
+            true => {
+                let options = PostgresOptions { password: Some("of-the-owner".into()), ..PostgresOptions::default() };
+                Some(Postgres::start(options).await.expect("PostgreSQL starts"))
+            }
             false => None,
         };
         let server = postgres.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_POSTGRES"), Postgres::server_url);

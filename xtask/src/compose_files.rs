@@ -71,13 +71,19 @@ fn services_keep_the_rules() -> Result<()> {
         let volumes = object(&file, "volumes")?;
         let services = object(&file, "services")?;
         for (service, body) in services {
-            service_keeps_the_rules(service, body, services, volumes).with_context(|| format!("{name}, service {service}"))?;
+            service_keeps_the_rules(service, body, services, volumes)
+                .with_context(|| format!("{name}, service {service}"))?;
         }
     }
     Ok(())
 }
 
-fn service_keeps_the_rules(service: &str, body: &Value, services: &Map<String, Value>, volumes: &Map<String, Value>) -> Result<()> {
+fn service_keeps_the_rules(
+    service: &str,
+    body: &Value,
+    services: &Map<String, Value>,
+    volumes: &Map<String, Value>,
+) -> Result<()> {
     let image = body["image"].as_str().context("no image")?;
     let (repository, tag) = image.rsplit_once(':').context("the image has no tag")?;
     ensure!(tag != "latest", "the tag {tag} is not pinned");

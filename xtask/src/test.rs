@@ -63,7 +63,7 @@ async fn test(Arguments { without, cargo }: Arguments) -> Result<ExitCode> {
                   leaves parts out, and says so";
     let running = wanted.start().await.context(advice)?;
     let mut tests = tools::cargo();
-    tests.arg("test").args(&cargo);
+    tests.args(["test", "--no-fail-fast"]).args(&cargo);
     for (name, variable, address) in running.addresses() {
         println!("{name:<14} {address}");
         tests.env(variable, address);

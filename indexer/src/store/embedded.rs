@@ -187,16 +187,36 @@ impl DocumentStore for EmbeddedStore {
         let ids = ids.to_vec();
         let opened = self.opened().await?;
         // What is pending first: it leaves `pending` only when the reader already shows it.
-        let pending: Vec<Option<Pending>> = {
+        let mut heads = Vec::with_capacity(ids.len());
+        let mut unknown = Vec::new();
+        {
             let versions = opened.shared.versions();
-            ids.iter().map(|id| versions.pending(id).cloned()).collect()
-        };
+            for (place, id) in ids.iter().enumerate() {
+                match (versions.pending(id), versions.head(id)) {
+                    (Some(Pending { stamp, document }), _) => {
+                        heads.push(document.as_ref().map(|d| Head { stamp: *stamp, hash: d.hash.clone() }));
+                    }
+                    (None, Some(head)) if opened.writer.is_some() => heads.push(Some(head)),
+                    (None, _) => {
+                        heads.push(None);
+                        unknown.push(place);
+                    }
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(heads);
+        }
+        // Who only reads hears of no write that would make a remembered head old.
+        let remember = opened.writer.is_some();
         self.read(move |shared, searcher| {
-            let head = |(id, pending): (&String, Option<Pending>)| match pending {
-                Some(Pending { stamp, document }) => Ok(document.map(|d| Head { stamp, hash: d.hash.clone() })),
-                None => reading::head(&shared.layout, searcher, id),
-            };
-            ids.iter().zip(pending).map(head).collect()
+            for place in unknown {
+                heads[place] = reading::head(&shared.layout, searcher, &ids[place])?;
+                if let Some(head) = heads[place].as_ref().filter(|_| remember) {
+                    shared.versions().remember(&ids[place], head);
+                }
+            }
+            Ok(heads)
         })
         .await
     }

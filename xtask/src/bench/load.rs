@@ -15,11 +15,11 @@ pub(super) struct Observed {
 const PATIENCE: Duration = Duration::from_secs(900);
 
 impl Observed {
-    /// How many documents a search finds now; none while the index is being opened.
+    /// How many documents a search finds now; none while the index is being created or opened.
     pub(super) async fn count(&self, query: &str) -> Result<u64> {
         let url = format!("http://{}/indexes/movies/search", self.address);
         let response = self.http.get(url).query(&[("q", query), ("size", "1")]).send().await?;
-        if response.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE {
+        if !response.status().is_success() {
             return Ok(0);
         }
         let answer: Json = response.json().await?;

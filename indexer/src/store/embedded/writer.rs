@@ -17,8 +17,8 @@ use crate::store::{StoreError, Verdict};
 const QUEUE: usize = 16;
 /// Calls that may share one commit.
 const SHARED_COMMIT: usize = 256;
-/// Memory of tantivy's indexing thread.
-const ARENA: usize = 32 << 20;
+/// Memory of tantivy's indexing thread: the least it takes. Every commit walks through a table whose size follows from this.
+const ARENA: usize = 15_000_000;
 /// Pending bytes above which the thread commits by itself. While commits fail, it takes nothing more.
 const MAX_PENDING: usize = 24 << 20;
 /// Pause asked for while commits fail.
@@ -151,8 +151,13 @@ impl Scribe {
             Change::Put(document, indexed) => (Some(document), Some(indexed)),
             Change::Delete => (None, None),
         };
-        let committed = reading::stamp(&self.shared.layout, &self.searcher, &id);
-        let committed = committed.map_err(|e| self.shared.error("be read", e))?;
+        let remembered = self.shared.versions().head(&id);
+        let committed = match remembered {
+            Some(head) => Some(head.stamp),
+            None => {
+                reading::stamp(&self.shared.layout, &self.searcher, &id).map_err(|e| self.shared.error("be read", e))?
+            }
+        };
         let (newest, pending) = {
             let versions = self.shared.versions();
             (versions.newest(&id, committed), versions.pending(&id).is_some())
