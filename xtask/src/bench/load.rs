@@ -13,6 +13,8 @@ pub(super) struct Observed {
 }
 
 const PATIENCE: Duration = Duration::from_secs(900);
+/// Between two searches for a change: each is a search that the pipeline has to answer beside its work.
+const POLL: Duration = Duration::from_millis(10);
 
 impl Observed {
     /// How many documents a search finds now; none while the index is being created or opened.
@@ -102,7 +104,7 @@ pub(super) async fn latencies(
                 if written.elapsed() > Duration::from_secs(60) {
                     bail!("{query} was never found");
                 }
-                tokio::time::sleep(Duration::from_millis(3)).await;
+                tokio::time::sleep(POLL).await;
             }
             Ok(written.elapsed().as_secs_f64() * 1e3)
         });
