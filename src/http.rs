@@ -110,7 +110,7 @@ async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
     IndexStatus {
         name: index.context.plan.name.clone(),
         documents: index.context.store.count().await.ok(),
-        builds_waiting: index.lag.get(),
+        builds_waiting: index.builds_waiting(),
         changes_waiting: api.resolve_lag.get(),
         listing: index.context.reports.progress.listing.load(std::sync::atomic::Ordering::Acquire),
     }

@@ -25,12 +25,13 @@ use tributary_transport::Polled;
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
 use crate::context::IndexContext;
 use crate::report::{LISTING, Outcome};
-use crate::request::{BuildRequest, Cause, Lane, names};
+use crate::request::{BuildRequest, Cause, Lane};
 use crate::schedule::{Job, Schedule};
 use crate::set_aside::{Failed, SetAside};
 use crate::visibility::{Finished, Request, Visibility};
 
-/// Documents that wait or are in flight at most, before the intake waits.
+/// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
+/// twice as many, so that bulk work never fills the place of live work.
 const MAX_DOCUMENTS: usize = 20_000;
 /// Between a build and the build that settles it.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -44,9 +45,9 @@ struct Asked {
     request: Request,
 }
 
-/// Feeds the schedule from the build topics.
+/// Feeds the schedule from the build topic of one lane.
 pub struct BuildHandler {
-    bulk_topic: String,
+    lane: Lane,
     stage: String,
     asked: mpsc::Sender<Asked>,
 }
@@ -59,7 +60,8 @@ pub struct Builder {
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
     set_aside: SetAside,
-    asked: mpsc::Receiver<Asked>,
+    /// Requests by lane.
+    asked: [mpsc::Receiver<Asked>; 2],
     schedule: Schedule<Request>,
     building: JoinSet<BatchOver>,
     in_flight: [usize; 2],
@@ -68,18 +70,16 @@ pub struct Builder {
     resume: Instant,
 }
 
-/// The build stage of an index: its handler and its task.
+/// The build stage of an index: the handlers of both lanes, live first, and its task.
 pub fn builder(
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
     set_aside: SetAside,
-) -> (BuildHandler, Builder) {
-    let (sender, asked) = mpsc::channel(1024);
-    let handler = BuildHandler {
-        bulk_topic: names::builds(&context.pipeline, &context.plan.name, Lane::Bulk),
-        stage: format!("index {}", context.plan.name),
-        asked: sender,
-    };
+) -> ([BuildHandler; 2], Builder) {
+    let stage = format!("index {}", context.plan.name);
+    let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
+    let handlers = [(Lane::Live, live), (Lane::Bulk, bulk)];
+    let handlers = handlers.map(|(lane, asked)| BuildHandler { lane, stage: stage.clone(), asked });
     let retry = &context.plan.retry;
     let builder = Builder {
         schedule: Schedule::new(context.plan.build.debounce),
@@ -87,19 +87,18 @@ pub fn builder(
         context,
         visibility,
         set_aside,
-        asked,
+        asked: [live_asked, bulk_asked],
         building: JoinSet::new(),
         in_flight: [0, 0],
         resume: Instant::now(),
     };
-    (handler, builder)
+    (handlers, builder)
 }
 
 #[async_trait]
 impl Handler for BuildHandler {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
         for (record, ticket) in records {
-            let lane = if *record.place.topic == *self.bulk_topic { Lane::Bulk } else { Lane::Live };
             let request = match BuildRequest::decode(record.value.as_deref().unwrap_or_default()) {
                 Ok(request) => request,
                 Err(error) => {
@@ -110,7 +109,7 @@ impl Handler for BuildHandler {
             };
             let asked = Asked {
                 id: request.id.into(),
-                lane,
+                lane: self.lane,
                 request: Request { cause: request.cause, ticket, settle_at: None },
             };
             let stopping = |_| StageError::new(&self.stage, "the build stage is stopping");
@@ -126,10 +125,16 @@ impl Builder {
         loop {
             self.start_builds();
             let wake = self.next_start();
+            let [room_for_live, room_for_bulk] = [Lane::Live, Lane::Bulk].map(|lane| self.schedule.len() < room(lane));
+            let [live, bulk] = &mut self.asked;
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(result) = self.building.join_next(), if !self.building.is_empty() => self.over(result).await?,
-                asked = self.asked.recv(), if self.schedule.len() < MAX_DOCUMENTS => match asked {
+                asked = live.recv(), if room_for_live => match asked {
+                    Some(asked) => self.add(asked),
+                    None => break,
+                },
+                asked = bulk.recv(), if room_for_bulk => match asked {
                     Some(asked) => self.add(asked),
                     None => break,
                 },
@@ -144,12 +149,13 @@ impl Builder {
 
     fn add(&mut self, asked: Asked) {
         let now = Instant::now();
-        self.schedule.add(&asked.id, asked.lane, asked.request, now);
+        let lane = asked.lane;
+        self.schedule.add(&asked.id, lane, asked.request, now);
         // Take what else has arrived, so that a burst fills whole batches.
-        while self.schedule.len() < MAX_DOCUMENTS
-            && let Ok(asked) = self.asked.try_recv()
+        while self.schedule.len() < room(lane)
+            && let Ok(asked) = self.asked[lane as usize].try_recv()
         {
-            self.schedule.add(&asked.id, asked.lane, asked.request, now);
+            self.schedule.add(&asked.id, lane, asked.request, now);
         }
     }
 
@@ -343,6 +349,14 @@ impl Builder {
         self.schedule.finish(&id, None);
         let failure = Failed { cause, partition, offset, class, reason, attempts: job.attempts };
         self.set_aside.add(id, failure, tickets).await
+    }
+}
+
+/// Documents that the schedule may hold before the intake of a lane waits.
+fn room(lane: Lane) -> usize {
+    match lane {
+        Lane::Live => 2 * MAX_DOCUMENTS,
+        Lane::Bulk => MAX_DOCUMENTS,
     }
 }
 

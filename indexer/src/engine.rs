@@ -64,12 +64,17 @@ pub struct Parts {
 pub struct IndexHandle {
     /// What its stages share.
     pub context: Arc<IndexContext>,
-    /// Build requests that are not finished.
-    pub lag: Lag,
+    /// Build requests that are not finished, by lane.
+    lags: [Lag; 2],
     reindex: Arc<Notify>,
 }
 
 impl IndexHandle {
+    /// Build requests that are not finished; none before that is known.
+    pub fn builds_waiting(&self) -> Option<u64> {
+        self.lags.iter().map(Lag::get).sum()
+    }
+
     /// Builds every document again.
     pub fn reindex(&self) {
         self.reindex.notify_one();
@@ -104,7 +109,7 @@ impl Indexer {
                 store_health: parts.health.part(format!("store of {}", index.name)),
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle { context: Arc::new(context), lag: Lag::default(), reindex: Arc::default() });
+            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default(), reindex: Arc::default() });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -238,15 +243,22 @@ impl Indexer {
         let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
         let letters = letters.list().await.map_err(stage_error(&stage))?;
         let set_aside = SetAside::new(&context.pipeline, name, outbox, &letters);
-        let (handler, builder) = builder(context.clone(), visibility.clone(), set_aside);
+        let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
         tasks.spawn(async move { visibility.run(&seen, token).await });
-        let topics = [Lane::Live, Lane::Bulk].map(|lane| names::builds(&context.pipeline, name, lane));
-        let consumer = self.consumer(names::build_group(&context.pipeline, name), topics.to_vec()).await?;
-        let settings = IntakeSettings { lag: index.lag.clone(), ..IntakeSettings::new(stage.clone()) };
-        let health = self.parts.health.part(stage);
-        intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
+        // An intake for each lane: what it may have in hand is bounded, and bulk work alone must not use that up.
+        for ((lane, handler), lag) in [Lane::Live, Lane::Bulk].into_iter().zip(handlers).zip(&index.lags) {
+            let topic = names::builds(&context.pipeline, name, lane);
+            let consumer = self.consumer(names::build_group(&context.pipeline, name, lane), vec![topic]).await?;
+            let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
+            let part = match lane {
+                Lane::Live => stage.clone(),
+                Lane::Bulk => format!("{stage} in bulk"),
+            };
+            let health = self.parts.health.part(part);
+            intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
+        }
         Ok(())
     }
 

@@ -75,9 +75,12 @@ pub mod names {
         format!("{pipeline}.resolve")
     }
 
-    /// The group of an index's build stage.
-    pub fn build_group(pipeline: &str, index: &str) -> String {
-        format!("{pipeline}.{index}.build")
+    /// The group that reads a lane of an index's build requests.
+    pub fn build_group(pipeline: &str, index: &str, lane: Lane) -> String {
+        match lane {
+            Lane::Live => format!("{pipeline}.{index}.build"),
+            Lane::Bulk => format!("{pipeline}.{index}.build-bulk"),
+        }
     }
 
     /// The checkpoint of an index's listing of roots.

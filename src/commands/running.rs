@@ -83,7 +83,7 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
 
 async fn until_built(indexes: &[IndexHandle]) {
     for index in indexes {
-        while index.context.reports.progress.listing.load(Ordering::Acquire) || index.lag.get() != Some(0) {
+        while index.context.reports.progress.listing.load(Ordering::Acquire) || index.builds_waiting() != Some(0) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
