@@ -31,7 +31,7 @@ use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::{Resolver, resolve_stage};
 use crate::set_aside::SetAside;
-use crate::store::{DocumentStore, Prepared};
+use crate::store::{DocumentStore, Prepared, StoreError};
 use crate::visibility::Visibility;
 
 /// Records of one delivery at most.
@@ -303,9 +303,13 @@ async fn prepare(
     let context = &index.context;
     let stage = format!("index {}", context.plan.name);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let prepared = loop {
-        match context.store.prepare(&context.plan).await {
-            Ok(prepared) => break prepared,
+    let (prepared, documents) = loop {
+        let opened = async {
+            let prepared = context.store.prepare(&context.plan).await?;
+            Ok::<_, StoreError>((prepared, context.store.count().await?))
+        };
+        match opened.await {
+            Ok(opened) => break opened,
             Err(error) if error.class == ErrorClass::Transient => {
                 if context.store_health.down(error.message.clone()) {
                     warn!(
@@ -326,12 +330,7 @@ async fn prepare(
     let transport = parts.transport.as_ref();
     let state = listing::state(transport, &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
     // An index that should have documents and has none was created anew and its process died right then, or was emptied.
-    let emptied = match &state {
-        Some(listing) if listing.complete && listing.listed > 0 => {
-            context.store.count().await.map_err(|e| StageError::new(stage.clone(), e.message))? == 0
-        }
-        _ => false,
-    };
+    let emptied = documents == 0 && state.as_ref().is_some_and(|listing| listing.complete && listing.listed > 0);
     match (prepared, state) {
         (Prepared::Existing, Some(listing)) if !emptied => Ok(Some(listing)),
         (prepared, None) => Ok(Some(Listing::of(prepared == Prepared::Created))),
