@@ -24,6 +24,7 @@ mod analyzers;
 mod content;
 mod dates;
 mod directory;
+mod filters;
 mod folder;
 mod query;
 mod reading;
@@ -35,11 +36,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tantivy::{Index, IndexReader, Searcher};
+use tantivy::{Index, IndexReader, IndexWriter, Searcher};
 use tokio::sync::OnceCell;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
 
+use self::filters::{ById, Filters};
 use self::schema::Layout;
 use self::versions::{Pending, Versions};
 use self::writer::Writer;
@@ -68,12 +70,19 @@ struct Shared {
     index: Index,
     reader: IndexReader,
     layout: Layout,
+    filters: Arc<Filters>,
     versions: Mutex<Versions>,
 }
 
 impl Shared {
     fn versions(&self) -> std::sync::MutexGuard<'_, Versions> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes an id from the writer's next commit on.
+    fn delete(&self, writer: &IndexWriter, id: &str) -> Result<(), StoreError> {
+        let deleted = writer.delete_query(Box::new(ById::new(&self.filters, id)));
+        deleted.map(|_| ()).map_err(|e| self.error("be written", e))
     }
 
     fn error(&self, doing: &str, error: tantivy::TantivyError) -> StoreError {
@@ -211,7 +220,7 @@ impl DocumentStore for EmbeddedStore {
         let remember = opened.writer.is_some();
         self.read(move |shared, searcher| {
             for place in unknown {
-                heads[place] = reading::head(&shared.layout, searcher, &ids[place])?;
+                heads[place] = reading::head(shared, searcher, &ids[place])?;
                 if let Some(head) = heads[place].as_ref().filter(|_| remember) {
                     shared.versions().remember(&ids[place], head);
                 }
@@ -242,7 +251,7 @@ impl DocumentStore for EmbeddedStore {
                 stamp,
                 hash: d.hash.clone(),
             })),
-            None => self.read(move |shared, searcher| reading::get(&shared.layout, searcher, &id)).await,
+            None => self.read(move |shared, searcher| reading::get(shared, searcher, &id)).await,
         }
     }
 

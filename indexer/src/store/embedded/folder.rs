@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 use tantivy::directory::MmapDirectory;
@@ -12,6 +12,7 @@ use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
 
 use super::directory::CommitDirectory;
+use super::filters::Filters;
 use super::schema::{self, Layout};
 use super::{Shared, Versions, analyzers};
 use crate::mapping::{self, Dialect, Fields};
@@ -44,7 +45,7 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
         (created, Prepared::Created)
     };
     index.set_tokenizers(analyzers::manager());
-    Ok((shared(folder, name, index, &fields)?, prepared))
+    Ok((shared(folder, name, index, Some(&fields))?, prepared))
 }
 
 /// Opens the index to read, beside a process that writes it.
@@ -57,15 +58,18 @@ pub(super) fn open_read_only(folder: &Path, name: &str) -> Result<Shared, StoreE
     }
     let mut index = Index::open_in_dir(folder).map_err(|e| error(folder, "be opened", e))?;
     index.set_tokenizers(analyzers::manager());
-    shared(folder, name, index, &Fields::new())
+    shared(folder, name, index, None)
 }
 
-fn shared(folder: &Path, name: &str, index: Index, fields: &Fields) -> Result<Shared, StoreError> {
-    let layout = Layout::of(&index.schema(), fields).map_err(|e| error(folder, "be opened", e))?;
+/// What is shared; `fields` to write.
+fn shared(folder: &Path, name: &str, index: Index, fields: Option<&Fields>) -> Result<Shared, StoreError> {
+    let layout =
+        Layout::of(&index.schema(), fields.unwrap_or(&Fields::new())).map_err(|e| error(folder, "be opened", e))?;
     let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into();
     let reader = reader.map_err(|e| error(folder, "be opened", e))?;
     let (folder, name) = (folder.to_owned(), name.to_owned());
-    Ok(Shared { folder, name, index, reader, layout, versions: Mutex::new(Versions::default()) })
+    let filters = Arc::new(Filters::new(layout.id, fields.is_some()));
+    Ok(Shared { folder, name, index, reader, layout, filters, versions: Mutex::new(Versions::default()) })
 }
 
 fn fields(plan: &IndexPlan) -> Result<Fields, StoreError> {

@@ -8,16 +8,23 @@ use tantivy::collector::{Count, TopDocs};
 use tantivy::query::Query;
 use tantivy::schema::{IndexRecordOption, Value as _};
 use tantivy::{DocAddress, DocSet as _, Searcher, SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term};
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::Shared;
 use super::content::Source;
 use super::schema::{ID, Layout};
 use crate::mapping::STAMP;
 use crate::store::{Head, Hit, SearchResponse, StoredDocument};
 
 /// Where a document is.
-fn find(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<DocAddress>> {
+fn find(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<DocAddress>> {
+    let layout = &shared.layout;
     let term = Term::from_field_text(layout.id, id);
+    let hash = xxh3_64(id.as_bytes());
     for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
+        if !shared.filters.may_hold(segment, hash)? {
+            continue;
+        }
         let index = segment.inverted_index(layout.id)?;
         let Some(mut postings) = index.read_postings(&term, IndexRecordOption::Basic)? else { continue };
         let mut doc = postings.doc();
@@ -37,8 +44,8 @@ fn stamp_at(searcher: &Searcher, address: DocAddress) -> tantivy::Result<u64> {
 }
 
 /// The committed stamp of an id.
-pub(super) fn stamp(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<u64>> {
-    find(layout, searcher, id)?.map(|address| stamp_at(searcher, address)).transpose()
+pub(super) fn stamp(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<u64>> {
+    find(shared, searcher, id)?.map(|address| stamp_at(searcher, address)).transpose()
 }
 
 fn source<C, R>(layout: &Layout, searcher: &Searcher, address: DocAddress) -> tantivy::Result<Source<C, R>>
@@ -51,15 +58,15 @@ where
         .map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
 }
 
-pub(super) fn head(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Head>> {
-    let Some(address) = find(layout, searcher, id)? else { return Ok(None) };
-    let source: Source<IgnoredAny, IgnoredAny> = source(layout, searcher, address)?;
+pub(super) fn head(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Head>> {
+    let Some(address) = find(shared, searcher, id)? else { return Ok(None) };
+    let source: Source<IgnoredAny, IgnoredAny> = source(&shared.layout, searcher, address)?;
     Ok(Some(Head { stamp: stamp_at(searcher, address)?, hash: source.hash }))
 }
 
-pub(super) fn get(layout: &Layout, searcher: &Searcher, id: &str) -> tantivy::Result<Option<StoredDocument>> {
-    let Some(address) = find(layout, searcher, id)? else { return Ok(None) };
-    let source: Source<Json, Vec<String>> = source(layout, searcher, address)?;
+pub(super) fn get(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<StoredDocument>> {
+    let Some(address) = find(shared, searcher, id)? else { return Ok(None) };
+    let source: Source<Json, Vec<String>> = source(&shared.layout, searcher, address)?;
     let stamp = stamp_at(searcher, address)?;
     Ok(Some(StoredDocument { id: id.to_owned(), content: source.content, refs: source.refs, stamp, hash: source.hash }))
 }

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
-use tantivy::{IndexWriter, Searcher, TantivyDocument, Term};
+use tantivy::{IndexWriter, Searcher, TantivyDocument};
 use tokio::sync::{mpsc, oneshot};
 use tributary_event::ErrorClass;
 
@@ -154,9 +154,7 @@ impl Scribe {
         let remembered = self.shared.versions().head(&id);
         let committed = match remembered {
             Some(head) => Some(head.stamp),
-            None => {
-                reading::stamp(&self.shared.layout, &self.searcher, &id).map_err(|e| self.shared.error("be read", e))?
-            }
+            None => reading::stamp(&self.shared, &self.searcher, &id).map_err(|e| self.shared.error("be read", e))?,
         };
         let (newest, pending) = {
             let versions = self.shared.versions();
@@ -170,7 +168,7 @@ impl Scribe {
         let bytes = indexed.as_ref().map_or(0, |indexed| indexed.bytes);
         if let Some(writer) = &self.writer {
             if replaces {
-                writer.delete_term(Term::from_field_text(self.shared.layout.id, &id));
+                self.shared.delete(writer, &id)?;
             }
             if indexed.is_some_and(|indexed| writer.add_document(indexed.document).is_err()) {
                 // The writer is dead; what it had is pending, and goes to the next one.
@@ -207,7 +205,7 @@ impl Scribe {
         writer.set_merge_policy(Box::new(policy));
         let versions = shared.versions();
         for (id, pending) in versions.all_pending() {
-            writer.delete_term(Term::from_field_text(shared.layout.id, id));
+            shared.delete(&writer, id)?;
             if let Some(document) = &pending.document {
                 let indexed = content::indexed(&shared.layout, id, pending.stamp, document);
                 let indexed = indexed.map_err(|reason| StoreError::new(ErrorClass::Fatal, reason))?;
@@ -245,6 +243,7 @@ impl Scribe {
         writer.commit().map_err(|e| self.shared.error("be written", e))?;
         self.shared.reader.reload().map_err(|e| self.shared.error("be read", e))?;
         self.searcher = self.shared.reader.searcher();
+        self.shared.filters.keep(&self.searcher);
         // Only now: who misses a document here finds it in the reader.
         self.shared.versions().committed(Instant::now());
         Ok(())
