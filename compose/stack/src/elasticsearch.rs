@@ -41,13 +41,21 @@ pub struct ElasticsearchOptions {
     pub data_dir: Option<PathBuf>,
     /// The Java heap, for example `1g`.
     pub heap: String,
+    /// Further options of the Java machine; they win over ours.
+    pub jvm: Vec<String>,
     /// Further settings of the node; they win over ours.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for ElasticsearchOptions {
     fn default() -> Self {
-        ElasticsearchOptions { port: None, data_dir: None, heap: "1g".to_owned(), settings: Vec::new() }
+        ElasticsearchOptions {
+            port: None,
+            data_dir: None,
+            heap: "1g".to_owned(),
+            jvm: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -63,8 +71,8 @@ impl Elasticsearch {
     /// # Errors
     /// If something cannot be fetched, or the node does not start; the error shows the end of its log.
     pub async fn start(options: ElasticsearchOptions) -> Result<Elasticsearch> {
-        let ElasticsearchOptions { port, data_dir, heap, settings } = options;
-        let choice = Choice { port, data_dir, heap, settings };
+        let ElasticsearchOptions { port, data_dir, heap, jvm, settings } = options;
+        let choice = Choice { port, data_dir, heap, jvm, settings };
         Ok(Elasticsearch { node: Box::pin(SearchNode::start(&KIND, &choice)).await? })
     }
 

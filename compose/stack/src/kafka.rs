@@ -37,13 +37,22 @@ pub struct KafkaOptions {
     pub data_dir: Option<PathBuf>,
     /// The Java heap of each broker, for example `512m`.
     pub heap: String,
+    /// Further options of the Java machine; they win over ours.
+    pub jvm: Vec<String>,
     /// Further settings of the brokers; they win over ours.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        KafkaOptions { brokers: 1, port: None, data_dir: None, heap: "512m".to_owned(), settings: Vec::new() }
+        KafkaOptions {
+            brokers: 1,
+            port: None,
+            data_dir: None,
+            heap: "512m".to_owned(),
+            jvm: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -202,7 +211,7 @@ async fn boot(installation: &Installation, class_data: &ClassData, options: &Kaf
         format.args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"]).arg(&file).current_dir(&folder.path);
         command::run(format, "the data folder must be writable, and of this cluster if it is not empty").await?;
 
-        let launch = installation.launch(&options.heap, class_data, &[], &[file.into_os_string()]);
+        let launch = installation.launch(&options.heap, class_data, &options.jvm, &[file.into_os_string()]);
         let port = pair[0].number;
         let server = Server::spawned("kafka", launch, Probe::Kafka(port), folder).await?;
         brokers.push(Broker { server, port, _ports: pair });

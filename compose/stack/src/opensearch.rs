@@ -35,13 +35,15 @@ pub struct OpenSearchOptions {
     pub data_dir: Option<PathBuf>,
     /// The Java heap, for example `1g`.
     pub heap: String,
+    /// Further options of the Java machine; they win over ours.
+    pub jvm: Vec<String>,
     /// Further settings of the node; they win over ours.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for OpenSearchOptions {
     fn default() -> Self {
-        OpenSearchOptions { port: None, data_dir: None, heap: "1g".to_owned(), settings: Vec::new() }
+        OpenSearchOptions { port: None, data_dir: None, heap: "1g".to_owned(), jvm: Vec::new(), settings: Vec::new() }
     }
 }
 
@@ -57,8 +59,8 @@ impl OpenSearch {
     /// # Errors
     /// If something cannot be fetched, or the node does not start; the error shows the end of its log.
     pub async fn start(options: OpenSearchOptions) -> Result<OpenSearch> {
-        let OpenSearchOptions { port, data_dir, heap, settings } = options;
-        let choice = Choice { port, data_dir, heap, settings };
+        let OpenSearchOptions { port, data_dir, heap, jvm, settings } = options;
+        let choice = Choice { port, data_dir, heap, jvm, settings };
         Ok(OpenSearch { node: Box::pin(SearchNode::start(&KIND, &choice)).await? })
     }
 

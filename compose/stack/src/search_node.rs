@@ -30,6 +30,7 @@ pub(crate) struct Choice {
     pub(crate) port: Option<u16>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) heap: String,
+    pub(crate) jvm: Vec<String>,
     pub(crate) settings: Vec<(String, String)>,
 }
 
@@ -61,7 +62,8 @@ pub(crate) async fn install(kind: &Kind) -> Result<(Installation, ClassData)> {
     let installation = kind.part.install().await?;
     let mut class_data = claim_class_data(&installation).await?;
     if class_data.records() {
-        let choice = Choice { port: None, data_dir: None, heap: "1g".to_owned(), settings: Vec::new() };
+        let choice =
+            Choice { port: None, data_dir: None, heap: "1g".to_owned(), jvm: Vec::new(), settings: Vec::new() };
         let node = boot(kind, &installation, &class_data, &choice).await?;
         node.server.stop().await?;
         class_data = class_data.finish()?;
@@ -83,7 +85,7 @@ async fn boot(kind: &Kind, installation: &Installation, class_data: &ClassData, 
     write(&config.join("log4j2.properties"), LOGGING)?;
     write(&config.join(kind.settings_file), &settings(&port, &transport, &data, &choice.settings)?)?;
 
-    let mut options = Vec::new();
+    let mut options = choice.jvm.clone();
     if kind.needs_zstd {
         options.push(format!("-Des.nativelibs.path={}", native_folder(&folder.path)?.display()));
     }

@@ -17,7 +17,7 @@ const TABLE: &str =
 
 pub(super) async fn run(rows: u32) -> Result<()> {
     release().await?;
-    let kafka = Kafka::start(KafkaOptions::default()).await?;
+    let kafka = Kafka::start(KafkaOptions { jvm: super::for_speed(), ..KafkaOptions::default() }).await?;
     let mut figures = Vec::new();
     for (shape, per_transaction) in [("one", rows), ("hundreds", 100)] {
         figures.push(measure(shape, rows, per_transaction, &kafka.bootstrap()).await?);

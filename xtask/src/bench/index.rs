@@ -23,8 +23,17 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     let (kafka, elasticsearch) = if servers {
-        let kafka = Kafka::start(KafkaOptions::default()).await?;
-        (Some(kafka), Some(Elasticsearch::start(ElasticsearchOptions::default()).await?))
+        let kafka = Kafka::start(KafkaOptions { jvm: super::for_speed(), ..KafkaOptions::default() }).await?;
+        (
+            Some(kafka),
+            Some(
+                Elasticsearch::start(ElasticsearchOptions {
+                    jvm: super::for_speed(),
+                    ..ElasticsearchOptions::default()
+                })
+                .await?,
+            ),
+        )
     } else {
         (None, None)
     };

@@ -15,17 +15,24 @@ pub(super) struct Observed {
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two searches for a change: each is a search that the pipeline has to answer beside its work.
 const POLL: Duration = Duration::from_millis(10);
+/// Marks that one search asks for.
+const MARKS: usize = 32;
 
 impl Observed {
     /// How many documents a search finds now; none while the index is being created or opened.
     pub(super) async fn count(&self, query: &str) -> Result<u64> {
+        Ok(self.search(query, 1).await?["total"].as_u64().unwrap_or(0))
+    }
+
+    async fn search(&self, query: &str, size: usize) -> Result<Json> {
         let url = format!("http://{}/indexes/movies/search", self.address);
-        let response = self.http.get(url).query(&[("q", query), ("size", "1")]).send().await?;
+        let response = self.http.get(url).query(&[("q", query), ("size", &size.to_string())]).send().await?;
         if !response.status().is_success() {
-            return Ok(0);
+            return Ok(Json::Null);
         }
         let answer: Json = response.json().await?;
-        answer["total"].as_u64().with_context(|| format!("the search for {query} answered {answer}"))
+        answer["total"].as_u64().with_context(|| format!("the search for {query} answered {answer}"))?;
+        Ok(answer)
     }
 
     /// Seconds until a search finds so many documents.
@@ -76,45 +83,81 @@ pub(super) async fn latencies(
     changes: u32,
     per_second: u32,
 ) -> Result<Vec<f64>> {
-    let mut tasks = tokio::task::JoinSet::new();
-    let begin = Instant::now();
-    for i in 0..changes {
-        let due = begin + Duration::from_secs(1) * i / per_second;
-        tokio::time::sleep_until(due.into()).await;
-        let mark = format!("mark{:x}", rand_mark(i));
-        let (statement, query) = match what {
-            What::Root => {
-                let id = 1 + (i * 37) % 3200;
-                (format!("UPDATE movie SET title = '{mark}' WHERE id = {id}"), format!("title:{mark}"))
-            }
-            What::Leaf => (
-                format!(
-                    "UPDATE talent SET name = '{mark}' WHERE id = (SELECT talent_id FROM movie_talent ORDER BY talent_id OFFSET {} LIMIT 1)",
-                    (i * 13) % 900
-                ),
-                format!("talents.name:{mark}"),
-            ),
-        };
-        client.batch_execute(&statement).await?;
-        let written = Instant::now();
-        let (http, address) = (observed.http.clone(), observed.address.clone());
-        tasks.spawn(async move {
-            let observed = Observed { http, address };
-            while observed.count(&query).await? == 0 {
-                if written.elapsed() > Duration::from_secs(60) {
-                    bail!("{query} was never found");
-                }
-                tokio::time::sleep(POLL).await;
-            }
-            Ok(written.elapsed().as_secs_f64() * 1e3)
-        });
-    }
-    let mut found = Vec::new();
-    while let Some(latency) = tasks.join_next().await {
-        found.push(latency??);
-    }
+    let (written, marks) = tokio::sync::mpsc::unbounded_channel();
+    let change = async move {
+        let begin = Instant::now();
+        for i in 0..changes {
+            let due = begin + Duration::from_secs(1) * i / per_second;
+            tokio::time::sleep_until(due.into()).await;
+            let mark = format!("mark{:x}", rand_mark(i));
+            client.batch_execute(&what.statement(i, &mark)).await?;
+            let _ = written.send((mark, Instant::now()));
+        }
+        Ok(())
+    };
+    let ((), mut found) = tokio::try_join!(Box::pin(change), Box::pin(observed.found(what.field(), marks)))?;
     found.sort_by(f64::total_cmp);
     Ok(found)
+}
+
+impl What {
+    fn field(self) -> &'static str {
+        match self {
+            What::Root => "title",
+            What::Leaf => "talents.name",
+        }
+    }
+
+    /// The `i`th change. No row is changed twice within the hundreds of changes that can be on their way.
+    fn statement(self, i: u32, mark: &str) -> String {
+        match self {
+            What::Root => format!("UPDATE movie SET title = '{mark}' WHERE id = {}", 1 + (i * 37) % 3200),
+            What::Leaf => format!(
+                "UPDATE talent SET name = '{mark}' WHERE id = (SELECT DISTINCT talent_id FROM movie_talent ORDER BY talent_id OFFSET {} LIMIT 1)",
+                (i * 13) % 900
+            ),
+        }
+    }
+}
+
+impl Observed {
+    /// Milliseconds from the writing of each mark until a search finds it. One search asks for several marks, so that the
+    /// searching is a small and even load.
+    async fn found(
+        &self,
+        field: &str,
+        mut written: tokio::sync::mpsc::UnboundedReceiver<(String, Instant)>,
+    ) -> Result<Vec<f64>> {
+        let (mut found, mut waiting, mut open) = (Vec::new(), Vec::<(String, Instant)>::new(), true);
+        while open || !waiting.is_empty() {
+            loop {
+                match written.try_recv() {
+                    Ok(mark) => waiting.push(mark),
+                    Err(error) => {
+                        open = error == tokio::sync::mpsc::error::TryRecvError::Empty;
+                        break;
+                    }
+                }
+            }
+            let mut missing = Vec::new();
+            for marks in waiting.chunks(MARKS) {
+                let query: Vec<String> = marks.iter().map(|(mark, _)| format!("{field}:{mark}")).collect();
+                let answer = self.search(&query.join(" OR "), 1000).await?.to_string();
+                for (mark, at) in marks {
+                    if answer.contains(mark) {
+                        found.push(at.elapsed().as_secs_f64() * 1e3);
+                    } else if at.elapsed() > Duration::from_secs(60) {
+                        bail!("{field}:{mark} was never found");
+                    } else {
+                        missing.push((mark.clone(), *at));
+                    }
+                }
+            }
+            waiting = missing;
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(found)
+    }
 }
 
 /// A number that no earlier call gave.

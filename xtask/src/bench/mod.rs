@@ -71,3 +71,8 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = ((sorted.len() as f64 - 1.0) * q).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)
 }
+
+/// Options of a Java machine that is to work for long: the servers of tests start quickly instead, and stay slow.
+fn for_speed() -> Vec<String> {
+    vec!["-XX:TieredStopAtLevel=4".to_owned()]
+}
