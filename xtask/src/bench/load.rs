@@ -83,6 +83,7 @@ pub(super) async fn latencies(
     changes: u32,
     per_second: u32,
 ) -> Result<Vec<f64>> {
+    let directors = client.query_one("SELECT count(DISTINCT talent_id) FROM movie_talent", &[]).await?.get::<_, i64>(0);
     let (written, marks) = tokio::sync::mpsc::unbounded_channel();
     let change = async move {
         let begin = Instant::now();
@@ -90,7 +91,7 @@ pub(super) async fn latencies(
             let due = begin + Duration::from_secs(1) * i / per_second;
             tokio::time::sleep_until(due.into()).await;
             let mark = format!("mark{:x}", rand_mark(i));
-            client.batch_execute(&what.statement(i, &mark)).await?;
+            client.batch_execute(&what.statement(i64::from(i), directors, &mark)).await?;
             let _ = written.send((mark, Instant::now()));
         }
         Ok(())
@@ -109,12 +110,12 @@ impl What {
     }
 
     /// The `i`th change. No row is changed twice within the hundreds of changes that can be on their way.
-    fn statement(self, i: u32, mark: &str) -> String {
+    fn statement(self, i: i64, directors: i64, mark: &str) -> String {
         match self {
             What::Root => format!("UPDATE movie SET title = '{mark}' WHERE id = {}", 1 + (i * 37) % 3200),
             What::Leaf => format!(
                 "UPDATE talent SET name = '{mark}' WHERE id = (SELECT DISTINCT talent_id FROM movie_talent ORDER BY talent_id OFFSET {} LIMIT 1)",
-                (i * 13) % 900
+                (i * 13) % directors
             ),
         }
     }
