@@ -71,7 +71,8 @@ pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings
         TransportPlan::Kafka(settings) => &settings.retention,
     };
     let RetentionSettings { age, bytes } = retention.clone();
-    let settings = connection(postgres);
+    let streaming = postgres.streaming.then(|| plan.data.join("transactions").join(&source.name));
+    let settings = PostgresSettings { streaming, ..connection(postgres) };
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
         decimals: match postgres.decimals {
@@ -90,6 +91,7 @@ fn connection(postgres: &tributary_dsl::plan::PostgresSettings) -> PostgresSetti
         tables: postgres.tables.clone(),
         slot: postgres.slot.clone(),
         publication: postgres.publication.clone(),
+        streaming: None,
     }
 }
 

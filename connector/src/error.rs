@@ -106,6 +106,14 @@ pub enum ConnectorError {
         /// The class that follows from the SQLSTATE.
         class: ErrorClass,
     },
+    /// A transaction in progress cannot be kept.
+    #[error("{place}: {cause}; make room there, or set the source's streaming to off (the server keeps it then)")]
+    Spill {
+        /// The file or folder.
+        place: String,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The transport failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -118,7 +126,7 @@ impl ConnectorError {
     /// What may be done about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::SlotInUse { .. } => ErrorClass::Transient,
+            Self::Unreachable { .. } | Self::SlotInUse { .. } | Self::Spill { .. } => ErrorClass::Transient,
             Self::Database { class, .. } | Self::Server { class, .. } => *class,
             Self::Transport(error) => error.class,
             Self::Settings { .. }
@@ -141,6 +149,10 @@ impl ConnectorError {
 
     pub(crate) fn unreachable(place: impl Into<String>, cause: impl ToString) -> Self {
         Self::Unreachable { place: place.into(), cause: cause.to_string() }
+    }
+
+    pub(crate) fn spill(place: impl Into<String>, error: &std::io::Error) -> Self {
+        Self::Spill { place: place.into(), cause: error.to_string() }
     }
 
     pub(crate) fn lost(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {

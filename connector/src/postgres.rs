@@ -19,6 +19,8 @@ mod source;
 mod sql;
 pub(crate) mod sqlstate;
 mod stream;
+mod streamed;
+mod streaming;
 mod time;
 mod tls;
 pub mod value;

@@ -1,6 +1,7 @@
 //! What a connector is told: which database, which tables, and how events travel to their topics.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tributary_event::debezium::DecimalMode;
@@ -89,6 +90,9 @@ pub struct PostgresSettings {
     pub slot: String,
     /// The publication. Created if absent; configured tables that it lacks are added.
     pub publication: String,
+    /// The folder, of this source alone, that keeps large transactions while they are in progress. Without one the server
+    /// keeps them, and sends them when they have committed.
+    pub streaming: Option<PathBuf>,
 }
 
 /// Which database a connector captures.
@@ -125,6 +129,7 @@ impl ConnectorSettings {
                 tables: tables.into_iter().map(Into::into).collect(),
                 slot: format!("tributary_{own}"),
                 publication: format!("tributary_{own}"),
+                streaming: None,
             }),
             decimals: DecimalMode::default(),
             batch: BatchLimits::default(),

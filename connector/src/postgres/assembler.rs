@@ -80,6 +80,20 @@ impl Assembler {
         }
     }
 
+    /// A transaction that was streamed in progress has committed: its changes follow, then [`end`](Self::end).
+    pub(super) fn committed(&mut self, xid: u32, commit: Lsn, commit_us: i64) -> Result<(), ConnectorError> {
+        self.begin(commit, commit_us, xid)
+    }
+
+    /// The transaction whose changes were given is over.
+    pub(super) fn end(&mut self, end: Lsn) {
+        let done = self.transaction.take().map(|t| t.commit);
+        if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
+            self.half_done = None;
+        }
+        self.mark.lsn = self.mark.lsn.max(end);
+    }
+
     /// A table was looked up.
     pub(super) fn learn(&mut self, relation: u32, table: Relayed) {
         self.relations.insert(relation, table);
@@ -146,13 +160,7 @@ impl Assembler {
     ) -> Result<Next, ConnectorError> {
         match message {
             Message::Begin { commit, commit_us, xid } => self.begin(*commit, *commit_us, *xid)?,
-            Message::Commit { end, .. } => {
-                let done = self.transaction.take().map(|t| t.commit);
-                if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
-                    self.half_done = None;
-                }
-                self.mark.lsn = self.mark.lsn.max(*end);
-            }
+            Message::Commit { end, .. } => self.end(*end),
             Message::Relation(relation) => {
                 let known = self.relations.get(&relation.oid).is_some_and(|k| *k.message == *payload);
                 return Ok(if known { Next::GoOn } else { Next::LookUp });

@@ -263,7 +263,8 @@ pub fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
     })
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads fields one after another.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
@@ -278,7 +279,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+    pub(super) fn byte(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         self.array::<1>(what).map(|[b]| b)
     }
 
@@ -293,15 +294,15 @@ impl<'a> Reader<'a> {
         self.array(what).map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
         self.array(what).map(u32::from_be_bytes)
     }
 
-    fn lsn(&mut self) -> Result<Lsn, DecodeError> {
+    pub(super) fn lsn(&mut self) -> Result<Lsn, DecodeError> {
         self.array("a position").map(|b| Lsn(u64::from_be_bytes(b)))
     }
 
-    fn time(&mut self) -> Result<i64, DecodeError> {
+    pub(super) fn time(&mut self) -> Result<i64, DecodeError> {
         self.array("a time").map(|b| i64::from_be_bytes(b).saturating_add(EPOCH_2000_US))
     }
 

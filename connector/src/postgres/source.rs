@@ -16,6 +16,7 @@ use super::slot::other_system;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
 use super::stream::{Frame, ReplicationStream};
+use super::streamed::{Replay, Streamed, Taken};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
@@ -35,6 +36,10 @@ pub struct PostgresSource {
     at: usize,
     /// A relation message whose table must be looked up before reading goes on.
     unknown: Option<Bytes>,
+    /// Transactions in progress, where the server streams them.
+    streamed: Option<Streamed>,
+    /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
+    replay: Option<Replay>,
     bytes: metrics::Counter,
 }
 
@@ -69,8 +74,14 @@ impl PostgresSource {
                 sequence: 0,
             },
         };
+        let streamed = settings.streaming.as_deref().map(|folder| Streamed::open(folder, name)).transpose()?;
+        let protocol = match (&streamed, prepared.server_version) {
+            (None, _) => "proto_version '1'",
+            (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
+            (Some(_), _) => "proto_version '4', streaming 'parallel'",
+        };
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
+            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {})",
             quote(&settings.slot),
             mark.lsn,
             literal(&quote(&settings.publication))
@@ -89,6 +100,8 @@ impl PostgresSource {
             frames: Bytes::new(),
             at: 0,
             unknown: None,
+            streamed,
+            replay: None,
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
         })
     }
@@ -106,6 +119,18 @@ impl PostgresSource {
         while self.at < frames.len() && part.events.len() < PART_EVENTS && self.at - begin < PART_BYTES {
             match self.stream.frame(&frames, &mut self.at)? {
                 Some(Frame::Data { start, payload }) => {
+                    if let Some(streamed) = &mut self.streamed {
+                        match streamed.take(payload, start)? {
+                            Taken::Not => {}
+                            Taken::Kept => continue,
+                            Taken::Committed(replay) => {
+                                let how = replay.committed;
+                                self.assembler.committed(how.xid, how.commit, how.commit_us)?;
+                                self.replay = Some(replay);
+                                break;
+                            }
+                        }
+                    }
                     match self.assembler.message(&frames, payload, start, capture_us, &mut part.events)? {
                         Next::GoOn => {}
                         Next::ForgetTypes => self.catalog.types.clear(),
@@ -124,6 +149,33 @@ impl PostgresSource {
         }
         self.bytes.increment((self.at - begin) as u64);
         if !part.events.is_empty() || self.assembler.lsn() > was || part.urgent {
+            part.mark = Some(self.assembler.mark(part.events.last()));
+        }
+        Ok(())
+    }
+
+    /// The same, from a transaction that was kept while it was in progress.
+    fn read_back(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        let (capture_us, mut bytes) = (now_us(), 0);
+        while part.events.len() < PART_EVENTS && bytes < PART_BYTES {
+            let Some(kept) = replay.next()? else {
+                self.assembler.end(replay.committed.end);
+                self.replay = None;
+                part.mark = Some(self.assembler.mark(part.events.last()));
+                return Ok(());
+            };
+            bytes += kept.payload.len();
+            match self.assembler.message(&kept.payload, &kept.payload, kept.start, capture_us, &mut part.events)? {
+                Next::GoOn => {}
+                Next::ForgetTypes => self.catalog.types.clear(),
+                Next::LookUp => {
+                    self.unknown = Some(kept.payload);
+                    break;
+                }
+            }
+        }
+        if !part.events.is_empty() {
             part.mark = Some(self.assembler.mark(part.events.last()));
         }
         Ok(())
@@ -176,6 +228,14 @@ impl Source for PostgresSource {
         loop {
             if self.unknown.is_some() {
                 self.learn().await?;
+            }
+            if self.replay.is_some() {
+                self.stream.tend().await?;
+                self.read_back(part)?;
+                if part.mark.is_some() {
+                    return Ok(());
+                }
+                continue;
             }
             if self.at >= self.frames.len() {
                 // The old frames go first, so that their memory can be used again.

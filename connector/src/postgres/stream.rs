@@ -141,6 +141,16 @@ impl ReplicationStream {
         }
     }
 
+    /// Sends a status update if one is due. Cancel-safe.
+    pub(super) async fn tend(&mut self) -> Result<(), ConnectorError> {
+        if Instant::now() >= self.next_status {
+            self.queue_status(false);
+        }
+        // Time in which nobody reads says nothing about the server.
+        self.last_read = Instant::now();
+        self.wire.flush().await
+    }
+
     /// Sends status updates as they become due; ends only with an error. Cancel-safe.
     pub(super) async fn keep_alive(&mut self) -> Result<(), ConnectorError> {
         loop {

@@ -69,7 +69,7 @@ fn postgres_source(
     pipeline: &str,
     captured: &mut Captured,
 ) -> Option<PostgresSettings> {
-    let map = r.map(node, path, &["url", "password_file", "tables", "slot", "publication", "decimals"])?;
+    let map = r.map(node, path, &["url", "password_file", "tables", "slot", "publication", "decimals", "streaming"])?;
     let url = url(r, &map);
     let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
     let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
@@ -81,12 +81,15 @@ fn postgres_source(
         ("double", DecimalHandling::Double),
     ];
     let decimals = map.get("decimals").and_then(|node| r.choice(node, &map.path_of("decimals"), &words));
+    let on_off = [("on", true), ("off", false)];
+    let streaming = map.get("streaming").and_then(|node| r.choice(node, &map.path_of("streaming"), &on_off));
     Some(PostgresSettings {
         url: url.unwrap_or_else(|| Secret::new("")),
         tables: tables.unwrap_or_default(),
         slot,
         publication,
         decimals: decimals.unwrap_or_default(),
+        streaming: streaming.unwrap_or(true),
     })
 }
 

@@ -55,6 +55,8 @@ pub struct PostgresSettings {
     pub publication: String,
     /// How exact decimals travel.
     pub decimals: DecimalHandling,
+    /// Whether the server streams large transactions while they are in progress; they are kept in the data folder then.
+    pub streaming: bool,
 }
 
 /// How exact decimals travel in topics.
