@@ -90,6 +90,7 @@ fn settings(options: &PostgresOptions) -> String {
         ("max_replication_slots", "50"),
         ("max_wal_senders", "50"),
         ("max_connections", "300"),
+        ("max_prepared_transactions", "50"),
         ("fsync", fsync),
         ("timezone", "UTC"),
         ("log_timezone", "UTC"),
