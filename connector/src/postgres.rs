@@ -8,6 +8,7 @@ mod array;
 mod assembler;
 pub mod catalog;
 pub mod endpoint;
+mod extension;
 mod keys;
 mod monitor;
 pub mod pgoutput;

@@ -59,6 +59,12 @@ impl Database {
         self.sql.batch_execute(statements).await.unwrap_or_else(|e| panic!("{statements}: {e:?}"));
     }
 
+    /// The server's major version.
+    pub async fn version(&self) -> i32 {
+        let row = self.sql.query_one("select current_setting('server_version_num')::int4 / 10000", &[]).await;
+        row.expect("a version").get(0)
+    }
+
     pub async fn text(&self, query: &str) -> Option<String> {
         self.sql.query_opt(query, &[]).await.expect(query).and_then(|row| row.get(0))
     }

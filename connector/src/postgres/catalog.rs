@@ -153,13 +153,15 @@ pub(super) async fn no_such_table(sql: &Sql, name: &(String, String)) -> Result<
 #[derive(Debug, Default)]
 pub(super) struct Types(HashMap<u32, TypeFacts>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct TypeFacts {
     /// The base type and its modifier, for a domain.
     base: Option<(u32, i32)>,
     /// The element's type, for an array.
     element: Option<u32>,
     delimiter: u8,
+    /// The codec that follows from the name, for a type of an extension.
+    extension: Option<Codec>,
 }
 
 impl Types {
@@ -167,7 +169,8 @@ impl Types {
     pub(super) async fn load(&mut self, sql: &Sql, oids: impl Iterator<Item = u32>) -> Result<(), ConnectorError> {
         const SQL: &str = "select oid, typtype = 'd', typbasetype, typtypmod, \
             case when typcategory = 'A' and typlen = -1 and oid not in (22, 30) then typelem else 0 end, \
-            ascii(typdelim::text) from pg_catalog.pg_type where oid = any($1)";
+            ascii(typdelim::text), \
+            case when oid >= 16384 and typtype = 'b' then typname::text else '' end from pg_catalog.pg_type where oid = any($1)";
         let mut wanted: Vec<u32> = oids.filter(|oid| !self.0.contains_key(oid)).collect();
         while !wanted.is_empty() {
             wanted.sort_unstable();
@@ -181,6 +184,7 @@ impl Types {
                     base: domain.then_some((base, modifier)),
                     element: (element != 0).then_some(element),
                     delimiter: u8::try_from(delimiter).unwrap_or(b','),
+                    extension: Codec::of_extension(row.get(6)),
                 };
                 next.extend(facts.base.map(|(base, _)| base).into_iter().chain(facts.element));
                 self.0.insert(oid, facts);
@@ -210,6 +214,9 @@ impl Types {
             let delimiter = self.0.get(&element).map_or(facts.delimiter, |e| e.delimiter);
             let element = Box::new(self.codec_within(element, modifier, depth - 1));
             return Codec::Array { element, delimiter };
+        }
+        if let Some(codec) = &facts.extension {
+            return codec.clone();
         }
         Codec::builtin(oid, modifier)
     }

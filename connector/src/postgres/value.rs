@@ -12,6 +12,7 @@
 //! | interval | microseconds |
 //! | bytea, bit(n), varbit | bytes (bit strings little-endian) |
 //! | arrays of these | array; of several dimensions: nested; lower bounds are dropped |
+//! | point, hstore, and types of PostGIS and pgvector | see `extension` |
 //! | everything else (text, uuid, json, enums, ranges, network, geometric, composite types …) | PostgreSQL's text |
 //!
 //! A domain is encoded as its base type. Borders of dates and times: see `time`.
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tributary_event::Value;
 
-use super::{array, time};
+use super::{array, extension, time};
 
 /// How the text of a column becomes a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,14 @@ pub enum Codec {
     Bits,
     /// The text itself.
     Text,
+    /// A geometric point.
+    Point,
+    /// PostGIS: extended well-known binary.
+    Geometry,
+    /// Pairs of texts, as a JSON object.
+    Hstore,
+    /// pgvector: numbers.
+    Vector,
     /// An array; `delimiter` is `,` but for a few types.
     Array {
         /// The codec of the elements.
@@ -84,9 +93,20 @@ impl Codec {
             1266 => Self::TimeTz,
             1186 => Self::Interval,
             17 => Self::Bytea,
+            600 => Self::Point,
             1560 if modifier == 1 => Self::Bit,
             1560 | 1562 => Self::Bits,
             _ => Self::Text,
+        }
+    }
+
+    /// The codec of a type of an extension, by its name.
+    pub fn of_extension(name: &str) -> Option<Self> {
+        match name {
+            "geometry" | "geography" => Some(Self::Geometry),
+            "hstore" => Some(Self::Hstore),
+            "vector" | "halfvec" => Some(Self::Vector),
+            _ => None,
         }
     }
 
@@ -128,6 +148,10 @@ impl Codec {
                 _ => return None,
             }),
             Self::Bits => Value::Bytes(bits(raw)?),
+            Self::Point => extension::point(string()?)?,
+            Self::Geometry => extension::geometry(string()?)?,
+            Self::Hstore => extension::hstore(string()?)?,
+            Self::Vector => extension::vector(string()?)?,
             Self::Text => Value::text(string()?),
             Self::Array { element, delimiter } => array::decode(raw, element, *delimiter)?,
         })
@@ -183,7 +207,7 @@ fn money(raw: &[u8]) -> Option<ByteString> {
     Some(out.into())
 }
 
-fn hex(digits: &[u8]) -> Option<Bytes> {
+pub(super) fn hex(digits: &[u8]) -> Option<Bytes> {
     let (pairs, rest) = digits.as_chunks::<2>();
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
     let mut out = Vec::with_capacity(pairs.len());
