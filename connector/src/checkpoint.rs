@@ -34,6 +34,9 @@ pub struct PostgresCheckpoint {
     /// The transaction behind it, if a part of it is durable already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<InProgress>,
+    /// The position behind the last finished transaction that had events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Lsn>,
     /// The last sequence number given out.
     pub sequence: u64,
 }
@@ -79,6 +82,7 @@ mod tests {
             slot: "s".into(),
             lsn: Lsn(u64::MAX),
             transaction: Some(InProgress { commit: Lsn(5), changes: 3 }),
+            changed: Some(Lsn(4)),
             sequence: u64::MAX >> 1,
         };
         assert_eq!(PostgresCheckpoint::decode("x", &checkpoint.encode()).expect("valid"), checkpoint);

@@ -87,7 +87,11 @@ impl Assembler {
 
     /// The transaction whose changes were given is over.
     pub(super) fn end(&mut self, end: Lsn) {
-        let done = self.transaction.take().map(|t| t.commit);
+        let ended = self.transaction.take();
+        if ended.as_ref().is_some_and(|t| t.events > 0) {
+            self.mark.changed = self.mark.changed.max(Some(end));
+        }
+        let done = ended.map(|t| t.commit);
         if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
             self.half_done = None;
         }
@@ -335,6 +339,7 @@ mod tests {
             slot: "slot".into(),
             lsn: Lsn(lsn),
             transaction,
+            changed: None,
             sequence: 5,
         };
         let mut assembler = Assembler::new(Arc::new(source), mark);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tributary_event::{Column, TableSchema};
 
-use super::endpoint::Endpoint;
+use super::hosts;
 use super::sql::Sql;
 use super::value::Codec;
 use crate::error::ConnectorError;
@@ -38,7 +38,7 @@ pub struct TableInfo {
 /// # Errors
 /// The server cannot be reached, or has no such table (similar names are suggested).
 pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
-    let sql = Sql::connect(&Endpoint::parse(&settings.url)?).await?;
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
     let name = split_name(table);
     match tables(&sql, std::slice::from_ref(&name)).await?.pop() {
         Some(info) => Ok(info),

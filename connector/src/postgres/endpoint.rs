@@ -45,8 +45,19 @@ pub struct Endpoint {
     pub root_certificate: Option<PathBuf>,
     /// How long a connection may take to be established.
     pub connect_timeout: Duration,
+    /// `target_session_attrs`, if it is set.
+    pub target: Option<Target>,
     /// Name under which the server lists the connection.
     pub application_name: String,
+}
+
+/// Which servers will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Any.
+    Any,
+    /// One that accepts writes.
+    Primary,
 }
 
 impl Endpoint {
@@ -71,6 +82,7 @@ impl Endpoint {
             tls: TlsMode::Prefer,
             root_certificate: None,
             connect_timeout: Duration::from_secs(10),
+            target: None,
             application_name: "tributary".into(),
         };
         for (key, value) in parsed.query_pairs() {
@@ -109,6 +121,16 @@ impl Endpoint {
                     value.parse().map_err(|_| format!("connect_timeout {value:?} is no number of seconds"))?;
                 self.connect_timeout = Duration::from_secs(seconds);
             }
+            "target_session_attrs" => {
+                self.target = Some(match value {
+                    "any" => Target::Any,
+                    "primary" | "read-write" => Target::Primary,
+                    _ => return Err(format!("target_session_attrs {value:?} is none of primary, read-write, any")),
+                });
+            }
+            "host" | "port" if value.contains(',') => {
+                return Err("several hosts are written as postgres://user@first:5432,second:5432/database".into());
+            }
             "application_name" => value.clone_into(&mut self.application_name),
             "host" => value.clone_into(&mut self.host),
             "port" => self.port = value.parse().map_err(|_| format!("port {value:?} is no port"))?,
@@ -118,7 +140,7 @@ impl Endpoint {
             _ => {
                 return Err(format!(
                     "the parameter {key:?} is not understood (known: sslmode, sslrootcert, connect_timeout, \
-                     application_name, host, port, user, password, dbname)"
+                     application_name, target_session_attrs, host, port, user, password, dbname)"
                 ));
             }
         }

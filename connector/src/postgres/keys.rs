@@ -6,7 +6,7 @@
 use tributary_event::Value;
 
 use super::catalog::{self, TableInfo, no_such_table};
-use super::endpoint::Endpoint;
+use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
 use crate::error::ConnectorError;
@@ -34,7 +34,7 @@ impl KeyPager {
     /// # Errors
     /// There is no such table or column, or the table has no primary key to page by.
     pub async fn open(settings: &PostgresSettings, table: &str, columns: &[String]) -> Result<Self, ConnectorError> {
-        let sql = Sql::connect(&Endpoint::parse(&settings.url)?).await?;
+        let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
         let name = split_name(table);
         let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name)).await?.pop() else {
             return Err(no_such_table(&sql, &name).await?);

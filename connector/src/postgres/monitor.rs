@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
+use super::hosts;
 use super::sql::Sql;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
@@ -23,7 +23,7 @@ async fn watch(name: &str, settings: &PostgresSettings) -> Result<(), ConnectorE
     const SQL: &str = "select pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() \
         else pg_current_wal_lsn() end, restart_lsn)::float8, wal_status, safe_wal_size::float8 \
         from pg_catalog.pg_replication_slots where slot_name = $1::text::name";
-    let sql = Sql::connect(&Endpoint::parse(&settings.url)?).await?;
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
     let mut warned = false;
     loop {
         for row in sql.query("reading the slot's state", SQL, &[&settings.slot]).await? {

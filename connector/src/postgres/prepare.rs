@@ -8,6 +8,7 @@ use tributary_transport::Transport;
 
 use super::catalog::{self, TableInfo};
 use super::endpoint::Endpoint;
+use super::hosts;
 use super::publication;
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
@@ -27,6 +28,8 @@ pub struct Prepared {
     pub slot_position: Lsn,
     /// The server's version, as `server_version_num`.
     pub server_version: i32,
+    /// Whether the slot is to be kept on standbys from now on.
+    pub(super) make_failover: bool,
 }
 
 /// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
@@ -46,21 +49,24 @@ async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
 ) -> Result<Prepared, ConnectorError> {
-    let endpoint = Endpoint::parse(&settings.url)?;
+    let endpoint = hosts::find(&settings.url).await?;
     if settings.tables.is_empty() {
         return Err(ConnectorError::settings(endpoint.place(), "no tables are configured", "list them under tables"));
     }
     let sql = Sql::connect(&endpoint).await?;
     let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
     let tables = tables(&sql, &endpoint, &settings.table_names()).await?;
+    let hosts = hosts::endpoints(&settings.url)?;
+    slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
     let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref())?;
     publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
     let slot_position = match decision {
         SlotDecision::Use(position) => position,
-        SlotDecision::Create => slot::create(&sql, &endpoint, &settings.slot).await?,
+        SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot).await?,
     };
-    Ok(Prepared { tables, checkpoint, slot_position, server_version })
+    let make_failover = hosts.len() > 1 && facts.is_some_and(|f| f.failover == Some(false));
+    Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover })
 }
 
 /// Checks the server and the role; returns the server's version.

@@ -18,6 +18,8 @@ pub(super) struct SlotFacts {
     /// Why the slot can never be used again, if that is so.
     pub invalidated: Option<String>,
     pub confirmed: Option<Lsn>,
+    /// Whether it is kept on standbys; none where the server has no such slots.
+    pub failover: Option<bool>,
 }
 
 /// What is to be done about the slot.
@@ -99,10 +101,11 @@ pub(super) async fn read(sql: &Sql, version: i32, slot: &str) -> Result<Option<S
     // Columns that came with 16 and 17.
     let conflicting = if version >= 160_000 { "conflicting" } else { "false" };
     let reason = if version >= 170_000 { "invalidation_reason" } else { "null::text" };
+    let failover = if version >= FAILOVER_SLOTS { "failover" } else { "null::bool" };
     let statement = format!(
         "select plugin::text, database::text, confirmed_flush_lsn::text, case when {reason} is not null then {reason} \
          when wal_status = 'lost' then 'wal_removed: max_slot_wal_keep_size was exceeded' \
-         when {conflicting} then 'conflict with recovery' end \
+         when {conflicting} then 'conflict with recovery' end, {failover} \
          from pg_catalog.pg_replication_slots where slot_name = $1::text::name"
     );
     let rows = sql.query("reading pg_replication_slots", &statement, &[&slot]).await?;
@@ -111,13 +114,37 @@ pub(super) async fn read(sql: &Sql, version: i32, slot: &str) -> Result<Option<S
         database: row.get(1),
         confirmed: row.get::<_, Option<String>>(2).and_then(|t| t.parse().ok()),
         invalidated: row.get(3),
+        failover: row.get(4),
     }))
 }
 
+/// Logical slots survive a failover from this version on.
+const FAILOVER_SLOTS: i32 = 170_000;
+
+/// Refuses several hosts where a failover would lose the slot, and with it changes.
+pub(super) fn check_failover(hosts: &[Endpoint], version: i32) -> Result<(), ConnectorError> {
+    if hosts.len() < 2 || version >= FAILOVER_SLOTS {
+        return Ok(());
+    }
+    let first = hosts.first().map_or_else(String::new, Endpoint::place);
+    Err(ConnectorError::settings(
+        first,
+        format!(
+            "the url names {} hosts, but slots of PostgreSQL {} stay behind at a failover, and changes would be lost",
+            hosts.len(),
+            version / 10_000
+        ),
+        "name one host (after a failover, dump its tables again), or upgrade the servers to 17",
+    ))
+}
+
 /// Creates the slot and returns the position it starts at. Waits for transactions that are running.
-pub(super) async fn create(sql: &Sql, endpoint: &Endpoint, slot: &str) -> Result<Lsn, ConnectorError> {
+pub(super) async fn create(sql: &Sql, endpoint: &Endpoint, version: i32, slot: &str) -> Result<Lsn, ConnectorError> {
     tracing::info!(slot, "creating the replication slot; this waits for transactions that are running");
-    let statement = format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot));
+    // From 17 on the slot can be kept on standbys too, so that it is there after a failover.
+    let failover = if version >= FAILOVER_SLOTS { ", failover => true" } else { "" };
+    let statement =
+        format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(slot));
     if let Err(error) = sql.execute(&statement).await? {
         return Err(match error.code.as_str() {
             "42501" => replication_privilege(endpoint, &error.text()),
@@ -164,6 +191,7 @@ mod tests {
             database: Some("films".into()),
             invalidated: None,
             confirmed: Some(Lsn(100)),
+            failover: None,
         }
     }
 
@@ -176,6 +204,7 @@ mod tests {
             slot: "s".into(),
             lsn: Lsn(lsn),
             transaction: None,
+            changed: None,
             sequence: 0,
         }
     }

@@ -9,6 +9,7 @@ use tributary_event::{SourceInfo, SourceKind};
 use super::assembler::{Assembler, Next};
 use super::catalog::{Types, index_columns, type_names};
 use super::endpoint::Endpoint;
+use super::hosts;
 use super::pgoutput::{self, Message};
 use super::prepare::Prepared;
 use super::relation::{Relayed, schema_name};
@@ -17,6 +18,7 @@ use super::sql::Sql;
 use super::sqlstate::{literal, quote};
 use super::stream::{Frame, ReplicationStream};
 use super::streamed::{Replay, Streamed, Taken};
+use super::timeline;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
@@ -56,13 +58,18 @@ impl PostgresSource {
     /// # Errors
     /// The server cannot be reached, the slot is in use, or the database is not the checkpoint's.
     pub async fn open(name: &str, settings: &PostgresSettings, prepared: &Prepared) -> Result<Self, ConnectorError> {
-        let endpoint = Endpoint::parse(&settings.url)?;
-        let (wire, system) = ReplicationStream::connect(&endpoint).await?;
+        let endpoint = hosts::find(&settings.url).await?;
+        let (mut wire, system) = ReplicationStream::connect(&endpoint).await?;
+        if prepared.make_failover {
+            let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quote(&settings.slot));
+            wire.query("ALTER_REPLICATION_SLOT", &command).await?;
+            tracing::info!(slot = settings.slot, "the slot is kept on standbys from now on");
+        }
         let mark = match &prepared.checkpoint {
             Some(checkpoint) if checkpoint.system != system.identifier => {
                 return Err(other_system(&settings.slot, &checkpoint.system, &system.identifier));
             }
-            Some(checkpoint) => PostgresCheckpoint { timeline: system.timeline, ..checkpoint.clone() },
+            Some(checkpoint) => timeline::follow(&mut wire, &system, checkpoint).await?,
             None => PostgresCheckpoint {
                 version: 1,
                 system: system.identifier,
@@ -71,6 +78,7 @@ impl PostgresSource {
                 slot: settings.slot.clone(),
                 lsn: prepared.slot_position,
                 transaction: None,
+                changed: None,
                 sequence: 0,
             },
         };

@@ -1,0 +1,165 @@
+//! A primary and its standby: the connector follows a promotion, or refuses to, and never skips a change.
+
+use std::process::Command;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tributary_connector::{ConnectorError, ConnectorSettings};
+use tributary_stack::{Postgres, PostgresOptions};
+
+use crate::support::{Database, Recorder, Running, connect, postgres, until};
+
+/// The version that the other tests run on.
+async fn version() -> i32 {
+    let db = Database::create("version").await;
+    let version = db.version().await;
+    db.remove().await;
+    version
+}
+
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+}
+
+impl Pair {
+    /// A primary with a table, and a standby that streams from it and keeps its slots.
+    async fn start(version: i32) -> Self {
+        let options = |settings: Vec<(&str, String)>| PostgresOptions {
+            version: version.to_string(),
+            fsync: false,
+            settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ..Default::default()
+        };
+        let primary = Postgres::start(options(Vec::new())).await.expect("the primary starts");
+        let sql = connect(&primary.url("postgres")).await;
+        sql.batch_execute(
+            "create table t (id int primary key); select pg_create_physical_replication_slot('standby', true)",
+        )
+        .await
+        .expect("prepared");
+        drop(sql);
+        primary.stop().await.expect("stops");
+        let copy = primary.data_dir().with_file_name("standby");
+        let copied = Command::new("cp").arg("-a").arg(primary.data_dir()).arg(&copy).status().expect("cp");
+        assert!(copied.success());
+        std::fs::write(copy.join("standby.signal"), "").expect("standby.signal");
+        primary.start_again().await.expect("starts again");
+        let conninfo = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", primary.port());
+        let settings = vec![
+            ("primary_conninfo", conninfo),
+            ("primary_slot_name", "standby".into()),
+            ("hot_standby_feedback", "on".into()),
+            ("sync_replication_slots", "on".into()),
+        ];
+        let standby = PostgresOptions { data_dir: Some(copy), ..options(settings) };
+        let standby = Postgres::start(standby).await.expect("the standby starts");
+        Self { primary, standby }
+    }
+
+    fn settings(&self) -> ConnectorSettings {
+        let url = format!(
+            "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=2",
+            self.standby.port(),
+            self.primary.port()
+        );
+        ConnectorSettings::postgres("pair", url.as_str().into(), ["t"])
+    }
+
+    /// Waits until the standby keeps the slot for good.
+    async fn wait_synced(&self, settings: &ConnectorSettings) {
+        let sql = connect(&self.standby.url("postgres")).await;
+        let synced = "select from pg_replication_slots where slot_name = $1 and synced and not temporary";
+        let primary = connect(&self.primary.url("postgres")).await;
+        until("the standby keeps the slot", async || {
+            // A slot is kept when the standby has reached its position; the log must move for that.
+            primary.batch_execute("select pg_log_standby_snapshot()").await.expect("a snapshot");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            !sql.query(synced, &[&postgres(settings).slot]).await.expect("slots").is_empty()
+        })
+        .await;
+    }
+
+    async fn promote(&self) -> Client {
+        let sql = connect(&self.standby.url("postgres")).await;
+        assert!(sql.query_one("select pg_promote()", &[]).await.expect("promoted").get::<_, bool>(0));
+        sql
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_under_load_is_followed() {
+    let version = version().await;
+    if version < 17 {
+        return refused_before_17().await;
+    }
+    let pair = Pair::start(version).await;
+    let sql = connect(&pair.primary.url("postgres")).await;
+    sql.batch_execute("alter system set synchronized_standby_slots = 'standby'").await.expect("set");
+    sql.batch_execute("select pg_reload_conf()").await.expect("reloaded");
+    let (recorder, settings) = (Recorder::new(), pair.settings());
+    let running = Running::streaming(&settings, &recorder).await;
+    pair.wait_synced(&settings).await;
+    let load = tokio::spawn(async move {
+        let mut id = 0;
+        while sql.execute("insert into t values ($1)", &[&id]).await.is_ok() {
+            id += 1;
+        }
+    });
+    recorder.wait(300).await;
+    pair.primary.kill().await.expect("killed");
+    load.await.expect("the load ends with its server");
+    let sql = pair.promote().await;
+    let before = sql.query_one("select count(*) from t", &[]).await.expect("a count").get::<_, i64>(0);
+    assert!(before >= 300, "the promoted server has {before} rows, though more were captured");
+    sql.batch_execute("insert into t select g from generate_series(1000001, 1000100) g").await.expect("written");
+    let expected = usize::try_from(before).expect("a count") + 100;
+    let records = recorder.wait(expected).await;
+    running.wait_up().await;
+    sql.batch_execute("insert into t values (2000000)").await.expect("written");
+    recorder.wait(expected + 1).await;
+    running.stop().await;
+    assert_eq!(recorder.len(), expected + 1, "something came twice");
+    let ids: Vec<i64> = records.iter().map(|r| r.get("/after/id").as_i64().expect("an id")).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b), "out of order, or twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_promoted_without_captured_changes_is_refused() {
+    let version = version().await;
+    if version < 17 {
+        return;
+    }
+    let pair = Pair::start(version).await;
+    let (recorder, settings) = (Recorder::new(), pair.settings());
+    let running = Running::streaming(&settings, &recorder).await;
+    let sql = connect(&pair.primary.url("postgres")).await;
+    sql.batch_execute("insert into t values (1)").await.expect("written");
+    recorder.wait(1).await;
+    pair.wait_synced(&settings).await;
+    // The standby misses the second row, and nothing makes the primary wait for it.
+    pair.standby.kill().await.expect("killed");
+    sql.batch_execute("insert into t values (2)").await.expect("written");
+    recorder.wait(2).await;
+    drop(sql);
+    pair.primary.kill().await.expect("killed");
+    pair.standby.start_again().await.expect("starts again");
+    let sql = pair.promote().await;
+    sql.batch_execute("insert into t values (3)").await.expect("written");
+    let error = running.error().await;
+    assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
+    assert!(error.to_string().contains("promoted without all of its predecessor's log"), "{error}");
+    assert_eq!(recorder.len(), 2, "changes of the new timeline were captured all the same");
+}
+
+async fn refused_before_17() {
+    let db = Database::create("two_hosts").await;
+    db.run("create table t (id int primary key)").await;
+    let (_, host) = db.url.split_once('@').expect("a user");
+    let address = host.split('/').next().expect("an address");
+    let url = db.url.replace(address, &format!("{address},{address}"));
+    let settings = ConnectorSettings::postgres(&db.name, url.as_str().into(), ["t"]);
+    let error = Running::start(&settings, &Recorder::new()).error().await.to_string();
+    assert!(error.contains("stay behind at a failover") && error.contains("upgrade the servers to 17"), "{error}");
+    db.remove().await;
+}
