@@ -8,6 +8,7 @@ mod keys;
 mod memory;
 mod refusals;
 mod resume;
+mod schema;
 mod streaming;
 mod support;
 mod types;

@@ -98,6 +98,11 @@ impl Assembler {
         self.mark.lsn = self.mark.lsn.max(end);
     }
 
+    /// A table as it was looked up last.
+    pub(super) fn known(&self, relation: u32) -> Option<&Relayed> {
+        self.relations.get(&relation)
+    }
+
     /// A table was looked up.
     pub(super) fn learn(&mut self, relation: u32, table: Relayed) {
         self.relations.insert(relation, table);

@@ -1,15 +1,18 @@
-//! What the server keeps for the slot, as metrics: how much log, and whether it may be lost.
+//! Beside the stream: what the server keeps for the slot, as metrics, and whether the captured tables are still published.
 
 use std::time::Duration;
 
+use super::catalog::{self, TableInfo};
 use super::hosts;
+use super::prepare::check;
+use super::publication;
 use super::sql::Sql;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
-const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reports the slot's state until it is dropped. Failures are left to the stream, which meets them too.
+/// Watches until it is dropped. Failures are left to the stream, which meets them too.
 pub(crate) async fn monitor(name: &str, settings: &PostgresSettings) {
     loop {
         if let Err(error) = watch(name, settings).await {
@@ -20,30 +23,74 @@ pub(crate) async fn monitor(name: &str, settings: &PostgresSettings) {
 }
 
 async fn watch(name: &str, settings: &PostgresSettings) -> Result<(), ConnectorError> {
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+    let (mut endangered, mut said) = (false, String::new());
+    loop {
+        endangered = slot(&sql, name, settings, endangered).await?;
+        // The same trouble is told once.
+        match tables(&sql, name, settings).await {
+            Ok(()) => said.clear(),
+            Err(error) if error.to_string() == said => {}
+            Err(error) => {
+                tracing::warn!(source = name, %error, "a table is not captured");
+                said = error.to_string();
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports the slot's state; returns whether its log is about to be lost.
+async fn slot(sql: &Sql, name: &str, settings: &PostgresSettings, warned: bool) -> Result<bool, ConnectorError> {
     const SQL: &str = "select pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() \
         else pg_current_wal_lsn() end, restart_lsn)::float8, wal_status, safe_wal_size::float8 \
         from pg_catalog.pg_replication_slots where slot_name = $1::text::name";
-    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-    let mut warned = false;
-    loop {
-        for row in sql.query("reading the slot's state", SQL, &[&settings.slot]).await? {
-            let (retained, status, safe): (Option<f64>, Option<String>, Option<f64>) =
-                (row.get(0), row.get(1), row.get(2));
-            metrics::gauge!("tributary_connector_wal_retained_bytes", "source" => name.to_owned())
-                .set(retained.unwrap_or(0.0));
-            if let Some(safe) = safe {
-                metrics::gauge!("tributary_connector_wal_safe_bytes", "source" => name.to_owned()).set(safe);
-            }
-            let endangered = status.as_deref() == Some("unreserved");
-            if endangered && !warned {
-                tracing::warn!(
-                    source = name,
-                    slot = settings.slot,
-                    "the server is about to remove log that this slot still needs; raise max_slot_wal_keep_size"
-                );
-            }
-            warned = endangered;
+    let mut endangered = false;
+    for row in sql.query("reading the slot's state", SQL, &[&settings.slot]).await? {
+        let (retained, status, safe): (Option<f64>, Option<String>, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+        metrics::gauge!("tributary_connector_wal_retained_bytes", "source" => name.to_owned())
+            .set(retained.unwrap_or(0.0));
+        if let Some(safe) = safe {
+            metrics::gauge!("tributary_connector_wal_safe_bytes", "source" => name.to_owned()).set(safe);
         }
-        tokio::time::sleep(INTERVAL).await;
+        endangered = status.as_deref() == Some("unreserved");
+        if endangered && !warned {
+            tracing::warn!(
+                source = name,
+                slot = settings.slot,
+                "the server is about to remove log that this slot still needs; raise max_slot_wal_keep_size"
+            );
+        }
+    }
+    Ok(endangered)
+}
+
+/// A table that was dropped and created again, or taken out of the publication, is published again; what happened to it
+/// meanwhile is not in the log.
+async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings) -> Result<(), ConnectorError> {
+    let names = settings.table_names();
+    let found = catalog::tables(sql, &names).await?;
+    let missing: Vec<TableInfo> = publication::missing(sql, &settings.publication, &found).await?;
+    for table in &missing {
+        check(table, sql.endpoint())?;
+    }
+    if !missing.is_empty() {
+        publication::ensure(sql, sql.endpoint(), &settings.publication, &missing).await?;
+    }
+    for table in missing {
+        tracing::warn!(
+            source = name,
+            table = table.schema.qualified_name(),
+            publication = settings.publication,
+            "the table was not published (created anew, or taken out?) and is again; changes that were made meanwhile are \
+             not in the log: reindex"
+        );
+        metrics::counter!("tributary_connector_tables_lost_total", "source" => name.to_owned()).increment(1);
+    }
+    let is_found =
+        |name: &&(String, String)| found.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
+    match names.iter().find(|name| !is_found(name)) {
+        Some(gone) => Err(catalog::no_such_table(sql, gone).await?),
+        None => Ok(()),
     }
 }

@@ -129,7 +129,7 @@ async fn tables(sql: &Sql, endpoint: &Endpoint, names: &[(String, String)]) -> R
     Ok(tables)
 }
 
-fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), ConnectorError> {
+pub(super) fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), ConnectorError> {
     let name = table.schema.qualified_name();
     let quoted = format!("{}.{}", quote(&table.schema.schema), quote(&table.schema.name));
     let refuse = |cause: &str, remedy: String| {

@@ -58,7 +58,8 @@ pub(super) async fn ensure(
     if missing.is_empty() {
         return Ok(());
     }
-    let statement = format!("ALTER PUBLICATION {} ADD TABLE {}", quote(publication), names(&missing));
+    let statement =
+        format!("ALTER PUBLICATION {} ADD TABLE {}", quote(publication), names(&missing.iter().collect::<Vec<_>>()));
     tracing::info!(publication, tables = missing.len(), "adding tables to the publication");
     match sql.execute(&statement).await? {
         Ok(()) => Ok(()),
@@ -68,18 +69,19 @@ pub(super) async fn ensure(
     }
 }
 
-async fn missing<'a>(
+/// The tables that the publication lacks.
+pub(super) async fn missing(
     sql: &Sql,
     publication: &str,
-    tables: &'a [TableInfo],
-) -> Result<Vec<&'a TableInfo>, ConnectorError> {
+    tables: &[TableInfo],
+) -> Result<Vec<TableInfo>, ConnectorError> {
     const TABLES: &str = "select schemaname::text, tablename::text from pg_catalog.pg_publication_tables \
         where pubname = $1::text::name";
     let rows = sql.query("reading pg_publication_tables", TABLES, &[&publication]).await?;
     let published = |t: &TableInfo| {
         rows.iter().any(|row| *t.schema.schema == *row.get::<_, &str>(0) && *t.schema.name == *row.get::<_, &str>(1))
     };
-    Ok(tables.iter().filter(|t| !published(t)).collect())
+    Ok(tables.iter().filter(|t| !published(t)).cloned().collect())
 }
 
 /// The error of a publication that could not be made or changed, with what an administrator should run.

@@ -198,6 +198,9 @@ impl PostgresSource {
         };
         let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
         let wanted = self.wanted.contains(&name);
+        if let Some(known) = self.assembler.known(relation.oid).filter(|known| known.wanted && !wanted) {
+            return Err(renamed(&known.schema.qualified_name(), &format!("{}.{}", name.0, name.1)));
+        }
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let (primary_key, names) =
             if wanted { self.catalog.describe(relation.oid, &types).await? } else { Default::default() };
@@ -207,6 +210,15 @@ impl PostgresSource {
         self.assembler.learn(relation.oid, table);
         self.unknown = None;
         Ok(())
+    }
+}
+
+/// A captured table goes on under a name that nobody asked for.
+fn renamed(old: &str, new: &str) -> ConnectorError {
+    ConnectorError::Table {
+        table: old.to_owned(),
+        cause: format!("it was renamed to {new} while it was captured, and {new} is not listed"),
+        remedy: format!("list {new} under tables too (its changes go to a topic of their own), and start again"),
     }
 }
 
