@@ -6,6 +6,7 @@
 
 mod array;
 mod assembler;
+mod binding;
 pub mod catalog;
 pub mod endpoint;
 mod extension;

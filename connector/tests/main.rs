@@ -11,4 +11,5 @@ mod resume;
 mod schema;
 mod streaming;
 mod support;
+mod tls;
 mod types;

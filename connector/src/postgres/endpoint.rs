@@ -43,12 +43,29 @@ pub struct Endpoint {
     pub tls: TlsMode,
     /// PEM file of trusted roots instead of the system's.
     pub root_certificate: Option<PathBuf>,
+    /// PEM files of the client's certificate and of its key.
+    pub client_certificate: Option<PathBuf>,
+    /// See `client_certificate`.
+    pub client_key: Option<PathBuf>,
+    /// `channel_binding`.
+    pub channel_binding: ChannelBinding,
     /// How long a connection may take to be established.
     pub connect_timeout: Duration,
     /// `target_session_attrs`, if it is set.
     pub target: Option<Target>,
     /// Name under which the server lists the connection.
     pub application_name: String,
+}
+
+/// Whether the password must be proved over this very TLS connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where the server can.
+    Prefer,
+    /// Or the server is not trusted.
+    Require,
 }
 
 /// Which servers will do.
@@ -83,6 +100,9 @@ impl Endpoint {
             root_certificate: None,
             connect_timeout: Duration::from_secs(10),
             target: None,
+            client_certificate: None,
+            client_key: None,
+            channel_binding: ChannelBinding::Prefer,
             application_name: "tributary".into(),
         };
         for (key, value) in parsed.query_pairs() {
@@ -121,6 +141,16 @@ impl Endpoint {
                     value.parse().map_err(|_| format!("connect_timeout {value:?} is no number of seconds"))?;
                 self.connect_timeout = Duration::from_secs(seconds);
             }
+            "sslcert" => self.client_certificate = Some(PathBuf::from(value)),
+            "sslkey" => self.client_key = Some(PathBuf::from(value)),
+            "channel_binding" => {
+                self.channel_binding = match value {
+                    "disable" => ChannelBinding::Disable,
+                    "prefer" => ChannelBinding::Prefer,
+                    "require" => ChannelBinding::Require,
+                    _ => return Err(format!("channel_binding {value:?} is none of disable, prefer, require")),
+                };
+            }
             "target_session_attrs" => {
                 self.target = Some(match value {
                     "any" => Target::Any,
@@ -139,7 +169,7 @@ impl Endpoint {
             "dbname" => value.clone_into(&mut self.database),
             _ => {
                 return Err(format!(
-                    "the parameter {key:?} is not understood (known: sslmode, sslrootcert, connect_timeout, \
+                    "the parameter {key:?} is not understood (known: sslmode, sslrootcert, sslcert, sslkey, channel_binding, connect_timeout, \
                      application_name, target_session_attrs, host, port, user, password, dbname)"
                 ));
             }

@@ -1,11 +1,11 @@
 //! Ordinary SQL sessions, for the catalog, the slot, and pages of keys.
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::endpoint::{Endpoint, SESSION, TlsMode};
+use super::endpoint::{ChannelBinding, Endpoint, SESSION, TlsMode};
 use super::sqlstate::ServerError;
 use super::tls;
 use crate::error::ConnectorError;
@@ -33,6 +33,11 @@ impl Sql {
                 TlsMode::Prefer => SslMode::Prefer,
                 TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
             });
+        config.channel_binding(match endpoint.channel_binding {
+            ChannelBinding::Disable => Binding::Disable,
+            ChannelBinding::Prefer => Binding::Prefer,
+            ChannelBinding::Require => Binding::Require,
+        });
         if let Some(password) = &endpoint.password {
             config.password(password.expose());
         }

@@ -1,12 +1,13 @@
 //! TLS towards PostgreSQL by libpq's `sslmode`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::endpoint::{Endpoint, TlsMode};
@@ -37,9 +38,43 @@ pub(super) fn config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConfig>>, C
         .with_safe_default_protocol_versions()
         .map_err(|e| ConnectorError::settings(endpoint.place(), e.to_string(), "report this as a defect"))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match (&endpoint.client_certificate, &endpoint.client_key) {
+        (None, None) => config.with_no_client_auth(),
+        (Some(certificate), Some(key)) => {
+            let (chain, key) = client(certificate, key)?;
+            let wrong = |e: rustls::Error| unfit(certificate, "sslcert", &e);
+            config.with_client_auth_cert(chain, key).map_err(wrong)?
+        }
+        _ => {
+            return Err(ConnectorError::settings(
+                endpoint.place(),
+                "one of sslcert and sslkey is set, and the other is not",
+                "name both files",
+            ));
+        }
+    };
     Ok(Some(Arc::new(config)))
+}
+
+/// The client's certificates and key.
+fn client(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConnectorError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certificate).map_err(|e| unfit(certificate, "sslcert", &e))?.collect();
+    let chain = chain.map_err(|e| unfit(certificate, "sslcert", &e))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unfit(key, "sslkey", &e))?;
+    Ok((chain, key))
+}
+
+fn unfit(path: &Path, parameter: &str, cause: &dyn std::fmt::Display) -> ConnectorError {
+    ConnectorError::settings(
+        format!("{parameter} {}", path.display()),
+        cause.to_string(),
+        "name a readable PEM file; certificate and key must belong together",
+    )
 }
 
 fn roots(endpoint: &Endpoint) -> Result<RootCertStore, ConnectorError> {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::backend::{ErrorFields, Message};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::endpoint::{Endpoint, SESSION, TlsMode};
+use super::binding;
+use super::endpoint::{ChannelBinding, Endpoint, SESSION, TlsMode};
 use super::sqlstate::ServerError;
 use super::tls;
 use crate::error::ConnectorError;
@@ -71,9 +72,13 @@ impl Wire {
         parameters.extend_from_slice(SESSION);
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
+        let mut bound = false;
         loop {
             self.flush().await?;
             match self.message().await? {
+                Message::AuthenticationOk if endpoint.channel_binding == ChannelBinding::Require && !bound => {
+                    return Err(self.unbound("it let us in without channel binding"));
+                }
                 Message::AuthenticationOk
                 | Message::ParameterStatus(_)
                 | Message::BackendKeyData(_)
@@ -90,13 +95,11 @@ impl Wire {
                 Message::AuthenticationSasl(body) => {
                     let offered: Vec<String> =
                         body.mechanisms().map(|m| Ok(m.to_owned())).collect().map_err(|e| self.broken(e))?;
-                    if !offered.iter().any(|m| m == SCRAM_SHA_256) {
-                        return Err(self.unsupported(&format!("SASL with {}", offered.join(", "))));
-                    }
-                    let binding = ChannelBinding::unsupported();
+                    let (mechanism, binding) = self.mechanism(&offered)?;
                     let exchange = ScramSha256::new(self.password()?.as_bytes(), binding);
-                    frontend::sasl_initial_response(SCRAM_SHA_256, exchange.message(), &mut self.output)
+                    frontend::sasl_initial_response(mechanism, exchange.message(), &mut self.output)
                         .map_err(|e| self.broken(e))?;
+                    bound = mechanism == SCRAM_SHA_256_PLUS;
                     scram = Some(exchange);
                 }
                 Message::AuthenticationSaslContinue(body) => {
@@ -117,6 +120,37 @@ impl Wire {
                 }
                 _ => return Err(self.unsupported("another method than trust, password, md5 or SCRAM-SHA-256")),
             }
+        }
+    }
+
+    /// The SASL mechanism, the strongest of those offered that the connection allows.
+    fn mechanism(&self, offered: &[String]) -> Result<(&'static str, sasl::ChannelBinding), ConnectorError> {
+        let offers = |mechanism: &str| offered.iter().any(|m| m == mechanism);
+        let end_point = match &self.stream {
+            Stream::Tls(stream) if self.endpoint.channel_binding != ChannelBinding::Disable => {
+                let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                certificates.first().and_then(|certificate| binding::end_point(certificate))
+            }
+            _ => None,
+        };
+        let required = self.endpoint.channel_binding == ChannelBinding::Require;
+        match end_point {
+            Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
+                Ok((SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash)))
+            }
+            _ if required => Err(self.unbound("it offers no channel binding over this connection")),
+            // Says that we could have bound, so that a man in the middle who took the offer away is found out.
+            Some(_) if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested())),
+            None if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported())),
+            _ => Err(self.unsupported(&format!("SASL with {}", offered.join(", ")))),
+        }
+    }
+
+    fn unbound(&self, cause: &str) -> ConnectorError {
+        ConnectorError::Authentication {
+            place: self.endpoint.place(),
+            cause: format!("{cause}, and channel_binding is require"),
+            remedy: "use TLS and let pg_hba.conf ask this user for scram-sha-256".into(),
         }
     }
 
