@@ -1,6 +1,8 @@
 //! From a plan to real parts: transports, stores, the graph, connectors, listings of roots.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,10 +193,34 @@ impl RootIdSource for TableRoots {
     }
 }
 
-/// A name for this process among others of the same pipeline.
-pub fn instance() -> String {
-    let time = tributary_event::clock::now_us();
-    format!("{}-{time:x}", std::process::id())
+/// A name for this process among others of the same pipeline, and the lock that holds it.
+///
+/// The name is kept in the data folder and stays over restarts: a process that comes after one that was killed takes over its
+/// producers, and ends what they left unfinished, instead of waiting until the broker does. Processes that share the folder get
+/// a name each.
+pub fn instance(plan: &Plan) -> Result<(String, File), Failure> {
+    let folder = plan.data.join("instances");
+    let failed = |e: std::io::Error| Failure::Stopped(format!("{}: {e}", folder.display()));
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let mut number = 0;
+    loop {
+        let path = folder.join(number.to_string());
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        number += 1;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        let mut name = String::new();
+        file.read_to_string(&mut name).map_err(failed)?;
+        if name.is_empty() {
+            name = format!("{}-{:x}", std::process::id(), tributary_event::clock::now_us());
+            file.write_all(name.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        return Ok((name, file));
+    }
 }
 
 /// A path segment of a URL: everything but letters, digits and `-._~/` is escaped.

@@ -12,4 +12,5 @@ pub mod http;
 pub mod logs;
 pub mod output;
 pub mod record;
+pub mod rules;
 pub mod run;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tributary_connector::postgres::Prepared;
 use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
@@ -24,6 +25,7 @@ use crate::backends;
 use crate::exit::Failure;
 use crate::http::{Api, serve};
 use crate::record;
+use crate::rules;
 
 /// How a pipeline runs.
 pub struct Settings {
@@ -63,20 +65,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     }
     let transport = backends::transport(&plan).await?;
     let graph = backends::graph(&plan)?;
-    let mut tasks: Tasks = JoinSet::new();
-    for source in &plan.sources {
-        let connector = backends::connector_settings(&plan, source);
-        if !prepare_source(&connector, transport.as_ref(), &health, &shutdown).await? {
-            return Ok(());
-        }
-        let reporter = health.part(format!("source {}", source.name));
-        let (transport, shutdown) = (transport.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            tributary_connector::run(connector, transport, reporter, shutdown)
-                .await
-                .map_err(|e| Failure::Stopped(e.to_string()))
-        });
-    }
+    // The lock of the name is held as long as it is used.
+    let (instance, _named) = backends::instance(&plan)?;
     let parts = Parts {
         transport: transport.clone(),
         partitions: backends::partitions(&plan),
@@ -85,7 +75,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         roots: backends::roots(&plan, &graph)?,
         health: health.clone(),
         on_change: settings.on_change,
-        instance: backends::instance(),
+        instance,
     };
     let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
     let running = Running {
@@ -98,7 +88,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         health: health.clone(),
         indexes: running.indexes.clone(),
         resolve_lag: running.resolve_lag.clone(),
-        letters: DeadLetters::new(transport, names::dead_letters(&plan.pipeline)),
+        letters: DeadLetters::new(transport.clone(), names::dead_letters(&plan.pipeline)),
         metrics: settings.metrics,
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
@@ -107,28 +97,54 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let recorded = record::write(&plan, &running.address)?;
     info!(pipeline = plan.pipeline, address = running.address, "running");
     (settings.on_start)(&running);
-    let stages = shutdown.clone();
-    tasks.spawn(async move { Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string())) });
-    let result = supervise(&mut tasks, &shutdown).await;
+    let result = Box::pin(work(&plan, &transport, &health, indexer, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     drop(recorded);
     result
 }
 
-/// Waits for the source's server and makes publication and slot ready. False: shutdown came first.
+/// Prepares the sources, then runs them and the indexer.
+async fn work(
+    plan: &Plan,
+    transport: &Arc<dyn Transport>,
+    health: &Health,
+    indexer: Indexer,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut tasks: Tasks = JoinSet::new();
+    for source in &plan.sources {
+        let connector = backends::connector_settings(plan, source);
+        let Some(prepared) = prepare_source(&connector, transport.as_ref(), health, shutdown).await? else {
+            return Ok(());
+        };
+        rules::check(plan, source, &prepared)?;
+        let reporter = health.part(format!("source {}", source.name));
+        let (transport, shutdown) = (transport.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            tributary_connector::run(connector, transport, reporter, shutdown)
+                .await
+                .map_err(|e| Failure::Stopped(e.to_string()))
+        });
+    }
+    let stages = shutdown.clone();
+    tasks.spawn(async move { Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string())) });
+    supervise(&mut tasks, shutdown).await
+}
+
+/// Waits for the source's server and makes publication and slot ready. `None`: shutdown came first.
 async fn prepare_source(
     settings: &tributary_connector::ConnectorSettings,
     transport: &dyn Transport,
     health: &Health,
     shutdown: &CancellationToken,
-) -> Result<bool, Failure> {
+) -> Result<Option<Prepared>, Failure> {
     let name = &settings.name;
     let reporter = health.part(format!("source {name}"));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         match tributary_connector::postgres::prepare(settings, transport).await {
-            Ok(_) => return Ok(true),
+            Ok(prepared) => return Ok(Some(prepared)),
             Err(error) if error.class() == ErrorClass::Transient => {
                 if reporter.down(error.to_string()) {
                     warn!(source = name, %error, "the source does not answer; waiting");
@@ -137,7 +153,7 @@ async fn prepare_source(
             Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
         }
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(false),
+            () = shutdown.cancelled() => return Ok(None),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
     }

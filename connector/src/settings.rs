@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tributary_event::debezium::DecimalMode;
+use tributary_event::debezium::{self, DecimalMode};
 use tributary_transport::{Retention, TopicSpec};
 
 use crate::error::ConnectorError;
@@ -140,8 +140,7 @@ impl ConnectorSettings {
     /// The topic of a table: `<name>.<schema>.<table>`, where characters that topic names may not have become `_`
     /// (as Debezium does).
     pub fn topic(&self, schema: &str, table: &str) -> String {
-        let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        [self.name.as_str(), schema, table].join(".").chars().map(legal).collect()
+        debezium::topic(&self.name, schema, table)
     }
 
     /// The topics of the configured tables.

@@ -14,6 +14,12 @@ mod number;
 pub use decode::{DecodeError, Decoder};
 pub use encode::{Encoder, encode_key, encode_value, json_string};
 
+/// The topic of a table: `<source>.<schema>.<table>`, where characters that topic names may not have become `_`.
+pub fn topic(source: &str, schema: &str, table: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    [source, schema, table].join(".").chars().map(legal).collect()
+}
+
 /// How exact decimals travel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -58,6 +58,8 @@ pub struct BatchFailure {
     pub class: ErrorClass,
     /// Why.
     pub reason: String,
+    /// Whether fewer documents at a time may be quick enough.
+    pub slow: bool,
 }
 
 /// A document to build.
@@ -81,7 +83,7 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     let fetched = tokio::time::timeout(deadline, context.graph.fetch(&context.plan, &ids))
         .await
         .map_err(|_| too_slow(deadline))?
-        .map_err(|e| BatchFailure { part: Part::Graph, class: e.class, reason: e.message })?;
+        .map_err(|e| BatchFailure { part: Part::Graph, class: e.class, reason: e.message, slow: false })?;
     context.graph_health.up();
     let prepared = batch.iter().zip(fetched).map(|(b, f)| prepare(context, b, f)).collect();
     let prepared = drop_unchanged(context, &ids, prepared).await?;
@@ -98,6 +100,7 @@ fn too_slow(deadline: Duration) -> BatchFailure {
         reason: format!(
             "the build took longer than its deadline of {deadline:?} and was abandoned (raise build.deadline, or lower build.batch)"
         ),
+        slow: true,
     }
 }
 
@@ -191,7 +194,7 @@ fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built
 }
 
 fn store_failure(class: ErrorClass, reason: String) -> BatchFailure {
-    BatchFailure { part: Part::Store, class, reason }
+    BatchFailure { part: Part::Store, class, reason, slow: false }
 }
 
 /// The references of a document that is known by its id alone.

@@ -65,6 +65,8 @@ pub struct Builder {
     schedule: Schedule<Request>,
     building: JoinSet<BatchOver>,
     in_flight: [usize; 2],
+    /// Documents of a batch: fewer after one that was too slow.
+    batch: usize,
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
     resume: Instant,
@@ -84,6 +86,7 @@ pub fn builder(
     let builder = Builder {
         schedule: Schedule::new(context.plan.build.debounce),
         outage: Backoff::new(retry.initial, retry.max),
+        batch: context.plan.build.batch,
         context,
         visibility,
         set_aside,
@@ -182,7 +185,7 @@ impl Builder {
         }
         for lane in [Lane::Live, Lane::Bulk] {
             while self.free(lane) {
-                let jobs = self.schedule.take(lane, self.context.plan.build.batch, now);
+                let jobs = self.schedule.take(lane, self.batch, now);
                 if jobs.is_empty() {
                     break;
                 }
@@ -205,6 +208,7 @@ impl Builder {
         match result {
             Ok((stamp, built)) => {
                 self.outage.reset();
+                self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 for ((id, job), built) in jobs.into_iter().zip(built) {
                     self.document(id, job, built, stamp).await?;
                 }
@@ -227,6 +231,9 @@ impl Builder {
         if news {
             warn!(index = self.context.plan.name, error = failure.reason, "cannot build; trying again");
         }
+        if failure.slow {
+            self.batch = (self.batch.min(jobs.len()) / 2).max(1);
+        }
         let again = Instant::now() + self.outage.pause();
         self.resume = self.resume.max(again);
         for (id, job) in jobs {
@@ -246,7 +253,8 @@ impl Builder {
         let now = Instant::now();
         let (refs, wrote, outcome) = match built {
             Built::Written(refs) => (refs, true, Outcome::Built),
-            Built::Unchanged(refs) => (refs, false, Outcome::Unchanged),
+            // What an earlier, unanswered write left may not be visible either.
+            Built::Unchanged(refs) => (refs, true, Outcome::Unchanged),
             Built::Deleted => (root_reference(&self.context, &id), false, Outcome::Deleted),
             Built::MissingOnce => {
                 job.missing_once = true;

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings};
-use tributary_event::{ErrorClass, Health, HybridClock};
+use tributary_event::{ErrorClass, Health, HybridClock, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
@@ -77,6 +78,8 @@ impl IndexHandle {
 
     /// Builds every document again.
     pub fn reindex(&self) {
+        // From now on, so that nobody who asks next takes the old listing's end for the new one's.
+        self.context.reports.progress.listing.store(true, Ordering::Release);
         self.reindex.notify_one();
     }
 }
@@ -283,7 +286,11 @@ impl Indexer {
         for source in &self.plan.sources {
             let SourceSettings::Postgres(postgres) = &source.settings;
             let mapped = postgres.tables.iter().filter(|t| self.plan.graph.vertices.contains_key(*t));
-            topics.extend(mapped.map(|table| format!("{}.{table}", source.name)));
+            let topic = |table: &String| {
+                let (schema, name) = table.split_once('.').unwrap_or(("public", table));
+                debezium::topic(&source.name, schema, name)
+            };
+            topics.extend(mapped.map(topic));
         }
         topics
     }

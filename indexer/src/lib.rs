@@ -9,6 +9,7 @@ pub mod bury;
 pub mod context;
 pub mod document;
 pub mod engine;
+mod fan_out;
 pub mod graph;
 pub mod listing;
 pub mod mapping;

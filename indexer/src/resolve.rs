@@ -7,7 +7,7 @@
 //!
 //! Few events at a time are resolved each by itself, so that a supernode delays nobody; a burst is resolved in groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
@@ -23,10 +23,12 @@ use tributary_event::{ChangeEvent, ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bury::bury;
 use crate::context::IndexContext;
-use crate::graph::{Graph, GraphError, Vertex};
+use crate::fan_out::{Unanswered, Unsettled};
+use crate::graph::{Graph, Vertex};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::store::StoreError;
 use crate::vertices::{Touched, label, touched};
@@ -37,8 +39,8 @@ const SINGLY: usize = 16;
 const GROUP: usize = 500;
 /// Groups that are resolved at a time.
 const GROUPS: usize = 16;
-/// Vertices of one fan-out query at most.
-const FAN_OUT: usize = 100;
+/// Between a fan-out and its repetition (see `fan_out`).
+const SETTLE: Duration = Duration::from_secs(1);
 /// References of one lookup at most.
 const REFERENCES: usize = 1000;
 /// A change that affects more documents than this goes to the bulk lane.
@@ -142,20 +144,37 @@ impl Handler for ResolveHandler {
 impl ResolveTask {
     /// Resolves until shutdown or a fatal error.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StageError> {
-        let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
-        let over = |joined: Result<Result<(), StageError>, tokio::task::JoinError>| {
+        let mut tasks: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
+        // Bounded by the tickets that they hold: the intake waits at a number of them.
+        let mut settling: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
+        let over = |joined: Result<Result<Option<Unsettled>, StageError>, tokio::task::JoinError>| {
             joined.unwrap_or_else(|e| Err(StageError::new("resolve", format!("a task panicked: {e}"))))
         };
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(joined) = tasks.join_next(), if !tasks.is_empty() => over(joined)?,
+                Some(joined) = tasks.join_next(), if !tasks.is_empty() => {
+                    let Some(unsettled) = over(joined)? else { continue };
+                    let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
+                    settling.spawn(async move {
+                        let settle = async {
+                            tokio::time::sleep(SETTLE).await;
+                            resolver.settle(unsettled).await
+                        };
+                        // What is not settled comes again at the next start.
+                        tokio::select! {
+                            () = shutdown.cancelled() => Ok(None),
+                            result = Box::pin(settle) => result.map(|()| None),
+                        }
+                    });
+                }
+                Some(joined) = settling.join_next(), if !settling.is_empty() => drop(over(joined)?),
                 group = self.groups.recv(), if tasks.len() < GROUPS => match group {
                     Some(group) => {
                         let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
                         tasks.spawn(async move {
                             tokio::select! {
-                                () = shutdown.cancelled() => Ok(()),
+                                () = shutdown.cancelled() => Ok(None),
                                 result = Box::pin(resolver.resolve(group)) => result,
                             }
                         });
@@ -167,16 +186,17 @@ impl ResolveTask {
         while let Some(joined) = tasks.join_next().await {
             over(joined)?;
         }
+        while let Some(joined) = settling.join_next().await {
+            over(joined)?;
+        }
         Ok(())
     }
 }
 
-/// Vertices whose parents could not be asked for, and why.
-type Unanswered = HashMap<Vertex, GraphError>;
-
 impl Resolver {
-    /// Resolves a group of events and sends their build requests; their tickets are done when those are durable.
-    async fn resolve(&self, group: Vec<Taken>) -> Result<(), StageError> {
+    /// Resolves a group of events and sends their build requests; their tickets are done when those are durable, unless a
+    /// fan-out is left to be repeated.
+    async fn resolve(&self, group: Vec<Taken>) -> Result<Option<Unsettled>, StageError> {
         let (mut vertices, mut types) = (BTreeSet::new(), BTreeSet::new());
         for taken in &group {
             match touched(&taken.event, &self.vertices) {
@@ -196,7 +216,8 @@ impl Resolver {
                 affected.extend(all_documents(index).await?);
             }
         }
-        let (parents, unanswered) = self.parents(&vertices).await?;
+        let asked: Vec<Vertex> = vertices.into_iter().filter(|v| self.fan_outs.contains_key(&v.type_name)).collect();
+        let (parents, unanswered) = self.parents(&asked).await?;
         if !parents.is_empty() {
             let stamp = self.clock.now();
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
@@ -204,11 +225,20 @@ impl Resolver {
                 affected.extend(self.look_up(index, &parents).await?);
             }
         }
-        self.send(group, affected, &unanswered).await
+        let hashes = |ids: &HashSet<String>| ids.iter().map(|id| xxh3_64(id.as_bytes())).collect();
+        let requested = if asked.is_empty() { Vec::new() } else { affected.iter().map(hashes).collect() };
+        let named = cause(&group, 0);
+        let (records, tickets) = self.requests(group, affected, &unanswered);
+        if asked.is_empty() {
+            self.outbox.send(records, tickets).await?;
+            return Ok(None);
+        }
+        self.outbox.send(records, Vec::new()).await?;
+        Ok(Some(Unsettled { vertices: asked, requested, cause: named, tickets }))
     }
 
     /// Documents whose root is one of the vertices, and documents that embed one.
-    async fn look_up(&self, index: &IndexContext, vertices: &[Vertex]) -> Result<Vec<String>, StageError> {
+    pub(crate) async fn look_up(&self, index: &IndexContext, vertices: &[Vertex]) -> Result<Vec<String>, StageError> {
         let mut documents = Vec::new();
         let mut references = Vec::new();
         for vertex in vertices {
@@ -226,83 +256,30 @@ impl Resolver {
         Ok(documents)
     }
 
-    /// The immediate parents of vertices by the plan's fan-out queries. Waits for a graph that is away; a vertex that fails
-    /// by itself is tried a few times and then named in the second answer.
-    async fn parents(&self, vertices: &[Vertex]) -> Result<(Vec<Vertex>, Unanswered), StageError> {
-        let mut by_type: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for vertex in vertices {
-            if self.fan_outs.contains_key(&vertex.type_name) {
-                by_type.entry(&vertex.type_name).or_default().push(vertex.id.clone());
-            }
-        }
-        let mut parents = BTreeSet::new();
-        let mut unanswered = HashMap::new();
-        for (type_name, ids) in by_type {
-            let Some(plan) = self.fan_outs.get(type_name) else { continue };
-            for chunk in ids.chunks(FAN_OUT) {
-                let (found, failed) = self.ask(plan, chunk).await?;
-                parents.extend(found);
-                unanswered.extend(failed.into_iter().map(|(id, e)| (Vertex::new(type_name, id), e)));
-            }
-        }
-        Ok((parents.into_iter().collect(), unanswered))
-    }
-
-    async fn ask(
+    /// Appends the requests for builds of documents of one index that `changes` changes affect.
+    pub(crate) fn request(
         &self,
-        plan: &FanOutPlan,
-        ids: &[String],
-    ) -> Result<(Vec<Vertex>, Vec<(String, GraphError)>), StageError> {
-        let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
-        let mut asked: Vec<String> = ids.to_vec();
-        let mut found = Vec::new();
-        let mut attempts = 0;
-        loop {
-            match self.graph.parents(plan, &asked).await {
-                Ok(answers) => {
-                    self.graph_is_up();
-                    attempts += 1;
-                    let mut failed = Vec::new();
-                    for (id, answer) in asked.iter().zip(answers) {
-                        match answer {
-                            Ok(parents) => found.extend(parents),
-                            Err(error) => failed.push((id.clone(), error)),
-                        }
-                    }
-                    let hopeless = failed.iter().all(|(_, e)| e.class != ErrorClass::Transient);
-                    if failed.is_empty() || hopeless || attempts >= self.retry.attempts {
-                        return Ok((found, failed));
-                    }
-                    debug!(vertices = failed.len(), "the graph failed for some vertices; asking again");
-                    asked = failed.into_iter().map(|(id, _)| id).collect();
-                }
-                Err(error) => {
-                    let news =
-                        self.indexes.iter().fold(false, |news, i| i.graph_health.down(error.message.clone()) | news);
-                    if error.class != ErrorClass::Transient {
-                        return Err(StageError::new("resolve", error.message));
-                    }
-                    if news {
-                        warn!(error = error.message, "cannot ask the graph; trying again");
-                    }
-                }
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
+        index: &IndexContext,
+        documents: HashSet<String>,
+        cause: &Cause,
+        changes: usize,
+        records: &mut Vec<OutRecord>,
+    ) {
+        let lane = if documents.len() > SUPERNODE.max(2 * changes) { Lane::Bulk } else { Lane::Live };
+        let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
+        records.extend(documents.into_iter().map(|id| {
+            let key = Some(id.clone().into_bytes());
+            OutRecord { topic: topic.clone(), key, value: Some(BuildRequest { id, cause: cause.clone() }.encode()) }
+        }));
     }
 
-    fn graph_is_up(&self) {
-        for index in &self.indexes {
-            index.graph_health.up();
-        }
-    }
-
-    async fn send(
+    /// The requests of a group and the tickets of its events.
+    fn requests(
         &self,
         group: Vec<Taken>,
         affected: Vec<HashSet<String>>,
         unanswered: &Unanswered,
-    ) -> Result<(), StageError> {
+    ) -> (Vec<OutRecord>, Vec<Ticket>) {
         let mut records = Vec::new();
         for (index, documents) in self.indexes.iter().zip(affected) {
             let Some(cause) = cause(&group, documents.len()) else { continue };
@@ -310,12 +287,7 @@ impl Resolver {
                 index.reports.nothing(&cause);
                 continue;
             }
-            let lane = if documents.len() > SUPERNODE.max(2 * group.len()) { Lane::Bulk } else { Lane::Live };
-            let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
-            records.extend(documents.into_iter().map(|id| {
-                let key = Some(id.clone().into_bytes());
-                OutRecord { topic: topic.clone(), key, value: Some(BuildRequest { id, cause: cause.clone() }.encode()) }
-            }));
+            self.request(index, documents, &cause, group.len(), &mut records);
         }
         let mut tickets = Vec::new();
         for taken in group {
@@ -335,11 +307,11 @@ impl Resolver {
             }
             tickets.push(taken.ticket);
         }
-        self.outbox.send(records, tickets).await
+        (records, tickets)
     }
 }
 
-fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> HashSet<String> {
+pub(crate) fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> HashSet<String> {
     let references: Vec<String> = vertices.iter().map(Vertex::reference).collect();
     index.recent.note(&references, stamp).iter().map(ToString::to_string).collect()
 }

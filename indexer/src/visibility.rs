@@ -102,8 +102,9 @@ impl Visibility {
             if !refresh(context, &shutdown).await? {
                 return Ok(());
             }
+            let visible = context.clock.now();
             for finished in batch {
-                context.recent.seen(&finished.id, &finished.unseen);
+                context.recent.seen(&finished.id, &finished.unseen, visible);
                 finished.causes.iter().for_each(|cause| context.reports.finished(cause, finished.outcome));
                 finished.tickets.into_iter().for_each(Ticket::done);
             }

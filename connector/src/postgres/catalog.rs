@@ -9,6 +9,7 @@ use tributary_event::{Column, TableSchema};
 
 use super::hosts;
 use super::sql::Sql;
+use super::sqlstate::quote;
 use super::value::Codec;
 use crate::error::ConnectorError;
 use crate::settings::{PostgresSettings, split_name};
@@ -31,6 +32,33 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+}
+
+impl TableInfo {
+    /// Whether the log has the column's value for rows as they were before an update or a delete.
+    pub fn is_logged_before(&self, column: usize) -> bool {
+        let name = self.schema.columns.get(column).map_or("", |c| &*c.name);
+        match self.identity {
+            'f' => true,
+            'i' => self.identity_index.iter().any(|c| c == name),
+            _ => self.primary_key.iter().any(|c| c == name),
+        }
+    }
+
+    /// Whether the column's values are the same text in events, in pages of keys and for everyone else, so that ids can be
+    /// made of them.
+    pub fn is_id(&self, column: usize, decimals_are_text: bool) -> bool {
+        match self.codecs.get(column) {
+            Some(Codec::Int | Codec::Bool | Codec::Text) => true,
+            Some(Codec::Numeric(_)) => decimals_are_text,
+            _ => false,
+        }
+    }
+
+    /// The table as SQL names it.
+    pub fn quoted_name(&self) -> String {
+        format!("{}.{}", quote(&self.schema.schema), quote(&self.schema.name))
+    }
 }
 
 /// The columns, types and key of a table.

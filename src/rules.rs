@@ -1,0 +1,86 @@
+//! Whether the log carries what the rules of `graph.vertices` ask for.
+//!
+//! A rule makes a vertex's id of a row's columns. A column that does not exist gives no id, a column that updates and deletes do
+//! not log gives none for the row as it was: the document that embedded it would keep it for ever. So both are refused at the
+//! start, as is a column whose type has another text in events than in the graph.
+
+use tributary_connector::postgres::{Prepared, TableInfo};
+use tributary_dsl::plan::{DecimalHandling, IdTemplate, Plan, SourcePlan, SourceSettings, VertexRule};
+
+use crate::exit::Failure;
+
+/// Checks the rules of a source's tables.
+///
+/// # Errors
+/// All that is wrong, each with table, column, cause and remedy.
+pub fn check(plan: &Plan, source: &SourcePlan, prepared: &Prepared) -> Result<(), Failure> {
+    let SourceSettings::Postgres(settings) = &source.settings;
+    let mut wrong = Vec::new();
+    for table in &prepared.tables {
+        let name = table.schema.qualified_name();
+        let Some(rules) = plan.graph.vertices.get(&name) else { continue };
+        for rule in rules {
+            columns(&name, table, rule, settings.decimals, &mut wrong);
+        }
+        images(plan, &name, table, rules, &mut wrong);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Stopped(wrong.join("\n"))) }
+}
+
+fn columns(name: &str, table: &TableInfo, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<String>) {
+    for column in rule.id.columns() {
+        let Some(place) = table.schema.column(column) else {
+            let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
+            wrong.push(format!(
+                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have; it has: {}",
+                rule.type_name,
+                known.join(", ")
+            ));
+            continue;
+        };
+        if !table.is_id(place, decimals == DecimalHandling::String) {
+            let type_name = table.schema.columns.get(place).map_or("?", |c| &*c.type_name);
+            let remedy = if type_name.starts_with("numeric") {
+                "set `decimals: string` for the source"
+            } else {
+                "use a column of integers, text or uuid"
+            };
+            wrong.push(format!(
+                "graph.vertices: the rule of {name} for {} uses the column `{column}` of type {type_name}, whose values look \
+                 different in events and in the graph; {remedy}",
+                rule.type_name
+            ));
+        }
+    }
+}
+
+/// A rule over columns that old rows lack needs another one that leads to the same documents: the vertex of the row itself, by
+/// its key, which the index embeds.
+fn images(plan: &Plan, name: &str, table: &TableInfo, rules: &[VertexRule], wrong: &mut Vec<String>) {
+    let lacks = |template: &IdTemplate| {
+        template
+            .columns()
+            .find(|c| table.schema.column(c).is_some_and(|place| !table.is_logged_before(place)))
+            .map(str::to_owned)
+    };
+    for rule in rules {
+        let Some(column) = lacks(&rule.id) else { continue };
+        let reached = |other: &&VertexRule| {
+            lacks(&other.id).is_none()
+                && plan
+                    .indexes
+                    .iter()
+                    .filter(|index| index.vertex_types().contains(rule.type_name.as_str()))
+                    .all(|index| index.vertex_types().contains(other.type_name.as_str()))
+        };
+        if !rules.iter().any(|other| reached(&other)) {
+            wrong.push(format!(
+                "graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
+                 they were before an update or a delete, so documents that lose such a row would keep it; run: ALTER TABLE {} \
+                 REPLICA IDENTITY FULL; or add a rule for the vertex of the row itself, by its key, to a query that embeds it",
+                rule.type_name,
+                table.quoted_name()
+            ));
+        }
+    }
+}
