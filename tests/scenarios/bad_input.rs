@@ -83,6 +83,37 @@ async fn sources() {
     world.assert_converged().await;
 }
 
+/// Rules that would lose changes: columns that are not there, not logged for old rows, or written differently in events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules() {
+    let mut world = World::new("rules", Pair::Embedded, Own::default()).await;
+    world.edit("    query: movies.graphql\n", "    query: movies.graphql\n    roots: { table: public.movie }\n");
+    const RULE: &str = "public.screening: [{ type: Screening, id: \"{id}\" }]";
+    for (rule, words) in [
+        ("public.screening: [{ type: Movie, id: \"{movid_id}\" }]", ["movid_id", "does not have", "movie_id"]),
+        (
+            "public.screening: [{ type: Movie, id: \"{movie_id}\" }]",
+            ["movie_id", "as they were before", "REPLICA IDENTITY FULL"],
+        ),
+        ("public.screening: [{ type: Screening, id: \"{starts_at}\" }]", ["starts_at", "timestamp", "look different"]),
+    ] {
+        world.edit(RULE, rule);
+        let (code, said) = world.refused().await;
+        assert_eq!(code, 1, "{said}");
+        assert_says(&said, &words);
+        world.edit(rule, RULE);
+    }
+    // The row's own vertex leads to the documents that embedded it, whatever its other columns were.
+    world.edit(RULE, "public.screening: [{ type: Movie, id: \"{movie_id}\" }, { type: Screening, id: \"{id}\" }]");
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("INSERT INTO screening (id, movie_id) SELECT g, 100 + g % 7 FROM generate_series(1, 50) g").await;
+    world.assert_converged().await;
+    world.execute("UPDATE screening SET movie_id = 40 WHERE movie_id = (SELECT min(movie_id) FROM screening)").await;
+    world.execute("DELETE FROM screening WHERE movie_id = (SELECT max(movie_id) FROM screening)").await;
+    world.assert_converged().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers() {
     let mut world = World::new("srv", Pair::KafkaElasticsearch, Own::default()).await;

@@ -181,3 +181,34 @@ async fn postgres_restarted_embedded() {
 async fn postgres_restarted_kafka_elasticsearch() {
     postgres_restarted(Pair::KafkaElasticsearch).await;
 }
+
+/// The log is ahead of what the graph reads: a new edge is invisible when its parent is asked for first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_behind_the_log() {
+    let mut world = World::new("behind", Pair::Embedded, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("INSERT INTO venue (id, name, city) VALUES (9001, 'Lagging', 'Here')").await;
+    world.assert_converged().await;
+    world.faults().hide_screenings(true);
+    let before = world.faults().requests();
+    world.execute("INSERT INTO screening (id, movie_id, venue_id, starts_at) VALUES (9001, 40, 9001, now())").await;
+    let faults = world.faults();
+    world.until("the graph was asked for the screening's movie", async |_| faults.requests() > before).await;
+    world.faults().hide_screenings(false);
+    world.assert_converged().await;
+}
+
+/// A pipeline that waits for its database says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_down_at_the_start() {
+    let own = Own { postgres: true, ..Own::default() };
+    let mut world = World::new("downstart", Pair::Embedded, own).await;
+    world.postgres.as_ref().expect("own").stop().await.expect("stopped");
+    world.start();
+    world.until("health says that the source is down", async |address| is_down(address, "source").await).await;
+    world.postgres.as_ref().expect("own").start_again().await.expect("started");
+    world.reconnect().await;
+    world.until_documents(3201).await;
+    world.assert_converged().await;
+}

@@ -17,6 +17,7 @@ struct Switches {
     down: AtomicBool,
     max_roots: AtomicUsize,
     renamed: AtomicBool,
+    screenings_hidden: AtomicBool,
     any_failing: AtomicBool,
     failing: RwLock<HashSet<String>>,
     requests: AtomicU64,
@@ -53,6 +54,11 @@ impl Faults {
         self.0.renamed.store(renamed, SeqCst);
     }
 
+    /// Answers null for screenings by id while true, as readers do that are behind the database's log.
+    pub fn hide_screenings(&self, hidden: bool) {
+        self.0.screenings_hidden.store(hidden, SeqCst);
+    }
+
     /// GraphQL requests that arrived so far, refused ones included.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -71,6 +77,10 @@ impl Faults {
 
     pub(crate) fn is_down(&self) -> bool {
         self.0.down.load(SeqCst)
+    }
+
+    pub(crate) fn hides_screenings(&self) -> bool {
+        self.0.screenings_hidden.load(SeqCst)
     }
 
     pub(crate) fn is_renamed(&self) -> bool {
