@@ -21,7 +21,7 @@ use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings};
 use tributary_event::{ErrorClass, Health, HybridClock, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
-use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
+use tributary_transport::{ConsumerSettings, Producer, Retention, TopicSpec, Transport, TransportError};
 
 use crate::builder::builder;
 use crate::context::IndexContext;
@@ -129,7 +129,10 @@ impl Indexer {
 
     /// Runs until shutdown (`Ok`) or a fatal error.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
-        self.ensure_topics().await?;
+        tokio::select! {
+            ensured = self.ensure_topics() => ensured?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
         let mut listings = Vec::new();
         for index in &self.indexes {
             match prepare(&self.parts, index, &shutdown).await? {
@@ -367,12 +370,34 @@ async fn list(
     let id = format!("{}.{name}.listing.{instance}", context.pipeline);
     loop {
         if !listing.complete {
-            let producer = transport.producer(&id).await.map_err(stage_error(&id))?;
+            let Some(producer) = producer(transport.as_ref(), &id, &shutdown).await? else { return Ok(()) };
             listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = index.reindex.notified() => listing = Listing::of(false),
+        }
+    }
+}
+
+/// Opens a producer as soon as the transport lets us. `None`: shutdown came first.
+async fn producer(
+    transport: &dyn Transport,
+    id: &str,
+    shutdown: &CancellationToken,
+) -> Result<Option<Box<dyn Producer>>, StageError> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match transport.producer(id).await {
+            Ok(producer) => return Ok(Some(producer)),
+            Err(error) if error.class == ErrorClass::Transient => {
+                warn!(id, error = error.message, "cannot open a producer; trying again");
+            }
+            Err(error) => return Err(stage_error(id)(error)),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
 }

@@ -125,7 +125,11 @@ pub async fn run(
                 Ok(delivery) => {
                     backoff.reset();
                     health.up();
-                    deliver(delivery, &tickets, handler.as_ref()).await?;
+                    // A handler waits while what is behind it is away. What it did not take comes again.
+                    tokio::select! {
+                        delivered = deliver(delivery, &tickets, handler.as_ref()) => delivered?,
+                        () = shutdown.cancelled() => break,
+                    }
                 }
                 Err(error) => {
                     wait_or_stop(error, &settings, &health)?;

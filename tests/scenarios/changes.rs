@@ -66,6 +66,10 @@ on_both_pairs! {
         let pipeline = world.pipeline().to_str().expect("a path").to_owned();
         let (code, out, err) = world.run(&["reindex", &pipeline]).await;
         assert_eq!(code, 0, "{out}{err}");
+        // When the command has ended, the index is right: nothing is waited for.
+        let repaired = client::get(&address, &format!("/indexes/{index}/documents/12")).await.unwrap_or_default();
+        assert_eq!(repaired["document"]["title"], "Unheard of");
+        assert!(client::get(&address, &format!("/indexes/{index}/documents/11")).await.is_none_or(|d| d["document"].is_null()));
     }
 
     /// A root's own columns, a leaf's name (hundreds of documents, each built once), and a change that nobody can see.
@@ -75,8 +79,14 @@ on_both_pairs! {
             "SELECT distributor_id, count(*) FROM movie WHERE distributor_id IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 1", &[],
         ).await.expect("a distributor");
         let (distributor, movies): (i32, i64) = (row.get(0), row.get(1));
+        world.assert_converged().await;
+        let fetched = world.faults().movies_fetched();
         world.execute(&format!("UPDATE distributor SET name = name || ' (renamed)' WHERE id = {distributor}")).await;
         until_printed(world, &format!("{movies} documents: {movies} built")).await;
+        world.assert_converged().await;
+        // Each is fetched to be built, and once more to be settled.
+        let fetched = world.faults().movies_fetched() - fetched;
+        assert_eq!(fetched, 2 * u64::try_from(movies).expect("a count"), "{movies} documents were fetched {fetched} times");
         world.execute("UPDATE movie_talent SET role = 'nobody asks for this' WHERE movie_id = (SELECT max(movie_id) FROM movie_talent)").await;
         until_printed(world, " unchanged, searchable").await;
     }
@@ -176,10 +186,13 @@ async fn kafka_opensearch() {
 async fn during_the_first_build() {
     for pair in [Pair::Embedded, Pair::KafkaElasticsearch] {
         let mut world = World::new("first", pair, Own::default()).await;
-        world.faults().set_delay(std::time::Duration::from_millis(100));
+        world.faults().set_delay(std::time::Duration::from_millis(300));
         world.start();
+        let path = format!("/indexes/{}", world.index());
         world
-            .until("the first documents are there", async |address| client::get(address, "/indexes").await.is_some())
+            .until("the first documents are there", async |address| {
+                client::get(address, &path).await.is_some_and(|status| status["documents"].as_u64() > Some(0))
+            })
             .await;
         for i in 1..=100 {
             world
@@ -196,6 +209,9 @@ async fn during_the_first_build() {
                 ))
                 .await;
         }
+        let address = world.address().expect("it runs");
+        let status = client::get(&address, &path).await.expect("a status");
+        assert!(status["documents"].as_u64() < Some(3201), "the first build was over before the last change: {status}");
         world.faults().set_delay(std::time::Duration::ZERO);
         world.assert_converged().await;
     }
