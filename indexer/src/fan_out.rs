@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::graph::{GraphError, Vertex};
 use crate::request::Cause;
-use crate::resolve::{Resolver, note};
+use crate::resolve::{Records, Resolver, note};
 
 /// Vertices of one fan-out query at most.
 const FAN_OUT: usize = 100;
@@ -39,7 +39,7 @@ impl Resolver {
     pub(crate) async fn settle(&self, unsettled: Unsettled) -> Result<(), StageError> {
         let (parents, _) = self.parents(&unsettled.vertices).await?;
         let stamp = self.clock.now();
-        let mut records = Vec::new();
+        let mut records: Records = Box::new(std::iter::empty());
         for (index, requested) in self.indexes.iter().zip(&unsettled.requested) {
             let mut affected = note(index, &parents, stamp);
             affected.extend(self.look_up(index, &parents).await?);
@@ -54,7 +54,7 @@ impl Resolver {
             );
             let Some(cause) = &unsettled.cause else { continue };
             let cause = Cause { id: format!("{}/again", cause.id), affected: affected.len() as u64, ..cause.clone() };
-            self.request(index, affected, &cause, 1, &mut records);
+            records = Box::new(records.chain(self.request(index, affected, &cause, 1)));
         }
         self.outbox.send(records, unsettled.tickets).await
     }

@@ -28,6 +28,9 @@ use tributary_event::HybridClock;
 use tributary_event::clock::now_us;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Notes that are kept at most, of about 150 bytes each.
+const MAX_NOTES: usize = 200_000;
+
 /// Recent changes and unseen writes of one index. Cheap to share.
 #[derive(Debug)]
 pub struct Recent {
@@ -45,6 +48,8 @@ struct State {
     unseen: HashMap<String, HashMap<Arc<str>, usize>>,
     /// Documents whose last build was stale.
     stale: HashMap<Arc<str>, Stale>,
+    /// The latest of the notes that were forgotten before their time: builds from before it count as stale.
+    forgotten: u64,
 }
 
 /// A write of a document that was stale.
@@ -72,12 +77,15 @@ impl Recent {
         let mut state = self.lock();
         let now = Instant::now();
         while let Some((at, _, _)) = state.notes.front()
-            && now.duration_since(*at) > self.keep
+            && (now.duration_since(*at) > self.keep || state.notes.len() >= MAX_NOTES)
         {
-            if let Some((_, reference, stamp)) = state.notes.pop_front()
-                && state.changed.get(&reference) == Some(&stamp)
-            {
+            let early = now.duration_since(*at) <= self.keep;
+            let Some((_, reference, stamp)) = state.notes.pop_front() else { break };
+            if state.changed.get(&reference) == Some(&stamp) {
                 state.changed.remove(&reference);
+            }
+            if early {
+                state.forgotten = state.forgotten.max(stamp);
             }
         }
         let mut documents: Vec<Arc<str>> = Vec::new();
@@ -135,7 +143,7 @@ impl Recent {
     /// is its last change, and that is enough: the build it asks for sees the earlier ones too.
     fn oldest_change(&self, state: &State, references: &[String], stamp: u64) -> Option<u64> {
         let age = now_us() - HybridClock::micros(stamp);
-        if u128::try_from(age).is_ok_and(|age| age > self.keep.as_micros()) {
+        if stamp <= state.forgotten || u128::try_from(age).is_ok_and(|age| age > self.keep.as_micros()) {
             return Some(0);
         }
         let changed = |reference: &str| state.changed.get(reference).copied().filter(|at| *at >= stamp);

@@ -80,6 +80,9 @@ pub struct Resolver {
     pub outbox: Outbox,
 }
 
+/// Records on their way out, made as they are taken.
+pub(crate) type Records = Box<dyn Iterator<Item = OutRecord> + Send>;
+
 /// An event on its way through the stage.
 struct Taken {
     event: ChangeEvent,
@@ -256,21 +259,21 @@ impl Resolver {
         Ok(documents)
     }
 
-    /// Appends the requests for builds of documents of one index that `changes` changes affect.
+    /// The requests for builds of documents of one index that `changes` changes affect.
     pub(crate) fn request(
         &self,
         index: &IndexContext,
         documents: HashSet<String>,
         cause: &Cause,
         changes: usize,
-        records: &mut Vec<OutRecord>,
-    ) {
+    ) -> Records {
         let lane = if documents.len() > SUPERNODE.max(2 * changes) { Lane::Bulk } else { Lane::Live };
         let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
-        records.extend(documents.into_iter().map(|id| {
+        let cause = cause.clone();
+        Box::new(documents.into_iter().map(move |id| {
             let key = Some(id.clone().into_bytes());
             OutRecord { topic: topic.clone(), key, value: Some(BuildRequest { id, cause: cause.clone() }.encode()) }
-        }));
+        }))
     }
 
     /// The requests of a group and the tickets of its events.
@@ -279,17 +282,17 @@ impl Resolver {
         group: Vec<Taken>,
         affected: Vec<HashSet<String>>,
         unanswered: &Unanswered,
-    ) -> (Vec<OutRecord>, Vec<Ticket>) {
-        let mut records = Vec::new();
+    ) -> (Records, Vec<Ticket>) {
+        let mut records: Records = Box::new(std::iter::empty());
         for (index, documents) in self.indexes.iter().zip(affected) {
             let Some(cause) = cause(&group, documents.len()) else { continue };
             if documents.is_empty() {
                 index.reports.nothing(&cause);
                 continue;
             }
-            self.request(index, documents, &cause, group.len(), &mut records);
+            records = Box::new(records.chain(self.request(index, documents, &cause, group.len())));
         }
-        let mut tickets = Vec::new();
+        let (mut tickets, mut letters) = (Vec::new(), Vec::new());
         for taken in group {
             let vertices = match touched(&taken.event, &self.vertices) {
                 Touched::Vertices(vertices) => vertices,
@@ -298,7 +301,7 @@ impl Resolver {
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
                 let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
                 let letter = letter(&self.pipeline, &taken.record, error.class, reason, self.retry.attempts);
-                records.push(OutRecord {
+                letters.push(OutRecord {
                     topic: names::dead_letters(&self.pipeline).into(),
                     key: Some(letter.id.clone().into_bytes()),
                     value: serde_json::to_vec(&letter).ok(),
@@ -307,7 +310,7 @@ impl Resolver {
             }
             tickets.push(taken.ticket);
         }
-        (records, tickets)
+        (Box::new(records.chain(letters)), tickets)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_event::clock::now_us;
@@ -29,11 +29,16 @@ pub struct OutRecord {
 struct Parcel {
     records: Vec<OutRecord>,
     tickets: Vec<Ticket>,
+    /// Room that the records take until they are appended.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where tasks put their records. Clones feed the same task.
 #[derive(Debug, Clone)]
-pub struct Outbox(mpsc::Sender<Parcel>);
+pub struct Outbox {
+    parcels: mpsc::Sender<Parcel>,
+    room: Arc<Semaphore>,
+}
 
 /// The task that appends; run it once.
 pub struct OutboxTask {
@@ -44,21 +49,54 @@ pub struct OutboxTask {
 }
 
 const PARCELS: usize = 256;
+/// Records of one parcel at most.
+const PARCEL: usize = 1_000;
+/// Records that wait at most.
+const ROOM: usize = 32_000;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// An outbox in front of a producer.
 pub fn outbox(stage: impl Into<String>, producer: Box<dyn Producer>, health: Reporter) -> (Outbox, OutboxTask) {
     let (sender, parcels) = mpsc::channel(PARCELS);
-    (Outbox(sender), OutboxTask { stage: stage.into(), parcels, producer, health })
+    let outbox = Outbox { parcels: sender, room: Arc::new(Semaphore::new(ROOM)) };
+    (outbox, OutboxTask { stage: stage.into(), parcels, producer, health })
 }
 
 impl Outbox {
     /// Hands records over. The tickets are done when the records are durable. Waits for room; an error means that the
     /// stage is stopping.
-    pub async fn send(&self, records: Vec<OutRecord>, tickets: Vec<Ticket>) -> Result<(), StageError> {
-        let stopping = |_| StageError::new("outbox", "the stage is stopping");
-        self.0.send(Parcel { records, tickets }).await.map_err(stopping)
+    ///
+    /// Records are taken one by one as there is room, so that a change with millions of consequences needs no more memory
+    /// than one with few.
+    pub async fn send<I>(&self, records: I, tickets: Vec<Ticket>) -> Result<(), StageError>
+    where
+        I: IntoIterator<Item = OutRecord>,
+        I::IntoIter: Send,
+    {
+        let mut records = records.into_iter();
+        let mut tickets = Some(tickets);
+        while let Some(last) = tickets.take() {
+            let parcel: Vec<OutRecord> = records.by_ref().take(PARCEL).collect();
+            let room = match u32::try_from(parcel.len()) {
+                Ok(0) | Err(_) => None,
+                Ok(records) => Some(self.room.clone().acquire_many_owned(records).await.map_err(|_| stopping())?),
+            };
+            // The tickets go with the last records.
+            let last = if parcel.len() < PARCEL {
+                last
+            } else {
+                tickets = Some(last);
+                Vec::new()
+            };
+            let parcel = Parcel { records: parcel, tickets: last, room };
+            self.parcels.send(parcel).await.map_err(|_| stopping())?;
+        }
+        Ok(())
     }
+}
+
+fn stopping() -> StageError {
+    StageError::new("outbox", "the stage is stopping")
 }
 
 impl OutboxTask {
@@ -74,7 +112,7 @@ impl OutboxTask {
                     None => return Ok(()),
                 },
             };
-            let mut tickets = Vec::new();
+            let (mut tickets, mut rooms) = (Vec::new(), Vec::new());
             batch.clear();
             let mut next = Some(first);
             while let Some(parcel) = next {
@@ -83,6 +121,7 @@ impl OutboxTask {
                     batch.push(&record.topic, now_ms, record.key.as_deref(), record.value.as_deref());
                 }
                 tickets.extend(parcel.tickets);
+                rooms.push(parcel.room);
                 next = if batch.size() < BATCH_BYTES { self.parcels.try_recv().ok() } else { None };
             }
             if !batch.is_empty() && !self.append(&batch, &shutdown).await? {
