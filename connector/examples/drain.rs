@@ -2,6 +2,8 @@
 //!
 //! `drain prepare|run <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> <events>`
 //!
+//! With a folder, transactions in progress are streamed and kept there.
+//!
 //! `prepare` makes publication and slot; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
 
 use std::io::Write as _;
@@ -13,7 +15,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tributary_connector::ConnectorSettings;
+use tributary_connector::{ConnectorSettings, SourceSettings};
 use tributary_event::Health;
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
@@ -95,11 +97,15 @@ fn open(transport: &str) -> anyhow::Result<Option<Arc<dyn Transport>>> {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [action, url, name, transport, events] = &arguments[..] else {
-        bail!("usage: drain prepare|run <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> <events>");
+    let [action, url, name, transport, events, folder @ ..] = &arguments[..] else {
+        bail!(
+            "usage: drain prepare|run <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> <events> [folder]"
+        );
     };
     let wanted: u64 = events.parse().context("the number of events")?;
-    let settings = ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]);
+    let mut settings = ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]);
+    let SourceSettings::Postgres(postgres) = &mut settings.source;
+    postgres.streaming = folder.first().map(Into::into);
     let counting = Counting { transport: open(transport)?, events: Arc::default() };
     let durable = counting.events.clone();
     if action == "prepare" {

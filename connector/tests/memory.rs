@@ -19,6 +19,15 @@ fn drain() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_of_a_million_rows_is_captured_in_little_memory() {
+    captured(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_transaction_of_a_million_rows_is_captured_in_little_memory() {
+    captured(true).await;
+}
+
+async fn captured(streaming: bool) {
     let db = Database::create("million").await;
     db.run("create table bench_row (id bigint primary key, title text, body text)").await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -26,6 +35,9 @@ async fn a_transaction_of_a_million_rows_is_captured_in_little_memory() {
     let run = async |action: &str| {
         let mut command = Command::new(drain());
         command.args([action, &db.url, &db.name, &transport, "1000000"]);
+        if streaming {
+            command.arg(folder.path().join("transactions"));
+        }
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{action}: {said}");
