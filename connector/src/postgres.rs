@@ -34,4 +34,5 @@ pub use catalog::{TableInfo, table_columns};
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use monitor::monitor;
 pub use prepare::{Prepared, prepare};
+pub(crate) use slot::wait_turn;
 pub use source::PostgresSource;

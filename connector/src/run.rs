@@ -79,6 +79,8 @@ async fn attempt(
         let opened = match producer.take() {
             Some(producer) => producer,
             None => {
+                // Opening a producer fences another process of this source: not while that one reads the slot.
+                postgres::wait_turn(postgres).await?;
                 transport.ensure_topics(&settings.topic_specs()?).await?;
                 transport.producer(&settings.name).await?
             }

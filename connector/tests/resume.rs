@@ -140,10 +140,14 @@ async fn a_second_connector_waits_and_takes_over() {
     let first = Running::streaming(&settings, &recorder).await;
     db.run("insert into t values (1)").await;
     recorder.wait(1).await;
-    // Another transport, so that the first is not fenced and keeps the slot.
-    let second = Running::start(&settings, &Recorder::new());
+    let second = Running::start(&settings, &recorder);
     second.wait_down("standby").await;
+    // The first goes on undisturbed.
+    db.run("insert into t values (2)").await;
+    recorder.wait(2).await;
     first.kill().await;
+    db.run("insert into t values (3)").await;
+    assert_each_once(&recorder.wait(3).await, 3);
     second.wait_up().await;
     second.stop().await;
     db.remove().await;

@@ -203,7 +203,8 @@ impl Builder {
 
     async fn over(&mut self, joined: Result<BatchOver, tokio::task::JoinError>) -> Result<(), StageError> {
         let stage = || format!("index {}", self.context.plan.name);
-        let (lane, jobs, result) = joined.map_err(|e| StageError::new(stage(), format!("a build panicked: {e}")))?;
+        let (lane, mut jobs, result) =
+            joined.map_err(|e| StageError::new(stage(), format!("a build panicked: {e}")))?;
         self.in_flight[lane as usize] -= 1;
         match result {
             Ok((stamp, built)) => {
@@ -214,6 +215,11 @@ impl Builder {
                 }
                 Ok(())
             }
+            // One document that is too slow by itself holds nobody else up.
+            Err(failure) if failure.slow && jobs.len() == 1 => match jobs.pop() {
+                Some((id, job)) => self.failed(id, job, ErrorClass::Transient, failure.reason).await,
+                None => Ok(()),
+            },
             Err(failure) => self.outage(jobs, failure),
         }
     }

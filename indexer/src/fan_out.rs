@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tracing::{debug, warn};
 use tributary_dsl::plan::FanOutPlan;
 use tributary_event::ErrorClass;
-use tributary_processor::{Backoff, StageError, Ticket};
+use tributary_processor::{Backoff, StageError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::graph::{GraphError, Vertex};
 use crate::request::Cause;
-use crate::resolve::{Records, Resolver, note};
+use crate::resolve::{Records, Resolver, Taken, note};
 
 /// Vertices of one fan-out query at most.
 const FAN_OUT: usize = 100;
@@ -30,16 +30,16 @@ pub(crate) struct Unsettled {
     pub requested: Vec<HashSet<u64>>,
     /// What the events are called.
     pub cause: Option<Cause>,
-    /// Done when the repetition is.
-    pub tickets: Vec<Ticket>,
+    /// The events, which are done when the repetition is.
+    pub group: Vec<Taken>,
 }
 
 impl Resolver {
     /// Asks for the parents once more, and for builds of the documents that only this found.
     pub(crate) async fn settle(&self, unsettled: Unsettled) -> Result<(), StageError> {
-        let (parents, _) = self.parents(&unsettled.vertices).await?;
+        let (parents, unanswered) = self.parents(&unsettled.vertices).await?;
         let stamp = self.clock.now();
-        let mut records: Records = Box::new(std::iter::empty());
+        let mut records: Records = Box::new(self.letters(&unsettled.group, &unanswered).into_iter());
         for (index, requested) in self.indexes.iter().zip(&unsettled.requested) {
             let mut affected = note(index, &parents, stamp);
             affected.extend(self.look_up(index, &parents).await?);
@@ -56,7 +56,7 @@ impl Resolver {
             let cause = Cause { id: format!("{}/again", cause.id), affected: affected.len() as u64, ..cause.clone() };
             records = Box::new(records.chain(self.request(index, affected, &cause, 1)));
         }
-        self.outbox.send(records, unsettled.tickets).await
+        self.outbox.send(records, unsettled.group.into_iter().map(|taken| taken.ticket).collect()).await
     }
 
     /// The immediate parents of vertices by the plan's fan-out queries. Waits for a graph that is away; a vertex that fails

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -84,10 +84,10 @@ pub struct Resolver {
 pub(crate) type Records = Box<dyn Iterator<Item = OutRecord> + Send>;
 
 /// An event on its way through the stage.
-struct Taken {
+pub(crate) struct Taken {
     event: ChangeEvent,
     record: Polled,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
 }
 
 /// Feeds the resolve task.
@@ -149,6 +149,7 @@ impl ResolveTask {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StageError> {
         let mut tasks: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
         // Bounded by the tickets that they hold: the intake waits at a number of them.
+        let at_a_time = Arc::new(Semaphore::new(GROUPS));
         let mut settling: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
         let over = |joined: Result<Result<Option<Unsettled>, StageError>, tokio::task::JoinError>| {
             joined.unwrap_or_else(|e| Err(StageError::new("resolve", format!("a task panicked: {e}"))))
@@ -158,10 +159,11 @@ impl ResolveTask {
                 () = shutdown.cancelled() => break,
                 Some(joined) = tasks.join_next(), if !tasks.is_empty() => {
                     let Some(unsettled) = over(joined)? else { continue };
-                    let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
+                    let (resolver, shutdown, turn) = (self.resolver.clone(), shutdown.clone(), at_a_time.clone());
                     settling.spawn(async move {
                         let settle = async {
                             tokio::time::sleep(SETTLE).await;
+                            let _turn = turn.acquire().await;
                             resolver.settle(unsettled).await
                         };
                         // What is not settled comes again at the next start.
@@ -220,7 +222,8 @@ impl Resolver {
             }
         }
         let asked: Vec<Vertex> = vertices.into_iter().filter(|v| self.fan_outs.contains_key(&v.type_name)).collect();
-        let (parents, unanswered) = self.parents(&asked).await?;
+        // Who is not answered now is asked again, and set aside then.
+        let (parents, _) = self.parents(&asked).await?;
         if !parents.is_empty() {
             let stamp = self.clock.now();
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
@@ -231,13 +234,13 @@ impl Resolver {
         let hashes = |ids: &HashSet<String>| ids.iter().map(|id| xxh3_64(id.as_bytes())).collect();
         let requested = if asked.is_empty() { Vec::new() } else { affected.iter().map(hashes).collect() };
         let named = cause(&group, 0);
-        let (records, tickets) = self.requests(group, affected, &unanswered);
+        let records = self.requests(&group, affected);
         if asked.is_empty() {
-            self.outbox.send(records, tickets).await?;
+            self.outbox.send(records, group.into_iter().map(|taken| taken.ticket).collect()).await?;
             return Ok(None);
         }
         self.outbox.send(records, Vec::new()).await?;
-        Ok(Some(Unsettled { vertices: asked, requested, cause: named, tickets }))
+        Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
     }
 
     /// Documents whose root is one of the vertices, and documents that embed one.
@@ -276,23 +279,23 @@ impl Resolver {
         }))
     }
 
-    /// The requests of a group and the tickets of its events.
-    fn requests(
-        &self,
-        group: Vec<Taken>,
-        affected: Vec<HashSet<String>>,
-        unanswered: &Unanswered,
-    ) -> (Records, Vec<Ticket>) {
+    /// The requests of a group.
+    fn requests(&self, group: &[Taken], affected: Vec<HashSet<String>>) -> Records {
         let mut records: Records = Box::new(std::iter::empty());
         for (index, documents) in self.indexes.iter().zip(affected) {
-            let Some(cause) = cause(&group, documents.len()) else { continue };
+            let Some(cause) = cause(group, documents.len()) else { continue };
             if documents.is_empty() {
                 index.reports.nothing(&cause);
                 continue;
             }
             records = Box::new(records.chain(self.request(index, documents, &cause, group.len())));
         }
-        let (mut tickets, mut letters) = (Vec::new(), Vec::new());
+        records
+    }
+
+    /// Dead letters of the events with a vertex whose parents could not be asked for.
+    pub(crate) fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
+        let mut letters = Vec::new();
         for taken in group {
             let vertices = match touched(&taken.event, &self.vertices) {
                 Touched::Vertices(vertices) => vertices,
@@ -308,9 +311,8 @@ impl Resolver {
                 });
                 metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
             }
-            tickets.push(taken.ticket);
         }
-        (Box::new(records.chain(letters)), tickets)
+        letters
     }
 }
 

@@ -98,11 +98,6 @@ impl Assembler {
         self.mark.lsn = self.mark.lsn.max(end);
     }
 
-    /// A table as it was looked up last.
-    pub(super) fn known(&self, relation: u32) -> Option<&Relayed> {
-        self.relations.get(&relation)
-    }
-
     /// A table was looked up.
     pub(super) fn learn(&mut self, relation: u32, table: Relayed) {
         self.relations.insert(relation, table);
@@ -140,6 +135,9 @@ impl Assembler {
         let (table, transaction) = find(&mut self.relations, &mut self.transaction, relation)?;
         transaction.changes += 1;
         if !table.wanted {
+            if let Some(old) = &table.renamed_from {
+                return Err(renamed(old, &table.schema.qualified_name()));
+            }
             return Ok(Next::GoOn);
         }
         let mut sink = Sink { source: &self.source, clock: &self.clock, table, transaction, start, capture_us, events };
@@ -229,6 +227,15 @@ impl Assembler {
             }
         }
         Ok(())
+    }
+}
+
+/// A captured table goes on under a name that nobody asked for.
+fn renamed(old: &str, new: &str) -> ConnectorError {
+    ConnectorError::Table {
+        table: old.to_owned(),
+        cause: format!("it was renamed to {new} while it was captured, and {new} is not listed"),
+        remedy: format!("list {new} under tables too (its changes go to a topic of their own), and start again"),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Relayed {
     pub(super) message: Bytes,
     /// Whether the pipeline asked for the table.
     pub(super) wanted: bool,
+    /// The captured table that it was before it got a name that nobody asked for.
+    pub(super) renamed_from: Option<String>,
     /// The transaction that `events` counts for.
     pub(super) counted: u64,
     /// Events of the table in that transaction.
@@ -40,7 +42,7 @@ impl Relayed {
         let columns =
             names.zip(type_names).map(|(name, t)| Column { name: name.into(), type_name: t.into() }).collect();
         let schema = Arc::new(TableSchema::new(schema_name(relation), relation.name, columns, key));
-        Self { schema, codecs, message, wanted, counted: 0, events: 0 }
+        Self { schema, codecs, message, wanted, renamed_from: None, counted: 0, events: 0 }
     }
 
     /// The row of a tuple that lies within `owner`.

@@ -5,10 +5,12 @@
 use tributary_event::{ErrorClass, Lsn};
 
 use super::endpoint::Endpoint;
+use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, replication_privilege};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
+use crate::settings::PostgresSettings;
 
 /// The facts about a slot that decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +95,20 @@ pub(super) fn decide(
             AFRESH,
         ),
         _ => Ok(SlotDecision::Use(confirmed)),
+    }
+}
+
+/// Refuses, transiently, while another process reads the slot.
+pub(crate) async fn wait_turn(settings: &PostgresSettings) -> Result<(), ConnectorError> {
+    const SQL: &str = "select coalesce(active_pid, 0) from pg_catalog.pg_replication_slots \
+        where slot_name = $1::text::name and active";
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+    match sql.query("reading pg_replication_slots", SQL, &[&settings.slot]).await?.first() {
+        Some(row) => {
+            let cause = format!("another process reads it (the server's process {})", row.get::<_, i32>(0));
+            Err(ConnectorError::SlotInUse { slot: settings.slot.clone(), cause })
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The stream of one slot as a [`Source`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct PostgresSource {
     assembler: Assembler,
     catalog: Catalog,
     wanted: Vec<(String, String)>,
+    /// The tables that the names meant at the start, by OID.
+    captured: HashMap<u32, String>,
     frames: Bytes,
     at: usize,
     /// A relation message whose table must be looked up before reading goes on.
@@ -82,8 +85,7 @@ impl PostgresSource {
                 sequence: 0,
             },
         };
-        let streamed = settings.streaming.as_deref().map(|folder| Streamed::open(folder, name)).transpose()?;
-        let protocol = match (&streamed, prepared.server_version) {
+        let protocol = match (&settings.streaming, prepared.server_version) {
             (None, _) => "proto_version '1'",
             (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
@@ -95,6 +97,8 @@ impl PostgresSource {
             literal(&quote(&settings.publication))
         );
         let stream = ReplicationStream::start(wire, &command, &settings.slot, mark.lsn).await?;
+        // The slot is ours, and so is the folder.
+        let streamed = settings.streaming.as_deref().map(|folder| Streamed::open(folder, name)).transpose()?;
         let source = Arc::new(SourceInfo {
             name: name.into(),
             kind: SourceKind::PostgreSql,
@@ -105,6 +109,7 @@ impl PostgresSource {
             assembler: Assembler::new(source, mark),
             catalog: Catalog { endpoint, sql: None, types: Types::default() },
             wanted: settings.table_names(),
+            captured: prepared.tables.iter().map(|t| (t.oid, t.schema.qualified_name())).collect(),
             frames: Bytes::new(),
             at: 0,
             unknown: None,
@@ -198,27 +203,18 @@ impl PostgresSource {
         };
         let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
         let wanted = self.wanted.contains(&name);
-        if let Some(known) = self.assembler.known(relation.oid).filter(|known| known.wanted && !wanted) {
-            return Err(renamed(&known.schema.qualified_name(), &format!("{}.{}", name.0, name.1)));
-        }
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let (primary_key, names) =
             if wanted { self.catalog.describe(relation.oid, &types).await? } else { Default::default() };
         let codecs = types.iter().map(|(oid, modifier)| self.catalog.types.codec(*oid, *modifier)).collect();
-        let table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
+        let mut table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
+        if !wanted {
+            table.renamed_from = self.captured.get(&relation.oid).cloned();
+        }
         tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
         self.assembler.learn(relation.oid, table);
         self.unknown = None;
         Ok(())
-    }
-}
-
-/// A captured table goes on under a name that nobody asked for.
-fn renamed(old: &str, new: &str) -> ConnectorError {
-    ConnectorError::Table {
-        table: old.to_owned(),
-        cause: format!("it was renamed to {new} while it was captured, and {new} is not listed"),
-        remedy: format!("list {new} under tables too (its changes go to a topic of their own), and start again"),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Reference: PostgreSQL documentation, "Timelines"; "Streaming Replication Protocol", `TIMELINE_HISTORY`.
 
-use tributary_event::Lsn;
+use tributary_event::{ErrorClass, Lsn};
 
 use super::stream::System;
 use super::wire::Wire;
@@ -20,16 +20,28 @@ pub(super) async fn follow(
     checkpoint: &PostgresCheckpoint,
 ) -> Result<PostgresCheckpoint, ConnectorError> {
     let mut followed = PostgresCheckpoint { timeline: system.timeline, ..checkpoint.clone() };
-    if system.timeline <= checkpoint.timeline {
+    if system.timeline == checkpoint.timeline {
         return Ok(followed);
+    }
+    if system.timeline < checkpoint.timeline {
+        return Err(ConnectorError::Server {
+            place: wire.endpoint().place(),
+            cause: format!(
+                "it is on timeline {}, and the source has followed a promotion to timeline {}: it is a former primary",
+                system.timeline, checkpoint.timeline
+            ),
+            remedy: "stop it or make it a standby of the new primary; until then the source waits".into(),
+            class: ErrorClass::Transient,
+        });
     }
     let rows = wire.query("TIMELINE_HISTORY", &format!("TIMELINE_HISTORY {}", system.timeline)).await?;
     let content = rows.first().and_then(|row| row.get(1)).cloned().flatten().unwrap_or_default();
     let Some(end) = end_of(&content, checkpoint.timeline) else {
         return Err(lost(checkpoint, system, "does not continue it"));
     };
-    let captured = checkpoint.transaction.as_ref().map(|t| t.commit).max(checkpoint.changed);
-    if captured.is_some_and(|captured| captured > end) {
+    // The one is the start of a commit record, the other the end of one.
+    let half_done = checkpoint.transaction.as_ref().is_some_and(|t| t.commit >= end);
+    if half_done || checkpoint.changed.is_some_and(|changed| changed > end) {
         return Err(lost(checkpoint, system, &format!("left it at {end}, before the last change that was captured")));
     }
     tracing::info!(

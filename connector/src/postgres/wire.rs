@@ -72,12 +72,21 @@ impl Wire {
         parameters.extend_from_slice(SESSION);
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
-        let mut bound = false;
+        let (mut bound, mut proved) = (false, false);
         loop {
             self.flush().await?;
             match self.message().await? {
+                Message::AuthenticationOk if scram.is_some() && !proved => {
+                    return Err(self.unexpected("a login before the server proved that it knows the password"));
+                }
                 Message::AuthenticationOk if endpoint.channel_binding == ChannelBinding::Require && !bound => {
                     return Err(self.unbound("it let us in without channel binding"));
+                }
+                // Not even shown to a server that may be an impostor.
+                Message::AuthenticationCleartextPassword | Message::AuthenticationMd5Password(_)
+                    if endpoint.channel_binding == ChannelBinding::Require =>
+                {
+                    return Err(self.unbound("it asks for the password itself"));
                 }
                 Message::AuthenticationOk
                 | Message::ParameterStatus(_)
@@ -114,6 +123,7 @@ impl Wire {
                     let Some(exchange) = &mut scram else { return Err(self.unexpected("a SASL result")) };
                     let verified = exchange.finish(body.data());
                     verified.map_err(|e| self.distrusted(&e))?;
+                    proved = true;
                 }
                 Message::ErrorResponse(body) => {
                     return Err(server_error(body.fields()).classify(&endpoint, "logging in"));
@@ -341,8 +351,14 @@ async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, Conne
         remedy: "check sslmode and sslrootcert in the source's url, and the names in the server's certificate".into(),
     };
     let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| untrusted(e.to_string()))?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await;
-    Ok(Stream::Tls(Box::new(stream.map_err(|e| untrusted(e.to_string()))?)))
+    match tokio_rustls::TlsConnector::from(config).connect(name, tcp).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            Err(untrusted(error.to_string()))
+        }
+        // The server went away meanwhile.
+        Err(error) => Err(unreachable(error)),
+    }
 }
 
 enum Stream {
