@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tributary_connector::ConnectorError;
 use tributary_connector::postgres::Prepared;
 use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
@@ -132,7 +133,7 @@ async fn work(
     supervise(&mut tasks, shutdown).await
 }
 
-/// Waits for the source's server and makes publication and slot ready. `None`: shutdown came first.
+/// Waits for the source's server and makes publication, slot and topics ready. `None`: shutdown came first.
 async fn prepare_source(
     settings: &tributary_connector::ConnectorSettings,
     transport: &dyn Transport,
@@ -143,7 +144,13 @@ async fn prepare_source(
     let reporter = health.part(format!("source {name}"));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
-        match tributary_connector::postgres::prepare(settings, transport).await {
+        let prepare = async {
+            let prepared = tributary_connector::postgres::prepare(settings, transport).await?;
+            // The indexes read these topics, whether the connector's turn has come or not.
+            transport.ensure_topics(&settings.topic_specs()?).await?;
+            Ok::<_, ConnectorError>(prepared)
+        };
+        match prepare.await {
             Ok(prepared) => return Ok(Some(prepared)),
             Err(error) if error.class() == ErrorClass::Transient => {
                 if reporter.down(error.to_string()) {
