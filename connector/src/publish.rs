@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
-use tributary_event::debezium::Encoder;
+use tributary_event::debezium::{Encoder, encode_key};
 use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema};
 use tributary_transport::{Batch, Checkpoint, Producer};
 
@@ -188,7 +188,7 @@ impl<M: Mark> Publisher<M> {
     fn absorb(&mut self, part: &mut Part<M>) {
         let Some(mark) = part.mark.take() else { return };
         for event in &part.events {
-            write(&mut self.filling.batch, self.topics.of(&event.table), &self.encoder, event);
+            write(&mut self.filling.batch, self.topics.of(&event.table), &mut self.encoder, event);
         }
         if let Some(last) = part.events.last() {
             self.events.increment(part.events.len() as u64);
@@ -241,19 +241,16 @@ async fn next_or_keep_alive<S: Source>(
 }
 
 /// Writes an event's record, and the tombstone behind a delete.
-fn write(batch: &mut Batch, topic: &Arc<str>, encoder: &Encoder, event: &ChangeEvent) {
+fn write(batch: &mut Batch, topic: &Arc<str>, encoder: &mut Encoder, event: &ChangeEvent) {
     let time = event.capture_us / 1_000;
-    batch.write(
-        topic,
-        time,
-        |out| encoder.key(event, out),
-        |out| {
-            encoder.value(event, out);
-            true
-        },
-    );
+    let decimals = encoder.decimals();
+    let key = |out: &mut Vec<u8>| event.keyed_row().is_some_and(|row| encode_key(out, row, decimals));
+    batch.write(topic, time, key, |out| {
+        encoder.value(event, out);
+        true
+    });
     if event.op == Op::Delete && !event.table.key.is_empty() {
-        batch.write(topic, time, |out| encoder.key(event, out), |_| false);
+        batch.write(topic, time, key, |_| false);
     }
 }
 

@@ -221,7 +221,7 @@ impl Transport for Embedded {
     async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
         let id: Arc<str> = id.into();
         let epoch = self.0.request(|reply| Request::Fence { id: id.clone(), reply }).await?;
-        Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn: 0 }))
+        Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn: 0, spare: Vec::new() }))
     }
 
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {

@@ -67,10 +67,16 @@ pub(super) fn timestamptz(text: &[u8]) -> Option<String> {
     let clock = std::str::from_utf8(&rest[..rest.len() - tail.len()]).ok()?;
     let year = era(tail.strip_prefix(b"+00")?, year)?;
     Some(match year {
-        0..=9999 => {
-            // Four digits as PostgreSQL printed them, unless the era changed them.
-            format!("{year:04}-{month:02}-{day:02}T{clock}Z")
+        // As PostgreSQL printed it.
+        1..=9999 if tail.len() == 3 => {
+            let mut out = String::with_capacity(text.len() - 2);
+            out.push_str(std::str::from_utf8(text.get(..10)?).ok()?);
+            out.push('T');
+            out.push_str(clock);
+            out.push('Z');
+            out
         }
+        0..=9999 => format!("{year:04}-{month:02}-{day:02}T{clock}Z"),
         10_000.. => format!("+{year}-{month:02}-{day:02}T{clock}Z"),
         _ => format!("-{:04}-{month:02}-{day:02}T{clock}Z", -year),
     })

@@ -1,26 +1,77 @@
 //! Change event → bytes. Appends to the caller's buffer and allocates nothing for common values.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::DecimalMode;
 use super::number::unscaled;
 use crate::change::{ChangeEvent, Op, SourceInfo};
-use crate::position::Position;
+use crate::position::{Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
 
-/// Encodes the events of one source. Holds what does not change from event to event.
+/// Encodes the events of one source. Holds what does not change from event to event, and the text that the events of
+/// one table in one transaction share, so that most of an envelope is copied.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     decimals: DecimalMode,
     source_head: Vec<u8>,
     database: Vec<u8>,
+    shared: Shared,
+    captured: Captured,
+}
+
+/// What the envelopes of the events of one table in one transaction have in common.
+#[derive(Debug, Clone, Default)]
+struct Shared {
+    of: Option<SharedBy>,
+    /// From `"source"` to the event's own position.
+    head: Vec<u8>,
+    /// From there to the position's second mention.
+    middle: Vec<u8>,
+    /// From there to the event's place in the transaction, or to the operation.
+    tail: Vec<u8>,
+}
+
+/// Which events have a [`Shared`] in common.
+#[derive(Debug, Clone, PartialEq)]
+struct SharedBy {
+    table: Arc<TableSchema>,
+    commit: Option<Lsn>,
+    transaction: Option<u64>,
+    commit_us: i64,
+    dump: bool,
+}
+
+impl SharedBy {
+    fn holds(&self, event: &ChangeEvent) -> bool {
+        Arc::ptr_eq(&self.table, &event.table)
+            && self.commit == commit(event)
+            && self.transaction == event.transaction.map(|t| t.id)
+            && self.commit_us == event.commit_us
+            && self.dump == (event.op == Op::Read)
+    }
+}
+
+/// The times at which events were captured: the same for all that were read together.
+#[derive(Debug, Clone, Default)]
+struct Captured {
+    us: i64,
+    text: Vec<u8>,
+}
+
+fn commit(event: &ChangeEvent) -> Option<Lsn> {
+    match event.position {
+        Position::Postgres { commit, .. } => Some(commit),
+        Position::None => None,
+    }
 }
 
 impl Encoder {
     /// An encoder for the events of `source`.
     pub fn new(source: &SourceInfo, decimals: DecimalMode) -> Self {
-        let mut head = b"\"source\":{\"version\":\"".to_vec();
+        let mut head = b",\"source\":{\"version\":\"".to_vec();
         head.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
         head.extend_from_slice(b"\",\"connector\":\"");
         head.extend_from_slice(source.kind.name().as_bytes());
@@ -28,38 +79,28 @@ impl Encoder {
         json_string(&mut head, source.name.as_bytes());
         let mut database = Vec::new();
         json_string(&mut database, source.database.as_bytes());
-        Self { decimals, source_head: head, database }
+        let (shared, captured) = (Shared::default(), Captured::default());
+        Self { decimals, source_head: head, database, shared, captured }
     }
 
-    /// Appends the key: a JSON object of the key columns. Returns false, and appends nothing, if there is none.
-    pub fn key(&self, event: &ChangeEvent, out: &mut Vec<u8>) -> bool {
-        let Some(row) = event.keyed_row() else { return false };
-        encode_key(out, row, self.decimals)
+    /// How exact decimals travel.
+    pub fn decimals(&self) -> DecimalMode {
+        self.decimals
     }
 
     /// Appends the envelope.
-    pub fn value(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
+    pub fn value(&mut self, event: &ChangeEvent, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"before\":");
         image(out, event.before.as_ref(), self.decimals);
         out.extend_from_slice(b",\"after\":");
         image(out, event.after.as_ref(), self.decimals);
-        out.push(b',');
-        self.source(event, out);
-        self.transaction(event, out);
-        out.extend_from_slice(b",\"op\":\"");
-        out.push(event.op.letter() as u8);
-        out.extend_from_slice(b"\",\"ts_ms\":");
-        integer(out, event.capture_us / 1_000);
-        out.extend_from_slice(b",\"ts_us\":");
-        integer(out, event.capture_us);
-        out.extend_from_slice(b",\"ts_ns\":");
-        integer(out, event.capture_us.saturating_mul(1_000));
+        self.frame(event, out);
         if let (Op::Message, Some(message)) = (event.op, &event.message) {
             out.extend_from_slice(b",\"message\":{\"prefix\":");
             json_string(out, message.prefix.as_bytes());
-            out.extend_from_slice(b",\"content\":\"");
-            out.extend_from_slice(STANDARD.encode(&message.content).as_bytes());
-            out.extend_from_slice(b"\"}");
+            out.extend_from_slice(b",\"content\":");
+            base64(out, &message.content);
+            out.push(b'}');
         }
         out.extend_from_slice(b",\"sequence\":");
         out.extend_from_slice(itoa::Buffer::new().format(event.sequence).as_bytes());
@@ -67,64 +108,104 @@ impl Encoder {
         out.push(b'}');
     }
 
-    fn source(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.source_head);
-        out.extend_from_slice(b",\"ts_ms\":");
-        integer(out, event.commit_us / 1_000);
-        out.extend_from_slice(if event.op == Op::Read {
-            b",\"snapshot\":\"true\""
-        } else {
-            b",\"snapshot\":\"false\""
-        });
-        out.extend_from_slice(b",\"db\":");
-        out.extend_from_slice(&self.database);
-        if let Position::Postgres { lsn, commit } = event.position {
-            out.extend_from_slice(b",\"sequence\":\"[\\\"");
-            integer(out, commit.0 as i64);
-            out.extend_from_slice(b"\\\",\\\"");
-            integer(out, lsn.0 as i64);
-            out.extend_from_slice(b"\\\"]\"");
-        } else {
-            out.extend_from_slice(b",\"sequence\":null");
+    /// Where and when: `source`, `transaction`, `op` and the times of the capture.
+    fn frame(&mut self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        if !self.shared.of.as_ref().is_some_and(|of| of.holds(event)) {
+            self.share(event);
         }
-        out.extend_from_slice(b",\"ts_us\":");
-        integer(out, event.commit_us);
-        out.extend_from_slice(b",\"ts_ns\":");
-        integer(out, event.commit_us.saturating_mul(1_000));
-        out.extend_from_slice(b",\"schema\":");
-        json_string(out, event.table.schema.as_bytes());
-        out.extend_from_slice(b",\"table\":");
-        json_string(out, event.table.name.as_bytes());
-        out.extend_from_slice(b",\"txId\":");
-        match event.transaction {
-            Some(t) => out.extend_from_slice(itoa::Buffer::new().format(t.id).as_bytes()),
-            None => out.extend_from_slice(b"null"),
-        }
+        out.extend_from_slice(&self.shared.head);
         if let Position::Postgres { lsn, .. } = event.position {
-            out.extend_from_slice(b",\"lsn\":");
-            integer(out, lsn.0 as i64);
-            out.extend_from_slice(b",\"xmin\":null");
+            let mut digits = itoa::Buffer::new();
+            let lsn = digits.format(lsn.0 as i64).as_bytes();
+            out.extend_from_slice(lsn);
+            out.extend_from_slice(&self.shared.middle);
+            out.extend_from_slice(lsn);
         }
-        out.push(b'}');
+        out.extend_from_slice(&self.shared.tail);
+        if let Some(t) = event.transaction {
+            integer(out, t.total_order as i64);
+            out.extend_from_slice(b",\"data_collection_order\":");
+            integer(out, t.table_order as i64);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b",\"op\":\"");
+        out.push(event.op.letter() as u8);
+        if self.captured.us != event.capture_us || self.captured.text.is_empty() {
+            self.captured.us = event.capture_us;
+            self.captured.text.clear();
+            self.captured.text.extend_from_slice(b"\",\"ts_ms\":");
+            integer(&mut self.captured.text, event.capture_us / 1_000);
+            self.captured.text.extend_from_slice(b",\"ts_us\":");
+            integer(&mut self.captured.text, event.capture_us);
+            self.captured.text.extend_from_slice(b",\"ts_ns\":");
+            integer(&mut self.captured.text, event.capture_us.saturating_mul(1_000));
+        }
+        out.extend_from_slice(&self.captured.text);
     }
 
-    fn transaction(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
-        let Some(t) = event.transaction else {
-            out.extend_from_slice(b",\"transaction\":null");
-            return;
+    /// Writes what `event` shares with others of its table and transaction.
+    fn share(&mut self, event: &ChangeEvent) {
+        let Shared { of, head, middle, tail } = &mut self.shared;
+        let dump = event.op == Op::Read;
+        *of = Some(SharedBy {
+            table: event.table.clone(),
+            commit: commit(event),
+            transaction: event.transaction.map(|t| t.id),
+            commit_us: event.commit_us,
+            dump,
+        });
+        head.clear();
+        head.extend_from_slice(&self.source_head);
+        head.extend_from_slice(b",\"ts_ms\":");
+        integer(head, event.commit_us / 1_000);
+        head.extend_from_slice(if dump { b",\"snapshot\":\"true\"" } else { b",\"snapshot\":\"false\"" });
+        head.extend_from_slice(b",\"db\":");
+        head.extend_from_slice(&self.database);
+        middle.clear();
+        let rest = match commit(event) {
+            Some(commit) => {
+                head.extend_from_slice(b",\"sequence\":\"[\\\"");
+                integer(head, commit.0 as i64);
+                head.extend_from_slice(b"\\\",\\\"");
+                middle.extend_from_slice(b"\\\"]\"");
+                middle
+            }
+            None => {
+                head.extend_from_slice(b",\"sequence\":null");
+                head
+            }
         };
-        let mut digits = itoa::Buffer::new();
-        out.extend_from_slice(b",\"transaction\":{\"id\":\"");
-        out.extend_from_slice(digits.format(t.id).as_bytes());
-        if let Position::Postgres { commit, .. } = event.position {
-            out.push(b':');
-            out.extend_from_slice(digits.format(commit.0).as_bytes());
+        rest.extend_from_slice(b",\"ts_us\":");
+        integer(rest, event.commit_us);
+        rest.extend_from_slice(b",\"ts_ns\":");
+        integer(rest, event.commit_us.saturating_mul(1_000));
+        rest.extend_from_slice(b",\"schema\":");
+        json_string(rest, event.table.schema.as_bytes());
+        rest.extend_from_slice(b",\"table\":");
+        json_string(rest, event.table.name.as_bytes());
+        rest.extend_from_slice(b",\"txId\":");
+        match event.transaction {
+            Some(t) => integer(rest, t.id as i64),
+            None => rest.extend_from_slice(b"null"),
         }
-        out.extend_from_slice(b"\",\"total_order\":");
-        out.extend_from_slice(digits.format(t.total_order).as_bytes());
-        out.extend_from_slice(b",\"data_collection_order\":");
-        out.extend_from_slice(digits.format(t.table_order).as_bytes());
-        out.push(b'}');
+        tail.clear();
+        if commit(event).is_some() {
+            rest.extend_from_slice(b",\"lsn\":");
+            tail.extend_from_slice(b",\"xmin\":null");
+        }
+        tail.extend_from_slice(b"},\"transaction\":");
+        match event.transaction {
+            Some(t) => {
+                tail.extend_from_slice(b"{\"id\":\"");
+                integer(tail, t.id as i64);
+                if let Some(commit) = commit(event) {
+                    tail.push(b':');
+                    integer(tail, commit.0 as i64);
+                }
+                tail.extend_from_slice(b"\",\"total_order\":");
+            }
+            None => tail.extend_from_slice(b"null"),
+        }
     }
 
     fn unchanged(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
@@ -168,7 +249,7 @@ fn members(
     let mut first = true;
     for index in indexes {
         let value = values.get(index).unwrap_or(&Value::Null);
-        if *value == Value::Unchanged {
+        if matches!(value, Value::Unchanged) {
             continue;
         }
         if !first {

@@ -1,7 +1,26 @@
 //! Exact decimals as Kafka Connect encodes them: big-endian two's complement of the unscaled value.
 
+/// The bytes of an unscaled value: most are short.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unscaled {
+    /// The last bytes, from an index on.
+    Short([u8; 8], usize),
+    Long(Vec<u8>),
+}
+
+impl std::ops::Deref for Unscaled {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, start) => bytes.get(*start..).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
 /// Parses `-12.50` into its unscaled value's bytes and its scale. `None` for NaN, infinities and nonsense.
-pub(super) fn unscaled(text: &str, scale: Option<u16>) -> Option<(Vec<u8>, u16)> {
+pub(super) fn unscaled(text: &str, scale: Option<u16>) -> Option<(Unscaled, u16)> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -15,8 +34,24 @@ pub(super) fn unscaled(text: &str, scale: Option<u16>) -> Option<(Vec<u8>, u16)>
         return None;
     }
     let padding = usize::from(scale) - fraction.len();
-    let all = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', padding));
-    Some((twos_complement(all.map(|b| b - b'0'), negative), scale))
+    let digits = whole.bytes().chain(fraction.bytes()).map(|b| b - b'0').chain(std::iter::repeat_n(0, padding));
+    if whole.len() + usize::from(scale) <= SHORT_DIGITS {
+        let value = digits.fold(0, |n, digit| n * 10 + i64::from(digit));
+        let bytes = (if negative { -value } else { value }).to_be_bytes();
+        let start = redundant(&bytes);
+        return Some((Unscaled::Short(bytes, start), scale));
+    }
+    Some((Unscaled::Long(twos_complement(digits, negative)), scale))
+}
+
+/// As many digits as always fit 64 bits.
+const SHORT_DIGITS: usize = 18;
+
+/// How many leading bytes only repeat the sign.
+fn redundant(bytes: &[u8]) -> usize {
+    let repeats =
+        |pair: &[u8]| matches!(pair, [0x00, b] if b & 0x80 == 0) || matches!(pair, [0xff, b] if b & 0x80 != 0);
+    bytes.windows(2).take_while(|pair| repeats(pair)).count()
 }
 
 /// The shortest big-endian two's complement of a decimal number, as `BigInteger.toByteArray`.
@@ -44,9 +79,7 @@ fn twos_complement(digits: impl Iterator<Item = u8>, negative: bool) -> Vec<u8> 
             carry = overflow;
         }
     }
-    let redundant =
-        |pair: &[u8]| matches!(pair, [0x00, b] if b & 0x80 == 0) || matches!(pair, [0xff, b] if b & 0x80 != 0);
-    let start = bytes.windows(2).take_while(|pair| redundant(pair)).count();
+    let start = redundant(&bytes);
     bytes.split_off(start)
 }
 
@@ -54,9 +87,19 @@ fn twos_complement(digits: impl Iterator<Item = u8>, negative: bool) -> Vec<u8> 
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn short_and_long_numbers_are_encoded_alike(value: i64, scale in 0u16..4) {
+            let text = value.to_string();
+            let (bytes, _) = unscaled(&text, Some(scale)).expect("a decimal");
+            let digits = text.trim_start_matches('-').bytes().map(|b| b - b'0').chain(std::iter::repeat_n(0, scale.into()));
+            proptest::prop_assert_eq!(&*bytes, &twos_complement(digits, value < 0)[..]);
+        }
+    }
+
     #[test]
     fn decimals_encode_like_big_integer_to_byte_array() {
-        let bytes = |text, scale| unscaled(text, scale).expect("a decimal").0;
+        let bytes = |text, scale| unscaled(text, scale).expect("a decimal").0.to_vec();
         assert_eq!(bytes("0", None), [0]);
         assert_eq!(bytes("1.27", Some(2)), [0x7f]);
         assert_eq!(bytes("1.28", Some(2)), [0x00, 0x80]);

@@ -28,9 +28,9 @@ fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> Chang
 }
 
 fn encoded(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
-    let encoder = Encoder::new(&event.source, DecimalMode::Precise);
+    let mut encoder = Encoder::new(&event.source, DecimalMode::Precise);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    encoder.key(event, &mut key);
+    event.keyed_row().map(|row| encode_key(&mut key, row, encoder.decimals()));
     encoder.value(event, &mut value);
     let parse = |bytes: &[u8]| serde_json::from_slice(bytes).expect("valid JSON");
     (parse(&key), parse(&value), key, value)
@@ -76,11 +76,32 @@ fn every_event_survives_the_wire() {
 }
 
 fn encoded_or_empty(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
-    let encoder = Encoder::new(&event.source, DecimalMode::Precise);
+    let mut encoder = Encoder::new(&event.source, DecimalMode::Precise);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    encoder.key(event, &mut key);
+    event.keyed_row().map(|row| encode_key(&mut key, row, encoder.decimals()));
     encoder.value(event, &mut value);
     (Json::Null, serde_json::from_slice(&value).expect("valid JSON"), key, value)
+}
+
+#[test]
+fn what_events_share_is_written_anew_when_it_changes() {
+    let first = event(Op::Create, None, Some(vec![Value::Int(1), Value::Null, Value::Null]));
+    let mut others = vec![first.clone(); 8];
+    others[1].position = Position::Postgres { lsn: Lsn(101), commit: Lsn(200) };
+    others[2].transaction = Some(TransactionInfo { id: 7, total_order: 2, table_order: 2 });
+    others[3].position = Position::Postgres { lsn: Lsn(100), commit: Lsn(300) };
+    others[4].transaction = None;
+    others[5].op = Op::Read;
+    (others[6].commit_us, others[6].capture_us) = (1, 2);
+    others[7] = event(Op::Delete, Some(vec![Value::Int(1), Value::Null, Value::Null]), None);
+    let mut one = Encoder::new(&first.source, DecimalMode::Precise);
+    for changed in &others {
+        for event in [&first, changed, changed] {
+            let mut value = Vec::new();
+            one.value(event, &mut value);
+            assert_eq!(String::from_utf8_lossy(&value), String::from_utf8_lossy(&encoded_or_empty(event).3));
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Blob {
 #[derive(Debug, Default)]
 pub(super) struct BlobBuilder {
     raw: Vec<u8>,
+    /// Where payloads are compressed, kept from blob to blob.
+    scratch: Vec<u8>,
     records: u32,
     last_delta: u32,
 }
@@ -78,27 +80,28 @@ impl BlobBuilder {
     /// the records behind it were compacted away.
     pub fn seal(&mut self, written_ms: i64, last_delta: Option<u32>, compress: bool) -> Blob {
         let last_delta = last_delta.unwrap_or(self.last_delta);
-        let mut bytes = vec![0; HEADER];
+        let mut payload = &self.raw[..];
+        if compress {
+            let most = lz4_flex::block::get_maximum_output_size(self.raw.len());
+            if self.scratch.len() < most {
+                self.scratch.resize(most, 0);
+            }
+            if let Ok(length) = lz4_flex::block::compress_into(&self.raw, &mut self.scratch)
+                && length < self.raw.len()
+            {
+                payload = &self.scratch[..length];
+            }
+        }
+        let compressed = payload.len() < self.raw.len();
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.resize(HEADER, 0);
+        bytes.extend_from_slice(payload);
         bytes[0] = VERSION;
+        bytes[1] = u8::from(compressed);
         bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
         bytes[8..12].copy_from_slice(&(self.raw.len() as u32).to_le_bytes());
         bytes[12..16].copy_from_slice(&last_delta.to_le_bytes());
         bytes[16..24].copy_from_slice(&written_ms.to_le_bytes());
-        let mut compressed = false;
-        if compress {
-            bytes.resize(HEADER + lz4_flex::block::get_maximum_output_size(self.raw.len()), 0);
-            if let Ok(length) = lz4_flex::block::compress_into(&self.raw, &mut bytes[HEADER..])
-                && length < self.raw.len()
-            {
-                bytes.truncate(HEADER + length);
-                compressed = true;
-            }
-        }
-        if !compressed {
-            bytes.truncate(HEADER);
-            bytes.extend_from_slice(&self.raw);
-        }
-        bytes[1] = u8::from(compressed);
         let checksum = checksum(&bytes);
         bytes[CHECKSUM_AT..HEADER].copy_from_slice(&checksum.to_le_bytes());
         self.raw.clear();

@@ -23,7 +23,12 @@ pub(super) struct EmbeddedProducer {
     pub epoch: u64,
     /// Where the next record without a key goes.
     pub turn: u32,
+    /// Builders of earlier batches, whose memory is used again.
+    pub spare: Vec<BlobBuilder>,
 }
+
+/// As many builders are kept from batch to batch.
+const SPARE: usize = 16;
 
 type Encoded = Vec<(Arc<Topic>, u32, Vec<Blob>)>;
 
@@ -59,7 +64,8 @@ impl EmbeddedProducer {
                 }
             };
             let at = *index.entry((topic.stored.id, partition)).or_insert_with(|| {
-                lanes.push(Lane { topic, partition, builder: BlobBuilder::default(), sealed: Vec::new() });
+                let builder = self.spare.pop().unwrap_or_default();
+                lanes.push(Lane { topic, partition, builder, sealed: Vec::new() });
                 lanes.len() - 1
             });
             let lane = &mut lanes[at];
@@ -71,6 +77,9 @@ impl EmbeddedProducer {
         let finish = |mut lane: Lane| {
             if !lane.builder.is_empty() {
                 lane.sealed.push(lane.builder.seal(now, None, compress));
+            }
+            if self.spare.len() < SPARE {
+                self.spare.push(lane.builder);
             }
             (lane.topic, lane.partition, lane.sealed)
         };
