@@ -9,9 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
-use tributary_connector::{ConnectorSettings, PostgresSettings, TopicSettings};
+use tributary_connector::{
+    BinaryHandling, ConnectorSettings, PostgresSettings, TimePrecision, TopicSettings, ValueOptions,
+};
 use tributary_dsl::plan::{
-    Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
+    self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
@@ -87,13 +89,35 @@ pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings
     }
 }
 
-fn connection(postgres: &tributary_dsl::plan::PostgresSettings) -> PostgresSettings {
+fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
     PostgresSettings {
         url: tributary_connector::Secret::new(postgres.url.reveal()),
         tables: postgres.tables.clone(),
         slot: postgres.slot.clone(),
         publication: postgres.publication.clone(),
         streaming: None,
+        messages: postgres.messages,
+        values: values(postgres),
+    }
+}
+
+fn values(postgres: &plan::PostgresSettings) -> ValueOptions {
+    ValueOptions {
+        times: match postgres.times {
+            plan::TimePrecision::Adaptive => TimePrecision::Adaptive,
+            plan::TimePrecision::AdaptiveTimeMicroseconds => TimePrecision::AdaptiveTimeMicroseconds,
+            plan::TimePrecision::Milliseconds => TimePrecision::Milliseconds,
+            plan::TimePrecision::Microseconds => TimePrecision::Microseconds,
+            plan::TimePrecision::Nanoseconds => TimePrecision::Nanoseconds,
+            plan::TimePrecision::Iso => TimePrecision::Iso,
+        },
+        binary: match postgres.binary {
+            plan::BinaryHandling::Base64 => BinaryHandling::Base64,
+            plan::BinaryHandling::Base64Url => BinaryHandling::Base64Url,
+            plan::BinaryHandling::Hex => BinaryHandling::Hex,
+        },
+        hstore_as_map: postgres.hstore_as_map,
+        intervals_as_text: postgres.intervals_as_text,
     }
 }
 

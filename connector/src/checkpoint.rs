@@ -13,6 +13,9 @@ pub struct InProgress {
     pub commit: Lsn,
     /// Number of its changes (messages of the log) whose events are durable.
     pub changes: u64,
+    /// Number of its logical messages that are durable. Counted apart, for whether they are captured may change.
+    #[serde(default)]
+    pub messages: u64,
 }
 
 /// The content of a checkpoint, as JSON.
@@ -81,7 +84,7 @@ mod tests {
             database: "films".into(),
             slot: "s".into(),
             lsn: Lsn(u64::MAX),
-            transaction: Some(InProgress { commit: Lsn(5), changes: 3 }),
+            transaction: Some(InProgress { commit: Lsn(5), changes: 3, messages: 0 }),
             changed: Some(Lsn(4)),
             sequence: u64::MAX >> 1,
         };

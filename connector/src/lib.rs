@@ -14,5 +14,8 @@ pub mod source;
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use error::ConnectorError;
 pub use run::run;
-pub use settings::{BatchLimits, ConnectorSettings, PostgresSettings, Secret, SourceSettings, TopicSettings};
+pub use settings::{
+    BatchLimits, BinaryHandling, ConnectorSettings, PostgresSettings, Secret, SourceSettings, TimePrecision,
+    TopicSettings, ValueOptions,
+};
 pub use source::{Mark, Part, Source};

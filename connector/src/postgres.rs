@@ -27,7 +27,8 @@ mod streaming;
 mod time;
 mod timeline;
 mod tls;
-pub mod value;
+pub mod types;
+mod value;
 mod wire;
 
 pub use catalog::{TableInfo, table_columns};

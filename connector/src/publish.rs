@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
-use tributary_event::debezium::{Encoder, encode_key};
+use tributary_event::debezium::{Encoder, encode_event_key};
 use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema};
 use tributary_transport::{Batch, Checkpoint, Producer};
 
@@ -244,7 +244,7 @@ async fn next_or_keep_alive<S: Source>(
 fn write(batch: &mut Batch, topic: &Arc<str>, encoder: &mut Encoder, event: &ChangeEvent) {
     let time = event.capture_us / 1_000;
     let decimals = encoder.decimals();
-    let key = |out: &mut Vec<u8>| event.keyed_row().is_some_and(|row| encode_key(out, row, decimals));
+    let key = |out: &mut Vec<u8>| encode_event_key(out, event, decimals);
     batch.write(topic, time, key, |out| {
         encoder.value(event, out);
         true

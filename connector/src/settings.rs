@@ -9,6 +9,9 @@ use tributary_transport::{Retention, TopicSpec};
 
 use crate::error::ConnectorError;
 
+/// The name by which logical messages travel, as a table's would.
+pub(crate) const MESSAGES: &str = "message";
+
 /// A text that must not be printed, such as a URL with a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -79,6 +82,49 @@ impl Default for TopicSettings {
     }
 }
 
+/// How dates and times travel (Debezium's `time.precision.mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TimePrecision {
+    /// Milliseconds for columns of at most three digits, else microseconds.
+    #[default]
+    Adaptive,
+    /// The same, but times of day always in microseconds.
+    AdaptiveTimeMicroseconds,
+    /// Milliseconds, whatever the column's precision: finer digits are lost.
+    Milliseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Nanoseconds; timestamps outside of 1677–2262 stay text.
+    Nanoseconds,
+    /// ISO 8601 text, in UTC.
+    Iso,
+}
+
+/// How `bytea` travels (Debezium's `binary.handling.mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BinaryHandling {
+    /// Base64 (RFC 4648, section 4).
+    #[default]
+    Base64,
+    /// Base64 with the alphabet for URLs (RFC 4648, section 5).
+    Base64Url,
+    /// Hexadecimal digits.
+    Hex,
+}
+
+/// How values travel that have more than one customary form. The defaults are Debezium's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ValueOptions {
+    /// Dates and times.
+    pub times: TimePrecision,
+    /// `bytea`.
+    pub binary: BinaryHandling,
+    /// `hstore` as an object, not as text.
+    pub hstore_as_map: bool,
+    /// Intervals as ISO 8601 text, not as microseconds.
+    pub intervals_as_text: bool,
+}
+
 /// A PostgreSQL database to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
@@ -93,6 +139,10 @@ pub struct PostgresSettings {
     /// The folder, of this source alone, that keeps large transactions while they are in progress. Without one the server
     /// keeps them, and sends them when they have committed.
     pub streaming: Option<PathBuf>,
+    /// Whether logical decoding messages are captured, into the topic `<name>.message`.
+    pub messages: bool,
+    /// How values travel.
+    pub values: ValueOptions,
 }
 
 /// Which database a connector captures.
@@ -130,6 +180,8 @@ impl ConnectorSettings {
                 slot: format!("tributary_{own}"),
                 publication: format!("tributary_{own}"),
                 streaming: None,
+                messages: false,
+                values: ValueOptions::default(),
             }),
             decimals: DecimalMode::default(),
             batch: BatchLimits::default(),
@@ -143,14 +195,15 @@ impl ConnectorSettings {
         debezium::topic(&self.name, schema, table)
     }
 
-    /// The topics of the configured tables.
+    /// The topics of the configured tables, and of logical messages if they are captured.
     ///
     /// # Errors
     /// Two tables whose names become the same topic.
     pub fn topic_specs(&self) -> Result<Vec<TopicSpec>, ConnectorError> {
         let SourceSettings::Postgres(postgres) = &self.source;
         let mut specs: Vec<TopicSpec> = Vec::new();
-        for (schema, table) in postgres.table_names() {
+        let messages = postgres.messages.then(|| (String::new(), MESSAGES.to_owned()));
+        for (schema, table) in postgres.table_names().into_iter().chain(messages) {
             let name = self.topic(&schema, &table);
             if specs.iter().any(|s| s.name == name) {
                 return Err(ConnectorError::settings(

@@ -6,6 +6,7 @@ mod failover;
 mod in_progress;
 mod keys;
 mod memory;
+mod messages;
 mod refusals;
 mod resume;
 mod schema;

@@ -2,9 +2,10 @@
 
 use serde_json::{Value as Json, json};
 use tributary_connector::postgres::KeyPager;
+use tributary_connector::{BinaryHandling, TimePrecision, ValueOptions};
 use tributary_event::debezium::{DecimalMode, encode_value};
 
-use crate::support::{Database, Recorder, Running, postgres};
+use crate::support::{Database, Recorder, Running, postgres, postgres_mut};
 
 /// Type of the column, literal, JSON.
 fn cases() -> Vec<(&'static str, &'static str, Json)> {
@@ -167,4 +168,34 @@ async fn decimals_follow_the_mode() {
         running.stop().await;
         db.remove().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_bytes_intervals_and_pairs_follow_the_options() {
+    let db = Database::create("options").await;
+    db.run(
+        "create extension hstore; create table t (id int primary key, d date, h time, s timestamp(0), i interval, b bytea, \
+         p hstore, a timestamp[])",
+    )
+    .await;
+    let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+    postgres_mut(&mut settings).values = ValueOptions {
+        times: TimePrecision::Iso,
+        binary: BinaryHandling::Hex,
+        hstore_as_map: true,
+        intervals_as_text: true,
+    };
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run(
+        "insert into t values (1, '2020-02-29', '12:34:56.7', '2020-01-02 03:04:05', '1 year 2 mons 04:05:06.5', '\\xdead', \
+         'a=>1', '{2020-01-02 03:04:05.5}')",
+    )
+    .await;
+    let expected = json!({
+        "id": 1, "d": "2020-02-29Z", "h": "12:34:56.7Z", "s": "2020-01-02T03:04:05Z", "i": "P1Y2M0DT4H5M6.5S", "b": "dead",
+        "p": {"a": "1"}, "a": ["2020-01-02T03:04:05.5Z"]
+    });
+    assert_eq!(recorder.wait(1).await[0].get("/after"), expected);
+    running.stop().await;
+    db.remove().await;
 }

@@ -8,9 +8,9 @@ mod template;
 pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
 pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
-    BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings, KafkaSettings,
-    PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan,
-    TransportPlan,
+    BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
+    KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
+    SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{IdTemplate, TemplateError};
 

@@ -12,12 +12,14 @@ mod encode;
 mod number;
 
 pub use decode::{DecodeError, Decoder};
-pub use encode::{Encoder, encode_key, encode_value, json_string};
+pub use encode::{Encoder, encode_event_key, encode_key, encode_value, json_string};
 
-/// The topic of a table: `<source>.<schema>.<table>`, where characters that topic names may not have become `_`.
+/// The topic of a table: `<source>.<schema>.<table>`, where characters that topic names may not have become `_`. Logical
+/// messages have the topic `<source>.message`: their table has no schema.
 pub fn topic(source: &str, schema: &str, table: &str) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    [source, schema, table].join(".").chars().map(legal).collect()
+    let parts = [source, schema, table];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".").chars().map(legal).collect()
 }
 
 /// How exact decimals travel.

@@ -121,6 +121,11 @@ impl Row {
 
     /// Names of the columns whose values the source left out as unchanged.
     pub fn unchanged(&self) -> impl Iterator<Item = &str> {
-        self.table.columns.iter().zip(&self.values).filter(|(_, v)| matches!(v, Value::Unchanged)).map(|(c, _)| &*c.name)
+        self.table
+            .columns
+            .iter()
+            .zip(&self.values)
+            .filter(|(_, v)| matches!(v, Value::Unchanged))
+            .map(|(c, _)| &*c.name)
     }
 }

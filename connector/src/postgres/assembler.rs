@@ -9,12 +9,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{ChangeEvent, HybridClock, Lsn, Op, Position, Row, SourceInfo, TransactionInfo};
+use tributary_event::{
+    ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Position, Row, SourceInfo, TableSchema, TransactionInfo,
+};
 
 use super::pgoutput::{self, Message, Oids, Old, Tuple};
 use super::relation::Relayed;
 use crate::checkpoint::{InProgress, PostgresCheckpoint};
 use crate::error::ConnectorError;
+use crate::settings::MESSAGES;
 
 /// What a message leaves to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(super) enum Next {
 pub(super) struct Assembler {
     source: Arc<SourceInfo>,
     relations: HashMap<u32, Relayed>,
+    /// Stands for the table of logical messages.
+    messages: Arc<TableSchema>,
     clock: HybridClock,
     transaction: Option<Transaction>,
     /// The transaction of which a part was durable when we started, until it has passed.
@@ -44,10 +49,21 @@ struct Transaction {
     commit_us: i64,
     /// Changes read so far.
     changes: u64,
+    /// Logical messages read so far.
+    messages: u64,
     /// Changes whose events are durable already.
-    durable: u64,
+    durable_changes: u64,
+    /// Logical messages that are durable already.
+    durable_messages: u64,
     /// Events so far.
     events: u64,
+}
+
+impl Transaction {
+    /// Whether something of it was read that is not durable yet.
+    fn has_news(&self) -> bool {
+        self.events > 0 && (self.changes > self.durable_changes || self.messages > self.durable_messages)
+    }
 }
 
 impl Assembler {
@@ -56,6 +72,7 @@ impl Assembler {
         Self {
             source,
             relations: HashMap::new(),
+            messages: Arc::new(TableSchema::new("", MESSAGES, Vec::new(), Vec::new())),
             clock: HybridClock::starting_after(mark.sequence),
             transaction: None,
             half_done: mark.transaction.clone(),
@@ -107,9 +124,11 @@ impl Assembler {
     pub(super) fn mark(&mut self, last: Option<&ChangeEvent>) -> PostgresCheckpoint {
         self.mark.sequence = last.map_or(self.mark.sequence, |e| e.sequence);
         self.mark.transaction = match &self.transaction {
-            Some(t) if t.changes > t.durable && t.events > 0 => {
-                Some(InProgress { commit: t.commit, changes: t.changes })
-            }
+            Some(t) if t.has_news() => Some(InProgress {
+                commit: t.commit,
+                changes: t.changes.max(t.durable_changes),
+                messages: t.messages.max(t.durable_messages),
+            }),
             _ => self.half_done.clone(),
         };
         self.mark.clone()
@@ -174,10 +193,9 @@ impl Assembler {
             }
             Message::Truncate(tables) => self.truncate(*tables, start, capture_us, events)?,
             Message::Type { .. } => return Ok(Next::ForgetTypes),
-            Message::Logical { transactional: true, .. } => {
-                if let Some(t) = &mut self.transaction {
-                    t.changes += 1;
-                }
+            Message::Logical { transactional, lsn, prefix, content } => {
+                let message = LogicalMessage { prefix: (*prefix).into(), content: Bytes::copy_from_slice(content) };
+                self.logical(*transactional, *lsn, message, capture_us, events)?;
             }
             _ => {}
         }
@@ -185,8 +203,8 @@ impl Assembler {
     }
 
     fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32) -> Result<(), ConnectorError> {
-        let durable = match &self.half_done {
-            Some(half) if half.commit == commit => half.changes,
+        let (durable_changes, durable_messages) = match &self.half_done {
+            Some(half) if half.commit == commit => (half.changes, half.messages),
             Some(half) => {
                 return Err(ConnectorError::lost(
                     format!("replication slot {}", self.mark.slot),
@@ -200,10 +218,64 @@ impl Assembler {
                 ));
             }
             // Sent again although it was finished: nothing of it is new.
-            None if commit < self.mark.lsn => u64::MAX,
-            None => 0,
+            None if commit < self.mark.lsn => (u64::MAX, u64::MAX),
+            None => (0, 0),
         };
-        self.transaction = Some(Transaction { xid, commit, commit_us, changes: 0, durable, events: 0 });
+        self.transaction = Some(Transaction {
+            xid,
+            commit,
+            commit_us,
+            changes: 0,
+            messages: 0,
+            durable_changes,
+            durable_messages,
+            events: 0,
+        });
+        Ok(())
+    }
+
+    /// A message that `pg_logical_emit_message` wrote at `lsn`.
+    fn logical(
+        &mut self,
+        transactional: bool,
+        lsn: Lsn,
+        message: LogicalMessage,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<(), ConnectorError> {
+        let (commit, commit_us, transaction) = if transactional {
+            let Some(t) = &mut self.transaction else {
+                return Err(ConnectorError::protocol("a transactional message", "it came outside of a transaction"));
+            };
+            (t.messages, t.events) = (t.messages + 1, t.events + 1);
+            if t.messages <= t.durable_messages {
+                return Ok(());
+            }
+            let place = TransactionInfo { id: u64::from(t.xid), total_order: t.events, table_order: t.messages };
+            (t.commit, t.commit_us, Some(place))
+        } else {
+            // The position is that behind its record, where the next one starts.
+            if lsn <= self.mark.lsn {
+                // Sent again although it is durable.
+                return Ok(());
+            }
+            // Every transaction that committed before it has been read, for the log is read in order.
+            self.mark.lsn = lsn;
+            (lsn, capture_us, None)
+        };
+        events.push(ChangeEvent {
+            source: self.source.clone(),
+            table: self.messages.clone(),
+            op: Op::Message,
+            before: None,
+            after: None,
+            message: Some(message),
+            position: Position::Postgres { lsn, commit },
+            transaction,
+            commit_us,
+            capture_us,
+            sequence: self.clock.tick(commit_us),
+        });
         Ok(())
     }
 
@@ -299,7 +371,7 @@ impl Sink<'_> {
         let transaction = &mut *self.transaction;
         transaction.events += 1;
         let table_order = self.table.next_event(transaction.commit.0);
-        if transaction.changes <= transaction.durable {
+        if transaction.changes <= transaction.durable_changes {
             return;
         }
         self.events.push(ChangeEvent {
@@ -378,8 +450,11 @@ mod tests {
         let mut whole = assembler(100, None);
         let all = feed(&mut whole, vec![begin(200), insert(1), insert(2), insert(3)]).expect("events");
         let middle = whole.mark(all.last());
-        assert_eq!((middle.lsn, middle.transaction), (Lsn(100), Some(InProgress { commit: Lsn(200), changes: 3 })));
-        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2 }));
+        assert_eq!(
+            (middle.lsn, middle.transaction),
+            (Lsn(100), Some(InProgress { commit: Lsn(200), changes: 3, messages: 0 }))
+        );
+        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2, messages: 0 }));
         let transaction = vec![begin(200), insert(1), insert(2), insert(3), commit(200)];
         let rest = feed(&mut resumed, transaction).expect("events");
         assert_eq!(rest.len(), 1);
@@ -391,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_mark_among_durable_changes_still_names_them() {
-        let half = InProgress { commit: Lsn(200), changes: 2 };
+        let half = InProgress { commit: Lsn(200), changes: 2, messages: 0 };
         let mut resumed = assembler(100, Some(half.clone()));
         resumed.keepalive(Lsn(500));
         assert!(feed(&mut resumed, vec![begin(200), insert(1)]).expect("events").is_empty());
@@ -408,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_half_done_transaction_that_is_gone_means_a_lost_position() {
-        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2 }));
+        let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2, messages: 0 }));
         let error = feed(&mut resumed, vec![begin(300)]).expect_err("lost");
         assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
     }

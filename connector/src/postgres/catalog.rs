@@ -12,7 +12,7 @@ use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, split_name};
+use crate::settings::{PostgresSettings, ValueOptions, split_name};
 
 /// A table as the catalog has it now.
 #[derive(Debug, Clone)]
@@ -179,7 +179,10 @@ pub(super) async fn no_such_table(sql: &Sql, name: &(String, String)) -> Result<
 
 /// What is known of types, and the codecs that follow.
 #[derive(Debug, Default)]
-pub(super) struct Types(HashMap<u32, TypeFacts>);
+pub(super) struct Types {
+    known: HashMap<u32, TypeFacts>,
+    options: ValueOptions,
+}
 
 #[derive(Debug, Clone)]
 struct TypeFacts {
@@ -193,13 +196,18 @@ struct TypeFacts {
 }
 
 impl Types {
+    /// Nothing is known yet.
+    pub(super) fn new(options: ValueOptions) -> Self {
+        Self { known: HashMap::new(), options }
+    }
+
     /// Learns these types and those that they are made of.
     pub(super) async fn load(&mut self, sql: &Sql, oids: impl Iterator<Item = u32>) -> Result<(), ConnectorError> {
         const SQL: &str = "select oid, typtype = 'd', typbasetype, typtypmod, \
             case when typcategory = 'A' and typlen = -1 and oid not in (22, 30) then typelem else 0 end, \
             ascii(typdelim::text), \
             case when oid >= 16384 and typtype = 'b' then typname::text else '' end from pg_catalog.pg_type where oid = any($1)";
-        let mut wanted: Vec<u32> = oids.filter(|oid| !self.0.contains_key(oid)).collect();
+        let mut wanted: Vec<u32> = oids.filter(|oid| !self.known.contains_key(oid)).collect();
         while !wanted.is_empty() {
             wanted.sort_unstable();
             wanted.dedup();
@@ -212,12 +220,12 @@ impl Types {
                     base: domain.then_some((base, modifier)),
                     element: (element != 0).then_some(element),
                     delimiter: u8::try_from(delimiter).unwrap_or(b','),
-                    extension: Codec::of_extension(row.get(6)),
+                    extension: Codec::of_extension(row.get(6), self.options),
                 };
                 next.extend(facts.base.map(|(base, _)| base).into_iter().chain(facts.element));
-                self.0.insert(oid, facts);
+                self.known.insert(oid, facts);
             }
-            next.retain(|oid| !self.0.contains_key(oid));
+            next.retain(|oid| !self.known.contains_key(oid));
             wanted = next;
         }
         Ok(())
@@ -225,7 +233,7 @@ impl Types {
 
     /// Forgets everything, for types may have been altered.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.known.clear();
     }
 
     /// The codec of a type. Types that are not known travel as text.
@@ -234,18 +242,20 @@ impl Types {
     }
 
     fn codec_within(&self, oid: u32, modifier: i32, depth: u32) -> Codec {
-        let Some(facts) = self.0.get(&oid).filter(|_| depth > 0) else { return Codec::builtin(oid, modifier) };
+        let Some(facts) = self.known.get(&oid).filter(|_| depth > 0) else {
+            return Codec::builtin(oid, modifier, self.options);
+        };
         if let Some((base, declared)) = facts.base {
             return self.codec_within(base, if declared >= 0 { declared } else { modifier }, depth - 1);
         }
         if let Some(element) = facts.element {
-            let delimiter = self.0.get(&element).map_or(facts.delimiter, |e| e.delimiter);
+            let delimiter = self.known.get(&element).map_or(facts.delimiter, |e| e.delimiter);
             let element = Box::new(self.codec_within(element, modifier, depth - 1));
             return Codec::Array { element, delimiter };
         }
         if let Some(codec) = &facts.extension {
             return codec.clone();
         }
-        Codec::builtin(oid, modifier)
+        Codec::builtin(oid, modifier, self.options)
     }
 }

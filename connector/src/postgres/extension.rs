@@ -62,7 +62,7 @@ pub(super) fn vector(text: &str) -> Option<Value> {
 }
 
 /// `"a"=>"1", "b"=>NULL`.
-pub(super) fn hstore(text: &str) -> Option<Value> {
+pub(super) fn hstore(text: &str, as_map: bool) -> Option<Value> {
     let mut rest = text;
     let mut json = serde_json::Map::new();
     while !rest.is_empty() {
@@ -82,7 +82,11 @@ pub(super) fn hstore(text: &str) -> Option<Value> {
             _ => return None,
         };
     }
-    Some(Value::text(serde_json::Value::Object(json).to_string()))
+    if !as_map {
+        return Some(Value::text(serde_json::Value::Object(json).to_string()));
+    }
+    let value = |value: serde_json::Value| value.as_str().map_or(Value::Null, Value::text);
+    Some(Value::Object(json.into_iter().map(|(key, v)| (key.into(), value(v))).collect()))
 }
 
 fn quoted(rest: &mut &str) -> Option<String> {
@@ -109,15 +113,17 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_texts_never_panic(text: String) {
-            let _ = (point(&text), geometry(&text), vector(&text), hstore(&text));
+            let _ = (point(&text), geometry(&text), vector(&text), hstore(&text, true));
         }
 
         #[test]
         fn any_pair_survives(key: String, value: Option<String>) {
             let quote = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
             let text = format!("{}=>{}", quote(&key), value.as_deref().map_or("NULL".into(), quote));
-            let json = serde_json::json!({ key: value });
-            prop_assert_eq!(hstore(&text), Some(Value::text(json.to_string())));
+            let json = serde_json::json!({ key.as_str(): value });
+            prop_assert_eq!(hstore(&text, false), Some(Value::text(json.to_string())));
+            let object = Value::Object(vec![(key.clone().into(), value.clone().map_or(Value::Null, Value::text))]);
+            prop_assert_eq!(hstore(&text, true), Some(object));
         }
     }
 

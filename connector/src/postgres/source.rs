@@ -90,8 +90,9 @@ impl PostgresSource {
             (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
         };
+        let messages = if settings.messages { ", messages 'true'" } else { "" };
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {})",
+            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages})",
             quote(&settings.slot),
             mark.lsn,
             literal(&quote(&settings.publication))
@@ -107,7 +108,7 @@ impl PostgresSource {
         Ok(Self {
             stream,
             assembler: Assembler::new(source, mark),
-            catalog: Catalog { endpoint, sql: None, types: Types::default() },
+            catalog: Catalog { endpoint, sql: None, types: Types::new(settings.values) },
             wanted: settings.table_names(),
             captured: prepared.tables.iter().map(|t| (t.oid, t.schema.qualified_name())).collect(),
             frames: Bytes::new(),

@@ -16,6 +16,19 @@ pub const NEGATIVE_INFINITY_US: i64 = -9_223_372_036_832_400_000;
 
 const DAY_US: i64 = 86_400_000_000;
 
+/// In which form times travel that have no zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+    /// ISO 8601, in UTC.
+    Iso,
+}
+
 /// `2020-01-02`, `infinity`, `0044-03-15 BC` → days since the Unix epoch.
 pub(super) fn date(text: &[u8]) -> Option<i64> {
     match text {
@@ -29,14 +42,42 @@ pub(super) fn date(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// `12:34:56.789` → microseconds since midnight. `24:00:00` is a whole day.
-pub(super) fn time(text: &[u8]) -> Option<i64> {
-    let (us, rest) = clock(text)?;
-    rest.is_empty().then_some(us)
+/// `2020-01-02` → `2020-01-02Z`. Infinite dates keep their names.
+pub(super) fn iso_date(text: &[u8]) -> Option<Value> {
+    if matches!(text, b"infinity" | b"-infinity") {
+        return Some(Value::text(std::str::from_utf8(text).ok()?));
+    }
+    let (year, month, day, rest) = civil(text)?;
+    Some(Value::text(iso_civil(era(rest, year)?, month, day) + "Z"))
 }
 
-/// `2020-01-02 03:04:05.6` → micro- or milliseconds since the Unix epoch.
-pub(super) fn timestamp(text: &[u8], millis: bool) -> Option<Value> {
+/// `12:34:56.789` → the time since midnight. `24:00:00` is a whole day.
+pub(super) fn time(text: &[u8], precision: Precision) -> Option<Value> {
+    let (us, rest) = clock(text)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    Some(match precision {
+        Precision::Millis => Value::Int(us / 1_000),
+        Precision::Micros => Value::Int(us),
+        Precision::Nanos => Value::Int(us.checked_mul(1_000)?),
+        Precision::Iso => Value::text(format!("{}Z", std::str::from_utf8(text).ok()?)),
+    })
+}
+
+/// `2020-01-02 03:04:05.6` → the time since the Unix epoch.
+pub(super) fn timestamp(text: &[u8], precision: Precision) -> Option<Value> {
+    let as_it_is = || Some(Value::text(std::str::from_utf8(text).ok()?));
+    if precision == Precision::Iso {
+        if matches!(text, b"infinity" | b"-infinity") {
+            return as_it_is();
+        }
+        let (year, month, day, rest) = civil(text)?;
+        let rest = rest.strip_prefix(b" ")?;
+        let (_, tail) = clock(rest)?;
+        let clock = std::str::from_utf8(&rest[..rest.len() - tail.len()]).ok()?;
+        return Some(Value::text(format!("{}T{clock}Z", iso_civil(era(tail, year)?, month, day))));
+    }
     let us = match text {
         b"infinity" => POSITIVE_INFINITY_US,
         b"-infinity" => NEGATIVE_INFINITY_US,
@@ -46,12 +87,18 @@ pub(super) fn timestamp(text: &[u8], millis: bool) -> Option<Value> {
             let days = days(era(rest, year)?, month, day);
             match days.checked_mul(DAY_US).and_then(|d| d.checked_add(us)) {
                 Some(us) => us,
-                None if millis => return Some(Value::Int(days * (DAY_US / 1_000) + us / 1_000)),
-                None => return Some(Value::text(std::str::from_utf8(text).ok()?)),
+                None if precision == Precision::Millis => {
+                    return Some(Value::Int(days * (DAY_US / 1_000) + us / 1_000));
+                }
+                None => return as_it_is(),
             }
         }
     };
-    Some(Value::Int(if millis { us.div_euclid(1_000) } else { us }))
+    match precision {
+        Precision::Millis => Some(Value::Int(us.div_euclid(1_000))),
+        Precision::Nanos => us.checked_mul(1_000).map(Value::Int).or_else(as_it_is),
+        _ => Some(Value::Int(us)),
+    }
 }
 
 /// `2020-01-02 03:04:05.6+00` → `2020-01-02T03:04:05.6Z`.
@@ -76,10 +123,17 @@ pub(super) fn timestamptz(text: &[u8]) -> Option<String> {
             out.push('Z');
             out
         }
-        0..=9999 => format!("{year:04}-{month:02}-{day:02}T{clock}Z"),
-        10_000.. => format!("+{year}-{month:02}-{day:02}T{clock}Z"),
-        _ => format!("-{:04}-{month:02}-{day:02}T{clock}Z", -year),
+        _ => format!("{}T{clock}Z", iso_civil(year, month, day)),
     })
+}
+
+/// A date of ISO 8601: years beyond four digits have a sign, years before 1 are astronomical.
+fn iso_civil(year: i64, month: i64, day: i64) -> String {
+    match year {
+        0..=9999 => format!("{year:04}-{month:02}-{day:02}"),
+        10_000.. => format!("+{year}-{month:02}-{day:02}"),
+        _ => format!("-{:04}-{month:02}-{day:02}", -year),
+    }
 }
 
 /// `13:51:30.5+02`, `13:51:30-03:30` → the same time of day in UTC, `11:51:30.5Z`.
@@ -109,6 +163,28 @@ pub(super) fn interval(text: &[u8]) -> Option<Value> {
     if matches!(text, b"infinity" | b"-infinity") {
         return Some(Value::Int(if text[0] == b'-' { i64::MIN } else { i64::MAX }));
     }
+    let (months, day_count, us) = interval_parts(text)?;
+    // A month is 30.4375 days exactly: 2 629 800 seconds.
+    let total = i128::from(months) * 2_629_800_000_000 + i128::from(day_count) * i128::from(DAY_US) + i128::from(us);
+    Some(Value::Int(i64::try_from(total).unwrap_or(if total < 0 { i64::MIN } else { i64::MAX })))
+}
+
+/// The same → `P1Y2M3DT4H5M6.7S`, with every part (Debezium's `Interval`). Infinite intervals keep their names.
+pub(super) fn iso_interval(text: &[u8]) -> Option<String> {
+    if matches!(text, b"infinity" | b"-infinity") {
+        return Some(std::str::from_utf8(text).ok()?.to_owned());
+    }
+    let (months, days, us) = interval_parts(text)?;
+    let (hours, minutes, rest) = (us / 3_600_000_000, us / 60_000_000 % 60, us % 60_000_000);
+    let sign = if rest < 0 { "-" } else { "" };
+    let (seconds, fraction) = (rest.abs() / 1_000_000, rest.abs() % 1_000_000);
+    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
+    let fraction = fraction.trim_end_matches('0');
+    Some(format!("P{}Y{}M{days}DT{hours}H{minutes}M{sign}{seconds}{fraction}S", months / 12, months % 12))
+}
+
+/// Months, days and microseconds.
+fn interval_parts(text: &[u8]) -> Option<(i64, i64, i64)> {
     let (mut months, mut day_count, mut us) = (0i64, 0i64, 0i64);
     let mut words = text.split(|&b| b == b' ');
     while let Some(word) = words.next() {
@@ -133,9 +209,7 @@ pub(super) fn interval(text: &[u8]) -> Option<Value> {
             _ => return None,
         }
     }
-    // A month is 30.4375 days exactly: 2 629 800 seconds.
-    let total = i128::from(months) * 2_629_800_000_000 + i128::from(day_count) * i128::from(DAY_US) + i128::from(us);
-    Some(Value::Int(i64::try_from(total).unwrap_or(if total < 0 { i64::MIN } else { i64::MAX })))
+    Some((months, day_count, us))
 }
 
 /// Days since the Unix epoch of a date of the proleptic Gregorian calendar
@@ -208,12 +282,15 @@ mod tests {
 
     #[test]
     fn timestamps_keep_their_precision() {
-        assert_eq!(timestamp(b"2020-01-02 03:04:05.123456", false), Some(Value::Int(1_577_934_245_123_456)));
-        assert_eq!(timestamp(b"2020-01-02 03:04:05.1", true), Some(Value::Int(1_577_934_245_100)));
-        assert_eq!(timestamp(b"1969-12-31 23:59:59.999", true), Some(Value::Int(-1)));
-        assert_eq!(timestamp(b"infinity", false), Some(Value::Int(POSITIVE_INFINITY_US)));
-        assert_eq!(timestamp(b"294276-12-31 23:59:59", false), Some(Value::text("294276-12-31 23:59:59")));
-        assert_eq!(timestamp(b"4713-01-01 00:00:00 BC", false), Some(Value::Int(-210_863_520_000_000_000)));
+        assert_eq!(
+            timestamp(b"2020-01-02 03:04:05.123456", Precision::Micros),
+            Some(Value::Int(1_577_934_245_123_456))
+        );
+        assert_eq!(timestamp(b"2020-01-02 03:04:05.1", Precision::Millis), Some(Value::Int(1_577_934_245_100)));
+        assert_eq!(timestamp(b"1969-12-31 23:59:59.999", Precision::Millis), Some(Value::Int(-1)));
+        assert_eq!(timestamp(b"infinity", Precision::Micros), Some(Value::Int(POSITIVE_INFINITY_US)));
+        assert_eq!(timestamp(b"294276-12-31 23:59:59", Precision::Micros), Some(Value::text("294276-12-31 23:59:59")));
+        assert_eq!(timestamp(b"4713-01-01 00:00:00 BC", Precision::Micros), Some(Value::Int(-210_863_520_000_000_000)));
     }
 
     #[test]
@@ -229,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn other_forms_can_be_asked_for() {
+        let at = |precision| timestamp(b"2020-01-02 03:04:05.12", precision);
+        assert_eq!(at(Precision::Nanos), Some(Value::Int(1_577_934_245_120_000_000)));
+        assert_eq!(at(Precision::Iso), Some(Value::text("2020-01-02T03:04:05.12Z")));
+        assert_eq!(timestamp(b"infinity", Precision::Nanos), Some(Value::text("infinity")));
+        assert_eq!(time(b"03:04:05.5", Precision::Millis), Some(Value::Int(11_045_500)));
+        assert_eq!(time(b"03:04:05.5", Precision::Iso), Some(Value::text("03:04:05.5Z")));
+        assert_eq!(iso_date(b"0044-03-15 BC"), Some(Value::text("-0043-03-15Z")));
+        let interval = |text: &str| iso_interval(text.as_bytes());
+        assert_eq!(interval("1 year 2 mons 3 days 04:05:06.78").as_deref(), Some("P1Y2M3DT4H5M6.78S"));
+        assert_eq!(interval("-1 days -00:00:00.5").as_deref(), Some("P0Y0M-1DT0H0M-0.5S"));
+    }
+
+    #[test]
     fn intervals_become_microseconds() {
         assert_eq!(interval(b"1 year 2 mons 3 days 04:05:06.5"), Some(Value::Int(37_091_106_500_000)));
         assert_eq!(interval(b"-1 days +02:03:00"), Some(Value::Int(-79_020_000_000)));
@@ -241,7 +332,10 @@ mod tests {
         #[test]
         fn arbitrary_text_never_panics(text: Vec<u8>, digits in "[-0-9: .+BCadyonmsi]{0,40}") {
             for text in [&text[..], digits.as_bytes()] {
-                let _ = (date(text), time(text), timestamp(text, true), timestamp(text, false));
+                let _ = (date(text), iso_date(text), iso_interval(text));
+                for precision in [Precision::Millis, Precision::Micros, Precision::Nanos, Precision::Iso] {
+                    let _ = (time(text, precision), timestamp(text, precision));
+                }
                 let _ = (timestamptz(text), timetz(text), interval(text));
             }
         }

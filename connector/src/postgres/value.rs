@@ -1,4 +1,4 @@
-//! A column's text → its [`Value`], encoded as Debezium does by default.
+//! A column's text → its [`Value`], encoded as Debezium does: by default, or as [`ValueOptions`] say.
 //!
 //! | PostgreSQL | value |
 //! |---|---|
@@ -17,11 +17,15 @@
 //!
 //! A domain is encoded as its base type. Borders of dates and times: see `time`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use bytestring::ByteString;
 use tributary_event::Value;
 
+use super::time::Precision;
 use super::{array, extension, time};
+use crate::settings::{BinaryHandling, TimePrecision, ValueOptions};
 
 /// How the text of a column becomes a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,18 +44,20 @@ pub enum Codec {
     Money,
     /// Days since the epoch.
     Date,
-    /// Since midnight, in milliseconds if true, else microseconds.
-    Time(bool),
-    /// Since the epoch, in milliseconds if true, else microseconds.
-    Timestamp(bool),
+    /// ISO 8601, without a time.
+    IsoDate,
+    /// Since midnight.
+    Time(Precision),
+    /// Since the epoch.
+    Timestamp(Precision),
     /// ISO 8601.
     TimestampTz,
     /// ISO 8601.
     TimeTz,
-    /// Microseconds.
-    Interval,
+    /// Microseconds, or ISO 8601 if true.
+    Interval(bool),
     /// Raw bytes, from `\x…`.
-    Bytea,
+    Bytea(BinaryHandling),
     /// One bit: a boolean.
     Bit,
     /// Bits as bytes, the last bit of the text being the lowest of the first byte.
@@ -62,8 +68,8 @@ pub enum Codec {
     Point,
     /// PostGIS: extended well-known binary.
     Geometry,
-    /// Pairs of texts, as a JSON object.
-    Hstore,
+    /// Pairs of texts: an object if true, else the text of one.
+    Hstore(bool),
     /// pgvector: numbers.
     Vector,
     /// An array; `delimiter` is `,` but for a few types.
@@ -77,8 +83,16 @@ pub enum Codec {
 
 impl Codec {
     /// The codec of a built-in scalar type (`pg_type.oid`), with the column's `atttypmod`.
-    pub fn builtin(oid: u32, modifier: i32) -> Self {
-        let millis = (0..=3).contains(&modifier);
+    pub fn builtin(oid: u32, modifier: i32, options: ValueOptions) -> Self {
+        let adaptive = if (0..=3).contains(&modifier) { Precision::Millis } else { Precision::Micros };
+        let (of_day, of_era) = match options.times {
+            TimePrecision::Adaptive => (adaptive, adaptive),
+            TimePrecision::AdaptiveTimeMicroseconds => (Precision::Micros, adaptive),
+            TimePrecision::Milliseconds => (Precision::Millis, Precision::Millis),
+            TimePrecision::Microseconds => (Precision::Micros, Precision::Micros),
+            TimePrecision::Nanoseconds => (Precision::Nanos, Precision::Nanos),
+            TimePrecision::Iso => (Precision::Iso, Precision::Iso),
+        };
         match oid {
             16 => Self::Bool,
             20 | 21 | 23 | 26 => Self::Int,
@@ -86,13 +100,14 @@ impl Codec {
             701 => Self::Float8,
             1700 => Self::Numeric(scale(modifier)),
             790 => Self::Money,
+            1082 if options.times == TimePrecision::Iso => Self::IsoDate,
             1082 => Self::Date,
-            1083 => Self::Time(millis),
-            1114 => Self::Timestamp(millis),
+            1083 => Self::Time(of_day),
+            1114 => Self::Timestamp(of_era),
             1184 => Self::TimestampTz,
             1266 => Self::TimeTz,
-            1186 => Self::Interval,
-            17 => Self::Bytea,
+            1186 => Self::Interval(options.intervals_as_text),
+            17 => Self::Bytea(options.binary),
             600 => Self::Point,
             1560 if modifier == 1 => Self::Bit,
             1560 | 1562 => Self::Bits,
@@ -101,10 +116,10 @@ impl Codec {
     }
 
     /// The codec of a type of an extension, by its name.
-    pub fn of_extension(name: &str) -> Option<Self> {
+    pub fn of_extension(name: &str, options: ValueOptions) -> Option<Self> {
         match name {
             "geometry" | "geography" => Some(Self::Geometry),
-            "hstore" => Some(Self::Hstore),
+            "hstore" => Some(Self::Hstore(options.hstore_as_map)),
             "vector" | "halfvec" => Some(Self::Vector),
             _ => None,
         }
@@ -136,12 +151,23 @@ impl Codec {
             Self::Numeric(scale) => Value::Decimal { text: string()?.into(), scale: *scale },
             Self::Money => Value::Decimal { text: money(raw)?, scale: Some(2) },
             Self::Date => Value::Int(time::date(raw)?),
-            Self::Time(millis) => Value::Int(time::time(raw)? / if *millis { 1_000 } else { 1 }),
-            Self::Timestamp(millis) => time::timestamp(raw, *millis)?,
+            Self::IsoDate => time::iso_date(raw)?,
+            Self::Time(precision) => time::time(raw, *precision)?,
+            Self::Timestamp(precision) => time::timestamp(raw, *precision)?,
             Self::TimestampTz => Value::text(time::timestamptz(raw)?),
             Self::TimeTz => Value::text(time::timetz(raw)?),
-            Self::Interval => time::interval(raw)?,
-            Self::Bytea => Value::Bytes(hex(raw.strip_prefix(b"\\x")?)?),
+            Self::Interval(false) => time::interval(raw)?,
+            Self::Interval(true) => Value::text(time::iso_interval(raw)?),
+            Self::Bytea(handling) => {
+                let digits = raw.strip_prefix(b"\\x")?;
+                let bytes = hex(digits)?;
+                match handling {
+                    BinaryHandling::Base64 => Value::Bytes(bytes),
+                    BinaryHandling::Base64Url => Value::text(URL_SAFE.encode(&bytes)),
+                    // The server prints small letters.
+                    BinaryHandling::Hex => Value::text(std::str::from_utf8(digits).ok()?),
+                }
+            }
             Self::Bit => Value::Bool(match raw {
                 b"1" => true,
                 b"0" => false,
@@ -150,7 +176,7 @@ impl Codec {
             Self::Bits => Value::Bytes(bits(raw)?),
             Self::Point => extension::point(string()?)?,
             Self::Geometry => extension::geometry(string()?)?,
-            Self::Hstore => extension::hstore(string()?)?,
+            Self::Hstore(as_map) => extension::hstore(string()?, *as_map)?,
             Self::Vector => extension::vector(string()?)?,
             Self::Text => Value::text(string()?),
             Self::Array { element, delimiter } => array::decode(raw, element, *delimiter)?,
@@ -249,11 +275,11 @@ mod tests {
 
     #[test]
     fn scales_come_from_the_modifier() {
-        assert_eq!(Codec::builtin(1700, ((12 << 16) | 2) + 4), Codec::Numeric(Some(2)));
-        assert_eq!(Codec::builtin(1700, ((5 << 16) | 0x7fe) + 4), Codec::Numeric(Some(0)));
-        assert_eq!(Codec::builtin(1700, -1), Codec::Numeric(None));
-        assert_eq!(Codec::builtin(1114, 3), Codec::Timestamp(true));
-        assert_eq!(Codec::builtin(1114, -1), Codec::Timestamp(false));
+        assert_eq!(Codec::builtin(1700, ((12 << 16) | 2) + 4, ValueOptions::default()), Codec::Numeric(Some(2)));
+        assert_eq!(Codec::builtin(1700, ((5 << 16) | 0x7fe) + 4, ValueOptions::default()), Codec::Numeric(Some(0)));
+        assert_eq!(Codec::builtin(1700, -1, ValueOptions::default()), Codec::Numeric(None));
+        assert_eq!(Codec::builtin(1114, 3, ValueOptions::default()), Codec::Timestamp(Precision::Millis));
+        assert_eq!(Codec::builtin(1114, -1, ValueOptions::default()), Codec::Timestamp(Precision::Micros));
     }
 
     #[test]

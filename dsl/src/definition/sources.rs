@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{is_name, name_help};
 use crate::diagnostic::Spot;
-use crate::plan::{DecimalHandling, PostgresSettings, Secret, SourcePlan, SourceSettings};
+use crate::plan::{
+    BinaryHandling, DecimalHandling, PostgresSettings, Secret, SourcePlan, SourceSettings, TimePrecision,
+};
 use crate::yaml::{Map, Node, Reader};
 
 /// The longest name of a PostgreSQL slot or publication.
@@ -61,6 +63,33 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, pipeline: &str) -> Captured
     captured
 }
 
+const KEYS: &[&str] = &[
+    "url",
+    "password_file",
+    "tables",
+    "slot",
+    "publication",
+    "streaming",
+    "messages",
+    "decimals",
+    "times",
+    "binary",
+    "hstore",
+    "intervals",
+];
+const DECIMALS: &[(&str, DecimalHandling)] =
+    &[("precise", DecimalHandling::Precise), ("string", DecimalHandling::String), ("double", DecimalHandling::Double)];
+const TIMES: &[(&str, TimePrecision)] = &[
+    ("adaptive", TimePrecision::Adaptive),
+    ("adaptive-time-microseconds", TimePrecision::AdaptiveTimeMicroseconds),
+    ("milliseconds", TimePrecision::Milliseconds),
+    ("microseconds", TimePrecision::Microseconds),
+    ("nanoseconds", TimePrecision::Nanoseconds),
+    ("iso", TimePrecision::Iso),
+];
+const BINARY: &[(&str, BinaryHandling)] =
+    &[("base64", BinaryHandling::Base64), ("base64url", BinaryHandling::Base64Url), ("hex", BinaryHandling::Hex)];
+
 fn postgres_source(
     r: &mut Reader,
     node: &Arc<Node>,
@@ -69,20 +98,20 @@ fn postgres_source(
     pipeline: &str,
     captured: &mut Captured,
 ) -> Option<PostgresSettings> {
-    let map = r.map(node, path, &["url", "password_file", "tables", "slot", "publication", "decimals", "streaming"])?;
+    let map = r.map(node, path, KEYS)?;
     let url = url(r, &map);
     let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
     let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
     let slot = identifier(r, &map, "slot", &default);
     let publication = identifier(r, &map, "publication", &default);
-    let words = [
-        ("precise", DecimalHandling::Precise),
-        ("string", DecimalHandling::String),
-        ("double", DecimalHandling::Double),
-    ];
-    let decimals = map.get("decimals").and_then(|node| r.choice(node, &map.path_of("decimals"), &words));
     let on_off = [("on", true), ("off", false)];
-    let streaming = map.get("streaming").and_then(|node| r.choice(node, &map.path_of("streaming"), &on_off));
+    let streaming = choice(r, &map, "streaming", &on_off);
+    let messages = choice(r, &map, "messages", &on_off);
+    let decimals = choice(r, &map, "decimals", DECIMALS);
+    let times = choice(r, &map, "times", TIMES);
+    let binary = choice(r, &map, "binary", BINARY);
+    let hstore_as_map = choice(r, &map, "hstore", &[("json", false), ("map", true)]);
+    let intervals_as_text = choice(r, &map, "intervals", &[("microseconds", false), ("iso", true)]);
     Some(PostgresSettings {
         url: url.unwrap_or_else(|| Secret::new("")),
         tables: tables.unwrap_or_default(),
@@ -90,7 +119,17 @@ fn postgres_source(
         publication,
         decimals: decimals.unwrap_or_default(),
         streaming: streaming.unwrap_or(true),
+        messages: messages.unwrap_or(false),
+        times: times.unwrap_or_default(),
+        binary: binary.unwrap_or_default(),
+        hstore_as_map: hstore_as_map.unwrap_or(false),
+        intervals_as_text: intervals_as_text.unwrap_or(false),
     })
+}
+
+/// The word of an optional key, if it is one of `words`.
+fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) -> Option<T> {
+    map.get(key).and_then(|node| r.choice(node, &map.path_of(key), words))
 }
 
 fn tables(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<String> {

@@ -57,6 +57,46 @@ pub struct PostgresSettings {
     pub decimals: DecimalHandling,
     /// Whether the server streams large transactions while they are in progress; they are kept in the data folder then.
     pub streaming: bool,
+    /// Whether logical decoding messages are captured.
+    pub messages: bool,
+    /// How dates and times travel.
+    pub times: TimePrecision,
+    /// How `bytea` travels.
+    pub binary: BinaryHandling,
+    /// Whether `hstore` travels as an object.
+    pub hstore_as_map: bool,
+    /// Whether intervals travel as text.
+    pub intervals_as_text: bool,
+}
+
+/// How dates and times travel in topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TimePrecision {
+    /// As fine as the column.
+    #[default]
+    Adaptive,
+    /// The same, but times of day in microseconds.
+    AdaptiveTimeMicroseconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// ISO 8601 text.
+    Iso,
+}
+
+/// How `bytea` travels in topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BinaryHandling {
+    /// Base64.
+    #[default]
+    Base64,
+    /// Base64 with the alphabet for URLs.
+    Base64Url,
+    /// Hexadecimal digits.
+    Hex,
 }
 
 /// How exact decimals travel in topics.

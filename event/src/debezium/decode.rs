@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::change::{ChangeEvent, Op, SourceInfo, SourceKind, TransactionInfo};
+use crate::change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
@@ -24,12 +26,19 @@ pub enum DecodeError {
     /// `op` is none of c, u, d, r, t, m.
     #[error("unknown operation {0:?} (expected c, u, d, r, t or m)")]
     Op(String),
+    /// The content of a logical message is not base64.
+    #[error("the content of the message is no base64: {0}")]
+    Content(#[source] base64::DecodeError),
 }
 
 #[derive(Deserialize)]
 struct Envelope {
+    #[serde(default)]
     before: Option<serde_json::Map<String, Json>>,
+    #[serde(default)]
     after: Option<serde_json::Map<String, Json>>,
+    #[serde(default)]
+    message: Option<Message>,
     source: Source,
     op: String,
     #[serde(default)]
@@ -42,6 +51,12 @@ struct Envelope {
     sequence: u64,
     #[serde(default)]
     unchanged: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    prefix: String,
+    content: String,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +109,13 @@ impl Decoder {
         let Some(value) = value else { return Ok(None) };
         let envelope: Envelope = serde_json::from_slice(value).map_err(DecodeError::Envelope)?;
         let op = Op::from_letter(&envelope.op).ok_or_else(|| DecodeError::Op(envelope.op.clone()))?;
+        let message = envelope.message.as_ref().map(|m| {
+            let content = STANDARD.decode(&m.content).map_err(DecodeError::Content)?;
+            Ok(LogicalMessage { prefix: m.prefix.as_str().into(), content: content.into() })
+        });
         let key: serde_json::Map<String, Json> = match key {
+            // The key of a message is its prefix, which is no column.
+            _ if message.is_some() => serde_json::Map::new(),
             Some(key) => serde_json::from_slice(key).map_err(DecodeError::Key)?,
             None => serde_json::Map::new(),
         };
@@ -132,7 +153,7 @@ impl Decoder {
             after: row(envelope.after, &envelope.unchanged),
             source,
             op,
-            message: None,
+            message: message.transpose()?,
             position,
             transaction,
             commit_us,

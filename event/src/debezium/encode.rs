@@ -90,18 +90,19 @@ impl Encoder {
 
     /// Appends the envelope.
     pub fn value(&mut self, event: &ChangeEvent, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"before\":");
-        image(out, event.before.as_ref(), self.decimals);
-        out.extend_from_slice(b",\"after\":");
-        image(out, event.after.as_ref(), self.decimals);
-        self.frame(event, out);
-        if let (Op::Message, Some(message)) = (event.op, &event.message) {
-            out.extend_from_slice(b",\"message\":{\"prefix\":");
+        if let Some(message) = &event.message {
+            out.extend_from_slice(b"{\"message\":{\"prefix\":");
             json_string(out, message.prefix.as_bytes());
             out.extend_from_slice(b",\"content\":");
             base64(out, &message.content);
             out.push(b'}');
+        } else {
+            out.extend_from_slice(b"{\"before\":");
+            image(out, event.before.as_ref(), self.decimals);
+            out.extend_from_slice(b",\"after\":");
+            image(out, event.after.as_ref(), self.decimals);
         }
+        self.frame(event, out);
         out.extend_from_slice(b",\"sequence\":");
         out.extend_from_slice(itoa::Buffer::new().format(event.sequence).as_bytes());
         self.unchanged(event, out);
@@ -179,10 +180,12 @@ impl Encoder {
         integer(rest, event.commit_us);
         rest.extend_from_slice(b",\"ts_ns\":");
         integer(rest, event.commit_us.saturating_mul(1_000));
+        // Messages are of no table.
+        let table = if event.op == Op::Message { "" } else { &*event.table.name };
         rest.extend_from_slice(b",\"schema\":");
         json_string(rest, event.table.schema.as_bytes());
         rest.extend_from_slice(b",\"table\":");
-        json_string(rest, event.table.name.as_bytes());
+        json_string(rest, table.as_bytes());
         rest.extend_from_slice(b",\"txId\":");
         match event.transaction {
             Some(t) => integer(rest, t.id as i64),
@@ -220,6 +223,18 @@ impl Encoder {
             out.push(b']');
         }
     }
+}
+
+/// Appends the key of an event: that of its row, or for a logical message its prefix. False, and nothing appended, if it
+/// has none.
+pub fn encode_event_key(out: &mut Vec<u8>, event: &ChangeEvent, decimals: DecimalMode) -> bool {
+    if let Some(message) = &event.message {
+        out.extend_from_slice(b"{\"prefix\":");
+        json_string(out, message.prefix.as_bytes());
+        out.push(b'}');
+        return true;
+    }
+    event.keyed_row().is_some_and(|row| encode_key(out, row, decimals))
 }
 
 /// Appends the key of a row: a JSON object of its key columns. False, and nothing appended, if its table has none.

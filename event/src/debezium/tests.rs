@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::change::{ChangeEvent, Op, SourceInfo, SourceKind, TransactionInfo};
+use crate::change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
@@ -30,7 +30,7 @@ fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> Chang
 fn encoded(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
     let mut encoder = Encoder::new(&event.source, DecimalMode::Precise);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    event.keyed_row().map(|row| encode_key(&mut key, row, encoder.decimals()));
+    encode_event_key(&mut key, event, encoder.decimals());
     encoder.value(event, &mut value);
     let parse = |bytes: &[u8]| serde_json::from_slice(bytes).expect("valid JSON");
     (parse(&key), parse(&value), key, value)
@@ -78,7 +78,7 @@ fn every_event_survives_the_wire() {
 fn encoded_or_empty(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
     let mut encoder = Encoder::new(&event.source, DecimalMode::Precise);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    event.keyed_row().map(|row| encode_key(&mut key, row, encoder.decimals()));
+    encode_event_key(&mut key, event, encoder.decimals());
     encoder.value(event, &mut value);
     (Json::Null, serde_json::from_slice(&value).expect("valid JSON"), key, value)
 }
@@ -102,6 +102,21 @@ fn what_events_share_is_written_anew_when_it_changes() {
             assert_eq!(String::from_utf8_lossy(&value), String::from_utf8_lossy(&encoded_or_empty(event).3));
         }
     }
+}
+
+#[test]
+fn a_logical_message_has_its_prefix_as_key_and_no_row() {
+    let mut event = event(Op::Message, None, None);
+    event.table = Arc::new(TableSchema::new("", "message", Vec::new(), Vec::new()));
+    event.message = Some(LogicalMessage { prefix: "out\"box".into(), content: vec![0, 255, 7].into() });
+    let (key, value, key_bytes, value_bytes) = encoded(&event);
+    assert_eq!(key, json!({"prefix": "out\"box"}));
+    assert_eq!((&value["op"], &value["message"]["content"]), (&json!("m"), &json!("AP8H")));
+    assert_eq!((&value["source"]["schema"], &value["source"]["table"]), (&json!(""), &json!("")));
+    assert!(value.get("before").is_none() && value.get("after").is_none());
+    let decoded = Decoder::new().decode(Some(&key_bytes), Some(&value_bytes)).expect("decodes").expect("an event");
+    assert_eq!((decoded.op, decoded.message), (Op::Message, event.message));
+    assert_eq!(topic("studio", &event.table.schema, &event.table.name), "studio.message");
 }
 
 #[test]
