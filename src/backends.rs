@@ -93,6 +93,11 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
     PostgresSettings {
         url: tributary_connector::Secret::new(postgres.url.reveal()),
         tables: postgres.tables.clone(),
+        keys: postgres
+            .keys
+            .iter()
+            .filter_map(|(table, key)| table.split_once('.').map(|(s, t)| (s.to_owned(), t.to_owned(), key.clone())))
+            .collect(),
         slot: postgres.slot.clone(),
         publication: postgres.publication.clone(),
         streaming: None,

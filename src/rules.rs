@@ -4,19 +4,17 @@
 //! not log gives none for the row as it was: the document that embedded it would keep it for ever. So both are refused at the
 //! start, as is a column whose type has another text in events than in the graph.
 
-use tributary_connector::postgres::{Prepared, TableInfo};
+use tributary_connector::postgres::TableInfo;
 use tributary_dsl::plan::{DecimalHandling, IdTemplate, Plan, SourcePlan, SourceSettings, VertexRule};
-
-use crate::exit::Failure;
 
 /// Checks the rules of a source's tables.
 ///
 /// # Errors
 /// All that is wrong, each with table, column, cause and remedy.
-pub fn check(plan: &Plan, source: &SourcePlan, prepared: &Prepared) -> Result<(), Failure> {
+pub fn check(plan: &Plan, source: &SourcePlan, tables: &[TableInfo]) -> Result<(), String> {
     let SourceSettings::Postgres(settings) = &source.settings;
     let mut wrong = Vec::new();
-    for table in &prepared.tables {
+    for table in tables {
         let name = table.schema.qualified_name();
         let Some(rules) = plan.graph.vertices.get(&name) else { continue };
         for rule in rules {
@@ -24,7 +22,7 @@ pub fn check(plan: &Plan, source: &SourcePlan, prepared: &Prepared) -> Result<()
         }
         images(plan, &name, table, rules, &mut wrong);
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::Stopped(wrong.join("\n"))) }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
 fn columns(name: &str, table: &TableInfo, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<String>) {
@@ -32,7 +30,7 @@ fn columns(name: &str, table: &TableInfo, rule: &VertexRule, decimals: DecimalHa
         let Some(place) = table.schema.column(column) else {
             let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
             wrong.push(format!(
-                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have; it has: {}",
+                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication leaves out; events have: {}",
                 rule.type_name,
                 known.join(", ")
             ));

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_connector::ConnectorError;
-use tributary_connector::postgres::Prepared;
+use tributary_connector::postgres::TableInfo;
 use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
@@ -116,10 +116,19 @@ async fn work(
     let mut tasks: Tasks = JoinSet::new();
     for source in &plan.sources {
         let connector = backends::connector_settings(plan, source);
-        let Some(prepared) = prepare_source(&connector, transport.as_ref(), health, shutdown).await? else {
-            return Ok(());
+        let check = |tables: &[TableInfo]| rules::check(plan, source, tables);
+        // A source that waits for its server does not hide that another one failed.
+        let ready = tokio::select! {
+            ready = prepare_source(&connector, transport.as_ref(), &check, health, shutdown) => ready?,
+            Some(ended) = tasks.join_next() => {
+                shutdown.cancel();
+                let others = supervise(&mut tasks, shutdown).await;
+                return flat(ended).and(others);
+            }
         };
-        rules::check(plan, source, &prepared)?;
+        if !ready {
+            return supervise(&mut tasks, shutdown).await;
+        }
         let reporter = health.part(format!("source {}", source.name));
         let (transport, shutdown) = (transport.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -133,44 +142,51 @@ async fn work(
     supervise(&mut tasks, shutdown).await
 }
 
-/// Waits for the source's server and makes publication, slot and topics ready. `None`: shutdown came first.
+/// Waits for the source's server and makes publication, slot and topics ready. False: shutdown came first.
 async fn prepare_source(
     settings: &tributary_connector::ConnectorSettings,
     transport: &dyn Transport,
+    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
     health: &Health,
     shutdown: &CancellationToken,
-) -> Result<Option<Prepared>, Failure> {
+) -> Result<bool, Failure> {
     let name = &settings.name;
     let reporter = health.part(format!("source {name}"));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let prepare = async {
-            let prepared = tributary_connector::postgres::prepare(settings, transport).await?;
+            tributary_connector::postgres::prepare(settings, transport, check).await?;
             // The indexes read these topics, whether the connector's turn has come or not.
             transport.ensure_topics(&settings.topic_specs()?).await?;
-            Ok::<_, ConnectorError>(prepared)
+            Ok::<_, ConnectorError>(())
         };
         match prepare.await {
-            Ok(prepared) => return Ok(Some(prepared)),
+            Ok(()) => return Ok(true),
             Err(error) if error.class() == ErrorClass::Transient => {
                 if reporter.down(error.to_string()) {
                     warn!(source = name, %error, "the source does not answer; waiting");
                 }
             }
+            // What the rules say names its place itself.
+            Err(ConnectorError::Refused(text)) => return Err(Failure::Stopped(text)),
             Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
         }
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
+            () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
+}
+
+fn flat(ended: Result<Result<(), Failure>, JoinError>) -> Result<(), Failure> {
+    ended.unwrap_or_else(|e| Err(Failure::Stopped(format!("a part panicked: {e}"))))
 }
 
 /// Waits for all parts to end; the first failure, or the first end, stops the others.
 async fn supervise(tasks: &mut Tasks, shutdown: &CancellationToken) -> Result<(), Failure> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        let ended = ended.unwrap_or_else(|e| Err(Failure::Stopped(format!("a part panicked: {e}"))));
+        let ended = flat(ended);
         if result.is_ok() {
             result = ended;
         }

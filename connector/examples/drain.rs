@@ -109,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
     let counting = Counting { transport: open(transport)?, events: Arc::default() };
     let durable = counting.events.clone();
     if action == "prepare" {
-        tributary_connector::postgres::prepare(&settings, &counting).await?;
+        tributary_connector::postgres::prepare(&settings, &counting, &|_| Ok(())).await?;
         return Ok(());
     }
     let begin = Instant::now();

@@ -78,6 +78,9 @@ pub enum ConnectorError {
         /// What to do.
         remedy: String,
     },
+    /// Whoever uses the connector refuses the tables.
+    #[error("{0}")]
+    Refused(String),
     /// Another process reads the slot.
     #[error("replication slot {slot}: {cause}; waiting as a standby until it is free")]
     SlotInUse {
@@ -133,6 +136,7 @@ impl ConnectorError {
             | Self::Authentication { .. }
             | Self::Privilege { .. }
             | Self::Table { .. }
+            | Self::Refused(_)
             | Self::PositionLost { .. }
             | Self::Protocol { .. }
             | Self::Task(_) => ErrorClass::Fatal,

@@ -86,7 +86,7 @@ async fn attempt(
             }
         };
         let opened = producer.insert(opened);
-        let prepared = postgres::prepare(settings, transport).await?;
+        let prepared = postgres::prepare(settings, transport, &|_| Ok(())).await?;
         let source = PostgresSource::open(&settings.name, postgres, &prepared).await?;
         Ok::<_, ConnectorError>((opened, source))
     };

@@ -132,6 +132,8 @@ pub struct PostgresSettings {
     pub url: Secret,
     /// Tables as `schema.table`; a bare name means the schema `public`.
     pub tables: Vec<String>,
+    /// Keys of tables that have none of their own, or another one than consumers want: schema, table, columns in order.
+    pub keys: Vec<(String, String, Vec<String>)>,
     /// The replication slot. Created if it is absent and there is no checkpoint.
     pub slot: String,
     /// The publication. Created if absent; configured tables that it lacks are added.
@@ -177,6 +179,7 @@ impl ConnectorSettings {
             source: SourceSettings::Postgres(PostgresSettings {
                 url,
                 tables: tables.into_iter().map(Into::into).collect(),
+                keys: Vec::new(),
                 slot: format!("tributary_{own}"),
                 publication: format!("tributary_{own}"),
                 streaming: None,
@@ -226,6 +229,11 @@ impl PostgresSettings {
     /// Schema and name of each configured table.
     pub fn table_names(&self) -> Vec<(String, String)> {
         self.tables.iter().map(|t| split_name(t)).collect()
+    }
+
+    /// The key that is declared for a table; empty if there is none.
+    pub fn key_of(&self, schema: &str, table: &str) -> &[String] {
+        self.keys.iter().find(|(s, t, _)| s == schema && t == table).map_or(&[], |(_, _, key)| key)
     }
 }
 

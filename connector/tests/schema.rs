@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 use tributary_connector::ConnectorError;
 
-use crate::support::{Database, Record, Recorder, Running, connect, postgres, until};
+use crate::support::{Database, Record, Recorder, Running, connect, postgres, postgres_mut, until};
 
 /// The rows that a consumer holds who applied all events.
 fn applied(records: &[Record]) -> BTreeMap<i64, Json> {
@@ -173,5 +173,107 @@ async fn generated_columns_arrive_where_they_are_published() {
     running.stop().await;
     let expected = if published { json!({"id": 4, "twice": 8}) } else { json!({"id": 4}) };
     assert_eq!(records[0].get("/after"), expected);
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_key_stands_in_for_a_primary_key() {
+    let db = Database::create("declared").await;
+    db.run("create table rating (movie int, person int, stars int)").await;
+    let (recorder, mut settings) = (Recorder::new(), db.settings(&["rating"]));
+    postgres_mut(&mut settings).keys = vec![("public".into(), "rating".into(), vec!["person".into(), "movie".into()])];
+    let error = Running::start(&settings, &recorder).error().await.to_string();
+    assert!(error.contains("REPLICA IDENTITY FULL"), "{error}");
+    db.run("alter table rating replica identity full").await;
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run("insert into rating values (1, 2, 3); update rating set stars = 4; update rating set movie = 5; delete from rating")
+        .await;
+    let records = recorder.wait(7).await;
+    let keys: Vec<Option<Json>> = records.iter().map(|r| r.key.clone()).collect();
+    let [old, new] = [1, 5].map(|movie| Some(json!({"person": 2, "movie": movie})));
+    assert_eq!(keys, [&old, &old, &old, &old, &new, &new, &new].map(Clone::clone));
+    running.stop().await;
+    let mut wrong = settings.clone();
+    postgres_mut(&mut wrong).keys[0].2.push("starz".into());
+    let error = Running::start(&wrong, &recorder).error().await.to_string();
+    assert!(error.contains("starz") && error.contains("stars"), "{error}");
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_column_that_was_renamed_while_nobody_read_is_still_the_key() {
+    let db = Database::create("key_renamed").await;
+    db.run("create table t (id int primary key, x text); alter table t replica identity full").await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    Running::streaming(&settings, &recorder).await.stop().await;
+    db.run("insert into t values (1, 'a'); alter table t rename column id to number; insert into t values (2, 'b')")
+        .await;
+    let running = Running::streaming(&settings, &recorder).await;
+    let records = recorder.wait(2).await;
+    assert_eq!(records[0].key, Some(json!({"id": 1})));
+    assert_eq!(records[1].key, Some(json!({"number": 2})));
+    running.stop().await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_logs_less_than_its_root_is_refused() {
+    let db = Database::create("odd_partition").await;
+    db.run(
+        "create table t (id int primary key, body text) partition by range (id); \
+         create table low partition of t for values from (0) to (10); alter table t replica identity full",
+    )
+    .await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let error = Running::start(&settings, &recorder).error().await.to_string();
+    assert!(error.contains("ALTER TABLE low REPLICA IDENTITY FULL"), "{error}");
+    db.run("alter table low replica identity full; alter table t alter body set storage external").await;
+    let running = Running::streaming(&settings, &recorder).await;
+    // A partition that comes later does not inherit the identity: what its log lacks is listed, never taken for null.
+    db.run(
+        "create table high partition of t for values from (10) to (20); alter table high alter body set storage external; \
+         insert into t values (1, repeat('a', 5000)), (11, repeat('b', 5000)); update t set id = id + 1",
+    )
+    .await;
+    let records = recorder.wait(8).await;
+    let moved: Vec<_> = records.iter().filter(|r| r.op() == "c").skip(2).collect();
+    assert_eq!(moved[0].get("/after/body"), "a".repeat(5000));
+    assert_eq!((moved[1].get("/after/body"), moved[1].get("/unchanged")), (serde_json::Value::Null, json!(["body"])));
+    running.stop().await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_are_those_of_the_publication() {
+    let db = Database::create("column_list").await;
+    let version = db.version().await;
+    if version < 15 {
+        // Publications had no lists of columns.
+        return db.remove().await;
+    }
+    db.run("create table t (id int primary key, a text, secret text, twice int generated always as (id * 2) stored)")
+        .await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let generated = if version < 18 { "" } else { ", twice" };
+    let publication = &postgres(&settings).publication;
+    db.run(&format!(
+        "create publication {publication} for table t (id, a{generated}) with (publish_via_partition_root = true)"
+    ))
+    .await;
+    let refused = tributary_connector::postgres::prepare(&settings, &recorder, &|tables| {
+        let names: Vec<&str> = tables[0].schema.columns.iter().map(|c| &*c.name).collect();
+        Err(names.join(", "))
+    });
+    let error = refused.await.expect_err("refused").to_string();
+    assert_eq!(error, format!("id, a{generated}"));
+    let slots =
+        db.text(&format!("select count(*)::text from pg_replication_slots where database = '{}'", db.name)).await;
+    assert_eq!(slots.as_deref(), Some("0"), "nothing is made for tables that are refused");
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run("insert into t values (3, 'a', 'b')").await;
+    let after = recorder.wait(1).await[0].get("/after");
+    let expected = if version < 18 { json!({"id": 3, "a": "a"}) } else { json!({"id": 3, "a": "a", "twice": 6}) };
+    assert_eq!(after, expected);
+    running.stop().await;
     db.remove().await;
 }

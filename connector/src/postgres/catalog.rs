@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tributary_event::{Column, TableSchema};
 
 use super::hosts;
+use super::publication::Published;
 use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
@@ -19,7 +20,7 @@ use crate::settings::{PostgresSettings, ValueOptions, split_name};
 pub struct TableInfo {
     /// Its OID.
     pub oid: u32,
-    /// Columns (generated ones are left out, as the log does) and key.
+    /// The columns that events have, and the key.
     pub schema: Arc<TableSchema>,
     /// Names of the primary key's columns, in key order.
     pub primary_key: Vec<String>,
@@ -32,6 +33,8 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+    /// The first partition that logs less of old rows than the table's identity says, and its identity.
+    pub(super) odd_partition: Option<(String, char)>,
 }
 
 impl TableInfo {
@@ -68,14 +71,20 @@ impl TableInfo {
 pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
     let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
     let name = split_name(table);
-    match tables(&sql, std::slice::from_ref(&name)).await?.pop() {
+    match tables(&sql, std::slice::from_ref(&name), None).await?.pop() {
         Some(info) => Ok(info),
         None => Err(no_such_table(&sql, &name).await?),
     }
 }
 
 /// The tables of these names that exist, in the order of the names.
-pub(super) async fn tables(sql: &Sql, names: &[(String, String)]) -> Result<Vec<TableInfo>, ConnectorError> {
+///
+/// Their columns are those that the publication has, if there is one.
+pub(super) async fn tables(
+    sql: &Sql,
+    names: &[(String, String)],
+    publication: Option<&Published>,
+) -> Result<Vec<TableInfo>, ConnectorError> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
         has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p' \
         from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
@@ -86,7 +95,8 @@ pub(super) async fn tables(sql: &Sql, names: &[(String, String)]) -> Result<Vec<
     let mut found = Vec::new();
     for row in sql.query("reading pg_class", SQL, &[&schemas, &relations]).await? {
         let oid: u32 = row.get(0);
-        let columns = columns(sql, oid).await?;
+        let published = publication.and_then(|p| p.columns(row.get(1), row.get(2)));
+        let columns = columns(sql, oid, published).await?;
         types.load(sql, columns.iter().map(|c| c.type_oid)).await?;
         let primary_key = index_columns(sql, oid, "indisprimary").await?;
         let letter = |i: usize| row.get::<_, String>(i).chars().next().unwrap_or('?');
@@ -105,23 +115,38 @@ pub(super) async fn tables(sql: &Sql, names: &[(String, String)]) -> Result<Vec<
             owned: row.get(6),
             persistent: row.get(7),
             codecs,
+            odd_partition: if letter(3) == 'p' { odd_partition(sql, oid, letter(4)).await? } else { None },
         });
     }
     Ok(found)
 }
 
-struct CatalogColumn {
-    name: String,
-    type_oid: u32,
+/// A partition whose replica identity is neither that of its root nor `FULL`.
+async fn odd_partition(sql: &Sql, root: u32, identity: char) -> Result<Option<(String, char)>, ConnectorError> {
+    const SQL: &str = "select c.oid::regclass::text, c.relreplident::text from pg_partition_tree($1::oid::regclass) p \
+        join pg_catalog.pg_class c on c.oid = p.relid where p.isleaf and c.relreplident not in ('f', $2::text::\"char\") \
+        order by 1 limit 1";
+    let rows = sql.query("reading the partitions", SQL, &[&root, &identity.to_string()]).await?;
+    Ok(rows.first().map(|row| (row.get(0), row.get::<_, String>(1).chars().next().unwrap_or('?'))))
+}
+
+pub(super) struct CatalogColumn {
+    pub name: String,
+    pub type_oid: u32,
     modifier: i32,
     type_name: String,
 }
 
-async fn columns(sql: &Sql, table: u32) -> Result<Vec<CatalogColumn>, ConnectorError> {
+/// The table's columns that are published, in order; without a publication, those that are not generated.
+pub(super) async fn columns(
+    sql: &Sql,
+    table: u32,
+    published: Option<&[String]>,
+) -> Result<Vec<CatalogColumn>, ConnectorError> {
     const SQL: &str = "select attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod) \
-        from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = '' \
-        order by attnum";
-    let rows = sql.query("reading pg_attribute", SQL, &[&table]).await?;
+        from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
+        and case when $2::text[] is null then attgenerated = '' else attname = any($2) end order by attnum";
+    let rows = sql.query("reading pg_attribute", SQL, &[&table, &published]).await?;
     let column = |row: &tokio_postgres::Row| CatalogColumn {
         name: row.get(0),
         type_oid: row.get(1),

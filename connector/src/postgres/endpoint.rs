@@ -108,6 +108,11 @@ impl Endpoint {
         for (key, value) in parsed.query_pairs() {
             endpoint.parameter(&key, &value).map_err(wrong)?;
         }
+        let parameter = |name: &str| parsed.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
+        if parameter("sslrootcert").as_deref() == Some("system") && endpoint.tls != TlsMode::VerifyFull {
+            let mode = parameter("sslmode").unwrap_or_default();
+            return Err(wrong(format!("sslmode {mode:?} is too weak for sslrootcert=system; use verify-full")));
+        }
         if endpoint.user.is_empty() {
             endpoint.user = "postgres".into();
         }
@@ -135,11 +140,14 @@ impl Endpoint {
                     }
                 }
             }
-            "sslrootcert" => self.root_certificate = (value != "system").then(|| PathBuf::from(value)),
+            // As libpq: the system's authorities sign for anybody, so the name must be checked too.
+            "sslrootcert" if value == "system" => (self.root_certificate, self.tls) = (None, TlsMode::VerifyFull),
+            "sslrootcert" => self.root_certificate = Some(PathBuf::from(value)),
             "connect_timeout" => {
                 let seconds =
                     value.parse().map_err(|_| format!("connect_timeout {value:?} is no number of seconds"))?;
-                self.connect_timeout = Duration::from_secs(seconds);
+                // As libpq: without a limit.
+                self.connect_timeout = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds) };
             }
             "sslcert" => self.client_certificate = Some(PathBuf::from(value)),
             "sslkey" => self.client_key = Some(PathBuf::from(value)),
@@ -223,6 +231,15 @@ mod tests {
 
     fn parse(url: &str) -> Result<Endpoint, String> {
         Endpoint::parse(&url.into()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn authorities_of_the_system_are_trusted_for_the_right_name_alone() {
+        let e = parse("postgres://ann@h/films?sslrootcert=system").expect("a URL");
+        assert_eq!((e.tls, e.root_certificate), (TlsMode::VerifyFull, None));
+        assert!(parse("postgres://ann@h/films?sslrootcert=system&sslmode=require").is_err());
+        let e = parse("postgres://ann@h/films?connect_timeout=0").expect("a URL");
+        assert_eq!(e.connect_timeout, Duration::MAX);
     }
 
     #[test]

@@ -69,10 +69,11 @@ async fn slot(sql: &Sql, name: &str, settings: &PostgresSettings, warned: bool) 
 /// meanwhile is not in the log.
 async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings) -> Result<(), ConnectorError> {
     let names = settings.table_names();
-    let found = catalog::tables(sql, &names).await?;
+    let found = catalog::tables(sql, &names, None).await?;
     let missing: Vec<TableInfo> = publication::missing(sql, &settings.publication, &found).await?;
-    for table in &missing {
-        check(table, sql.endpoint())?;
+    // New partitions do not inherit the identity of their root, so all tables are looked at.
+    for table in &found {
+        check(table, sql.endpoint(), settings.key_of(&table.schema.schema, &table.schema.name))?;
     }
     if !missing.is_empty() {
         publication::ensure(sql, sql.endpoint(), &settings.publication, &missing).await?;

@@ -9,7 +9,7 @@ use tributary_transport::Transport;
 use super::catalog::{self, TableInfo};
 use super::endpoint::Endpoint;
 use super::hosts;
-use super::publication;
+use super::publication::{self, Published};
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
@@ -36,18 +36,25 @@ pub struct Prepared {
 /// missed: rows may be read. Reads the source's checkpoint from the transport, for a slot that is missing although
 /// there is a checkpoint was lost, and is not created again.
 ///
+/// Before anything is made, `check` sees the tables, and may refuse them in its own words.
+///
 /// # Errors
 /// Whatever makes streaming impossible or would lose changes, with its remedy.
-pub async fn prepare(settings: &ConnectorSettings, transport: &dyn Transport) -> Result<Prepared, ConnectorError> {
+pub async fn prepare(
+    settings: &ConnectorSettings,
+    transport: &dyn Transport,
+    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
+) -> Result<Prepared, ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
     let content = transport.checkpoint(&settings.name).await?;
     let checkpoint = content.map(|c| PostgresCheckpoint::decode(&settings.name, &c)).transpose()?;
-    prepare_from(postgres, checkpoint).await
+    prepare_from(postgres, checkpoint, check).await
 }
 
 async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
+    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
 ) -> Result<Prepared, ConnectorError> {
     let endpoint = hosts::find(&settings.url).await?;
     if settings.tables.is_empty() {
@@ -55,7 +62,9 @@ async fn prepare_from(
     }
     let sql = Sql::connect(&endpoint).await?;
     let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
-    let tables = tables(&sql, &endpoint, &settings.table_names()).await?;
+    let published = Published::read(&sql, server_version, &settings.publication).await?;
+    let tables = tables(&sql, &endpoint, settings, &published).await?;
+    check(&tables).map_err(ConnectorError::Refused)?;
     let hosts = hosts::endpoints(&settings.url)?;
     slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
@@ -116,20 +125,27 @@ fn judge(endpoint: &Endpoint, version: i32, wal_level: &str, replicates: bool) -
 }
 
 /// Finds the tables and checks that each can be captured.
-async fn tables(sql: &Sql, endpoint: &Endpoint, names: &[(String, String)]) -> Result<Vec<TableInfo>, ConnectorError> {
-    let tables = catalog::tables(sql, names).await?;
+async fn tables(
+    sql: &Sql,
+    endpoint: &Endpoint,
+    settings: &PostgresSettings,
+    published: &Published,
+) -> Result<Vec<TableInfo>, ConnectorError> {
+    let names = settings.table_names();
+    let tables = catalog::tables(sql, &names, Some(published)).await?;
     let found =
         |name: &(String, String)| tables.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
     if let Some(missing) = names.iter().find(|name| !found(name)) {
         return Err(catalog::no_such_table(sql, missing).await?);
     }
     for table in &tables {
-        check(table, endpoint)?;
+        check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
     }
     Ok(tables)
 }
 
-pub(super) fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), ConnectorError> {
+/// Whether a table can be captured, with the key that was declared for it if there is one.
+pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), ConnectorError> {
     let name = table.schema.qualified_name();
     let quoted = format!("{}.{}", quote(&table.schema.schema), quote(&table.schema.name));
     let refuse = |cause: &str, remedy: String| {
@@ -151,6 +167,33 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint) -> Result<(), Connec
                 user = quote(&endpoint.user)
             ),
         });
+    }
+    if let Some((partition, _)) = &table.odd_partition {
+        let form = match table.identity {
+            'f' => "FULL",
+            'd' => "DEFAULT",
+            'n' => "NOTHING",
+            _ => "USING INDEX …",
+        };
+        return refuse(
+            &format!(
+                "its partition {partition} has another replica identity than the table, and logs less of old rows"
+            ),
+            format!("run: ALTER TABLE {partition} REPLICA IDENTITY {form};"),
+        );
+    }
+    if let Some(column) = key.iter().find(|c| table.schema.column(c).is_none()) {
+        let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
+        return refuse(
+            &format!("its key names the column {column}, which it does not have"),
+            format!("its columns are {}", known.join(", ")),
+        );
+    }
+    if let Some(column) = key.iter().find(|c| !table.schema.column(c).is_some_and(|at| table.is_logged_before(at))) {
+        return refuse(
+            &format!("its key names the column {column}, which the log does not have for rows as they were"),
+            format!("run: ALTER TABLE {quoted} REPLICA IDENTITY FULL;"),
+        );
     }
     let add = format!("run: ALTER TABLE {quoted} ADD PRIMARY KEY (…); or: ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
     match table.identity {

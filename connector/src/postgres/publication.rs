@@ -8,6 +8,27 @@ use super::sql::Sql;
 use super::sqlstate::{ServerError, quote};
 use crate::error::ConnectorError;
 
+/// The columns that a publication has of each table.
+pub(super) struct Published(Vec<(String, String, Vec<String>)>);
+
+impl Published {
+    /// What the publication has now; without columns before PostgreSQL 15, where it has all of them.
+    pub(super) async fn read(sql: &Sql, version: i32, publication: &str) -> Result<Self, ConnectorError> {
+        const SQL: &str = "select schemaname::text, tablename::text, attnames::text[] from pg_catalog.pg_publication_tables \
+            where pubname = $1::text::name";
+        if version < 150_000 {
+            return Ok(Self(Vec::new()));
+        }
+        let rows = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
+        Ok(Self(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()))
+    }
+
+    /// The published columns of a table; none if it is not published yet.
+    pub(super) fn columns(&self, schema: &str, table: &str) -> Option<&[String]> {
+        self.0.iter().find(|(s, t, _)| s == schema && t == table).map(|(_, _, columns)| columns.as_slice())
+    }
+}
+
 /// Makes sure that the publication has the tables.
 pub(super) async fn ensure(
     sql: &Sql,

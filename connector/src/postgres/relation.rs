@@ -70,10 +70,11 @@ impl Relayed {
         Ok(Row { table: self.schema.clone(), values })
     }
 
-    /// Fills what an update left out from the image before, where that is whole.
+    /// Fills what an update left out from the image before, where that is whole. What is stored out of line is not null, so
+    /// a null there means that the image lacks it: a partition may log less than its root says.
     pub(super) fn recover(after: &mut Row, before: &Row) {
         for (value, old) in after.values.iter_mut().zip(&before.values) {
-            if *value == Value::Unchanged && *old != Value::Unchanged {
+            if *value == Value::Unchanged && !matches!(old, Value::Unchanged | Value::Null) {
                 value.clone_from(old);
             }
         }
@@ -112,6 +113,21 @@ pub(super) fn schema_name<'a>(relation: &Relation<'a>) -> &'a str {
     if relation.schema.is_empty() { "pg_catalog" } else { relation.schema }
 }
 
+/// The names that key columns had when the table was as the log describes it, by the columns that the table has now: if
+/// only names differ, a column is known by its place.
+pub(super) fn earlier_names(relation: &Relation<'_>, now: &[(&str, u32)], key: &[String]) -> Vec<String> {
+    let then: Vec<_> = relation.columns().map(|c| (c.name, c.type_oid)).collect();
+    if then.len() != now.len() || then.iter().zip(now).any(|((_, then), (_, now))| then != now) {
+        return key.to_vec();
+    }
+    let earlier = |name: &String| {
+        let known = then.iter().any(|(n, _)| n == name);
+        let place = now.iter().position(|(n, _)| n == name).filter(|_| !known);
+        place.map_or_else(|| name.clone(), |place| then[place].0.to_owned())
+    };
+    key.iter().map(earlier).collect()
+}
+
 /// The key's columns: the primary key in its own order where every change carries it, else the replica identity.
 fn key(relation: &Relation<'_>, primary_key: &[String]) -> Vec<usize> {
     let columns: Vec<_> = relation.columns().collect();
@@ -148,6 +164,17 @@ mod tests {
         let message = relation_message(identity, columns);
         let Ok(Message::Relation(relation)) = decode(&message) else { panic!("a relation") };
         key(&relation, &primary.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_key_that_was_renamed_since_is_known_by_its_place() {
+        let message = relation_message(b'f', &[("old_id", true), ("title", true)]);
+        let Ok(Message::Relation(relation)) = decode(&message) else { panic!("a relation") };
+        let key = ["id".to_owned()];
+        assert_eq!(earlier_names(&relation, &[("id", 23), ("title", 23)], &key), ["old_id"]);
+        // More has changed than names.
+        assert_eq!(earlier_names(&relation, &[("id", 23), ("title", 25)], &key), ["id"]);
+        assert_eq!(earlier_names(&relation, &[("id", 23), ("title", 23), ("x", 23)], &key), ["id"]);
     }
 
     #[test]

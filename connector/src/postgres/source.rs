@@ -8,12 +8,12 @@ use tributary_event::clock::now_us;
 use tributary_event::{SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
-use super::catalog::{Types, index_columns, type_names};
+use super::catalog::{Types, columns, index_columns, type_names};
 use super::endpoint::Endpoint;
 use super::hosts;
-use super::pgoutput::{self, Message};
+use super::pgoutput::{self, Message, Relation};
 use super::prepare::Prepared;
-use super::relation::{Relayed, schema_name};
+use super::relation::{Relayed, earlier_names, schema_name};
 use super::slot::other_system;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
@@ -35,6 +35,8 @@ pub struct PostgresSource {
     assembler: Assembler,
     catalog: Catalog,
     wanted: Vec<(String, String)>,
+    /// Declared keys: schema, table, columns.
+    keys: Vec<(String, String, Vec<String>)>,
     /// The tables that the names meant at the start, by OID.
     captured: HashMap<u32, String>,
     frames: Bytes,
@@ -110,6 +112,7 @@ impl PostgresSource {
             assembler: Assembler::new(source, mark),
             catalog: Catalog { endpoint, sql: None, types: Types::new(settings.values) },
             wanted: settings.table_names(),
+            keys: settings.keys.clone(),
             captured: prepared.tables.iter().map(|t| (t.oid, t.schema.qualified_name())).collect(),
             frames: Bytes::new(),
             at: 0,
@@ -205,8 +208,11 @@ impl PostgresSource {
         let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
         let wanted = self.wanted.contains(&name);
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
-        let (primary_key, names) =
-            if wanted { self.catalog.describe(relation.oid, &types).await? } else { Default::default() };
+        let (mut primary_key, names) =
+            if wanted { self.catalog.describe(&relation, &types).await? } else { Default::default() };
+        if let Some((_, _, declared)) = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)) {
+            primary_key.clone_from(declared);
+        }
         let codecs = types.iter().map(|(oid, modifier)| self.catalog.types.codec(*oid, *modifier)).collect();
         let mut table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
         if !wanted {
@@ -223,7 +229,7 @@ impl Catalog {
     /// The primary key of a table and the names of these types; also learns the types.
     async fn describe(
         &mut self,
-        table: u32,
+        relation: &Relation<'_>,
         types: &[(u32, i32)],
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
         let sql = match self.sql.take() {
@@ -231,7 +237,14 @@ impl Catalog {
             _ => Sql::connect(&self.endpoint).await?,
         };
         self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
-        let answer = (index_columns(&sql, table, "indisprimary").await?, type_names(&sql, types).await?);
+        let mut key = index_columns(&sql, relation.oid, "indisprimary").await?;
+        if key.iter().any(|name| relation.columns().all(|c| c.name != name)) {
+            // Renamed since this point of the log.
+            let now = columns(&sql, relation.oid, None).await?;
+            let now: Vec<(&str, u32)> = now.iter().map(|c| (c.name.as_str(), c.type_oid)).collect();
+            key = earlier_names(relation, &now, &key);
+        }
+        let answer = (key, type_names(&sql, types).await?);
         self.sql = Some(sql);
         Ok(answer)
     }

@@ -131,11 +131,14 @@ fn describe(endpoint: &Endpoint, action: &str, error: &tokio_postgres::Error) ->
     }
     let mut cause = error.to_string();
     let mut source = std::error::Error::source(error);
+    let mut broke = false;
     while let Some(inner) = source {
         cause = format!("{cause}: {inner}");
+        // What TLS objects to is an error of input and output too, of its own kind.
+        broke |= inner.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() != std::io::ErrorKind::InvalidData);
         source = inner.source();
     }
-    if error.is_closed() || cause.contains("error communicating") || cause.contains("connect") {
+    if broke || error.is_closed() || cause.contains("error communicating") || cause.contains("connect") {
         return ConnectorError::unreachable(endpoint.place(), cause);
     }
     if cause.contains("tls") || cause.contains("TLS") || cause.contains("authentication") || cause.contains("password")

@@ -1,5 +1,6 @@
 //! `sources:`: the databases and their tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{is_name, name_help};
@@ -67,6 +68,7 @@ const KEYS: &[&str] = &[
     "url",
     "password_file",
     "tables",
+    "keys",
     "slot",
     "publication",
     "streaming",
@@ -101,6 +103,10 @@ fn postgres_source(
     let map = r.map(node, path, KEYS)?;
     let url = url(r, &map);
     let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
+    let keys = map
+        .get("keys")
+        .cloned()
+        .map(|node| keys(r, &node, &map.path_of("keys"), tables.as_deref().unwrap_or_default()));
     let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
     let slot = identifier(r, &map, "slot", &default);
     let publication = identifier(r, &map, "publication", &default);
@@ -115,6 +121,7 @@ fn postgres_source(
     Some(PostgresSettings {
         url: url.unwrap_or_else(|| Secret::new("")),
         tables: tables.unwrap_or_default(),
+        keys: keys.unwrap_or_default(),
         slot,
         publication,
         decimals: decimals.unwrap_or_default(),
@@ -130,6 +137,26 @@ fn postgres_source(
 /// The word of an optional key, if it is one of `words`.
 fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) -> Option<T> {
     map.get(key).and_then(|node| r.choice(node, &map.path_of(key), words))
+}
+
+/// Columns that make the key of a table, in place of its primary key.
+fn keys(r: &mut Reader, node: &Node, path: &str, tables: &[String]) -> BTreeMap<String, Vec<String>> {
+    let mut keys = BTreeMap::new();
+    let Some(map) = r.entries(node, path) else { return keys };
+    for (table, node) in map.entries() {
+        if !tables.contains(&table.name) {
+            let help = format!("the tables of this source are {}", tables.join(", "));
+            r.error(table.place, format!("`{}` is not captured", table.name), Some(help));
+        }
+        let path = map.path_of(&table.name);
+        let Some(items) = r.list(node, &path) else { continue };
+        let columns: Vec<String> = items.iter().filter_map(|item| r.text(item, &path)).map(|text| text.value).collect();
+        if items.is_empty() {
+            r.error(node.place, format!("`{path}` names no column"), None);
+        }
+        keys.insert(table.name.clone(), columns);
+    }
+    keys
 }
 
 fn tables(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<String> {

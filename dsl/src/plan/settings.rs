@@ -49,6 +49,8 @@ pub struct PostgresSettings {
     pub url: Secret,
     /// `schema.table` of what to capture.
     pub tables: Vec<String>,
+    /// Columns that make the key of a table (`schema.table`), in place of its primary key.
+    pub keys: BTreeMap<String, Vec<String>>,
     /// The replication slot. Default: `tributary_<pipeline>_<source>`.
     pub slot: String,
     /// The publication. Default: the same.
