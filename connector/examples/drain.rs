@@ -1,10 +1,16 @@
-//! The measured process of `x bench capture`: one connector into one transport, until a number of events is durable.
+//! The measured process of `x bench capture` and `x bench latency`: one connector into one transport, until a number of
+//! events is durable.
 //!
 //! `drain prepare|run <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> <events>`
 //!
 //! With a folder, transactions in progress are streamed and kept there.
 //!
 //! `prepare` makes publication and slot; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
+//!
+//! `drain latency <database url> <name> embedded:<folder>|kafka:<brokers> <seconds>`
+//!
+//! inserts rows, each in a transaction of its own, and prints the milliseconds from the commit, as the server's log has its
+//! time, to a consumer of the topic: quantiles at 10 and at 1,000 rows a second, then the share of a core when idle.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -18,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_connector::{ConnectorSettings, SourceSettings};
 use tributary_event::Health;
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
+    Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
     TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
@@ -99,7 +105,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [action, url, name, transport, events, folder @ ..] = &arguments[..] else {
         bail!(
-            "usage: drain prepare|run <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> <events> [folder]"
+            "usage: drain prepare|run|latency <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> \
+             <events|seconds> [folder]"
         );
     };
     let wanted: u64 = events.parse().context("the number of events")?;
@@ -108,6 +115,10 @@ async fn main() -> anyhow::Result<()> {
     postgres.streaming = folder.first().map(Into::into);
     let counting = Counting { transport: open(transport)?, events: Arc::default() };
     let durable = counting.events.clone();
+    if action == "latency" {
+        let transport = counting.transport.context("latency is measured at a consumer: name a transport")?;
+        return latency(settings, transport, url, Duration::from_secs(wanted)).await;
+    }
     if action == "prepare" {
         tributary_connector::postgres::prepare(&settings, &counting, &|_| Ok(())).await?;
         return Ok(());
@@ -129,6 +140,69 @@ async fn main() -> anyhow::Result<()> {
         "events={events} seconds={seconds:.3} cpu_s={cpu:.3} peak_rss_mb={:.0}",
         peak_rss_mb()
     )?;
+    Ok(())
+}
+
+/// Measures for so long at each rate.
+async fn latency(
+    settings: ConnectorSettings,
+    transport: Arc<dyn Transport>,
+    url: &str,
+    each: Duration,
+) -> anyhow::Result<()> {
+    let topics: Vec<String> = settings.topic_specs()?.into_iter().map(|spec| spec.name).collect();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &|_| Ok(())).await?;
+    transport.ensure_topics(&settings.topic_specs()?).await?;
+    let (health, shutdown) = (Health::default(), CancellationToken::new());
+    let task =
+        tokio::spawn(tributary_connector::run(settings, transport.clone(), health.part("bench"), shutdown.clone()));
+    let group = ConsumerSettings { group: "latency".into(), topics, max_records: 1000, from_start: true };
+    let mut consumer = transport.consumer(group).await?;
+    let (heard, mut hears) = tokio::sync::mpsc::channel::<f64>(1 << 16);
+    tokio::spawn(async move {
+        let mut decoder = tributary_event::debezium::Decoder::new();
+        while let Ok(delivery) = consumer.next().await {
+            let now = tributary_event::clock::now_us();
+            let Delivery::Records(records) = delivery else { continue };
+            for record in records {
+                let event = decoder.decode(record.key.as_deref(), record.value.as_deref());
+                let Ok(Some(event)) = event else { continue };
+                if heard.send((now - event.commit_us) as f64 / 1_000.0).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let insert = client.prepare("INSERT INTO bench_row (id, title) VALUES ($1, 'The Movie')").await?;
+    let (mut id, mut line) = (0_i64, String::new());
+    for (rate, count) in [(10_u32, 10 * each.as_secs()), (1_000, 1_000 * each.as_secs())] {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        let mut found = Vec::new();
+        for n in 0..count + 20 {
+            ticks.tick().await;
+            id += 1;
+            client.execute(&insert, &[&id]).await?;
+            // The first ones open connections and fill caches.
+            let skip = n < 20;
+            while let Ok(ms) = hears.try_recv() {
+                found.extend((!skip).then_some(ms));
+            }
+        }
+        while let Ok(Some(ms)) = tokio::time::timeout(Duration::from_secs(2), hears.recv()).await {
+            found.push(ms);
+        }
+        found.sort_by(f64::total_cmp);
+        let at = |q: f64| found.get((found.len() as f64 * q) as usize).copied().unwrap_or(f64::NAN);
+        line += &format!("rate{rate}_p50_ms={:.2} rate{rate}_p99_ms={:.2} ", at(0.5), at(0.99));
+    }
+    let before = cpu_seconds();
+    tokio::time::sleep(each).await;
+    let idle = (cpu_seconds() - before) / each.as_secs_f64() * 100.0;
+    shutdown.cancel();
+    task.await??;
+    writeln!(std::io::stdout(), "{line}idle_cpu_percent={idle:.2}")?;
     Ok(())
 }
 

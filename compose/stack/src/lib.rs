@@ -19,6 +19,7 @@ mod account;
 mod artifact;
 mod cache;
 mod command;
+mod debezium;
 mod elasticsearch;
 mod java;
 mod kafka;
@@ -34,6 +35,7 @@ mod server;
 
 pub use cache::folder as cache_folder;
 pub use command::run as run_command;
+pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions};
 pub use kafka::{Kafka, KafkaOptions};
 pub use opensearch::{OpenSearch, OpenSearchOptions};

@@ -12,7 +12,7 @@ use tributary_stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 use super::release;
 use crate::tools::target;
 
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "CREATE TABLE bench_row (id bigint PRIMARY KEY, title text, director text, budget numeric(14,2), rating float8,
     released date, updated timestamptz, body text)";
 
@@ -110,7 +110,7 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
     Ok(figures)
 }
 
-async fn fill(client: &Client, rows: u32, per_transaction: u32) -> Result<()> {
+pub(super) async fn fill(client: &Client, rows: u32, per_transaction: u32) -> Result<()> {
     let fill = format!(
         "DO $$ DECLARE n bigint := 1; BEGIN WHILE n <= {rows} LOOP
          INSERT INTO bench_row SELECT g, 'The Movie Number ' || g, 'Director ' || g % 1000, g * 1.25, g % 100 / 10.0,

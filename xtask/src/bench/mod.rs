@@ -2,7 +2,9 @@
 
 mod capture;
 mod index;
+mod latency;
 mod load;
+mod peers;
 
 use std::process::ExitCode;
 
@@ -17,7 +19,7 @@ use crate::tools::cargo;
 pub(crate) struct Arguments {
     /// What to measure
     name: Name,
-    /// Rows (capture), or copies of the demo's 3,201 movies (index)
+    /// Rows (capture, peers), seconds a rate (latency), or copies of the demo's 3,201 movies (index)
     #[arg(long)]
     size: Option<u32>,
     /// index: on Kafka and Elasticsearch instead of the embedded pair
@@ -29,6 +31,10 @@ pub(crate) struct Arguments {
 enum Name {
     /// A million rows out of PostgreSQL's log, beside pg_recvlogical on the same log
     Capture,
+    /// Commit to consumer, row by row, and the CPU of an idle connector
+    Latency,
+    /// Beside Debezium Server: messages of the same changes compared, and the same rows captured
+    Peers,
     /// First build, change to searchable, a burst, and the rename of a supernode
     Index,
 }
@@ -37,6 +43,8 @@ enum Name {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.name {
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
+        Name::Latency => unless_interrupted(Box::pin(latency::run(arguments.size.unwrap_or(20)))).await?,
+        Name::Peers => unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000)))).await?,
         Name::Index => {
             unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
         }

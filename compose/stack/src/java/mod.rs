@@ -9,7 +9,7 @@ mod wheel;
 use crate::artifact;
 use crate::server::Launch;
 use anyhow::Result;
-use runtime::Runtime;
+pub(crate) use runtime::{Runtime, find_or_fetch};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,0 +1,193 @@
+//! `x bench peers`: our connector and Debezium Server on the same changes, both into Kafka. First every message is compared with
+//! its twin, over a table with every type and tables with every kind of change; then both capture the same rows.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio_postgres::{Client, NoTls};
+use tributary_stack::{Debezium, Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+use super::{capture, release, usage};
+use crate::tools::target;
+
+/// The tables, and what happens to them.
+const SETUP: &str = include_str!("peers/setup.sql");
+const CHANGES: &str = include_str!("peers/changes.sql");
+const TABLES: &str = "public.everything,public.kinds,public.whole,public.pairs,public.nokey";
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(super) async fn run(rows: u32) -> Result<()> {
+    release().await?;
+    // Debezium expects topics to be made by use.
+    let settings = vec![("auto.create.topics.enable".to_owned(), "true".to_owned())];
+    let kafka = Kafka::start(KafkaOptions { jvm: super::for_speed(), settings, ..KafkaOptions::default() }).await?;
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let url = postgres.url("postgres");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    let driving = tokio::spawn(connection);
+    let same = compare(&client, &url, &kafka.bootstrap()).await?;
+    let figures = race(&client, &url, &kafka.bootstrap(), rows).await?;
+    drop(client);
+    driving.await?.context("closing the connection")?;
+    postgres.stop().await?;
+    kafka.stop().await?;
+    println!("{figures} messages_alike={same}");
+    Ok(())
+}
+
+async fn compare(client: &Client, url: &str, brokers: &str) -> Result<bool> {
+    client.batch_execute(SETUP).await.context("making the tables")?;
+    client.batch_execute("CREATE PUBLICATION peers FOR ALL TABLES WITH (publish_via_partition_root = true)").await?;
+    let mut ours = start(url, "ours", "peers", brokers, TABLES).await?;
+    let theirs = Debezium::start(&debezium(url, "theirs", "peers", brokers, TABLES)?).await?;
+    until_active(client, &["tributary_ours", "theirs"]).await?;
+    client.batch_execute(CHANGES).await.context("changing rows")?;
+    let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
+    until_confirmed(client, &["tributary_ours", "theirs"], &end).await?;
+    stop(&mut ours).await?;
+    theirs.stop().await?;
+    let topics = format!("{TABLES},message");
+    let status = Command::new(target().join("release/examples/compare"))
+        .args([brokers, "ours", "theirs", &topics])
+        .status()
+        .await
+        .context("starting the comparison")?;
+    Ok(status.success())
+}
+
+/// The same rows, in transactions of a hundred, captured by each while the other rests.
+async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<String> {
+    client.batch_execute(capture::TABLE).await?;
+    client
+        .batch_execute("CREATE PUBLICATION race FOR TABLE bench_row WITH (publish_via_partition_root = true)")
+        .await?;
+    // Each is started once for its slot.
+    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row").await?;
+    until_active(client, &["tributary_race_ours"]).await?;
+    stop(&mut ours).await?;
+    client.batch_execute("SELECT pg_create_logical_replication_slot('race_theirs', 'pgoutput')").await?;
+    capture::fill(client, rows, 100).await?;
+    let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
+
+    let begin = Instant::now();
+    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row").await?;
+    until_confirmed(client, &["tributary_race_ours"], &end).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let (cpu, rss) = usage(ours.id().unwrap_or_default());
+    stop(&mut ours).await?;
+    let mut figures = line("ours", rows, seconds, cpu, rss);
+
+    let begin = Instant::now();
+    let theirs = Debezium::start(&debezium(url, "race_theirs", "race", brokers, "public.bench_row")?).await?;
+    until_confirmed(client, &["race_theirs"], &end).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let (cpu, rss) = usage(theirs.pid().await.unwrap_or_default());
+    theirs.stop().await?;
+    figures += &line(" debezium", rows, seconds, cpu, rss);
+    Ok(figures)
+}
+
+/// From the start of the process, so that what it needs to start counts.
+fn line(who: &str, rows: u32, seconds: f64, cpu: f64, rss: f64) -> String {
+    let rows = f64::from(rows);
+    println!("{who}: {:.0} rows/s, {:.1} CPU-s per million, {rss:.0} MB", rows / seconds, cpu * 1e6 / rows);
+    format!("{who}_s={seconds:.2} {who}_cpu_s_per_million={:.1} {who}_rss_mb={rss:.0}", cpu * 1e6 / rows)
+}
+
+async fn start(url: &str, name: &str, publication: &str, brokers: &str, tables: &str) -> Result<Child> {
+    let mut child = Command::new(target().join("release/examples/capture"))
+        .args([url, name, publication, brokers, tables])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting our connector")?;
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().context("its output")?).read_line(&mut said).await?;
+    if said.trim() != "ready" {
+        bail!("our connector did not start: {said}");
+    }
+    Ok(child)
+}
+
+async fn stop(child: &mut Child) -> Result<()> {
+    drop(child.stdin.take());
+    let status = child.wait().await?;
+    if !status.success() {
+        bail!("our connector failed ({status})");
+    }
+    Ok(())
+}
+
+/// Debezium's settings: its defaults for values, its best for speed.
+fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &str) -> Result<Vec<(String, String)>> {
+    let config: tokio_postgres::Config = url.parse().context("the server's URL")?;
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let serializer = "org.apache.kafka.common.serialization.StringSerializer";
+    let (port, tables) = (port.to_string(), tables.to_owned());
+    let producer = |key: &str| format!("debezium.sink.kafka.producer.{key}");
+    let source = |key: &str| format!("debezium.source.{key}");
+    let pairs = [
+        ("debezium.sink.type".to_owned(), "kafka"),
+        (producer("bootstrap.servers"), brokers),
+        (producer("key.serializer"), serializer),
+        (producer("value.serializer"), serializer),
+        (producer("linger.ms"), "20"),
+        (producer("batch.size"), "262144"),
+        (producer("compression.type"), "lz4"),
+        (source("connector.class"), "io.debezium.connector.postgresql.PostgresConnector"),
+        (source("database.hostname"), "127.0.0.1"),
+        (source("database.port"), &port),
+        (source("database.user"), "postgres"),
+        (source("database.password"), ""),
+        (source("database.dbname"), "postgres"),
+        (source("topic.prefix"), name),
+        (source("plugin.name"), "pgoutput"),
+        (source("slot.name"), name),
+        (source("publication.name"), publication),
+        (source("publication.autocreate.mode"), "disabled"),
+        (source("table.include.list"), &tables),
+        (source("snapshot.mode"), "no_data"),
+        (source("include.unknown.datatypes"), "true"),
+        (source("provide.transaction.metadata"), "true"),
+        (source("offset.flush.interval.ms"), "100"),
+        (source("max.batch.size"), "16384"),
+        (source("max.queue.size"), "65536"),
+        (source("poll.interval.ms"), "10"),
+        ("debezium.format.value.schemas.enable".to_owned(), "false"),
+        ("debezium.format.key.schemas.enable".to_owned(), "false"),
+    ];
+    Ok(pairs.into_iter().map(|(key, value)| (key, value.to_owned())).collect())
+}
+
+async fn until_active(client: &Client, slots: &[&str]) -> Result<()> {
+    const SQL: &str = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY($1) AND active";
+    until(client, SQL, &[&slots], slots).await
+}
+
+async fn until_confirmed(client: &Client, slots: &[&str], end: &str) -> Result<()> {
+    const SQL: &str = "SELECT count(*) FROM pg_replication_slots \
+        WHERE slot_name = ANY($1) AND confirmed_flush_lsn >= $2::text::pg_lsn";
+    until(client, SQL, &[&slots, &end], slots).await
+}
+
+async fn until(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    slots: &[&str],
+) -> Result<()> {
+    let begin = Instant::now();
+    while client.query_one(sql, parameters).await?.get::<_, i64>(0) < slots.len() as i64 {
+        if begin.elapsed() > PATIENCE {
+            bail!("the slots {slots:?} did not get there within {PATIENCE:?}");
+        }
+        // Debezium confirms what it has passed on only with a later change.
+        client.batch_execute("SELECT pg_logical_emit_message(false, 'end', '')").await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
