@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tributary_connector::ConnectorSettings;
 
@@ -167,5 +168,38 @@ async fn a_folder_that_cannot_be_written_stops_the_source_and_loses_nothing() {
     let records = recorder.wait(5_000).await;
     running.stop().await;
     assert!(ids(&records).into_iter().eq(1..=5_000));
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_came_from_elsewhere_name_their_origin() {
+    let (db, settings, _folder) = streaming_database("origin", &["t"]).await;
+    db.run("create table t (id int primary key, x text)").await;
+    let recorder = Recorder::new();
+    let running = Running::streaming(&settings, &recorder).await;
+    let origin = format!("north_{}", db.name);
+    db.run(&format!(
+        "select pg_replication_origin_create('{origin}'); select pg_replication_origin_session_setup('{origin}')"
+    ))
+    .await;
+    // One that comes whole, and one that is streamed while it is in progress.
+    for (position, rows) in [("0/99", 1), ("0/AA", 20_000)] {
+        db.run(&format!(
+            "begin; select pg_replication_origin_xact_setup('{position}', now()); \
+             insert into t select g, repeat('x', 50) from generate_series({rows} + 1, 2 * {rows}) g; commit"
+        ))
+        .await;
+    }
+    db.run("select pg_replication_origin_session_reset()").await;
+    db.run("insert into t values (0)").await;
+    let records = recorder.wait(20_002).await;
+    let named = |n: usize| (records[n].get("/source/origin"), records[n].get("/source/origin_lsn"));
+    assert_eq!(named(0), (json!(origin), json!(0x99)));
+    // While it is in progress the server does not know where it will have committed.
+    assert_eq!(named(1), (json!(origin), Json::Null));
+    assert_eq!(named(20_000), (json!(origin), Json::Null));
+    assert_eq!(named(20_001), (Json::Null, Json::Null));
+    running.stop().await;
+    db.run(&format!("select pg_replication_origin_drop('{origin}')")).await;
     db.remove().await;
 }

@@ -1,8 +1,9 @@
 //! What cannot work or would lose changes is refused, with the cause and the remedy, and without secrets.
 
 use serde_json::json;
-use tributary_connector::{ConnectorSettings, Secret};
+use tributary_connector::{ConnectorError, ConnectorSettings, Secret};
 use tributary_event::ErrorClass;
+use tributary_stack::{Postgres, PostgresOptions};
 
 use crate::support::{Database, Recorder, Running, connect, drop_slot, postgres, postgres_mut, server_url, until};
 
@@ -223,4 +224,40 @@ async fn passwords_are_proved_in_every_way_and_wrong_ones_refused() {
     write(&old).await;
     assert_eq!(outcomes.len(), 3);
     db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_the_server_had_to_remove() {
+    // A limit for all of the server, so it is a server of its own.
+    let version = Database::create("version").await;
+    let options = PostgresOptions {
+        version: version.version().await.to_string(),
+        settings: vec![
+            ("max_slot_wal_keep_size".into(), "48MB".into()),
+            ("min_wal_size".into(), "32MB".into()),
+            ("max_wal_size".into(), "48MB".into()),
+        ],
+        ..PostgresOptions::default()
+    };
+    version.remove().await;
+    let server = Postgres::start(options).await.expect("starts");
+    let sql = connect(&server.url("postgres")).await;
+    sql.batch_execute("create table t (id int primary key)").await.expect("a table");
+    let settings = ConnectorSettings::postgres("limited", server.url("postgres").as_str().into(), ["t"]);
+    let recorder = Recorder::new();
+    Running::streaming(&settings, &recorder).await.stop().await;
+    // Several segments of 16 MB, with nobody to confirm them.
+    for _ in 0..8 {
+        sql.batch_execute("insert into t select coalesce(max(id), 0) + 1 from t; select pg_switch_wal(); checkpoint")
+            .await
+            .expect("more log");
+    }
+    let error = Running::start(&settings, &recorder).error().await;
+    assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("wal_removed") && text.contains("give it a new name"), "{text}");
+    // It is not made anew behind the gap.
+    let status = sql.query_one("select wal_status from pg_replication_slots", &[]).await.expect("a slot");
+    assert_eq!(status.get::<_, &str>(0), "lost");
+    server.stop().await.expect("stops");
 }

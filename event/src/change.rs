@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::position::Position;
+use crate::position::{Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
 
 /// What a change does. The letters are those of the wire format.
@@ -113,6 +113,15 @@ pub struct LogicalMessage {
     pub content: Bytes,
 }
 
+/// Where a transaction was made first, if it was replicated to its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The name that the source gave it (PostgreSQL: of the replication origin).
+    pub name: ByteString,
+    /// Where it committed there; zero if the source does not say (PostgreSQL: of transactions that it streams in progress).
+    pub commit: Lsn,
+}
+
 /// One change of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeEvent {
@@ -132,6 +141,8 @@ pub struct ChangeEvent {
     pub position: Position,
     /// Its transaction; none for dump events.
     pub transaction: Option<TransactionInfo>,
+    /// Where its transaction was made first, if not here.
+    pub origin: Option<Arc<Origin>>,
     /// When its transaction committed, in microseconds since the Unix epoch.
     pub commit_us: i64,
     /// When the connector decoded it, in microseconds since the Unix epoch.

@@ -11,7 +11,7 @@ pub mod health;
 pub mod position;
 pub mod row;
 
-pub use change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
+pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
 pub use clock::HybridClock;
 pub use health::{Health, PartHealth, Reporter};

@@ -87,7 +87,8 @@ async fn fetch() -> Result<PathBuf> {
     let folder = &making.partial;
     std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
     let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"]);
+    // The parent of the distribution's project was never published, which later versions of the plugin insist on.
+    maven.args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:2.8:unpack"]);
     maven.arg(format!("-Dartifact=io.debezium:debezium-server-dist:{VERSION}:tar.gz"));
     maven.arg(format!("-DoutputDirectory={}", folder.display())).current_dir(folder);
     command::run(maven, "Maven is needed (apt-get install maven), and its repository must be reachable").await?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tributary_event::{
-    ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Position, Row, SourceInfo, TableSchema, TransactionInfo,
+    ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Origin, Position, Row, SourceInfo, TableSchema, TransactionInfo,
 };
 
 use super::pgoutput::{self, Message, Oids, Old, Tuple};
@@ -57,6 +57,8 @@ struct Transaction {
     durable_messages: u64,
     /// Events so far.
     events: u64,
+    /// Where it was made first.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Transaction {
@@ -192,6 +194,11 @@ impl Assembler {
                 return Ok(if known { Next::GoOn } else { Next::LookUp });
             }
             Message::Truncate(tables) => self.truncate(*tables, start, capture_us, events)?,
+            Message::Origin { commit, name } => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.origin = Some(Arc::new(Origin { name: (*name).into(), commit: *commit }));
+                }
+            }
             Message::Type { .. } => return Ok(Next::ForgetTypes),
             Message::Logical { transactional, lsn, prefix, content } => {
                 let message = LogicalMessage { prefix: (*prefix).into(), content: Bytes::copy_from_slice(content) };
@@ -230,6 +237,7 @@ impl Assembler {
             durable_changes,
             durable_messages,
             events: 0,
+            origin: None,
         });
         Ok(())
     }
@@ -243,7 +251,7 @@ impl Assembler {
         capture_us: i64,
         events: &mut Vec<ChangeEvent>,
     ) -> Result<(), ConnectorError> {
-        let (commit, commit_us, transaction) = if transactional {
+        let (commit, commit_us, transaction, origin) = if transactional {
             let Some(t) = &mut self.transaction else {
                 return Err(ConnectorError::protocol("a transactional message", "it came outside of a transaction"));
             };
@@ -252,7 +260,7 @@ impl Assembler {
                 return Ok(());
             }
             let place = TransactionInfo { id: u64::from(t.xid), total_order: t.events, table_order: t.messages };
-            (t.commit, t.commit_us, Some(place))
+            (t.commit, t.commit_us, Some(place), t.origin.clone())
         } else {
             // The position is that behind its record, where the next one starts.
             if lsn <= self.mark.lsn {
@@ -261,7 +269,7 @@ impl Assembler {
             }
             // Every transaction that committed before it has been read, for the log is read in order.
             self.mark.lsn = lsn;
-            (lsn, capture_us, None)
+            (lsn, capture_us, None, None)
         };
         events.push(ChangeEvent {
             source: self.source.clone(),
@@ -272,6 +280,7 @@ impl Assembler {
             message: Some(message),
             position: Position::Postgres { lsn, commit },
             transaction,
+            origin,
             commit_us,
             capture_us,
             sequence: self.clock.tick(commit_us),
@@ -387,6 +396,7 @@ impl Sink<'_> {
                 total_order: transaction.events,
                 table_order,
             }),
+            origin: transaction.origin.clone(),
             commit_us: transaction.commit_us,
             capture_us: self.capture_us,
             sequence: self.clock.tick(transaction.commit_us),

@@ -50,6 +50,8 @@ pub enum Message<'a> {
     },
     /// The transaction was replicated to this server from elsewhere.
     Origin {
+        /// Where it committed there.
+        commit: Lsn,
         /// The origin's name.
         name: &'a str,
     },
@@ -249,10 +251,7 @@ pub fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
             Message::Truncate(Oids(r.take(bytes, "the tables")?))
         }
         b'Y' => Message::Type { oid: r.u32("the type")?, schema: r.text("the schema")?, name: r.text("the name")? },
-        b'O' => {
-            r.lsn()?;
-            Message::Origin { name: r.text("the origin")? }
-        }
+        b'O' => Message::Origin { commit: r.lsn()?, name: r.text("the origin")? },
         b'M' => {
             let transactional = r.byte("the flags")? & 1 == 1;
             let (lsn, prefix) = (r.lsn()?, r.text("the prefix")?);

@@ -94,23 +94,13 @@ impl Streamed {
                 self.open.entry(xid).or_insert_with(|| Spill { path, bytes: 0, aborted: HashSet::new() });
                 self.current = Some(xid);
             }
-            Streaming::Aside => {}
+            Streaming::Origin { rest } => self.keep(self.current.unwrap_or_default(), b'O', rest, start)?,
             Streaming::Stop => {
                 self.write()?;
                 self.current = None;
                 self.block = Vec::new();
             }
-            Streaming::Change { xid, kind, rest } => {
-                let length = u32::try_from(1 + rest.len()).unwrap_or(u32::MAX);
-                self.block.extend_from_slice(&length.to_le_bytes());
-                self.block.extend_from_slice(&xid.to_le_bytes());
-                self.block.extend_from_slice(&start.0.to_le_bytes());
-                self.block.push(kind);
-                self.block.extend_from_slice(rest);
-                if self.block.len() >= BLOCK {
-                    self.write()?;
-                }
-            }
+            Streaming::Change { xid, kind, rest } => self.keep(xid, kind, rest, start)?,
             Streaming::Abort { xid, sub } if xid == sub => {
                 self.open.remove(&xid);
                 self.measure();
@@ -130,6 +120,17 @@ impl Streamed {
             }
         }
         Ok(Taken::Kept)
+    }
+
+    /// Appends a message of a transaction or sub-transaction to the block.
+    fn keep(&mut self, xid: u32, kind: u8, rest: &[u8], start: Lsn) -> Result<(), ConnectorError> {
+        let length = u32::try_from(1 + rest.len()).unwrap_or(u32::MAX);
+        self.block.extend_from_slice(&length.to_le_bytes());
+        self.block.extend_from_slice(&xid.to_le_bytes());
+        self.block.extend_from_slice(&start.0.to_le_bytes());
+        self.block.push(kind);
+        self.block.extend_from_slice(rest);
+        if self.block.len() >= BLOCK { self.write() } else { Ok(()) }
     }
 
     /// Appends the block to the current transaction's file.

@@ -26,8 +26,11 @@ pub enum Streaming<'a> {
         /// What follows kind and transaction id: the same as outside of a block.
         rest: &'a [u8],
     },
-    /// A message within the block that says nothing about a row.
-    Aside,
+    /// Where the transaction was made first: the same as outside of a block.
+    Origin {
+        /// What follows the kind.
+        rest: &'a [u8],
+    },
     /// A transaction or sub-transaction was rolled back.
     Abort {
         /// The top-level transaction.
@@ -58,7 +61,7 @@ pub fn decode(message: &[u8], in_block: bool) -> Result<Option<Streaming<'_>>, D
     Ok(Some(match (kind, in_block) {
         (b'E', true) => Streaming::Stop,
         // The origin is the one message in a block without a transaction id.
-        (b'O', true) => Streaming::Aside,
+        (b'O', true) => Streaming::Origin { rest: r.0 },
         (b'I' | b'U' | b'D' | b'T' | b'R' | b'Y' | b'M', true) => {
             let xid = r.u32("the xid")?;
             Streaming::Change { xid, kind, rest: r.0 }

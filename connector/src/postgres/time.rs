@@ -101,30 +101,32 @@ pub(super) fn timestamp(text: &[u8], precision: Precision) -> Option<Value> {
     }
 }
 
-/// `2020-01-02 03:04:05.6+00` → `2020-01-02T03:04:05.6Z`.
-pub(super) fn timestamptz(text: &[u8]) -> Option<String> {
-    match text {
-        b"infinity" => return Some("+292278994-08-16T23:00:00Z".to_owned()),
-        b"-infinity" => return Some("-292275055-05-16T23:00:00Z".to_owned()),
-        _ => {}
+/// `2020-01-02 03:04:05.6+00` → `2020-01-02T03:04:05.600000Z`, with so many digits of a second. Infinite ones keep their
+/// names.
+pub(super) fn timestamptz(text: &[u8], digits: u8) -> Option<String> {
+    if matches!(text, b"infinity" | b"-infinity") {
+        return Some(std::str::from_utf8(text).ok()?.to_owned());
     }
     let (year, month, day, rest) = civil(text)?;
     let rest = rest.strip_prefix(b" ")?;
     let (_, tail) = clock(rest)?;
     let clock = std::str::from_utf8(&rest[..rest.len() - tail.len()]).ok()?;
     let year = era(tail.strip_prefix(b"+00")?, year)?;
-    Some(match year {
-        // As PostgreSQL printed it.
-        1..=9999 if tail.len() == 3 => {
-            let mut out = String::with_capacity(text.len() - 2);
-            out.push_str(std::str::from_utf8(text.get(..10)?).ok()?);
-            out.push('T');
-            out.push_str(clock);
-            out.push('Z');
-            out
+    // The server leaves trailing zeros out.
+    let (zeros, printed) = (usize::from(digits), clock.len().saturating_sub("00:00:00.".len()));
+    let zeros = &"000000"[..zeros.saturating_sub(printed).min(6)];
+    let point = if printed == 0 && !zeros.is_empty() { "." } else { "" };
+    // The usual case, as PostgreSQL printed it, without the machinery of formatting.
+    if (1..=9999).contains(&year) && tail.len() == 3 {
+        let mut out = String::with_capacity(12 + clock.len() + point.len() + zeros.len());
+        out.push_str(std::str::from_utf8(text.get(..10)?).ok()?);
+        out.push('T');
+        for part in [clock, point, zeros, "Z"] {
+            out.push_str(part);
         }
-        _ => format!("{}T{clock}Z", iso_civil(year, month, day)),
-    })
+        return Some(out);
+    }
+    Some(format!("{}T{clock}{point}{zeros}Z", iso_civil(year, month, day)))
 }
 
 /// A date of ISO 8601: years beyond four digits have a sign, years before 1 are astronomical.
@@ -295,11 +297,15 @@ mod tests {
 
     #[test]
     fn zoned_times_are_printed_in_utc() {
-        let zoned = |t: &str| timestamptz(t.as_bytes());
+        let zoned = |t: &str| timestamptz(t.as_bytes(), 6);
         assert_eq!(zoned("2020-01-02 03:04:05.123456+00").as_deref(), Some("2020-01-02T03:04:05.123456Z"));
-        assert_eq!(zoned("2020-01-02 03:04:05+00").as_deref(), Some("2020-01-02T03:04:05Z"));
-        assert_eq!(zoned("0001-01-01 00:00:00+00 BC").as_deref(), Some("0000-01-01T00:00:00Z"));
-        assert_eq!(zoned("12020-01-01 00:00:00+00").as_deref(), Some("+12020-01-01T00:00:00Z"));
+        assert_eq!(zoned("2020-01-02 03:04:05+00").as_deref(), Some("2020-01-02T03:04:05.000000Z"));
+        assert_eq!(zoned("2020-01-02 03:04:05.5+00").as_deref(), Some("2020-01-02T03:04:05.500000Z"));
+        assert_eq!(timestamptz(b"2020-01-02 03:04:05.5+00", 3).as_deref(), Some("2020-01-02T03:04:05.500Z"));
+        assert_eq!(timestamptz(b"2020-01-02 03:04:05+00", 0).as_deref(), Some("2020-01-02T03:04:05Z"));
+        assert_eq!(zoned("infinity").as_deref(), Some("infinity"));
+        assert_eq!(zoned("0001-01-01 00:00:00+00 BC").as_deref(), Some("0000-01-01T00:00:00.000000Z"));
+        assert_eq!(zoned("12020-01-01 00:00:00+00").as_deref(), Some("+12020-01-01T00:00:00.000000Z"));
         assert_eq!(timetz(b"13:51:30.5+02").as_deref(), Some("11:51:30.5Z"));
         assert_eq!(timetz(b"23:00:00-03:30").as_deref(), Some("02:30:00Z"));
         assert_eq!(timetz(b"24:00:00+00").as_deref(), Some("24:00:00Z"));
@@ -336,7 +342,7 @@ mod tests {
                 for precision in [Precision::Millis, Precision::Micros, Precision::Nanos, Precision::Iso] {
                     let _ = (time(text, precision), timestamp(text, precision));
                 }
-                let _ = (timestamptz(text), timetz(text), interval(text));
+                let _ = (timestamptz(text, 6), timetz(text), interval(text));
             }
         }
     }

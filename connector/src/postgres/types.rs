@@ -62,7 +62,7 @@ fn json(codec: &Codec) -> &'static str {
         Codec::Timestamp(Precision::Millis) => "milliseconds since 1970-01-01",
         Codec::Timestamp(Precision::Micros) => "microseconds since 1970-01-01",
         Codec::Timestamp(Precision::Nanos) => "nanoseconds since 1970-01-01",
-        Codec::TimestampTz
+        Codec::TimestampTz(_)
         | Codec::TimeTz
         | Codec::IsoDate
         | Codec::Time(Precision::Iso)

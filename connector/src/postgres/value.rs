@@ -50,8 +50,8 @@ pub enum Codec {
     Time(Precision),
     /// Since the epoch.
     Timestamp(Precision),
-    /// ISO 8601.
-    TimestampTz,
+    /// ISO 8601, with so many digits of a second.
+    TimestampTz(u8),
     /// ISO 8601.
     TimeTz,
     /// Microseconds, or ISO 8601 if true.
@@ -104,7 +104,7 @@ impl Codec {
             1082 => Self::Date,
             1083 => Self::Time(of_day),
             1114 => Self::Timestamp(of_era),
-            1184 => Self::TimestampTz,
+            1184 => Self::TimestampTz(u8::try_from(modifier).unwrap_or(6)),
             1266 => Self::TimeTz,
             1186 => Self::Interval(options.intervals_as_text),
             17 => Self::Bytea(options.binary),
@@ -154,7 +154,7 @@ impl Codec {
             Self::IsoDate => time::iso_date(raw)?,
             Self::Time(precision) => time::time(raw, *precision)?,
             Self::Timestamp(precision) => time::timestamp(raw, *precision)?,
-            Self::TimestampTz => Value::text(time::timestamptz(raw)?),
+            Self::TimestampTz(digits) => Value::text(time::timestamptz(raw, *digits)?),
             Self::TimeTz => Value::text(time::timetz(raw)?),
             Self::Interval(false) => time::interval(raw)?,
             Self::Interval(true) => Value::text(time::iso_interval(raw)?),

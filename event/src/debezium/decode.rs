@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
+use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
@@ -81,6 +81,10 @@ struct Source {
     tx_id: Option<u64>,
     #[serde(default)]
     lsn: Option<u64>,
+    #[serde(default)]
+    origin: Option<String>,
+    #[serde(default)]
+    origin_lsn: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +159,10 @@ impl Decoder {
             op,
             message: message.transpose()?,
             position,
+            origin: envelope.source.origin.as_deref().map(|name| {
+                let commit = Lsn(envelope.source.origin_lsn.unwrap_or(0));
+                Arc::new(Origin { name: name.into(), commit })
+            }),
             transaction,
             commit_us,
             capture_us: envelope.ts_us.or(envelope.ts_ms.map(|ms| ms * 1_000)).unwrap_or(commit_us),

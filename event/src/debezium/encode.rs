@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::DecimalMode;
 use super::number::unscaled;
-use crate::change::{ChangeEvent, Op, SourceInfo};
+use crate::change::{ChangeEvent, Op, Origin, SourceInfo};
 use crate::position::{Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
 
@@ -41,6 +41,7 @@ struct SharedBy {
     commit: Option<Lsn>,
     transaction: Option<u64>,
     commit_us: i64,
+    origin: Option<Arc<Origin>>,
     dump: bool,
 }
 
@@ -50,6 +51,7 @@ impl SharedBy {
             && self.commit == commit(event)
             && self.transaction == event.transaction.map(|t| t.id)
             && self.commit_us == event.commit_us
+            && self.origin == event.origin
             && self.dump == (event.op == Op::Read)
     }
 }
@@ -153,6 +155,7 @@ impl Encoder {
             commit: commit(event),
             transaction: event.transaction.map(|t| t.id),
             commit_us: event.commit_us,
+            origin: event.origin.clone(),
             dump,
         });
         head.clear();
@@ -194,7 +197,18 @@ impl Encoder {
         tail.clear();
         if commit(event).is_some() {
             rest.extend_from_slice(b",\"lsn\":");
-            tail.extend_from_slice(b",\"xmin\":null");
+            tail.extend_from_slice(b",\"xmin\":null,\"origin\":");
+            match &event.origin {
+                Some(origin) => {
+                    json_string(tail, origin.name.as_bytes());
+                    tail.extend_from_slice(b",\"origin_lsn\":");
+                    match origin.commit {
+                        Lsn(0) => tail.extend_from_slice(b"null"),
+                        Lsn(commit) => integer(tail, commit as i64),
+                    }
+                }
+                None => tail.extend_from_slice(b"null,\"origin_lsn\":null"),
+            }
         }
         tail.extend_from_slice(b"},\"transaction\":");
         match event.transaction {

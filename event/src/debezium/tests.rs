@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::change::{ChangeEvent, LogicalMessage, Op, SourceInfo, SourceKind, TransactionInfo};
+use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
@@ -20,6 +20,7 @@ fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> Chang
         message: None,
         position: Position::Postgres { lsn: Lsn(100), commit: Lsn(200) },
         transaction: Some(TransactionInfo { id: 7, total_order: 1, table_order: 1 }),
+        origin: None,
         commit_us: 1_700_000_000_123_456,
         capture_us: 1_700_000_000_223_456,
         sequence: u64::MAX >> 1,
@@ -64,11 +65,13 @@ fn every_event_survives_the_wire() {
     ];
     let mut decoder = Decoder::new();
     for (op, before, after) in rows {
-        let event = event(op, before, after);
+        let mut event = event(op, before, after);
+        event.origin = (op == Op::Update).then(|| Arc::new(Origin { name: "north".into(), commit: Lsn(9) }));
         let (_, value, key_bytes, value_bytes) = encoded_or_empty(&event);
         let key = (!key_bytes.is_empty()).then_some(&key_bytes[..]);
         let decoded = decoder.decode(key, Some(&value_bytes)).expect("decodes").expect("an event");
         assert_eq!((decoded.op, decoded.sequence, decoded.position), (event.op, event.sequence, event.position));
+        assert_eq!(decoded.origin, event.origin);
         let mut again = Vec::new();
         Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
         assert_eq!(serde_json::from_slice::<Json>(&again).expect("valid"), value);
@@ -86,7 +89,7 @@ fn encoded_or_empty(event: &ChangeEvent) -> (Json, Json, Vec<u8>, Vec<u8>) {
 #[test]
 fn what_events_share_is_written_anew_when_it_changes() {
     let first = event(Op::Create, None, Some(vec![Value::Int(1), Value::Null, Value::Null]));
-    let mut others = vec![first.clone(); 8];
+    let mut others = vec![first.clone(); 9];
     others[1].position = Position::Postgres { lsn: Lsn(101), commit: Lsn(200) };
     others[2].transaction = Some(TransactionInfo { id: 7, total_order: 2, table_order: 2 });
     others[3].position = Position::Postgres { lsn: Lsn(100), commit: Lsn(300) };
@@ -94,6 +97,7 @@ fn what_events_share_is_written_anew_when_it_changes() {
     others[5].op = Op::Read;
     (others[6].commit_us, others[6].capture_us) = (1, 2);
     others[7] = event(Op::Delete, Some(vec![Value::Int(1), Value::Null, Value::Null]), None);
+    others[8].origin = Some(Arc::new(Origin { name: "north".into(), commit: Lsn(9) }));
     let mut one = Encoder::new(&first.source, DecimalMode::Precise);
     for changed in &others {
         for event in [&first, changed, changed] {

@@ -151,6 +151,7 @@ fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &st
         (source("publication.autocreate.mode"), "disabled"),
         (source("table.include.list"), &tables),
         (source("snapshot.mode"), "no_data"),
+        (source("skipped.operations"), "none"),
         (source("include.unknown.datatypes"), "true"),
         (source("provide.transaction.metadata"), "true"),
         (source("offset.flush.interval.ms"), "100"),
