@@ -74,3 +74,26 @@ async fn each_message_arrives_once_across_kills() {
     running.stop().await;
     db.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_rolled_back_within_a_large_transaction_never_comes() {
+    let db = Database::create("messages_large").await;
+    db.run(&format!("alter database {} set logical_decoding_work_mem = '64kB'", db.name)).await;
+    db.run("create table t (id int primary key, x text)").await;
+    let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = postgres_mut(&mut settings);
+    (source.messages, source.streaming) = (true, Some(folder.path().join("transactions")));
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run(
+        "begin; savepoint a; select pg_logical_emit_message(true, 'gone', 'x'); \
+         insert into t select g, repeat('x', 100) from generate_series(1, 5000) g; rollback to a; \
+         select pg_logical_emit_message(true, 'kept', 'x'); insert into t values (0); commit",
+    )
+    .await;
+    let records = recorder.wait(2).await;
+    assert_eq!(records[0].get("/message/prefix"), "kept");
+    assert_eq!((records[1].get("/after/id"), records.len()), (json!(0), 2));
+    running.stop().await;
+    db.remove().await;
+}

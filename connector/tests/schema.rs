@@ -158,7 +158,10 @@ async fn filters_and_column_lists_of_a_publication_are_respected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_columns_arrive_where_they_are_published() {
     let db = Database::create("generated").await;
-    db.run("create table t (id int primary key, twice int generated always as (id * 2) stored)").await;
+    db.run(
+        "create table t (id int primary key, twice int generated always as (id * 2) stored); create table hollow ()",
+    )
+    .await;
     let published = db.version().await >= 18;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
     if published {
@@ -193,6 +196,10 @@ async fn a_declared_key_stands_in_for_a_primary_key() {
     let [old, new] = [1, 5].map(|movie| Some(json!({"person": 2, "movie": movie})));
     assert_eq!(keys, [&old, &old, &old, &old, &new, &new, &new].map(Clone::clone));
     running.stop().await;
+    db.run("alter table rating add primary key (movie, person, stars); alter table rating replica identity default")
+        .await;
+    let error = Running::start(&settings, &recorder).error().await.to_string();
+    assert!(error.contains("lacks the column stars"), "{error}");
     let mut wrong = settings.clone();
     postgres_mut(&mut wrong).keys[0].2.push("starz".into());
     let error = Running::start(&wrong, &recorder).error().await.to_string();
@@ -251,13 +258,13 @@ async fn the_columns_are_those_of_the_publication() {
         // Publications had no lists of columns.
         return db.remove().await;
     }
-    db.run("create table t (id int primary key, a text, secret text, twice int generated always as (id * 2) stored)")
+    db.run("create table t (id int primary key, a text, secret text, twice int generated always as (id * 2) stored); create table hollow ()")
         .await;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
     let generated = if version < 18 { "" } else { ", twice" };
     let publication = &postgres(&settings).publication;
     db.run(&format!(
-        "create publication {publication} for table t (id, a{generated}) with (publish_via_partition_root = true)"
+        "create publication {publication} for table t (id, a{generated}), hollow with (publish_via_partition_root = true)"
     ))
     .await;
     let refused = tributary_connector::postgres::prepare(&settings, &recorder, &|tables| {

@@ -269,6 +269,7 @@ impl Assembler {
             }
             // Every transaction that committed before it has been read, for the log is read in order.
             self.mark.lsn = lsn;
+            self.mark.changed = self.mark.changed.max(Some(lsn));
             (lsn, capture_us, None, None)
         };
         events.push(ChangeEvent {

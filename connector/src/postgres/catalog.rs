@@ -71,7 +71,7 @@ impl TableInfo {
 pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
     let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
     let name = split_name(table);
-    match tables(&sql, std::slice::from_ref(&name), None).await?.pop() {
+    match tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() {
         Some(info) => Ok(info),
         None => Err(no_such_table(&sql, &name).await?),
     }
@@ -79,11 +79,11 @@ pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<T
 
 /// The tables of these names that exist, in the order of the names.
 ///
-/// Their columns are those that the publication has, if there is one.
+/// Their columns are those that are asked for.
 pub(super) async fn tables(
     sql: &Sql,
     names: &[(String, String)],
-    publication: Option<&Published>,
+    which: Which<'_>,
 ) -> Result<Vec<TableInfo>, ConnectorError> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
         has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p' \
@@ -95,8 +95,7 @@ pub(super) async fn tables(
     let mut found = Vec::new();
     for row in sql.query("reading pg_class", SQL, &[&schemas, &relations]).await? {
         let oid: u32 = row.get(0);
-        let published = publication.and_then(|p| p.columns(row.get(1), row.get(2)));
-        let columns = columns(sql, oid, published).await?;
+        let columns = columns(sql, oid, which, (row.get(1), row.get(2))).await?;
         types.load(sql, columns.iter().map(|c| c.type_oid)).await?;
         let primary_key = index_columns(sql, oid, "indisprimary").await?;
         let letter = |i: usize| row.get::<_, String>(i).chars().next().unwrap_or('?');
@@ -124,7 +123,7 @@ pub(super) async fn tables(
 /// A partition whose replica identity is neither that of its root nor `FULL`.
 async fn odd_partition(sql: &Sql, root: u32, identity: char) -> Result<Option<(String, char)>, ConnectorError> {
     const SQL: &str = "select c.oid::regclass::text, c.relreplident::text from pg_partition_tree($1::oid::regclass) p \
-        join pg_catalog.pg_class c on c.oid = p.relid where p.isleaf and c.relreplident not in ('f', $2::text::\"char\") \
+        join pg_catalog.pg_class c on c.oid = p.relid where p.isleaf and c.relkind = 'r' and c.relreplident not in ('f', $2::text::\"char\") \
         order by 1 limit 1";
     let rows = sql.query("reading the partitions", SQL, &[&root, &identity.to_string()]).await?;
     Ok(rows.first().map(|row| (row.get(0), row.get::<_, String>(1).chars().next().unwrap_or('?'))))
@@ -137,16 +136,30 @@ pub(super) struct CatalogColumn {
     type_name: String,
 }
 
-/// The table's columns that are published, in order; without a publication, those that are not generated.
+/// Which columns of a table.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// All of them.
+    All,
+    /// Those that a publication has; of a table that it lacks, those that are not generated.
+    Published(&'a Published),
+}
+
+/// The columns of a table, which also has a name, in order.
 pub(super) async fn columns(
     sql: &Sql,
     table: u32,
-    published: Option<&[String]>,
+    which: Which<'_>,
+    (schema, name): (&str, &str),
 ) -> Result<Vec<CatalogColumn>, ConnectorError> {
     const SQL: &str = "select attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod) \
         from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
-        and case when $2::text[] is null then attgenerated = '' else attname = any($2) end order by attnum";
-    let rows = sql.query("reading pg_attribute", SQL, &[&table, &published]).await?;
+        and ($3 or case when $2::text[] is null then attgenerated = '' else attname = any($2) end) order by attnum";
+    let (all, published) = match which {
+        Which::All => (true, None),
+        Which::Published(publication) => (false, publication.columns(schema, name)),
+    };
+    let rows = sql.query("reading pg_attribute", SQL, &[&table, &published, &all]).await?;
     let column = |row: &tokio_postgres::Row| CatalogColumn {
         name: row.get(0),
         type_oid: row.get(1),

@@ -5,7 +5,7 @@
 
 use tributary_event::Value;
 
-use super::catalog::{self, TableInfo, no_such_table};
+use super::catalog::{self, TableInfo, Which, no_such_table};
 use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
@@ -36,7 +36,7 @@ impl KeyPager {
     pub async fn open(settings: &PostgresSettings, table: &str, columns: &[String]) -> Result<Self, ConnectorError> {
         let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
         let name = split_name(table);
-        let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name), None).await?.pop() else {
+        let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() else {
             return Err(no_such_table(&sql, &name).await?);
         };
         let refuse = |cause: String, remedy: String| {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::catalog::{self, TableInfo};
+use super::catalog::{self, TableInfo, Which};
 use super::hosts;
 use super::prepare::check;
-use super::publication;
+use super::publication::{self, Published};
 use super::sql::Sql;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
@@ -69,12 +69,12 @@ async fn slot(sql: &Sql, name: &str, settings: &PostgresSettings, warned: bool) 
 /// meanwhile is not in the log.
 async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings) -> Result<(), ConnectorError> {
     let names = settings.table_names();
-    let found = catalog::tables(sql, &names, None).await?;
+    let published = Published::read(sql, &settings.publication).await?;
+    let found = catalog::tables(sql, &names, Which::Published(&published)).await?;
     let missing: Vec<TableInfo> = publication::missing(sql, &settings.publication, &found).await?;
-    // New partitions do not inherit the identity of their root, so all tables are looked at.
-    for table in &found {
-        check(table, sql.endpoint(), settings.key_of(&table.schema.schema, &table.schema.name))?;
-    }
+    let check =
+        |table: &TableInfo| check(table, sql.endpoint(), settings.key_of(&table.schema.schema, &table.schema.name));
+    missing.iter().try_for_each(check)?;
     if !missing.is_empty() {
         publication::ensure(sql, sql.endpoint(), &settings.publication, &missing).await?;
     }
@@ -88,6 +88,8 @@ async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings) -> Result<()
         );
         metrics::counter!("tributary_connector_tables_lost_total", "source" => name.to_owned()).increment(1);
     }
+    // New partitions do not inherit the identity of their root.
+    found.iter().try_for_each(check)?;
     let is_found =
         |name: &&(String, String)| found.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
     match names.iter().find(|name| !is_found(name)) {

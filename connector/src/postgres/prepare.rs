@@ -6,7 +6,7 @@
 use tributary_event::{ErrorClass, Lsn};
 use tributary_transport::Transport;
 
-use super::catalog::{self, TableInfo};
+use super::catalog::{self, TableInfo, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::publication::{self, Published};
@@ -62,7 +62,7 @@ async fn prepare_from(
     }
     let sql = Sql::connect(&endpoint).await?;
     let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
-    let published = Published::read(&sql, server_version, &settings.publication).await?;
+    let published = Published::read(&sql, &settings.publication).await?;
     let tables = tables(&sql, &endpoint, settings, &published).await?;
     check(&tables).map_err(ConnectorError::Refused)?;
     let hosts = hosts::endpoints(&settings.url)?;
@@ -132,7 +132,7 @@ async fn tables(
     published: &Published,
 ) -> Result<Vec<TableInfo>, ConnectorError> {
     let names = settings.table_names();
-    let tables = catalog::tables(sql, &names, Some(published)).await?;
+    let tables = catalog::tables(sql, &names, Which::Published(published)).await?;
     let found =
         |name: &(String, String)| tables.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
     if let Some(missing) = names.iter().find(|name| !found(name)) {
@@ -168,20 +168,6 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
             ),
         });
     }
-    if let Some((partition, _)) = &table.odd_partition {
-        let form = match table.identity {
-            'f' => "FULL",
-            'd' => "DEFAULT",
-            'n' => "NOTHING",
-            _ => "USING INDEX …",
-        };
-        return refuse(
-            &format!(
-                "its partition {partition} has another replica identity than the table, and logs less of old rows"
-            ),
-            format!("run: ALTER TABLE {partition} REPLICA IDENTITY {form};"),
-        );
-    }
     if let Some(column) = key.iter().find(|c| table.schema.column(c).is_none()) {
         let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
         return refuse(
@@ -196,7 +182,7 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
         );
     }
     let add = format!("run: ALTER TABLE {quoted} ADD PRIMARY KEY (…); or: ALTER TABLE {quoted} REPLICA IDENTITY FULL;");
-    match table.identity {
+    let identity = match table.identity {
         'f' => Ok(()),
         'd' if !table.primary_key.is_empty() => Ok(()),
         'd' => refuse("it has no primary key, so updates and deletes cannot be attributed to a row", add),
@@ -209,7 +195,31 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
             "its replica identity is NOTHING, so updates and deletes are not logged with a key",
             format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"),
         ),
+    };
+    identity?;
+    if let Some((partition, _)) = &table.odd_partition {
+        let form = match table.identity {
+            'f' => "FULL",
+            'd' => "DEFAULT",
+            _ => "USING INDEX …",
+        };
+        return refuse(
+            &format!(
+                "its partition {partition} has another replica identity than the table, and logs less of old rows"
+            ),
+            format!("run: ALTER TABLE {partition} REPLICA IDENTITY {form};"),
+        );
     }
+    // With less than the identity as its key, an update could change what old images had and nobody would see them.
+    let identity = if table.identity == 'i' { &table.identity_index } else { &table.primary_key };
+    if let (false, Some(column)) = (key.is_empty() || table.identity == 'f', identity.iter().find(|c| !key.contains(c)))
+    {
+        return refuse(
+            &format!("its declared key lacks the column {column} of its replica identity"),
+            format!("add it to the key, or run: ALTER TABLE {quoted} REPLICA IDENTITY FULL;"),
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

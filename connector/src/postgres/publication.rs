@@ -13,12 +13,11 @@ pub(super) struct Published(Vec<(String, String, Vec<String>)>);
 
 impl Published {
     /// What the publication has now; without columns before PostgreSQL 15, where it has all of them.
-    pub(super) async fn read(sql: &Sql, version: i32, publication: &str) -> Result<Self, ConnectorError> {
-        const SQL: &str = "select schemaname::text, tablename::text, attnames::text[] from pg_catalog.pg_publication_tables \
-            where pubname = $1::text::name";
-        if version < 150_000 {
-            return Ok(Self(Vec::new()));
-        }
+    pub(super) async fn read(sql: &Sql, publication: &str) -> Result<Self, ConnectorError> {
+        // The view got its column with 15; a table without columns has null there.
+        const SQL: &str = "select schemaname::text, tablename::text, array(select jsonb_array_elements_text( \
+                coalesce(nullif(to_jsonb(p) -> 'attnames', 'null'), '[]'))) \
+            from pg_catalog.pg_publication_tables p where pubname = $1::text::name and to_jsonb(p) ? 'attnames'";
         let rows = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
         Ok(Self(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()))
     }

@@ -114,10 +114,15 @@ pub(super) fn schema_name<'a>(relation: &Relation<'a>) -> &'a str {
 }
 
 /// The names that key columns had when the table was as the log describes it, by the columns that the table has now: if
-/// only names differ, a column is known by its place.
+/// only names differ, and no name has another place, a column is known by its place.
 pub(super) fn earlier_names(relation: &Relation<'_>, now: &[(&str, u32)], key: &[String]) -> Vec<String> {
     let then: Vec<_> = relation.columns().map(|c| (c.name, c.type_oid)).collect();
-    if then.len() != now.len() || then.iter().zip(now).any(|((_, then), (_, now))| then != now) {
+    let moved = |(name, _): &(&str, u32)| {
+        let place = now.iter().position(|(n, _)| n == name);
+        place.is_some() && place != then.iter().position(|(n, _)| n == name)
+    };
+    let retyped = then.iter().zip(now).any(|((_, then), (_, now))| then != now);
+    if then.len() != now.len() || retyped || then.iter().any(moved) {
         return key.to_vec();
     }
     let earlier = |name: &String| {
@@ -175,6 +180,7 @@ mod tests {
         // More has changed than names.
         assert_eq!(earlier_names(&relation, &[("id", 23), ("title", 25)], &key), ["id"]);
         assert_eq!(earlier_names(&relation, &[("id", 23), ("title", 23), ("x", 23)], &key), ["id"]);
+        assert_eq!(earlier_names(&relation, &[("title", 23), ("id", 23)], &key), ["id"]);
     }
 
     #[test]

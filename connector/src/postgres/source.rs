@@ -8,11 +8,12 @@ use tributary_event::clock::now_us;
 use tributary_event::{SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
-use super::catalog::{Types, columns, index_columns, type_names};
+use super::catalog::{Types, Which, columns, index_columns, type_names};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::pgoutput::{self, Message, Relation};
 use super::prepare::Prepared;
+use super::publication::Published;
 use super::relation::{Relayed, earlier_names, schema_name};
 use super::slot::other_system;
 use super::sql::Sql;
@@ -53,6 +54,7 @@ pub struct PostgresSource {
 /// The session for questions about tables and types, opened when there is one.
 struct Catalog {
     endpoint: Endpoint,
+    publication: String,
     sql: Option<Sql>,
     types: Types,
 }
@@ -87,7 +89,9 @@ impl PostgresSource {
                 sequence: 0,
             },
         };
-        let protocol = match (&settings.streaming, prepared.server_version) {
+        // A message within a transaction in progress does not name its sub-transaction, so it could not be taken back with it.
+        let streaming = settings.streaming.as_deref().filter(|_| !settings.messages);
+        let protocol = match (streaming, prepared.server_version) {
             (None, _) => "proto_version '1'",
             (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
@@ -101,7 +105,7 @@ impl PostgresSource {
         );
         let stream = ReplicationStream::start(wire, &command, &settings.slot, mark.lsn).await?;
         // The slot is ours, and so is the folder.
-        let streamed = settings.streaming.as_deref().map(|folder| Streamed::open(folder, name)).transpose()?;
+        let streamed = streaming.map(|folder| Streamed::open(folder, name)).transpose()?;
         let source = Arc::new(SourceInfo {
             name: name.into(),
             kind: SourceKind::PostgreSql,
@@ -110,7 +114,12 @@ impl PostgresSource {
         Ok(Self {
             stream,
             assembler: Assembler::new(source, mark),
-            catalog: Catalog { endpoint, sql: None, types: Types::new(settings.values) },
+            catalog: Catalog {
+                endpoint,
+                publication: settings.publication.clone(),
+                sql: None,
+                types: Types::new(settings.values),
+            },
             wanted: settings.table_names(),
             keys: settings.keys.clone(),
             captured: prepared.tables.iter().map(|t| (t.oid, t.schema.qualified_name())).collect(),
@@ -208,11 +217,9 @@ impl PostgresSource {
         let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
         let wanted = self.wanted.contains(&name);
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
-        let (mut primary_key, names) =
-            if wanted { self.catalog.describe(&relation, &types).await? } else { Default::default() };
-        if let Some((_, _, declared)) = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)) {
-            primary_key.clone_from(declared);
-        }
+        let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
+        let (primary_key, names) =
+            if wanted { self.catalog.describe(&relation, &types, declared).await? } else { Default::default() };
         let codecs = types.iter().map(|(oid, modifier)| self.catalog.types.codec(*oid, *modifier)).collect();
         let mut table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
         if !wanted {
@@ -226,21 +233,27 @@ impl PostgresSource {
 }
 
 impl Catalog {
-    /// The primary key of a table and the names of these types; also learns the types.
+    /// The key of a table, the primary one unless another is declared, and the names of these types; also learns the types.
     async fn describe(
         &mut self,
         relation: &Relation<'_>,
         types: &[(u32, i32)],
+        declared: Option<Vec<String>>,
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
         let sql = match self.sql.take() {
             Some(sql) if !sql.is_closed() => sql,
             _ => Sql::connect(&self.endpoint).await?,
         };
         self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
-        let mut key = index_columns(&sql, relation.oid, "indisprimary").await?;
+        let mut key = match declared {
+            Some(key) => key,
+            None => index_columns(&sql, relation.oid, "indisprimary").await?,
+        };
         if key.iter().any(|name| relation.columns().all(|c| c.name != name)) {
             // Renamed since this point of the log.
-            let now = columns(&sql, relation.oid, None).await?;
+            let published = Published::read(&sql, &self.publication).await?;
+            let name = (schema_name(relation), relation.name);
+            let now = columns(&sql, relation.oid, Which::Published(&published), name).await?;
             let now: Vec<(&str, u32)> = now.iter().map(|c| (c.name.as_str(), c.type_oid)).collect();
             key = earlier_names(relation, &now, &key);
         }
