@@ -27,8 +27,9 @@ mod streaming;
 mod time;
 mod timeline;
 mod tls;
-pub mod types;
-mod value;
+#[cfg(test)]
+mod types;
+pub mod value;
 mod wire;
 
 pub use catalog::{TableInfo, table_columns};

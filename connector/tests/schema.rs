@@ -158,10 +158,7 @@ async fn filters_and_column_lists_of_a_publication_are_respected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_columns_arrive_where_they_are_published() {
     let db = Database::create("generated").await;
-    db.run(
-        "create table t (id int primary key, twice int generated always as (id * 2) stored); create table hollow ()",
-    )
-    .await;
+    db.run("create table t (id int primary key, twice int generated always as (id * 2) stored)").await;
     let published = db.version().await >= 18;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
     if published {
