@@ -78,7 +78,7 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
     let seconds = begin.elapsed().as_secs_f64();
     let (cpu, rss) = usage(ours.id().unwrap_or_default());
     stop(&mut ours).await?;
-    let mut figures = line("ours", rows, seconds, cpu, rss);
+    let first = line("ours", rows, seconds, cpu, rss);
 
     let begin = Instant::now();
     let theirs = Debezium::start(&debezium(url, "race_theirs", "race", brokers, "public.bench_row")?).await?;
@@ -86,8 +86,7 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
     let seconds = begin.elapsed().as_secs_f64();
     let (cpu, rss) = usage(theirs.pid().await.unwrap_or_default());
     theirs.stop().await?;
-    figures += &line(" debezium", rows, seconds, cpu, rss);
-    Ok(figures)
+    Ok(format!("{first} {}", line("debezium", rows, seconds, cpu, rss)))
 }
 
 /// From the start of the process, so that what it needs to start counts.
