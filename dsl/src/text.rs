@@ -92,7 +92,8 @@ fn mask_values(line: &str) -> String {
         let key = lower[..colon].rsplit(|c: char| c.is_whitespace() || "{,[".contains(c)).next().unwrap_or_default();
         let key = key.trim_matches(['"', '\'']);
         let value = &line[colon + 1..];
-        let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !key.contains('/');
+        // `keys` are those of tables.
+        let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !key.contains('/') && key != "keys";
         if !hides || !(value.is_empty() || value.starts_with([' ', '\t'])) {
             continue;
         }
@@ -114,6 +115,7 @@ mod tests {
     #[test]
     fn secrets_are_masked_in_place() {
         let shown = |line: &str| SourceText::masked("f", line).line(1).to_owned();
+        assert_eq!(shown("keys: { public.movie: [id] }"), "keys: { public.movie: [id] }");
         assert_eq!(shown("url: postgres://u:hunter2@h/d"), "url: postgres://u:*******@h/d");
         assert_eq!(shown("url: postgres://u:a/b@h/d"), "url: postgres://u:***@h/d");
         assert_eq!(shown("url: http://h:9200/d"), "url: http://h:9200/d");

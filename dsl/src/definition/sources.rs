@@ -103,10 +103,7 @@ fn postgres_source(
     let map = r.map(node, path, KEYS)?;
     let url = url(r, &map);
     let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
-    let keys = map
-        .get("keys")
-        .cloned()
-        .map(|node| keys(r, &node, &map.path_of("keys"), tables.as_deref().unwrap_or_default()));
+    let keys = map.get("keys").cloned().map(|node| keys(r, &node, &map.path_of("keys"), tables.as_deref()));
     let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
     let slot = identifier(r, &map, "slot", &default);
     let publication = identifier(r, &map, "publication", &default);
@@ -140,11 +137,11 @@ fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) ->
 }
 
 /// Columns that make the key of a table, in place of its primary key.
-fn keys(r: &mut Reader, node: &Node, path: &str, tables: &[String]) -> BTreeMap<String, Vec<String>> {
+fn keys(r: &mut Reader, node: &Node, path: &str, tables: Option<&[String]>) -> BTreeMap<String, Vec<String>> {
     let mut keys = BTreeMap::new();
     let Some(map) = r.entries(node, path) else { return keys };
     for (table, node) in map.entries() {
-        if !tables.contains(&table.name) {
+        if let Some(tables) = tables.filter(|tables| !tables.contains(&table.name)) {
             let help = format!("the tables of this source are {}", tables.join(", "));
             r.error(table.place, format!("`{}` is not captured", table.name), Some(help));
         }
