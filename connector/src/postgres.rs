@@ -17,6 +17,7 @@ pub mod pgoutput;
 mod prepare;
 mod publication;
 pub mod relation;
+mod sink;
 mod slot;
 mod source;
 mod sql;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tributary_event::{
-    ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Origin, Position, Row, SourceInfo, TableSchema, TransactionInfo,
+    ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Origin, Position, SourceInfo, TableSchema, TransactionInfo,
 };
 
-use super::pgoutput::{self, Message, Oids, Old, Tuple};
+use super::pgoutput::{self, Message, Oids, Old};
 use super::relation::Relayed;
+use super::sink::Sink;
 use crate::checkpoint::{InProgress, PostgresCheckpoint};
 use crate::error::ConnectorError;
 use crate::settings::MESSAGES;
@@ -43,22 +44,23 @@ pub(super) struct Assembler {
     mark: PostgresCheckpoint,
 }
 
-struct Transaction {
-    xid: u32,
-    commit: Lsn,
-    commit_us: i64,
+/// The transaction that is being read.
+pub(super) struct Transaction {
+    pub xid: u32,
+    pub commit: Lsn,
+    pub commit_us: i64,
     /// Changes read so far.
-    changes: u64,
+    pub changes: u64,
     /// Logical messages read so far.
-    messages: u64,
+    pub messages: u64,
     /// Changes whose events are durable already.
-    durable_changes: u64,
+    pub durable_changes: u64,
     /// Logical messages that are durable already.
-    durable_messages: u64,
+    pub durable_messages: u64,
     /// Events so far.
-    events: u64,
+    pub events: u64,
     /// Where it was made first.
-    origin: Option<Arc<Origin>>,
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl Transaction {
@@ -337,72 +339,6 @@ fn find<'a>(
         ));
     };
     Ok((table, transaction))
-}
-
-/// Where the events of one message go.
-struct Sink<'a> {
-    source: &'a Arc<SourceInfo>,
-    clock: &'a HybridClock,
-    table: &'a mut Relayed,
-    transaction: &'a mut Transaction,
-    start: Lsn,
-    capture_us: i64,
-    events: &'a mut Vec<ChangeEvent>,
-}
-
-impl Sink<'_> {
-    fn update(&mut self, owner: &Bytes, old: &Old<'_>, new: &Tuple<'_>) -> Result<(), ConnectorError> {
-        let mut after = self.table.row(owner, new)?;
-        let moved = match old {
-            Old::None => false,
-            Old::Key(tuple) | Old::Full(tuple) => self.table.key_changed(tuple, new),
-        };
-        let before = match old {
-            Old::None => None,
-            // The identity is not our key, and its old values are no image of the row.
-            Old::Key(_) if !moved => None,
-            Old::Key(tuple) => Some(self.table.row(owner, tuple)?),
-            Old::Full(tuple) => {
-                let before = self.table.row(owner, tuple)?;
-                Relayed::recover(&mut after, &before);
-                Some(before)
-            }
-        };
-        if moved {
-            self.push(Op::Delete, before, None);
-            self.push(Op::Create, None, Some(after));
-        } else {
-            self.push(Op::Update, before, Some(after));
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, op: Op, before: Option<Row>, after: Option<Row>) {
-        let transaction = &mut *self.transaction;
-        transaction.events += 1;
-        let table_order = self.table.next_event(transaction.commit.0);
-        if transaction.changes <= transaction.durable_changes {
-            return;
-        }
-        self.events.push(ChangeEvent {
-            source: self.source.clone(),
-            table: self.table.schema.clone(),
-            op,
-            before,
-            after,
-            message: None,
-            position: Position::Postgres { lsn: self.start, commit: transaction.commit },
-            transaction: Some(TransactionInfo {
-                id: u64::from(transaction.xid),
-                total_order: transaction.events,
-                table_order,
-            }),
-            origin: transaction.origin.clone(),
-            commit_us: transaction.commit_us,
-            capture_us: self.capture_us,
-            sequence: self.clock.tick(transaction.commit_us),
-        });
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,79 @@
+//! A change of a row → its events. Pure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::{ChangeEvent, HybridClock, Lsn, Op, Position, Row, SourceInfo, TransactionInfo};
+
+use super::assembler::Transaction;
+use super::pgoutput::{Old, Tuple};
+use super::relation::Relayed;
+use crate::error::ConnectorError;
+
+/// Where the events of one message go.
+pub(super) struct Sink<'a> {
+    pub source: &'a Arc<SourceInfo>,
+    pub clock: &'a HybridClock,
+    pub table: &'a mut Relayed,
+    pub transaction: &'a mut Transaction,
+    pub start: Lsn,
+    pub capture_us: i64,
+    pub events: &'a mut Vec<ChangeEvent>,
+}
+
+impl Sink<'_> {
+    /// An update; one that changes the key is a delete and a create.
+    pub(super) fn update(&mut self, owner: &Bytes, old: &Old<'_>, new: &Tuple<'_>) -> Result<(), ConnectorError> {
+        let mut after = self.table.row(owner, new)?;
+        let moved = match old {
+            Old::None => false,
+            Old::Key(tuple) | Old::Full(tuple) => self.table.key_changed(tuple, new),
+        };
+        let before = match old {
+            Old::None => None,
+            // The identity is not our key, and its old values are no image of the row.
+            Old::Key(_) if !moved => None,
+            Old::Key(tuple) => Some(self.table.row(owner, tuple)?),
+            Old::Full(tuple) => {
+                let before = self.table.row(owner, tuple)?;
+                Relayed::recover(&mut after, &before);
+                Some(before)
+            }
+        };
+        if moved {
+            self.push(Op::Delete, before, None);
+            self.push(Op::Create, None, Some(after));
+        } else {
+            self.push(Op::Update, before, Some(after));
+        }
+        Ok(())
+    }
+
+    /// One event, unless it is durable already.
+    pub(super) fn push(&mut self, op: Op, before: Option<Row>, after: Option<Row>) {
+        let transaction = &mut *self.transaction;
+        transaction.events += 1;
+        let table_order = self.table.next_event(transaction.commit.0);
+        if transaction.changes <= transaction.durable_changes {
+            return;
+        }
+        self.events.push(ChangeEvent {
+            source: self.source.clone(),
+            table: self.table.schema.clone(),
+            op,
+            before,
+            after,
+            message: None,
+            position: Position::Postgres { lsn: self.start, commit: transaction.commit },
+            transaction: Some(TransactionInfo {
+                id: u64::from(transaction.xid),
+                total_order: transaction.events,
+                table_order,
+            }),
+            origin: transaction.origin.clone(),
+            commit_us: transaction.commit_us,
+            capture_us: self.capture_us,
+            sequence: self.clock.tick(transaction.commit_us),
+        });
+    }
+}
