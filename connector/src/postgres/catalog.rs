@@ -33,8 +33,8 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
-    /// The first partition that logs less of old rows than the table's identity says, and its identity.
-    pub(super) odd_partition: Option<(String, char)>,
+    /// The first partition that logs less of old rows than the table's identity says.
+    pub(super) odd_partition: Option<String>,
 }
 
 impl TableInfo {
@@ -121,12 +121,13 @@ pub(super) async fn tables(
 }
 
 /// A partition whose replica identity is neither that of its root nor `FULL`.
-async fn odd_partition(sql: &Sql, root: u32, identity: char) -> Result<Option<(String, char)>, ConnectorError> {
-    const SQL: &str = "select c.oid::regclass::text, c.relreplident::text from pg_partition_tree($1::oid::regclass) p \
-        join pg_catalog.pg_class c on c.oid = p.relid where p.isleaf and c.relkind = 'r' and c.relreplident not in ('f', $2::text::\"char\") \
+async fn odd_partition(sql: &Sql, root: u32, identity: char) -> Result<Option<String>, ConnectorError> {
+    const SQL: &str = "select c.oid::regclass::text from pg_partition_tree($1::oid::regclass) p \
+        join pg_catalog.pg_class c on c.oid = p.relid \
+        where p.isleaf and c.relkind = 'r' and c.relreplident not in ('f', $2::text::\"char\") \
         order by 1 limit 1";
     let rows = sql.query("reading the partitions", SQL, &[&root, &identity.to_string()]).await?;
-    Ok(rows.first().map(|row| (row.get(0), row.get::<_, String>(1).chars().next().unwrap_or('?'))))
+    Ok(rows.first().map(|row| row.get(0)))
 }
 
 pub(super) struct CatalogColumn {

@@ -197,7 +197,7 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
         ),
     };
     identity?;
-    if let Some((partition, _)) = &table.odd_partition {
+    if let Some(partition) = &table.odd_partition {
         let form = match table.identity {
             'f' => "FULL",
             'd' => "DEFAULT",
