@@ -12,8 +12,10 @@ pub(crate) struct Wanted {
     /// PostgreSQL's major version.
     pub(crate) postgres: Option<String>,
     pub(crate) kafka: bool,
-    pub(crate) elasticsearch: bool,
-    pub(crate) opensearch: bool,
+    /// Elasticsearch's major version.
+    pub(crate) elasticsearch: Option<String>,
+    /// OpenSearch's major version.
+    pub(crate) opensearch: Option<String>,
 }
 
 /// The servers that run; dropping it kills them.
@@ -28,15 +30,20 @@ pub(crate) struct Running {
 impl Wanted {
     /// Every part that the tests use.
     pub(crate) fn everything() -> Wanted {
-        Wanted { postgres: Some("18".to_owned()), kafka: true, elasticsearch: true, opensearch: true }
+        let version = |newest: &str| Some(newest.to_owned());
+        Wanted { postgres: version("18"), kafka: true, elasticsearch: version("9"), opensearch: version("3") }
     }
 
     /// The parts as the stack names them.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let Wanted { postgres, kafka, elasticsearch, opensearch } = self.clone();
-        let java = [(kafka, Part::Kafka), (elasticsearch, Part::Elasticsearch), (opensearch, Part::OpenSearch)];
-        let java = java.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part);
-        postgres.map(Part::Postgres).into_iter().chain(java).collect()
+        let all = [
+            postgres.map(Part::Postgres),
+            kafka.then_some(Part::Kafka),
+            elasticsearch.map(Part::Elasticsearch),
+            opensearch.map(Part::OpenSearch),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// Fetches what is missing, one part after the other, then starts all at the same time.
@@ -50,14 +57,19 @@ impl Wanted {
         };
         let kafka = async { if self.kafka { Kafka::start(KafkaOptions::default()).await.map(Some) } else { Ok(None) } };
         let elasticsearch = async {
-            if self.elasticsearch {
-                Elasticsearch::start(ElasticsearchOptions::default()).await.map(Some)
-            } else {
-                Ok(None)
+            match self.elasticsearch {
+                None => Ok(None),
+                Some(version) => {
+                    let options = ElasticsearchOptions { version, ..Default::default() };
+                    Elasticsearch::start(options).await.map(Some)
+                }
             }
         };
         let opensearch = async {
-            if self.opensearch { OpenSearch::start(OpenSearchOptions::default()).await.map(Some) } else { Ok(None) }
+            match self.opensearch {
+                None => Ok(None),
+                Some(version) => OpenSearch::start(OpenSearchOptions { version, ..Default::default() }).await.map(Some),
+            }
         };
         let (postgres, kafka, elasticsearch, opensearch) =
             tokio::try_join!(Box::pin(postgres), Box::pin(kafka), Box::pin(elasticsearch), Box::pin(opensearch))?;

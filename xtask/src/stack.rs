@@ -24,18 +24,18 @@ pub(crate) struct Choice {
     /// One Kafka broker
     #[arg(long)]
     kafka: bool,
-    /// One Elasticsearch node
-    #[arg(long)]
-    elasticsearch: bool,
-    /// One OpenSearch node
-    #[arg(long)]
-    opensearch: bool,
+    /// One Elasticsearch node, of this major version
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "9")]
+    elasticsearch: Option<String>,
+    /// One OpenSearch node, of this major version
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "3")]
+    opensearch: Option<String>,
 }
 
 impl Choice {
     fn wanted(self) -> Wanted {
         let Choice { postgres, kafka, elasticsearch, opensearch } = self;
-        if postgres.is_none() && !kafka && !elasticsearch && !opensearch {
+        if postgres.is_none() && !kafka && elasticsearch.is_none() && opensearch.is_none() {
             return Wanted::everything();
         }
         Wanted { postgres, kafka, elasticsearch, opensearch }

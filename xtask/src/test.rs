@@ -3,7 +3,8 @@
 //! The tests learn the servers' addresses from `TRIBUTARY_TEST_POSTGRES`, `…_KAFKA`, `…_ELASTICSEARCH` and
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
-//! The connector's tests then run again on the oldest PostgreSQL that is supported.
+//! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
+//! oldest Elasticsearch and OpenSearch.
 
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
@@ -22,6 +23,12 @@ pub(crate) struct Arguments {
     /// Major versions of PostgreSQL: all tests run on the first, those of the connector on each [default: 18,14]
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     postgres: Vec<String>,
+    /// Major versions of Elasticsearch: all tests run on the first, those of the document stores on each [default: 9,8]
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    elasticsearch: Vec<String>,
+    /// Major versions of OpenSearch, likewise [default: 3,2]
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    opensearch: Vec<String>,
     /// What `cargo test` gets instead of `--workspace`, for example `-p tributary-indexer -- store`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     cargo: Vec<String>,
@@ -43,14 +50,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     unless_interrupted(Box::pin(test(arguments))).await
 }
 
-async fn test(Arguments { without, postgres, cargo }: Arguments) -> Result<ExitCode> {
+async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }: Arguments) -> Result<ExitCode> {
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
         [vec!["--workspace".to_owned()], cargo].concat()
     };
     // Compiling first: it needs both the time and the memory that idle servers would take.
-    let postgres = if postgres.is_empty() { ["18", "14"].map(str::to_owned).into() } else { postgres };
+    let postgres = or(postgres, ["18", "14"]);
     let at = cargo.iter().position(|word| word == "--").unwrap_or(cargo.len());
     let (build, filters) = cargo.split_at(at);
     let status = tools::cargo().args(["test", "--no-run"]).args(build).status().await.context("starting cargo")?;
@@ -59,11 +66,14 @@ async fn test(Arguments { without, postgres, cargo }: Arguments) -> Result<ExitC
     }
 
     let left_out = |part| without.contains(&part);
+    let unless = |part, versions| if left_out(part) { Vec::new() } else { versions };
+    let elasticsearch = unless(Without::Elasticsearch, or(elasticsearch, ["9", "8"]));
+    let opensearch = unless(Without::Opensearch, or(opensearch, ["3", "2"]));
     let wanted = Wanted {
         postgres: postgres.first().cloned(),
         kafka: !left_out(Without::Kafka),
-        elasticsearch: !left_out(Without::Elasticsearch),
-        opensearch: !left_out(Without::Opensearch),
+        elasticsearch: elasticsearch.first().cloned(),
+        opensearch: opensearch.first().cloned(),
     };
     let begin = Instant::now();
     let advice = "a part of the stack cannot be had on this machine; `x test --without kafka,elasticsearch,opensearch` \
@@ -81,25 +91,43 @@ async fn test(Arguments { without, postgres, cargo }: Arguments) -> Result<ExitC
     if !words.is_empty() {
         println!("NOT TESTED, left out by --without: {}", words.join(", "));
     }
-    tests.env("TRIBUTARY_TEST_WITHOUT", words.join(","));
+    let without = words.join(",");
+    tests.env("TRIBUTARY_TEST_WITHOUT", &without);
     let mut status = tests.status().await.context("starting cargo")?;
     running.stop().await?;
-    for version in postgres.iter().skip(1) {
-        let again = connector_tests(version, filters).await?;
+    for version in postgres.into_iter().skip(1) {
+        let wanted = Wanted { postgres: Some(version), ..Wanted::default() };
+        let again = tests_on(wanted, "postgres", filters, &without).await?;
+        status = if status.success() { again } else { status };
+    }
+    // The shorter list goes on with its last version: the tests want one of each.
+    let nth = |versions: &[String], n: usize| versions.get(n).or(versions.last()).cloned();
+    for n in 1..elasticsearch.len().max(opensearch.len()) {
+        let (elasticsearch, opensearch) = (nth(&elasticsearch, n), nth(&opensearch, n));
+        let wanted = Wanted { elasticsearch, opensearch, ..Wanted::default() };
+        let again = tests_on(wanted, "document_stores", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
     Ok(tools::exit_code(status))
 }
 
-/// Runs the connector's tests on another version of PostgreSQL.
-async fn connector_tests(version: &str, filters: &[String]) -> Result<ExitStatus> {
-    let running = Wanted { postgres: Some(version.to_owned()), ..Wanted::default() }.start().await?;
+/// The versions that were asked for, or these.
+fn or<const N: usize>(asked: Vec<String>, otherwise: [&str; N]) -> Vec<String> {
+    if asked.is_empty() { otherwise.map(str::to_owned).into() } else { asked }
+}
+
+/// Runs one room's tests on other versions of the servers.
+async fn tests_on(wanted: Wanted, room: &str, filters: &[String], without: &str) -> Result<ExitStatus> {
+    let parts: Vec<String> = wanted.parts().iter().map(ToString::to_string).collect();
+    println!("again on {}", parts.join(" and "));
+    let running = wanted.start().await?;
     let mut tests = tools::cargo();
-    tests.args(["test", "--no-fail-fast", "--workspace", "--test", "postgres"]).args(filters);
+    tests.args(["test", "--no-fail-fast", "--workspace", "--test", room]).args(filters);
     for (name, variable, address) in running.addresses() {
-        println!("{name} {version:<3} {address}");
+        println!("{name:<14} {address}");
         tests.env(variable, address);
     }
+    tests.env("TRIBUTARY_TEST_WITHOUT", without);
     let status = tests.status().await.context("starting cargo")?;
     running.stop().await?;
     Ok(status)

@@ -1,18 +1,15 @@
 //! Debezium Server, for benchmarks and comparisons: its distribution from Maven, 780 MB, so no test waits for it.
 
-use crate::artifact::{self, Claim};
-use crate::java::{Runtime, find_or_fetch};
+use crate::java::{Runtime, find_or_fetch, maven};
 use crate::port::{self, Port};
 use crate::probe::Probe;
 use crate::run_folder::RunFolder;
 use crate::server::{Launch, Server};
-use crate::{cache, command};
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use tokio::process::Command;
 
 const VERSION: &str = "3.6.0.Final";
 
@@ -78,19 +75,6 @@ fn launch(runtime: &Runtime, home: &Path, folder: &Path) -> Result<Launch> {
 
 /// The unpacked distribution.
 async fn fetch() -> Result<PathBuf> {
-    let making = match artifact::claim(&format!("debezium-server-{VERSION}")).await? {
-        Claim::Present(path) => return Ok(path.join("debezium-server")),
-        Claim::Absent(making) => making,
-    };
-    let _alone = cache::lock("maven").await?;
-    eprintln!("fetching Debezium Server {VERSION} with Maven");
-    let folder = &making.partial;
-    std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
-    let mut maven = Command::new("mvn");
-    // The parent of the distribution's project was never published, which later versions of the plugin insist on.
-    maven.args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:2.8:unpack"]);
-    maven.arg(format!("-Dartifact=io.debezium:debezium-server-dist:{VERSION}:tar.gz"));
-    maven.arg(format!("-DoutputDirectory={}", folder.display())).current_dir(folder);
-    command::run(maven, "Maven is needed (apt-get install maven), and its repository must be reachable").await?;
-    Ok(making.finish()?.join("debezium-server"))
+    let artifact = format!("io.debezium:debezium-server-dist:{VERSION}:tar.gz");
+    Ok(maven::unpack(&format!("debezium-server-{VERSION}"), &artifact).await?.join("debezium-server"))
 }

@@ -36,7 +36,7 @@ mod server;
 pub use cache::folder as cache_folder;
 pub use command::run as run_command;
 pub use debezium::Debezium;
-pub use elasticsearch::{Elasticsearch, ElasticsearchOptions};
+pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
 pub use kafka::{Kafka, KafkaOptions};
 pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};

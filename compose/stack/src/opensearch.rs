@@ -5,30 +5,70 @@
 
 use crate::java::JavaPart;
 use crate::search_node::{Choice, Kind, SearchNode};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-static PART: JavaPart = JavaPart {
-    name: "opensearch",
-    pom: include_str!("../opensearch/pom.xml"),
-    sources: &[
-        ("tributary/stack/CommonAnalysis.java", include_str!("../opensearch/src/tributary/stack/CommonAnalysis.java")),
-        ("tributary/stack/OpenSearchNode.java", include_str!("../opensearch/src/tributary/stack/OpenSearchNode.java")),
-    ],
-    main_class: "tributary.stack.OpenSearchNode",
-    options: &[
-        "-Djna.nosys=true",
-        "-Dlog4j.shutdownHookEnabled=false",
-        "-Dlog4j2.disable.jmx=true",
-        "-Dio.netty.noUnsafe=true",
-    ],
-};
+const LIFE: (&str, &str) = ("tributary/stack/Life.java", include_str!("../opensearch/src/tributary/stack/Life.java"));
+const SEGMENTATION: (&str, &str) =
+    ("tributary/stack/Segmentation.java", include_str!("../opensearch/src/tributary/stack/Segmentation.java"));
 
-pub(crate) static KIND: Kind = Kind { part: &PART, settings_file: "opensearch.yml", arguments: &[], needs_zstd: false };
+static SOURCES_3: &[(&str, &str)] = &[
+    LIFE,
+    SEGMENTATION,
+    ("tributary/stack/CommonAnalysis.java", include_str!("../opensearch/src/tributary/stack/CommonAnalysis.java")),
+    ("tributary/stack/OpenSearchNode.java", include_str!("../opensearch/src/tributary/stack/OpenSearchNode.java")),
+];
+
+/// Modules have other names in version 2, and the node takes them otherwise.
+static SOURCES_2: &[(&str, &str)] = &[
+    LIFE,
+    SEGMENTATION,
+    ("tributary/stack/CommonAnalysis.java", include_str!("../opensearch/src-2/tributary/stack/CommonAnalysis.java")),
+    ("tributary/stack/OpenSearchNode.java", include_str!("../opensearch/src-2/tributary/stack/OpenSearchNode.java")),
+];
+
+static PART_3: JavaPart = part("opensearch", include_str!("../opensearch/pom.xml"), SOURCES_3);
+static PART_2: JavaPart = part("opensearch-2", include_str!("../opensearch/pom-2.xml"), SOURCES_2);
+
+const fn part(name: &'static str, pom: &'static str, sources: &'static [(&'static str, &'static str)]) -> JavaPart {
+    JavaPart {
+        name,
+        pom,
+        sources,
+        main_class: "tributary.stack.OpenSearchNode",
+        options: &[
+            "-Djna.nosys=true",
+            "-Dlog4j.shutdownHookEnabled=false",
+            "-Dlog4j2.disable.jmx=true",
+            "-Dio.netty.noUnsafe=true",
+        ],
+    }
+}
+
+static KIND_3: Kind = kind_of(&PART_3);
+static KIND_2: Kind = kind_of(&PART_2);
+
+const fn kind_of(part: &'static JavaPart) -> Kind {
+    Kind { part, settings_file: "opensearch.yml", arguments: &[], needs_zstd: false }
+}
+
+/// The newest version that the stack has.
+pub(crate) const NEWEST: &str = "3";
+
+/// What a node of this major version is made of.
+pub(crate) fn kind(version: &str) -> Result<&'static Kind> {
+    match version {
+        NEWEST => Ok(&KIND_3),
+        "2" => Ok(&KIND_2),
+        _ => bail!("there is no OpenSearch {version} in the stack: 3 and 2 are there"),
+    }
+}
 
 /// What kind of node to start.
 #[derive(Clone, Debug)]
 pub struct OpenSearchOptions {
+    /// The major version: `3` or `2`.
+    pub version: String,
     /// The HTTP port on 127.0.0.1; `None` takes a free one.
     pub port: Option<u16>,
     /// The data folder, made if absent and left in place; `None` takes a fresh one that goes with the handle.
@@ -43,7 +83,14 @@ pub struct OpenSearchOptions {
 
 impl Default for OpenSearchOptions {
     fn default() -> Self {
-        OpenSearchOptions { port: None, data_dir: None, heap: "1g".to_owned(), jvm: Vec::new(), settings: Vec::new() }
+        OpenSearchOptions {
+            version: NEWEST.to_owned(),
+            port: None,
+            data_dir: None,
+            heap: "1g".to_owned(),
+            jvm: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -59,9 +106,9 @@ impl OpenSearch {
     /// # Errors
     /// If something cannot be fetched, or the node does not start; the error shows the end of its log.
     pub async fn start(options: OpenSearchOptions) -> Result<OpenSearch> {
-        let OpenSearchOptions { port, data_dir, heap, jvm, settings } = options;
+        let OpenSearchOptions { version, port, data_dir, heap, jvm, settings } = options;
         let choice = Choice { port, data_dir, heap, jvm, settings };
-        Ok(OpenSearch { node: Box::pin(SearchNode::start(&KIND, &choice)).await? })
+        Ok(OpenSearch { node: Box::pin(SearchNode::start(kind(&version)?, &choice)).await? })
     }
 
     /// The node's URL, for example `http://127.0.0.1:20001`.

@@ -10,10 +10,10 @@ pub enum Part {
     Postgres(String),
     /// A Kafka broker.
     Kafka,
-    /// An Elasticsearch node.
-    Elasticsearch,
-    /// An OpenSearch node.
-    OpenSearch,
+    /// An Elasticsearch node of a major version, for example `9`.
+    Elasticsearch(String),
+    /// An OpenSearch node of a major version, for example `3`.
+    OpenSearch(String),
 }
 
 /// Fetches and prepares every part that is not in the cache yet. Any number of processes may do so at the same time.
@@ -25,8 +25,8 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
         let fetched = match part {
             Part::Postgres(version) => Box::pin(postgres::fetch(version)).await.map(drop),
             Part::Kafka => Box::pin(kafka::install()).await.map(drop),
-            Part::Elasticsearch => Box::pin(search_node::install(&elasticsearch::KIND)).await.map(drop),
-            Part::OpenSearch => Box::pin(search_node::install(&opensearch::KIND)).await.map(drop),
+            Part::Elasticsearch(version) => Box::pin(elasticsearch::install(version)).await,
+            Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
         };
         fetched.with_context(|| format!("preparing {part}"))?;
     }
@@ -38,8 +38,8 @@ impl std::fmt::Display for Part {
         match self {
             Part::Postgres(version) => write!(f, "PostgreSQL {version}"),
             Part::Kafka => f.write_str("Kafka"),
-            Part::Elasticsearch => f.write_str("Elasticsearch"),
-            Part::OpenSearch => f.write_str("OpenSearch"),
+            Part::Elasticsearch(version) => write!(f, "Elasticsearch {version}"),
+            Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Probe {
     Kafka(u16),
     /// `GET` of this URL is answered with 200.
     Http(String),
+    /// This port is open: of a server that answers only those whom it knows.
+    Port(u16),
 }
 
 /// The longest that one question may take.
@@ -28,6 +30,10 @@ impl Probe {
                 Probe::Postgres(config) => Box::pin(postgres(config)).await,
                 Probe::Kafka(port) => kafka(*port).await,
                 Probe::Http(url) => Box::pin(http(url)).await,
+                Probe::Port(port) => {
+                    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+                    TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
+                }
             }
         };
         match timeout(PATIENCE, answer).await {

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const LOGGING: &str = include_str!("../search-node/log4j2.properties");
+pub(crate) const LOGGING: &str = include_str!("../search-node/log4j2.properties");
 
 /// What a node is made of, apart from its jars.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(crate) struct Choice {
 #[derive(Debug)]
 pub(crate) struct SearchNode {
     pub(crate) server: Server,
+    scheme: &'static str,
     port: Port,
     _transport: Port,
 }
@@ -48,8 +49,13 @@ impl SearchNode {
         boot(kind, &installation, &class_data, choice).await
     }
 
+    /// A node whose server runs.
+    pub(crate) fn of(server: Server, scheme: &'static str, port: Port, transport: Port) -> SearchNode {
+        SearchNode { server, scheme, port, _transport: transport }
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port.number)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -92,13 +98,17 @@ async fn boot(kind: &Kind, installation: &Installation, class_data: &ClassData, 
     let mut arguments: Vec<OsString> = vec![folder.path.clone().into_os_string()];
     arguments.extend(kind.arguments.iter().map(OsString::from));
     let launch = installation.launch(&choice.heap, class_data, &options, &arguments);
-    let health = format!("http://127.0.0.1:{}/_cluster/health?wait_for_status=yellow&timeout=3s", port.number);
-    let server = Server::start(kind.part.name, launch, Probe::Http(health), folder).await?;
-    Ok(SearchNode { server, port, _transport: transport })
+    let server = Server::start(kind.part.name, launch, Probe::Http(health(&port)), folder).await?;
+    Ok(SearchNode::of(server, "http", port, transport))
+}
+
+/// What answers once the node's cluster is at least yellow.
+pub(crate) fn health(port: &Port) -> String {
+    format!("http://127.0.0.1:{}/_cluster/health?wait_for_status=yellow&timeout=3s", port.number)
 }
 
 /// The settings file; a setting of the caller replaces ours.
-fn settings(http: &Port, transport: &Port, data: &Path, theirs: &[(String, String)]) -> Result<String> {
+pub(crate) fn settings(http: &Port, transport: &Port, data: &Path, theirs: &[(String, String)]) -> Result<String> {
     let mut all: Vec<(String, String)> = [
         ("cluster.name", "tributary".to_owned()),
         ("node.name", "node-0".to_owned()),
@@ -134,6 +144,6 @@ fn native_folder(run: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }

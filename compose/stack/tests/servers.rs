@@ -98,16 +98,21 @@ async fn elasticsearch_keeps_documents_over_kill_and_restart() -> Result<()> {
     if left_out("elasticsearch") {
         return Ok(());
     }
-    let begin = Instant::now();
-    let node = Elasticsearch::start(ElasticsearchOptions::default()).await?;
-    seconds("Elasticsearch started", begin);
-    write_document(&node.url(), "9.").await?;
-    node.kill().await?;
-    let begin = Instant::now();
-    node.start_again().await?;
-    seconds("Elasticsearch started again", begin);
-    read_document(&node.url()).await?;
-    node.stop().await
+    for version in ["9", "8"] {
+        let begin = Instant::now();
+        let options = ElasticsearchOptions { version: version.to_owned(), ..Default::default() };
+        let node = Elasticsearch::start(options).await?;
+        seconds("Elasticsearch started", begin);
+        write_document(&node.url(), &format!("{version}.")).await?;
+        node.kill().await?;
+        assert!(reqwest::get(node.url()).await.is_err(), "its processes are gone");
+        let begin = Instant::now();
+        node.start_again().await?;
+        seconds("Elasticsearch started again", begin);
+        read_document(&node.url()).await?;
+        node.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -115,16 +120,21 @@ async fn opensearch_keeps_documents_over_kill_and_restart() -> Result<()> {
     if left_out("opensearch") {
         return Ok(());
     }
-    let begin = Instant::now();
-    let node = OpenSearch::start(OpenSearchOptions::default()).await?;
-    seconds("OpenSearch started", begin);
-    write_document(&node.url(), "3.").await?;
-    node.kill().await?;
-    let begin = Instant::now();
-    node.start_again().await?;
-    seconds("OpenSearch started again", begin);
-    read_document(&node.url()).await?;
-    node.stop().await
+    for version in ["3", "2"] {
+        let begin = Instant::now();
+        let options = OpenSearchOptions { version: version.to_owned(), ..Default::default() };
+        let node = OpenSearch::start(options).await?;
+        seconds("OpenSearch started", begin);
+        write_document(&node.url(), &format!("{version}.")).await?;
+        node.kill().await?;
+        assert!(reqwest::get(node.url()).await.is_err(), "its processes are gone");
+        let begin = Instant::now();
+        node.start_again().await?;
+        seconds("OpenSearch started again", begin);
+        read_document(&node.url()).await?;
+        node.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

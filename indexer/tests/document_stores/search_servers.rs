@@ -5,10 +5,10 @@ use tributary_event::ErrorClass;
 use tributary_indexer::store::{self, DocumentStore, StoreError};
 
 use super::plans::{delete, small};
-use super::subject::{Subject, server, written};
+use super::subject::{Subject, at, server, written};
 
-fn both() -> [Subject; 2] {
-    [Subject::elasticsearch(), Subject::opensearch()]
+fn both() -> impl Iterator<Item = Subject> {
+    [Subject::elasticsearch(), Subject::opensearch()].into_iter().flatten()
 }
 
 fn url(subject: &Subject) -> String {
@@ -70,22 +70,22 @@ async fn an_index_without_its_alias_is_refused() {
 
 #[tokio::test]
 async fn a_server_of_the_other_kind_is_recognised() {
-    let mut subject = Subject::elasticsearch();
-    subject.plan.store = StorePlan::OpenSearch(server("TRIBUTARY_TEST_ELASTICSEARCH"));
-    fatal(subject.open().prepare(&subject.plan).await, "this is Elasticsearch");
-    subject.plan.store = StorePlan::Elasticsearch(server("TRIBUTARY_TEST_OPENSEARCH"));
-    fatal(subject.open().prepare(&subject.plan).await, "this is OpenSearch");
+    if let Some(server) = server("ELASTICSEARCH") {
+        let subject = Subject::of(StorePlan::OpenSearch(server));
+        fatal(subject.open().prepare(&subject.plan).await, "this is Elasticsearch");
+    }
+    if let Some(server) = server("OPENSEARCH") {
+        let subject = Subject::of(StorePlan::Elasticsearch(server));
+        fatal(subject.open().prepare(&subject.plan).await, "this is OpenSearch");
+    }
 }
 
 #[tokio::test]
 async fn a_server_that_is_away_is_a_transient_error_that_names_it_without_its_password() {
-    let mut subject = Subject::elasticsearch();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let mut away = server("TRIBUTARY_TEST_ELASTICSEARCH");
-    away.url = format!("http://user:hush@127.0.0.1:{port}");
-    subject.plan.store = StorePlan::Elasticsearch(away);
+    let subject = Subject::of(StorePlan::Elasticsearch(at(&format!("http://user:hush@127.0.0.1:{port}"))));
     let error = subject.open().prepare(&subject.plan).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.message.contains(&format!("http://127.0.0.1:{port}")), "{error}");
@@ -94,8 +94,7 @@ async fn a_server_that_is_away_is_a_transient_error_that_names_it_without_its_pa
 
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_told_at_once() {
-    let mut broken = server("TRIBUTARY_TEST_ELASTICSEARCH");
-    broken.url = "localhost:9200".to_owned();
+    let mut broken = at("localhost:9200");
     fatal(
         store::open(&StorePlan::Elasticsearch(broken.clone()), "x", ".".as_ref())
             .map(|_: std::sync::Arc<dyn DocumentStore>| ()),

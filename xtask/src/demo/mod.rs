@@ -67,11 +67,12 @@ async fn start(arguments: &Arguments) -> Result<Demo> {
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     println!("starting servers …");
+    let Wanted { postgres, elasticsearch, opensearch, .. } = Wanted::everything();
     let wanted = Wanted {
-        postgres: Some("18".to_owned()),
+        postgres,
         kafka: arguments.kafka,
-        elasticsearch: arguments.elasticsearch,
-        opensearch: arguments.opensearch,
+        elasticsearch: elasticsearch.filter(|_| arguments.elasticsearch),
+        opensearch: opensearch.filter(|_| arguments.opensearch),
     };
     let servers = Box::pin(wanted.start()).await?;
     let Some(postgres) = &servers.postgres else { bail!("PostgreSQL did not start") };

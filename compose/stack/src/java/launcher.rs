@@ -1,8 +1,8 @@
-//! Compiles our launchers into a jar. One jar, not a folder of classes: a class-data archive covers jars only, and
+//! Compiles our own classes, launchers and plugins, into a jar. One jar, not a folder of classes: a class-data archive covers jars only, and
 //! package-private access to a server's classes needs all of them in one class loader.
 
+use super::maven;
 use super::runtime::Runtime;
-use super::{JavaPart, maven};
 use crate::artifact::{self, Claim};
 use crate::command;
 use anyhow::{Context as _, Result};
@@ -15,10 +15,23 @@ use zip::write::SimpleFileOptions;
 
 const COMPILER: &str = include_str!("../../java/compiler.xml");
 
-/// The jar of a part's own classes, compiled if it is not in the cache.
-pub(super) async fn compile(part: &JavaPart, runtime: &Runtime, jars: &[PathBuf]) -> Result<PathBuf> {
-    let mut texts = vec![part.pom, COMPILER];
-    texts.extend(part.sources.iter().flat_map(|(path, text)| [*path, *text]));
+/// Our own classes for a part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources {
+    /// The part's name in messages and in the cache.
+    pub(crate) name: &'static str,
+    /// What pins the part's jars: another pin, another jar of ours.
+    pub(crate) pin: &'static str,
+    /// The version of Java that runs the classes, for example `21`.
+    pub(crate) release: &'static str,
+    /// The sources as (path, text).
+    pub(crate) files: &'static [(&'static str, &'static str)],
+}
+
+/// The jar of a part's own classes, compiled against the part's jars if it is not in the cache.
+pub(crate) async fn compile(part: &Sources, runtime: &Runtime, jars: &[PathBuf]) -> Result<PathBuf> {
+    let mut texts = vec![part.pin, part.release, COMPILER];
+    texts.extend(part.files.iter().flat_map(|(path, text)| [*path, *text]));
     let name = format!("launchers/{}-{}.jar", part.name, artifact::hash(&texts));
     match artifact::claim(&name).await? {
         Claim::Present(path) => Ok(path),
@@ -32,20 +45,25 @@ pub(super) async fn compile(part: &JavaPart, runtime: &Runtime, jars: &[PathBuf]
     }
 }
 
-async fn build(part: &JavaPart, runtime: &Runtime, jars: &[PathBuf], work: &Path, jar: &Path) -> Result<()> {
+async fn build(part: &Sources, runtime: &Runtime, jars: &[PathBuf], work: &Path, jar: &Path) -> Result<()> {
     let (sources, classes) = (work.join("src"), work.join("classes"));
     std::fs::create_dir_all(&classes)?;
     let compiler = maven::list(&maven::fetch("compiler", COMPILER).await?)?;
     let mut ecj = Command::new(&runtime.java);
     ecj.arg("-jar").arg(compiler.first().context("the compiler's jar is missing from the cache")?);
-    ecj.args(["-proc:none", "-nowarn", "-21", "-cp"]).arg(join(jars)).arg("-d").arg(&classes);
-    for (path, text) in part.sources {
+    ecj.args(["-proc:none", "-nowarn"])
+        .arg(format!("-{}", part.release))
+        .arg("-cp")
+        .arg(join(jars))
+        .arg("-d")
+        .arg(&classes);
+    for (path, text) in part.files {
         let file = sources.join(path);
         std::fs::create_dir_all(file.parent().unwrap_or(&sources))?;
         std::fs::write(&file, text)?;
         ecj.arg(file);
     }
-    command::run(ecj, "a source of the launcher does not fit the pinned jars").await?;
+    command::run(ecj, "a source of ours does not fit the pinned jars").await?;
     pack(&classes, jar)
 }
 

@@ -1,15 +1,15 @@
 //! Parts that run on Java: their jars, our launchers for them, and the command line.
 
 mod class_data;
-mod launcher;
-mod maven;
+pub(crate) mod launcher;
+pub(crate) mod maven;
 mod runtime;
 mod wheel;
 
 use crate::artifact;
 use crate::server::Launch;
 use anyhow::Result;
-pub(crate) use runtime::{Runtime, find_or_fetch};
+pub(crate) use runtime::{Runtime, find_complete, find_or_fetch};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,7 +46,9 @@ impl JavaPart {
         let folder = maven::fetch(self.name, self.pom).await?;
         let mut jars = maven::list(&folder)?;
         if !self.sources.is_empty() {
-            jars.insert(0, launcher::compile(self, &runtime, &jars).await?);
+            let Self { name, pom: pin, sources: files, .. } = *self;
+            let sources = launcher::Sources { name, pin, release: "21", files };
+            jars.insert(0, launcher::compile(&sources, &runtime, &jars).await?);
         }
         Ok(Installation { runtime, jars, part: self })
     }

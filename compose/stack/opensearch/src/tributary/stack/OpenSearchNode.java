@@ -1,16 +1,10 @@
 package tributary.stack;
 
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
-import java.util.Map;
-import java.util.concurrent.CountDownLatch;
 import org.opensearch.Version;
-import org.opensearch.common.logging.LogConfigurator;
-import org.opensearch.common.settings.Settings;
 import org.opensearch.env.Environment;
-import org.opensearch.node.InternalSettingsPreparer;
 import org.opensearch.node.Node;
 import org.opensearch.plugins.PluginInfo;
 
@@ -49,28 +43,10 @@ public final class OpenSearchNode {
         new Module("reindex", "org.opensearch.index.reindex.ReindexModulePlugin", List.of()));
 
     public static void main(String[] arguments) throws Exception {
-        Path home = Path.of(arguments[0]).toAbsolutePath();
-        Settings base = Settings.builder().put("path.home", home.toString()).build();
-        Environment environment =
-            InternalSettingsPreparer.prepareEnvironment(base, Map.of(), home.resolve("config"), () -> "node-0");
-        LogConfigurator.setNodeName(Node.NODE_NAME_SETTING.get(environment.settings()));
-        LogConfigurator.configure(environment);
-
         List<PluginInfo> plugins = new ArrayList<>();
         for (Module module : MODULES) {
             plugins.add(module.info());
         }
-        Node node = new ClasspathNode(environment, plugins);
-        CountDownLatch stop = new CountDownLatch(1);
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-            } catch (Exception failure) {
-                failure.printStackTrace();
-            }
-            stop.countDown();
-        }));
-        node.start();
-        stop.await();
+        Life.run(new ClasspathNode(Life.environment(arguments[0]), plugins));
     }
 }

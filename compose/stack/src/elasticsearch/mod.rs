@@ -1,40 +1,72 @@
-//! Elasticsearch: one real node, started from its Maven jars by a launcher of ours (`elasticsearch/src`).
+//! Elasticsearch: one real node. Version 9 is started from its Maven jars by a launcher of ours (`elasticsearch/src`), 8 as
+//! its own [`distribution`].
 //!
-//! There is no security, and no scripts, `_reindex` or `_update_by_query`: those modules are not published as jars.
+//! There are no scripts, no `_reindex` and no `_update_by_query`: those modules are not published. Security is there in 8.
+
+mod distribution;
 
 use crate::java::JavaPart;
-use crate::search_node::{Choice, Kind, SearchNode};
-use anyhow::Result;
+use crate::search_node::{self, Choice, Kind, SearchNode};
+use anyhow::{Result, anyhow, bail};
+pub use distribution::Security;
 use std::path::PathBuf;
 
 static PART: JavaPart = JavaPart {
     name: "elasticsearch",
-    pom: include_str!("../elasticsearch/pom.xml"),
+    pom: include_str!("../../elasticsearch/pom.xml"),
     sources: &[
         (
             "org/elasticsearch/node/ClasspathNode.java",
-            include_str!("../elasticsearch/src/org/elasticsearch/node/ClasspathNode.java"),
+            include_str!("../../elasticsearch/src/org/elasticsearch/node/ClasspathNode.java"),
         ),
         (
             "org/elasticsearch/plugins/ClasspathPluginsService.java",
-            include_str!("../elasticsearch/src/org/elasticsearch/plugins/ClasspathPluginsService.java"),
+            include_str!("../../elasticsearch/src/org/elasticsearch/plugins/ClasspathPluginsService.java"),
         ),
-        ("tributary/stack/AbsentModules.java", include_str!("../elasticsearch/src/tributary/stack/AbsentModules.java")),
+        (
+            "tributary/stack/AbsentModules.java",
+            include_str!("../../elasticsearch/src/tributary/stack/AbsentModules.java"),
+        ),
+        ("tributary/stack/Root.java", include_str!("../../elasticsearch/src/tributary/stack/Root.java")),
+        ("tributary/stack/English.java", include_str!("../../elasticsearch/src/tributary/stack/English.java")),
     ],
     main_class: "org.elasticsearch.node.ClasspathNode",
     options: &["-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false"],
 };
 
-pub(crate) static KIND: Kind = Kind {
+static KIND: Kind = Kind {
     part: &PART,
     settings_file: "elasticsearch.yml",
     arguments: &["org.elasticsearch.transport.netty4.Netty4Plugin", "tributary.stack.AbsentModules"],
     needs_zstd: true,
 };
 
+/// The newest version that the stack has.
+pub(crate) const NEWEST: &str = "9";
+
+/// Fetches what a node of this major version needs.
+pub(crate) async fn install(version: &str) -> Result<()> {
+    match version {
+        NEWEST => Box::pin(search_node::install(&KIND)).await.map(drop),
+        OLDEST => distribution::install().await.map(drop),
+        _ => Err(unknown(version)),
+    }
+}
+
+/// The oldest version that the stack has.
+const OLDEST: &str = "8";
+
+fn unknown(version: &str) -> anyhow::Error {
+    anyhow!("there is no Elasticsearch {version} in the stack: {NEWEST} and {OLDEST} are there")
+}
+
 /// What kind of node to start.
 #[derive(Clone, Debug)]
 pub struct ElasticsearchOptions {
+    /// The major version: `9` or `8`.
+    pub version: String,
+    /// TLS and users; only version 8 has them.
+    pub security: Option<Security>,
     /// The HTTP port on 127.0.0.1; `None` takes a free one.
     pub port: Option<u16>,
     /// The data folder, made if absent and left in place; `None` takes a fresh one that goes with the handle.
@@ -50,6 +82,8 @@ pub struct ElasticsearchOptions {
 impl Default for ElasticsearchOptions {
     fn default() -> Self {
         ElasticsearchOptions {
+            version: NEWEST.to_owned(),
+            security: None,
             port: None,
             data_dir: None,
             heap: "1g".to_owned(),
@@ -71,9 +105,17 @@ impl Elasticsearch {
     /// # Errors
     /// If something cannot be fetched, or the node does not start; the error shows the end of its log.
     pub async fn start(options: ElasticsearchOptions) -> Result<Elasticsearch> {
-        let ElasticsearchOptions { port, data_dir, heap, jvm, settings } = options;
+        let ElasticsearchOptions { version, security, port, data_dir, heap, jvm, settings } = options;
         let choice = Choice { port, data_dir, heap, jvm, settings };
-        Ok(Elasticsearch { node: Box::pin(SearchNode::start(&KIND, &choice)).await? })
+        let node = match version.as_str() {
+            NEWEST if security.is_some() => {
+                bail!("the stack's Elasticsearch {version} has no security: ask for {OLDEST}")
+            }
+            NEWEST => Box::pin(SearchNode::start(&KIND, &choice)).await?,
+            OLDEST => Box::pin(distribution::start(&choice, security.as_ref())).await?,
+            _ => return Err(unknown(&version)),
+        };
+        Ok(Elasticsearch { node })
     }
 
     /// The node's URL, for example `http://127.0.0.1:20001`.
