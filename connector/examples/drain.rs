@@ -177,7 +177,10 @@ async fn latency(
     });
     let insert = client.prepare("INSERT INTO bench_row (id, title) VALUES ($1, 'The Movie')").await?;
     let (mut id, mut line) = (0_i64, String::new());
-    for (rate, count) in [(10_u32, 10 * each.as_secs()), (1_000, 1_000 * each.as_secs())] {
+    // A broker that has just started compiles its code while it runs it: it is warmed first.
+    for (rate, count, counts) in
+        [(1_000, 5_000, false), (10_u32, 10 * each.as_secs(), true), (1_000, 1_000 * each.as_secs(), true)]
+    {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut found = Vec::new();
         for n in 0..count + 20 {
@@ -195,7 +198,9 @@ async fn latency(
         }
         found.sort_by(f64::total_cmp);
         let at = |q: f64| found.get((found.len() as f64 * q) as usize).copied().unwrap_or(f64::NAN);
-        line += &format!("rate{rate}_p50_ms={:.2} rate{rate}_p99_ms={:.2} ", at(0.5), at(0.99));
+        if counts {
+            line += &format!("rate{rate}_p50_ms={:.2} rate{rate}_p99_ms={:.2} ", at(0.5), at(0.99));
+        }
     }
     let before = cpu_seconds();
     tokio::time::sleep(each).await;

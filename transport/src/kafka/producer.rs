@@ -7,6 +7,10 @@
 //! * *abortable*: the transaction is aborted, nothing is visible, the error is `Transient` (or what its cause says);
 //! * *in doubt*: a commit that got no answer is repeated until it has one, for as long as a transaction may last;
 //! * *fatal*: another producer of the same id took over. This one is dead.
+//!
+//! Two clients take turns. A coordinator is busy with a transaction for some milliseconds after its commit was answered,
+//! refuses the same producer's next one meanwhile, and librdkafka then waits a fixed 20 ms. A client begins only after the
+//! other's commit was answered, so that batches stay in order; taking over means to fence both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +36,8 @@ const TRY: Duration = Duration::from_secs(10);
 const TRANSACTION: Duration = Duration::from_secs(300);
 /// How often the end of the deliveries is looked for.
 const DELIVERY_STEP: Duration = Duration::from_micros(200);
+/// How often an append is repeated at once because the client had lost count.
+const REPEATS: u32 = 3;
 /// Records that are sent before other tasks get a turn.
 const TURN: usize = 1024;
 
@@ -67,7 +73,9 @@ impl ProducerContext for Deliveries {
 }
 
 pub(super) struct KafkaProducer {
+    /// The client whose turn it is comes first.
     core: Arc<Core>,
+    other: Arc<Core>,
     state: State,
 }
 
@@ -86,39 +94,16 @@ struct Core {
 }
 
 impl KafkaProducer {
-    /// Opens the producer, which ends an unfinished transaction of the same id and fences its owner. Blocking.
+    /// Opens the producer, which ends unfinished transactions of the same id and fences their owner. Blocking.
     pub fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
-        let message_bytes = settings.max_record_bytes.to_string();
-        let compression = match settings.compression {
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        };
-        let config = settings.client(&[
-            ("transactional.id", id),
-            ("transaction.timeout.ms", "300000"),
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("message.timeout.ms", "30000"),
-            ("partitioner", "murmur2_random"),
-            ("compression.type", compression),
-            ("compression.level", if settings.compression == Compression::Zstd { "1" } else { "-1" }),
-            ("linger.ms", "0.5"),
-            ("batch.num.messages", "20000"),
-            ("batch.size", "1000000"),
-            ("message.max.bytes", &message_bytes),
-            ("queue.buffering.max.messages", "100000"),
-            ("queue.buffering.max.kbytes", "16384"),
-            ("delivery.report.only.error", "true"),
-        ]);
-        let client: BaseProducer<Deliveries> = config
-            .create_with_context(Deliveries::default())
-            .map_err(|error| settings.refused("the producer", error))?;
-        let core = Arc::new(Core { id: id.to_owned(), settings: settings.clone(), client });
-        core.client.init_transactions(INIT).map_err(|error| {
-            let what = format!("opening the producer {id}");
-            settings.failed(&what, error)
-        })?;
-        Ok(Self { core, state: State::Ready })
+        let second = format!("{id}.2");
+        let (core, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| Core::open(settings, &second));
+            (Core::open(settings, id), other.join())
+        });
+        let interrupted =
+            |_| TransportError::new(ErrorClass::Fatal, format!("opening the producer {id} was interrupted"));
+        Ok(Self { core: Arc::new(core?), other: Arc::new(other.map_err(interrupted)??), state: State::Ready })
     }
 
     async fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
@@ -189,6 +174,38 @@ enum Outcome {
 }
 
 impl Core {
+    fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
+        let message_bytes = settings.max_record_bytes.to_string();
+        let compression = match settings.compression {
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        let config = settings.client(&[
+            ("transactional.id", id),
+            ("transaction.timeout.ms", "300000"),
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "30000"),
+            ("partitioner", "murmur2_random"),
+            ("compression.type", compression),
+            ("compression.level", if settings.compression == Compression::Zstd { "1" } else { "-1" }),
+            ("linger.ms", "0"),
+            ("batch.num.messages", "20000"),
+            ("batch.size", "1000000"),
+            ("message.max.bytes", &message_bytes),
+            ("queue.buffering.max.messages", "100000"),
+            ("queue.buffering.max.kbytes", "16384"),
+            ("delivery.report.only.error", "true"),
+        ]);
+        let client: BaseProducer<Deliveries> = config
+            .create_with_context(Deliveries::default())
+            .map_err(|error| settings.refused("the producer", error))?;
+        client
+            .init_transactions(INIT)
+            .map_err(|error| settings.failed(&format!("opening the producer {id}"), error))?;
+        Ok(Self { id: id.to_owned(), settings: settings.clone(), client })
+    }
+
     /// Waits for the deliveries, then commits. Blocking.
     fn commit(&self) -> Result<(), Outcome> {
         let start = Instant::now();
@@ -288,13 +305,18 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
+        let mut repeats = 0;
         loop {
             match self.try_append(batch).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    std::mem::swap(&mut self.core, &mut self.other);
+                    break;
+                }
                 // After an aborted transaction the client may have lost count, which the brokers notice in the next one.
                 // That one is aborted too; then the client has counted anew.
-                Err(error) if counted_wrong(&error) && matches!(self.state, State::Ready) => {
+                Err(error) if counted_wrong(&error) && matches!(self.state, State::Ready) && repeats < REPEATS => {
                     tracing::debug!(%error, "an append is repeated");
+                    repeats += 1;
                 }
                 Err(error) => return Err(error),
             }
