@@ -7,15 +7,7 @@ use tokio_postgres::Client;
 use tributary_connector::{ConnectorError, ConnectorSettings};
 use tributary_stack::{Postgres, PostgresOptions};
 
-use crate::support::{Database, Recorder, Running, connect, postgres, until};
-
-/// The version that the other tests run on.
-async fn version() -> i32 {
-    let db = Database::create("version").await;
-    let version = db.version().await;
-    db.remove().await;
-    version
-}
+use crate::support::{Database, Recorder, Running, connect, postgres, until, version};
 
 struct Pair {
     primary: Postgres,

@@ -7,6 +7,7 @@ mod in_progress;
 mod keys;
 mod memory;
 mod messages;
+mod network;
 mod refusals;
 mod resume;
 mod schema;

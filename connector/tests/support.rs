@@ -88,6 +88,14 @@ impl Database {
     }
 }
 
+/// The version that the other tests run on.
+pub async fn version() -> i32 {
+    let db = Database::create("version").await;
+    let version = db.version().await;
+    db.remove().await;
+    version
+}
+
 pub fn postgres(settings: &ConnectorSettings) -> &PostgresSettings {
     let SourceSettings::Postgres(postgres) = &settings.source;
     postgres

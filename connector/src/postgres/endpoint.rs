@@ -211,6 +211,15 @@ pub(super) const SESSION: &[(&str, &str)] = &[
     ("standard_conforming_strings", "on"),
 ];
 
+/// Settings of replication sessions alone: a server that nobody reaches any more frees the slot for the next reader within
+/// seconds. `wal_sender_timeout` would do so too, but ends sessions that are busy with a long transaction.
+pub(super) const SESSION_TCP: &[(&str, &str)] = &[
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10000"),
+];
+
 fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;
@@ -14,12 +15,13 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::backend::{ErrorFields, Message};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::binding;
-use super::endpoint::{ChannelBinding, Endpoint, SESSION, TlsMode};
+use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_TCP, TlsMode};
 use super::sqlstate::ServerError;
 use super::tls;
 use crate::error::ConnectorError;
@@ -33,6 +35,16 @@ pub(super) struct Wire {
     input: BytesMut,
     output: BytesMut,
     endpoint: Endpoint,
+}
+
+/// Lets a connection to a host that is not there any more end by itself.
+fn notice_a_cut(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
+    socket.set_tcp_keepalive(&keepalive.with_retries(3))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
+    Ok(())
 }
 
 impl Wire {
@@ -53,6 +65,7 @@ impl Wire {
         } else {
             let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(unreachable)?;
             tcp.set_nodelay(true).map_err(unreachable)?;
+            notice_a_cut(&tcp).map_err(unreachable)?;
             secure(tcp, endpoint).await?
         };
         let mut wire =
@@ -70,6 +83,9 @@ impl Wire {
             ("application_name", endpoint.application_name.as_str()),
         ];
         parameters.extend_from_slice(SESSION);
+        if !endpoint.is_unix() {
+            parameters.extend_from_slice(SESSION_TCP);
+        }
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
         let (mut bound, mut proved) = (false, false);
