@@ -71,7 +71,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Its end of the link goes with it, and ours with that.
+        // The kernel keeps the namespace, and its end of the link, as long as a connection in it waits for an answer.
+        let _ = ip(&format!("link delete {}", self.name));
         let _ = ip(&format!("netns delete {}", self.name));
     }
 }
