@@ -1,6 +1,8 @@
 //! One connector into Kafka, until its input ends: our side of `x bench peers`.
 //!
-//! `capture <database url> <name> <publication> <brokers> <table,table,…>`
+//! `capture <database url> <name> <publication> <brokers> <table,table,…> [option=value,…]`
+//!
+//! The options are those of values: `decimals`, `times`, `binary`, `hstore`, `intervals`, as `pipeline.yaml` has them.
 //!
 //! Says `ready` when changes from then on are captured.
 
@@ -9,20 +11,37 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
-use tributary_connector::{ConnectorSettings, SourceSettings};
+use tributary_connector::{BinaryHandling, ConnectorSettings, SourceSettings, TimePrecision};
 use tributary_event::Health;
+use tributary_event::debezium::DecimalMode;
 use tributary_transport::{Kafka, KafkaSettings, Transport};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, name, publication, brokers, tables] = &arguments[..] else {
-        bail!("usage: capture <database url> <name> <publication> <brokers> <table,table,…>");
+    let [url, name, publication, brokers, tables, options @ ..] = &arguments[..] else {
+        bail!("usage: capture <database url> <name> <publication> <brokers> <table,table,…> [option=value,…]");
     };
     let mut settings = ConnectorSettings::postgres(name, url.as_str().into(), tables.split(','));
     let SourceSettings::Postgres(postgres) = &mut settings.source;
     publication.clone_into(&mut postgres.publication);
     postgres.messages = true;
+    for option in options.iter().flat_map(|text| text.split(',')) {
+        match option {
+            "decimals=string" => settings.decimals = DecimalMode::String,
+            "decimals=double" => settings.decimals = DecimalMode::Double,
+            "times=adaptive_time_microseconds" => postgres.values.times = TimePrecision::AdaptiveTimeMicroseconds,
+            "times=milliseconds" => postgres.values.times = TimePrecision::Milliseconds,
+            "times=microseconds" => postgres.values.times = TimePrecision::Microseconds,
+            "times=nanoseconds" => postgres.values.times = TimePrecision::Nanoseconds,
+            "times=iso" => postgres.values.times = TimePrecision::Iso,
+            "binary=base64_url" => postgres.values.binary = BinaryHandling::Base64Url,
+            "binary=hex" => postgres.values.binary = BinaryHandling::Hex,
+            "hstore=map" => postgres.values.hstore_as_map = true,
+            "intervals=text" => postgres.values.intervals_as_text = true,
+            other => bail!("the option {other} is not known"),
+        }
+    }
     let transport: Arc<dyn Transport> = Arc::new(Kafka::connect(KafkaSettings::single_broker(brokers))?);
     tributary_connector::postgres::prepare(&settings, transport.as_ref(), &|_| Ok(())).await?;
     let (health, shutdown) = (Health::default(), CancellationToken::new());

@@ -7,6 +7,10 @@
 //!
 //! `prepare` makes publication and slot; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
 //!
+//! `drain verify <database url> <name> embedded:<folder>|kafka:<brokers> <events>`
+//!
+//! reads the topic and fails unless it holds rows with the ids from 1 to that number, each once and in order.
+//!
 //! `drain latency <database url> <name> embedded:<folder>|kafka:<brokers> <seconds>`
 //!
 //! inserts rows, each in a transaction of its own, and prints the milliseconds from the commit, as the server's log has its
@@ -105,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [action, url, name, transport, events, folder @ ..] = &arguments[..] else {
         bail!(
-            "usage: drain prepare|run|latency <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> \
+            "usage: drain prepare|run|verify|latency <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> \
              <events|seconds> [folder]"
         );
     };
@@ -118,6 +122,10 @@ async fn main() -> anyhow::Result<()> {
     if action == "latency" {
         let transport = counting.transport.context("latency is measured at a consumer: name a transport")?;
         return latency(settings, transport, url, Duration::from_secs(wanted)).await;
+    }
+    if action == "verify" {
+        let transport = counting.transport.context("a transport")?;
+        return verify(&settings, transport.as_ref(), wanted).await;
     }
     if action == "prepare" {
         tributary_connector::postgres::prepare(&settings, &counting, &|_| Ok(())).await?;
@@ -140,6 +148,31 @@ async fn main() -> anyhow::Result<()> {
         "events={events} seconds={seconds:.3} cpu_s={cpu:.3} peak_rss_mb={:.0}",
         peak_rss_mb()
     )?;
+    Ok(())
+}
+
+async fn verify(settings: &ConnectorSettings, transport: &dyn Transport, rows: u64) -> anyhow::Result<()> {
+    let spec = settings.topic_specs()?.into_iter().next().context("a topic")?;
+    let place = TopicPartition { topic: spec.name.into(), partition: 0 };
+    let mut decoder = tributary_event::debezium::Decoder::new();
+    let (mut offset, mut last) = (0, 0);
+    loop {
+        let records = transport.read(&place, offset, 16).await?;
+        let Some(end) = records.last() else { break };
+        offset = end.offset + 1;
+        for record in &records {
+            let event = decoder.decode(record.key.as_deref(), record.value.as_deref())?.context("a change")?;
+            let id = event.after.as_ref().and_then(|row| row.values.first().cloned());
+            last += 1;
+            if id != Some(tributary_event::Value::Int(last.try_into()?)) {
+                bail!("the event {last} is of the row {id:?}");
+            }
+        }
+    }
+    if last != rows {
+        bail!("{last} rows are there, not {rows}");
+    }
+    writeln!(std::io::stdout(), "verified={rows}")?;
     Ok(())
 }
 

@@ -201,3 +201,40 @@ async fn times_bytes_intervals_and_pairs_follow_the_options() {
     running.stop().await;
     db.remove().await;
 }
+
+/// Types of extensions that the stack's server does not bring: tested where `TRIBUTARY_TEST_POSTGRES` names one that does.
+#[tokio::test(flavor = "multi_thread")]
+async fn types_of_other_extensions_arrive_where_the_server_has_them() {
+    let point = "AQEAACDmEAAAAAAAAAAA8D8AAAAAAAAAQA==";
+    let line = "AQIAAAACAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAPA/AAAAAAAA+D8=";
+    let cases = [
+        ("postgis", "geometry(Point, 4326)", "SRID=4326;POINT(1 2)", json!({"wkb": point, "srid": 4326})),
+        ("postgis", "geometry", "LINESTRING(0 0, 1 1.5)", json!({"wkb": line, "srid": null})),
+        ("postgis", "geography", "POINT(1 2)", json!({"wkb": point, "srid": 4326})),
+        ("vector", "vector(3)", "[1,-2.5,1e-7]", json!([1.0, -2.5, 1e-7])),
+        ("vector", "halfvec(3)", "[1,2.5,-3]", json!([1.0, 2.5, -3.0])),
+        ("vector", "sparsevec(5)", "{1:1.5,3:-2}/5", json!("{1:1.5,3:-2}/5")),
+    ];
+    let db = Database::create("extensions").await;
+    for extension in ["postgis", "vector"] {
+        let available = format!("select name::text from pg_available_extensions where name = '{extension}'");
+        if db.text(&available).await.is_none() {
+            eprintln!("NOT TESTED: this server has no {extension}");
+            continue;
+        }
+        let cases: Vec<_> = cases.iter().filter(|(of, ..)| *of == extension).collect();
+        let columns: Vec<String> = cases.iter().enumerate().map(|(i, (_, t, ..))| format!("c{i} {t}")).collect();
+        db.run(&format!("create extension {extension}")).await;
+        db.run(&format!("create table {extension}s (id int primary key, {})", columns.join(", "))).await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&[&format!("{extension}s")]));
+        let running = Running::streaming(&settings, &recorder).await;
+        let literals: Vec<String> = cases.iter().map(|(_, _, text, _)| format!("'{text}'")).collect();
+        db.run(&format!("insert into {extension}s values (1, {})", literals.join(", "))).await;
+        let record = recorder.wait(1).await.remove(0);
+        for (i, (_, type_name, text, expected)) in cases.iter().enumerate() {
+            assert_eq!(record.get(&format!("/after/c{i}")), *expected, "{type_name} {text}");
+        }
+        running.stop().await;
+    }
+    db.remove().await;
+}

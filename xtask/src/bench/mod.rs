@@ -1,6 +1,7 @@
 //! `x bench`: repeatable measurements on real servers; each ends with one line of `key=value` figures.
 
 mod capture;
+mod huge;
 mod index;
 mod latency;
 mod load;
@@ -19,9 +20,12 @@ use crate::tools::cargo;
 pub(crate) struct Arguments {
     /// What to measure
     name: Name,
-    /// Rows (capture, peers), seconds a rate (latency), or copies of the demo's 3,201 movies (index)
+    /// Rows (capture, peers), gigabytes (huge), seconds a rate (latency), or copies of the demo's 3,201 movies (index)
     #[arg(long)]
     size: Option<u32>,
+    /// peers: a PostgreSQL server with extensions of its own, by its superuser's URL without a database; emptied!
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
     /// index: on Kafka and Elasticsearch instead of the embedded pair
     #[arg(long)]
     servers: bool,
@@ -31,6 +35,8 @@ pub(crate) struct Arguments {
 enum Name {
     /// A million rows out of PostgreSQL's log, beside pg_recvlogical on the same log
     Capture,
+    /// One transaction of many gigabytes, interrupted twice
+    Huge,
     /// Commit to consumer, row by row, and the CPU of an idle connector
     Latency,
     /// Beside Debezium Server: messages of the same changes compared, and the same rows captured
@@ -43,8 +49,11 @@ enum Name {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.name {
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
+        Name::Huge => unless_interrupted(Box::pin(huge::run(arguments.size.unwrap_or(10)))).await?,
         Name::Latency => unless_interrupted(Box::pin(latency::run(arguments.size.unwrap_or(20)))).await?,
-        Name::Peers => unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000)))).await?,
+        Name::Peers => {
+            unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000), arguments.server))).await?
+        }
         Name::Index => {
             unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
         }

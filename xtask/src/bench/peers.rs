@@ -1,5 +1,6 @@
 //! `x bench peers`: our connector and Debezium Server on the same changes, both into Kafka. First every message is compared with
-//! its twin, over a table with every type and tables with every kind of change; then both capture the same rows.
+//! its twin, over a table with every type and tables with every kind of change, with the defaults and with other options for
+//! values; then both capture the same rows.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,42 +17,113 @@ use crate::tools::target;
 /// The tables, and what happens to them.
 const SETUP: &str = include_str!("peers/setup.sql");
 const CHANGES: &str = include_str!("peers/changes.sql");
+/// Types of extensions that the stack's PostgreSQL does not bring, on a server that has them.
+const EXTENSIONS: [(&str, &str); 2] =
+    [("postgis", include_str!("peers/postgis.sql")), ("vector", include_str!("peers/vector.sql"))];
+/// Options for values: a name, ours, and Debezium's.
+const OPTIONS: [(&str, &str, &[(&str, &str)]); 5] = [
+    ("default", "", &[]),
+    (
+        "texts",
+        "decimals=string,times=iso,binary=hex,hstore=map,intervals=text",
+        &[
+            ("decimal.handling.mode", "string"),
+            ("time.precision.mode", "isostring"),
+            ("binary.handling.mode", "hex"),
+            ("hstore.handling.mode", "map"),
+            ("interval.handling.mode", "string"),
+        ],
+    ),
+    (
+        "milliseconds",
+        "decimals=double,times=milliseconds,binary=base64_url",
+        &[
+            ("decimal.handling.mode", "double"),
+            ("time.precision.mode", "connect"),
+            ("binary.handling.mode", "base64-url-safe"),
+        ],
+    ),
+    ("microseconds", "times=microseconds", &[("time.precision.mode", "microseconds")]),
+    ("nanoseconds", "times=nanoseconds", &[("time.precision.mode", "nanoseconds")]),
+];
 const TABLES: &str = "public.everything,public.kinds,public.whole,public.pairs,public.nokey";
 const PATIENCE: Duration = Duration::from_secs(300);
 
-pub(super) async fn run(rows: u32) -> Result<()> {
+/// On a server of the caller's, by its superuser's URL without a database, or on one of the stack.
+pub(super) async fn run(rows: u32, server: Option<String>) -> Result<()> {
     release().await?;
     // Debezium expects topics to be made by use.
     let settings = vec![("auto.create.topics.enable".to_owned(), "true".to_owned())];
     let kafka = Kafka::start(KafkaOptions { jvm: super::for_speed(), settings, ..KafkaOptions::default() }).await?;
-    let postgres = Postgres::start(PostgresOptions::default()).await?;
-    let url = postgres.url("postgres");
+    let (postgres, url) = match server {
+        Some(server) => (None, format!("{}/postgres", server.trim_end_matches('/'))),
+        None => {
+            let postgres = Postgres::start(PostgresOptions::default()).await?;
+            let url = postgres.url("postgres");
+            (Some(postgres), url)
+        }
+    };
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
-    let same = compare(&client, &url, &kafka.bootstrap()).await?;
+    let mut same = true;
+    for (name, ours, theirs) in OPTIONS {
+        println!("with the options {name}:");
+        same &= compare(&client, &url, &kafka.bootstrap(), name, ours, theirs).await?;
+    }
     let figures = race(&client, &url, &kafka.bootstrap(), rows).await?;
     drop(client);
     driving.await?.context("closing the connection")?;
-    postgres.stop().await?;
+    if let Some(postgres) = postgres {
+        postgres.stop().await?;
+    }
     kafka.stop().await?;
     println!("{figures} messages_alike={same}");
     Ok(())
 }
 
-async fn compare(client: &Client, url: &str, brokers: &str) -> Result<bool> {
+/// Whether all messages of the same changes are alike, but for differences that are meant. The database is emptied first.
+async fn compare(
+    client: &Client,
+    url: &str,
+    brokers: &str,
+    options: &str,
+    our_options: &str,
+    their_options: &[(&str, &str)],
+) -> Result<bool> {
+    client.batch_execute("DROP PUBLICATION IF EXISTS peers; DROP SCHEMA public CASCADE; CREATE SCHEMA public").await?;
     client.batch_execute(SETUP).await.context("making the tables")?;
+    let mut tables = TABLES.to_owned();
+    let mut changes = CHANGES.to_owned();
+    for (extension, sql) in EXTENSIONS {
+        const AVAILABLE: &str = "SELECT FROM pg_available_extensions WHERE name = $1";
+        if client.query_opt(AVAILABLE, &[&extension]).await?.is_none() {
+            println!("this server has no {extension}: its types are not compared");
+            continue;
+        }
+        let (setup, rows) = sql.split_once("-- Changes.").context("a file without changes")?;
+        client.batch_execute(setup).await.with_context(|| format!("making the table of {extension}"))?;
+        tables = format!("{tables},public.of_{extension}");
+        changes.push_str(rows);
+    }
     client.batch_execute("CREATE PUBLICATION peers FOR ALL TABLES WITH (publish_via_partition_root = true)").await?;
-    let mut ours = start(url, "ours", "peers", brokers, TABLES).await?;
-    let theirs = Debezium::start(&debezium(url, "theirs", "peers", brokers, TABLES)?).await?;
-    until_active(client, &["tributary_ours", "theirs"]).await?;
-    client.batch_execute(CHANGES).await.context("changing rows")?;
+    let (us, them) = (format!("ours_{options}"), format!("theirs_{options}"));
+    let slots = [format!("tributary_{us}"), them.clone()];
+    let slots = slots.each_ref().map(String::as_str);
+    let mut ours = start(url, &us, "peers", brokers, &tables, our_options).await?;
+    let mut settings = debezium(url, &them, "peers", brokers, &tables)?;
+    settings.extend(their_options.iter().map(|(key, value)| (format!("debezium.source.{key}"), (*value).to_owned())));
+    let theirs = Debezium::start(&settings).await?;
+    until_active(client, &slots).await?;
+    client.batch_execute(&changes).await.context("changing rows")?;
     let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
-    until_confirmed(client, &["tributary_ours", "theirs"], &end).await?;
+    until_confirmed(client, &slots, &end).await?;
     stop(&mut ours).await?;
     theirs.stop().await?;
-    let topics = format!("{TABLES},message");
+    for slot in slots {
+        client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
+    }
     let status = Command::new(target().join("release/examples/compare"))
-        .args([brokers, "ours", "theirs", &topics])
+        .args([brokers, &us, &them, &format!("{tables},message")])
         .status()
         .await
         .context("starting the comparison")?;
@@ -65,7 +137,7 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
         .batch_execute("CREATE PUBLICATION race FOR TABLE bench_row WITH (publish_via_partition_root = true)")
         .await?;
     // Each is started once for its slot.
-    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row").await?;
+    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row", "").await?;
     until_active(client, &["tributary_race_ours"]).await?;
     stop(&mut ours).await?;
     client.batch_execute("SELECT pg_create_logical_replication_slot('race_theirs', 'pgoutput')").await?;
@@ -73,7 +145,7 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
     let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
 
     let begin = Instant::now();
-    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row").await?;
+    let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row", "").await?;
     until_confirmed(client, &["tributary_race_ours"], &end).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let (cpu, rss) = usage(ours.id().unwrap_or_default());
@@ -96,9 +168,10 @@ fn line(who: &str, rows: u32, seconds: f64, cpu: f64, rss: f64) -> String {
     format!("{who}_s={seconds:.2} {who}_cpu_s_per_million={:.1} {who}_rss_mb={rss:.0}", cpu * 1e6 / rows)
 }
 
-async fn start(url: &str, name: &str, publication: &str, brokers: &str, tables: &str) -> Result<Child> {
+async fn start(url: &str, name: &str, publication: &str, brokers: &str, tables: &str, options: &str) -> Result<Child> {
     let mut child = Command::new(target().join("release/examples/capture"))
         .args([url, name, publication, brokers, tables])
+        .args((!options.is_empty()).then_some(options))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
