@@ -213,7 +213,7 @@ async fn types_of_other_extensions_arrive_where_the_server_has_them() {
         ("postgis", "geography", "POINT(1 2)", json!({"wkb": point, "srid": 4326})),
         ("vector", "vector(3)", "[1,-2.5,1e-7]", json!([1.0, -2.5, 1e-7])),
         ("vector", "halfvec(3)", "[1,2.5,-3]", json!([1.0, 2.5, -3.0])),
-        ("vector", "sparsevec(5)", "{1:1.5,3:-2}/5", json!("{1:1.5,3:-2}/5")),
+        ("vector", "sparsevec(5)", "{1:1.5,3:-2}/5", json!({"dimensions": 5, "vector": [[1, 1.5], [3, -2.0]]})),
     ];
     let db = Database::create("extensions").await;
     for extension in ["postgis", "vector"] {

@@ -6,6 +6,7 @@
 //! | `geometry`, `geography` (PostGIS) | `wkb` (extended well-known binary), `srid` |
 //! | `hstore` | a text that is a JSON object |
 //! | `vector`, `halfvec` (pgvector) | an array of numbers |
+//! | `sparsevec` (pgvector) | `dimensions`, `vector` (pairs of an index from 1 and a number) |
 //!
 //! Reference: PostgreSQL documentation, "Geometric Types" and "hstore"; OGC 06-103r4, 8.2 (well-known binary), with the SRID
 //! flag of PostGIS; Debezium documentation, PostgreSQL connector, "Data type mappings".
@@ -61,6 +62,17 @@ pub(super) fn vector(text: &str) -> Option<Value> {
     numbers.map(Value::Array)
 }
 
+/// `{1:1.5,3:-2}/5`.
+pub(super) fn sparse_vector(text: &str) -> Option<Value> {
+    let (body, dimensions) = text.strip_prefix('{')?.split_once("}/")?;
+    let pair = |pair: &str| {
+        let (index, number) = pair.split_once(':')?;
+        Some(Value::Array(vec![Value::Int(index.parse().ok()?), Value::Float64(number.parse().ok()?)]))
+    };
+    let pairs: Option<Vec<Value>> = body.split(',').filter(|text| !text.is_empty()).map(pair).collect();
+    Some(object([("dimensions", Value::Int(dimensions.parse().ok()?)), ("vector", Value::Array(pairs?))]))
+}
+
 /// `"a"=>"1", "b"=>NULL`.
 pub(super) fn hstore(text: &str, as_map: bool) -> Option<Value> {
     let mut rest = text;
@@ -113,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_texts_never_panic(text: String) {
-            let _ = (point(&text), geometry(&text), vector(&text), hstore(&text, true));
+            let _ = (point(&text), geometry(&text), vector(&text), sparse_vector(&text), hstore(&text, true));
         }
 
         #[test]
@@ -144,5 +156,10 @@ mod tests {
     fn vectors_are_numbers() {
         assert_eq!(vector("[1,-2.5]"), Some(Value::Array(vec![Value::Float64(1.0), Value::Float64(-2.5)])));
         assert_eq!(vector("[1,x]"), None);
+        let pairs = |pairs| Some(object([("dimensions", Value::Int(5)), ("vector", Value::Array(pairs))]));
+        let one = Value::Array(vec![Value::Int(3), Value::Float64(-2.0)]);
+        assert_eq!(sparse_vector("{3:-2}/5"), pairs(vec![one]));
+        assert_eq!(sparse_vector("{}/5"), pairs(Vec::new()));
+        assert_eq!(sparse_vector("{3}/5"), None);
     }
 }

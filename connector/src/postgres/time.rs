@@ -79,6 +79,8 @@ pub(super) fn timestamp(text: &[u8], precision: Precision) -> Option<Value> {
         return Some(Value::text(format!("{}T{clock}Z", iso_civil(era(tail, year)?, month, day))));
     }
     let us = match text {
+        b"infinity" if precision == Precision::Nanos => return Some(Value::Int(i64::MAX)),
+        b"-infinity" if precision == Precision::Nanos => return Some(Value::Int(i64::MIN)),
         b"infinity" => POSITIVE_INFINITY_US,
         b"-infinity" => NEGATIVE_INFINITY_US,
         _ => {
@@ -316,7 +318,8 @@ mod tests {
         let at = |precision| timestamp(b"2020-01-02 03:04:05.12", precision);
         assert_eq!(at(Precision::Nanos), Some(Value::Int(1_577_934_245_120_000_000)));
         assert_eq!(at(Precision::Iso), Some(Value::text("2020-01-02T03:04:05.12Z")));
-        assert_eq!(timestamp(b"infinity", Precision::Nanos), Some(Value::text("infinity")));
+        assert_eq!(timestamp(b"infinity", Precision::Nanos), Some(Value::Int(i64::MAX)));
+        assert_eq!(timestamp(b"-infinity", Precision::Nanos), Some(Value::Int(i64::MIN)));
         assert_eq!(time(b"03:04:05.5", Precision::Millis), Some(Value::Int(11_045_500)));
         assert_eq!(time(b"03:04:05.5", Precision::Iso), Some(Value::text("03:04:05.5Z")));
         assert_eq!(iso_date(b"0044-03-15 BC"), Some(Value::text("-0043-03-15Z")));

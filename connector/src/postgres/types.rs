@@ -45,6 +45,7 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("geography", "record (Debezium `Geography`)"),
     ("vector", "array of double"),
     ("halfvec", "array of double"),
+    ("sparsevec", "record (Debezium `SparseDoubleVector`)"),
 ];
 
 /// The form of a codec's values in JSON.
@@ -78,6 +79,7 @@ fn json(codec: &Codec) -> &'static str {
         Codec::Hstore(false) => "text that is a JSON object",
         Codec::Hstore(true) => "object",
         Codec::Vector => "array of numbers",
+        Codec::SparseVector => "`{\"dimensions\", \"vector\"}`, the latter pairs of index and number",
         Codec::Array { .. } => "array; nested for several dimensions; lower bounds are dropped",
         Codec::Text => "text",
     }

@@ -72,6 +72,8 @@ pub enum Codec {
     Hstore(bool),
     /// pgvector: numbers.
     Vector,
+    /// pgvector: the numbers that are not zero, with their indexes.
+    SparseVector,
     /// An array; `delimiter` is `,` but for a few types.
     Array {
         /// The codec of the elements.
@@ -121,6 +123,7 @@ impl Codec {
             "geometry" | "geography" => Some(Self::Geometry),
             "hstore" => Some(Self::Hstore(options.hstore_as_map)),
             "vector" | "halfvec" => Some(Self::Vector),
+            "sparsevec" => Some(Self::SparseVector),
             _ => None,
         }
     }
@@ -178,6 +181,7 @@ impl Codec {
             Self::Geometry => extension::geometry(string()?)?,
             Self::Hstore(as_map) => extension::hstore(string()?, *as_map)?,
             Self::Vector => extension::vector(string()?)?,
+            Self::SparseVector => extension::sparse_vector(string()?)?,
             Self::Text => Value::text(string()?),
             Self::Array { element, delimiter } => array::decode(raw, element, *delimiter)?,
         })
