@@ -220,7 +220,15 @@ impl RootIdSource for TableRoots {
     }
 
     async fn expected(&self) -> Option<u64> {
-        None
+        let columns: Vec<String> = self.id.columns().map(str::to_owned).collect();
+        let mut held = self.pager.lock().await;
+        let pager = match held.take() {
+            Some(pager) => pager,
+            None => KeyPager::open(&self.settings, &self.table, &columns).await.ok()?,
+        };
+        let rows = pager.estimate().await.ok()?;
+        *held = Some(pager);
+        rows
     }
 }
 

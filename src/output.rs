@@ -65,6 +65,11 @@ pub fn change(report: &ChangeReport) -> String {
     format!("{}  {} → {affected}: {}, searchable after {ms} ms", report.label, report.index, parts.join(", "))
 }
 
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// So many looks in a row must find no build waiting: the number is up to half a second old.
+const IDLE_LOOKS: u32 = 10;
+
 /// Shows the first build of an index until it is over. On no terminal it prints a line every few seconds.
 pub async fn show_first_build(index: IndexHandle) {
     let progress = &index.context.reports.progress;
@@ -73,14 +78,20 @@ pub async fn show_first_build(index: IndexHandle) {
     let started = std::time::Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let mut ticks = 0_u64;
+    let mut idle = 0;
     loop {
         let (listed, finished) = (progress.listed.load(Ordering::Acquire), progress.finished.load(Ordering::Acquire));
         let listing = progress.listing.load(Ordering::Acquire);
         let total = progress.expected.load(Ordering::Acquire).max(listed);
-        let over = !listing && finished >= listed;
-        if over && listed > 0 && finished > 0 {
+        // Of a listing that was interrupted, a part was built by an earlier process.
+        idle = if !listing && index.builds_waiting() == Some(0) { idle + 1 } else { 0 };
+        let all = !listing && finished >= listed && listed > 0;
+        if all || idle >= IDLE_LOOKS {
             if let Some(bar) = bar.take() {
                 bar.finish_and_clear();
+            }
+            if finished == 0 {
+                return;
             }
             let seconds = started.elapsed().as_secs_f64();
             line(&format!(
@@ -89,7 +100,7 @@ pub async fn show_first_build(index: IndexHandle) {
             ));
             return;
         }
-        if listing || finished < listed {
+        if listed > 0 && (listing || finished < listed) {
             if terminal {
                 let bar = bar.get_or_insert_with(|| new_bar(&name, total));
                 bar.set_length(total);
@@ -99,7 +110,7 @@ pub async fn show_first_build(index: IndexHandle) {
             }
         }
         ticks += 1;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 

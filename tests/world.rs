@@ -108,7 +108,6 @@ impl World {
         let folder = self.folder.path();
         let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo");
         std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql")).expect("the query");
-        let kafka = || self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap);
         let transport = |brokers: String| {
             format!(
                 "transport: {{ kafka: {{ brokers: \"{brokers}\", partitions: 3, replication: 1, min_insync: 1 }} }}\n"
@@ -121,11 +120,14 @@ impl World {
                     .elasticsearch
                     .as_ref()
                     .map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
-                (transport(kafka()), format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
+                (
+                    transport(self.brokers()),
+                    format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: 0 }} }}\n"),
+                )
             }
             Pair::KafkaOpenSearch => {
                 let url = shared("TRIBUTARY_TEST_OPENSEARCH");
-                (transport(kafka()), format!("    store: {{ opensearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
+                (transport(self.brokers()), format!("    store: {{ opensearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
             }
         };
         let text = std::fs::read_to_string(demo.join("pipeline.yaml")).expect("the demo's pipeline");
@@ -145,6 +147,16 @@ impl World {
     /// The source's name, the prefix of its topics; short, for it is part of the slot's name.
     fn source(&self) -> String {
         format!("s{}", &self.name[self.name.len() - 6..])
+    }
+
+    /// The brokers of this world's Kafka.
+    pub fn brokers(&self) -> String {
+        self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap)
+    }
+
+    /// The topic of a table.
+    pub fn topic(&self, table: &str) -> String {
+        format!("{}.{table}", self.source())
     }
 
     pub fn pipeline(&self) -> PathBuf {

@@ -2,6 +2,8 @@
 //!
 //! `compare <brokers> <our prefix> <their prefix> <topic,topic,…>`
 //!
+//! `compare print <brokers> <topic>` prints the messages of a topic's first partition, a line each.
+//!
 //! Prints every member whose values differ, once, with both values and the reason where one is known, and ends with
 //! 1 if one is not.
 
@@ -113,6 +115,17 @@ fn differences(path: &str, ours: Option<&Json>, theirs: Option<&Json>, out: &mut
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [action, brokers, topic] = &arguments[..]
+        && action == "print"
+    {
+        let kafka = Kafka::connect(KafkaSettings::single_broker(brokers))?;
+        for (_, value) in messages(&kafka, topic).await? {
+            if let Some(value) = value {
+                writeln!(std::io::stdout(), "{value}")?;
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let [brokers, ours, theirs, topics] = &arguments[..] else {
         bail!("usage: compare <brokers> <our prefix> <their prefix> <topic,topic,…>");
     };

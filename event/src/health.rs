@@ -26,9 +26,14 @@ pub struct Health(Arc<Mutex<BTreeMap<String, PartHealth>>>);
 impl Health {
     /// A handle for the part `name`, which starts as down ("starting").
     pub fn part(&self, name: impl Into<String>) -> Reporter {
-        let reporter = Reporter { health: self.clone(), name: name.into().into() };
-        reporter.down("starting");
+        let reporter = self.reporter(name);
+        reporter.down(Reporter::STARTING);
         reporter
+    }
+
+    /// Another handle for the part `name`, which stays as it is.
+    pub fn reporter(&self, name: impl Into<String>) -> Reporter {
+        Reporter { health: self.clone(), name: name.into().into() }
     }
 
     /// Every part's state now.
@@ -50,6 +55,14 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// Why a part is down that has not said anything yet.
+    pub const STARTING: &str = "starting";
+
+    /// The part's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The part works. Returns whether this is news.
     pub fn up(&self) -> bool {
         self.set(true, None)

@@ -34,6 +34,7 @@ use crate::resolve::{Resolver, resolve_stage};
 use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, Prepared, StoreError};
 use crate::visibility::Visibility;
+use crate::watch;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
@@ -156,10 +157,15 @@ impl Indexer {
                 shutdown.clone(),
             ));
         }
+        let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
+        let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
+        let watching =
+            tokio::spawn(watch::run(self.parts.health.clone(), graph, transport, contexts, shutdown.clone()));
         let result = supervise(&mut intakes, &mut tasks, &shutdown).await;
         shutdown.cancel();
         let stopped = drain(&mut intakes).await;
         workers.cancel();
+        watching.abort();
         result.and(stopped).and(drain(&mut tasks).await)
     }
 
@@ -369,7 +375,9 @@ async fn list(
     let (context, name) = (&index.context, &index.context.plan.name);
     let id = format!("{}.{name}.listing.{instance}", context.pipeline);
     loop {
-        if !listing.complete {
+        if listing.complete {
+            context.reports.progress.listing.store(false, Ordering::Release);
+        } else {
             let Some(producer) = producer(transport.as_ref(), &id, &shutdown).await? else { return Ok(()) };
             listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
         }

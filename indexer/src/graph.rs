@@ -84,6 +84,9 @@ pub trait Graph: Send + Sync {
     /// A page of root ids for [`tributary_dsl::plan::RootIds::Paging`]; `after` is the last page's `next`.
     async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;
 
+    /// Whether the server answers at all.
+    async fn probe(&self) -> Result<(), GraphError>;
+
     /// The schema by introspection: the JSON of `data`.
     async fn introspect(&self) -> Result<Json, GraphError>;
 }

@@ -22,3 +22,4 @@ pub mod set_aside;
 pub mod store;
 pub mod vertices;
 pub mod visibility;
+mod watch;

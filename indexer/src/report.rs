@@ -55,7 +55,7 @@ pub struct Progress {
     pub listed: AtomicU64,
     /// Of these, documents with a verdict in this process.
     pub finished: AtomicU64,
-    /// Whether roots are being listed now.
+    /// Whether roots are being listed, or it is not known yet whether they must be.
     pub listing: AtomicBool,
 }
 
@@ -83,7 +83,8 @@ const MAX_OPEN: usize = 100_000;
 impl Reports {
     /// Reports for one index.
     pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
-        Self { index: index.into(), open: Mutex::default(), on_change, progress: Progress::default() }
+        let progress = Progress { listing: AtomicBool::new(true), ..Progress::default() };
+        Self { index: index.into(), open: Mutex::default(), on_change, progress }
     }
 
     /// A change affected no document of this index.

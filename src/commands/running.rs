@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -50,11 +49,14 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
         }
         for name in &names {
             let path = format!("/indexes/{name}");
+            // What waits is up to half a second old: several looks must agree.
+            let mut idle = 0;
             loop {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 let status: IndexStatus = serde_json::from_value(expect_ok(running.get(&path).await?)?)
                     .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
-                if !status.listing && status.builds_waiting == Some(0) {
+                idle = if !status.listing && status.builds_waiting == Some(0) { idle + 1 } else { 0 };
+                if idle >= 3 {
                     line(&format!("{name}: {} documents", status.documents.unwrap_or(0)));
                     break;
                 }
@@ -72,21 +74,14 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
             for index in &indexes {
                 index.reindex();
                 show_first_build(index.clone()).await;
+                let documents = index.context.store.count().await.unwrap_or(0);
+                line(&format!("{}: {documents} documents", index.context.plan.name));
             }
-            until_built(&indexes).await;
             over.cancel();
         });
     });
     let settings = Settings { plan, on_change: Arc::new(|_| {}), on_start: start, metrics: metrics()? };
     Box::pin(crate::run::run(settings, shutdown)).await
-}
-
-async fn until_built(indexes: &[IndexHandle]) {
-    for index in indexes {
-        while index.context.reports.progress.listing.load(Ordering::Acquire) || index.builds_waiting() != Some(0) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
 }
 
 fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {

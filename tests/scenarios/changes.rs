@@ -88,8 +88,20 @@ on_both_pairs! {
         let fetched = world.faults().movies_fetched() - fetched;
         let movies = u64::try_from(movies).expect("a count");
         assert!((movies..=2 * movies).contains(&fetched), "{movies} documents were fetched {fetched} times");
-        world.execute("UPDATE movie_talent SET role = 'nobody asks for this' WHERE movie_id = (SELECT max(movie_id) FROM movie_talent)").await;
-        until_printed(world, " unchanged, searchable").await;
+        let movie: i32 = world.sql.query_one("SELECT max(movie_id) FROM movie_talent", &[]).await.expect("a movie").get(0);
+        let index = world.index();
+        let stamp = async |address: &str| {
+            let document = client::get(address, &format!("/indexes/{index}/documents/{movie}")).await.unwrap_or_default();
+            document["_stamp"].clone()
+        };
+        world.assert_converged().await;
+        let address = world.address().expect("it runs");
+        let before = stamp(&address).await;
+        assert!(!before.is_null());
+        world.execute(&format!("UPDATE movie_talent SET role = 'nobody asks for this' WHERE movie_id = {movie}")).await;
+        until_printed(world, "1 document: 1 unchanged").await;
+        world.assert_converged().await;
+        assert_eq!(stamp(&address).await, before, "it was written");
     }
 
     /// Edges by a join table: a new one, one moved to another parent, one removed.

@@ -88,9 +88,8 @@ async fn errors_for_some_kafka_elasticsearch() {
     errors_for_some(Pair::KafkaElasticsearch).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn graph_slow_and_picky() {
-    let mut world = World::new("slow", Pair::Embedded, Own::default()).await;
+async fn graph_slow_and_picky(pair: Pair) {
+    let mut world = World::new("slow", pair, Own::default()).await;
     world.faults().set_max_roots(30);
     world.start();
     world.until_documents(3201).await;
@@ -100,14 +99,67 @@ async fn graph_slow_and_picky() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_slow_and_picky_embedded() {
+    graph_slow_and_picky(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_slow_and_picky_kafka_elasticsearch() {
+    graph_slow_and_picky(Pair::KafkaElasticsearch).await;
+}
+
+/// What takes longer than it may is abandoned and tried again, and nothing of it is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_slower_than_the_deadline() {
+    let mut world = World::new("deadline", Pair::Embedded, Own::default()).await;
+    world.write_pipeline(Pair::Embedded, "    build: { deadline: 1s }\n");
+    world.start();
+    world.until_documents(3201).await;
+    world.faults().set_delay(Duration::from_millis(1500));
+    world.execute("UPDATE movie SET title = 'Too slowly' WHERE id = 10").await;
+    world
+        .until("a build is abandoned", async |address| {
+            let health = client::get(address, "/health").await.unwrap_or_default();
+            health["parts"]["graph"]["why"].as_str().is_some_and(|why| why.contains("was abandoned"))
+        })
+        .await;
+    let address = world.address().expect("it runs");
+    let document =
+        client::get(&address, &format!("/indexes/{}/documents/10", world.index())).await.expect("a document");
+    assert_ne!(document["document"]["title"], "Too slowly");
+    world.faults().set_delay(Duration::ZERO);
+    world.assert_converged().await;
+}
+
+/// Health is right although nothing changes: after a restart, and when a part goes away and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_while_idle() {
+    let all_up = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"].as_object().is_some_and(|parts| parts.len() > 4 && parts.values().all(|p| p["up"] == true))
+    };
+    let mut world = World::new("idle", Pair::Embedded, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.assert_converged().await;
+    world.kill();
+    world.start();
+    world.until("every part is up after a restart", all_up).await;
+    world.stop_service().await;
+    world.until("the graph is down", async |address| is_down(address, "graph").await).await;
+    world.start_service_again().await;
+    world.until("every part is up again", all_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn elasticsearch_gone() {
     let own = Own { elasticsearch: true, ..Own::default() };
     let mut world = World::new("es", Pair::KafkaElasticsearch, own).await;
     world.start();
     world.until_documents(3201).await;
     world.elasticsearch.as_ref().expect("own").kill().await.expect("killed");
-    changes(&world, "no store").await;
     world.until("health says that the store is down", async |address| is_down(address, "store").await).await;
+    changes(&world, "no store").await;
     world.elasticsearch.as_ref().expect("own").start_again().await.expect("started");
     world.assert_converged().await;
 }

@@ -81,6 +81,14 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
     let running = wanted.start().await.context(advice)?;
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast"]).args(&cargo);
+    // Tests name the servers they need.
+    if !without.is_empty() && at == cargo.len() {
+        tests.arg("--");
+    }
+    for part in &without {
+        let words = part.to_possible_value();
+        tests.arg("--skip").arg(words.as_ref().map_or("", |word| word.get_name()));
+    }
     for (name, variable, address) in running.addresses() {
         println!("{name:<14} {address}");
         tests.env(variable, address);

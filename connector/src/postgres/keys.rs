@@ -67,6 +67,21 @@ impl KeyPager {
         &self.table
     }
 
+    /// About how many rows the table has, as its statistics say; `None` if there are none yet.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn estimate(&self) -> Result<Option<u64>, ConnectorError> {
+        // Partitioned tables have no rows of their own.
+        let statement = format!(
+            "select sum(reltuples)::int8::text from pg_catalog.pg_class c where reltuples >= 0 and relkind <> 'p' and oid in \
+             (select relid from pg_catalog.pg_partition_tree({0}) union all select {0})",
+            self.table.oid
+        );
+        let rows = self.sql.texts("estimating the number of rows", &statement).await?;
+        Ok(rows.first().and_then(|row| row.get(0)).and_then(|text| text.parse().ok()).filter(|rows| *rows > 0))
+    }
+
     /// The next `limit` rows behind `after` (from the start if none). Fewer than `limit`: there are no more.
     ///
     /// # Errors

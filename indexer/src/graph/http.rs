@@ -132,6 +132,10 @@ impl Ask for ParentsAsk<'_> {
 
 #[async_trait]
 impl Graph for HttpGraph {
+    async fn probe(&self) -> Result<(), GraphError> {
+        HttpGraph::probe(self).await
+    }
+
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
         let ceiling = self.ceiling(format!("fetch {}", index.name));
         let most = if index.fetch.many { usize::MAX } else { 1 };
