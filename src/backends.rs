@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings,
-    ValueOptions,
+    BinaryHandling, ConnectorSettings, PostgresSettings, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
@@ -103,7 +102,6 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         publication: postgres.publication.clone(),
         streaming: None,
         messages: postgres.messages,
-        prepared: if postgres.at_prepare { PreparedTransactions::AtPrepare } else { PreparedTransactions::AtCommit },
         values: values(postgres),
     }
 }

@@ -162,9 +162,10 @@ async fn verify(settings: &ConnectorSettings, transport: &dyn Transport, rows: u
         offset = end.offset + 1;
         for record in &records {
             let event = decoder.decode(record.key.as_deref(), record.value.as_deref())?.context("a change")?;
-            let id = event.after.as_ref().and_then(|row| row.values.first().cloned());
+            let row = event.after.as_ref().context("a row")?;
+            let id = row.table.column("id").and_then(|at| row.values.get(at));
             last += 1;
-            if id != Some(tributary_event::Value::Int(last.try_into()?)) {
+            if id != Some(&tributary_event::Value::Int(last.try_into()?)) {
                 bail!("the event {last} is of the row {id:?}");
             }
         }

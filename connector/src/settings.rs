@@ -125,16 +125,6 @@ pub struct ValueOptions {
     pub intervals_as_text: bool,
 }
 
-/// When the changes of transactions that are prepared (`PREPARE TRANSACTION`) are published.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PreparedTransactions {
-    /// When they commit.
-    #[default]
-    AtCommit,
-    /// When they are prepared, which those that are rolled back later are too. From PostgreSQL 15 on.
-    AtPrepare,
-}
-
 /// A PostgreSQL database to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
@@ -153,8 +143,6 @@ pub struct PostgresSettings {
     pub streaming: Option<PathBuf>,
     /// Whether logical decoding messages are captured, into the topic `<name>.message`.
     pub messages: bool,
-    /// When the changes of prepared transactions are published.
-    pub prepared: PreparedTransactions,
     /// How values travel.
     pub values: ValueOptions,
 }
@@ -196,7 +184,6 @@ impl ConnectorSettings {
                 publication: format!("tributary_{own}"),
                 streaming: None,
                 messages: false,
-                prepared: PreparedTransactions::default(),
                 values: ValueOptions::default(),
             }),
             decimals: DecimalMode::default(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
-use tributary_connector::{ConnectorSettings, PreparedTransactions};
+use tributary_connector::ConnectorSettings;
 
 use crate::support::{Database, Record, Recorder, Running, connect, postgres, postgres_mut, until};
 
@@ -147,86 +147,6 @@ async fn a_prepared_transaction_comes_when_it_is_committed() {
     running.stop().await;
     assert!(ids(&records).into_iter().eq(0..=5_000));
     assert_eq!(recorder.len(), 5_001);
-    db.remove().await;
-}
-
-/// Asks for prepared transactions when they are prepared; no settings where the server cannot.
-async fn at_prepare(test: &str) -> Option<(Database, ConnectorSettings, TempDir)> {
-    let (db, mut settings, folder) = streaming_database(test, &["t"]).await;
-    db.run("create table t (id int primary key, x text)").await;
-    postgres_mut(&mut settings).prepared = PreparedTransactions::AtPrepare;
-    if db.version().await >= 15 {
-        return Some((db, settings, folder));
-    }
-    let error = Running::start(&settings, &Recorder::new()).error().await.to_string();
-    assert!(error.contains("which PostgreSQL 14 cannot send") && error.contains("upgrade the server to 15"), "{error}");
-    db.remove().await;
-    None
-}
-
-fn rows(from: i32, to: i32) -> String {
-    format!("insert into t select g, repeat('x', 100) from generate_series({from}, {to}) g")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_prepared_transaction_comes_when_it_is_prepared_if_asked_for() {
-    let Some((db, settings, _folder)) = at_prepare("at_prepare").await else { return };
-    let (recorder, name) = (Recorder::new(), db.name.clone());
-    let running = Running::streaming(&settings, &recorder).await;
-    // One small, one that is streamed while it is in progress.
-    db.run(&format!("begin; {}; prepare transaction '{name}_small'", rows(1, 10))).await;
-    recorder.wait(10).await;
-    db.run(&format!("begin; {}; prepare transaction '{name}_large'", rows(11, 5_000))).await;
-    recorder.wait(5_000).await;
-    running.kill().await;
-    // Neither comes again with what ends it, also behind a restart.
-    let running = Running::streaming(&settings, &recorder).await;
-    db.run(&format!("commit prepared '{name}_large'")).await;
-    db.run(&format!("rollback prepared '{name}_small'")).await;
-    db.run(&rows(5_001, 5_001)).await;
-    let records = recorder.wait(5_001).await;
-    running.stop().await;
-    assert!(ids(&records).into_iter().eq(1..=5_001));
-    let sequences: Vec<u64> = records.iter().filter_map(|r| r.get("/sequence").as_u64()).collect();
-    assert!(sequences.is_sorted_by(|a, b| a < b), "sequences do not rise");
-    db.remove().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_prepared_before_it_was_asked_for_comes_once_when_it_commits() {
-    let Some((db, mut settings, _folder)) = at_prepare("asked_late").await else { return };
-    let (recorder, name) = (Recorder::new(), db.name.clone());
-    settings.batch.records = 100;
-    postgres_mut(&mut settings).prepared = PreparedTransactions::AtCommit;
-    let running = Running::streaming(&settings, &recorder).await;
-    for (gid, from, to) in [("small", 1, 2_000), ("large", 2_001, 7_000)] {
-        db.run(&format!("begin; {}; prepare transaction '{name}_{gid}'", rows(from, to))).await;
-    }
-    db.run(&rows(0, 0)).await;
-    recorder.wait(1).await;
-    running.stop().await;
-    postgres_mut(&mut settings).prepared = PreparedTransactions::AtPrepare;
-    let mut running = Running::streaming(&settings, &recorder).await;
-    db.run(&rows(-1, -1)).await;
-    recorder.wait(2).await;
-    // Killed in the middle of each, and about where the first ends.
-    recorder.stand_still_at(Some(1_000));
-    db.run(&format!("commit prepared '{name}_small'")).await;
-    db.run(&format!("commit prepared '{name}_large'")).await;
-    for (stop, next) in [(1_000, Some(2_002)), (2_002, Some(4_000)), (4_000, Some(7_002)), (7_002, None)] {
-        recorder.wait(stop - 600).await;
-        running.kill().await;
-        let slot = &postgres(&settings).slot;
-        let active = format!("select active::text from pg_replication_slots where slot_name = '{slot}'");
-        until("the slot is free", async || db.text(&active).await.as_deref() == Some("false")).await;
-        recorder.stand_still_at(next);
-        running = Running::start(&settings, &recorder);
-    }
-    db.run(&rows(7_001, 7_001)).await;
-    let records = recorder.wait(7_003).await;
-    running.stop().await;
-    let expected = [0, -1].into_iter().chain(1..=7_001);
-    assert!(ids(&records).into_iter().eq(expected), "not each once, in order");
     db.remove().await;
 }
 

@@ -62,6 +62,8 @@ impl Namespace {
             runtime.block_on(async {
                 let running = Running::start(&settings, &recorder);
                 let _ = dead.await;
+                // It has noticed by itself, or does so now.
+                until("the first knows that it is cut off", async || !running.health.is_up()).await;
                 running.kill().await;
             });
         });
@@ -87,7 +89,7 @@ fn ip(arguments: &str) -> Result<(), String> {
 async fn the_next_connector_takes_over_when_the_network_of_the_first_is_cut() {
     let Some(namespace) = Namespace::new() else { return };
     let addresses = format!("127.0.0.1,{}", Namespace::HERE);
-    // The server itself would wait for ever.
+    // Sessions that ask for nothing would wait for ever.
     let settings = [("listen_addresses", addresses.as_str()), ("wal_sender_timeout", "0")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let version = version().await.to_string();

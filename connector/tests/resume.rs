@@ -152,3 +152,24 @@ async fn a_second_connector_waits_and_takes_over() {
     second.stop().await;
     db.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_stands_still_costs_no_session() {
+    let db = Database::create("stalled").await;
+    db.run("create table t (id int primary key, x text); alter table t alter x set storage external").await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let running = Running::streaming(&settings, &recorder).await;
+    let slot = &postgres(&settings).slot;
+    let session = format!("select active_pid::text from pg_replication_slots where slot_name = '{slot}'");
+    let before = db.text(&session).await.expect("a session");
+    recorder.stand_still_at(Some(0));
+    // More than all buffers hold, for longer than the server waits for a reader that says nothing.
+    db.run("insert into t select g, repeat(md5(g::text), 3200) from generate_series(1, 1000) g").await;
+    tokio::time::sleep(std::time::Duration::from_secs(22)).await;
+    assert_eq!(db.text(&session).await.as_deref(), Some(&*before));
+    recorder.stand_still_at(None);
+    assert_each_once(&recorder.wait(1000).await, 1000);
+    assert_eq!(db.text(&session).await.as_deref(), Some(&*before));
+    running.stop().await;
+    db.remove().await;
+}

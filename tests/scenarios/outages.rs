@@ -112,15 +112,16 @@ async fn graph_slow_and_picky_kafka_elasticsearch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graph_slower_than_the_deadline() {
     let mut world = World::new("deadline", Pair::Embedded, Own::default()).await;
-    world.write_pipeline(Pair::Embedded, "    build: { deadline: 1s }\n");
+    let settings = "    build: { deadline: 1s }\n    retry: { attempts: 2, initial: 20ms, max: 100ms }\n";
+    world.write_pipeline(Pair::Embedded, settings);
     world.start();
     world.until_documents(3201).await;
     world.faults().set_delay(Duration::from_millis(1500));
     world.execute("UPDATE movie SET title = 'Too slowly' WHERE id = 10").await;
     world
-        .until("a build is abandoned", async |address| {
-            let health = client::get(address, "/health").await.unwrap_or_default();
-            health["parts"]["graph"]["why"].as_str().is_some_and(|why| why.contains("was abandoned"))
+        .until("the document is set aside", async |address| {
+            let letters = client::get(address, "/dead-letters").await.unwrap_or_default();
+            letters.to_string().contains("was abandoned")
         })
         .await;
     let address = world.address().expect("it runs");
@@ -128,6 +129,8 @@ async fn graph_slower_than_the_deadline() {
         client::get(&address, &format!("/indexes/{}/documents/10", world.index())).await.expect("a document");
     assert_ne!(document["document"]["title"], "Too slowly");
     world.faults().set_delay(Duration::ZERO);
+    let (code, out, err) = world.run(&["dlq", "replay", world.pipeline().to_str().expect("a path"), "--all"]).await;
+    assert_eq!((code, out.starts_with("1 sent back")), (0, true), "{out}{err}");
     world.assert_converged().await;
 }
 

@@ -16,7 +16,6 @@ use tributary_event::{
 use super::pgoutput::{self, Message, Oids, Old};
 use super::relation::Relayed;
 use super::sink::Sink;
-use super::streamed::Committed;
 use crate::checkpoint::{InProgress, PostgresCheckpoint};
 use crate::error::ConnectorError;
 use crate::settings::MESSAGES;
@@ -60,8 +59,6 @@ pub(super) struct Transaction {
     pub durable_messages: u64,
     /// Events so far.
     pub events: u64,
-    /// It was prepared before the server was asked to send transactions then.
-    sent_late: bool,
     /// Where it was made first.
     pub origin: Option<Arc<Origin>>,
 }
@@ -104,9 +101,9 @@ impl Assembler {
         }
     }
 
-    /// A transaction that was streamed in progress has committed, or was prepared: its changes follow, then [`end`](Self::end).
-    pub(super) fn committed(&mut self, how: Committed) -> Result<(), ConnectorError> {
-        self.begin(how.commit, how.commit_us, how.xid, how.prepared)
+    /// A transaction that was streamed in progress has committed: its changes follow, then [`end`](Self::end).
+    pub(super) fn committed(&mut self, xid: u32, commit: Lsn, commit_us: i64) -> Result<(), ConnectorError> {
+        self.begin(commit, commit_us, xid)
     }
 
     /// The transaction whose changes were given is over.
@@ -115,30 +112,11 @@ impl Assembler {
         if ended.as_ref().is_some_and(|t| t.events > 0) {
             self.mark.changed = self.mark.changed.max(Some(end));
         }
-        if let Some(t) = &ended
-            && t.sent_late
-        {
-            // It is sent again until its COMMIT PREPARED is behind us.
-            self.half_done = Some(InProgress {
-                commit: t.commit,
-                changes: t.changes.max(t.durable_changes),
-                messages: t.messages.max(t.durable_messages),
-            });
-            return;
-        }
         let done = ended.map(|t| t.commit);
         if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
             self.half_done = None;
         }
         self.mark.lsn = self.mark.lsn.max(end);
-    }
-
-    /// A prepared transaction whose changes were given before has ended.
-    fn prepared_ended(&mut self, end: Lsn) {
-        if self.half_done.as_ref().is_some_and(|h| h.commit < self.mark.lsn) {
-            self.half_done = None;
-        }
-        self.keepalive(end);
     }
 
     /// A table was looked up.
@@ -211,18 +189,8 @@ impl Assembler {
         events: &mut Vec<ChangeEvent>,
     ) -> Result<Next, ConnectorError> {
         match message {
-            Message::Begin { commit, commit_us, xid } => {
-                self.begin(*commit, *commit_us, *xid, payload.first() == Some(&b'b'))?;
-            }
+            Message::Begin { commit, commit_us, xid } => self.begin(*commit, *commit_us, *xid)?,
             Message::Commit { end, .. } => self.end(*end),
-            Message::CommitPrepared { end } => self.prepared_ended(*end),
-            Message::RollbackPrepared { end, gid } => {
-                tracing::warn!(
-                    source = %self.source.name, transaction = gid,
-                    "a prepared transaction was rolled back whose changes were published when it was prepared"
-                );
-                self.prepared_ended(*end);
-            }
             Message::Relation(relation) => {
                 let known = self.relations.get(&relation.oid).is_some_and(|k| *k.message == *payload);
                 return Ok(if known { Next::GoOn } else { Next::LookUp });
@@ -243,7 +211,7 @@ impl Assembler {
         Ok(Next::GoOn)
     }
 
-    fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32, prepared: bool) -> Result<(), ConnectorError> {
+    fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32) -> Result<(), ConnectorError> {
         let (durable_changes, durable_messages) = match &self.half_done {
             Some(half) if half.commit == commit => (half.changes, half.messages),
             Some(half) => {
@@ -259,12 +227,9 @@ impl Assembler {
                 ));
             }
             // Sent again although it was finished: nothing of it is new.
-            None if commit < self.mark.lsn && !prepared => (u64::MAX, u64::MAX),
+            None if commit < self.mark.lsn => (u64::MAX, u64::MAX),
             None => (0, 0),
         };
-        // The server never sends again what was prepared behind the position we asked for. What was prepared before it was
-        // asked to send it then comes with its COMMIT PREPARED.
-        let sent_late = prepared && commit < self.mark.lsn;
         self.transaction = Some(Transaction {
             xid,
             commit,
@@ -274,7 +239,6 @@ impl Assembler {
             durable_changes,
             durable_messages,
             events: 0,
-            sent_late,
             origin: None,
         });
         Ok(())

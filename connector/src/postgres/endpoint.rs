@@ -211,14 +211,10 @@ pub(super) const SESSION: &[(&str, &str)] = &[
     ("standard_conforming_strings", "on"),
 ];
 
-/// Settings of replication sessions alone: a server that nobody reaches any more frees the slot for the next reader within
-/// seconds. `wal_sender_timeout` would do so too, but ends sessions that are busy with a long transaction.
-pub(super) const SESSION_TCP: &[(&str, &str)] = &[
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "2"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "10000"),
-];
+/// Settings of replication sessions alone: a server that hears nothing of us any more frees the slot for the next reader
+/// within seconds. We send a status every few seconds, also while we do not read; `tcp_user_timeout` would end the session
+/// then.
+pub(super) const SESSION_REPLICATION: &[(&str, &str)] = &[("wal_sender_timeout", "15000")];
 
 fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! The messages of the `pgoutput` plugin, versions 1 and 3 (prepared transactions): bytes → borrowed messages. Pure: no I/O, no panics, and nothing
+//! The messages of the `pgoutput` plugin, version 1: bytes → borrowed messages. Pure: no I/O, no panics, and nothing
 //! is allocated by a length that the bytes claim.
 //!
 //! Reference: PostgreSQL documentation, "Logical Replication Message Formats".
@@ -30,35 +30,23 @@ pub enum DecodeError {
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A transaction begins, of which all that follows is committed, or prepared.
+    /// A transaction begins.
     Begin {
-        /// Start of its commit record, or of the record that prepares it.
+        /// Start of its commit record.
         commit: Lsn,
         /// Commit time, microseconds since the Unix epoch.
         commit_us: i64,
         /// Transaction id.
         xid: u32,
     },
-    /// A transaction ends, or its changes do and it is prepared.
+    /// A transaction ends.
     Commit {
-        /// Start of its commit record, or of the record that prepares it.
+        /// Start of its commit record.
         commit: Lsn,
         /// The position behind it.
         end: Lsn,
         /// Commit time, microseconds since the Unix epoch.
         commit_us: i64,
-    },
-    /// A transaction that was sent when it was prepared has committed.
-    CommitPrepared {
-        /// The position behind the record.
-        end: Lsn,
-    },
-    /// A transaction that was sent when it was prepared has been rolled back.
-    RollbackPrepared {
-        /// The position behind the record.
-        end: Lsn,
-        /// The name it was prepared under.
-        gid: &'a str,
     },
     /// The transaction was replicated to this server from elsewhere.
     Origin {
@@ -254,28 +242,6 @@ pub fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'C' => {
             r.byte("the flags")?;
             Message::Commit { commit: r.lsn()?, end: r.lsn()?, commit_us: r.time()? }
-        }
-        b'b' => {
-            let commit = r.lsn()?;
-            r.lsn()?;
-            Message::Begin { commit, commit_us: r.time()?, xid: r.u32("the xid")? }
-        }
-        b'P' => {
-            r.byte("the flags")?;
-            Message::Commit { commit: r.lsn()?, end: r.lsn()?, commit_us: r.time()? }
-        }
-        b'K' => {
-            r.byte("the flags")?;
-            r.lsn()?;
-            Message::CommitPrepared { end: r.lsn()? }
-        }
-        b'r' => {
-            r.byte("the flags")?;
-            r.lsn()?;
-            let end = r.lsn()?;
-            (r.time()?, r.time()?);
-            r.u32("the xid")?;
-            Message::RollbackPrepared { end, gid: r.text("the name")? }
         }
         b'R' => Message::Relation(r.relation()?),
         b'T' => {

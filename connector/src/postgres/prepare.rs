@@ -15,7 +15,7 @@ use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings};
+use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings};
 
 /// A source that can be streamed.
 #[derive(Debug, Clone)]
@@ -51,9 +51,6 @@ pub async fn prepare(
     prepare_from(postgres, checkpoint, check).await
 }
 
-/// Prepared transactions are sent when they are prepared, if asked for, from this version on.
-const TWO_PHASE: i32 = 150_000;
-
 async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
@@ -65,15 +62,6 @@ async fn prepare_from(
     }
     let sql = Sql::connect(&endpoint).await?;
     let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
-    if settings.prepared == PreparedTransactions::AtPrepare && server_version < TWO_PHASE {
-        let cause = format!(
-            "prepared transactions are to be published when they are prepared, which PostgreSQL {} cannot send",
-            server_version / 10_000
-        );
-        let remedy =
-            "leave prepared_transactions out (they are published when they commit), or upgrade the server to 15";
-        return Err(ConnectorError::settings(endpoint.place(), cause, remedy));
-    }
     let published = Published::read(&sql, &settings.publication).await?;
     let tables = tables(&sql, &endpoint, settings, &published).await?;
     check(&tables).map_err(ConnectorError::Refused)?;

@@ -22,6 +22,8 @@ pub(super) struct SlotFacts {
     pub confirmed: Option<Lsn>,
     /// Whether it is kept on standbys; none where the server has no such slots.
     pub failover: Option<bool>,
+    /// Whether transactions are sent when they are prepared, whatever a reader asks for.
+    pub two_phase: bool,
 }
 
 /// What is to be done about the slot.
@@ -78,6 +80,12 @@ pub(super) fn decide(
         }
         _ => {}
     }
+    if facts.two_phase {
+        return lost(
+            "it sends transactions when they are prepared (two_phase), though they may be rolled back".into(),
+            "choose another name for the source's slot",
+        );
+    }
     if let Some(reason) = &facts.invalidated {
         return lost(format!("the server has invalidated it ({reason})"), AFRESH);
     }
@@ -118,10 +126,11 @@ pub(super) async fn read(sql: &Sql, version: i32, slot: &str) -> Result<Option<S
     let conflicting = if version >= 160_000 { "conflicting" } else { "false" };
     let reason = if version >= 170_000 { "invalidation_reason" } else { "null::text" };
     let failover = if version >= FAILOVER_SLOTS { "failover" } else { "null::bool" };
+    let two_phase = if version >= 140_000 { "two_phase" } else { "false" };
     let statement = format!(
         "select plugin::text, database::text, confirmed_flush_lsn::text, case when {reason} is not null then {reason} \
          when wal_status = 'lost' then 'wal_removed: max_slot_wal_keep_size was exceeded' \
-         when {conflicting} then 'conflict with recovery' end, {failover} \
+         when {conflicting} then 'conflict with recovery' end, {failover}, {two_phase} \
          from pg_catalog.pg_replication_slots where slot_name = $1::text::name"
     );
     let rows = sql.query("reading pg_replication_slots", &statement, &[&slot]).await?;
@@ -131,6 +140,7 @@ pub(super) async fn read(sql: &Sql, version: i32, slot: &str) -> Result<Option<S
         confirmed: row.get::<_, Option<String>>(2).and_then(|t| t.parse().ok()),
         invalidated: row.get(3),
         failover: row.get(4),
+        two_phase: row.get(5),
     }))
 }
 
@@ -208,6 +218,7 @@ mod tests {
             invalidated: None,
             confirmed: Some(Lsn(100)),
             failover: None,
+            two_phase: false,
         }
     }
 

@@ -23,7 +23,7 @@ use super::streamed::{Replay, Streamed, Taken};
 use super::timeline;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, PreparedTransactions};
+use crate::settings::PostgresSettings;
 use crate::source::{Part, Source};
 
 /// A part is given out when it has this many events, or was read from this many bytes of the log.
@@ -91,18 +91,14 @@ impl PostgresSource {
         };
         // A message within a transaction in progress does not name its sub-transaction, so it could not be taken back with it.
         let streaming = settings.streaming.as_deref().filter(|_| !settings.messages);
-        let at_prepare = settings.prepared == PreparedTransactions::AtPrepare;
         let protocol = match (streaming, prepared.server_version) {
-            (None, _) if at_prepare => "proto_version '3'",
             (None, _) => "proto_version '1'",
-            (Some(_), ..160_000) if at_prepare => "proto_version '3', streaming 'on'",
             (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
         };
-        let two_phase = if at_prepare { ", two_phase 'on'" } else { "" };
         let messages = if settings.messages { ", messages 'true'" } else { "" };
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}{two_phase}, publication_names {}{messages})",
+            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages})",
             quote(&settings.slot),
             mark.lsn,
             literal(&quote(&settings.publication))
@@ -154,7 +150,8 @@ impl PostgresSource {
                             Taken::Not => {}
                             Taken::Kept => continue,
                             Taken::Committed(replay) => {
-                                self.assembler.committed(replay.committed)?;
+                                let how = replay.committed;
+                                self.assembler.committed(how.xid, how.commit, how.commit_us)?;
                                 self.replay = Some(replay);
                                 break;
                             }

@@ -1,5 +1,7 @@
 //! Ordinary SQL sessions, for the catalog, the slot, and pages of keys.
 
+use std::time::Duration;
+
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
@@ -27,6 +29,11 @@ impl Sql {
             .dbname(&endpoint.database)
             .application_name(&endpoint.application_name)
             .connect_timeout(endpoint.connect_timeout)
+            // This client always reads, so silence means that nobody is there.
+            .keepalives_idle(Duration::from_secs(5))
+            .keepalives_interval(Duration::from_secs(2))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(10))
             .options(options())
             .ssl_mode(match endpoint.tls {
                 TlsMode::Disable => SslMode::Disable,

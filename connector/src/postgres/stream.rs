@@ -20,8 +20,8 @@ use super::pgoutput::EPOCH_2000_US;
 use super::wire::{Wire, server_error};
 use crate::error::ConnectorError;
 
-/// A status is sent at least this often, well within `wal_sender_timeout` (60 s by default).
-const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// A status is sent at least this often, well within the `wal_sender_timeout` that we ask for.
+const STATUS_INTERVAL: Duration = Duration::from_secs(4);
 /// News about what is durable wait at most this long.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 /// A server that was asked for a reply and says nothing for this long is gone.

@@ -110,11 +110,11 @@ impl Streamed {
                     spill.aborted.insert(sub);
                 }
             }
-            Streaming::Commit { xid, commit, end, commit_us, prepared } => {
+            Streaming::Commit { xid, commit, end, commit_us } => {
                 let spill = self.open.remove(&xid).ok_or_else(|| {
                     ConnectorError::protocol(format!("the commit at {commit}"), "its transaction was never streamed")
                 })?;
-                let replay = Replay::open(spill, Committed { xid, commit, end, commit_us, prepared })?;
+                let replay = Replay::open(spill, Committed { xid, commit, end, commit_us })?;
                 self.measure();
                 return Ok(Taken::Committed(replay));
             }
@@ -169,8 +169,6 @@ pub(super) struct Committed {
     pub end: Lsn,
     /// Microseconds since the Unix epoch.
     pub commit_us: i64,
-    /// It was prepared, and may yet be rolled back.
-    pub prepared: bool,
 }
 
 /// One change that was kept.

@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::binding;
-use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_TCP, TlsMode};
+use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_REPLICATION, TlsMode};
 use super::sqlstate::ServerError;
 use super::tls;
 use crate::error::ConnectorError;
@@ -83,9 +83,7 @@ impl Wire {
             ("application_name", endpoint.application_name.as_str()),
         ];
         parameters.extend_from_slice(SESSION);
-        if !endpoint.is_unix() {
-            parameters.extend_from_slice(SESSION_TCP);
-        }
+        parameters.extend_from_slice(SESSION_REPLICATION);
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
         let (mut bound, mut proved) = (false, false);

@@ -73,7 +73,6 @@ const KEYS: &[&str] = &[
     "publication",
     "streaming",
     "messages",
-    "prepared_transactions",
     "decimals",
     "times",
     "binary",
@@ -111,7 +110,6 @@ fn postgres_source(
     let on_off = [("on", true), ("off", false)];
     let streaming = choice(r, &map, "streaming", &on_off);
     let messages = choice(r, &map, "messages", &on_off);
-    let at_prepare = choice(r, &map, "prepared_transactions", &[("at-commit", false), ("at-prepare", true)]);
     let decimals = choice(r, &map, "decimals", DECIMALS);
     let times = choice(r, &map, "times", TIMES);
     let binary = choice(r, &map, "binary", BINARY);
@@ -126,7 +124,6 @@ fn postgres_source(
         decimals: decimals.unwrap_or_default(),
         streaming: streaming.unwrap_or(true),
         messages: messages.unwrap_or(false),
-        at_prepare: at_prepare.unwrap_or(false),
         times: times.unwrap_or_default(),
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),

@@ -10,7 +10,9 @@
 //!
 //! Two clients take turns. A coordinator is busy with a transaction for some milliseconds after its commit was answered,
 //! refuses the same producer's next one meanwhile, and librdkafka then waits a fixed 20 ms. A client begins only after the
-//! other's commit was answered, so that batches stay in order; taking over means to fence both.
+//! other's commit was answered, so that batches stay in order; taking over means to fence both, the first one first. Who has the
+//! first is the owner: one who finds the second taken before it was ever used takes it back, and appends by the first next,
+//! which fails if it lost that too. (An access list of transactional ids must allow both, `<name>` and `<name>.2`.)
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,6 +79,8 @@ pub(super) struct KafkaProducer {
     core: Arc<Core>,
     other: Arc<Core>,
     state: State,
+    /// The second client has not committed anything yet.
+    second_is_new: bool,
 }
 
 enum State {
@@ -88,7 +92,11 @@ enum State {
 }
 
 struct Core {
-    id: String,
+    /// The producer's name, and for Kafka the first client's.
+    name: String,
+    second: bool,
+    /// A commit was asked for, so the brokers may have it.
+    committing: AtomicBool,
     settings: KafkaSettings,
     client: BaseProducer<Deliveries>,
 }
@@ -96,14 +104,21 @@ struct Core {
 impl KafkaProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner. Blocking.
     pub fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
-        let second = format!("{id}.2");
-        let (core, other) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| Core::open(settings, &second));
-            (Core::open(settings, id), other.join())
-        });
-        let interrupted =
-            |_| TransportError::new(ErrorClass::Fatal, format!("opening the producer {id} was interrupted"));
-        Ok(Self { core: Arc::new(core?), other: Arc::new(other.map_err(interrupted)??), state: State::Ready })
+        let core = Arc::new(Core::open(settings, id, false)?);
+        let other = Arc::new(Core::open(settings, id, true)?);
+        Ok(Self { core, other, state: State::Ready, second_is_new: true })
+    }
+
+    /// Opens the second client again, after another process that lost the first one to us took it, and gives the turn to the
+    /// first, which tells whether we are still the owner.
+    async fn reopen_second(&mut self) -> Result<(), TransportError> {
+        let old = self.core.clone();
+        let opened = tokio::task::spawn_blocking(move || Core::open(&old.settings, &old.name, true)).await;
+        let interrupted = |e| TransportError::caused(ErrorClass::Fatal, "opening a producer was interrupted", e);
+        self.core = Arc::new(opened.map_err(interrupted)??);
+        std::mem::swap(&mut self.core, &mut self.other);
+        self.state = State::Ready;
+        Ok(())
     }
 
     async fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
@@ -174,14 +189,15 @@ enum Outcome {
 }
 
 impl Core {
-    fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
+    fn open(settings: &KafkaSettings, name: &str, second: bool) -> Result<Self, TransportError> {
+        let id = if second { format!("{name}.2") } else { name.to_owned() };
         let message_bytes = settings.max_record_bytes.to_string();
         let compression = match settings.compression {
             Compression::Lz4 => "lz4",
             Compression::Zstd => "zstd",
         };
         let config = settings.client(&[
-            ("transactional.id", id),
+            ("transactional.id", id.as_str()),
             ("transaction.timeout.ms", "300000"),
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -203,7 +219,13 @@ impl Core {
         client
             .init_transactions(INIT)
             .map_err(|error| settings.failed(&format!("opening the producer {id}"), error))?;
-        Ok(Self { id: id.to_owned(), settings: settings.clone(), client })
+        Ok(Self {
+            name: name.to_owned(),
+            second,
+            committing: AtomicBool::new(false),
+            settings: settings.clone(),
+            client,
+        })
     }
 
     /// Waits for the deliveries, then commits. Blocking.
@@ -214,17 +236,23 @@ impl Core {
             self.client.poll(Duration::ZERO);
             std::thread::sleep(DELIVERY_STEP);
         }
+        if let Some((code, _)) = self.client.client().fatal_error() {
+            return Err(Outcome::Dead(self.fenced(KafkaError::MessageProduction(code))));
+        }
+        self.committing.store(true, Ordering::Release);
         loop {
             let Err(error) = self.client.commit_transaction(TRY) else { return Ok(()) };
             match severity(&error) {
                 Severity::Fatal => return Err(Outcome::Dead(self.fenced(error))),
                 Severity::InDoubt if start.elapsed() < TRANSACTION => {
-                    tracing::warn!(producer = self.id, %error, "a commit got no answer and is repeated");
+                    tracing::warn!(producer = self.name, %error, "a commit got no answer and is repeated");
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Severity::InDoubt => {
-                    let text =
-                        format!("it is unknown whether the last append of {} is durable; restart to find out", self.id);
+                    let text = format!(
+                        "it is unknown whether the last append of {} is durable; restart to find out",
+                        self.name
+                    );
                     return Err(Outcome::Dead(TransportError::caused(ErrorClass::Fatal, text, error)));
                 }
                 Severity::Abortable => return self.abort(error),
@@ -234,14 +262,14 @@ impl Core {
 
     /// Aborts the transaction. Never `Ok`, so that it can end a commit.
     fn abort(&self, cause: KafkaError) -> Result<(), Outcome> {
-        tracing::debug!(producer = self.id, error = %cause, "aborting a transaction");
+        tracing::debug!(producer = self.name, error = %cause, "aborting a transaction");
         let failure = self.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         let cause = self.settings.failed("an append", failure.unwrap_or(cause));
         match self.end_open() {
             Ok(()) => Err(Outcome::Aborted(cause)),
             Err(error) if matches!(severity(&error), Severity::Fatal) => Err(Outcome::Dead(self.fenced(error))),
             Err(error) => {
-                tracing::warn!(producer = self.id, %error, "a transaction could not be aborted yet");
+                tracing::warn!(producer = self.name, %error, "a transaction could not be aborted yet");
                 Err(Outcome::Open(cause))
             }
         }
@@ -270,10 +298,10 @@ impl Core {
             Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping)
         );
         if takeover {
-            let text = format!("another process took over as {}; this one must stop", self.id);
+            let text = format!("another process took over as {}; this one must stop", self.name);
             return TransportError::caused(ErrorClass::Fatal, text, error);
         }
-        let text = format!("the producer {} failed for good: {error}; restart the process", self.id);
+        let text = format!("the producer {} failed for good: {error}; restart the process", self.name);
         TransportError::caused(ErrorClass::Fatal, text, error)
     }
 }
@@ -305,10 +333,11 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut repeats = 0;
+        let (mut repeats, mut reopened) = (0, false);
         loop {
             match self.try_append(batch).await {
                 Ok(()) => {
+                    self.second_is_new &= !self.core.second;
                     std::mem::swap(&mut self.core, &mut self.other);
                     break;
                 }
@@ -317,6 +346,11 @@ impl Producer for KafkaProducer {
                 Err(error) if counted_wrong(&error) && matches!(self.state, State::Ready) && repeats < REPEATS => {
                     tracing::debug!(%error, "an append is repeated");
                     repeats += 1;
+                }
+                Err(error) if self.second_was_taken() && !reopened => {
+                    tracing::debug!(%error, "taking the second client back");
+                    reopened = true;
+                    self.reopen_second().await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -332,6 +366,12 @@ fn counted_wrong(error: &TransportError) -> bool {
 }
 
 impl KafkaProducer {
+    /// Whether the second client was fenced before its first commit.
+    fn second_was_taken(&self) -> bool {
+        let dead = matches!(self.state, State::Dead(_));
+        dead && self.core.second && self.second_is_new && !self.core.committing.load(Ordering::Acquire)
+    }
+
     async fn try_append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         if matches!(self.state, State::Open) {
             self.blocking(|core| {

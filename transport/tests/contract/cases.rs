@@ -226,8 +226,40 @@ pub async fn a_newer_producer_fences_the_older(bench: Bench) {
         assert_eq!(error.class, ErrorClass::Fatal, "{error}");
         assert!(error.to_string().contains("took over"), "{error}");
     }
-    bench.append(&mut new, &topic, &[("a", "new")]).await;
-    assert_eq!(values(&bench.all(&topic).await), ["old", "new"]);
+    for n in 0..4 {
+        bench.append(&mut new, &topic, &[("a", &format!("new {n}"))]).await;
+    }
+    assert_eq!(values(&bench.all(&topic).await), ["old", "new 0", "new 1", "new 2", "new 3"]);
+}
+
+/// Several processes open the same producer at once: one of them goes on, and nobody's records are lost or come twice.
+pub async fn of_several_that_open_at_once_one_goes_on(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let (a, b, c) = tokio::join!(bench.producer(), bench.producer(), bench.producer());
+        let mut alive = Vec::new();
+        for (n, mut producer) in [a, b, c].into_iter().enumerate() {
+            let mut all = true;
+            for k in 0..4 {
+                let value = format!("{round} {n} {k}");
+                let mut batch = Batch::new();
+                batch.push(&topic, 1, Some(b"a"), Some(value.as_bytes()));
+                match producer.append(&batch).await {
+                    Ok(()) => expected.push(value),
+                    Err(error) => {
+                        assert!(error.to_string().contains("took over"), "{error}");
+                        all = false;
+                    }
+                }
+            }
+            if all {
+                alive.push(n);
+            }
+        }
+        assert_eq!(alive.len(), 1, "round {round}");
+    }
+    assert_eq!(values(&bench.all(&topic).await), expected);
 }
 
 pub async fn a_batch_of_a_hundred_thousand_records_is_one(bench: Bench) {

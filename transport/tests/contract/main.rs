@@ -46,6 +46,7 @@ contract! {
     two_members_share_the_partitions_and_the_last_one_gets_all,
     a_commit_for_a_revoked_partition_is_ignored,
     a_newer_producer_fences_the_older,
+    of_several_that_open_at_once_one_goes_on,
     a_batch_of_a_hundred_thousand_records_is_one,
     watermarks_and_reads_without_a_group,
     a_waiting_consumer_hears_of_an_append,
