@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Keeps search indexes, warehouses and workflows in step with databases.
+/// Keeps search indexes in step with databases.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -31,7 +31,7 @@ A first hour usually goes:
   tributary dlq list pipeline.yaml       what was set aside, and why
 
 Exit codes: 0 done; 1 stopped by an error while running; 2 wrong usage; 3 the pipeline has errors;
-4 a server could not be reached; 5 not found (get: no such document; dlq: no such letter).";
+4 a server could not be reached; 5 not found (the pipeline file, a document, a dead letter).";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

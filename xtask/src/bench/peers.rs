@@ -20,31 +20,37 @@ const CHANGES: &str = include_str!("peers/changes.sql");
 /// Types of extensions that the stack's PostgreSQL does not bring, on a server that has them.
 const EXTENSIONS: [(&str, &str); 2] =
     [("postgis", include_str!("peers/postgis.sql")), ("vector", include_str!("peers/vector.sql"))];
-/// Options for values: a name, ours, and Debezium's.
-const OPTIONS: [(&str, &str, &[(&str, &str)]); 5] = [
-    ("default", "", &[]),
-    (
-        "texts",
-        "decimals=string,times=iso,binary=hex,hstore=map,intervals=text",
-        &[
+/// Options for values.
+struct Options {
+    name: &'static str,
+    ours: &'static str,
+    theirs: &'static [(&'static str, &'static str)],
+}
+
+const OPTIONS: [Options; 5] = [
+    Options { name: "default", ours: "", theirs: &[] },
+    Options {
+        name: "texts",
+        ours: "decimals=string,times=iso,binary=hex,hstore=map,intervals=text",
+        theirs: &[
             ("decimal.handling.mode", "string"),
             ("time.precision.mode", "isostring"),
             ("binary.handling.mode", "hex"),
             ("hstore.handling.mode", "map"),
             ("interval.handling.mode", "string"),
         ],
-    ),
-    (
-        "milliseconds",
-        "decimals=double,times=milliseconds,binary=base64_url",
-        &[
+    },
+    Options {
+        name: "milliseconds",
+        ours: "decimals=double,times=milliseconds,binary=base64_url",
+        theirs: &[
             ("decimal.handling.mode", "double"),
             ("time.precision.mode", "connect"),
             ("binary.handling.mode", "base64-url-safe"),
         ],
-    ),
-    ("microseconds", "times=microseconds", &[("time.precision.mode", "microseconds")]),
-    ("nanoseconds", "times=nanoseconds", &[("time.precision.mode", "nanoseconds")]),
+    },
+    Options { name: "microseconds", ours: "times=microseconds", theirs: &[("time.precision.mode", "microseconds")] },
+    Options { name: "nanoseconds", ours: "times=nanoseconds", theirs: &[("time.precision.mode", "nanoseconds")] },
 ];
 const TABLES: &str = "public.everything,public.kinds,public.whole,public.pairs,public.nokey";
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -66,9 +72,9 @@ pub(super) async fn run(rows: u32, server: Option<String>) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     let mut same = true;
-    for (name, ours, theirs) in OPTIONS {
-        println!("with the options {name}:");
-        same &= compare(&client, &url, &kafka.bootstrap(), name, ours, theirs).await?;
+    for options in OPTIONS {
+        println!("with the options {}:", options.name);
+        same &= compare(&client, &url, &kafka.bootstrap(), &options).await?;
     }
     let flink_rows = flink(&kafka.bootstrap()).await?;
     let figures = race(&client, &url, &kafka.bootstrap(), rows).await?;
@@ -83,14 +89,7 @@ pub(super) async fn run(rows: u32, server: Option<String>) -> Result<()> {
 }
 
 /// Whether all messages of the same changes are alike, but for differences that are meant. The database is emptied first.
-async fn compare(
-    client: &Client,
-    url: &str,
-    brokers: &str,
-    options: &str,
-    our_options: &str,
-    their_options: &[(&str, &str)],
-) -> Result<bool> {
+async fn compare(client: &Client, url: &str, brokers: &str, options: &Options) -> Result<bool> {
     client.batch_execute("DROP PUBLICATION IF EXISTS peers; DROP SCHEMA public CASCADE; CREATE SCHEMA public").await?;
     client.batch_execute(SETUP).await.context("making the tables")?;
     let mut tables = TABLES.to_owned();
@@ -107,12 +106,12 @@ async fn compare(
         changes.push_str(rows);
     }
     client.batch_execute("CREATE PUBLICATION peers FOR ALL TABLES WITH (publish_via_partition_root = true)").await?;
-    let (us, them) = (format!("ours_{options}"), format!("theirs_{options}"));
+    let (us, them) = (format!("ours_{}", options.name), format!("theirs_{}", options.name));
     let slots = [format!("tributary_{us}"), them.clone()];
     let slots = slots.each_ref().map(String::as_str);
-    let mut ours = start(url, &us, "peers", brokers, &tables, our_options).await?;
+    let mut ours = start(url, &us, "peers", brokers, &tables, options.ours).await?;
     let mut settings = debezium(url, &them, "peers", brokers, &tables)?;
-    settings.extend(their_options.iter().map(|(key, value)| (format!("debezium.source.{key}"), (*value).to_owned())));
+    settings.extend(options.theirs.iter().map(|(key, value)| (format!("debezium.source.{key}"), (*value).to_owned())));
     let theirs = Debezium::start(&settings).await?;
     until_active(client, &slots).await?;
     client.batch_execute(&changes).await.context("changing rows")?;
@@ -159,6 +158,7 @@ async fn flink(brokers: &str) -> Result<usize> {
 /// The same rows, in transactions of a hundred, captured by each while the other rests.
 async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<String> {
     client.batch_execute(capture::TABLE).await?;
+    client.batch_execute("DROP PUBLICATION IF EXISTS race").await?;
     client
         .batch_execute("CREATE PUBLICATION race FOR TABLE bench_row WITH (publish_via_partition_root = true)")
         .await?;
@@ -184,6 +184,9 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
     let seconds = begin.elapsed().as_secs_f64();
     let (cpu, rss) = usage(theirs.pid().await.unwrap_or_default());
     theirs.stop().await?;
+    for slot in ["tributary_race_ours", "race_theirs"] {
+        client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
+    }
     Ok(format!("{first} {}", line("debezium", rows, seconds, cpu, rss)))
 }
 
@@ -224,6 +227,12 @@ async fn stop(child: &mut Child) -> Result<()> {
 fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &str) -> Result<Vec<(String, String)>> {
     let config: tokio_postgres::Config = url.parse().context("the server's URL")?;
     let port = config.get_ports().first().copied().unwrap_or(5432);
+    let host = match config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+        _ => bail!("Debezium needs a TCP address: name the host in the url"),
+    };
+    let user = config.get_user().unwrap_or("postgres").to_owned();
+    let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
     let serializer = "org.apache.kafka.common.serialization.StringSerializer";
     let (port, tables) = (port.to_string(), tables.to_owned());
     let producer = |key: &str| format!("debezium.sink.kafka.producer.{key}");
@@ -237,10 +246,10 @@ fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &st
         (producer("batch.size"), "262144"),
         (producer("compression.type"), "lz4"),
         (source("connector.class"), "io.debezium.connector.postgresql.PostgresConnector"),
-        (source("database.hostname"), "127.0.0.1"),
+        (source("database.hostname"), &host),
         (source("database.port"), &port),
-        (source("database.user"), "postgres"),
-        (source("database.password"), ""),
+        (source("database.user"), &user),
+        (source("database.password"), &password),
         (source("database.dbname"), "postgres"),
         (source("topic.prefix"), name),
         (source("plugin.name"), "pgoutput"),
