@@ -69,6 +69,9 @@ pub fn change(report: &ChangeReport) -> String {
 const LOOK: Duration = Duration::from_millis(100);
 /// So many looks in a row must find no build waiting: the number is up to half a second old.
 const IDLE_LOOKS: u32 = 10;
+/// The same where other processes may have built what this one asked for. While a group of consumers forms, the number can
+/// be older.
+const IDLE_LOOKS_OF_OTHERS: u32 = 300;
 
 /// Shows the first build of an index until it is over. On no terminal it prints a line every few seconds.
 pub async fn show_first_build(index: IndexHandle) {
@@ -83,10 +86,13 @@ pub async fn show_first_build(index: IndexHandle) {
         let (listed, finished) = (progress.listed.load(Ordering::Acquire), progress.finished.load(Ordering::Acquire));
         let listing = progress.listing.load(Ordering::Acquire);
         let total = progress.expected.load(Ordering::Acquire).max(listed);
-        // Of a listing that was interrupted, a part was built by an earlier process.
+        // Of a listing that was interrupted, a part was built by an earlier process, and a part of what is built now was asked
+        // for by it.
+        let resumed = progress.resumed.load(Ordering::Acquire);
+        let all = !listing && finished >= listed.saturating_sub(resumed);
         idle = if !listing && index.builds_waiting() == Some(0) { idle + 1 } else { 0 };
-        let all = !listing && finished >= listed && listed > 0;
-        if all || idle >= IDLE_LOOKS {
+        let at_once = all && resumed == 0 && listed > 0;
+        if at_once || all && idle >= IDLE_LOOKS || idle >= IDLE_LOOKS_OF_OTHERS {
             if let Some(bar) = bar.take() {
                 bar.finish_and_clear();
             }

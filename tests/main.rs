@@ -10,6 +10,7 @@ mod world;
 mod scenarios {
     mod bad_input;
     mod changes;
+    mod commands;
     mod crashes;
     mod outages;
 }

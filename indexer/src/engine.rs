@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -69,6 +69,8 @@ pub struct IndexHandle {
     /// Build requests that are not finished, by lane.
     lags: [Lag; 2],
     reindex: Arc<Notify>,
+    /// A reindex was asked for and has not begun.
+    reindex_asked: Arc<AtomicBool>,
 }
 
 impl IndexHandle {
@@ -80,6 +82,7 @@ impl IndexHandle {
     /// Builds every document again.
     pub fn reindex(&self) {
         // From now on, so that nobody who asks next takes the old listing's end for the new one's.
+        self.reindex_asked.store(true, Ordering::Release);
         self.context.reports.progress.listing.store(true, Ordering::Release);
         self.reindex.notify_one();
     }
@@ -113,7 +116,12 @@ impl Indexer {
                 store_health: parts.health.part(format!("store of {}", index.name)),
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default(), reindex: Arc::default() });
+            indexes.push(IndexHandle {
+                context: Arc::new(context),
+                lags: Default::default(),
+                reindex: Arc::default(),
+                reindex_asked: Arc::default(),
+            });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -375,15 +383,23 @@ async fn list(
     let (context, name) = (&index.context, &index.context.plan.name);
     let id = format!("{}.{name}.listing.{instance}", context.pipeline);
     loop {
+        let progress = &context.reports.progress;
         if listing.complete {
-            context.reports.progress.listing.store(false, Ordering::Release);
+            progress.listing.store(false, Ordering::Release);
+            if index.reindex_asked.load(Ordering::Acquire) {
+                progress.listing.store(true, Ordering::Release);
+            }
         } else {
             let Some(producer) = producer(transport.as_ref(), &id, &shutdown).await? else { return Ok(()) };
             listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = index.reindex.notified() => listing = Listing::of(false),
+            () = index.reindex.notified() => {
+                index.reindex_asked.store(false, Ordering::Release);
+                progress.listing.store(true, Ordering::Release);
+                listing = Listing::of(false);
+            }
         }
     }
 }

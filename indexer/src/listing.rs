@@ -119,6 +119,7 @@ pub async fn run(
     let topic: Arc<str> = names::builds(pipeline, index, Lane::Bulk).into();
     let progress = &context.reports.progress;
     progress.listed.store(listing.listed, Ordering::Release);
+    progress.resumed.store(listing.listed, Ordering::Release);
     progress.finished.store(0, Ordering::Release);
     progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
     progress.listing.store(true, Ordering::Release);

@@ -53,7 +53,9 @@ pub struct Progress {
     pub expected: AtomicU64,
     /// Root ids asked for so far.
     pub listed: AtomicU64,
-    /// Of these, documents with a verdict in this process.
+    /// Of these, asked for by an earlier process.
+    pub resumed: AtomicU64,
+    /// Documents of a listing with a verdict in this process.
     pub finished: AtomicU64,
     /// Whether roots are being listed, or it is not known yet whether they must be.
     pub listing: AtomicBool,
