@@ -213,7 +213,7 @@ async fn latency(
     let (mut id, mut line) = (0_i64, String::new());
     // A broker that has just started compiles its code while it runs it: it is warmed first.
     for (rate, count, counts) in
-        [(1_000, 5_000, false), (10_u32, 10 * each.as_secs(), true), (1_000, 1_000 * each.as_secs(), true)]
+        [(1_000, 15_000, false), (10_u32, 10 * each.as_secs(), true), (1_000, 1_000 * each.as_secs(), true)]
     {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut found = Vec::new();

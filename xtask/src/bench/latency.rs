@@ -12,7 +12,8 @@ use crate::tools::target;
 
 pub(super) async fn run(seconds: u32) -> Result<()> {
     release().await?;
-    let kafka = Kafka::start(KafkaOptions { jvm: super::for_speed(), ..KafkaOptions::default() }).await?;
+    // With the quick compiler alone: the thorough one would compete for the cores for minutes.
+    let kafka = Kafka::start(KafkaOptions::default()).await?;
     let folder = target().join("bench/latency");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
