@@ -196,6 +196,20 @@ struct TableRoots {
     pager: Mutex<Option<KeyPager>>,
 }
 
+impl TableRoots {
+    /// The pager that is held, or a new one.
+    async fn pager(
+        &self,
+        held: Option<KeyPager>,
+        columns: &[String],
+    ) -> Result<KeyPager, tributary_connector::ConnectorError> {
+        match held {
+            Some(pager) => Ok(pager),
+            None => KeyPager::open(&self.settings, &self.table, columns).await,
+        }
+    }
+}
+
 #[async_trait]
 impl RootIdSource for TableRoots {
     async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
@@ -203,10 +217,7 @@ impl RootIdSource for TableRoots {
         let columns: Vec<String> = self.id.columns().map(str::to_owned).collect();
         let after: Option<Vec<String>> = after.and_then(|place| serde_json::from_str(place).ok());
         let mut held = self.pager.lock().await;
-        let mut pager = match held.take() {
-            Some(pager) => pager,
-            None => KeyPager::open(&self.settings, &self.table, &columns).await.map_err(failed)?,
-        };
+        let mut pager = self.pager(held.take(), &columns).await.map_err(failed)?;
         let rows = pager.page(after.as_deref(), size).await.map_err(failed)?;
         *held = Some(pager);
         let next =
@@ -220,10 +231,7 @@ impl RootIdSource for TableRoots {
     async fn expected(&self) -> Option<u64> {
         let columns: Vec<String> = self.id.columns().map(str::to_owned).collect();
         let mut held = self.pager.lock().await;
-        let pager = match held.take() {
-            Some(pager) => pager,
-            None => KeyPager::open(&self.settings, &self.table, &columns).await.ok()?,
-        };
+        let pager = self.pager(held.take(), &columns).await.ok()?;
         let rows = pager.estimate().await.ok()?;
         *held = Some(pager);
         rows

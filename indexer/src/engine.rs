@@ -167,13 +167,15 @@ impl Indexer {
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
-        let watching =
-            tokio::spawn(watch::run(self.parts.health.clone(), graph, transport, contexts, shutdown.clone()));
+        let watching = watch::run(self.parts.health.clone(), graph, transport, contexts, shutdown.clone());
+        tasks.spawn(async move {
+            watching.await;
+            Ok(())
+        });
         let result = supervise(&mut intakes, &mut tasks, &shutdown).await;
         shutdown.cancel();
         let stopped = drain(&mut intakes).await;
         workers.cancel();
-        watching.abort();
         result.and(stopped).and(drain(&mut tasks).await)
     }
 

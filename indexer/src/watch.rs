@@ -23,18 +23,17 @@ struct Watched {
     reporter: Reporter,
     /// We put it down; nobody else did.
     silent: bool,
-    asked: bool,
 }
 
 impl Watched {
     fn new(reporter: Reporter) -> Self {
-        Self { reporter, silent: false, asked: false }
+        Self { reporter, silent: false }
     }
 
     /// Takes an answer. `starting`: the part has not said anything yet.
     fn take(&mut self, answer: Result<(), String>, starting: bool) {
         match answer {
-            Ok(()) if self.silent || (!self.asked && starting) => {
+            Ok(()) if self.silent || starting => {
                 self.reporter.up();
                 self.silent = false;
             }
@@ -46,7 +45,6 @@ impl Watched {
                 }
             }
         }
-        self.asked = true;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What Elasticsearch and OpenSearch have in common: one Java process, a home folder, an HTTP port.
 
+use crate::account::{self, Account};
 use crate::java::{ClassData, Installation, JavaPart, claim_class_data};
 use crate::port::{self, Port};
 use crate::probe::Probe;
@@ -80,14 +81,7 @@ pub(crate) async fn install(kind: &Kind) -> Result<(Installation, ClassData)> {
 async fn boot(kind: &Kind, installation: &Installation, class_data: &ClassData, choice: &Choice) -> Result<SearchNode> {
     let folder = RunFolder::make(kind.part.name, None).await?;
     let (port, transport) = (port::take(choice.port)?, port::take(None)?);
-    let data = match &choice.data_dir {
-        Some(path) => std::path::absolute(path)?,
-        None => folder.path.join("data"),
-    };
-    let config = folder.path.join("config");
-    for path in [&data, &config] {
-        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
-    }
+    let (data, config) = folders(choice, &folder.path, None)?;
     write(&config.join("log4j2.properties"), LOGGING)?;
     write(&config.join(kind.settings_file), &settings(&port, &transport, &data, &choice.settings)?)?;
 
@@ -100,6 +94,20 @@ async fn boot(kind: &Kind, installation: &Installation, class_data: &ClassData, 
     let launch = installation.launch(&choice.heap, class_data, &options, &arguments);
     let server = Server::start(kind.part.name, launch, Probe::Http(health(&port)), folder).await?;
     Ok(SearchNode::of(server, "http", port, transport))
+}
+
+/// Makes the folders of a node's data and of its configuration, which belong to the account it runs under.
+pub(crate) fn folders(choice: &Choice, run: &Path, account: Option<Account>) -> Result<(PathBuf, PathBuf)> {
+    let data = match &choice.data_dir {
+        Some(path) => std::path::absolute(path)?,
+        None => run.join("data"),
+    };
+    let config = run.join("config");
+    for path in [&data, &config] {
+        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+        account::give(path, account)?;
+    }
+    Ok((data, config))
 }
 
 /// What answers once the node's cluster is at least yellow.

@@ -95,15 +95,7 @@ pub(crate) async fn start(choice: &Choice, security: Option<&Security>) -> Resul
     let account = account::unprivileged();
     let folder = RunFolder::make("elasticsearch-8", account).await?;
     let (port, transport) = (port::take(choice.port)?, port::take(None)?);
-    let data = match &choice.data_dir {
-        Some(path) => std::path::absolute(path)?,
-        None => folder.path.join("data"),
-    };
-    let config = folder.path.join("config");
-    for path in [&data, &config] {
-        std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
-        account::give(path, account)?;
-    }
+    let (data, config) = search_node::folders(choice, &folder.path, account)?;
     let mut settings = search_node::settings(&port, &transport, &data, &choice.settings)?;
     let _ = writeln!(settings, "path.logs: {}", serde_json::to_string(&folder.path.join("logs"))?);
     let _ = writeln!(settings, "xpack.security.enabled: {}", security.is_some());
