@@ -103,6 +103,7 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         streaming: None,
         messages: postgres.messages,
         values: values(postgres),
+        binary: true,
     }
 }
 

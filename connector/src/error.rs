@@ -109,6 +109,18 @@ pub enum ConnectorError {
         /// The class that follows from the SQLSTATE.
         class: ErrorClass,
     },
+    /// The stream has binary values, and a column appeared whose values are read as text alone.
+    #[error(
+        "table {table}, column {column}: values of type {type_name} are read as text; the stream begins again with text"
+    )]
+    TextOnly {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
     /// A transaction in progress cannot be kept.
     #[error("{place}: {cause}; make room there, or set the source's streaming to off (the server keeps it then)")]
     Spill {
@@ -129,7 +141,9 @@ impl ConnectorError {
     /// What may be done about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::SlotInUse { .. } | Self::Spill { .. } => ErrorClass::Transient,
+            Self::Unreachable { .. } | Self::SlotInUse { .. } | Self::Spill { .. } | Self::TextOnly { .. } => {
+                ErrorClass::Transient
+            }
             Self::Database { class, .. } | Self::Server { class, .. } => *class,
             Self::Transport(error) => error.class,
             Self::Settings { .. }

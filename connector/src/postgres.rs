@@ -2,10 +2,11 @@
 //!
 //! [`prepare`](prepare()) makes sure that publication and slot exist and fit; [`PostgresSource`] streams; [`KeyPager`] pages
 //! through the keys of a table. Beneath: [`endpoint`] (URL), `wire` (protocol 3.0, login, TLS), `stream` (the replication
-//! sub-protocol), [`pgoutput`] (messages), [`relation`] and [`value`] (rows), [`catalog`] (what the server knows).
+//! sub-protocol), [`pgoutput`] (messages), [`relation`], [`value`] and `binary` (rows), [`catalog`] (what the server knows).
 
 mod array;
 mod assembler;
+mod binary;
 mod binding;
 pub mod catalog;
 pub mod endpoint;
@@ -15,6 +16,7 @@ mod keys;
 mod monitor;
 pub mod pgoutput;
 mod prepare;
+mod print;
 mod publication;
 pub mod relation;
 mod sink;

@@ -27,7 +27,7 @@ const LAST_WAIT: Duration = Duration::from_secs(15);
 /// # Errors
 /// An error of class `Definite` or `Fatal`, with cause and remedy.
 pub async fn run(
-    settings: ConnectorSettings,
+    mut settings: ConnectorSettings,
     transport: Arc<dyn Transport>,
     health: Reporter,
     shutdown: CancellationToken,
@@ -44,6 +44,12 @@ pub async fn run(
             }
             Err(error) => error,
         };
+        if let ConnectorError::TextOnly { .. } = &error {
+            tracing::info!(source = settings.name, reason = %error, "streaming anew");
+            let SourceSettings::Postgres(postgres) = &mut settings.source;
+            postgres.binary = false;
+            continue;
+        }
         health.down(error.to_string());
         if error.class() != ErrorClass::Transient {
             tracing::error!(source = settings.name, %error, "the connector stops");

@@ -145,6 +145,9 @@ pub struct PostgresSettings {
     pub messages: bool,
     /// How values travel.
     pub values: ValueOptions,
+    /// Whether the server may send values in their binary form, which costs it less, while every column that is captured
+    /// has a type that we read in that form. Events are the same either way.
+    pub binary: bool,
 }
 
 /// Which database a connector captures.
@@ -185,6 +188,7 @@ impl ConnectorSettings {
                 streaming: None,
                 messages: false,
                 values: ValueOptions::default(),
+                binary: true,
             }),
             decimals: DecimalMode::default(),
             batch: BatchLimits::default(),

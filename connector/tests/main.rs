@@ -2,6 +2,7 @@
 //!
 //! The server comes from `TRIBUTARY_TEST_POSTGRES`, a superuser's URL without a database.
 
+mod binary;
 mod failover;
 mod in_progress;
 mod keys;

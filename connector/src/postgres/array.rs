@@ -7,7 +7,7 @@ use tributary_event::Value;
 use super::value::Codec;
 
 /// PostgreSQL's own limit (`MAXDIM`).
-const MAX_DIMENSIONS: usize = 6;
+pub(super) const MAX_DIMENSIONS: usize = 6;
 
 /// The value of an array's text; `None` if it is no array of such elements.
 pub(super) fn decode(text: &[u8], element: &Codec, delimiter: u8) -> Option<Value> {

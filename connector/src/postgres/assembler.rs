@@ -343,6 +343,8 @@ fn find<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::relation::Decoder;
+    use super::super::value::Codec;
     use super::*;
 
     const ROW: u32 = 9;
@@ -377,8 +379,8 @@ mod tests {
         let message =
             [&b"R"[..], &ROW.to_be_bytes(), b"public\0t\0d\0\x01\x01id\0", &[0, 0, 0, 23, 255, 255, 255, 255]].concat();
         let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else { panic!("a relation") };
-        let codecs = vec![super::super::value::Codec::Int];
-        let table = Relayed::new(&relation, Bytes::new(), &["id".into()], codecs, vec!["integer".into()], true);
+        let decoders = vec![Decoder { codec: Codec::Int, form: None }];
+        let table = Relayed::new(&relation, Bytes::new(), &["id".into()], decoders, vec!["integer".into()], true);
         assembler.learn(ROW, table);
         assembler
     }

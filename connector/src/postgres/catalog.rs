@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tributary_event::{Column, TableSchema};
 
+use super::binary::Form;
 use super::hosts;
 use super::publication::Published;
 use super::sql::Sql;
@@ -33,6 +34,8 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+    /// The first column whose values are read as text alone.
+    pub(super) text_only: Option<String>,
     /// The first partition that logs less of old rows than the table's identity says.
     pub(super) odd_partition: Option<String>,
 }
@@ -101,6 +104,7 @@ pub(super) async fn tables(
         let letter = |i: usize| row.get::<_, String>(i).chars().next().unwrap_or('?');
         let key = primary_key.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
         let codecs = columns.iter().map(|c| types.codec(c.type_oid, c.modifier)).collect();
+        let text_only = columns.iter().find(|c| types.form(c.type_oid).is_none()).map(|c| c.name.clone());
         let columns =
             columns.into_iter().map(|c| Column { name: c.name.into(), type_name: c.type_name.into() }).collect();
         found.push(TableInfo {
@@ -114,6 +118,7 @@ pub(super) async fn tables(
             owned: row.get(6),
             persistent: row.get(7),
             codecs,
+            text_only,
             odd_partition: if letter(3) == 'p' { odd_partition(sql, oid, letter(4)).await? } else { None },
         });
     }
@@ -232,6 +237,8 @@ struct TypeFacts {
     delimiter: u8,
     /// The codec that follows from the name, for a type of an extension.
     extension: Option<Codec>,
+    /// The form of binary values that follows from the send function.
+    form: Option<Form>,
 }
 
 impl Types {
@@ -242,10 +249,13 @@ impl Types {
 
     /// Learns these types and those that they are made of.
     pub(super) async fn load(&mut self, sql: &Sql, oids: impl Iterator<Item = u32>) -> Result<(), ConnectorError> {
-        const SQL: &str = "select oid, typtype = 'd', typbasetype, typtypmod, \
-            case when typcategory = 'A' and typlen = -1 and oid not in (22, 30) then typelem else 0 end, \
+        // Internal functions (12) are known by their name in C, whatever an extension calls them.
+        const SQL: &str = "select t.oid, typtype = 'd', typbasetype, typtypmod, \
+            case when typcategory = 'A' and typlen = -1 and t.oid not in (22, 30) then typelem else 0 end, \
             ascii(typdelim::text), \
-            case when oid >= 16384 and typtype = 'b' then typname::text else '' end from pg_catalog.pg_type where oid = any($1)";
+            case when t.oid >= 16384 and typtype = 'b' then typname::text else '' end, \
+            case when p.oid is null then '' when p.prolang = 12 then p.prosrc else '?' end \
+            from pg_catalog.pg_type t left join pg_catalog.pg_proc p on p.oid = t.typsend where t.oid = any($1)";
         let mut wanted: Vec<u32> = oids.filter(|oid| !self.known.contains_key(oid)).collect();
         while !wanted.is_empty() {
             wanted.sort_unstable();
@@ -255,7 +265,12 @@ impl Types {
                 let (oid, domain, base, modifier): (u32, bool, u32, i32) =
                     (row.get(0), row.get(1), row.get(2), row.get(3));
                 let (element, delimiter): (u32, i32) = (row.get(4), row.get(5));
+                let form = match row.get(7) {
+                    "" => Some(Form::Output),
+                    send => Form::of_send_function(send),
+                };
                 let facts = TypeFacts {
+                    form,
                     base: domain.then_some((base, modifier)),
                     element: (element != 0).then_some(element),
                     delimiter: u8::try_from(delimiter).unwrap_or(b','),
@@ -278,6 +293,24 @@ impl Types {
     /// The codec of a type. Types that are not known travel as text.
     pub(super) fn codec(&self, oid: u32, modifier: i32) -> Codec {
         self.codec_within(oid, modifier, 8)
+    }
+
+    /// The form of a type's values in a stream of binary ones; `None` if we read them as text alone.
+    pub(super) fn form(&self, oid: u32) -> Option<Form> {
+        self.form_within(oid, 8)
+    }
+
+    fn form_within(&self, oid: u32, depth: u32) -> Option<Form> {
+        let facts = self.known.get(&oid).filter(|_| depth > 0)?;
+        match (facts.base, facts.element) {
+            (Some((base, _)), _) => self.form_within(base, depth - 1),
+            (None, Some(element)) => match self.form_within(element, depth - 1)? {
+                // Without a send function of its elements the array's own would fail.
+                Form::Output => None,
+                form => Some(Form::Array(Box::new(form))),
+            },
+            (None, None) => facts.form.clone(),
+        }
     }
 
     fn codec_within(&self, oid: u32, modifier: i32, depth: u32) -> Codec {

@@ -5,16 +5,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tributary_event::{Column, Row, TableSchema, Value};
 
+use super::binary::Form;
 use super::pgoutput::{Cell, Relation, Tuple};
 use super::value::Codec;
 use crate::error::ConnectorError;
+
+/// How the values of a column are read.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    /// What becomes of them.
+    pub codec: Codec,
+    /// In which form they arrive if the stream is one of binary values, and can be read.
+    pub form: Option<Form>,
+}
 
 /// A table as the log describes it at this point, ready to read its rows.
 #[derive(Debug)]
 pub struct Relayed {
     /// Its schema.
     pub schema: Arc<TableSchema>,
-    codecs: Vec<Codec>,
+    decoders: Vec<Decoder>,
     /// The relation message, to recognise that it came again.
     pub(super) message: Bytes,
     /// Whether the pipeline asked for the table.
@@ -28,12 +38,12 @@ pub struct Relayed {
 }
 
 impl Relayed {
-    /// A table with the codecs and type names of its columns, in order.
+    /// A table with the decoders and type names of its columns, in order.
     pub(super) fn new(
         relation: &Relation<'_>,
         message: Bytes,
         primary_key: &[String],
-        codecs: Vec<Codec>,
+        decoders: Vec<Decoder>,
         type_names: Vec<String>,
         wanted: bool,
     ) -> Self {
@@ -42,30 +52,29 @@ impl Relayed {
         let columns =
             names.zip(type_names).map(|(name, t)| Column { name: name.into(), type_name: t.into() }).collect();
         let schema = Arc::new(TableSchema::new(schema_name(relation), relation.name, columns, key));
-        Self { schema, codecs, message, wanted, renamed_from: None, counted: 0, events: 0 }
+        Self { schema, decoders, message, wanted, renamed_from: None, counted: 0, events: 0 }
     }
 
     /// The row of a tuple that lies within `owner`.
     pub(super) fn row(&self, owner: &Bytes, tuple: &Tuple<'_>) -> Result<Row, ConnectorError> {
-        if tuple.len() != self.codecs.len() {
+        if tuple.len() != self.decoders.len() {
             return Err(ConnectorError::protocol(
                 format!("table {}", self.schema.qualified_name()),
-                format!("a row has {} columns, the table {}", tuple.len(), self.codecs.len()),
+                format!("a row has {} columns, the table {}", tuple.len(), self.decoders.len()),
             ));
         }
-        let mut values = Vec::with_capacity(self.codecs.len());
-        for (cell, codec) in tuple.cells().zip(&self.codecs) {
-            values.push(match cell {
-                Cell::Null => Value::Null,
-                Cell::Unchanged => Value::Unchanged,
-                Cell::Text(text) => match codec.decode(owner, text) {
-                    Some(value) => value,
-                    None => return Err(self.undecodable(values.len(), text, codec)),
-                },
-                Cell::Binary(_) => {
-                    return Err(ConnectorError::protocol("a row", "the server sent binary values unasked"));
-                }
-            });
+        let mut values = Vec::with_capacity(self.decoders.len());
+        for (cell, Decoder { codec, form }) in tuple.cells().zip(&self.decoders) {
+            let value = match cell {
+                Cell::Null => Some(Value::Null),
+                Cell::Unchanged => Some(Value::Unchanged),
+                Cell::Text(text) => codec.decode(owner, text),
+                Cell::Binary(raw) => form.as_ref().and_then(|form| form.decode(codec, owner, raw)),
+            };
+            match value {
+                Some(value) => values.push(value),
+                None => return Err(self.undecodable(values.len(), &cell)),
+            }
         }
         Ok(Row { table: self.schema.clone(), values })
     }
@@ -97,12 +106,17 @@ impl Relayed {
         self.events
     }
 
-    fn undecodable(&self, column: usize, text: &[u8], codec: &Codec) -> ConnectorError {
+    fn undecodable(&self, column: usize, cell: &Cell<'_>) -> ConnectorError {
         let name = self.schema.columns.get(column).map_or("?", |c| &*c.name);
-        let cause = if std::str::from_utf8(text).is_err() {
+        let decoder = self.decoders.get(column);
+        let text = match (cell, decoder.and_then(|d| d.form.as_ref())) {
+            (Cell::Text(text), _) | (Cell::Binary(text), Some(Form::Text)) => Some(text),
+            _ => None,
+        };
+        let cause = if text.is_some_and(|text| std::str::from_utf8(text).is_err()) {
             "a value is no UTF-8; the database's encoding is probably SQL_ASCII".to_owned()
         } else {
-            format!("a value is no text of its type ({codec:?})")
+            format!("a value is none of its type ({decoder:?})")
         };
         ConnectorError::protocol(format!("table {}, column {name}", self.schema.qualified_name()), cause)
     }

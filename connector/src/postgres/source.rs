@@ -14,7 +14,7 @@ use super::hosts;
 use super::pgoutput::{self, Message, Relation};
 use super::prepare::Prepared;
 use super::publication::Published;
-use super::relation::{Relayed, earlier_names, schema_name};
+use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::slot::other_system;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
@@ -46,6 +46,8 @@ pub struct PostgresSource {
     unknown: Option<Bytes>,
     /// Transactions in progress, where the server streams them.
     streamed: Option<Streamed>,
+    /// Whether the server sends values as its types' send functions write them.
+    binary: bool,
     /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
     replay: Option<Replay>,
     bytes: metrics::Counter,
@@ -97,8 +99,14 @@ impl PostgresSource {
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
         };
         let messages = if settings.messages { ", messages 'true'" } else { "" };
+        let text_only = prepared.tables.iter().find(|table| table.text_only.is_some());
+        if let (true, Some(table)) = (settings.binary, text_only) {
+            tracing::debug!(table = %table.schema.qualified_name(), column = table.text_only, "values travel as text");
+        }
+        let binary = settings.binary && text_only.is_none();
+        let values = if binary { ", binary 'true'" } else { "" };
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages})",
+            "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages}{values})",
             quote(&settings.slot),
             mark.lsn,
             literal(&quote(&settings.publication))
@@ -127,6 +135,7 @@ impl PostgresSource {
             at: 0,
             unknown: None,
             streamed,
+            binary,
             replay: None,
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
         })
@@ -220,8 +229,18 @@ impl PostgresSource {
         let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
         let (primary_key, names) =
             if wanted { self.catalog.describe(&relation, &types, declared).await? } else { Default::default() };
-        let codecs = types.iter().map(|(oid, modifier)| self.catalog.types.codec(*oid, *modifier)).collect();
-        let mut table = Relayed::new(&relation, message.clone(), &primary_key, codecs, names, wanted);
+        let known = &self.catalog.types;
+        let decoder =
+            |&(oid, modifier): &(u32, i32)| Decoder { codec: known.codec(oid, modifier), form: known.form(oid) };
+        let decoders: Vec<_> = types.iter().map(decoder).collect();
+        if let (true, true, Some(at)) = (self.binary, wanted, decoders.iter().position(|d| d.form.is_none())) {
+            return Err(ConnectorError::TextOnly {
+                table: format!("{}.{}", name.0, name.1),
+                column: relation.columns().nth(at).map_or("?", |c| c.name).to_owned(),
+                type_name: names.get(at).cloned().unwrap_or_default(),
+            });
+        }
+        let mut table = Relayed::new(&relation, message.clone(), &primary_key, decoders, names, wanted);
         if !wanted {
             table.renamed_from = self.captured.get(&relation.oid).cloned();
         }

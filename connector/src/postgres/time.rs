@@ -9,12 +9,14 @@
 
 use tributary_event::Value;
 
+use super::pgoutput::EPOCH_2000_US;
+
 /// Microseconds that stand for `infinity` (`PGStatement.DATE_POSITIVE_INFINITY`).
 pub const POSITIVE_INFINITY_US: i64 = 9_223_372_036_825_200_000;
 /// Microseconds that stand for `-infinity` (`PGStatement.DATE_NEGATIVE_INFINITY`).
 pub const NEGATIVE_INFINITY_US: i64 = -9_223_372_036_832_400_000;
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// In which form times travel that have no zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,21 @@ pub(super) fn timestamp(text: &[u8], precision: Precision) -> Option<Value> {
         Precision::Millis => Some(Value::Int(us.div_euclid(1_000))),
         Precision::Nanos => us.checked_mul(1_000).map(Value::Int).or_else(as_it_is),
         _ => Some(Value::Int(us)),
+    }
+}
+
+/// Microseconds since PostgreSQL's epoch → milliseconds or microseconds since the Unix epoch, as of the text; `None` for
+/// those of which the text is more.
+pub(super) fn since_epoch(us: i64, precision: Precision) -> Option<Value> {
+    let us = match us {
+        i64::MAX => POSITIVE_INFINITY_US,
+        i64::MIN => NEGATIVE_INFINITY_US,
+        _ => us.checked_add(EPOCH_2000_US)?,
+    };
+    match precision {
+        Precision::Millis => Some(Value::Int(us.div_euclid(1_000))),
+        Precision::Micros => Some(Value::Int(us)),
+        Precision::Nanos | Precision::Iso => None,
     }
 }
 
@@ -198,11 +215,11 @@ fn interval_parts(text: &[u8]) -> Option<(i64, i64, i64)> {
                 (b'+', rest) => (false, rest),
                 _ => (false, word),
             };
-            let (value, rest) = clock(digits)?;
+            let (value, rest) = unsigned_clock(digits)?;
             if !rest.is_empty() {
                 return None;
             }
-            us = if negative { -value } else { value };
+            us = if negative { 0i64.checked_sub_unsigned(value)? } else { i64::try_from(value).ok()? };
             continue;
         }
         let amount: i64 = std::str::from_utf8(word).ok()?.parse().ok()?;
@@ -243,13 +260,19 @@ fn civil(text: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
     Some((number(year)?, number(&[m1, m2])?, number(&[d1, d2])?, rest))
 }
 
-/// `HH:MM:SS` with an optional fraction, in microseconds, and what follows. Hours may have more digits (intervals).
+/// `HH:MM:SS` with an optional fraction, in microseconds, and what follows.
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (us, rest) = unsigned_clock(text)?;
+    Some((i64::try_from(us).ok()?, rest))
+}
+
+/// The same. Hours may have more digits (intervals), and the longest negative interval has no positive counterpart.
+fn unsigned_clock(text: &[u8]) -> Option<(u64, &[u8])> {
     let colon = text.iter().position(|&b| b == b':').filter(|n| (2..=12).contains(n))?;
     let (hours, rest) = text.split_at(colon);
     let (&[b':', m1, m2, b':', s1, s2], rest) = rest.split_first_chunk::<6>()? else { return None };
     let seconds = number(hours)?.checked_mul(3_600)? + number(&[m1, m2])? * 60 + number(&[s1, s2])?;
-    let us = seconds.checked_mul(1_000_000)?;
+    let us = seconds.unsigned_abs().checked_mul(1_000_000)?;
     let Some(fraction) = rest.strip_prefix(b".") else { return Some((us, rest)) };
     let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
     if !(1..=6).contains(&digits) {
@@ -257,7 +280,7 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     }
     let (digits, rest) = fraction.split_at(digits);
     let scale = 10i64.pow(6 - digits.len() as u32);
-    Some((us.checked_add(number(digits)? * scale)?, rest))
+    Some((us.checked_add_signed(number(digits)? * scale)?, rest))
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -334,6 +357,7 @@ mod tests {
         assert_eq!(interval(b"-1 days +02:03:00"), Some(Value::Int(-79_020_000_000)));
         assert_eq!(interval(b"00:00:00"), Some(Value::Int(0)));
         assert_eq!(interval(b"-00:00:00.000001"), Some(Value::Int(-1)));
+        assert_eq!(interval(b"-2562047788:00:54.775808"), Some(Value::Int(i64::MIN)));
         assert_eq!(interval(b"1 fortnight"), None);
     }
 

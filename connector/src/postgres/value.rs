@@ -161,16 +161,7 @@ impl Codec {
             Self::TimeTz => Value::text(time::timetz(raw)?),
             Self::Interval(false) => time::interval(raw)?,
             Self::Interval(true) => Value::text(time::iso_interval(raw)?),
-            Self::Bytea(handling) => {
-                let digits = raw.strip_prefix(b"\\x")?;
-                let bytes = hex(digits)?;
-                match handling {
-                    BinaryHandling::Base64 => Value::Bytes(bytes),
-                    BinaryHandling::Base64Url => Value::text(URL_SAFE.encode(&bytes)),
-                    // The server prints small letters.
-                    BinaryHandling::Hex => Value::text(std::str::from_utf8(digits).ok()?),
-                }
-            }
+            Self::Bytea(handling) => bytes(hex(raw.strip_prefix(b"\\x")?)?, *handling),
             Self::Bit => Value::Bool(match raw {
                 b"1" => true,
                 b"0" => false,
@@ -197,7 +188,20 @@ fn scale(modifier: i32) -> Option<u16> {
     })
 }
 
-fn text(owner: &Bytes, raw: &[u8]) -> Option<ByteString> {
+/// Bytes as they are to travel.
+pub(super) fn bytes(bytes: Bytes, handling: BinaryHandling) -> Value {
+    match handling {
+        BinaryHandling::Base64 => Value::Bytes(bytes),
+        BinaryHandling::Base64Url => Value::text(URL_SAFE.encode(&bytes)),
+        BinaryHandling::Hex => {
+            let mut digits = String::with_capacity(2 * bytes.len());
+            push_hex(&mut digits, &bytes);
+            Value::text(digits)
+        }
+    }
+}
+
+pub(super) fn text(owner: &Bytes, raw: &[u8]) -> Option<ByteString> {
     if raw.is_empty() {
         return Some(ByteString::new());
     }
@@ -237,6 +241,16 @@ fn money(raw: &[u8]) -> Option<ByteString> {
     Some(out.into())
 }
 
+/// Small hexadecimal digits, as the server prints them.
+pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for half in [byte >> 4, byte & 15] {
+            out.push(char::from(b"0123456789abcdef"[usize::from(half)]));
+        }
+    }
+}
+
+/// The bytes that hexadecimal digits stand for.
 pub(super) fn hex(digits: &[u8]) -> Option<Bytes> {
     let (pairs, rest) = digits.as_chunks::<2>();
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
@@ -272,7 +286,8 @@ mod tests {
 
         #[test]
         fn bytes_survive_hex(bytes: Vec<u8>) {
-            let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            let mut text = String::new();
+            push_hex(&mut text, &bytes);
             prop_assert_eq!(hex(text.as_bytes()), Some(Bytes::from(bytes)));
         }
     }
