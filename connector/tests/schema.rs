@@ -264,12 +264,22 @@ async fn the_columns_are_those_of_the_publication() {
         "create publication {publication} for table t (id, a{generated}), hollow with (publish_via_partition_root = true)"
     ))
     .await;
-    let refused = tributary_connector::postgres::prepare(&settings, &recorder, &|tables| {
-        let names: Vec<&str> = tables[0].schema.columns.iter().map(|c| &*c.name).collect();
-        Err(names.join(", "))
-    });
-    let error = refused.await.expect_err("refused").to_string();
-    assert_eq!(error, format!("id, a{generated}"));
+    let columns = async || {
+        let refused = tributary_connector::postgres::prepare(&settings, &recorder, &|tables| {
+            let names: Vec<&str> = tables[0].schema.columns.iter().map(|c| &*c.name).collect();
+            Err(names.join(", "))
+        });
+        refused.await.expect_err("refused").to_string()
+    };
+    assert_eq!(columns().await, format!("id, a{generated}"));
+    // Those that it will have, of a table that it lacks.
+    db.run(&format!("alter publication {publication} set table hollow")).await;
+    assert_eq!(columns().await, "id, a, secret");
+    if version >= 18 {
+        db.run(&format!("alter publication {publication} set (publish_generated_columns = stored)")).await;
+        assert_eq!(columns().await, "id, a, secret, twice");
+    }
+    db.run(&format!("alter publication {publication} set table t (id, a{generated}), hollow")).await;
     let slots =
         db.text(&format!("select count(*)::text from pg_replication_slots where database = '{}'", db.name)).await;
     assert_eq!(slots.as_deref(), Some("0"), "nothing is made for tables that are refused");

@@ -147,7 +147,7 @@ pub(super) struct CatalogColumn {
 pub(super) enum Which<'a> {
     /// All of them.
     All,
-    /// Those that a publication has; of a table that it lacks, those that are not generated.
+    /// Those that a publication has; of a table that it lacks, those that it would have of it.
     Published(&'a Published),
 }
 
@@ -160,12 +160,13 @@ pub(super) async fn columns(
 ) -> Result<Vec<CatalogColumn>, ConnectorError> {
     const SQL: &str = "select attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod) \
         from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
-        and ($3 or case when $2::text[] is null then attgenerated = '' else attname = any($2) end) order by attnum";
-    let (all, published) = match which {
-        Which::All => (true, None),
-        Which::Published(publication) => (false, publication.columns(schema, name)),
+        and ($3 or case when $2::text[] is null then attgenerated = '' or $4 and attgenerated = 's' \
+                        else attname = any($2) end) order by attnum";
+    let (all, published, stored) = match which {
+        Which::All => (true, None, true),
+        Which::Published(publication) => (false, publication.columns(schema, name), publication.stored_generated),
     };
-    let rows = sql.query("reading pg_attribute", SQL, &[&table, &published, &all]).await?;
+    let rows = sql.query("reading pg_attribute", SQL, &[&table, &published, &all, &stored]).await?;
     let column = |row: &tokio_postgres::Row| CatalogColumn {
         name: row.get(0),
         type_oid: row.get(1),

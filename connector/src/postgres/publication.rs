@@ -8,8 +8,13 @@ use super::sql::Sql;
 use super::sqlstate::{ServerError, quote};
 use crate::error::ConnectorError;
 
-/// The columns that a publication has of each table.
-pub(super) struct Published(Vec<(String, String, Vec<String>)>);
+/// What a publication has.
+pub(super) struct Published {
+    /// Schema, name and columns of each table.
+    tables: Vec<(String, String, Vec<String>)>,
+    /// Whether it has the stored generated columns of tables that are added without a list of columns.
+    pub(super) stored_generated: bool,
+}
 
 impl Published {
     /// What the publication has now; without columns before PostgreSQL 15, where it has all of them.
@@ -18,13 +23,20 @@ impl Published {
         const SQL: &str = "select schemaname::text, tablename::text, array(select jsonb_array_elements_text( \
                 coalesce(nullif(to_jsonb(p) -> 'attnames', 'null'), '[]'))) \
             from pg_catalog.pg_publication_tables p where pubname = $1::text::name and to_jsonb(p) ? 'attnames'";
-        let rows = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
-        Ok(Self(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()))
+        // Since 18.
+        const GENERATED: &str = "select coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) \
+            from pg_catalog.pg_publication p where pubname = $1::text::name";
+        let tables = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
+        let generated = sql.query("reading pg_publication", GENERATED, &[&publication]).await?;
+        Ok(Self {
+            tables: tables.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
+            stored_generated: generated.first().is_some_and(|row| row.get(0)),
+        })
     }
 
     /// The published columns of a table; none if it is not published yet.
     pub(super) fn columns(&self, schema: &str, table: &str) -> Option<&[String]> {
-        self.0.iter().find(|(s, t, _)| s == schema && t == table).map(|(_, _, columns)| columns.as_slice())
+        self.tables.iter().find(|(s, t, _)| s == schema && t == table).map(|(_, _, columns)| columns.as_slice())
     }
 }
 
