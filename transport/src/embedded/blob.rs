@@ -13,8 +13,13 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::contract::{Polled, RecordRef, TopicPartition};
 
-/// A blob is sealed when its raw payload reaches this size.
-pub(super) const BLOB_BYTES: usize = 256 * 1024;
+/// About how large a blob's raw payload becomes.
+const BLOB_BYTES: usize = 256 * 1024;
+/// The store gives a value that is larger than its pages of so many bytes one page of a power of two times as many, so a
+/// blob that is a little larger than one takes up, and has written, twice its size.
+const PAGE_BYTES: usize = 4096;
+/// What the store adds to a value on its page, and more.
+const PAGE_OVERHEAD: usize = 256;
 
 const HEADER: usize = 32;
 const CHECKSUM_AT: usize = 24;
@@ -39,13 +44,22 @@ pub(super) struct Blob {
 }
 
 /// Collects records of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BlobBuilder {
     raw: Vec<u8>,
+    /// How large `raw` may become, so that the blob fills its page if it compresses as the last one did.
+    most: usize,
     /// Where payloads are compressed, kept from blob to blob.
     scratch: Vec<u8>,
     records: u32,
     last_delta: u32,
+}
+
+impl Default for BlobBuilder {
+    fn default() -> Self {
+        let most = BLOB_BYTES - HEADER - PAGE_OVERHEAD;
+        Self { raw: Vec::new(), most, scratch: Vec::new(), records: 0, last_delta: 0 }
+    }
 }
 
 impl BlobBuilder {
@@ -72,8 +86,10 @@ impl BlobBuilder {
         self.records == 0
     }
 
-    pub fn is_full(&self) -> bool {
-        self.raw.len() >= BLOB_BYTES
+    /// Whether the record is better kept in the next blob.
+    pub fn is_too_full_for(&self, record: &RecordRef<'_>) -> bool {
+        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        self.records > 0 && self.raw.len() + RECORD_HEADER + bytes(record.key) + bytes(record.value) > self.most
     }
 
     /// Finishes the blob and starts a new one in the same memory. `last_delta` may lie beyond the last record, when
@@ -93,6 +109,9 @@ impl BlobBuilder {
             }
         }
         let compressed = payload.len() < self.raw.len();
+        if self.raw.len() >= BLOB_BYTES / 2 {
+            self.most = room(self.raw.len(), payload.len());
+        }
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.resize(HEADER, 0);
         bytes.extend_from_slice(payload);
@@ -109,6 +128,20 @@ impl BlobBuilder {
         self.last_delta = 0;
         Blob { bytes, last_delta }
     }
+}
+
+/// How many raw bytes fill a page, if so many took up so few; from 0.7 to 1.4 times [`BLOB_BYTES`].
+fn room(raw: usize, stored: usize) -> usize {
+    let expected = (BLOB_BYTES * stored / raw.max(1)).max(PAGE_BYTES);
+    let above = expected.next_power_of_two();
+    // The one that is nearer by its factor.
+    let page = if above * above > 2 * expected * expected { above / 2 } else { above };
+    let payload = page - HEADER - PAGE_OVERHEAD;
+    if stored == raw {
+        return payload;
+    }
+    // Some 2 % stay free, for the next records compress otherwise.
+    (payload * 50 / 51 * raw / stored.max(1)).min(BLOB_BYTES * 7 / 5)
 }
 
 fn checksum(bytes: &[u8]) -> u64 {
@@ -235,6 +268,33 @@ mod tests {
             let at = at.index(blob.bytes.len());
             blob.bytes[at] ^= xor;
             prop_assert!(decode(&blob.bytes, &place(), 0, 0, &mut Vec::new()).is_err());
+        }
+    }
+
+    #[test]
+    fn pages_are_filled_whatever_compresses() {
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let topic: Arc<str> = "t".into();
+        for alike in 0..8 {
+            let (mut builder, mut blobs) = (BlobBuilder::default(), Vec::new());
+            for i in 0..800 {
+                // So many of eight bytes are alike.
+                let value: Vec<u8> =
+                    (0..100 + i * 37 % 3_900).map(|i| if i % 8 < alike { b'x' } else { noise() }).collect();
+                let record = RecordRef { topic: &topic, key: None, value: Some(&value), timestamp_ms: 0 };
+                if builder.is_too_full_for(&record) {
+                    blobs.push(builder.seal(7, None, true).bytes.len());
+                }
+                builder.append(&record);
+            }
+            // The first tells how the others compress.
+            let stored: usize = blobs.iter().skip(1).sum();
+            let taken: usize = blobs.iter().skip(1).map(|b| (b + PAGE_OVERHEAD / 2).next_power_of_two()).sum();
+            assert!(blobs.len() > 2 && taken * 8 <= stored * 9, "{alike}: {stored} bytes on {taken}, {blobs:?}");
         }
     }
 }

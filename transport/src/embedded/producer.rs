@@ -69,10 +69,10 @@ impl EmbeddedProducer {
                 lanes.len() - 1
             });
             let lane = &mut lanes[at];
-            lane.builder.append(&record);
-            if lane.builder.is_full() {
+            if lane.builder.is_too_full_for(&record) {
                 lane.sealed.push(lane.builder.seal(now, None, compress));
             }
+            lane.builder.append(&record);
         }
         let finish = |mut lane: Lane| {
             if !lane.builder.is_empty() {
