@@ -56,19 +56,28 @@ fn redundant(bytes: &[u8]) -> usize {
 
 /// The shortest big-endian two's complement of a decimal number, as `BigInteger.toByteArray`.
 fn twos_complement(digits: impl Iterator<Item = u8>, negative: bool) -> Vec<u8> {
-    // Little-endian limbs of 32 bits, multiplied by ten and added to, digit by digit.
-    let mut limbs: Vec<u32> = vec![0];
-    for digit in digits {
-        let mut carry = u64::from(digit);
+    // Little-endian limbs of 64 bits, to which as many digits are added at a time as a limb holds.
+    let mut limbs: Vec<u64> = Vec::new();
+    let mut add = |power: u64, digits: u64| {
+        let mut carry = u128::from(digits);
         for limb in &mut limbs {
-            let next = u64::from(*limb) * 10 + carry;
-            *limb = next as u32;
-            carry = next >> 32;
+            let next = u128::from(*limb) * u128::from(power) + carry;
+            *limb = next as u64;
+            carry = next >> 64;
         }
         if carry > 0 {
-            limbs.push(carry as u32);
+            limbs.push(carry as u64);
+        }
+    };
+    let (mut power, mut some) = (1, 0);
+    for digit in digits {
+        (power, some) = (power * 10, some * 10 + u64::from(digit));
+        if power == 10u64.pow(SHORT_DIGITS as u32) {
+            add(power, some);
+            (power, some) = (1, 0);
         }
     }
+    add(power, some);
     let mut bytes: Vec<u8> = vec![0];
     bytes.extend(limbs.iter().rev().flat_map(|l| l.to_be_bytes()));
     if negative {
@@ -107,6 +116,10 @@ mod tests {
         assert_eq!(bytes("-1.29", Some(2)), [0xff, 0x7f]);
         assert_eq!(bytes("1.5", Some(2)), [0x00, 0x96]);
         assert_eq!(bytes("18446744073709551616", None), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // 2 to the power of 192, in base 10.
+        let large = "6277101735386680763835789423207666416102355444464034512896";
+        assert_eq!(bytes(large, None), [&[1][..], &[0; 24]].concat());
+        assert_eq!(bytes(&format!("-{large}"), None), [&[255][..], &[0; 24]].concat());
         assert_eq!(unscaled("12.345", None).map(|(_, s)| s), Some(3));
         assert_eq!(unscaled("NaN", None), None);
         assert_eq!(unscaled("-Infinity", Some(2)), None);
