@@ -109,17 +109,11 @@ pub enum ConnectorError {
         /// The class that follows from the SQLSTATE.
         class: ErrorClass,
     },
-    /// The stream has binary values, and a column appeared whose values are read as text alone.
-    #[error(
-        "table {table}, column {column}: values of type {type_name} are read as text; the stream begins again with text"
-    )]
+    /// The stream has binary values, and something in it may be read as text alone.
+    #[error("{cause}; the stream begins again with values as text")]
     TextOnly {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-        /// Its type.
-        type_name: String,
+        /// What was found.
+        cause: String,
     },
     /// A transaction in progress cannot be kept.
     #[error("{place}: {cause}; make room there, or set the source's streaming to off (the server keeps it then)")]

@@ -38,6 +38,7 @@ mod wire;
 pub use catalog::{TableInfo, table_columns};
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use monitor::monitor;
+pub(crate) use prepare::checkpoint;
 pub use prepare::{Prepared, prepare};
 pub(crate) use slot::wait_turn;
 pub use source::PostgresSource;

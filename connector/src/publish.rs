@@ -28,10 +28,8 @@ use crate::source::{Mark, Part, Source};
 /// How long an append that failed transiently waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A producer and what became of the publishing that used it.
+/// What became of the publishing.
 pub struct Published {
-    /// The producer, fit to be used again, unless its task was lost.
-    pub producer: Option<Box<dyn Producer>>,
     /// `Ok` after a shutdown.
     pub result: Result<(), ConnectorError>,
     /// Whether anything was made durable.
@@ -61,13 +59,9 @@ pub async fn publish<S: Source>(
     source.close().await;
     let progressed = publisher.progressed;
     drop(publisher);
-    match task.await {
-        // The writer's failure is the cause of the reader's.
-        Ok((producer, written)) => {
-            Published { producer: Some(producer), result: written.and(read).and(flushed), progressed }
-        }
-        Err(error) => Published { producer: None, result: Err(ConnectorError::Task(error.to_string())), progressed },
-    }
+    let written = task.await.unwrap_or_else(|error| Err(ConnectorError::Task(error.to_string())));
+    // The writer's failure is the cause of the reader's.
+    Published { result: written.and(read).and(flushed), progressed }
 }
 
 /// A batch on its way, and the mark behind it.
@@ -284,16 +278,14 @@ struct Writer<M> {
 
 impl<M: Mark> Writer<M> {
     /// Ends when there are no more batches, or with the first error that is not transient.
-    async fn run(mut self) -> (Box<dyn Producer>, Result<(), ConnectorError>) {
+    async fn run(mut self) -> Result<(), ConnectorError> {
         while let Some(load) = self.batches.recv().await {
-            if let Err(error) = self.append(&load.batch).await {
-                return (self.producer, Err(error));
-            }
+            self.append(&load.batch).await?;
             if self.durable.send(load).await.is_err() {
                 break;
             }
         }
-        (self.producer, Ok(()))
+        Ok(())
     }
 
     async fn append(&mut self, batch: &Batch) -> Result<(), ConnectorError> {

@@ -7,16 +7,19 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter};
-use tributary_transport::{Producer, Transport};
+use tributary_transport::Transport;
 
 use crate::error::ConnectorError;
 use crate::postgres::{self, PostgresSource};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
+use crate::source::Source as _;
 
 /// The first wait after a failure; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LAST_WAIT: Duration = Duration::from_secs(15);
+/// A standby asks more often whether its turn has come.
+const STANDBY_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a connector until `shutdown` is cancelled (then what was read is published, acknowledged, and `Ok` returned) or an
 /// error that is not transient. Transient failures are retried for ever, with exponential backoff and jitter, and
@@ -32,11 +35,12 @@ pub async fn run(
     health: Reporter,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectorError> {
-    let mut producer: Option<Box<dyn Producer>> = None;
     let mut wait = FIRST_WAIT;
+    // The same trouble is told once.
+    let mut said = String::new();
     loop {
         let mut progressed = false;
-        let attempt = attempt(&settings, &*transport, &health, &shutdown, &mut producer, &mut progressed);
+        let attempt = attempt(&settings, &*transport, &health, &shutdown, &mut progressed);
         let error = match Box::pin(attempt).await {
             Ok(()) => {
                 health.down("stopped");
@@ -60,9 +64,16 @@ pub async fn run(
         }
         if progressed {
             wait = FIRST_WAIT;
+            said.clear();
+        }
+        if let ConnectorError::SlotInUse { .. } = &error {
+            wait = wait.min(STANDBY_WAIT);
         }
         let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        tracing::warn!(source = settings.name, %error, retry_ms = jittered.as_millis() as u64, "trying again");
+        if said != error.to_string() {
+            tracing::warn!(source = settings.name, %error, retry_ms = jittered.as_millis() as u64, "trying again");
+            said = error.to_string();
+        }
         wait = (wait * 2).min(LAST_WAIT);
         tokio::select! {
             () = tokio::time::sleep(jittered) => {}
@@ -76,41 +87,39 @@ async fn attempt(
     transport: &dyn Transport,
     health: &Reporter,
     shutdown: &CancellationToken,
-    producer: &mut Option<Box<dyn Producer>>,
     progressed: &mut bool,
 ) -> Result<(), ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
     let opening = async {
-        // The producer comes first: it fences an older one, so the checkpoint that is read next is the last.
-        let opened = match producer.take() {
-            Some(producer) => producer,
-            None => {
-                // Opening a producer fences another process of this source: not while that one reads the slot.
-                postgres::wait_turn(postgres).await?;
-                transport.ensure_topics(&settings.topic_specs()?).await?;
-                transport.producer(&settings.name).await?
-            }
-        };
-        let opened = producer.insert(opened);
+        postgres::wait_turn(postgres).await?;
+        transport.ensure_topics(&settings.topic_specs()?).await?;
         let prepared = postgres::prepare(settings, transport, &|_| Ok(())).await?;
-        let source = PostgresSource::open(&settings.name, postgres, &prepared).await?;
-        Ok::<_, ConnectorError>((opened, source))
+        let mut source = PostgresSource::open(&settings.name, postgres, &prepared).await?;
+        // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
+        // each time, for while we were away another may have had its turn.
+        let producer = tokio::select! {
+            producer = transport.producer(&settings.name) => producer?,
+            Err(error) = source.keep_alive() => return Err(error),
+        };
+        if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
+            // We began to read behind a checkpoint that was not its last; it will be the next time.
+            let cause = "another process of this source was still publishing".to_owned();
+            return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
+        }
+        Ok::<_, ConnectorError>((producer, source))
     };
-    let source = tokio::select! {
-        opened = opening => opened?.1,
+    let (producer, source) = tokio::select! {
+        opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let Some(opened) = producer.take() else { return Ok(()) };
     tracing::info!(source = settings.name, slot = postgres.slot, "streaming");
     health.up();
     let encoder = Encoder::new(source.info(), settings.decimals);
-    let publishing = publish(settings, source, encoder, opened, health.clone(), shutdown.clone());
+    let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
     let published = tokio::select! {
         published = Box::pin(publishing) => published,
-        () = postgres::monitor(&settings.name, postgres) => return Ok(()),
+        reason = postgres::monitor(&settings.name, postgres) => return Err(reason),
     };
     *progressed = published.progressed;
-    // A producer that failed is opened anew; one whose source failed goes on.
-    *producer = published.producer.filter(|_| !matches!(published.result, Err(ConnectorError::Transport(_))));
     published.result
 }

@@ -14,5 +14,6 @@ mod resume;
 mod schema;
 mod streaming;
 mod support;
+mod tables;
 mod tls;
 mod types;

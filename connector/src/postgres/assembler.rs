@@ -157,10 +157,7 @@ impl Assembler {
         };
         let (table, transaction) = find(&mut self.relations, &mut self.transaction, relation)?;
         transaction.changes += 1;
-        if !table.wanted {
-            if let Some(old) = &table.renamed_from {
-                return Err(renamed(old, &table.schema.qualified_name()));
-            }
+        if !is_captured(table)? {
             return Ok(Next::GoOn);
         }
         let mut sink = Sink { source: &self.source, clock: &self.clock, table, transaction, start, capture_us, events };
@@ -304,7 +301,7 @@ impl Assembler {
         }
         for relation in tables.iter() {
             let (table, transaction) = find(&mut self.relations, &mut self.transaction, relation)?;
-            if table.wanted {
+            if is_captured(table)? {
                 let mut sink =
                     Sink { source: &self.source, clock: &self.clock, table, transaction, start, capture_us, events };
                 sink.push(Op::Truncate, None, None);
@@ -314,13 +311,17 @@ impl Assembler {
     }
 }
 
-/// A captured table goes on under a name that nobody asked for.
-fn renamed(old: &str, new: &str) -> ConnectorError {
-    ConnectorError::Table {
-        table: old.to_owned(),
+/// Whether changes of the table are wanted. A captured table that goes on under a name that nobody asked for is an error.
+fn is_captured(table: &Relayed) -> Result<bool, ConnectorError> {
+    let Some(old) = &table.renamed_from else { return Ok(table.wanted) };
+    let new = table.schema.qualified_name();
+    Err(ConnectorError::Table {
+        table: old.clone(),
         cause: format!("it was renamed to {new} while it was captured, and {new} is not listed"),
-        remedy: format!("list {new} under tables too (its changes go to a topic of their own), and start again"),
-    }
+        remedy: format!(
+            "list {new} under tables in its place (its changes go to a topic of their own), and start again"
+        ),
+    })
 }
 
 /// The table and the transaction of a change.
@@ -380,7 +381,15 @@ mod tests {
             [&b"R"[..], &ROW.to_be_bytes(), b"public\0t\0d\0\x01\x01id\0", &[0, 0, 0, 23, 255, 255, 255, 255]].concat();
         let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else { panic!("a relation") };
         let decoders = vec![Decoder { codec: Codec::Int, form: None }];
-        let table = Relayed::new(&relation, Bytes::new(), &["id".into()], decoders, vec!["integer".into()], true);
+        let table = Relayed::new(
+            &relation,
+            Bytes::new(),
+            &("public".into(), "t".into()),
+            &["id".into()],
+            decoders,
+            vec!["integer".into()],
+            true,
+        );
         assembler.learn(ROW, table);
         assembler
     }

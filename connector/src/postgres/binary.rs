@@ -121,7 +121,7 @@ impl Form {
                 None => self.decode_printed(codec, raw)?,
             },
             (Self::Array(form), Codec::Array { element, .. }) => {
-                Elements { form, codec: element, owner, rest: raw }.array()?
+                Elements { form, codec: element, owner, rest: raw, decimals: 0 }.array()?
             }
             _ => self.decode_printed(codec, raw)?,
         })
@@ -287,7 +287,12 @@ struct Elements<'a> {
     codec: &'a Codec,
     owner: &'a Bytes,
     rest: &'a [u8],
+    /// Bytes of the decimals so far, of which ten bytes may stand for a hundred thousand digits.
+    decimals: usize,
 }
+
+/// A row of which the server could not make text (1 GB) is none for us either.
+const MOST_DECIMALS: usize = 256 << 20;
 
 impl Elements<'_> {
     /// Number of dimensions, whether there are nulls, type of the elements; length and lower bound of each dimension; the
@@ -321,7 +326,11 @@ impl Elements<'_> {
         }
         let (raw, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
         self.rest = rest;
-        self.form.decode(self.codec, self.owner, raw)
+        let value = self.form.decode(self.codec, self.owner, raw)?;
+        if let Value::Decimal { text, .. } = &value {
+            self.decimals += text.len();
+        }
+        (self.decimals <= MOST_DECIMALS).then_some(value)
     }
 
     fn i32(&mut self) -> Option<i32> {

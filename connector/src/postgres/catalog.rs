@@ -36,6 +36,8 @@ pub struct TableInfo {
     pub(super) codecs: Vec<Codec>,
     /// The first column whose values are read as text alone.
     pub(super) text_only: Option<String>,
+    /// Schema and name of tables that inherit from it and are no partitions.
+    pub(super) heirs: Vec<String>,
     /// The first partition that logs less of old rows than the table's identity says.
     pub(super) odd_partition: Option<String>,
 }
@@ -59,6 +61,11 @@ impl TableInfo {
             Some(Codec::Numeric(_)) => decimals_are_text,
             _ => false,
         }
+    }
+
+    /// Schema and name.
+    pub(super) fn name(&self) -> (String, String) {
+        (self.schema.schema.to_string(), self.schema.name.to_string())
     }
 
     /// The table as SQL names it.
@@ -89,7 +96,10 @@ pub(super) async fn tables(
     which: Which<'_>,
 ) -> Result<Vec<TableInfo>, ConnectorError> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
-        has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p' \
+        has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p', \
+        array(select hn.nspname::text || '.' || h.relname::text from pg_catalog.pg_inherits i \
+              join pg_catalog.pg_class h on h.oid = i.inhrelid join pg_catalog.pg_namespace hn on hn.oid = h.relnamespace \
+              where i.inhparent = c.oid and c.relkind = 'r' order by 1) \
         from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
         join pg_catalog.pg_namespace n on n.nspname = w.s \
         join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.t and c.relkind in ('r', 'p') order by w.o";
@@ -119,6 +129,7 @@ pub(super) async fn tables(
             persistent: row.get(7),
             codecs,
             text_only,
+            heirs: row.get(8),
             odd_partition: if letter(3) == 'p' { odd_partition(sql, oid, letter(4)).await? } else { None },
         });
     }
@@ -186,6 +197,14 @@ pub(super) async fn index_columns(sql: &Sql, table: u32, which: &str) -> Result<
     Ok(sql.query("reading pg_index", &statement, &[&table]).await?.iter().map(|row| row.get(0)).collect())
 }
 
+/// Schema and name that a table has now.
+pub(super) async fn table_name(sql: &Sql, table: u32) -> Result<Option<(String, String)>, ConnectorError> {
+    const SQL: &str = "select n.nspname::text, c.relname::text from pg_catalog.pg_class c \
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
+    let rows = sql.query("reading pg_class", SQL, &[&table]).await?;
+    Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+}
+
 /// What the server calls these types, with their modifiers.
 pub(super) async fn type_names(sql: &Sql, types: &[(u32, i32)]) -> Result<Vec<String>, ConnectorError> {
     const SQL: &str = "select coalesce(format_type(t, m), '???') from unnest($1::oid[], $2::int4[]) with ordinality \
@@ -229,6 +248,9 @@ pub(super) struct Types {
     options: ValueOptions,
 }
 
+/// OIDs from here on are given to what users and extensions make (`FirstNormalObjectId`).
+const FIRST_OF_USERS: u32 = 16_384;
+
 #[derive(Debug, Clone)]
 struct TypeFacts {
     /// The base type and its modifier, for a domain.
@@ -268,7 +290,8 @@ impl Types {
                 let (element, delimiter): (u32, i32) = (row.get(4), row.get(5));
                 let form = match row.get(7) {
                     "" => Some(Form::Output),
-                    send => Form::of_send_function(send),
+                    // The text of an extension's type may be another than that of the type whose function it borrows.
+                    send => Form::of_send_function(send).filter(|form| oid < FIRST_OF_USERS || *form == Form::Text),
                 };
                 let facts = TypeFacts {
                     form,

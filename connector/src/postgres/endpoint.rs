@@ -207,6 +207,9 @@ pub(super) const SESSION: &[(&str, &str)] = &[
     ("xmloption", "content"),
     ("lc_monetary", "C"),
     ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    // Rows that policies hide from the role would be missing without a word.
+    ("row_security", "off"),
     ("idle_in_transaction_session_timeout", "0"),
     ("standard_conforming_strings", "on"),
 ];

@@ -15,7 +15,7 @@ use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings};
+use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings, split_name};
 
 /// A source that can be streamed.
 #[derive(Debug, Clone)]
@@ -46,9 +46,16 @@ pub async fn prepare(
     check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
 ) -> Result<Prepared, ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
+    prepare_from(postgres, checkpoint(settings, transport).await?, check).await
+}
+
+/// What the transport has as the source's last durable place; none before its first.
+pub(crate) async fn checkpoint(
+    settings: &ConnectorSettings,
+    transport: &dyn Transport,
+) -> Result<Option<PostgresCheckpoint>, ConnectorError> {
     let content = transport.checkpoint(&settings.name).await?;
-    let checkpoint = content.map(|c| PostgresCheckpoint::decode(&settings.name, &c)).transpose()?;
-    prepare_from(postgres, checkpoint, check).await
+    content.map(|c| PostgresCheckpoint::decode(&settings.name, &c)).transpose()
 }
 
 async fn prepare_from(
@@ -69,7 +76,17 @@ async fn prepare_from(
     slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
     let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref())?;
-    publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
+    let added = publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
+    if checkpoint.is_some() {
+        for table in added {
+            tracing::warn!(
+                table = table.schema.qualified_name(),
+                publication = settings.publication,
+                "the table was not published (newly listed? publication or table made anew?) and is from now on; what changed \
+                 before is not in the log: if it was captured earlier, reindex"
+            );
+        }
+    }
     let slot_position = match decision {
         SlotDecision::Use(position) => position,
         SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot).await?,
@@ -140,6 +157,16 @@ async fn tables(
     }
     for table in &tables {
         check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
+        let is_listed = |heir: &&String| names.contains(&split_name(heir));
+        if let Some(heir) = table.heirs.iter().find(|heir| !is_listed(heir)) {
+            return Err(ConnectorError::Table {
+                table: table.schema.qualified_name(),
+                cause: format!(
+                    "{heir} inherits from it: a SELECT has the rows of both, the log has each under its own name"
+                ),
+                remedy: format!("list {heir} under tables too"),
+            });
+        }
     }
     Ok(tables)
 }

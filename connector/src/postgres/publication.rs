@@ -40,8 +40,26 @@ impl Published {
     }
 }
 
-/// Makes sure that the publication has the tables.
+/// Makes sure that the publication has the tables; gives those that it lacked.
 pub(super) async fn ensure(
+    sql: &Sql,
+    endpoint: &Endpoint,
+    publication: &str,
+    tables: &[TableInfo],
+) -> Result<Vec<TableInfo>, ConnectorError> {
+    let lacked = missing(sql, publication, tables).await?;
+    complete(sql, endpoint, publication, tables).await?;
+    match missing(sql, publication, tables).await?.first() {
+        None => Ok(lacked),
+        Some(table) => Err(ConnectorError::Table {
+            table: table.schema.qualified_name(),
+            cause: format!("the publication {publication} publishes the table that it is a partition of in its place"),
+            remedy: "list that table instead, or capture the partition with a source of its own".into(),
+        }),
+    }
+}
+
+async fn complete(
     sql: &Sql,
     endpoint: &Endpoint,
     publication: &str,
@@ -66,7 +84,7 @@ pub(super) async fn ensure(
             Ok(()) => Ok(()),
             // Another process was faster; it is checked like any other.
             Err(error) if matches!(error.code.as_str(), "42710" | "23505") => {
-                Box::pin(ensure(sql, endpoint, publication, tables)).await
+                Box::pin(complete(sql, endpoint, publication, tables)).await
             }
             Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
         };

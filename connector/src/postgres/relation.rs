@@ -38,10 +38,11 @@ pub struct Relayed {
 }
 
 impl Relayed {
-    /// A table with the decoders and type names of its columns, in order.
+    /// A table with the decoders and type names of its columns, in order, under the name that its events have.
     pub(super) fn new(
         relation: &Relation<'_>,
         message: Bytes,
+        (schema, name): &(String, String),
         primary_key: &[String],
         decoders: Vec<Decoder>,
         type_names: Vec<String>,
@@ -51,7 +52,7 @@ impl Relayed {
         let names = relation.columns().map(|c| c.name);
         let columns =
             names.zip(type_names).map(|(name, t)| Column { name: name.into(), type_name: t.into() }).collect();
-        let schema = Arc::new(TableSchema::new(schema_name(relation), relation.name, columns, key));
+        let schema = Arc::new(TableSchema::new(schema.as_str(), name.as_str(), columns, key));
         Self { schema, decoders, message, wanted, renamed_from: None, counted: 0, events: 0 }
     }
 
@@ -151,7 +152,9 @@ pub(super) fn earlier_names(relation: &Relation<'_>, now: &[(&str, u32)], key: &
 fn key(relation: &Relation<'_>, primary_key: &[String]) -> Vec<usize> {
     let columns: Vec<_> = relation.columns().collect();
     let full = relation.identity == b'f';
-    let carried = |name: &String| columns.iter().position(|c| c.name == name).filter(|&i| full || columns[i].identity);
+    // Without an identity the server lets a published table be inserted into alone, and inserts are whole.
+    let whole = full || relation.identity == b'n';
+    let carried = |name: &String| columns.iter().position(|c| c.name == name).filter(|&i| whole || columns[i].identity);
     let primary: Option<Vec<usize>> = primary_key.iter().map(carried).collect();
     match primary {
         Some(primary) if !primary.is_empty() => primary,
@@ -201,6 +204,7 @@ mod tests {
     fn the_key_is_the_primary_key_in_its_order_if_every_change_carries_it() {
         assert_eq!(key_of(b'd', &[("a", true), ("x", false), ("b", true)], &["b", "a"]), [2, 0]);
         assert_eq!(key_of(b'f', &[("a", true), ("b", true)], &["b"]), [1]);
+        assert_eq!(key_of(b'n', &[("a", false), ("b", false)], &["b"]), [1]);
         // Another unique index is the identity: a delete does not tell the primary key.
         assert_eq!(key_of(b'i', &[("id", false), ("code", true)], &["id"]), [1]);
         // The primary key was dropped since, or is not known.

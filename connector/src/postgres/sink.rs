@@ -31,9 +31,13 @@ impl Sink<'_> {
         };
         let before = match old {
             Old::None => None,
-            // The identity is not our key, and its old values are no image of the row.
-            Old::Key(_) if !moved => None,
-            Old::Key(tuple) => Some(self.table.row(owner, tuple)?),
+            Old::Key(tuple) => {
+                // It comes too if it is the same and stored out of line: the new row lacks it then.
+                let key = self.table.row(owner, tuple)?;
+                Relayed::recover(&mut after, &key);
+                // An identity that is not our key: its old values are no image of the row.
+                moved.then_some(key)
+            }
             Old::Full(tuple) => {
                 let before = self.table.row(owner, tuple)?;
                 Relayed::recover(&mut after, &before);

@@ -35,6 +35,10 @@ pub(super) enum SlotDecision {
     Use(Lsn),
 }
 
+/// What to do about a slot that cannot go on.
+pub(super) const AFRESH: &str = "changes since then are lost to this source; give it a new name (or remove its checkpoint), \
+    drop the old slot, and dump or reindex its tables";
+
 /// Decides by the slot and the checkpoint. Pure.
 pub(super) fn decide(
     slot: &str,
@@ -42,8 +46,6 @@ pub(super) fn decide(
     facts: Option<&SlotFacts>,
     checkpoint: Option<&PostgresCheckpoint>,
 ) -> Result<SlotDecision, ConnectorError> {
-    const AFRESH: &str = "changes since then are lost to this source; give it a new name (or remove its checkpoint), drop \
-        the old slot, and dump or reindex its tables";
     let lost =
         |cause: String, remedy: &str| Err(ConnectorError::lost(format!("replication slot {slot}"), cause, remedy));
     if let Some(c) = checkpoint {

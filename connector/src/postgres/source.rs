@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tributary_event::clock::now_us;
-use tributary_event::{SourceInfo, SourceKind};
+use tributary_event::{ErrorClass, SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
-use super::catalog::{Types, Which, columns, index_columns, type_names};
+use super::catalog::{Types, Which, columns, index_columns, table_name, type_names};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::pgoutput::{self, Message, Relation};
@@ -39,7 +39,7 @@ pub struct PostgresSource {
     /// Declared keys: schema, table, columns.
     keys: Vec<(String, String, Vec<String>)>,
     /// The tables that the names meant at the start, by OID.
-    captured: HashMap<u32, String>,
+    captured: HashMap<u32, (String, String)>,
     frames: Bytes,
     at: usize,
     /// A relation message whose table must be looked up before reading goes on.
@@ -130,7 +130,7 @@ impl PostgresSource {
             },
             wanted: settings.table_names(),
             keys: settings.keys.clone(),
-            captured: prepared.tables.iter().map(|t| (t.oid, t.schema.qualified_name())).collect(),
+            captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
             frames: Bytes::new(),
             at: 0,
             unknown: None,
@@ -205,7 +205,8 @@ impl PostgresSource {
                 Next::GoOn => {}
                 Next::ForgetTypes => self.catalog.types.clear(),
                 Next::LookUp => {
-                    self.unknown = Some(kept.payload);
+                    // A copy: the payload shares a block of the file.
+                    self.unknown = Some(Bytes::copy_from_slice(&kept.payload));
                     break;
                 }
             }
@@ -223,8 +224,17 @@ impl PostgresSource {
             self.unknown = None;
             return Ok(());
         };
-        let name = (schema_name(&relation).to_owned(), relation.name.to_owned());
-        let wanted = self.wanted.contains(&name);
+        let mut name = (schema_name(&relation).to_owned(), relation.name.to_owned());
+        let mut wanted = self.wanted.contains(&name);
+        let mut renamed_from = None;
+        if let (false, Some(captured)) = (wanted, self.captured.get(&relation.oid)) {
+            if self.catalog.is_called(relation.oid, captured).await? {
+                // An earlier name of a table that is listed by the one that it has now.
+                (name, wanted) = (captured.clone(), true);
+            } else {
+                renamed_from = Some(format!("{}.{}", captured.0, captured.1));
+            }
+        }
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
         let (primary_key, names) =
@@ -234,16 +244,14 @@ impl PostgresSource {
             |&(oid, modifier): &(u32, i32)| Decoder { codec: known.codec(oid, modifier), form: known.form(oid) };
         let decoders: Vec<_> = types.iter().map(decoder).collect();
         if let (true, true, Some(at)) = (self.binary, wanted, decoders.iter().position(|d| d.form.is_none())) {
-            return Err(ConnectorError::TextOnly {
-                table: format!("{}.{}", name.0, name.1),
-                column: relation.columns().nth(at).map_or("?", |c| c.name).to_owned(),
-                type_name: names.get(at).cloned().unwrap_or_default(),
-            });
+            let column = relation.columns().nth(at).map_or("?", |c| c.name);
+            let type_name = names.get(at).map_or("?", String::as_str);
+            let cause =
+                format!("table {}.{}, column {column}: values of type {type_name} are read as text", name.0, name.1);
+            return Err(ConnectorError::TextOnly { cause });
         }
-        let mut table = Relayed::new(&relation, message.clone(), &primary_key, decoders, names, wanted);
-        if !wanted {
-            table.renamed_from = self.captured.get(&relation.oid).cloned();
-        }
+        let mut table = Relayed::new(&relation, message.clone(), &name, &primary_key, decoders, names, wanted);
+        table.renamed_from = renamed_from;
         tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
         self.assembler.learn(relation.oid, table);
         self.unknown = None;
@@ -252,6 +260,21 @@ impl PostgresSource {
 }
 
 impl Catalog {
+    async fn session(&mut self) -> Result<Sql, ConnectorError> {
+        match self.sql.take() {
+            Some(sql) if !sql.is_closed() => Ok(sql),
+            _ => Sql::connect(&self.endpoint).await,
+        }
+    }
+
+    /// Whether the table has this schema and name now.
+    async fn is_called(&mut self, table: u32, name: &(String, String)) -> Result<bool, ConnectorError> {
+        let sql = self.session().await?;
+        let is = table_name(&sql, table).await?.as_ref() == Some(name);
+        self.sql = Some(sql);
+        Ok(is)
+    }
+
     /// The key of a table, the primary one unless another is declared, and the names of these types; also learns the types.
     async fn describe(
         &mut self,
@@ -259,10 +282,7 @@ impl Catalog {
         types: &[(u32, i32)],
         declared: Option<Vec<String>>,
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
-        let sql = match self.sql.take() {
-            Some(sql) if !sql.is_closed() => sql,
-            _ => Sql::connect(&self.endpoint).await?,
-        };
+        let sql = self.session().await?;
         self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         let mut key = match declared {
             Some(key) => key,
@@ -282,11 +302,21 @@ impl Catalog {
     }
 }
 
-impl Source for PostgresSource {
-    type Mark = PostgresCheckpoint;
+impl PostgresSource {
+    /// An error that binary values may be the cause of: a type whose send function fails, in whatever table of the
+    /// publication, or a value in an unknown form. The stream shows whether text ends in the same error.
+    fn doubt(&self, error: ConnectorError) -> ConnectorError {
+        match error {
+            ConnectorError::Database { class: ErrorClass::Fatal, .. } | ConnectorError::Protocol { .. }
+                if self.binary =>
+            {
+                ConnectorError::TextOnly { cause: error.to_string() }
+            }
+            error => error,
+        }
+    }
 
-    async fn next(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
-        part.clear();
+    async fn fill(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
         loop {
             if self.unknown.is_some() {
                 self.learn().await?;
@@ -311,9 +341,18 @@ impl Source for PostgresSource {
             }
         }
     }
+}
+
+impl Source for PostgresSource {
+    type Mark = PostgresCheckpoint;
+
+    async fn next(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        part.clear();
+        self.fill(part).await.map_err(|error| self.doubt(error))
+    }
 
     async fn keep_alive(&mut self) -> Result<(), ConnectorError> {
-        self.stream.keep_alive().await
+        self.stream.keep_alive().await.map_err(|error| self.doubt(error))
     }
 
     fn acknowledge(&mut self, mark: &PostgresCheckpoint) {

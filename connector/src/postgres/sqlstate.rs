@@ -5,6 +5,7 @@
 use tributary_event::ErrorClass;
 
 use super::endpoint::Endpoint;
+use super::slot::AFRESH;
 use crate::error::ConnectorError;
 
 /// What the server reports about a failure.
@@ -56,6 +57,16 @@ impl ServerError {
             "42501" if self.message.contains("replication") || self.message.contains("WAL sender") => {
                 replication_privilege(endpoint, &cause)
             }
+            "42501" if self.message.contains("row-level security") => ConnectorError::Privilege {
+                place,
+                cause,
+                remedy: format!("ALTER ROLE {} BYPASSRLS;", quote(&endpoint.user)),
+            },
+            "42704" if self.message.contains("publication") => ConnectorError::lost(
+                format!("{place}: {action}"),
+                format!("{cause}: it did not exist at this point of the log (was it dropped and made again?)"),
+                AFRESH,
+            ),
             "53400" => server(
                 place,
                 "raise max_replication_slots in postgresql.conf and restart the server, or drop a slot that nobody uses \
@@ -75,10 +86,11 @@ impl ServerError {
                 place: format!("{place}: {action}"),
                 cause,
                 code: code.to_owned(),
-                class: if code.starts_with("53") || code.starts_with("40") || code == "55006" || code == "57014" {
-                    ErrorClass::Transient
-                } else {
-                    ErrorClass::Fatal
+                class: match code {
+                    // The slot or a lock is held, or an administrator or a timeout ended the statement.
+                    "55006" | "55P03" | "57014" | "25P04" => ErrorClass::Transient,
+                    _ if code.starts_with("53") || code.starts_with("40") => ErrorClass::Transient,
+                    _ => ErrorClass::Fatal,
                 },
             },
         }
@@ -120,7 +132,10 @@ mod tests {
             ("57P01", "terminating connection", ErrorClass::Transient, "cannot be reached"),
             ("57P03", "the database system is starting up", ErrorClass::Transient, "cannot be reached"),
             ("58P01", "requested WAL segment was removed", ErrorClass::Fatal, "streaming"),
-            ("42704", "publication does not exist", ErrorClass::Fatal, "42704"),
+            ("42704", "publication \"p\" does not exist", ErrorClass::Fatal, "at this point of the log"),
+            ("42704", "type does not exist", ErrorClass::Fatal, "42704"),
+            ("42501", "query would be affected by row-level security policy", ErrorClass::Fatal, "BYPASSRLS"),
+            ("55P03", "canceling statement due to lock timeout", ErrorClass::Transient, "55P03"),
         ];
         for (code, message, class, text) in cases {
             let server = ServerError { code: code.into(), message: message.into(), ..ServerError::default() };

@@ -24,8 +24,10 @@ use crate::error::ConnectorError;
 const STATUS_INTERVAL: Duration = Duration::from_secs(4);
 /// News about what is durable wait at most this long.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
-/// A server that was asked for a reply and says nothing for this long is gone.
-const SILENCE: Duration = Duration::from_secs(60);
+/// A server that was asked for a reply and says nothing for this long is given up. One that is gone is noticed within
+/// seconds, by the connection's keepalives; before PostgreSQL 16 a live one may be silent for minutes, while it decodes a
+/// large transaction of which nothing is published.
+const SILENCE: Duration = Duration::from_secs(900);
 /// Reads that follow each other faster than this are dense.
 const DENSE: Duration = Duration::from_micros(300);
 /// After this many dense reads in a row the stream begins to wait before reading.
