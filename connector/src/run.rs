@@ -106,9 +106,9 @@ async fn attempt(
             let cause = "another process of this source was still publishing".to_owned();
             return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
         }
-        Ok::<_, ConnectorError>((producer, source))
+        Ok::<_, ConnectorError>((producer, source, prepared.tables))
     };
-    let (producer, source) = tokio::select! {
+    let (producer, source, tables) = tokio::select! {
         opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
@@ -118,7 +118,7 @@ async fn attempt(
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
     let published = tokio::select! {
         published = Box::pin(publishing) => published,
-        reason = postgres::monitor(&settings.name, postgres) => return Err(reason),
+        reason = postgres::monitor(&settings.name, postgres, &tables) => return Err(reason),
     };
     *progressed = published.progressed;
     published.result

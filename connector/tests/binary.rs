@@ -41,7 +41,7 @@ const COLUMNS: &[(&str, &[&str], &str)] = &[
     ("timestamptz(2)", &["1999-12-31 23:59:59.99+00", "-infinity"], "now() - random() * interval '90 years'"),
     (
         "interval",
-        &["178000000 years", "-1 mons +2 days -03:04:05.6", "-2562047788:00:54.775807", "0"],
+        &["178000000 years", "-1 mons +2 days -03:04:05.6", "-1000000:00:54.775807", "0"],
         "(random() - 0.5) * interval '9 years 7 mons 3 days 04:05:06.789'",
     ),
     ("bytea", &["", "\\x00ff"], "decode(md5(g::text), 'hex')"),

@@ -18,9 +18,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The primary keys of tables whose identity is `FULL`, by OID: of these the log does not tell.
 type Keys = HashMap<u32, Vec<String>>;
 
-/// Watches until the stream must begin anew, and says why. Failures are left to the stream, which meets them too.
-pub(crate) async fn monitor(name: &str, settings: &PostgresSettings) -> ConnectorError {
-    let mut keys = Keys::new();
+/// Watches until the stream, which began with these tables, must begin anew, and says why. Failures are left to the stream,
+/// which meets them too.
+pub(crate) async fn monitor(name: &str, settings: &PostgresSettings, tables: &[TableInfo]) -> ConnectorError {
+    let mut keys: Keys = tables.iter().filter(|t| t.identity == 'f').map(|t| (t.oid, t.primary_key.clone())).collect();
     loop {
         match watch(name, settings, &mut keys).await {
             Ok(table) => {
