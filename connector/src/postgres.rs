@@ -21,6 +21,7 @@ mod publication;
 pub mod relation;
 mod sink;
 mod slot;
+mod socket;
 mod source;
 mod sql;
 pub(crate) mod sqlstate;

@@ -4,7 +4,8 @@
 //! message, Standby status update).
 //!
 //! The walsender flushes every change on its own, so a reader that wakes for each would spend most of its time in system
-//! calls. While changes come densely, the stream therefore waits a millisecond before it reads again, and finds many.
+//! calls. While changes come densely, the stream therefore waits a millisecond before it reads again, and finds many; its
+//! socket is quiet meanwhile (see `socket`).
 
 use std::time::Duration;
 
@@ -137,7 +138,7 @@ impl ReplicationStream {
             }
             tokio::select! {
                 biased;
-                read = self.wire.read() => self.pace(read?),
+                read = self.wire.read() => self.pace(read?)?,
                 () = sleep_until(self.next_status) => self.check_silence()?,
             }
         }
@@ -214,7 +215,7 @@ impl ReplicationStream {
         }
     }
 
-    fn pace(&mut self, read: usize) {
+    fn pace(&mut self, read: usize) -> Result<(), ConnectorError> {
         let now = Instant::now();
         let gap = now - self.last_read;
         self.last_read = now;
@@ -224,10 +225,14 @@ impl ReplicationStream {
         } else {
             self.dense = 0;
         }
-        // A full buffer means that more is there already.
-        if self.dense >= DENSE_READS && read < super::wire::READ / 4 {
-            self.pause_until = Some(now + PAUSE);
+        if self.dense >= DENSE_READS {
+            self.wire.be_quiet()?;
+            // A full buffer means that more is there already.
+            if read < super::wire::READ / 4 {
+                self.pause_until = Some(now + PAUSE);
+            }
         }
+        Ok(())
     }
 
     fn check_silence(&self) -> Result<(), ConnectorError> {

@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::binding;
 use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_REPLICATION, TlsMode};
+use super::socket::Socket;
 use super::sqlstate::ServerError;
 use super::tls;
 use crate::error::ConnectorError;
@@ -308,6 +309,16 @@ impl Wire {
         }
     }
 
+    /// What arrives wakes nobody until there is nothing to read: for a stream that is read again and again.
+    pub(super) fn be_quiet(&mut self) -> Result<(), ConnectorError> {
+        let quiet = match &mut self.stream {
+            Stream::Plain(socket) => socket.be_quiet(),
+            Stream::Tls(stream) => stream.get_mut().0.be_quiet(),
+            Stream::Unix(_) => Ok(()),
+        };
+        quiet.map_err(|e| self.broken(e))
+    }
+
     /// All complete frames that have arrived (each: kind, length, body), as one piece of shared memory.
     pub(super) fn frames(&mut self) -> Result<Option<Bytes>, ConnectorError> {
         let mut end = 0;
@@ -342,14 +353,14 @@ pub(super) fn server_error(mut fields: ErrorFields<'_>) -> ServerError {
 
 /// Asks for TLS as the mode says ("SSL Session Encryption").
 async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, ConnectorError> {
-    let Some(config) = tls::config(endpoint)? else { return Ok(Stream::Plain(tcp)) };
+    let Some(config) = tls::config(endpoint)? else { return Ok(Stream::Plain(Socket::Watched(tcp))) };
     let unreachable = |e: io::Error| ConnectorError::unreachable(endpoint.place(), e);
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     tcp.write_all(&request).await.map_err(unreachable)?;
     match tcp.read_u8().await.map_err(unreachable)? {
         b'S' => {}
-        _ if endpoint.tls == TlsMode::Prefer => return Ok(Stream::Plain(tcp)),
+        _ if endpoint.tls == TlsMode::Prefer => return Ok(Stream::Plain(Socket::Watched(tcp))),
         _ => {
             return Err(ConnectorError::Authentication {
                 place: endpoint.place(),
@@ -365,7 +376,7 @@ async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, Conne
         remedy: "check sslmode and sslrootcert in the source's url, and the names in the server's certificate".into(),
     };
     let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| untrusted(e.to_string()))?;
-    match tokio_rustls::TlsConnector::from(config).connect(name, tcp).await {
+    match tokio_rustls::TlsConnector::from(config).connect(name, Socket::Watched(tcp)).await {
         Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
         Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
             Err(untrusted(error.to_string()))
@@ -376,9 +387,9 @@ async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, Conne
 }
 
 enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl AsyncRead for Stream {
