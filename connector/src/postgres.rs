@@ -11,6 +11,7 @@ mod binding;
 pub mod catalog;
 pub mod endpoint;
 mod extension;
+mod frame;
 mod hosts;
 mod keys;
 mod monitor;

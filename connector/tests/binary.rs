@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tributary_connector::{BinaryHandling, ConnectorSettings, TimePrecision, ValueOptions};
 
-use crate::support::{Database, Recorder, Running, postgres, postgres_mut};
+use crate::support::{Database, Recorder, Running, postgres_mut};
 
 /// Columns of every type that is read in binary form, and what fills them: odd values of the first row on, then chance.
 const COLUMNS: &[(&str, &[&str], &str)] = &[
@@ -102,22 +102,13 @@ async fn table(db: &Database) -> String {
     format!("insert into t select g, {} from generate_series(1, {ROWS}) g", values.join(", "))
 }
 
-/// What the server was told when the stream began.
-async fn command(db: &Database, settings: &ConnectorSettings) -> String {
-    let slot = &postgres(settings).slot;
-    let query = format!(
-        "select query from pg_stat_activity a join pg_replication_slots s on s.active_pid = a.pid where slot_name = '{slot}'"
-    );
-    db.text(&query).await.expect("a stream")
-}
-
 /// The rows that a source gives for the statements, and the command that began its stream.
 async fn rows(db: &Database, settings: &ConnectorSettings, statements: &str, count: usize) -> (Vec<Json>, String) {
     let recorder = Recorder::new();
     let running = Running::streaming(settings, &recorder).await;
     db.run(statements).await;
     let records = recorder.wait(count).await;
-    let command = command(db, settings).await;
+    let command = db.stream(settings).await;
     running.stop().await;
     (records.iter().map(|r| json!([r.op(), r.key, r.get("/before"), r.get("/after")])).collect(), command)
 }
@@ -140,7 +131,7 @@ async fn compare(test: &str, values: ValueOptions) {
     let (binary, how) = rows(&db, &settings, &statements, count).await;
     assert!(how.contains("binary 'true'"), "{how}");
     let expected = recorder.wait(count).await;
-    assert!(!command(&db, &text).await.contains("binary 'true'"));
+    assert!(!db.stream(&text).await.contains("binary 'true'"));
     assert_eq!((binary.len(), expected.len()), (count, count));
     for (binary, text) in binary.iter().zip(&expected) {
         let text = json!([text.op(), text.key, text.get("/before"), text.get("/after")]);
@@ -183,7 +174,7 @@ async fn a_type_that_is_read_as_text_makes_the_stream_one_of_text() {
     let running = Running::streaming(&settings, &recorder).await;
     db.run("insert into t select g, now() from generate_series(1, 1000) g").await;
     recorder.wait(1000).await;
-    assert!(command(&db, &settings).await.contains("binary 'true'"));
+    assert!(db.stream(&settings).await.contains("binary 'true'"));
     db.run(
         "begin; insert into t select g, now() from generate_series(1001, 2000) g; alter table t add p pair; \
          insert into t select g, now(), (g, 'x')::pair from generate_series(2001, 3000) g; commit; \
@@ -194,14 +185,14 @@ async fn a_type_that_is_read_as_text_makes_the_stream_one_of_text() {
     let ids: Vec<Json> = records.iter().map(|r| r.get("/after/id")).collect();
     assert_eq!(ids, (1..=4000).map(|n| json!(n)).collect::<Vec<_>>());
     assert_eq!(records[2999].get("/after/p"), json!("(3000,x)"));
-    assert!(!command(&db, &settings).await.contains("binary 'true'"));
+    assert!(!db.stream(&settings).await.contains("binary 'true'"));
     running.stop().await;
     // Text from the start, if the type is there then.
     db.run("alter table t add p pair").await;
     let running = Running::streaming(&settings, &recorder).await;
     db.run("insert into t values (4001, null, (1, 'y'))").await;
     assert_eq!(recorder.wait(4001).await[4000].get("/after/p"), json!("(1,y)"));
-    assert!(!command(&db, &settings).await.contains("binary 'true'"));
+    assert!(!db.stream(&settings).await.contains("binary 'true'"));
     running.stop().await;
     db.remove().await;
 }

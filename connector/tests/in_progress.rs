@@ -48,6 +48,8 @@ async fn transactions_in_progress_come_at_their_commits_without_what_was_rolled_
     db.run("create table t (id int primary key, x text)").await;
     let recorder = Recorder::new();
     let running = Running::streaming(&settings, &recorder).await;
+    let protocol = if db.version().await < 16 { "'2', streaming 'on'" } else { "'4', streaming 'parallel'" };
+    assert!(db.stream(&settings).await.contains(&format!("proto_version {protocol}")));
     // Two at the same time, with parts that are rolled back, one of which changes the table itself.
     let (one, two, gone) = (connect(&db.url).await, connect(&db.url).await, connect(&db.url).await);
     let fill =

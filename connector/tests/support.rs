@@ -69,6 +69,15 @@ impl Database {
         self.sql.query_opt(query, &[]).await.expect(query).and_then(|row| row.get(0))
     }
 
+    /// The command that began a source's stream.
+    pub async fn stream(&self, settings: &ConnectorSettings) -> String {
+        let query = format!(
+            "select query from pg_stat_activity a join pg_replication_slots s on s.active_pid = a.pid where slot_name = '{}'",
+            postgres(settings).slot
+        );
+        self.text(&query).await.expect("a stream")
+    }
+
     pub fn settings(&self, tables: &[&str]) -> ConnectorSettings {
         ConnectorSettings::postgres(&self.name, self.url.as_str().into(), tables.iter().copied())
     }

@@ -17,6 +17,7 @@ use tributary_event::Lsn;
 use tributary_event::clock::now_us;
 
 use super::endpoint::Endpoint;
+use super::frame::{self, Frame};
 use super::pgoutput::EPOCH_2000_US;
 use super::wire::{Wire, server_error};
 use crate::error::ConnectorError;
@@ -42,18 +43,6 @@ const PAUSE_BYTES: usize = 1 << 10;
 pub(super) struct System {
     pub identifier: String,
     pub timeline: u32,
-}
-
-/// One frame of the stream.
-pub(super) enum Frame<'a> {
-    /// A message of the plugin.
-    Data {
-        /// Where the message's record starts.
-        start: Lsn,
-        payload: &'a [u8],
-    },
-    /// The server has nothing to send before `end`.
-    Keepalive { end: Lsn, reply: bool },
 }
 
 /// A running replication stream.
@@ -179,30 +168,26 @@ impl ReplicationStream {
     pub(super) fn frame<'a>(&mut self, frames: &'a [u8], at: &mut usize) -> Result<Option<Frame<'a>>, ConnectorError> {
         let broken =
             |wire: &Wire| ConnectorError::protocol(wire.endpoint().place(), "a frame is shorter than its fields");
-        let rest = frames.get(*at..).unwrap_or_default();
-        let (&[kind, a, b, c, d], rest) = rest.split_first_chunk::<5>().ok_or_else(|| broken(&self.wire))?;
-        let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
-        let body = rest.get(..length).ok_or_else(|| broken(&self.wire))?;
-        *at += 5 + length;
-        match (kind, body.first()) {
-            (b'd', Some(b'w')) => {
-                let (head, payload) = body.split_first_chunk::<25>().ok_or_else(|| broken(&self.wire))?;
-                let start = lsn(head, 1);
-                self.received = self.received.max(start);
-                Ok(Some(Frame::Data { start, payload }))
-            }
-            (b'd', Some(b'k')) => {
-                let (head, _) = body.split_first_chunk::<18>().ok_or_else(|| broken(&self.wire))?;
-                let (end, reply) = (lsn(head, 1), head[17] == 1);
-                self.received = self.received.max(end);
-                if reply {
-                    self.hurry = true;
-                    self.next_status = Instant::now();
+        let begin = *at;
+        let (kind, body) = frame::next(frames, at).ok_or_else(|| broken(&self.wire))?;
+        match kind {
+            b'd' => {
+                let frame = frame::copied(body).ok_or_else(|| broken(&self.wire))?;
+                match &frame {
+                    Some(Frame::Data { start, .. }) => self.received = self.received.max(*start),
+                    Some(Frame::Keepalive { end, reply }) => {
+                        self.received = self.received.max(*end);
+                        if *reply {
+                            self.hurry = true;
+                            self.next_status = Instant::now();
+                        }
+                    }
+                    None => {}
                 }
-                Ok(Some(Frame::Keepalive { end, reply }))
+                Ok(frame)
             }
-            (b'E', _) => {
-                let mut copy = bytes::BytesMut::from(&frames[*at - 5 - length..*at]);
+            b'E' => {
+                let mut copy = bytes::BytesMut::from(&frames[begin..*at]);
                 match Message::parse(&mut copy) {
                     Ok(Some(Message::ErrorResponse(body))) => {
                         Err(server_error(body.fields()).classify(self.wire.endpoint(), "streaming"))
@@ -210,7 +195,7 @@ impl ReplicationStream {
                     _ => Err(broken(&self.wire)),
                 }
             }
-            (b'c' | b'C' | b'Z', _) => Err(self.wire.broken("the server ended the stream")),
+            b'c' | b'C' | b'Z' => Err(self.wire.broken("the server ended the stream")),
             _ => Ok(None),
         }
     }
@@ -256,9 +241,4 @@ impl ReplicationStream {
         self.last_status = now;
         self.next_status = now + STATUS_INTERVAL;
     }
-}
-
-fn lsn(head: &[u8], at: usize) -> Lsn {
-    let bytes = head.get(at..at + 8).and_then(|b| b.try_into().ok()).unwrap_or_default();
-    Lsn(u64::from_be_bytes(bytes))
 }

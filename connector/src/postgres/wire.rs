@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::binding;
 use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_REPLICATION, TlsMode};
+use super::frame;
 use super::socket::Socket;
 use super::sqlstate::ServerError;
 use super::tls;
@@ -321,17 +322,9 @@ impl Wire {
 
     /// All complete frames that have arrived (each: kind, length, body), as one piece of shared memory.
     pub(super) fn frames(&mut self) -> Result<Option<Bytes>, ConnectorError> {
-        let mut end = 0;
-        while let Some(&[_, a, b, c, d]) = self.input.get(end..end + 5) {
-            let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            if length < 4 {
-                return Err(ConnectorError::protocol(self.endpoint.place(), format!("a message of length {length}")));
-            }
-            if self.input.len() - end <= length {
-                break;
-            }
-            end += 1 + length;
-        }
+        let end = frame::complete(&self.input).map_err(|length| {
+            ConnectorError::protocol(self.endpoint.place(), format!("a message of length {length}"))
+        })?;
         Ok((end > 0).then(|| self.input.split_to(end).freeze()))
     }
 }
