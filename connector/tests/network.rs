@@ -108,7 +108,8 @@ async fn the_next_connector_takes_over_when_the_network_of_the_first_is_cut() {
     let far = ConnectorSettings::postgres("cut", far.as_str().into(), ["t"]);
     let (alive, first) = namespace.run(far, recorder.clone());
     until("the first streams from its namespace", async || {
-        let active = "select count(*) from pg_stat_replication where client_addr = '10.213.7.2'";
+        let active = "select count(*) from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid \
+            where client_addr = '10.213.7.2'";
         sql.query_one(active, &[]).await.expect("asked").get::<_, i64>(0) == 1
     })
     .await;
