@@ -213,6 +213,31 @@ async fn disk_full() {
     world.assert_converged().await;
 }
 
+/// A transaction in progress does not fit on the disk: the source says so, and has every change when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_full_while_a_transaction_is_kept() {
+    let mut world = World::new("kept", Pair::Embedded, Own { postgres: true, ..Own::default() }).await;
+    world.execute("ALTER SYSTEM SET logical_decoding_work_mem = '64kB'").await;
+    world.execute("SELECT pg_reload_conf()").await;
+    world.start();
+    world.until_documents(3201).await;
+    let log = std::fs::metadata(world.data().join("log/log.redb")).expect("the log").len();
+    world.limit_files(Some(log));
+    // More than the log has now.
+    let text = format!("repeat(md5(random()::text || id), {})", log / 3201 / 32 + 100);
+    world.execute(&format!("UPDATE movie SET title = {text}; UPDATE movie SET title = left(title, 20)")).await;
+    let has_no_room = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"].as_object().is_some_and(|parts| {
+            let why = |part: &serde_json::Value| part["why"].as_str().unwrap_or_default().to_owned();
+            parts.values().any(|part| why(part).contains("transactions") && why(part).contains("make room there"))
+        })
+    };
+    world.until("the source has no room", has_no_room).await;
+    world.limit_files(None);
+    world.assert_converged().await;
+}
+
 async fn postgres_restarted(pair: Pair) {
     let own = Own { postgres: true, ..Own::default() };
     let mut world = World::new("pg", pair, own).await;
