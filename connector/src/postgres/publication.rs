@@ -47,9 +47,8 @@ pub(super) async fn ensure(
     publication: &str,
     tables: &[TableInfo],
 ) -> Result<Vec<TableInfo>, ConnectorError> {
-    let lacked = missing(sql, publication, tables).await?;
-    complete(sql, endpoint, publication, tables).await?;
-    match missing(sql, publication, tables).await?.first() {
+    let lacked = complete(sql, endpoint, publication, tables).await?;
+    match missing(sql, publication, &lacked).await?.first() {
         None => Ok(lacked),
         Some(table) => Err(ConnectorError::Table {
             table: table.schema.qualified_name(),
@@ -59,12 +58,13 @@ pub(super) async fn ensure(
     }
 }
 
+/// Makes the publication, or adds the tables that it lacks; gives those that were added.
 async fn complete(
     sql: &Sql,
     endpoint: &Endpoint,
     publication: &str,
     tables: &[TableInfo],
-) -> Result<(), ConnectorError> {
+) -> Result<Vec<TableInfo>, ConnectorError> {
     const FACTS: &str = "select pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate \
         from pg_catalog.pg_publication where pubname = $1::text::name";
     let names = |tables: &[&TableInfo]| {
@@ -81,7 +81,7 @@ async fn complete(
         );
         tracing::info!(publication, "creating the publication");
         return match sql.execute(&statement).await? {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(tables.to_vec()),
             // Another process was faster; it is checked like any other.
             Err(error) if matches!(error.code.as_str(), "42710" | "23505") => {
                 Box::pin(complete(sql, endpoint, publication, tables)).await
@@ -106,15 +106,15 @@ async fn complete(
     }
     let missing = missing(sql, publication, tables).await?;
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     let statement =
         format!("ALTER PUBLICATION {} ADD TABLE {}", quote(publication), names(&missing.iter().collect::<Vec<_>>()));
     tracing::info!(publication, tables = missing.len(), "adding tables to the publication");
     match sql.execute(&statement).await? {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(missing),
         // Added by another process meanwhile.
-        Err(error) if error.code == "42710" => Ok(()),
+        Err(error) if error.code == "42710" => Ok(missing),
         Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
     }
 }
