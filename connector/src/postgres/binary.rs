@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use tributary_event::Value;
+use tributary_event::{Lsn, Value};
 
 use super::array::MAX_DIMENSIONS;
 use super::value::{Codec, bytes, push_hex, text};
@@ -163,10 +163,7 @@ impl Form {
             Self::Mac if matches!(raw.len(), 6 | 8) => {
                 raw.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
             }
-            Self::Lsn => {
-                let lsn = u64::from_be_bytes(raw.try_into().ok()?);
-                format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
-            }
+            Self::Lsn => Lsn(u64::from_be_bytes(raw.try_into().ok()?)).to_string(),
             Self::Point => {
                 let (x, y) = raw.split_first_chunk::<8>()?;
                 format!("({},{})", f64::from_be_bytes(*x), f64::from_be_bytes(y.try_into().ok()?))
@@ -347,7 +344,7 @@ mod tests {
     use super::*;
     use crate::settings::{TimePrecision, ValueOptions};
 
-    /// Every send function that is known, and the OID of a type that has it.
+    /// A send function of every form, and of every width, and the OID of a type that has it.
     const TYPES: &[(&str, u32)] = &[
         ("boolsend", 16),
         ("int2send", 21),

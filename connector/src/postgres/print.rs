@@ -3,10 +3,11 @@
 //!
 //! Reference: PostgreSQL source, `EncodeDateTime` and `EncodeInterval` in `src/backend/utils/adt/datetime.c`.
 
+use super::pgoutput::EPOCH_2000_US;
 use super::time::DAY_US;
 
 /// Days from the Unix epoch to PostgreSQL's, 2000-01-01.
-const DAYS_TO_2000: i64 = 10_957;
+const DAYS_TO_2000: i64 = EPOCH_2000_US / DAY_US;
 
 /// The date of so many days since 2000-01-01.
 pub(super) fn date(days: i32) -> String {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How much is read at once while the socket is quiet: the memory for it is cleared each time.
-const QUIET_READ: usize = 64 << 10;
+pub(super) const QUIET_READ: usize = 64 << 10;
 
 /// A connected socket.
 pub(super) enum Socket {

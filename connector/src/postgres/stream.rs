@@ -19,6 +19,7 @@ use tributary_event::clock::now_us;
 use super::endpoint::Endpoint;
 use super::frame::{self, Frame};
 use super::pgoutput::EPOCH_2000_US;
+use super::socket::QUIET_READ;
 use super::wire::{Wire, server_error};
 use crate::error::ConnectorError;
 
@@ -212,8 +213,8 @@ impl ReplicationStream {
         }
         if self.dense >= DENSE_READS {
             self.wire.be_quiet()?;
-            // A full buffer means that more is there already.
-            if read < super::wire::READ / 4 {
+            // A read as large as a quiet socket's can be means that more is there already.
+            if read < QUIET_READ {
                 self.pause_until = Some(now + PAUSE);
             }
         }

@@ -29,7 +29,7 @@ use super::tls;
 use crate::error::ConnectorError;
 
 /// How much is read at once; memory beyond it grows only with bytes that have arrived.
-pub(super) const READ: usize = 256 << 10;
+const READ: usize = 256 << 10;
 
 /// A logged-in replication connection.
 pub(super) struct Wire {
