@@ -1,4 +1,4 @@
-//! Kafka: topics on a cluster, through librdkafka.
+//! Kafka: topics on a cluster, through librdkafka but for appending, which speaks to the brokers itself (`wire`).
 //!
 //! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`).
 //! Groups are Kafka's (`consumer`); everything that needs no group goes through one `reader`; topics are created and
@@ -10,6 +10,7 @@ mod mailbox;
 mod producer;
 mod reader;
 mod topics;
+mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -125,9 +126,7 @@ impl Transport for Kafka {
     }
 
     async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
-        let id = id.to_owned();
-        let producer = self.blocking(move |settings, _| KafkaProducer::open(settings, &id)).await?;
-        Ok(Box::new(producer))
+        Ok(Box::new(KafkaProducer::open(&self.settings, id).await?))
     }
 
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod kafka;
 mod metric;
 pub mod partition;
+pub mod tls;
 
 pub use contract::{
     Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Polled, Producer, RecordRef, Retention, TopicPartition,

@@ -114,9 +114,19 @@ impl KafkaSettings {
         let code = error.rdkafka_error_code();
         let class = code.map_or(ErrorClass::Transient, class);
         let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
+        TransportError { source: Some(error.into()), ..self.answered(what, class, code, &cause) }
+    }
+
+    /// An error of a request: what was done, what was answered, and what to do.
+    pub(super) fn answered(
+        &self,
+        what: &str,
+        class: ErrorClass,
+        code: Option<RDKafkaErrorCode>,
+        cause: &str,
+    ) -> TransportError {
         let remedy = code.and_then(remedy).map(|r| format!("; {r}")).unwrap_or_default();
-        let text = format!("{what} failed at Kafka {}: {cause}{remedy}", self.brokers);
-        TransportError::caused(class, text, error)
+        TransportError::new(class, format!("{what} failed at Kafka {}: {cause}{remedy}", self.brokers))
     }
 }
 

@@ -1,86 +1,63 @@
-//! Appending to Kafka: one transaction a batch.
+//! Appending to Kafka: one transaction a batch, spoken to the brokers by ourselves (`wire`).
 //!
-//! Records go straight into librdkafka's queue, whose size bounds the memory; a full queue is waited for. Delivery
-//! reports are asked for failures only; the commit fails if any record of the transaction did. What goes wrong is then
-//! one of three things:
+//! A transaction is: its partitions are told to the coordinator, the records go to the leaders, the coordinator ends it. No
+//! request with records is ever repeated: whatever goes wrong, the transaction is aborted and the producer asks for the next
+//! epoch, in which its records are counted anew. What went wrong is then one of three things:
 //!
-//! * *abortable*: the transaction is aborted, nothing is visible, the error is `Transient` (or what its cause says);
+//! * *abortable*: nothing is visible, the error is `Transient` (or what its cause says);
 //! * *in doubt*: a commit that got no answer is repeated until it has one, for as long as a transaction may last;
 //! * *fatal*: another producer of the same id took over. This one is dead.
 //!
-//! Two clients take turns. A coordinator is busy with a transaction for some milliseconds after its commit was answered,
-//! refuses the same producer's next one meanwhile, and librdkafka then waits a fixed 20 ms. A client begins only after the
-//! other's commit was answered, so that batches stay in order; taking over means to fence both, the first one first. Who has the
-//! first is the owner: one who finds the second taken before it was ever used takes it back, and appends by the first next,
-//! which fails if it lost that too. (An access list of transactional ids must allow both, `<name>` and `<name>.2`.)
+//! Two identities take turns. A coordinator is busy with a transaction for some milliseconds after its commit was answered,
+//! and refuses the same producer's next one meanwhile. One begins only after the other's commit was answered, so that batches
+//! stay in order; taking over means to fence both, the first one first. Who has the first is the owner: one who finds the
+//! second taken before it was ever used takes it back, and appends by the first next, which fails if it lost that too. (An
+//! access list of transactional ids must allow both, `<name>` and `<name>.2`.)
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use rdkafka::{ClientContext, util::Timeout};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
-use super::client::{Compression, KafkaSettings, class, log};
-use crate::contract::{Batch, Producer, TransportError};
+use super::client::KafkaSettings;
+use super::wire::{Ask, Cluster, Coordinator, Fault, Partition, ProducerId, partition_of};
+use crate::contract::{Batch, Producer, RecordRef, TransportError};
 use crate::metric;
 
 /// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
 const INIT: Duration = Duration::from_secs(60);
-/// How long one try of a commit or an abort waits for its answer.
+/// How long the beginning or the abort of a transaction is tried.
 const TRY: Duration = Duration::from_secs(10);
 /// How long a transaction may last.
 const TRANSACTION: Duration = Duration::from_secs(300);
-/// How often the end of the deliveries is looked for.
-const DELIVERY_STEP: Duration = Duration::from_micros(200);
-/// How often an append is repeated at once because the client had lost count.
+/// Records of one partition that go together, in bytes before compression. With it incompressible records stay under the
+/// brokers' default limit, 1,048,588 bytes.
+const TOGETHER: usize = 1_000_000;
+/// As [`TOGETHER`], for a topic that takes less.
+const TOGETHER_AT_LEAST: usize = 8_000;
+/// How often an append is repeated at once because a broker was lost or a leader moved.
 const REPEATS: u32 = 3;
-/// Records that are sent before other tasks get a turn.
-const TURN: usize = 1024;
-
-/// Remembers the first record that could not be delivered; not those that an abort takes back.
-#[derive(Default)]
-struct Deliveries {
-    failure: Mutex<Option<KafkaError>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka producer");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result
-            && !matches!(
-                error.rdkafka_error_code(),
-                Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-            )
-        {
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
-        }
-    }
-}
+/// Bytes that are gathered before other tasks get a turn.
+const TURN: usize = 128 << 10;
 
 pub(super) struct KafkaProducer {
-    /// The client whose turn it is comes first.
-    core: Arc<Core>,
-    other: Arc<Core>,
+    /// The producer's name, and for Kafka the first identity's.
+    name: String,
+    settings: Arc<KafkaSettings>,
+    cluster: Cluster,
+    /// The identity whose turn it is comes first.
+    turn: Identity,
+    other: Identity,
     state: State,
-    /// The second client has not committed anything yet.
+    /// The second identity has not committed anything yet.
     second_is_new: bool,
+    /// Where the next batch's records without a key go.
+    keyless: u32,
+    together: usize,
 }
 
 enum State {
@@ -91,237 +68,295 @@ enum State {
     Dead(String),
 }
 
-struct Core {
-    /// The producer's name, and for Kafka the first client's.
-    name: String,
+struct Identity {
+    coordinator: Coordinator,
     second: bool,
+    producer: ProducerId,
+    /// The number of the next record of each partition, in this epoch.
+    sequences: BTreeMap<(Arc<str>, u32), i32>,
+    /// The coordinator may know of a transaction that has not ended.
+    begun: bool,
     /// A commit was asked for, so the brokers may have it.
-    committing: AtomicBool,
-    settings: KafkaSettings,
-    client: BaseProducer<Deliveries>,
+    committing: bool,
+}
+
+impl Identity {
+    /// Takes the identity, which ends an unfinished transaction of it and fences its owner.
+    async fn take(cluster: &mut Cluster, id: &str, second: bool) -> Result<Self, Fault> {
+        let mut coordinator = Coordinator::of(if second { format!("{id}.2") } else { id.to_owned() });
+        let ask = Ask::Identity { known: ProducerId::NONE, timeout_ms: TRANSACTION.as_millis() as i32 };
+        let producer = cluster.ask(&mut coordinator, ask, Instant::now() + INIT).await?;
+        Ok(Self { coordinator, second, producer, sequences: BTreeMap::new(), begun: false, committing: false })
+    }
+}
+
+/// A batch's records of one partition.
+struct Share {
+    topic: Arc<str>,
+    partition: u32,
+    leader: i32,
+    gathered: Partition,
 }
 
 impl KafkaProducer {
-    /// Opens the producer, which ends unfinished transactions of the same id and fences their owner. Blocking.
-    pub fn open(settings: &KafkaSettings, id: &str) -> Result<Self, TransportError> {
-        let core = Arc::new(Core::open(settings, id, false)?);
-        let other = Arc::new(Core::open(settings, id, true)?);
-        Ok(Self { core, other, state: State::Ready, second_is_new: true })
+    /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
+    pub async fn open(settings: &Arc<KafkaSettings>, name: &str) -> Result<Self, TransportError> {
+        let mut cluster = Cluster::new(settings)?;
+        let failed = |fault| failed(settings, &format!("opening the producer {name}"), fault);
+        let turn = Identity::take(&mut cluster, name, false).await.map_err(failed)?;
+        let other = Identity::take(&mut cluster, name, true).await.map_err(failed)?;
+        Ok(Self {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            cluster,
+            turn,
+            other,
+            state: State::Ready,
+            second_is_new: true,
+            keyless: 0,
+            together: TOGETHER,
+        })
     }
 
-    /// Opens the second client again, after another process that lost the first one to us took it, and gives the turn to the
+    /// Takes the second identity back, after another process that lost the first one to us took it, and gives the turn to the
     /// first, which tells whether we are still the owner.
-    async fn reopen_second(&mut self) -> Result<(), TransportError> {
-        let old = self.core.clone();
-        let opened = tokio::task::spawn_blocking(move || Core::open(&old.settings, &old.name, true)).await;
-        let interrupted = |e| TransportError::caused(ErrorClass::Fatal, "opening a producer was interrupted", e);
-        self.core = Arc::new(opened.map_err(interrupted)??);
-        std::mem::swap(&mut self.core, &mut self.other);
+    async fn take_second_back(&mut self) -> Result<(), TransportError> {
+        let taken = Identity::take(&mut self.cluster, &self.name, true).await;
+        self.turn = taken.map_err(|fault| self.failed("taking a producer back", fault))?;
+        std::mem::swap(&mut self.turn, &mut self.other);
         self.state = State::Ready;
         Ok(())
     }
 
-    async fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
-        let mut record = record;
-        loop {
-            match self.core.client.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.core.client.poll(Duration::ZERO);
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+    /// Whether the second identity was fenced before its first commit.
+    fn second_was_taken(&self) -> bool {
+        matches!(self.state, State::Dead(_)) && self.turn.second && self.second_is_new && !self.turn.committing
+    }
+
+    fn failed(&self, what: &str, fault: Fault) -> TransportError {
+        failed(&self.settings, what, fault)
+    }
+
+    /// Nothing can be done any more.
+    fn die(&mut self, text: String) -> TransportError {
+        self.state = State::Dead(text.clone());
+        TransportError::new(ErrorClass::Fatal, text)
+    }
+
+    fn fenced(&mut self) -> TransportError {
+        self.die(format!("another process took over as {}; this one must stop", self.name))
+    }
+
+    /// One transaction with the whole batch.
+    async fn transact(&mut self, batch: &Batch, together: usize) -> Result<(), Ended> {
+        if matches!(self.state, State::Open) {
+            self.abort().await.map_err(Ended::For)?;
+        }
+        self.state = State::Open;
+        match self.write(batch, together).await {
+            Ok(()) => self.commit().await.map_err(Ended::For),
+            Err(fault) => {
+                tracing::debug!(producer = self.name, cause = fault.text, "aborting a transaction");
+                match self.abort().await {
+                    Ok(()) => Err(Ended::Aborted(fault)),
+                    Err(dead) if matches!(self.state, State::Dead(_)) => Err(Ended::For(dead)),
+                    Err(error) => {
+                        tracing::warn!(producer = self.name, %error, "a transaction could not be aborted yet");
+                        Err(Ended::For(self.failed("an append", fault)))
+                    }
                 }
-                Err((error, _)) => return Err(error),
             }
         }
     }
 
-    async fn send_all(&self, batch: &Batch) -> Result<(), KafkaError> {
-        for (n, record) in batch.records().enumerate() {
-            let mut message = BaseRecord::to(record.topic).timestamp(record.timestamp_ms);
-            message.key = record.key;
-            message.payload = record.value;
-            self.send(message).await?;
-            if n % TURN == TURN - 1 {
+    /// Begins a transaction and writes the records; they are kept by the brokers when it returns `Ok`.
+    async fn write(&mut self, batch: &Batch, together: usize) -> Result<(), Fault> {
+        let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
+        let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| RecordRef {
+            topic: &topic,
+            key: Some(checkpoint.name.as_bytes()),
+            value: Some(&checkpoint.content),
+            timestamp_ms: now_ms(),
+        });
+        let records = || batch.records().chain(checkpoint.clone());
+        let (mut shares, places) = self.share_out(records()).await?;
+        let partitions: Vec<_> = shares.iter().map(|share| (share.topic.clone(), share.partition)).collect();
+        let (producer, id) = (self.turn.producer, self.turn.coordinator.id.clone());
+        let ask = Ask::Add { producer, partitions: &partitions };
+        self.turn.begun = true;
+        self.cluster.ask_ahead(&mut self.turn.coordinator, ask).await?;
+        let mut asked = true;
+        let mut turn = 0;
+        for (record, place) in records().zip(places) {
+            let share = &mut shares[place];
+            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            if share.gathered.size() > 0 && share.gathered.size() + size > together {
+                if std::mem::take(&mut asked) {
+                    self.cluster.answered(&mut self.turn.coordinator, ask, Instant::now() + TRY).await?;
+                }
+                let full = share.gathered.finish(producer, self.settings.compression)?;
+                let full = [(share.topic.clone(), share.partition, full)];
+                self.cluster.produce(share.leader, &id, &full).await?;
+            }
+            share.gathered.push(&record);
+            turn += size;
+            if turn > TURN {
+                turn = 0;
                 tokio::task::yield_now().await;
             }
         }
-        if let Some(checkpoint) = &batch.checkpoint {
-            let topic = &self.core.settings.checkpoint_topic;
-            let message = BaseRecord::to(topic).key(checkpoint.name.as_bytes()).payload(checkpoint.content.as_ref());
-            self.send(message).await?;
+        let mut rest: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        for share in &mut shares {
+            let last = share.gathered.finish(producer, self.settings.compression)?;
+            rest.entry(share.leader).or_default().push((share.topic.clone(), share.partition, last));
+        }
+        if asked {
+            self.cluster.answered(&mut self.turn.coordinator, ask, Instant::now() + TRY).await?;
+        }
+        for (leader, batches) in rest {
+            for request in by_size(&batches) {
+                self.cluster.produce(leader, &id, request).await?;
+            }
+        }
+        self.cluster.all_produced().await?;
+        for share in shares {
+            self.turn.sequences.insert((share.topic, share.partition), share.gathered.next_sequence());
         }
         Ok(())
     }
 
-    /// Runs blocking work on the client; the producer is dead if it was fatal.
-    async fn blocking(
+    /// The partitions that get records, in the order of topics, and which of them each record belongs to.
+    async fn share_out(
         &mut self,
-        work: impl FnOnce(&Core) -> Result<(), Outcome> + Send + 'static,
-    ) -> Result<(), TransportError> {
-        let core = self.core.clone();
-        match tokio::task::spawn_blocking(move || work(&core)).await {
-            Ok(Ok(())) => {
+        records: impl Iterator<Item = RecordRef<'_>> + Send,
+    ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
+        let mut places: Vec<usize> = Vec::new();
+        let mut found: Vec<(Arc<str>, u32)> = Vec::new();
+        // By topic: its number of partitions, and where each stands in `found`.
+        let mut topics: Vec<(Arc<str>, Vec<Option<usize>>)> = Vec::new();
+        self.keyless = self.keyless.wrapping_add(1);
+        for record in records {
+            self.check_size(&record)?;
+            let known = topics.iter().position(|(topic, _)| Arc::ptr_eq(topic, record.topic));
+            let known = known.or_else(|| topics.iter().position(|(topic, _)| topic == record.topic));
+            let topic = match known {
+                Some(topic) => topic,
+                None => {
+                    let count = self.cluster.partitions(record.topic).await?;
+                    topics.push((record.topic.clone(), vec![None; count as usize]));
+                    topics.len() - 1
+                }
+            };
+            let places_of = &mut topics[topic].1;
+            let count = places_of.len() as u32;
+            let partition = record.key.map_or(self.keyless % count, |key| partition_of(key, count));
+            let place = *places_of[partition as usize].get_or_insert_with(|| {
+                found.push((record.topic.clone(), partition));
+                found.len() - 1
+            });
+            places.push(place);
+        }
+        self.in_order(found, places)
+    }
+
+    /// Puts the partitions in the order of topics.
+    fn in_order(
+        &mut self,
+        found: Vec<(Arc<str>, u32)>,
+        mut places: Vec<usize>,
+    ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
+        let mut order: Vec<usize> = (0..found.len()).collect();
+        order.sort_by_key(|at| &found[*at]);
+        let mut moved = vec![0; found.len()];
+        let mut shares = Vec::with_capacity(found.len());
+        for at in order {
+            moved[at] = shares.len();
+            let (topic, partition) = found[at].clone();
+            let leader = self.cluster.leader(&topic, partition).unwrap_or(-1);
+            let key = (topic, partition);
+            let sequence = self.turn.sequences.get(&key).copied().unwrap_or(0);
+            shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence) });
+        }
+        places.iter_mut().for_each(|place| *place = moved[*place]);
+        Ok((shares, places))
+    }
+
+    /// A record that no topic of ours takes is refused before anything is sent.
+    fn check_size(&self, record: &RecordRef<'_>) -> Result<(), Fault> {
+        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let limit = self.settings.max_record_bytes as usize;
+        if size <= limit {
+            return Ok(());
+        }
+        Err(Fault {
+            code: Some(Code::MessageSizeTooLarge),
+            class: ErrorClass::Definite,
+            text: format!("a record for topic {} has {size} bytes, and the limit is {limit}", record.topic),
+        })
+    }
+
+    /// Ends the transaction well. It is unknown whether a request without an answer was carried out, so it is repeated.
+    async fn commit(&mut self) -> Result<(), TransportError> {
+        let deadline = Instant::now() + TRANSACTION;
+        let ask = Ask::End { producer: self.turn.producer, commit: true };
+        self.turn.committing = true;
+        loop {
+            let step = (Instant::now() + TRY).min(deadline);
+            match self.cluster.ask(&mut self.turn.coordinator, ask, step).await {
+                Ok(_) => {
+                    self.turn.begun = false;
+                    self.state = State::Ready;
+                    return Ok(());
+                }
+                Err(fault) if fault.is_fenced() => return Err(self.fenced()),
+                Err(fault) if fault.class == ErrorClass::Transient && Instant::now() + TRY < deadline => {
+                    tracing::warn!(producer = self.name, cause = fault.text, "a commit got no answer and is repeated");
+                }
+                Err(fault) => {
+                    let text = format!(
+                        "it is unknown whether the last append of {} is durable ({}); restart to find out",
+                        self.name, fault.text
+                    );
+                    return Err(self.die(text));
+                }
+            }
+        }
+    }
+
+    /// Ends the transaction without effect, and asks for the next epoch: what was on its way in this one is refused from then on.
+    async fn abort(&mut self) -> Result<(), TransportError> {
+        self.cluster.settle().await;
+        self.cluster.forget_leaders();
+        let known = self.turn.producer;
+        if self.turn.begun {
+            let ask = Ask::End { producer: known, commit: false };
+            match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
+                Ok(_) => self.turn.begun = false,
+                // The coordinator never heard of its partitions.
+                Err(Fault { code: Some(Code::InvalidTransactionalState), .. }) => self.turn.begun = false,
+                Err(fault) if fault.is_fenced() => return Err(self.fenced()),
+                Err(fault) => return Err(self.failed("aborting an append", fault)),
+            }
+        }
+        let ask = Ask::Identity { known, timeout_ms: TRANSACTION.as_millis() as i32 };
+        match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
+            Ok(producer) => {
+                self.turn.producer = producer;
+                self.turn.sequences.clear();
                 self.state = State::Ready;
                 Ok(())
             }
-            Ok(Err(Outcome::Aborted(error))) => {
-                self.state = State::Ready;
-                Err(error)
-            }
-            Ok(Err(Outcome::Open(error))) => Err(error),
-            Ok(Err(Outcome::Dead(error))) => {
-                self.state = State::Dead(error.message.clone());
-                Err(error)
-            }
-            Err(error) => {
-                Err(TransportError::caused(ErrorClass::Fatal, "a transaction of Kafka was interrupted", error))
-            }
+            Err(fault) if fault.is_fenced() => Err(self.fenced()),
+            Err(fault) => Err(self.failed("aborting an append", fault)),
         }
     }
 }
 
 /// How a transaction ended, if not well.
-enum Outcome {
-    Aborted(TransportError),
-    Open(TransportError),
-    Dead(TransportError),
-}
-
-impl Core {
-    fn open(settings: &KafkaSettings, name: &str, second: bool) -> Result<Self, TransportError> {
-        let id = if second { format!("{name}.2") } else { name.to_owned() };
-        let message_bytes = settings.max_record_bytes.to_string();
-        let compression = match settings.compression {
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        };
-        let config = settings.client(&[
-            ("transactional.id", id.as_str()),
-            ("transaction.timeout.ms", "300000"),
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("message.timeout.ms", "30000"),
-            ("partitioner", "murmur2_random"),
-            ("compression.type", compression),
-            ("compression.level", if settings.compression == Compression::Zstd { "1" } else { "-1" }),
-            ("linger.ms", "0"),
-            ("batch.num.messages", "20000"),
-            ("batch.size", "1000000"),
-            ("message.max.bytes", &message_bytes),
-            ("queue.buffering.max.messages", "100000"),
-            ("queue.buffering.max.kbytes", "16384"),
-            ("delivery.report.only.error", "true"),
-        ]);
-        let client: BaseProducer<Deliveries> = config
-            .create_with_context(Deliveries::default())
-            .map_err(|error| settings.refused("the producer", error))?;
-        client
-            .init_transactions(INIT)
-            .map_err(|error| settings.failed(&format!("opening the producer {id}"), error))?;
-        Ok(Self {
-            name: name.to_owned(),
-            second,
-            committing: AtomicBool::new(false),
-            settings: settings.clone(),
-            client,
-        })
-    }
-
-    /// Waits for the deliveries, then commits. Blocking.
-    fn commit(&self) -> Result<(), Outcome> {
-        let start = Instant::now();
-        while self.client.in_flight_count() > 0 {
-            // A poll with a time limit would spin through its last millisecond.
-            self.client.poll(Duration::ZERO);
-            std::thread::sleep(DELIVERY_STEP);
-        }
-        if let Some((code, _)) = self.client.client().fatal_error() {
-            return Err(Outcome::Dead(self.fenced(KafkaError::MessageProduction(code))));
-        }
-        self.committing.store(true, Ordering::Release);
-        loop {
-            let Err(error) = self.client.commit_transaction(TRY) else { return Ok(()) };
-            match severity(&error) {
-                Severity::Fatal => return Err(Outcome::Dead(self.fenced(error))),
-                Severity::InDoubt if start.elapsed() < TRANSACTION => {
-                    tracing::warn!(producer = self.name, %error, "a commit got no answer and is repeated");
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Severity::InDoubt => {
-                    let text = format!(
-                        "it is unknown whether the last append of {} is durable; restart to find out",
-                        self.name
-                    );
-                    return Err(Outcome::Dead(TransportError::caused(ErrorClass::Fatal, text, error)));
-                }
-                Severity::Abortable => return self.abort(error),
-            }
-        }
-    }
-
-    /// Aborts the transaction. Never `Ok`, so that it can end a commit.
-    fn abort(&self, cause: KafkaError) -> Result<(), Outcome> {
-        tracing::debug!(producer = self.name, error = %cause, "aborting a transaction");
-        let failure = self.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let cause = self.settings.failed("an append", failure.unwrap_or(cause));
-        match self.end_open() {
-            Ok(()) => Err(Outcome::Aborted(cause)),
-            Err(error) if matches!(severity(&error), Severity::Fatal) => Err(Outcome::Dead(self.fenced(error))),
-            Err(error) => {
-                tracing::warn!(producer = self.name, %error, "a transaction could not be aborted yet");
-                Err(Outcome::Open(cause))
-            }
-        }
-    }
-
-    /// Aborting waits for delivery reports, which somebody must serve meanwhile.
-    fn end_open(&self) -> Result<(), KafkaError> {
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
-                    self.client.poll(Duration::ZERO);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
-            let ended = self.client.abort_transaction(Timeout::After(TRY));
-            done.store(true, Ordering::Release);
-            ended
-        })
-    }
-
-    fn fenced(&self, error: KafkaError) -> TransportError {
-        use RDKafkaErrorCode as Code;
-        let takeover = matches!(
-            error.rdkafka_error_code(),
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping)
-        );
-        if takeover {
-            let text = format!("another process took over as {}; this one must stop", self.name);
-            return TransportError::caused(ErrorClass::Fatal, text, error);
-        }
-        let text = format!("the producer {} failed for good: {error}; restart the process", self.name);
-        TransportError::caused(ErrorClass::Fatal, text, error)
-    }
-}
-
-enum Severity {
-    Fatal,
-    Abortable,
-    InDoubt,
-}
-
-fn severity(error: &KafkaError) -> Severity {
-    match error {
-        KafkaError::Transaction(inner) if inner.is_fatal() => Severity::Fatal,
-        KafkaError::Transaction(inner) if inner.txn_requires_abort() => Severity::Abortable,
-        KafkaError::Transaction(inner) if inner.is_retriable() => Severity::InDoubt,
-        KafkaError::Transaction(inner) if class(inner.code()) == ErrorClass::Fatal => Severity::Fatal,
-        KafkaError::Flush(_) => Severity::InDoubt,
-        error if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) => Severity::Fatal,
-        _ => Severity::Abortable,
-    }
+enum Ended {
+    /// Nothing of it is visible, and the next may begin.
+    Aborted(Fault),
+    For(TransportError),
 }
 
 #[async_trait]
@@ -333,69 +368,67 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        let (mut repeats, mut reopened) = (0, false);
+        let (mut repeats, mut taken_back, mut together) = (0, false, self.together);
         loop {
-            match self.try_append(batch).await {
-                Ok(()) => {
-                    self.second_is_new &= !self.core.second;
-                    std::mem::swap(&mut self.core, &mut self.other);
-                    break;
+            match self.transact(batch, together).await {
+                Ok(()) => break,
+                // The topic takes less than we send together.
+                Err(Ended::Aborted(fault))
+                    if fault.code == Some(Code::MessageSizeTooLarge) && together > TOGETHER_AT_LEAST =>
+                {
+                    together /= 5;
                 }
-                // After an aborted transaction the client may have lost count, which the brokers notice in the next one.
-                // That one is aborted too; then the client has counted anew.
-                Err(error) if counted_wrong(&error) && matches!(self.state, State::Ready) && repeats < REPEATS => {
-                    tracing::debug!(%error, "an append is repeated");
+                Err(Ended::Aborted(fault)) if is_passing(&fault) && repeats < REPEATS => {
                     repeats += 1;
+                    tracing::debug!(producer = self.name, cause = fault.text, "an append is repeated");
+                    tokio::time::sleep(Duration::from_millis(50) * repeats).await;
                 }
-                Err(error) if self.second_was_taken() && !reopened => {
-                    tracing::debug!(%error, "taking the second client back");
-                    reopened = true;
-                    self.reopen_second().await?;
+                Err(Ended::Aborted(fault)) => return Err(self.failed("an append", fault)),
+                Err(Ended::For(_)) if self.second_was_taken() && !taken_back => {
+                    tracing::debug!(producer = self.name, "taking the second identity back");
+                    taken_back = true;
+                    self.take_second_back().await?;
                 }
-                Err(error) => return Err(error),
+                Err(Ended::For(error)) => return Err(error),
             }
         }
+        self.together = together;
+        self.second_is_new &= !self.turn.second;
+        std::mem::swap(&mut self.turn, &mut self.other);
         metric::appended(batch);
         Ok(())
     }
 }
 
-fn counted_wrong(error: &TransportError) -> bool {
-    let cause = error.source.as_ref().and_then(|source| source.downcast_ref::<KafkaError>());
-    cause.and_then(KafkaError::rdkafka_error_code) == Some(RDKafkaErrorCode::OutOfOrderSequenceNumber)
+/// A broker went away or a leader moved, as happens when brokers are restarted one by one.
+fn is_passing(fault: &Fault) -> bool {
+    match fault.code {
+        None => fault.class == ErrorClass::Transient,
+        Some(code) => matches!(
+            code,
+            Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::FencedLeaderEpoch | Code::KafkaStorageError
+        ),
+    }
 }
 
-impl KafkaProducer {
-    /// Whether the second client was fenced before its first commit.
-    fn second_was_taken(&self) -> bool {
-        let dead = matches!(self.state, State::Dead(_));
-        dead && self.core.second && self.second_is_new && !self.core.committing.load(Ordering::Acquire)
-    }
+fn failed(settings: &KafkaSettings, what: &str, fault: Fault) -> TransportError {
+    settings.answered(what, fault.class, fault.code, &fault.text)
+}
 
-    async fn try_append(&mut self, batch: &Batch) -> Result<(), TransportError> {
-        if matches!(self.state, State::Open) {
-            self.blocking(|core| {
-                core.end_open().map_err(|error| match severity(&error) {
-                    Severity::Fatal => Outcome::Dead(core.fenced(error)),
-                    _ => Outcome::Open(core.settings.failed("aborting the last append", error)),
-                })
-            })
-            .await?;
+/// Parts of about the size that goes together.
+fn by_size<K>(batches: &[(K, u32, Vec<u8>)]) -> impl Iterator<Item = &[(K, u32, Vec<u8>)]> {
+    let mut size = 0;
+    batches.chunk_by(move |last, next| {
+        size += last.2.len();
+        let fits = size + next.2.len() <= TOGETHER;
+        if !fits {
+            size = 0;
         }
-        self.core.client.context().failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Err(error) = self.core.client.begin_transaction() {
-            if matches!(severity(&error), Severity::Fatal) {
-                let error = self.core.fenced(error);
-                self.state = State::Dead(error.message.clone());
-                return Err(error);
-            }
-            self.state = State::Open;
-            return Err(self.core.settings.failed("beginning a transaction", error));
-        }
-        self.state = State::Open;
-        match self.send_all(batch).await {
-            Ok(()) => self.blocking(Core::commit).await,
-            Err(error) => self.blocking(move |core| core.abort(error)).await,
-        }
-    }
+        fits
+    })
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }

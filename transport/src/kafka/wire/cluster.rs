@@ -1,0 +1,410 @@
+//! The brokers: who leads which partition, who coordinates which producer, and one connection to each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::time::{Instant, timeout};
+use tributary_event::ErrorClass;
+
+use super::connection::{Broken, Connection};
+use super::request::{
+    self, ADD_PARTITIONS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE, ProducerId,
+};
+use super::security::Security;
+use crate::contract::TransportError;
+use crate::kafka::client::KafkaSettings;
+
+/// How long an answer may take, but for that to records.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long brokers may take to replicate records.
+const REPLICATION: Duration = Duration::from_secs(30);
+/// After this time partitions are asked for again: there may be more of them.
+const AGE: Duration = Duration::from_secs(300);
+/// How long a topic may be unknown, or a partition without a leader.
+const LEADERLESS: Duration = Duration::from_secs(30);
+/// Between two questions about the same.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Requests with records that one broker has at a time.
+const IN_FLIGHT: usize = 5;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(in crate::kafka) struct Fault {
+    /// The broker's answer, if it was one.
+    pub code: Option<Code>,
+    pub class: ErrorClass,
+    pub text: String,
+}
+
+impl Fault {
+    fn answered(code: Answer, place: &str) -> Self {
+        let known = RDKafkaRespErr::try_from(i32::from(code)).map_or(Code::Unknown, Code::from);
+        let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+        Self { code: Some(known), class: crate::kafka::client::class(known), text: format!("{known}{place}") }
+    }
+
+    /// Another process has the producer's identity.
+    pub fn is_fenced(&self) -> bool {
+        matches!(
+            self.code,
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping)
+        )
+    }
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        Self { code: None, class: broken.class, text: broken.text }
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self { code: None, class: ErrorClass::Fatal, text: format!("compressing records: {error}") }
+    }
+}
+
+/// Where a request to a coordinator goes.
+pub(in crate::kafka) struct Coordinator {
+    /// The transactional id.
+    pub id: String,
+    node: Option<i32>,
+}
+
+impl Coordinator {
+    pub fn of(id: String) -> Self {
+        Self { id, node: None }
+    }
+}
+
+/// What a coordinator is asked for.
+#[derive(Clone, Copy)]
+pub(in crate::kafka) enum Ask<'a> {
+    /// An identity; that which is known is given up, or all others are fenced if it is none.
+    Identity { known: ProducerId, timeout_ms: i32 },
+    /// These partitions, in the order of topics, belong to the transaction.
+    Add { producer: ProducerId, partitions: &'a [(Arc<str>, u32)] },
+    /// The end of the transaction.
+    End { producer: ProducerId, commit: bool },
+}
+
+impl Ask<'_> {
+    fn api(self) -> Api {
+        match self {
+            Self::Identity { .. } => INIT_PRODUCER_ID,
+            Self::Add { .. } => ADD_PARTITIONS,
+            Self::End { .. } => END,
+        }
+    }
+
+    fn write(self, id: &str, out: &mut Vec<u8>) {
+        match self {
+            Self::Identity { known, timeout_ms } => request::init_producer_id(out, id, timeout_ms, known),
+            Self::Add { producer, partitions } => request::add_partitions(out, id, producer, partitions),
+            Self::End { producer, commit } => request::end(out, id, producer, commit),
+        }
+    }
+
+    /// The answer; an identity if one was asked for, else what is known already.
+    fn read(self, answer: &[u8]) -> Result<(Answer, ProducerId), Broken> {
+        match self {
+            Self::Identity { .. } => request::read_producer_id(answer),
+            Self::Add { producer, .. } => Ok((request::read_add_partitions(answer)?, producer)),
+            Self::End { producer, .. } => Ok((request::read_end(answer)?, producer)),
+        }
+    }
+}
+
+/// The brokers, as one producer knows them.
+pub(in crate::kafka) struct Cluster {
+    security: Security,
+    client: String,
+    bootstrap: Vec<(String, u16)>,
+    nodes: BTreeMap<i32, (String, u16)>,
+    /// The leader of each partition of a topic, and when it was asked for.
+    topics: HashMap<Arc<str>, (Vec<i32>, Instant)>,
+    connections: BTreeMap<i32, Connection>,
+}
+
+impl Cluster {
+    /// Reads the settings; nothing is connected yet.
+    pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
+        let refused = |cause: String| {
+            let text = format!(
+                "the producer for Kafka at {} cannot be set up: {cause} (in the transport's properties)",
+                settings.brokers
+            );
+            TransportError::new(ErrorClass::Fatal, text)
+        };
+        let bootstrap = settings.brokers.split(',').map(str::trim).filter(|b| !b.is_empty()).map(address);
+        Ok(Self {
+            security: Security::new(&settings.properties).map_err(refused)?,
+            client: settings.properties.get("client.id").map_or("tributary", String::as_str).to_owned(),
+            bootstrap: bootstrap.collect::<Result<_, _>>().map_err(refused)?,
+            nodes: BTreeMap::new(),
+            topics: HashMap::new(),
+            connections: BTreeMap::new(),
+        })
+    }
+
+    /// The number of a topic's partitions. Waits a while for a new topic, and for leaders.
+    pub async fn partitions(&mut self, topic: &Arc<str>) -> Result<u32, Fault> {
+        let start = Instant::now();
+        loop {
+            if let Some((leaders, asked)) = self.topics.get(topic)
+                && asked.elapsed() < AGE
+            {
+                return Ok(leaders.len() as u32);
+            }
+            let fault = match self.ask_leaders(topic).await {
+                Ok(()) => continue,
+                Err(fault) => fault,
+            };
+            let new = matches!(fault.code, Some(Code::UnknownTopicOrPartition | Code::LeaderNotAvailable));
+            let limit = if new { LEADERLESS } else { Duration::ZERO };
+            if start.elapsed() >= limit {
+                return Err(fault);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask_leaders(&mut self, topic: &Arc<str>) -> Result<(), Fault> {
+        // With it those that would be asked for next.
+        let aged = self.topics.iter().filter(|(known, (_, at))| *known != topic && at.elapsed() >= AGE);
+        let asked: Vec<Arc<str>> = aged.map(|(known, _)| known.clone()).chain([topic.clone()]).collect();
+        let answer = self.ask_any(METADATA, |out| request::metadata(out, &asked)).await?;
+        let metadata = request::read_metadata(&answer)?;
+        self.nodes = metadata.brokers.into_iter().collect();
+        self.connections.retain(|node, _| *node >= 0);
+        let mut answered = Err(Broken::nonsense("an answer about other topics").into());
+        for found in metadata.topics {
+            let Some(name) = asked.iter().find(|name| ***name == *found.name) else { continue };
+            let without_leader = found.leaders.is_empty() || found.leaders.contains(&-1);
+            let code = if found.code == 0 && without_leader { LEADER_NOT_AVAILABLE } else { found.code };
+            if code == 0 {
+                self.topics.insert(name.clone(), (found.leaders, Instant::now()));
+            }
+            if name == topic {
+                answered = if code == 0 { Ok(()) } else { Err(Fault::answered(code, &format!("topic {topic}"))) };
+            }
+        }
+        answered
+    }
+
+    /// Who leads a partition of a topic that was asked for.
+    pub fn leader(&self, topic: &Arc<str>, partition: u32) -> Option<i32> {
+        self.topics.get(topic)?.0.get(partition as usize).copied()
+    }
+
+    /// Leaders are asked for again before the next records.
+    pub fn forget_leaders(&mut self) {
+        self.topics.clear();
+    }
+
+    /// Asks until there is an answer that is not "not now"; gives up at `deadline`. A request that got no answer may have been
+    /// carried out.
+    pub async fn ask(&mut self, to: &mut Coordinator, ask: Ask<'_>, deadline: Instant) -> Result<ProducerId, Fault> {
+        let mut pause = Duration::from_micros(500);
+        loop {
+            let fault = match self.ask_once(to, ask).await {
+                Ok(producer) => return Ok(producer),
+                Err(fault) => fault,
+            };
+            pause = match fault.code {
+                // It is still ending the last transaction.
+                Some(Code::ConcurrentTransactions) => (pause * 2).min(Duration::from_millis(10)),
+                Some(Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator) => {
+                    to.node = None;
+                    PAUSE
+                }
+                None if fault.class == ErrorClass::Transient => {
+                    to.node = None;
+                    PAUSE
+                }
+                _ => return Err(fault),
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(fault);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn ask_once(&mut self, to: &mut Coordinator, ask: Ask<'_>) -> Result<ProducerId, Fault> {
+        let node = self.find(to).await?;
+        let Coordinator { id, .. } = to;
+        let answer = self.call(node, ask.api(), |out| ask.write(id, out)).await?;
+        match ask.read(&answer)? {
+            (0, producer) => Ok(producer),
+            (code, _) => Err(Fault::answered(code, &format!("transactional id {id}"))),
+        }
+    }
+
+    /// Asks without waiting for the answer, which [`Self::answered`] gives.
+    pub async fn ask_ahead(&mut self, to: &mut Coordinator, ask: Ask<'_>) -> Result<(), Fault> {
+        let node = self.find(to).await?;
+        let id = &to.id;
+        self.sending(node, ask.api(), |out| ask.write(id, out)).await.map_err(Fault::from)
+    }
+
+    /// The answer to what was asked ahead; asks again if it was "not now".
+    pub async fn answered(&mut self, to: &mut Coordinator, ask: Ask<'_>, deadline: Instant) -> Result<(), Fault> {
+        let node = self.find(to).await?;
+        match self.receiving(node, ANSWER).await {
+            Ok(answer) if ask.read(&answer)?.0 == 0 => Ok(()),
+            // The answer tells more when it is asked once more.
+            _ => self.ask(to, ask, deadline).await.map(drop),
+        }
+    }
+
+    async fn find(&mut self, to: &mut Coordinator) -> Result<i32, Fault> {
+        if let Some(node) = to.node {
+            return Ok(node);
+        }
+        let answer = self.ask_any(FIND_COORDINATOR, |out| request::find_coordinator(out, &to.id)).await?;
+        let (code, node, address) = request::read_coordinator(&answer)?;
+        if code != 0 {
+            return Err(Fault::answered(code, &format!("transactional id {}", to.id)));
+        }
+        self.nodes.insert(node, address);
+        to.node = Some(node);
+        Ok(node)
+    }
+
+    /// Sends records to a leader. Waits while it has many already; their answers are looked at then.
+    pub async fn produce(&mut self, node: i32, id: &str, batches: &[(Arc<str>, u32, Vec<u8>)]) -> Result<(), Fault> {
+        while self.connections.get(&node).is_some_and(|connection| connection.waiting() >= IN_FLIGHT) {
+            self.produced(node).await?;
+        }
+        let timeout_ms = REPLICATION.as_millis() as i32;
+        self.sending(node, PRODUCE, |out| request::produce(out, id, timeout_ms, batches)).await.map_err(Fault::from)
+    }
+
+    /// Waits until every record that was sent is kept.
+    pub async fn all_produced(&mut self) -> Result<(), Fault> {
+        while let Some(node) = self.connections.iter().find(|(_, c)| c.waiting() > 0).map(|(node, _)| *node) {
+            self.produced(node).await?;
+        }
+        Ok(())
+    }
+
+    async fn produced(&mut self, node: i32) -> Result<(), Fault> {
+        let answer = self.receiving(node, REPLICATION + ANSWER).await?;
+        match request::read_produce(&answer)? {
+            None => Ok(()),
+            Some((code, place)) => Err(Fault::answered(code, &place)),
+        }
+    }
+
+    /// Waits for answers that nobody wants any more, so that what was asked is over; connections that do not give them are
+    /// closed.
+    pub async fn settle(&mut self) {
+        let deadline = Instant::now() + ANSWER;
+        for (node, mut connection) in std::mem::take(&mut self.connections) {
+            let settled = async {
+                while connection.waiting() > 0 {
+                    connection.receive().await?;
+                }
+                Ok::<_, Broken>(())
+            };
+            if let Ok(Ok(())) = tokio::time::timeout_at(deadline, settled).await {
+                self.connections.insert(node, connection);
+            }
+        }
+    }
+
+    /// Asks the first broker that answers.
+    async fn ask_any(&mut self, api: Api, body: impl Fn(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
+        // Brokers given by the user have negative numbers here.
+        let given = self.bootstrap.iter().zip(1..).map(|(address, n)| (-n, address.clone()));
+        let known = self.nodes.iter().map(|(node, address)| (*node, address.clone()));
+        let mut brokers: Vec<(i32, (String, u16))> = known.chain(given).collect();
+        brokers.sort_by_key(|(node, _)| !self.connections.contains_key(node));
+        let mut last = Broken::nonsense("no broker is named");
+        for (node, address) in brokers {
+            self.nodes.entry(node).or_insert(address);
+            match self.call(node, api, &body).await {
+                Ok(answer) => return Ok(answer),
+                Err(broken) if broken.class != ErrorClass::Transient => return Err(broken),
+                Err(broken) => last = broken,
+            }
+        }
+        Err(last)
+    }
+
+    async fn call(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
+        self.sending(node, api, body).await?;
+        self.receiving(node, ANSWER).await
+    }
+
+    /// A connection that fails is gone.
+    async fn sending(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
+        let (mut connection, address) = self.connection(node).await?;
+        let sent = timeout(REPLICATION, connection.send(api, body)).await;
+        self.keep(node, connection, sent.unwrap_or_else(|_| Err(late(REPLICATION))), &address)
+    }
+
+    async fn receiving(&mut self, node: i32, limit: Duration) -> Result<Vec<u8>, Broken> {
+        let (mut connection, address) = match self.connections.remove(&node) {
+            Some(connection) => (connection, self.address(node)),
+            None => return Err(Broken::nonsense("the connection is gone")),
+        };
+        let received = timeout(limit, connection.receive()).await;
+        self.keep(node, connection, received.unwrap_or_else(|_| Err(late(limit))), &address)
+    }
+
+    fn keep<T>(
+        &mut self,
+        node: i32,
+        connection: Connection,
+        done: Result<T, Broken>,
+        address: &str,
+    ) -> Result<T, Broken> {
+        match done {
+            Ok(done) => {
+                self.connections.insert(node, connection);
+                Ok(done)
+            }
+            Err(broken) => Err(Broken { text: format!("{address}: {broken}"), ..broken }),
+        }
+    }
+
+    fn address(&self, node: i32) -> String {
+        self.nodes.get(&node).map_or_else(|| format!("broker {node}"), |(host, port)| format!("{host}:{port}"))
+    }
+
+    async fn connection(&mut self, node: i32) -> Result<(Connection, String), Broken> {
+        let address = self.address(node);
+        if let Some(mut connection) = self.connections.remove(&node)
+            && (connection.waiting() > 0 || connection.is_fresh().await)
+        {
+            return Ok((connection, address));
+        }
+        let Some((host, port)) = self.nodes.get(&node) else {
+            return Err(Broken::nonsense(&format!("nobody knows where broker {node} is")));
+        };
+        Ok((Connection::open(host, *port, &self.security, &self.client).await?, address))
+    }
+}
+
+const LEADER_NOT_AVAILABLE: Answer = 5;
+
+fn late(limit: Duration) -> Broken {
+    Broken { class: ErrorClass::Transient, text: format!("no answer within {limit:?}") }
+}
+
+/// `host:port`, `[address]:port`, each with or without a protocol before it; 9092 is the port if none is named.
+fn address(broker: &str) -> Result<(String, u16), String> {
+    let plain = broker.split_once("://").map_or(broker, |(_, rest)| rest);
+    let (host, port) = match plain.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, port),
+        _ => (plain, "9092"),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port.parse().map_err(|_| format!("the broker {broker:?} has no port that is one; say host:port"))?;
+    Ok((host.to_owned(), port))
+}

@@ -1,0 +1,15 @@
+//! Kafka's protocol as the producer speaks it: eight requests, each in one version that brokers from 2.5 to 4 know.
+//!
+//! The source of every layout is the Apache Kafka protocol guide (<https://kafka.apache.org/protocol>).
+
+mod cluster;
+mod codec;
+mod connection;
+mod request;
+mod records;
+mod scram;
+mod security;
+
+pub(super) use self::cluster::{Ask, Cluster, Coordinator, Fault};
+pub(super) use self::records::{Partition, partition_of};
+pub(super) use self::request::ProducerId;
