@@ -1,44 +1,14 @@
 //! TLS towards PostgreSQL: who is trusted, who is let in, and that passwords are bound to the connection.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tributary_connector::ConnectorSettings;
-use tributary_stack::{Postgres, PostgresOptions};
+use tributary_stack::{Authority, Postgres, PostgresOptions};
 
 use crate::support::{Database, Recorder, Running, connect};
 
 const PASSWORD: &str = "s3cret ü";
-
-/// An authority and its files.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
-}
-
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        let file = folder.join(format!("{name}.pem"));
-        std::fs::write(&file, certificate.pem()).expect("written");
-        Self { issuer: Issuer::new(params, key), file }
-    }
-
-    /// Certificate and key of a name, as PEM.
-    fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        (certificate.pem(), key.serialize_pem())
-    }
-}
 
 struct World {
     postgres: Postgres,
@@ -51,7 +21,8 @@ impl World {
     /// A server whose certificate is for `localhost`, and which lets the role `certified` in by its certificate alone.
     async fn start(version: i32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
+        let new = |name| Authority::new(folder.path(), name).expect("an authority");
+        let (ours, other) = (new("ours"), new("other"));
         let password = Some(PASSWORD.to_owned());
         let options = PostgresOptions { version: version.to_string(), password, fsync: false, ..Default::default() };
         let postgres = Postgres::start(options).await.expect("PostgreSQL starts");
@@ -63,10 +34,10 @@ impl World {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
             chown(&path, Some(owner.uid()), Some(owner.gid())).expect("the server's own");
         };
-        let (certificate, key) = ours.sign("localhost");
+        let (certificate, key) = ours.sign("localhost").expect("signed");
         write("server.crt", &certificate);
         write("server.key", &key);
-        write("root.crt", &std::fs::read_to_string(&ours.file).expect("the authority"));
+        write("root.crt", &std::fs::read_to_string(ours.file()).expect("the authority"));
         let old = std::fs::read_to_string(postgres.data_dir().join("pg_hba.conf")).expect("pg_hba.conf");
         let rules = "hostssl all certified all cert\nhost all certified all reject\n";
         write("pg_hba.conf", &format!("{rules}{old}"));
@@ -111,18 +82,18 @@ async fn servers_and_clients_prove_who_they_are() {
     let version = db.version().await;
     db.remove().await;
     let world = World::start(version).await;
-    let root = format!("sslrootcert={}", world.ours.file.display());
+    let root = format!("sslrootcert={}", world.ours.file().display());
     let full = format!("sslmode=verify-full&{root}");
     streams(&world.with_password("localhost", &format!("{full}&channel_binding=require"))).await;
     streams(&world.with_password("localhost", &format!("{full}&channel_binding=disable"))).await;
     streams(&world.with_password("127.0.0.1", &format!("sslmode=verify-ca&{root}"))).await;
     streams(&world.with_password("127.0.0.1", "sslmode=require")).await;
     refused(&world.with_password("127.0.0.1", &full), "not valid for name").await;
-    let stranger = format!("sslmode=verify-full&sslrootcert={}", world.other.file.display());
+    let stranger = format!("sslmode=verify-full&sslrootcert={}", world.other.file().display());
     refused(&world.with_password("localhost", &stranger), "UnknownIssuer").await;
     refused(&world.with_password("localhost", "sslmode=disable&channel_binding=require"), "channel").await;
     // The client's certificate in place of a password.
-    let (certificate, key) = world.ours.sign("certified");
+    let (certificate, key) = world.ours.sign("certified").expect("signed");
     let files = ["client.crt", "client.key"].map(|name| world.folder.path().join(name));
     std::fs::write(&files[0], certificate).expect("written");
     std::fs::write(&files[1], key).expect("written");

@@ -26,6 +26,7 @@ use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
 use self::reader::Reader;
 use self::topics::Found;
+use self::wire::Cluster;
 use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
     Watermarks,
@@ -45,6 +46,8 @@ pub struct Kafka {
 impl Kafka {
     /// Checks the settings. Brokers that are away are no error yet: every call reports them, and [`Transport::probe`].
     pub fn connect(settings: KafkaSettings) -> Result<Self, TransportError> {
+        // Of properties that do not fit, ours tells more than librdkafka.
+        Cluster::new(&settings)?;
         let reader = Arc::new(Reader::new(&settings)?);
         let admin = settings
             .client(&[])

@@ -41,6 +41,10 @@ pub struct KafkaOptions {
     pub jvm: Vec<String>,
     /// Further settings of the brokers; they win over ours.
     pub settings: Vec<(String, String)>,
+    /// Further listeners of every broker: names and security protocols, for example `("SECURE", "SASL_SSL")`.
+    pub listeners: Vec<(String, String)>,
+    /// Further arguments of the tool that formats the data folders, for example `--add-scram`.
+    pub format: Vec<String>,
 }
 
 impl Default for KafkaOptions {
@@ -52,6 +56,8 @@ impl Default for KafkaOptions {
             heap: "512m".to_owned(),
             jvm: Vec::new(),
             settings: Vec::new(),
+            listeners: Vec::new(),
+            format: Vec::new(),
         }
     }
 }
@@ -65,8 +71,16 @@ pub struct Kafka {
 #[derive(Debug)]
 struct Broker {
     server: Server,
-    port: u16,
-    _ports: [Port; 2],
+    ports: Ports,
+}
+
+/// The ports of one broker.
+#[derive(Debug)]
+struct Ports {
+    client: Port,
+    controller: Port,
+    /// In the order of the further listeners.
+    further: Vec<Port>,
 }
 
 impl Kafka {
@@ -81,7 +95,17 @@ impl Kafka {
 
     /// The addresses to begin with, for example `127.0.0.1:20001,127.0.0.1:20003`.
     pub fn bootstrap(&self) -> String {
-        self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port)).collect::<Vec<_>>().join(",")
+        self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.ports.client.number)).collect::<Vec<_>>().join(",")
+    }
+
+    /// As [`Self::bootstrap`], of a further listener, counted from 0.
+    ///
+    /// # Errors
+    /// If there is no such listener.
+    pub fn further(&self, listener: usize) -> Result<String> {
+        let ports = self.brokers.iter().map(|broker| broker.ports.further.get(listener));
+        let addresses: Option<Vec<_>> = ports.map(|port| Some(format!("127.0.0.1:{}", port?.number))).collect();
+        Ok(addresses.with_context(|| format!("there is no further listener {listener}: name it in KafkaOptions"))?.join(","))
     }
 
     /// The number of brokers.
@@ -193,28 +217,35 @@ async fn boot(installation: &Installation, class_data: &ClassData, options: &Kaf
     ensure!(options.brokers > 0, "a Kafka cluster needs at least one broker: correct KafkaOptions::brokers");
     let mut ports = Vec::new();
     for index in 0..options.brokers {
-        ports.push([port::take(options.port.filter(|_| index == 0))?, port::take(None)?]);
+        ports.push(Ports {
+            client: port::take(options.port.filter(|_| index == 0))?,
+            controller: port::take(None)?,
+            further: options.listeners.iter().map(|_| port::take(None)).collect::<Result<_>>()?,
+        });
     }
-    let controllers: Vec<String> =
-        ports.iter().enumerate().map(|(index, [_, port])| format!("{}@127.0.0.1:{}", index + 1, port.number)).collect();
+    let controllers: Vec<String> = ports
+        .iter()
+        .enumerate()
+        .map(|(index, ports)| format!("{}@127.0.0.1:{}", index + 1, ports.controller.number))
+        .collect();
     let mut brokers = Vec::new();
-    for (index, pair) in ports.into_iter().enumerate() {
+    for (index, ports) in ports.into_iter().enumerate() {
         let folder = RunFolder::make("kafka", None).await?;
         let data = match &options.data_dir {
             Some(path) => std::path::absolute(path)?.join(format!("broker-{}", index + 1)),
             None => folder.path.join("data"),
         };
         let file = folder.path.join("server.properties");
-        std::fs::write(&file, properties(index + 1, &pair, &controllers, &data, options))
+        std::fs::write(&file, properties(index + 1, &ports, &controllers, &data, options))
             .with_context(|| format!("writing {}", file.display()))?;
         let mut format = installation.tool("kafka.tools.StorageTool");
-        format.args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"]).arg(&file).current_dir(&folder.path);
+        format.args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"]).arg(&file).args(&options.format).current_dir(&folder.path);
         command::run(format, "the data folder must be writable, and of this cluster if it is not empty").await?;
 
         let launch = installation.launch(&options.heap, class_data, &options.jvm, &[file.into_os_string()]);
-        let port = pair[0].number;
-        let server = Server::spawned("kafka", launch, Probe::Kafka(port), folder).await?;
-        brokers.push(Broker { server, port, _ports: pair });
+        let probe = Probe::Kafka(ports.client.number);
+        let server = Server::spawned("kafka", launch, probe, folder).await?;
+        brokers.push(Broker { server, ports });
     }
     let kafka = Kafka { brokers };
     kafka.start_again().await?;
@@ -223,17 +254,22 @@ async fn boot(installation: &Installation, class_data: &ClassData, options: &Kaf
 
 /// A broker's settings; the last of a name wins. The short session lets a killed broker come back at once: its controller
 /// refuses it while the session of its former life lasts.
-fn properties(id: usize, ports: &[Port; 2], controllers: &[String], data: &Path, options: &KafkaOptions) -> String {
-    let [client, controller] = [ports[0].number, ports[1].number];
+fn properties(id: usize, ports: &Ports, controllers: &[String], data: &Path, options: &KafkaOptions) -> String {
+    let (client, controller) = (ports.client.number, ports.controller.number);
+    let (mut further, mut protocols) = (String::new(), String::new());
+    for ((name, protocol), port) in options.listeners.iter().zip(&ports.further) {
+        let _ = write!(further, ",{name}://127.0.0.1:{}", port.number);
+        let _ = write!(protocols, ",{name}:{protocol}");
+    }
     let replicas = options.brokers.min(3);
     let in_sync = if replicas == 3 { 2 } else { 1 };
     let mut text = format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENT://127.0.0.1:{client}
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}{further}
+advertised.listeners=CLIENT://127.0.0.1:{client}{further}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 log.dirs={data}

@@ -17,6 +17,7 @@
 
 mod account;
 mod artifact;
+mod authority;
 mod cache;
 mod command;
 mod debezium;
@@ -34,6 +35,7 @@ mod run_folder;
 mod search_node;
 mod server;
 
+pub use authority::Authority;
 pub use cache::folder as cache_folder;
 pub use command::run as run_command;
 pub use debezium::Debezium;

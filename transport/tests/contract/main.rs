@@ -8,6 +8,8 @@
 mod cases;
 mod embedded;
 mod kafka;
+mod outage;
+mod security;
 mod tools;
 
 /// Each case as a test, for both implementations.

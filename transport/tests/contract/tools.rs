@@ -10,7 +10,7 @@ use tributary_transport::{
 };
 
 /// A case that waits longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn embedded(directory: &Path) -> Embedded {
     Embedded::open(directory, EmbeddedSettings::default()).unwrap()

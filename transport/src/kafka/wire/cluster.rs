@@ -134,7 +134,7 @@ impl Cluster {
     pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
         let refused = |cause: String| {
             let text = format!(
-                "the producer for Kafka at {} cannot be set up: {cause} (in the transport's properties)",
+                "Kafka at {} cannot be used: {cause} (in the transport's properties)",
                 settings.brokers
             );
             TransportError::new(ErrorClass::Fatal, text)

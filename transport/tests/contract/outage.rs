@@ -1,0 +1,198 @@
+//! Kafka's brokers, its connections and its answers go away while records are appended.
+
+use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tributary_stack::KafkaOptions;
+use tributary_transport::{Batch, Checkpoint, Kafka, KafkaSettings, Producer};
+
+use crate::tools::{Bench, text};
+
+/// A request, by its number in Kafka's protocol.
+const PRODUCE: i16 = 0;
+const ADD_PARTITIONS: i16 = 24;
+const END: i16 = 26;
+const NOTHING: i16 = -1;
+
+/// Stands before a broker, and cuts the connection at a request that it is told.
+struct Proxy {
+    address: String,
+    /// Cut when this request comes; the broker never sees it.
+    lose_request: Arc<AtomicI16>,
+    /// Cut when this request is answered; the client never sees the answer.
+    lose_answer: Arc<AtomicI16>,
+    target: Arc<Mutex<String>>,
+    _serving: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (lose_request, lose_answer) = (Arc::new(AtomicI16::new(NOTHING)), Arc::new(AtomicI16::new(NOTHING)));
+        let target = Arc::new(Mutex::new(String::new()));
+        let mut serving = JoinSet::new();
+        let (request, answer, to) = (lose_request.clone(), lose_answer.clone(), target.clone());
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let to = to.lock().unwrap().clone();
+                let Ok(broker) = TcpStream::connect(to).await else { continue };
+                connections.spawn(pass(client, broker, request.clone(), answer.clone()));
+            }
+        });
+        Self { address, lose_request, lose_answer, target, _serving: serving }
+    }
+}
+
+/// One message with its length.
+async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    let length = from.read_u32().await.ok()?;
+    let mut message = length.to_be_bytes().to_vec();
+    message.resize(4 + length as usize, 0);
+    from.read_exact(&mut message[4..]).await.ok()?;
+    Some(message)
+}
+
+/// Passes messages on until either side closes or the connection is cut.
+async fn pass(client: TcpStream, broker: TcpStream, lose_request: Arc<AtomicI16>, lose_answer: Arc<AtomicI16>) {
+    let (mut from_client, to_client): (OwnedReadHalf, OwnedWriteHalf) = client.into_split();
+    let (mut from_broker, mut to_broker) = broker.into_split();
+    // The request, by its number in this connection, whose answer is lost.
+    let (cut, mut cut_at) = watch::channel(None::<i32>);
+    let forth = async {
+        while let Some(message) = message(&mut from_client).await {
+            let api = i16::from_be_bytes([message[4], message[5]]);
+            let number = i32::from_be_bytes(message[8..12].try_into().unwrap());
+            let is = |wanted: &AtomicI16| {
+                wanted.compare_exchange(api, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            };
+            if is(&lose_request) {
+                return;
+            }
+            if is(&lose_answer) {
+                cut.send_replace(Some(number));
+            }
+            if to_broker.write_all(&message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let back = async {
+        let mut to_client = to_client;
+        while let Some(message) = message(&mut from_broker).await {
+            let number = i32::from_be_bytes(message[4..8].try_into().unwrap());
+            if *cut_at.borrow_and_update() == Some(number) || to_client.write_all(&message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! { () = forth => (), () = back => () }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
+    let proxy = Proxy::start().await;
+    let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
+    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
+    let broker = tributary_stack::Kafka::start(options).await.unwrap();
+    *proxy.target.lock().unwrap() = broker.bootstrap();
+    let kafka = Kafka::connect(KafkaSettings::single_broker(proxy.address.clone())).unwrap();
+    let bench = Bench::new(Arc::new(kafka), "lost");
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+
+    let mut written = Vec::new();
+    let mut append = async |producer: &mut Box<dyn Producer>, value: String| {
+        let mut batch = Batch::new();
+        batch.push(&topic, 1, Some(b"k"), Some(value.as_bytes()));
+        batch.checkpoint = Some(Checkpoint { name: bench.name("position"), content: value.clone().into() });
+        producer.append(&batch).await.unwrap();
+        written.push(value);
+    };
+    append(&mut producer, "first".into()).await;
+    for api in [ADD_PARTITIONS, PRODUCE, END] {
+        // Both identities of the producer have their turn.
+        for turn in 0..2 {
+            for (which, lost) in [("request", &proxy.lose_request), ("answer", &proxy.lose_answer)] {
+                lost.store(api, Ordering::SeqCst);
+                append(&mut producer, format!("{which} of {api}, {turn}")).await;
+                assert_eq!(lost.load(Ordering::SeqCst), NOTHING, "the {which} of {api} was lost");
+                append(&mut producer, format!("after {which} of {api}, {turn}")).await;
+            }
+        }
+    }
+    // While nothing is appended the broker is started anew.
+    broker.restart().await.unwrap();
+    append(&mut producer, "last".into()).await;
+
+    let read: Vec<String> = bench.all(&topic).await.iter().map(|record| text(&record.value)).collect();
+    assert_eq!(read, written);
+    let position = bench.transport.checkpoint(&bench.name("position")).await.unwrap();
+    assert_eq!(position.as_deref(), Some(b"last".as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothing() {
+    let options = KafkaOptions { brokers: 3, heap: "320m".into(), ..KafkaOptions::default() };
+    let brokers = tributary_stack::Kafka::start(options).await.unwrap();
+    let kafka = Kafka::connect(KafkaSettings::new(brokers.bootstrap())).unwrap();
+    let bench = Bench::new(Arc::new(kafka), "killed");
+    let topic = bench.topic("t", 6).await;
+    let mut producer = bench.producer().await;
+
+    // Appends without a pause; what fails for now is appended again, as its contract says.
+    let (stop, stopped) = watch::channel(false);
+    let (count, mut counted) = watch::channel(0_u32);
+    let (appending, name) = (topic.clone(), bench.name("producer"));
+    let transport = bench.transport.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut n = 0;
+        while !*stopped.borrow() {
+            let mut batch = Batch::new();
+            for key in 0..12 {
+                batch.push(&appending, 1, Some(format!("key {key}").as_bytes()), Some(n.to_string().as_bytes()));
+            }
+            while let Err(error) = producer.append(&batch).await {
+                // Nobody else has the name, so a fence would be a fault; anything else passes.
+                assert!(!error.message.contains("took over"), "{error}");
+                assert_eq!(error.class, tributary_event::ErrorClass::Transient, "{error}");
+                tokio::task::yield_now().await;
+            }
+            n += 1;
+            count.send_replace(n);
+        }
+        drop(transport.producer(&name).await.unwrap());
+        n
+    });
+    let mut more = async |by: u32| {
+        let wanted = *counted.borrow() + by;
+        let waited = tokio::time::timeout(crate::tools::PATIENCE * 2, counted.wait_for(|n| *n >= wanted)).await;
+        waited.expect("appending goes on").unwrap();
+    };
+    for broker in 0..3 {
+        more(20).await;
+        brokers.kill_broker(broker).await.unwrap();
+        more(20).await;
+        brokers.start_broker_again(broker).await.unwrap();
+    }
+    more(20).await;
+    stop.send_replace(true);
+    let appended = tasks.join_next().await.unwrap().unwrap();
+
+    let all = bench.all(&topic).await;
+    for key in 0..12 {
+        let key = format!("key {key}");
+        let of_key: Vec<String> =
+            all.iter().filter(|record| text(&record.key) == key).map(|record| text(&record.value)).collect();
+        let wanted: Vec<String> = (0..appended).map(|n| n.to_string()).collect();
+        assert_eq!(of_key, wanted, "{key}");
+    }
+}

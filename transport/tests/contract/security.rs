@@ -1,0 +1,130 @@
+//! Kafka with TLS and logins: producers (ours) and everything else (librdkafka's) read the same properties.
+
+use std::sync::Arc;
+
+use tributary_event::ErrorClass;
+use tributary_stack::{Authority, KafkaOptions};
+use tributary_transport::{Kafka, KafkaSettings, Transport, TransportError};
+
+use crate::tools::{Bench, values};
+
+const LOGIN: usize = 0;
+const MUTUAL: usize = 1;
+
+struct World {
+    brokers: tributary_stack::Kafka,
+    folder: tempfile::TempDir,
+    ours: Authority,
+    other: Authority,
+}
+
+impl World {
+    /// A broker with one listener for logins and one for clients with certificates, both with TLS.
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, other] = ["ours", "other"].map(|name| Authority::new(folder.path(), name).unwrap());
+        let (certificate, key) = ours.sign("127.0.0.1").unwrap();
+        let line = |pem: &str| pem.replace("\r\n", "\n").replace('\n', "\\n");
+        let listener = |listener: &str, name: &str| format!("listener.name.{listener}.{name}");
+        let module = "org.apache.kafka.common.security";
+        let scram = format!("{module}.scram.ScramLoginModule required;");
+        let plain = format!("{module}.plain.PlainLoginModule required user_tom=\"s3cret\";");
+        let settings = [
+            ("sasl.enabled.mechanisms".to_owned(), "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".to_owned()),
+            (listener("login", "plain.sasl.jaas.config"), plain),
+            (listener("login", "scram-sha-256.sasl.jaas.config"), scram.clone()),
+            (listener("login", "scram-sha-512.sasl.jaas.config"), scram),
+            (listener("mutual", "ssl.client.auth"), "required".to_owned()),
+            ("ssl.keystore.type".to_owned(), "PEM".to_owned()),
+            ("ssl.keystore.certificate.chain".to_owned(), line(&certificate)),
+            ("ssl.keystore.key".to_owned(), line(&key)),
+            ("ssl.truststore.type".to_owned(), "PEM".to_owned()),
+            ("ssl.truststore.certificates".to_owned(), line(&std::fs::read_to_string(ours.file()).unwrap())),
+        ];
+        let user = |hash: &str| ["--add-scram".to_owned(), format!("SCRAM-SHA-{hash}=[name=tom,password=s3cret]")];
+        let listeners = [("LOGIN", "SASL_SSL"), ("MUTUAL", "SSL")];
+        let options = KafkaOptions {
+            settings: settings.into(),
+            listeners: listeners.map(|(name, protocol)| (name.to_owned(), protocol.to_owned())).into(),
+            format: ["256", "512"].map(user).concat(),
+            ..KafkaOptions::default()
+        };
+        Self { brokers: tributary_stack::Kafka::start(options).await.unwrap(), folder, ours, other }
+    }
+
+    fn kafka(&self, listener: usize, properties: &[(&str, &str)]) -> Kafka {
+        let mut settings = KafkaSettings::single_broker(self.brokers.further(listener).unwrap());
+        settings.properties = properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Kafka::connect(settings).unwrap()
+    }
+
+    async fn refused(&self, listener: usize, properties: &[(&str, &str)]) -> TransportError {
+        let mut settings = KafkaSettings::single_broker(self.brokers.further(listener).unwrap());
+        settings.properties = properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        match Kafka::connect(settings) {
+            Ok(kafka) => kafka.producer("refused").await.err().expect("it is refused"),
+            Err(error) => error,
+        }
+    }
+
+    /// Writes with our protocol and reads with librdkafka.
+    async fn works(&self, case: &str, listener: usize, properties: &[(&str, &str)]) {
+        let bench = Bench::new(Arc::new(self.kafka(listener, properties)), case);
+        let topic = bench.topic("t", 2).await;
+        let mut producer = bench.producer().await;
+        bench.append(&mut producer, &topic, &[("k", "one"), ("k", "two")]).await;
+        assert_eq!(values(&bench.all(&topic).await), ["one", "two"], "{case}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
+    let world = World::start().await;
+    let authority = world.ours.file().to_str().unwrap();
+    let base = [("security.protocol", "sasl_ssl"), ("ssl.ca.location", authority), ("sasl.username", "tom")];
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let right = [base.as_slice(), &[("sasl.mechanism", mechanism), ("sasl.password", "s3cret")]].concat();
+        world.works(mechanism, LOGIN, &right).await;
+        let wrong = [base.as_slice(), &[("sasl.mechanism", mechanism), ("sasl.password", "wrong")]].concat();
+        let error = world.refused(LOGIN, &wrong).await;
+        assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+        assert!(error.to_string().contains("check sasl.username and sasl.password"), "{error}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+
+    let login = [("sasl.mechanism", "PLAIN"), ("sasl.username", "tom"), ("sasl.password", "s3cret")];
+    let stranger = world.other.file().to_str().unwrap();
+    let untrusted = [login.as_slice(), &[("security.protocol", "SASL_SSL"), ("ssl.ca.location", stranger)]].concat();
+    let error = world.refused(LOGIN, &untrusted).await;
+    assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+    assert!(error.to_string().contains("ssl.ca.location"), "{error}");
+    let unchecked = [untrusted.as_slice(), &[("enable.ssl.certificate.verification", "false")]].concat();
+    world.works("unchecked", LOGIN, &unchecked).await;
+
+    let (certificate, key) = world.ours.sign("tom").unwrap();
+    let file = |name: &str, text: &str| {
+        let path = world.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (certificate, key) = (file("tom.crt", &certificate), file("tom.key", &key));
+    let tls = [("security.protocol", "ssl"), ("ssl.ca.location", authority)];
+    let certified =
+        [tls.as_slice(), &[("ssl.certificate.location", &certificate), ("ssl.key.location", &key)]].concat();
+    world.works("certified", MUTUAL, &certified).await;
+    let inline = (std::fs::read_to_string(&certificate).unwrap(), std::fs::read_to_string(&key).unwrap());
+    let inline = [tls.as_slice(), &[("ssl.certificate.pem", &inline.0), ("ssl.key.pem", &inline.1)]].concat();
+    world.works("inline", MUTUAL, &inline).await;
+    // Half of a pair, a file that is none, and what only librdkafka could do are refused before anything is connected.
+    for (properties, named) in [
+        (&[tls.as_slice(), &[("ssl.certificate.location", &certificate)]].concat(), "set both"),
+        (&[tls.as_slice(), &[("ssl.certificate.location", &key), ("ssl.key.location", &key)]].concat(), "PEM"),
+        (&[("security.protocol", "ssl"), ("ssl.ca.location", "/nowhere.pem")].to_vec(), "/nowhere.pem"),
+        (&[certified.as_slice(), &[("ssl.key.password", "x")]].concat(), "ssl.key.password"),
+        (&[base.as_slice(), &[("sasl.mechanism", "GSSAPI"), ("sasl.password", "x")]].concat(), "SCRAM-SHA-256"),
+    ] {
+        let error = world.refused(MUTUAL, properties).await;
+        assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+        assert!(error.to_string().contains(named), "{named}: {error}");
+    }
+}
