@@ -95,7 +95,11 @@ impl Kafka {
 
     /// The addresses to begin with, for example `127.0.0.1:20001,127.0.0.1:20003`.
     pub fn bootstrap(&self) -> String {
-        self.brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.ports.client.number)).collect::<Vec<_>>().join(",")
+        self.brokers
+            .iter()
+            .map(|broker| format!("127.0.0.1:{}", broker.ports.client.number))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// As [`Self::bootstrap`], of a further listener, counted from 0.
@@ -105,7 +109,9 @@ impl Kafka {
     pub fn further(&self, listener: usize) -> Result<String> {
         let ports = self.brokers.iter().map(|broker| broker.ports.further.get(listener));
         let addresses: Option<Vec<_>> = ports.map(|port| Some(format!("127.0.0.1:{}", port?.number))).collect();
-        Ok(addresses.with_context(|| format!("there is no further listener {listener}: name it in KafkaOptions"))?.join(","))
+        Ok(addresses
+            .with_context(|| format!("there is no further listener {listener}: name it in KafkaOptions"))?
+            .join(","))
     }
 
     /// The number of brokers.
@@ -239,7 +245,11 @@ async fn boot(installation: &Installation, class_data: &ClassData, options: &Kaf
         std::fs::write(&file, properties(index + 1, &ports, &controllers, &data, options))
             .with_context(|| format!("writing {}", file.display()))?;
         let mut format = installation.tool("kafka.tools.StorageTool");
-        format.args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"]).arg(&file).args(&options.format).current_dir(&folder.path);
+        format
+            .args(["format", "--ignore-formatted", "-t", CLUSTER, "-c"])
+            .arg(&file)
+            .args(&options.format)
+            .current_dir(&folder.path);
         command::run(format, "the data folder must be writable, and of this cluster if it is not empty").await?;
 
         let launch = installation.launch(&options.heap, class_data, &options.jvm, &[file.into_os_string()]);

@@ -48,7 +48,8 @@ pub struct KafkaSettings {
     pub compression: Compression,
     /// The compacted topic of checkpoints.
     pub checkpoint_topic: String,
-    /// Further properties of librdkafka (security, time limits …). They win over what is chosen here.
+    /// Further properties in librdkafka's words (security, time limits …). They win over what is chosen here. Our producer
+    /// reads those of security, `client.id` and `transaction.timeout.ms`.
     pub properties: BTreeMap<String, String>,
 }
 

@@ -32,7 +32,7 @@ use crate::metric;
 const INIT: Duration = Duration::from_secs(60);
 /// How long the beginning or the abort of a transaction is tried.
 const TRY: Duration = Duration::from_secs(10);
-/// How long a transaction may last.
+/// How long a transaction may last, unless `transaction.timeout.ms` says otherwise.
 const TRANSACTION: Duration = Duration::from_secs(300);
 /// Records of one partition that go together, in bytes before compression. With it incompressible records stay under the
 /// brokers' default limit, 1,048,588 bytes.
@@ -58,6 +58,8 @@ pub(super) struct KafkaProducer {
     /// Where the next batch's records without a key go.
     keyless: u32,
     together: usize,
+    /// How long a transaction may last.
+    transaction: Duration,
 }
 
 enum State {
@@ -82,9 +84,9 @@ struct Identity {
 
 impl Identity {
     /// Takes the identity, which ends an unfinished transaction of it and fences its owner.
-    async fn take(cluster: &mut Cluster, id: &str, second: bool) -> Result<Self, Fault> {
+    async fn take(cluster: &mut Cluster, id: &str, second: bool, transaction: Duration) -> Result<Self, Fault> {
         let mut coordinator = Coordinator::of(if second { format!("{id}.2") } else { id.to_owned() });
-        let ask = Ask::Identity { known: ProducerId::NONE, timeout_ms: TRANSACTION.as_millis() as i32 };
+        let ask = Ask::Identity { known: ProducerId::NONE, transaction };
         let producer = cluster.ask(&mut coordinator, ask, Instant::now() + INIT).await?;
         Ok(Self { coordinator, second, producer, sequences: BTreeMap::new(), begun: false, committing: false })
     }
@@ -103,8 +105,9 @@ impl KafkaProducer {
     pub async fn open(settings: &Arc<KafkaSettings>, name: &str) -> Result<Self, TransportError> {
         let mut cluster = Cluster::new(settings)?;
         let failed = |fault| failed(settings, &format!("opening the producer {name}"), fault);
-        let turn = Identity::take(&mut cluster, name, false).await.map_err(failed)?;
-        let other = Identity::take(&mut cluster, name, true).await.map_err(failed)?;
+        let transaction = transaction_limit(settings)?;
+        let turn = Identity::take(&mut cluster, name, false, transaction).await.map_err(failed)?;
+        let other = Identity::take(&mut cluster, name, true, transaction).await.map_err(failed)?;
         Ok(Self {
             name: name.to_owned(),
             settings: settings.clone(),
@@ -115,13 +118,14 @@ impl KafkaProducer {
             second_is_new: true,
             keyless: 0,
             together: TOGETHER,
+            transaction,
         })
     }
 
     /// Takes the second identity back, after another process that lost the first one to us took it, and gives the turn to the
     /// first, which tells whether we are still the owner.
     async fn take_second_back(&mut self) -> Result<(), TransportError> {
-        let taken = Identity::take(&mut self.cluster, &self.name, true).await;
+        let taken = Identity::take(&mut self.cluster, &self.name, true, self.transaction).await;
         self.turn = taken.map_err(|fault| self.failed("taking a producer back", fault))?;
         std::mem::swap(&mut self.turn, &mut self.other);
         self.state = State::Ready;
@@ -178,7 +182,7 @@ impl KafkaProducer {
             value: Some(&checkpoint.content),
             timestamp_ms: now_ms(),
         });
-        let records = || batch.records().chain(checkpoint.clone());
+        let records = || batch.records().chain(checkpoint);
         let (mut shares, places) = self.share_out(records()).await?;
         let partitions: Vec<_> = shares.iter().map(|share| (share.topic.clone(), share.partition)).collect();
         let (producer, id) = (self.turn.producer, self.turn.coordinator.id.clone());
@@ -297,7 +301,7 @@ impl KafkaProducer {
 
     /// Ends the transaction well. It is unknown whether a request without an answer was carried out, so it is repeated.
     async fn commit(&mut self) -> Result<(), TransportError> {
-        let deadline = Instant::now() + TRANSACTION;
+        let deadline = Instant::now() + self.transaction;
         let ask = Ask::End { producer: self.turn.producer, commit: true };
         self.turn.committing = true;
         loop {
@@ -309,7 +313,7 @@ impl KafkaProducer {
                     return Ok(());
                 }
                 Err(fault) if fault.is_fenced() => return Err(self.fenced()),
-                Err(fault) if fault.class == ErrorClass::Transient && Instant::now() + TRY < deadline => {
+                Err(fault) if fault.is_not_now() && Instant::now() < deadline => {
                     tracing::warn!(producer = self.name, cause = fault.text, "a commit got no answer and is repeated");
                 }
                 Err(fault) => {
@@ -338,7 +342,7 @@ impl KafkaProducer {
                 Err(fault) => return Err(self.failed("aborting an append", fault)),
             }
         }
-        let ask = Ask::Identity { known, timeout_ms: TRANSACTION.as_millis() as i32 };
+        let ask = Ask::Identity { known, transaction: self.transaction };
         match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
             Ok(producer) => {
                 self.turn.producer = producer;
@@ -413,6 +417,16 @@ fn is_passing(fault: &Fault) -> bool {
 
 fn failed(settings: &KafkaSettings, what: &str, fault: Fault) -> TransportError {
     settings.answered(what, fault.class, fault.code, &fault.text)
+}
+
+fn transaction_limit(settings: &KafkaSettings) -> Result<Duration, TransportError> {
+    let Some(text) = settings.properties.get("transaction.timeout.ms") else { return Ok(TRANSACTION) };
+    let limit = text.parse::<i32>().ok().filter(|limit| *limit > 0);
+    limit.map(|limit| Duration::from_millis(limit as u64)).ok_or_else(|| {
+        let text =
+            format!("transaction.timeout.ms is {text:?}; say milliseconds, 1 or more (in the transport's properties)");
+        TransportError::new(ErrorClass::Fatal, text)
+    })
 }
 
 /// Parts of about the size that goes together.

@@ -70,9 +70,8 @@ async fn pass(client: TcpStream, broker: TcpStream, lose_request: Arc<AtomicI16>
         while let Some(message) = message(&mut from_client).await {
             let api = i16::from_be_bytes([message[4], message[5]]);
             let number = i32::from_be_bytes(message[8..12].try_into().unwrap());
-            let is = |wanted: &AtomicI16| {
-                wanted.compare_exchange(api, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-            };
+            let is =
+                |wanted: &AtomicI16| wanted.compare_exchange(api, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
             if is(&lose_request) {
                 return;
             }

@@ -24,11 +24,34 @@ const REPLICATION: Duration = Duration::from_secs(30);
 /// After this time partitions are asked for again: there may be more of them.
 const AGE: Duration = Duration::from_secs(300);
 /// How long a topic may be unknown, or a partition without a leader.
-const LEADERLESS: Duration = Duration::from_secs(30);
+const LEADERLESS: Duration = Duration::from_secs(10);
 /// Between two questions about the same.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Requests with records that one broker has at a time.
 const IN_FLIGHT: usize = 5;
+/// Properties of librdkafka's producer that ours has no use for.
+const USELESS: [&str; 20] = [
+    "acks",
+    "request.required.acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "delivery.timeout.ms",
+    "enable.idempotence",
+    "linger.ms",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "retries",
+    "transactional.id",
+];
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -44,6 +67,24 @@ impl Fault {
         let known = RDKafkaRespErr::try_from(i32::from(code)).map_or(Code::Unknown, Code::from);
         let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
         Self { code: Some(known), class: crate::kafka::client::class(known), text: format!("{known}{place}") }
+    }
+
+    /// Whether the same request may be answered differently in a moment.
+    pub fn is_not_now(&self) -> bool {
+        match self.code {
+            None => self.class == ErrorClass::Transient,
+            Some(code) => matches!(
+                code,
+                Code::ConcurrentTransactions
+                    | Code::CoordinatorLoadInProgress
+                    | Code::CoordinatorNotAvailable
+                    | Code::NotCoordinator
+                    | Code::RequestTimedOut
+                    | Code::NotEnoughReplicas
+                    | Code::NotEnoughReplicasAfterAppend
+                    | Code::Unknown
+            ),
+        }
     }
 
     /// Another process has the producer's identity.
@@ -83,8 +124,9 @@ impl Coordinator {
 /// What a coordinator is asked for.
 #[derive(Clone, Copy)]
 pub(in crate::kafka) enum Ask<'a> {
-    /// An identity; that which is known is given up, or all others are fenced if it is none.
-    Identity { known: ProducerId, timeout_ms: i32 },
+    /// An identity, whose transactions may last so long; that which is known is given up, or all others are fenced if it is
+    /// none.
+    Identity { known: ProducerId, transaction: Duration },
     /// These partitions, in the order of topics, belong to the transaction.
     Add { producer: ProducerId, partitions: &'a [(Arc<str>, u32)] },
     /// The end of the transaction.
@@ -102,7 +144,10 @@ impl Ask<'_> {
 
     fn write(self, id: &str, out: &mut Vec<u8>) {
         match self {
-            Self::Identity { known, timeout_ms } => request::init_producer_id(out, id, timeout_ms, known),
+            Self::Identity { known, transaction } => {
+                let timeout_ms = i32::try_from(transaction.as_millis()).unwrap_or(i32::MAX);
+                request::init_producer_id(out, id, timeout_ms, known);
+            }
             Self::Add { producer, partitions } => request::add_partitions(out, id, producer, partitions),
             Self::End { producer, commit } => request::end(out, id, producer, commit),
         }
@@ -133,12 +178,12 @@ impl Cluster {
     /// Reads the settings; nothing is connected yet.
     pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
         let refused = |cause: String| {
-            let text = format!(
-                "Kafka at {} cannot be used: {cause} (in the transport's properties)",
-                settings.brokers
-            );
+            let text = format!("Kafka at {} cannot be used: {cause} (in the transport's properties)", settings.brokers);
             TransportError::new(ErrorClass::Fatal, text)
         };
+        if let Some(name) = USELESS.iter().find(|name| settings.properties.contains_key(**name)) {
+            return Err(refused(format!("{name} has no effect; take it away")));
+        }
         let bootstrap = settings.brokers.split(',').map(str::trim).filter(|b| !b.is_empty()).map(address);
         Ok(Self {
             security: Security::new(&settings.properties).map_err(refused)?,
@@ -214,18 +259,15 @@ impl Cluster {
                 Ok(producer) => return Ok(producer),
                 Err(fault) => fault,
             };
-            pause = match fault.code {
-                // It is still ending the last transaction.
-                Some(Code::ConcurrentTransactions) => (pause * 2).min(Duration::from_millis(10)),
-                Some(Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator) => {
-                    to.node = None;
-                    PAUSE
-                }
-                None if fault.class == ErrorClass::Transient => {
-                    to.node = None;
-                    PAUSE
-                }
-                _ => return Err(fault),
+            if !fault.is_not_now() {
+                return Err(fault);
+            }
+            // It is still ending the last transaction, or there is another coordinator.
+            pause = if fault.code == Some(Code::ConcurrentTransactions) {
+                (pause * 2).min(Duration::from_millis(10))
+            } else {
+                to.node = None;
+                PAUSE
             };
             if Instant::now() + pause >= deadline {
                 return Err(fault);

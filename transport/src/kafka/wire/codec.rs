@@ -193,7 +193,9 @@ mod tests {
 
     #[test]
     fn signed_integers_are_in_zigzag() {
-        for (value, bytes) in [(0, [0].as_slice()), (-1, &[1]), (1, &[2]), (63, &[126]), (64, &[0x80, 1]), (-65, &[0x81, 1])] {
+        for (value, bytes) in
+            [(0, [0].as_slice()), (-1, &[1]), (1, &[2]), (63, &[126]), (64, &[0x80, 1]), (-65, &[0x81, 1])]
+        {
             let mut out = Vec::new();
             out.signed(value);
             assert_eq!(out, bytes, "{value}");

@@ -86,15 +86,14 @@ impl Connection {
                 Box::new(tls.map_err(|e| tls_failed(&e))?)
             }
         };
-        let mut new =
-            Self { stream, client: client.to_owned(), next: 0, asked: VecDeque::new(), expires: None };
+        let mut new = Self { stream, client: client.to_owned(), next: 0, asked: VecDeque::new(), expires: None };
         let answer = new.ask(API_VERSIONS, |_| ()).await?;
-        let (code, known) = read_api_versions(&answer)?;
-        if code != 0 {
-            return Err(Broken::nonsense(&format!("the broker does not tell its versions (error {code})")));
+        let versions = read_api_versions(&answer)?;
+        if versions.code != 0 {
+            return Err(Broken::nonsense(&format!("the broker does not tell its versions (error {})", versions.code)));
         }
         for api in NEEDED {
-            if !known.get(&api.key).is_some_and(|(low, high)| (*low..=*high).contains(&api.version)) {
+            if !versions.know(api) {
                 let text = format!(
                     "the broker does not know version {} of {}; Kafka 2.5 or a later one is needed",
                     api.version, api.name

@@ -5,8 +5,8 @@
 mod cluster;
 mod codec;
 mod connection;
-mod request;
 mod records;
+mod request;
 mod scram;
 mod security;
 

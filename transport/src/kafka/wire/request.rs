@@ -48,12 +48,23 @@ impl ProducerId {
     pub const NONE: Self = Self { id: -1, epoch: -1 };
 }
 
-/// The versions of every request that a broker knows.
-pub(super) fn read_api_versions(answer: &[u8]) -> Result<(Answer, BTreeMap<i16, (i16, i16)>), Broken> {
+/// The requests that a broker knows: their first and last versions.
+pub(super) struct Versions {
+    pub code: Answer,
+    ranges: BTreeMap<i16, (i16, i16)>,
+}
+
+impl Versions {
+    pub fn know(&self, api: Api) -> bool {
+        self.ranges.get(&api.key).is_some_and(|(first, last)| (*first..=*last).contains(&api.version))
+    }
+}
+
+pub(super) fn read_api_versions(answer: &[u8]) -> Result<Versions, Broken> {
     let mut reader = Reader::new(answer);
     let code = reader.i16()?;
     let ranges = reader.array(|r| Ok((r.i16()?, (r.i16()?, r.i16()?))))?;
-    Ok((code, ranges.into_iter().collect()))
+    Ok(Versions { code, ranges: ranges.into_iter().collect() })
 }
 
 /// What a broker says of topics and of its cluster.

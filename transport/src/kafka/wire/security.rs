@@ -54,9 +54,7 @@ impl Security {
             "sasl_plaintext" => (false, true),
             "sasl_ssl" => (true, true),
             other => {
-                return Err(format!(
-                    "security.protocol is {other:?}; say plaintext, ssl, sasl_plaintext or sasl_ssl"
-                ));
+                return Err(format!("security.protocol is {other:?}; say plaintext, ssl, sasl_plaintext or sasl_ssl"));
             }
         };
         let tls = if tls { Some(Arc::new(tls_config(&property)?)) } else { None };
