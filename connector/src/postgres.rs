@@ -32,6 +32,7 @@ mod streaming;
 mod time;
 mod timeline;
 mod tls;
+mod two_phase;
 #[cfg(test)]
 mod types;
 pub mod value;

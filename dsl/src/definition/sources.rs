@@ -19,6 +19,8 @@ pub(super) struct Captured {
     pub plans: Vec<SourcePlan>,
     /// `schema.table`, its source, and where it is written.
     pub tables: Vec<(String, String, Spot)>,
+    /// Sources that publish prepared transactions when they are prepared, and where that is written.
+    pub at_prepare: Vec<(String, Spot)>,
     /// A source could not be read, so that a table's absence from `tables` proves nothing.
     pub unsure: bool,
 }
@@ -73,6 +75,7 @@ const KEYS: &[&str] = &[
     "publication",
     "streaming",
     "messages",
+    "prepared_transactions",
     "decimals",
     "times",
     "binary",
@@ -110,6 +113,10 @@ fn postgres_source(
     let on_off = [("on", true), ("off", false)];
     let streaming = choice(r, &map, "streaming", &on_off);
     let messages = choice(r, &map, "messages", &on_off);
+    let at_prepare = choice(r, &map, "prepared_transactions", &[("at-commit", false), ("at-prepare", true)]);
+    if let (Some(true), Some(node)) = (at_prepare, map.get("prepared_transactions")) {
+        captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
+    }
     let decimals = choice(r, &map, "decimals", DECIMALS);
     let times = choice(r, &map, "times", TIMES);
     let binary = choice(r, &map, "binary", BINARY);
@@ -124,6 +131,7 @@ fn postgres_source(
         decimals: decimals.unwrap_or_default(),
         streaming: streaming.unwrap_or(true),
         messages: messages.unwrap_or(false),
+        at_prepare: at_prepare.unwrap_or(false),
         times: times.unwrap_or_default(),
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),

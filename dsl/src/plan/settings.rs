@@ -61,6 +61,8 @@ pub struct PostgresSettings {
     pub streaming: bool,
     /// Whether logical decoding messages are captured.
     pub messages: bool,
+    /// Whether prepared transactions are published when they are prepared, not when they commit.
+    pub at_prepare: bool,
     /// How dates and times travel.
     pub times: TimePrecision,
     /// How `bytea` travels.
