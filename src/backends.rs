@@ -104,6 +104,7 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         streaming: None,
         messages: postgres.messages,
         prepared: if postgres.at_prepare { PreparedTransactions::AtPrepare } else { PreparedTransactions::AtCommit },
+        heartbeat: postgres.heartbeat,
         values: values(postgres),
         binary: true,
     }

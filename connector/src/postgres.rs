@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod endpoint;
 mod extension;
 mod frame;
+mod heartbeat;
 mod hosts;
 mod keys;
 mod monitor;

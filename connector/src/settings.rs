@@ -156,6 +156,9 @@ pub struct PostgresSettings {
     pub messages: bool,
     /// When the changes of prepared transactions are published.
     pub prepared: PreparedTransactions,
+    /// How often a logical decoding message is written while the slot is read, so that its position moves on though the
+    /// database is idle. None are written without it.
+    pub heartbeat: Option<Duration>,
     /// How values travel.
     pub values: ValueOptions,
     /// Whether the server may send values in their binary form, which costs it less, while every column that is captured
@@ -201,6 +204,7 @@ impl ConnectorSettings {
                 streaming: None,
                 messages: false,
                 prepared: PreparedTransactions::default(),
+                heartbeat: None,
                 values: ValueOptions::default(),
                 binary: true,
             }),

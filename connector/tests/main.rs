@@ -4,6 +4,7 @@
 
 mod binary;
 mod failover;
+mod heartbeat;
 mod in_progress;
 mod keys;
 mod logs;

@@ -14,6 +14,7 @@ use tributary_event::{
     ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Origin, Position, SourceInfo, TableSchema, TransactionInfo,
 };
 
+use super::heartbeat;
 use super::pgoutput::{self, Message, Oids, Old};
 use super::relation::Relayed;
 use super::sink::Sink;
@@ -245,6 +246,10 @@ impl Assembler {
                 }
             }
             Message::Type { .. } => return Ok(Next::ForgetTypes),
+            Message::Logical { transactional: false, lsn, prefix: heartbeat::PREFIX, .. } => {
+                // As any message: whatever committed before it has been read.
+                self.mark.lsn = self.mark.lsn.max(*lsn);
+            }
             Message::Logical { transactional, lsn, prefix, content } => {
                 let message = LogicalMessage { prefix: (*prefix).into(), content: Bytes::copy_from_slice(content) };
                 self.logical(*transactional, *lsn, message, capture_us, events)?;
@@ -487,6 +492,17 @@ mod tests {
         let mut resumed = assembler(300, None);
         let again = vec![begin(200), insert(1), commit(200), begin(300), insert(2), commit(300)];
         assert_eq!(feed(&mut resumed, again).expect("events").len(), 1);
+    }
+
+    #[test]
+    fn a_heartbeat_moves_the_mark_alone() {
+        let message = |prefix: &str, lsn: u64| {
+            [&b"M\0"[..], &lsn.to_be_bytes(), prefix.as_bytes(), b"\0", &0u32.to_be_bytes()].concat()
+        };
+        let mut idle = assembler(100, None);
+        let events = feed(&mut idle, vec![message("outbox", 200), message(heartbeat::PREFIX, 300)]).expect("events");
+        let mark = idle.mark(events.last());
+        assert_eq!((events.len(), mark.lsn, mark.changed), (1, Lsn(300), Some(Lsn(200))));
     }
 
     #[test]

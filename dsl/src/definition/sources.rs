@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{is_name, name_help};
 use crate::diagnostic::Spot;
@@ -12,6 +13,8 @@ use crate::yaml::{Map, Node, Reader};
 
 /// The longest name of a PostgreSQL slot or publication.
 const MAX_NAME: usize = 63;
+/// The shortest time between two heartbeats.
+const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What is captured.
 #[derive(Default)]
@@ -76,6 +79,7 @@ const KEYS: &[&str] = &[
     "streaming",
     "messages",
     "prepared_transactions",
+    "heartbeat",
     "decimals",
     "times",
     "binary",
@@ -117,6 +121,7 @@ fn postgres_source(
     if let (Some(true), Some(node)) = (at_prepare, map.get("prepared_transactions")) {
         captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
     }
+    let heartbeat = map.get("heartbeat").and_then(|node| r.duration(node, &map.path_of("heartbeat"), LEAST_HEARTBEAT));
     let decimals = choice(r, &map, "decimals", DECIMALS);
     let times = choice(r, &map, "times", TIMES);
     let binary = choice(r, &map, "binary", BINARY);
@@ -132,6 +137,7 @@ fn postgres_source(
         streaming: streaming.unwrap_or(true),
         messages: messages.unwrap_or(false),
         at_prepare: at_prepare.unwrap_or(false),
+        heartbeat,
         times: times.unwrap_or_default(),
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),
