@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, PostgresSettings, TimePrecision, TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings,
+    ValueOptions,
 };
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
@@ -102,6 +103,8 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         publication: postgres.publication.clone(),
         streaming: None,
         messages: postgres.messages,
+        prepared: if postgres.at_prepare { PreparedTransactions::AtPrepare } else { PreparedTransactions::AtCommit },
+        heartbeat: postgres.heartbeat,
         values: values(postgres),
         binary: true,
     }

@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod endpoint;
 mod extension;
 mod frame;
+mod heartbeat;
 mod hosts;
 mod keys;
 mod monitor;
@@ -32,6 +33,7 @@ mod streaming;
 mod time;
 mod timeline;
 mod tls;
+mod two_phase;
 #[cfg(test)]
 mod types;
 pub mod value;

@@ -125,6 +125,17 @@ pub struct ValueOptions {
     pub intervals_as_text: bool,
 }
 
+/// When the changes of transactions that are prepared (`PREPARE TRANSACTION`) are published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PreparedTransactions {
+    /// When they commit (`COMMIT PREPARED`).
+    #[default]
+    AtCommit,
+    /// When they are prepared, which those that are rolled back later are too. From PostgreSQL 15 on. A slot that was read
+    /// so once stays with it.
+    AtPrepare,
+}
+
 /// A PostgreSQL database to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
@@ -143,6 +154,11 @@ pub struct PostgresSettings {
     pub streaming: Option<PathBuf>,
     /// Whether logical decoding messages are captured, into the topic `<name>.message`.
     pub messages: bool,
+    /// When the changes of prepared transactions are published.
+    pub prepared: PreparedTransactions,
+    /// How often a logical decoding message is written while the slot is read, so that its position moves on though the
+    /// database is idle. None are written without it.
+    pub heartbeat: Option<Duration>,
     /// How values travel.
     pub values: ValueOptions,
     /// Whether the server may send values in their binary form, which costs it less, while every column that is captured
@@ -187,6 +203,8 @@ impl ConnectorSettings {
                 publication: format!("tributary_{own}"),
                 streaming: None,
                 messages: false,
+                prepared: PreparedTransactions::default(),
+                heartbeat: None,
                 values: ValueOptions::default(),
                 binary: true,
             }),

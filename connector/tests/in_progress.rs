@@ -10,7 +10,7 @@ use tributary_connector::ConnectorSettings;
 use crate::support::{Database, Record, Recorder, Running, connect, postgres, postgres_mut, until};
 
 /// A database whose transactions are streamed as soon as they hold a few hundred changes, and settings that ask for it.
-async fn streaming_database(test: &str, tables: &[&str]) -> (Database, ConnectorSettings, TempDir) {
+pub async fn streaming_database(test: &str, tables: &[&str]) -> (Database, ConnectorSettings, TempDir) {
     let db = Database::create(test).await;
     db.run(&format!("alter database {} set logical_decoding_work_mem = '64kB'", db.name)).await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -38,7 +38,7 @@ async fn wait_kept(settings: &ConnectorSettings, transactions: usize) {
     .await;
 }
 
-fn ids(records: &[Record]) -> Vec<i64> {
+pub fn ids(records: &[Record]) -> Vec<i64> {
     records.iter().filter_map(|r| r.get("/after/id").as_i64()).collect()
 }
 

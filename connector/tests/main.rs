@@ -4,11 +4,14 @@
 
 mod binary;
 mod failover;
+mod heartbeat;
 mod in_progress;
 mod keys;
+mod logs;
 mod memory;
 mod messages;
 mod network;
+mod prepared;
 mod refusals;
 mod resume;
 mod schema;

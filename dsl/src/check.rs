@@ -7,6 +7,7 @@
 mod access;
 mod edges;
 mod fan_out;
+mod prepared;
 mod roots;
 mod vertices;
 
@@ -106,6 +107,7 @@ impl Checker<'_> {
         self.found.extend(found);
         let resolved = resolved?;
         self.unmapped(index, &resolved);
+        self.prepared(index, &resolved);
         let root_ids = self.roots(index, &resolved.root_type);
         let edges = self.edges(&resolved);
         Some(assemble(index, resolved, edges, root_ids?))

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::Inputs;
-use crate::diagnostic::{Diagnostic, sorted};
+use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::plan::{HttpSettings, Secret, SourcePlan, TransportPlan};
 use crate::yaml::{self, Map, Node, Reader};
 
@@ -27,6 +27,8 @@ const PORT: u16 = 7676;
 pub struct Definition {
     pub(crate) pipeline: String,
     pub(crate) sources: Vec<SourcePlan>,
+    /// Sources that publish prepared transactions when they are prepared, and where that is written.
+    pub(crate) at_prepare: Vec<(String, Spot)>,
     pub(crate) transport: TransportPlan,
     pub(crate) graph: GraphText,
     pub(crate) indexes: Vec<IndexText>,
@@ -105,6 +107,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     Some(Definition {
         pipeline,
         sources: captured.plans,
+        at_prepare: captured.at_prepare,
         transport,
         graph: graph?,
         indexes: indexes.unwrap_or_default(),

@@ -3,7 +3,8 @@
 //! Resumption: the server sends again every transaction whose commit record lies behind the position we start from. The
 //! checkpoint names, beside that position, the one transaction of which a first part is durable, and the number of its
 //! changes; those changes are decoded once more (so that every count goes on as before) and their events dropped.
-//! Changes, not events, are counted: one change can be two events, and both are in one part.
+//! Changes, not events, are counted: one change can be two events, and both are in one part. Of transactions that are
+//! published when they are prepared: see `two_phase`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,9 +14,12 @@ use tributary_event::{
     ChangeEvent, HybridClock, LogicalMessage, Lsn, Op, Origin, Position, SourceInfo, TableSchema, TransactionInfo,
 };
 
+use super::heartbeat;
 use super::pgoutput::{self, Message, Oids, Old};
 use super::relation::Relayed;
 use super::sink::Sink;
+use super::streamed::Committed;
+use super::two_phase::Unfinished;
 use crate::checkpoint::{InProgress, PostgresCheckpoint};
 use crate::error::ConnectorError;
 use crate::settings::MESSAGES;
@@ -41,6 +45,8 @@ pub(super) struct Assembler {
     transaction: Option<Transaction>,
     /// The transaction of which a part was durable when we started, until it has passed.
     half_done: Option<InProgress>,
+    /// The transactions that were given when they were prepared.
+    unfinished: Unfinished,
     mark: PostgresCheckpoint,
 }
 
@@ -59,6 +65,10 @@ pub(super) struct Transaction {
     pub durable_messages: u64,
     /// Events so far.
     pub events: u64,
+    /// It is prepared, and may yet be rolled back.
+    prepared: bool,
+    /// It was prepared before the server was asked to send it then.
+    late: bool,
     /// Where it was made first.
     pub origin: Option<Arc<Origin>>,
 }
@@ -67,6 +77,15 @@ impl Transaction {
     /// Whether something of it was read that is not durable yet.
     fn has_news(&self) -> bool {
         self.events > 0 && (self.changes > self.durable_changes || self.messages > self.durable_messages)
+    }
+
+    /// What is durable of it when everything that was read is.
+    fn so_far(&self) -> InProgress {
+        InProgress {
+            commit: self.commit,
+            changes: self.changes.max(self.durable_changes),
+            messages: self.messages.max(self.durable_messages),
+        }
     }
 }
 
@@ -80,6 +99,7 @@ impl Assembler {
             clock: HybridClock::starting_after(mark.sequence),
             transaction: None,
             half_done: mark.transaction.clone(),
+            unfinished: Unfinished::default(),
             mark,
         }
     }
@@ -101,9 +121,15 @@ impl Assembler {
         }
     }
 
-    /// A transaction that was streamed in progress has committed: its changes follow, then [`end`](Self::end).
-    pub(super) fn committed(&mut self, xid: u32, commit: Lsn, commit_us: i64) -> Result<(), ConnectorError> {
-        self.begin(commit, commit_us, xid)
+    /// Whether a part of a transaction is durable, the end of which was not read yet.
+    pub(super) fn is_half_done(&self) -> bool {
+        self.half_done.is_some()
+    }
+
+    /// A transaction that was streamed in progress has committed, or was prepared: its changes follow, then
+    /// [`end`](Self::end).
+    pub(super) fn committed(&mut self, how: Committed) -> Result<(), ConnectorError> {
+        self.begin(how.commit, how.commit_us, how.xid, how.prepared)
     }
 
     /// The transaction whose changes were given is over.
@@ -112,11 +138,28 @@ impl Assembler {
         if ended.as_ref().is_some_and(|t| t.events > 0) {
             self.mark.changed = self.mark.changed.max(Some(end));
         }
+        if let Some(t) = ended.as_ref().filter(|t| t.prepared) {
+            self.unfinished.given(t.xid, t.events > 0);
+        }
+        if let Some(t) = ended.as_ref().filter(|t| t.late) {
+            // It is sent again until it has committed, of which we are told next.
+            self.half_done = Some(t.so_far());
+            return;
+        }
         let done = ended.map(|t| t.commit);
         if self.half_done.as_ref().is_some_and(|h| Some(h.commit) == done) {
             self.half_done = None;
         }
         self.mark.lsn = self.mark.lsn.max(end);
+    }
+
+    /// A prepared transaction whose changes were given has ended.
+    fn prepared_ended(&mut self, end: Lsn) {
+        if self.half_done.as_ref().is_some_and(|h| h.commit < self.mark.lsn) {
+            // It came late, so this is its own end.
+            self.half_done = None;
+        }
+        self.keepalive(end);
     }
 
     /// A table was looked up.
@@ -128,11 +171,7 @@ impl Assembler {
     pub(super) fn mark(&mut self, last: Option<&ChangeEvent>) -> PostgresCheckpoint {
         self.mark.sequence = last.map_or(self.mark.sequence, |e| e.sequence);
         self.mark.transaction = match &self.transaction {
-            Some(t) if t.has_news() => Some(InProgress {
-                commit: t.commit,
-                changes: t.changes.max(t.durable_changes),
-                messages: t.messages.max(t.durable_messages),
-            }),
+            Some(t) if t.has_news() => Some(t.so_far()),
             _ => self.half_done.clone(),
         };
         self.mark.clone()
@@ -186,8 +225,16 @@ impl Assembler {
         events: &mut Vec<ChangeEvent>,
     ) -> Result<Next, ConnectorError> {
         match message {
-            Message::Begin { commit, commit_us, xid } => self.begin(*commit, *commit_us, *xid)?,
+            Message::Begin { commit, commit_us, xid, prepared } => self.begin(*commit, *commit_us, *xid, *prepared)?,
             Message::Commit { end, .. } => self.end(*end),
+            Message::CommitPrepared { end, xid } => {
+                self.unfinished.committed(*xid);
+                self.prepared_ended(*end);
+            }
+            Message::RollbackPrepared { end, xid, gid } => {
+                self.unfinished.rolled_back(&self.source.name, *xid, gid);
+                self.prepared_ended(*end);
+            }
             Message::Relation(relation) => {
                 let known = self.relations.get(&relation.oid).is_some_and(|k| *k.message == *payload);
                 return Ok(if known { Next::GoOn } else { Next::LookUp });
@@ -199,6 +246,10 @@ impl Assembler {
                 }
             }
             Message::Type { .. } => return Ok(Next::ForgetTypes),
+            Message::Logical { transactional: false, lsn, prefix: heartbeat::PREFIX, .. } => {
+                // As any message: whatever committed before it has been read.
+                self.mark.lsn = self.mark.lsn.max(*lsn);
+            }
             Message::Logical { transactional, lsn, prefix, content } => {
                 let message = LogicalMessage { prefix: (*prefix).into(), content: Bytes::copy_from_slice(content) };
                 self.logical(*transactional, *lsn, message, capture_us, events)?;
@@ -208,7 +259,9 @@ impl Assembler {
         Ok(Next::GoOn)
     }
 
-    fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32) -> Result<(), ConnectorError> {
+    fn begin(&mut self, commit: Lsn, commit_us: i64, xid: u32, prepared: bool) -> Result<(), ConnectorError> {
+        // What was prepared behind the mark and given then is never sent again.
+        let late = prepared && commit < self.mark.lsn;
         let (durable_changes, durable_messages) = match &self.half_done {
             Some(half) if half.commit == commit => (half.changes, half.messages),
             Some(half) => {
@@ -224,7 +277,7 @@ impl Assembler {
                 ));
             }
             // Sent again although it was finished: nothing of it is new.
-            None if commit < self.mark.lsn => (u64::MAX, u64::MAX),
+            None if commit < self.mark.lsn && !late => (u64::MAX, u64::MAX),
             None => (0, 0),
         };
         self.transaction = Some(Transaction {
@@ -236,6 +289,8 @@ impl Assembler {
             durable_changes,
             durable_messages,
             events: 0,
+            prepared,
+            late,
             origin: None,
         });
         Ok(())
@@ -440,10 +495,66 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_moves_the_mark_alone() {
+        let message = |prefix: &str, lsn: u64| {
+            [&b"M\0"[..], &lsn.to_be_bytes(), prefix.as_bytes(), b"\0", &0u32.to_be_bytes()].concat()
+        };
+        let mut idle = assembler(100, None);
+        let events = feed(&mut idle, vec![message("outbox", 200), message(heartbeat::PREFIX, 300)]).expect("events");
+        let mark = idle.mark(events.last());
+        assert_eq!((events.len(), mark.lsn, mark.changed), (1, Lsn(300), Some(Lsn(200))));
+    }
+
+    #[test]
     fn a_half_done_transaction_that_is_gone_means_a_lost_position() {
         let mut resumed = assembler(100, Some(InProgress { commit: Lsn(200), changes: 2, messages: 0 }));
         let error = feed(&mut resumed, vec![begin(300)]).expect_err("lost");
         assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
+    }
+
+    fn begin_prepared(prepare: u64) -> Vec<u8> {
+        let (lsn, end) = (prepare.to_be_bytes(), (prepare + 8).to_be_bytes());
+        [&b"b"[..], &lsn, &end, &0i64.to_be_bytes(), &7u32.to_be_bytes(), b"gid\0"].concat()
+    }
+
+    fn prepare(prepare: u64) -> Vec<u8> {
+        let (lsn, end) = (prepare.to_be_bytes(), (prepare + 8).to_be_bytes());
+        [&b"P\0"[..], &lsn, &end, &0i64.to_be_bytes(), &7u32.to_be_bytes(), b"gid\0"].concat()
+    }
+
+    fn commit_prepared(commit: u64) -> Vec<u8> {
+        let (lsn, end) = (commit.to_be_bytes(), (commit + 8).to_be_bytes());
+        [&b"K\0"[..], &lsn, &end, &0i64.to_be_bytes(), &7u32.to_be_bytes(), b"gid\0"].concat()
+    }
+
+    #[test]
+    fn a_prepared_transaction_is_done_when_its_changes_are() {
+        let mut fresh = assembler(100, None);
+        let events = feed(&mut fresh, vec![begin_prepared(200), insert(1), prepare(200)]).expect("events");
+        let mark = fresh.mark(events.last());
+        assert_eq!((events.len(), mark.lsn, mark.transaction), (1, Lsn(208), None));
+        assert!(feed(&mut fresh, vec![commit_prepared(300)]).expect("nothing").is_empty());
+        assert_eq!(fresh.mark(None).lsn, Lsn(308));
+    }
+
+    #[test]
+    fn a_transaction_that_was_prepared_before_the_mark_is_done_when_it_has_committed() {
+        let late = || vec![begin_prepared(50), insert(1), insert(2), prepare(50)];
+        let mut fresh = assembler(100, None);
+        let events = feed(&mut fresh, late()).expect("events");
+        let mark = fresh.mark(events.last());
+        let done = InProgress { commit: Lsn(50), changes: 2, messages: 0 };
+        assert_eq!((events.len(), mark.lsn, mark.transaction), (2, Lsn(100), Some(done.clone())));
+        // A keepalive meanwhile says nothing, for the server would send it again.
+        fresh.keepalive(Lsn(500));
+        assert_eq!(fresh.mark(None).lsn, Lsn(100));
+        let mut resumed = assembler(100, Some(done));
+        assert!(feed(&mut resumed, late()).expect("nothing").is_empty());
+        for assembler in [&mut fresh, &mut resumed] {
+            feed(assembler, vec![commit_prepared(300)]).expect("nothing");
+            let mark = assembler.mark(None);
+            assert_eq!((mark.lsn, mark.transaction), (Lsn(308), None));
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! Beside the stream: what the server keeps for the slot, as metrics, and whether the captured tables are still published.
+//! Beside the stream: what the server keeps for the slot, as metrics, whether the captured tables are still published, and
+//! heartbeats.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
 use tributary_event::ErrorClass;
 
 use super::catalog::{self, TableInfo, Which};
+use super::heartbeat::Heartbeat;
 use super::hosts;
 use super::prepare::check;
 use super::publication::{self, Published};
@@ -22,8 +25,9 @@ type Keys = HashMap<u32, Vec<String>>;
 /// which meets them too.
 pub(crate) async fn monitor(name: &str, settings: &PostgresSettings, tables: &[TableInfo]) -> ConnectorError {
     let mut keys: Keys = tables.iter().filter(|t| t.identity == 'f').map(|t| (t.oid, t.primary_key.clone())).collect();
+    let mut heartbeat = settings.heartbeat.map(Heartbeat::new);
     loop {
-        match watch(name, settings, &mut keys).await {
+        match watch(name, settings, &mut keys, &mut heartbeat).await {
             Ok(table) => {
                 return ConnectorError::Server {
                     place: format!("table {table}"),
@@ -39,7 +43,12 @@ pub(crate) async fn monitor(name: &str, settings: &PostgresSettings, tables: &[T
 }
 
 /// Ends with the name of a table that has got another key.
-async fn watch(name: &str, settings: &PostgresSettings, keys: &mut Keys) -> Result<String, ConnectorError> {
+async fn watch(
+    name: &str,
+    settings: &PostgresSettings,
+    keys: &mut Keys,
+    heartbeat: &mut Option<Heartbeat>,
+) -> Result<String, ConnectorError> {
     let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
     let (mut endangered, mut said) = (false, String::new());
     loop {
@@ -60,7 +69,28 @@ async fn watch(name: &str, settings: &PostgresSettings, keys: &mut Keys) -> Resu
                 said = error.to_string();
             }
         }
-        tokio::time::sleep(INTERVAL).await;
+        let next = Instant::now() + INTERVAL;
+        match heartbeat {
+            Some(heartbeat) => beat_until(next, heartbeat, &sql, name, settings).await?,
+            None => sleep_until(next).await,
+        }
+    }
+}
+
+/// Writes heartbeats as they become due, for so long.
+async fn beat_until(
+    end: Instant,
+    heartbeat: &mut Heartbeat,
+    sql: &Sql,
+    name: &str,
+    settings: &PostgresSettings,
+) -> Result<(), ConnectorError> {
+    loop {
+        tokio::select! {
+            () = heartbeat.due() => {}
+            () = sleep_until(end) => return Ok(()),
+        }
+        heartbeat.beat(sql, name, &settings.slot).await?;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The messages of the `pgoutput` plugin, version 1: bytes → borrowed messages. Pure: no I/O, no panics, and nothing
+//! The messages of the `pgoutput` plugin, versions 1 and 3 (prepared transactions): bytes → borrowed messages. Pure: no I/O, no panics, and nothing
 //! is allocated by a length that the bytes claim.
 //!
 //! Reference: PostgreSQL documentation, "Logical Replication Message Formats".
@@ -30,23 +30,41 @@ pub enum DecodeError {
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A transaction begins.
+    /// A transaction begins, all of which has committed, or is prepared.
     Begin {
-        /// Start of its commit record.
+        /// Start of its commit record, or of the record that prepares it.
         commit: Lsn,
-        /// Commit time, microseconds since the Unix epoch.
+        /// When that was, microseconds since the Unix epoch.
         commit_us: i64,
         /// Transaction id.
         xid: u32,
+        /// It is prepared, and may yet be rolled back.
+        prepared: bool,
     },
-    /// A transaction ends.
+    /// A transaction ends; or its changes do, and it is prepared.
     Commit {
-        /// Start of its commit record.
+        /// Start of its commit record, or of the record that prepares it.
         commit: Lsn,
         /// The position behind it.
         end: Lsn,
-        /// Commit time, microseconds since the Unix epoch.
+        /// When that was, microseconds since the Unix epoch.
         commit_us: i64,
+    },
+    /// A transaction has committed whose changes were sent as those of a prepared one.
+    CommitPrepared {
+        /// The position behind the record.
+        end: Lsn,
+        /// Transaction id.
+        xid: u32,
+    },
+    /// A prepared transaction was rolled back; its changes were sent, unless it was prepared before they were asked for.
+    RollbackPrepared {
+        /// The position behind the record.
+        end: Lsn,
+        /// Transaction id.
+        xid: u32,
+        /// The name it was prepared under.
+        gid: &'a str,
     },
     /// The transaction was replicated to this server from elsewhere.
     Origin {
@@ -238,10 +256,24 @@ pub fn decode(message: &[u8]) -> Result<Message<'_>, DecodeError> {
             };
             Message::Delete { relation, old }
         }
-        b'B' => Message::Begin { commit: r.lsn()?, commit_us: r.time()?, xid: r.u32("the xid")? },
-        b'C' => {
+        b'B' => Message::Begin { commit: r.lsn()?, commit_us: r.time()?, xid: r.u32("the xid")?, prepared: false },
+        b'C' | b'P' => {
             r.byte("the flags")?;
             Message::Commit { commit: r.lsn()?, end: r.lsn()?, commit_us: r.time()? }
+        }
+        b'b' => {
+            let (commit, _end) = (r.lsn()?, r.lsn()?);
+            Message::Begin { commit, commit_us: r.time()?, xid: r.u32("the xid")?, prepared: true }
+        }
+        b'K' => {
+            r.byte("the flags")?;
+            let (_commit, end, _time) = (r.lsn()?, r.lsn()?, r.time()?);
+            Message::CommitPrepared { end, xid: r.u32("the xid")? }
+        }
+        b'r' => {
+            r.byte("the flags")?;
+            let (_prepared, end, _times) = (r.lsn()?, r.lsn()?, (r.time()?, r.time()?));
+            Message::RollbackPrepared { end, xid: r.u32("the xid")?, gid: r.text("the name")? }
         }
         b'R' => Message::Relation(r.relation()?),
         b'T' => {
@@ -380,7 +412,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in prop::sample::select(b"IUDBCRTYOM".to_vec()), rest: Vec<u8>) {
+        fn arbitrary_bytes_never_panic(kind in prop::sample::select(b"IUDBCRTYOMbPKr".to_vec()), rest: Vec<u8>) {
             let mut bytes = vec![kind];
             bytes.extend(rest);
             let _ = decode(&bytes);
@@ -424,5 +456,21 @@ mod tests {
         assert_eq!((relation.oid, relation.schema, relation.name, relation.identity), (9, "public", "movie", b'd'));
         let column = RelationColumn { identity: true, name: "id", type_oid: 23, modifier: -1 };
         assert_eq!(relation.columns().collect::<Vec<_>>(), [column]);
+    }
+
+    #[test]
+    fn messages_of_prepared_transactions() {
+        let lsn = |n: u64| n.to_be_bytes();
+        let tail = [&0i64.to_be_bytes()[..], &7u32.to_be_bytes(), b"gid\0"].concat();
+        let begin = [&b"b"[..], &lsn(1), &lsn(2), &tail].concat();
+        let expected = Message::Begin { commit: Lsn(1), commit_us: EPOCH_2000_US, xid: 7, prepared: true };
+        assert_eq!(decode(&begin), Ok(expected));
+        let prepare = [&b"P\0"[..], &lsn(1), &lsn(2), &tail].concat();
+        let expected = Message::Commit { commit: Lsn(1), end: Lsn(2), commit_us: EPOCH_2000_US };
+        assert_eq!(decode(&prepare), Ok(expected));
+        let commit = [&b"K\0"[..], &lsn(3), &lsn(4), &tail].concat();
+        assert_eq!(decode(&commit), Ok(Message::CommitPrepared { end: Lsn(4), xid: 7 }));
+        let rollback = [&b"r\0"[..], &lsn(2), &lsn(4), &lsn(0), &tail].concat();
+        assert_eq!(decode(&rollback), Ok(Message::RollbackPrepared { end: Lsn(4), xid: 7, gid: "gid" }));
     }
 }

@@ -13,9 +13,10 @@ use super::publication::{self, Published};
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
+use super::two_phase;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings, split_name};
+use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings, split_name};
 
 /// A source that can be streamed.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub server_version: i32,
     /// Whether the slot is to be kept on standbys from now on.
     pub(super) make_failover: bool,
+    /// Whether the slot sends transactions when they are prepared.
+    pub(super) two_phase: bool,
 }
 
 /// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
@@ -75,7 +78,11 @@ async fn prepare_from(
     let hosts = hosts::endpoints(&settings.url)?;
     slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
-    let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref())?;
+    let at_prepare = settings.prepared == PreparedTransactions::AtPrepare;
+    if at_prepare {
+        two_phase::check(endpoint.place(), server_version, hosts.len(), &settings.slot, facts.as_ref())?;
+    }
+    let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref(), at_prepare)?;
     let added = publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
     if checkpoint.is_some() {
         for table in added {
@@ -89,10 +96,11 @@ async fn prepare_from(
     }
     let slot_position = match decision {
         SlotDecision::Use(position) => position,
-        SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot).await?,
+        SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot, at_prepare).await?,
     };
-    let make_failover = hosts.len() > 1 && facts.is_some_and(|f| f.failover == Some(false));
-    Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover })
+    let make_failover = hosts.len() > 1 && facts.as_ref().is_some_and(|f| f.failover == Some(false));
+    let two_phase = facts.is_some_and(|f| f.two_phase);
+    Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase })
 }
 
 /// Checks the server and the role; returns the server's version.

@@ -8,6 +8,7 @@ use super::endpoint::Endpoint;
 use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, replication_privilege};
+use super::two_phase;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
@@ -39,12 +40,13 @@ pub(super) enum SlotDecision {
 pub(super) const AFRESH: &str = "changes since then are lost to this source; give it a new name (or remove its checkpoint), \
     drop the old slot, and dump or reindex its tables";
 
-/// Decides by the slot and the checkpoint. Pure.
+/// Decides by the slot and the checkpoint; `at_prepare`: transactions are to be sent when they are prepared. Pure.
 pub(super) fn decide(
     slot: &str,
     database: &str,
     facts: Option<&SlotFacts>,
     checkpoint: Option<&PostgresCheckpoint>,
+    at_prepare: bool,
 ) -> Result<SlotDecision, ConnectorError> {
     let lost =
         |cause: String, remedy: &str| Err(ConnectorError::lost(format!("replication slot {slot}"), cause, remedy));
@@ -82,10 +84,19 @@ pub(super) fn decide(
         }
         _ => {}
     }
-    if facts.two_phase {
+    if facts.two_phase && !at_prepare {
+        // Streaming it without asking would not change what it sends.
+        let remedy = match checkpoint {
+            Some(_) => {
+                "set prepared_transactions to at-prepare again; to have them when they commit, give the source a new name, drop \
+                 the old slot, and dump or reindex its tables"
+            }
+            None => "choose another name for the source's slot, or set prepared_transactions to at-prepare",
+        };
         return lost(
-            "it sends transactions when they are prepared (two_phase), though they may be rolled back".into(),
-            "choose another name for the source's slot",
+            "it sends transactions when they are prepared (two_phase), though they may be rolled back, and always will"
+                .into(),
+            remedy,
         );
     }
     if let Some(reason) = &facts.invalidated {
@@ -166,11 +177,18 @@ pub(super) fn check_failover(hosts: &[Endpoint], version: i32) -> Result<(), Con
     ))
 }
 
-/// Creates the slot and returns the position it starts at. Waits for transactions that are running.
-pub(super) async fn create(sql: &Sql, endpoint: &Endpoint, version: i32, slot: &str) -> Result<Lsn, ConnectorError> {
-    tracing::info!(slot, "creating the replication slot; this waits for transactions that are running");
+/// Creates the slot and returns the position it starts at. Waits for transactions that are running or prepared.
+pub(super) async fn create(
+    sql: &Sql,
+    endpoint: &Endpoint,
+    version: i32,
+    slot: &str,
+    at_prepare: bool,
+) -> Result<Lsn, ConnectorError> {
+    tracing::info!(slot, "creating the replication slot; this waits for transactions that are running or prepared");
     // From 17 on the slot can be kept on standbys too, so that it is there after a failover.
-    let failover = if version >= FAILOVER_SLOTS { ", failover => true" } else { "" };
+    let kept = version >= FAILOVER_SLOTS && (!at_prepare || two_phase::goes_with_failover(version));
+    let failover = if kept { ", failover => true" } else { "" };
     let statement =
         format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(slot));
     if let Err(error) = sql.execute(&statement).await? {
@@ -239,17 +257,17 @@ mod tests {
     }
 
     fn says(facts: Option<SlotFacts>, checkpoint: Option<PostgresCheckpoint>, expected: &str) {
-        let error = decide("s", "films", facts.as_ref(), checkpoint.as_ref()).expect_err(expected);
+        let error = decide("s", "films", facts.as_ref(), checkpoint.as_ref(), false).expect_err(expected);
         assert_eq!(error.class(), ErrorClass::Fatal);
         assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]
     fn a_slot_is_created_only_where_nothing_can_be_lost() {
-        assert_eq!(decide("s", "films", None, None).expect("create"), SlotDecision::Create);
-        assert_eq!(decide("s", "films", Some(&facts()), None).expect("use"), SlotDecision::Use(Lsn(100)));
+        assert_eq!(decide("s", "films", None, None, false).expect("create"), SlotDecision::Create);
+        assert_eq!(decide("s", "films", Some(&facts()), None, false).expect("use"), SlotDecision::Use(Lsn(100)));
         let same = checkpoint(100);
-        assert_eq!(decide("s", "films", Some(&facts()), Some(&same)).expect("use"), SlotDecision::Use(Lsn(100)));
+        assert_eq!(decide("s", "films", Some(&facts()), Some(&same), false).expect("use"), SlotDecision::Use(Lsn(100)));
         says(None, Some(checkpoint(100)), "does not exist any more");
     }
 
@@ -261,6 +279,10 @@ mod tests {
         says(Some(SlotFacts { database: Some("other".into()), ..facts() }), None, "belongs to the database other");
         says(Some(SlotFacts { invalidated: Some("wal_removed".into()), ..facts() }), None, "wal_removed");
         says(Some(SlotFacts { confirmed: None, ..facts() }), None, "not ready");
+        let two_phase = SlotFacts { two_phase: true, ..facts() };
+        says(Some(two_phase.clone()), None, "choose another name");
+        says(Some(two_phase.clone()), Some(checkpoint(100)), "set prepared_transactions to at-prepare again");
+        assert!(decide("s", "films", Some(&two_phase), Some(&checkpoint(100)), true).is_ok());
         says(Some(facts()), Some(PostgresCheckpoint { database: "x".into(), ..checkpoint(100) }), "database x");
         says(Some(facts()), Some(PostgresCheckpoint { slot: "x".into(), ..checkpoint(100) }), "slot x");
     }

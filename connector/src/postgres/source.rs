@@ -24,7 +24,7 @@ use super::streamed::{Replay, Streamed, Taken};
 use super::timeline;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::PostgresSettings;
+use crate::settings::{PostgresSettings, PreparedTransactions};
 use crate::source::{Part, Source};
 
 /// A part is given out when it has this many events, or was read from this many bytes of the log.
@@ -49,6 +49,8 @@ pub struct PostgresSource {
     streamed: Option<Streamed>,
     /// Whether the server sends values as its types' send functions write them.
     binary: bool,
+    /// Prepared transactions are to be sent when they are prepared, from the end of the half-done transaction on.
+    two_phase_waits: bool,
     /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
     replay: Option<Replay>,
     bytes: metrics::Counter,
@@ -94,8 +96,14 @@ impl PostgresSource {
         };
         // A message within a transaction in progress does not name its sub-transaction, so it could not be taken back with it.
         let streaming = settings.streaming.as_deref().filter(|_| !settings.messages);
+        let at_prepare = settings.prepared == PreparedTransactions::AtPrepare;
+        // See `two_phase`: the slot is marked where no transaction is half done.
+        let two_phase = at_prepare && (prepared.two_phase || mark.transaction.is_none());
         let protocol = match (streaming, prepared.server_version) {
+            (None, _) if two_phase => "proto_version '3', two_phase 'on'",
             (None, _) => "proto_version '1'",
+            (Some(_), ..160_000) if two_phase => "proto_version '3', two_phase 'on', streaming 'on'",
+            (Some(_), _) if two_phase => "proto_version '4', two_phase 'on', streaming 'parallel'",
             (Some(_), ..160_000) => "proto_version '2', streaming 'on'",
             (Some(_), _) => "proto_version '4', streaming 'parallel'",
         };
@@ -137,6 +145,7 @@ impl PostgresSource {
             unknown: None,
             streamed,
             binary,
+            two_phase_waits: at_prepare && !two_phase,
             replay: None,
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
         })
@@ -160,14 +169,14 @@ impl PostgresSource {
                             Taken::Not => {}
                             Taken::Kept => continue,
                             Taken::Committed(replay) => {
-                                let how = replay.committed;
-                                self.assembler.committed(how.xid, how.commit, how.commit_us)?;
+                                self.assembler.committed(replay.committed)?;
                                 self.replay = Some(replay);
                                 break;
                             }
                         }
                     }
                     match self.assembler.message(&frames, payload, start, capture_us, &mut part.events)? {
+                        Next::GoOn if self.is_over() => break,
                         Next::GoOn => {}
                         Next::ForgetTypes => self.catalog.types.clear(),
                         Next::LookUp => {
@@ -188,6 +197,11 @@ impl PostgresSource {
             part.mark = Some(self.assembler.mark(part.events.last()));
         }
         Ok(())
+    }
+
+    /// Whether the stream has come to where it must begin anew.
+    fn is_over(&self) -> bool {
+        self.two_phase_waits && !self.assembler.is_half_done()
     }
 
     /// The same, from a transaction that was kept while it was in progress.
@@ -318,6 +332,15 @@ impl PostgresSource {
     }
 
     async fn fill(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        if self.is_over() {
+            return Err(ConnectorError::Server {
+                place: format!("source {}", self.info().name),
+                cause: "the transaction is over that was published in part before prepared_transactions was set to at-prepare"
+                    .into(),
+                remedy: "the stream begins anew with it".into(),
+                class: ErrorClass::Transient,
+            });
+        }
         loop {
             if self.unknown.is_some() {
                 self.learn().await?;

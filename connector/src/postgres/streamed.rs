@@ -7,8 +7,8 @@
 //! The files are scratch: a transaction whose commit was not reached is streamed again from its beginning after a
 //! reconnection, so files are removed at the start, never synced, and their checksums guard against the disk alone.
 //!
-//! Reference: PostgreSQL documentation, "Logical Streaming Replication Protocol" (Stream Start, Stop, Commit, Abort; versions
-//! 2 and 4).
+//! Reference: PostgreSQL documentation, "Logical Streaming Replication Protocol" (Stream Start, Stop, Commit, Prepare, Abort;
+//! versions 2 to 4).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -36,7 +36,7 @@ pub(super) enum Taken {
     Not,
     /// It was kept, or changed what is kept.
     Kept,
-    /// A transaction committed: its changes are to be read now.
+    /// A transaction committed, or was prepared: its changes are to be read now.
     Committed(Replay),
 }
 
@@ -110,11 +110,11 @@ impl Streamed {
                     spill.aborted.insert(sub);
                 }
             }
-            Streaming::Commit { xid, commit, end, commit_us } => {
+            Streaming::Commit { xid, commit, end, commit_us, prepared } => {
                 let spill = self.open.remove(&xid).ok_or_else(|| {
                     ConnectorError::protocol(format!("the commit at {commit}"), "its transaction was never streamed")
                 })?;
-                let replay = Replay::open(spill, Committed { xid, commit, end, commit_us })?;
+                let replay = Replay::open(spill, Committed { xid, commit, end, commit_us, prepared })?;
                 self.measure();
                 return Ok(Taken::Committed(replay));
             }
@@ -163,12 +163,14 @@ impl Streamed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed {
     pub xid: u32,
-    /// Start of the commit record.
+    /// Start of the commit record, or of the record that prepares it.
     pub commit: Lsn,
     /// The position behind it.
     pub end: Lsn,
     /// Microseconds since the Unix epoch.
     pub commit_us: i64,
+    /// It is prepared, and may yet be rolled back.
+    pub prepared: bool,
 }
 
 /// One change that was kept.

@@ -1,7 +1,8 @@
 //! The messages by which `pgoutput` streams transactions in progress: bytes → borrowed messages. Pure, as `pgoutput` is.
 //!
-//! Reference: PostgreSQL documentation, "Logical Replication Message Formats": Stream Start, Stream Stop, Stream Commit and
-//! Stream Abort (versions 2 to 4 of the protocol), and the transaction id that every message has within a block.
+//! Reference: PostgreSQL documentation, "Logical Replication Message Formats": Stream Start, Stream Stop, Stream Commit,
+//! Stream Prepare and Stream Abort (versions 2 to 4 of the protocol), and the transaction id that every message has within a
+//! block.
 
 use tributary_event::Lsn;
 
@@ -38,16 +39,18 @@ pub enum Streaming<'a> {
         /// What was rolled back; the same if all of it was.
         sub: u32,
     },
-    /// A transaction committed.
+    /// A transaction committed, or was prepared.
     Commit {
         /// The top-level transaction.
         xid: u32,
-        /// Start of its commit record.
+        /// Start of its commit record, or of the record that prepares it.
         commit: Lsn,
         /// The position behind it.
         end: Lsn,
-        /// Commit time, microseconds since the Unix epoch.
+        /// When that was, microseconds since the Unix epoch.
         commit_us: i64,
+        /// It is prepared, and may yet be rolled back.
+        prepared: bool,
     },
 }
 
@@ -72,7 +75,12 @@ pub fn decode(message: &[u8], in_block: bool) -> Result<Option<Streaming<'_>>, D
         (b'c', false) => {
             let xid = r.u32("the xid")?;
             r.byte("the flags")?;
-            Streaming::Commit { xid, commit: r.lsn()?, end: r.lsn()?, commit_us: r.time()? }
+            Streaming::Commit { xid, commit: r.lsn()?, end: r.lsn()?, commit_us: r.time()?, prepared: false }
+        }
+        (b'p', false) => {
+            r.byte("the flags")?;
+            let (commit, end, commit_us) = (r.lsn()?, r.lsn()?, r.time()?);
+            Streaming::Commit { xid: r.u32("the xid")?, commit, end, commit_us, prepared: true }
         }
         _ => return Ok(None),
     }))

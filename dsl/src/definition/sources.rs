@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{is_name, name_help};
 use crate::diagnostic::Spot;
@@ -12,6 +13,8 @@ use crate::yaml::{Map, Node, Reader};
 
 /// The longest name of a PostgreSQL slot or publication.
 const MAX_NAME: usize = 63;
+/// The shortest time between two heartbeats.
+const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What is captured.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub(super) struct Captured {
     pub plans: Vec<SourcePlan>,
     /// `schema.table`, its source, and where it is written.
     pub tables: Vec<(String, String, Spot)>,
+    /// Sources that publish prepared transactions when they are prepared, and where that is written.
+    pub at_prepare: Vec<(String, Spot)>,
     /// A source could not be read, so that a table's absence from `tables` proves nothing.
     pub unsure: bool,
 }
@@ -73,6 +78,8 @@ const KEYS: &[&str] = &[
     "publication",
     "streaming",
     "messages",
+    "prepared_transactions",
+    "heartbeat",
     "decimals",
     "times",
     "binary",
@@ -110,6 +117,11 @@ fn postgres_source(
     let on_off = [("on", true), ("off", false)];
     let streaming = choice(r, &map, "streaming", &on_off);
     let messages = choice(r, &map, "messages", &on_off);
+    let at_prepare = choice(r, &map, "prepared_transactions", &[("at-commit", false), ("at-prepare", true)]);
+    if let (Some(true), Some(node)) = (at_prepare, map.get("prepared_transactions")) {
+        captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
+    }
+    let heartbeat = map.get("heartbeat").and_then(|node| r.duration(node, &map.path_of("heartbeat"), LEAST_HEARTBEAT));
     let decimals = choice(r, &map, "decimals", DECIMALS);
     let times = choice(r, &map, "times", TIMES);
     let binary = choice(r, &map, "binary", BINARY);
@@ -124,6 +136,8 @@ fn postgres_source(
         decimals: decimals.unwrap_or_default(),
         streaming: streaming.unwrap_or(true),
         messages: messages.unwrap_or(false),
+        at_prepare: at_prepare.unwrap_or(false),
+        heartbeat,
         times: times.unwrap_or_default(),
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),

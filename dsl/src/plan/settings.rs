@@ -61,6 +61,10 @@ pub struct PostgresSettings {
     pub streaming: bool,
     /// Whether logical decoding messages are captured.
     pub messages: bool,
+    /// Whether prepared transactions are published when they are prepared, not when they commit.
+    pub at_prepare: bool,
+    /// How often a heartbeat is written into the log, so that the slot of an idle database moves on; never without it.
+    pub heartbeat: Option<Duration>,
     /// How dates and times travel.
     pub times: TimePrecision,
     /// How `bytea` travels.

@@ -1,0 +1,119 @@
+//! Heartbeats, if asked for: logical decoding messages without a meaning, written at an interval while the slot is read.
+//!
+//! A slot of a database where nothing happens stands still in a log that other databases of the server fill, and moves only
+//! when the server or what is between says how far the log is. A message of the slot's own database comes through the stream
+//! as changes do (where messages are asked for), or makes the server say where it is, and is in no table: nobody has to make
+//! one, or to grant more than connecting.
+//!
+//! Only who reads the slot writes, so a standby process does not. Nobody publishes them, whoever wrote them.
+//!
+//! Reference: PostgreSQL documentation, `pg_logical_emit_message`.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::endpoint::Endpoint;
+use super::sql::Sql;
+use super::sqlstate::{literal, quote};
+use crate::error::ConnectorError;
+
+/// The prefix of the messages.
+pub(super) const PREFIX: &str = "tributary.heartbeat";
+
+/// When the next one is due, and what was told about those that could not be written.
+pub(super) struct Heartbeat {
+    every: Duration,
+    next: Instant,
+    said: Option<String>,
+}
+
+impl Heartbeat {
+    /// The first is due at once.
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, next: Instant::now(), said: None }
+    }
+
+    /// Ends when the next one is due. Cancel-safe.
+    pub(super) async fn due(&self) {
+        sleep_until(self.next).await;
+    }
+
+    /// Writes one, unless the server does not let us; that is told once, until it does.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) async fn beat(&mut self, sql: &Sql, source: &str, slot: &str) -> Result<(), ConnectorError> {
+        self.next = Instant::now() + self.every;
+        let obstacle = write(sql, slot).await?;
+        match &obstacle {
+            Some(obstacle) if self.said.as_ref() != Some(obstacle) => {
+                tracing::warn!(source, "no heartbeat can be written: {obstacle}");
+            }
+            None if self.said.is_some() => tracing::info!(source, "heartbeats are written"),
+            _ => {}
+        }
+        self.said = obstacle;
+        Ok(())
+    }
+}
+
+/// Writes a heartbeat; returns cause and remedy if it cannot be.
+async fn write(sql: &Sql, slot: &str) -> Result<Option<String>, ConnectorError> {
+    const STATE: &str = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
+        current_setting('server_version_num')::int4";
+    let rows = sql.query("asking whether the server can be written to", STATE, &[]).await?;
+    let row = rows.first().ok_or_else(|| ConnectorError::protocol(sql.endpoint().place(), "no settings"))?;
+    let (standby, read_only, version): (bool, bool, i32) = (row.get(0), row.get(1), row.get(2));
+    if standby || read_only {
+        return Ok(Some(cannot_write(sql.endpoint(), standby)));
+    }
+    let statement = format!(
+        "select pg_catalog.pg_logical_emit_message(false, {}, ''::text) from pg_catalog.pg_replication_slots \
+         where slot_name = {} and active",
+        literal(PREFIX),
+        literal(slot)
+    );
+    Ok(match sql.execute(&statement).await? {
+        Ok(()) => None,
+        Err(error) if error.code == "42501" => Some(not_granted(sql.endpoint(), version)),
+        Err(error) => Some(error.text()),
+    })
+}
+
+fn cannot_write(endpoint: &Endpoint, standby: bool) -> String {
+    let (place, role, database) = (endpoint.place(), quote(&endpoint.user), quote(&endpoint.database));
+    if standby {
+        return format!("{place} is a standby; let the url lead to the primary, or leave heartbeat out");
+    }
+    format!(
+        "{place} is read-only for the role {role} (default_transaction_read_only); run: \
+         ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off; or leave heartbeat out"
+    )
+}
+
+fn not_granted(endpoint: &Endpoint, version: i32) -> String {
+    let role = quote(&endpoint.user);
+    // From 17 on the function has one more argument.
+    let flush = if version >= 170_000 { ", boolean" } else { "" };
+    format!(
+        "the role {role} may not execute pg_logical_emit_message; run: \
+         GRANT EXECUTE ON FUNCTION pg_catalog.pg_logical_emit_message(boolean, text, text{flush}) TO {role};"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_obstacle_has_its_remedy() {
+        let endpoint = Endpoint::parse(&"postgres://ann@h/films".into()).expect("a URL");
+        assert!(cannot_write(&endpoint, true).contains("lead to the primary"));
+        let read_only = cannot_write(&endpoint, false);
+        let remedy = "ALTER ROLE \"ann\" IN DATABASE \"films\" SET default_transaction_read_only = off";
+        assert!(read_only.contains(remedy), "{read_only}");
+        assert!(not_granted(&endpoint, 160_000).contains("(boolean, text, text) TO \"ann\";"));
+        assert!(not_granted(&endpoint, 170_000).contains("(boolean, text, text, boolean) TO \"ann\";"));
+    }
+}
