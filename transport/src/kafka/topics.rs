@@ -104,12 +104,14 @@ pub(super) async fn properties(
         let found: Result<Vec<Properties>, RDKafkaErrorCode> =
             answer.into_iter().map(|one| one.map(|resource| parse(&resource))).collect();
         match found {
-            Ok(found) => return Ok(found),
-            // A topic that was created just now may be unknown to the broker that was asked.
-            Err(RDKafkaErrorCode::UnknownTopicOrPartition) if start.elapsed() < LIMIT => {
+            Ok(found) if found.iter().all(|found| !found.cleanup.is_empty()) => return Ok(found),
+            // A topic that was created just now may be unknown to the broker that was asked, which some versions tell by
+            // leaving its configuration empty.
+            Ok(_) | Err(RDKafkaErrorCode::UnknownTopicOrPartition) if start.elapsed() < LIMIT => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(code) => {
+            failed => {
+                let code = failed.err().unwrap_or(RDKafkaErrorCode::UnknownTopicOrPartition);
                 return Err(settings.failed("asking for the configuration of topics", KafkaError::AdminOp(code)));
             }
         }
