@@ -152,7 +152,11 @@ impl fmt::Debug for KafkaSettings {
 pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Code;
     match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord => ErrorClass::Definite,
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessageSize
+        | Code::InvalidTimestamp
+        | Code::InvalidRecord => ErrorClass::Definite,
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
         | Code::UnknownPartition
@@ -165,6 +169,10 @@ pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::Authentication
         | Code::UnsupportedSASLMechanism
         | Code::UnsupportedFeature
+        | Code::UnsupportedCompressionType
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedVersion
+        | Code::InvalidRequest
         | Code::InvalidReplicationFactor
         | Code::InvalidPartitions
         | Code::InvalidConfig
@@ -190,6 +198,11 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "check user and password in the transport's properties"
         }
         Code::MessageSizeTooLarge => "raise `max.message.bytes` of the topic",
+        Code::MessageBatchTooLarge => "raise `segment.bytes` of the topic",
+        Code::InvalidTimestamp => {
+            "set this host's clock and the broker's, or raise `message.timestamp.after.max.ms` and \
+             `message.timestamp.before.max.ms` of the topic"
+        }
         Code::InvalidReplicationFactor => "start more brokers, or configure a lower replication",
         Code::InvalidTransactionTimeout => {
             "raise `transaction.max.timeout.ms` of the brokers, or lower `transaction.timeout.ms`"

@@ -5,14 +5,19 @@
 //! epoch, in which its records are counted anew. What went wrong is then one of three things:
 //!
 //! * *abortable*: nothing is visible, the error is `Transient` (or what its cause says);
-//! * *in doubt*: a commit that got no answer is repeated until it has one, for as long as a transaction may last;
-//! * *fatal*: another producer of the same id took over. This one is dead.
+//! * *in doubt*: a commit that got no answer is repeated until it has one;
+//! * *fatal*: another producer of the same id took over, or the coordinator gave up a transaction that took too long. This one
+//!   is dead. (It also dies if a coordinator dies that had just given it an epoch and could not say so: the next one takes it
+//!   for an older process.)
+//!
+//! A request without an answer may be carried out later, as long as its epoch is in use. So the epoch is not used again; and
+//! leaders that may yet get records of it are told by the end of an empty transaction in the next one.
 //!
 //! Two identities take turns. A coordinator is busy with a transaction for some milliseconds after its commit was answered,
 //! and refuses the same producer's next one meanwhile. One begins only after the other's commit was answered, so that batches
 //! stay in order; taking over means to fence both, the first one first. Who has the first is the owner: one who finds the
-//! second taken before it was ever used takes it back, and appends by the first next, which fails if it lost that too. (An
-//! access list of transactional ids must allow both, `<name>` and `<name>.2`.)
+//! second taken before it was ever used asks the coordinator of the first whether that is still its own, and takes the second
+//! back if so. (An access list of transactional ids must allow both, `<name>` and `<name>.2`.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +44,10 @@ const TRANSACTION: Duration = Duration::from_secs(300);
 const TOGETHER: usize = 1_000_000;
 /// As [`TOGETHER`], for a topic that takes less.
 const TOGETHER_AT_LEAST: usize = 8_000;
+/// Partitions of one request with records.
+const PARTITIONS: usize = 500;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How often an append is repeated at once because a broker was lost or a leader moved.
 const REPEATS: u32 = 3;
 /// Bytes that are gathered before other tasks get a turn.
@@ -57,7 +66,8 @@ pub(super) struct KafkaProducer {
     second_is_new: bool,
     /// Where the next batch's records without a key go.
     keyless: u32,
-    together: usize,
+    /// What goes together, of topics that take less than [`TOGETHER`].
+    together: BTreeMap<String, usize>,
     /// How long a transaction may last.
     transaction: Duration,
 }
@@ -78,6 +88,10 @@ struct Identity {
     sequences: BTreeMap<(Arc<str>, u32), i32>,
     /// The coordinator may know of a transaction that has not ended.
     begun: bool,
+    /// The partitions of the last transaction.
+    partitions: Vec<(Arc<str>, u32)>,
+    /// A request of this epoch got no answer.
+    lost: bool,
     /// A commit was asked for, so the brokers may have it.
     committing: bool,
 }
@@ -88,7 +102,16 @@ impl Identity {
         let mut coordinator = Coordinator::of(if second { format!("{id}.2") } else { id.to_owned() });
         let ask = Ask::Identity { known: ProducerId::NONE, transaction };
         let producer = cluster.ask(&mut coordinator, ask, Instant::now() + INIT).await?;
-        Ok(Self { coordinator, second, producer, sequences: BTreeMap::new(), begun: false, committing: false })
+        Ok(Self {
+            coordinator,
+            second,
+            producer,
+            sequences: BTreeMap::new(),
+            begun: false,
+            partitions: Vec::new(),
+            lost: false,
+            committing: false,
+        })
     }
 }
 
@@ -98,6 +121,8 @@ struct Share {
     partition: u32,
     leader: i32,
     gathered: Partition,
+    /// The most that goes together.
+    together: usize,
 }
 
 impl KafkaProducer {
@@ -117,14 +142,23 @@ impl KafkaProducer {
             state: State::Ready,
             second_is_new: true,
             keyless: 0,
-            together: TOGETHER,
+            together: BTreeMap::new(),
             transaction,
         })
     }
 
     /// Takes the second identity back, after another process that lost the first one to us took it, and gives the turn to the
-    /// first, which tells whether we are still the owner.
+    /// first.
     async fn take_second_back(&mut self) -> Result<(), TransportError> {
+        // Until it is done the second is still lost, which the next append finds out.
+        self.state = State::Open;
+        // There is nothing to abort; but whom the first belongs to is looked at before that.
+        let ask = Ask::End { producer: self.other.producer, commit: false };
+        match self.cluster.ask(&mut self.other.coordinator, ask, Instant::now() + TRY).await {
+            Ok(_) | Err(Fault { code: Some(Code::InvalidTransactionalState), .. }) => {}
+            Err(fault) if fault.is_fenced() => return Err(self.fenced()),
+            Err(fault) => return Err(self.failed("taking a producer back", fault)),
+        }
         let taken = Identity::take(&mut self.cluster, &self.name, true, self.transaction).await;
         self.turn = taken.map_err(|fault| self.failed("taking a producer back", fault))?;
         std::mem::swap(&mut self.turn, &mut self.other);
@@ -148,33 +182,39 @@ impl KafkaProducer {
     }
 
     fn fenced(&mut self) -> TransportError {
-        self.die(format!("another process took over as {}; this one must stop", self.name))
+        self.die(format!(
+            "another process took over as {}, or an append took longer than a transaction may ({:?}); this one must stop",
+            self.name, self.transaction
+        ))
     }
 
     /// One transaction with the whole batch.
-    async fn transact(&mut self, batch: &Batch, together: usize) -> Result<(), Ended> {
-        if matches!(self.state, State::Open) {
-            self.abort().await.map_err(Ended::For)?;
+    async fn transact(&mut self, batch: &Batch) -> Result<(), Ended> {
+        if matches!(self.state, State::Open) || self.turn.lost {
+            self.abort().await.map_err(Ended::Failed)?;
         }
-        self.state = State::Open;
-        match self.write(batch, together).await {
-            Ok(()) => self.commit().await.map_err(Ended::For),
+        // Slow brokers must leave time to end the transaction.
+        let limit = self.transaction * 3 / 4;
+        let written = tokio::time::timeout(limit, self.write(batch)).await.unwrap_or_else(|_| {
+            self.turn.lost = true;
+            let text = format!("the brokers did not take it within {limit:?}");
+            Err(Fault { code: None, class: ErrorClass::Transient, text, topic: None })
+        });
+        match written {
+            Ok(()) => self.commit().await.map_err(Ended::Failed),
             Err(fault) => {
-                tracing::debug!(producer = self.name, cause = fault.text, "aborting a transaction");
-                match self.abort().await {
-                    Ok(()) => Err(Ended::Aborted(fault)),
-                    Err(dead) if matches!(self.state, State::Dead(_)) => Err(Ended::For(dead)),
-                    Err(error) => {
-                        tracing::warn!(producer = self.name, %error, "a transaction could not be aborted yet");
-                        Err(Ended::For(self.failed("an append", fault)))
-                    }
+                self.cluster.doubt_leaders();
+                if matches!(self.state, State::Open) {
+                    tracing::debug!(producer = self.name, cause = fault.text, "aborting a transaction");
+                    self.abort().await.map_err(Ended::Failed)?;
                 }
+                Err(Ended::Aborted(fault))
             }
         }
     }
 
     /// Begins a transaction and writes the records; they are kept by the brokers when it returns `Ok`.
-    async fn write(&mut self, batch: &Batch, together: usize) -> Result<(), Fault> {
+    async fn write(&mut self, batch: &Batch) -> Result<(), Fault> {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
         let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| RecordRef {
             topic: &topic,
@@ -185,8 +225,10 @@ impl KafkaProducer {
         let records = || batch.records().chain(checkpoint);
         let (mut shares, places) = self.share_out(records()).await?;
         let partitions: Vec<_> = shares.iter().map(|share| (share.topic.clone(), share.partition)).collect();
+        self.turn.partitions.clone_from(&partitions);
         let (producer, id) = (self.turn.producer, self.turn.coordinator.id.clone());
         let ask = Ask::Add { producer, partitions: &partitions };
+        self.state = State::Open;
         self.turn.begun = true;
         self.cluster.ask_ahead(&mut self.turn.coordinator, ask).await?;
         let mut asked = true;
@@ -194,7 +236,7 @@ impl KafkaProducer {
         for (record, place) in records().zip(places) {
             let share = &mut shares[place];
             let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-            if share.gathered.size() > 0 && share.gathered.size() + size > together {
+            if share.gathered.size() > 0 && share.gathered.size() + size > share.together {
                 if std::mem::take(&mut asked) {
                     self.cluster.answered(&mut self.turn.coordinator, ask, Instant::now() + TRY).await?;
                 }
@@ -276,10 +318,16 @@ impl KafkaProducer {
         for at in order {
             moved[at] = shares.len();
             let (topic, partition) = found[at].clone();
-            let leader = self.cluster.leader(&topic, partition).unwrap_or(-1);
+            let leader = self.cluster.leader(&topic, partition).ok_or_else(|| Fault {
+                code: Some(Code::LeaderNotAvailable),
+                class: ErrorClass::Transient,
+                text: format!("partition {partition} of {topic} is gone"),
+                topic: None,
+            })?;
+            let together = self.together.get(&*topic).copied().unwrap_or(TOGETHER);
             let key = (topic, partition);
             let sequence = self.turn.sequences.get(&key).copied().unwrap_or(0);
-            shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence) });
+            shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence), together });
         }
         places.iter_mut().for_each(|place| *place = moved[*place]);
         Ok((shares, places))
@@ -296,25 +344,31 @@ impl KafkaProducer {
             code: Some(Code::MessageSizeTooLarge),
             class: ErrorClass::Definite,
             text: format!("a record for topic {} has {size} bytes, and the limit is {limit}", record.topic),
+            topic: None,
         })
     }
 
-    /// Ends the transaction well. It is unknown whether a request without an answer was carried out, so it is repeated.
+    /// Ends the transaction well. It is unknown whether a request without an answer was carried out, so it is repeated for as
+    /// long as it takes: the answer will be that it is committed, or that the coordinator gave the transaction up.
     async fn commit(&mut self) -> Result<(), TransportError> {
-        let deadline = Instant::now() + self.transaction;
         let ask = Ask::End { producer: self.turn.producer, commit: true };
         self.turn.committing = true;
         loop {
-            let step = (Instant::now() + TRY).min(deadline);
-            match self.cluster.ask(&mut self.turn.coordinator, ask, step).await {
+            match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
                 Ok(_) => {
                     self.turn.begun = false;
+                    self.turn.lost |= self.cluster.take_lost();
                     self.state = State::Ready;
                     return Ok(());
                 }
                 Err(fault) if fault.is_fenced() => return Err(self.fenced()),
-                Err(fault) if fault.is_not_now() && Instant::now() < deadline => {
-                    tracing::warn!(producer = self.name, cause = fault.text, "a commit got no answer and is repeated");
+                Err(fault) if fault.is_not_now() => {
+                    tracing::warn!(
+                        producer = self.name,
+                        cause = fault.text,
+                        "a commit is not done yet and is repeated"
+                    );
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(fault) => {
                     let text = format!(
@@ -327,32 +381,75 @@ impl KafkaProducer {
         }
     }
 
-    /// Ends the transaction without effect, and asks for the next epoch: what was on its way in this one is refused from then on.
+    /// Ends the transaction, if one is open, without effect, and goes on in the next epoch.
     async fn abort(&mut self) -> Result<(), TransportError> {
         self.cluster.settle().await;
-        self.cluster.forget_leaders();
-        let known = self.turn.producer;
-        if self.turn.begun {
-            let ask = Ask::End { producer: known, commit: false };
-            match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
-                Ok(_) => self.turn.begun = false,
-                // The coordinator never heard of its partitions.
-                Err(Fault { code: Some(Code::InvalidTransactionalState), .. }) => self.turn.begun = false,
+        self.turn.lost |= self.cluster.take_lost();
+        self.end_without_effect().await?;
+        self.next_epoch().await?;
+        if self.turn.lost && !self.turn.partitions.is_empty() {
+            // Records of the last epoch may still be on their way. A leader refuses them once it has seen the next epoch, which
+            // the end of a transaction shows it.
+            let partitions = std::mem::take(&mut self.turn.partitions);
+            let ask = Ask::Add { producer: self.turn.producer, partitions: &partitions };
+            self.turn.begun = true;
+            let added = self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await;
+            self.turn.partitions = partitions;
+            match added {
+                Ok(_) => self.end_without_effect().await?,
                 Err(fault) if fault.is_fenced() => return Err(self.fenced()),
+                // A topic that was deleted meanwhile gets no records any more.
+                Err(Fault { code: Some(Code::UnknownTopicOrPartition), .. }) => self.end_without_effect().await?,
                 Err(fault) => return Err(self.failed("aborting an append", fault)),
             }
         }
-        let ask = Ask::Identity { known, transaction: self.transaction };
+        // Only what was lost on this way: it is about the epoch that is used next.
+        self.turn.lost = self.cluster.take_lost();
+        self.turn.partitions.clear();
+        self.state = State::Ready;
+        Ok(())
+    }
+
+    async fn end_without_effect(&mut self) -> Result<(), TransportError> {
+        if !self.turn.begun {
+            return Ok(());
+        }
+        let ask = Ask::End { producer: self.turn.producer, commit: false };
         match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
-            Ok(producer) => {
-                self.turn.producer = producer;
-                self.turn.sequences.clear();
-                self.state = State::Ready;
+            // Otherwise the coordinator never heard of its partitions, or forgot the producer, which had been idle for days.
+            Ok(_) | Err(Fault { code: Some(Code::InvalidTransactionalState | Code::InvalidProducerIdMapping), .. }) => {
+                self.turn.begun = false;
                 Ok(())
             }
             Err(fault) if fault.is_fenced() => Err(self.fenced()),
             Err(fault) => Err(self.failed("aborting an append", fault)),
         }
+    }
+
+    /// What was on its way in this epoch is refused by the coordinator from then on.
+    async fn next_epoch(&mut self) -> Result<(), TransportError> {
+        self.state = State::Open;
+        let ask = Ask::Identity { known: self.turn.producer, transaction: self.transaction };
+        match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
+            Ok(producer) => {
+                self.turn.producer = producer;
+                self.turn.sequences.clear();
+                Ok(())
+            }
+            Err(fault) if fault.is_fenced() => Err(self.fenced()),
+            Err(fault) => Err(self.failed("aborting an append", fault)),
+        }
+    }
+
+    /// Whether less goes together from now on, of the topic that refused a batch.
+    fn shrink(&mut self, fault: &Fault) -> bool {
+        let too_large = matches!(fault.code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge));
+        let Some(topic) = fault.topic.as_ref().filter(|_| too_large) else { return false };
+        let together = self.together.entry(topic.clone()).or_insert(TOGETHER);
+        let can = *together > TOGETHER_AT_LEAST;
+        // Where even that is too much a record is too large by itself, and others need not suffer.
+        *together = if can { *together / 5 } else { TOGETHER };
+        can
     }
 }
 
@@ -360,7 +457,7 @@ impl KafkaProducer {
 enum Ended {
     /// Nothing of it is visible, and the next may begin.
     Aborted(Fault),
-    For(TransportError),
+    Failed(TransportError),
 }
 
 #[async_trait]
@@ -372,31 +469,27 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        let (mut repeats, mut taken_back, mut together) = (0, false, self.together);
+        let (mut repeats, mut taken_back) = (0, false);
         loop {
-            match self.transact(batch, together).await {
+            match self.transact(batch).await {
                 Ok(()) => break,
-                // The topic takes less than we send together.
-                Err(Ended::Aborted(fault))
-                    if fault.code == Some(Code::MessageSizeTooLarge) && together > TOGETHER_AT_LEAST =>
-                {
-                    together /= 5;
+                Err(Ended::Aborted(fault)) if self.shrink(&fault) => {
+                    tracing::debug!(producer = self.name, cause = fault.text, "less goes together");
                 }
                 Err(Ended::Aborted(fault)) if is_passing(&fault) && repeats < REPEATS => {
                     repeats += 1;
                     tracing::debug!(producer = self.name, cause = fault.text, "an append is repeated");
-                    tokio::time::sleep(Duration::from_millis(50) * repeats).await;
+                    tokio::time::sleep(PAUSE * repeats).await;
                 }
                 Err(Ended::Aborted(fault)) => return Err(self.failed("an append", fault)),
-                Err(Ended::For(_)) if self.second_was_taken() && !taken_back => {
+                Err(Ended::Failed(_)) if self.second_was_taken() && !taken_back => {
                     tracing::debug!(producer = self.name, "taking the second identity back");
                     taken_back = true;
                     self.take_second_back().await?;
                 }
-                Err(Ended::For(error)) => return Err(error),
+                Err(Ended::Failed(error)) => return Err(error),
             }
         }
-        self.together = together;
         self.second_is_new &= !self.turn.second;
         std::mem::swap(&mut self.turn, &mut self.other);
         metric::appended(batch);
@@ -410,7 +503,12 @@ fn is_passing(fault: &Fault) -> bool {
         None => fault.class == ErrorClass::Transient,
         Some(code) => matches!(
             code,
-            Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::FencedLeaderEpoch | Code::KafkaStorageError
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::KafkaStorageError
+                | Code::UnknownTopicOrPartition
+                | Code::InvalidProducerIdMapping
         ),
     }
 }
@@ -429,14 +527,15 @@ fn transaction_limit(settings: &KafkaSettings) -> Result<Duration, TransportErro
     })
 }
 
-/// Parts of about the size that goes together.
+/// Parts of about the size that goes together, whose answers are small.
 fn by_size<K>(batches: &[(K, u32, Vec<u8>)]) -> impl Iterator<Item = &[(K, u32, Vec<u8>)]> {
-    let mut size = 0;
+    let (mut size, mut count) = (0, 1);
     batches.chunk_by(move |last, next| {
         size += last.2.len();
-        let fits = size + next.2.len() <= TOGETHER;
+        count += 1;
+        let fits = size + next.2.len() <= TOGETHER && count <= PARTITIONS;
         if !fits {
-            size = 0;
+            (size, count) = (0, 1);
         }
         fits
     })

@@ -104,6 +104,50 @@ async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
 }
 
 #[tokio::test]
+async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "late");
+    let topic = bench.topic("t", 1).await;
+    for appended_before in [0, 1, 2] {
+        let mut old = bench.producer().await;
+        for _ in 0..appended_before {
+            bench.append(&mut old, &topic, &[("k", "old")]).await;
+        }
+        let mut new = bench.producer().await;
+        for _ in 0..3 {
+            bench.append(&mut new, &topic, &[("k", "new")]).await;
+        }
+        let mut batch = Batch::new();
+        batch.push(&topic, 1, Some(b"k"), Some(b"late"));
+        let error = old.append(&batch).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+        for _ in 0..3 {
+            bench.append(&mut new, &topic, &[("k", "new")]).await;
+        }
+    }
+    let read = values(&bench.all(&topic).await);
+    assert_eq!(read.iter().filter(|value| *value == "new").count(), 18);
+    assert!(!read.contains(&"late".to_owned()), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_topic_that_takes_little_at_a_time_gets_all() {
+    let small = Kafka::connect(KafkaSettings { max_record_bytes: 20_000, ..kafka_settings() }).unwrap();
+    let bench = Bench::new(std::sync::Arc::new(small), "little");
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    let mut batch = Batch::new();
+    for n in 0..500_u32 {
+        // Not to be compressed.
+        let noise: Vec<u8> =
+            (0..1000_u32).flat_map(|m| (n * 1000 + m).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        batch.push(&topic, 1, Some(&n.to_be_bytes()), Some(&noise));
+    }
+    producer.append(&batch).await.unwrap();
+    producer.append(&batch).await.unwrap();
+    assert_eq!(bench.all(&topic).await.len(), 1000);
+}
+
+#[tokio::test]
 async fn brokers_that_are_away_are_transient_and_named() {
     let mut settings = KafkaSettings::single_broker("127.0.0.1:1");
     settings.properties.insert("sasl.password".into(), "hunter2".into());

@@ -161,7 +161,7 @@ async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothi
             }
             while let Err(error) = producer.append(&batch).await {
                 // Nobody else has the name, so a fence would be a fault; anything else passes.
-                assert!(!error.message.contains("took over"), "{error}");
+                assert!(!error.message.contains("must stop"), "{error}");
                 assert_eq!(error.class, tributary_event::ErrorClass::Transient, "{error}");
                 tokio::task::yield_now().await;
             }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 use tokio_postgres::NoTls;
-use tributary_stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use tributary_stack::{Kafka, Postgres, PostgresOptions};
 
 use super::capture::TABLE;
 use super::release;
@@ -13,7 +13,7 @@ use crate::tools::target;
 pub(super) async fn run(seconds: u32) -> Result<()> {
     release().await?;
     // With the quick compiler alone: the thorough one would compete for the cores for minutes.
-    let kafka = Kafka::start(KafkaOptions::default()).await?;
+    let kafka = Kafka::start(super::as_shipped()).await?;
     let folder = target().join("bench/latency");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;

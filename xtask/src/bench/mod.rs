@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use tributary_stack::KafkaOptions;
+
 use crate::interrupt::unless_interrupted;
 use crate::tools::cargo;
 
@@ -87,6 +89,13 @@ fn usage(pid: u32) -> (f64, f64) {
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = ((sorted.len() as f64 - 1.0) * q).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// A broker's Java machine as Kafka's own start script sets it up. The collector of our tests, which takes the least memory, stops
+/// the broker for 50 ms at a time, which would be measured instead of us.
+fn as_shipped() -> KafkaOptions {
+    let jvm = ["-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
+    KafkaOptions { heap: "1g".to_owned(), jvm: jvm.map(str::to_owned).into(), ..KafkaOptions::default() }
 }
 
 /// Options of a Java machine that is to work for long: the servers of tests start quickly instead, and stay slow.

@@ -30,8 +30,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Requests with records that one broker has at a time.
 const IN_FLIGHT: usize = 5;
 /// Properties of librdkafka's producer that ours has no use for.
-const USELESS: [&str; 20] = [
+const USELESS: [&str; 22] = [
     "acks",
+    "bootstrap.servers",
+    "metadata.broker.list",
     "request.required.acks",
     "batch.num.messages",
     "batch.size",
@@ -60,13 +62,20 @@ pub(in crate::kafka) struct Fault {
     pub code: Option<Code>,
     pub class: ErrorClass,
     pub text: String,
+    /// The topic whose records were refused.
+    pub topic: Option<String>,
 }
 
 impl Fault {
     fn answered(code: Answer, place: &str) -> Self {
         let known = RDKafkaRespErr::try_from(i32::from(code)).map_or(Code::Unknown, Code::from);
         let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
-        Self { code: Some(known), class: crate::kafka::client::class(known), text: format!("{known}{place}") }
+        Self {
+            code: Some(known),
+            class: crate::kafka::client::class(known),
+            text: format!("{known}{place}"),
+            topic: None,
+        }
     }
 
     /// Whether the same request may be answered differently in a moment.
@@ -82,6 +91,9 @@ impl Fault {
                     | Code::RequestTimedOut
                     | Code::NotEnoughReplicas
                     | Code::NotEnoughReplicasAfterAppend
+                    // The broker itself does not know the topic yet, which others do.
+                    | Code::UnknownTopicOrPartition
+                    // What a coordinator says when its own log fails.
                     | Code::Unknown
             ),
         }
@@ -98,13 +110,13 @@ impl Fault {
 
 impl From<Broken> for Fault {
     fn from(broken: Broken) -> Self {
-        Self { code: None, class: broken.class, text: broken.text }
+        Self { code: None, class: broken.class, text: broken.text, topic: None }
     }
 }
 
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
-        Self { code: None, class: ErrorClass::Fatal, text: format!("compressing records: {error}") }
+        Self { code: None, class: ErrorClass::Fatal, text: format!("compressing records: {error}"), topic: None }
     }
 }
 
@@ -157,7 +169,9 @@ impl Ask<'_> {
     fn read(self, answer: &[u8]) -> Result<(Answer, ProducerId), Broken> {
         match self {
             Self::Identity { .. } => request::read_producer_id(answer),
-            Self::Add { producer, .. } => Ok((request::read_add_partitions(answer)?, producer)),
+            Self::Add { producer, partitions } => {
+                Ok((request::read_add_partitions(answer, partitions.len())?, producer))
+            }
             Self::End { producer, .. } => Ok((request::read_end(answer)?, producer)),
         }
     }
@@ -169,9 +183,26 @@ pub(in crate::kafka) struct Cluster {
     client: String,
     bootstrap: Vec<(String, u16)>,
     nodes: BTreeMap<i32, (String, u16)>,
-    /// The leader of each partition of a topic, and when it was asked for.
-    topics: HashMap<Arc<str>, (Vec<i32>, Instant)>,
+    topics: HashMap<Arc<str>, Topic>,
     connections: BTreeMap<i32, Connection>,
+    /// How many brokers are passed over before one is asked about the cluster.
+    skip: usize,
+    /// Partitions' records that were sent and were not answered yet.
+    unanswered: usize,
+    /// A request got no answer, so it may still be carried out.
+    lost: bool,
+}
+
+/// The leader of each partition of a topic, and when it was asked for; never, if it must be asked for again.
+struct Topic {
+    leaders: Vec<i32>,
+    asked: Option<Instant>,
+}
+
+impl Topic {
+    fn is_aged(&self) -> bool {
+        self.asked.is_none_or(|at| at.elapsed() >= AGE)
+    }
 }
 
 impl Cluster {
@@ -182,7 +213,9 @@ impl Cluster {
             TransportError::new(ErrorClass::Fatal, text)
         };
         if let Some(name) = USELESS.iter().find(|name| settings.properties.contains_key(**name)) {
-            return Err(refused(format!("{name} has no effect; take it away")));
+            return Err(refused(format!(
+                "{name} has no effect; take it away (brokers and compression are the transport's own settings)"
+            )));
         }
         let bootstrap = settings.brokers.split(',').map(str::trim).filter(|b| !b.is_empty()).map(address);
         Ok(Self {
@@ -192,6 +225,9 @@ impl Cluster {
             nodes: BTreeMap::new(),
             topics: HashMap::new(),
             connections: BTreeMap::new(),
+            skip: 0,
+            unanswered: 0,
+            lost: false,
         })
     }
 
@@ -199,28 +235,31 @@ impl Cluster {
     pub async fn partitions(&mut self, topic: &Arc<str>) -> Result<u32, Fault> {
         let start = Instant::now();
         loop {
-            if let Some((leaders, asked)) = self.topics.get(topic)
-                && asked.elapsed() < AGE
-            {
-                return Ok(leaders.len() as u32);
+            if let Some(known) = self.topics.get(topic).filter(|known| !known.is_aged()) {
+                return Ok(known.leaders.len() as u32);
             }
             let fault = match self.ask_leaders(topic).await {
                 Ok(()) => continue,
                 Err(fault) => fault,
             };
-            let new = matches!(fault.code, Some(Code::UnknownTopicOrPartition | Code::LeaderNotAvailable));
-            let limit = if new { LEADERLESS } else { Duration::ZERO };
-            if start.elapsed() >= limit {
+            let unknown = fault.code == Some(Code::UnknownTopicOrPartition);
+            if !unknown && fault.code != Some(Code::LeaderNotAvailable) {
                 return Err(fault);
             }
+            if start.elapsed() >= LEADERLESS {
+                // No broker knows it.
+                let code = if unknown { Some(Code::UnknownTopic) } else { fault.code };
+                return Err(Fault { code, ..fault });
+            }
+            self.skip += 1;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     async fn ask_leaders(&mut self, topic: &Arc<str>) -> Result<(), Fault> {
         // With it those that would be asked for next.
-        let aged = self.topics.iter().filter(|(known, (_, at))| *known != topic && at.elapsed() >= AGE);
-        let asked: Vec<Arc<str>> = aged.map(|(known, _)| known.clone()).chain([topic.clone()]).collect();
+        let aged = self.topics.iter().filter(|(name, known)| *name != topic && known.is_aged());
+        let asked: Vec<Arc<str>> = aged.map(|(name, _)| name.clone()).chain([topic.clone()]).collect();
         let answer = self.ask_any(METADATA, |out| request::metadata(out, &asked)).await?;
         let metadata = request::read_metadata(&answer)?;
         self.nodes = metadata.brokers.into_iter().collect();
@@ -231,7 +270,10 @@ impl Cluster {
             let without_leader = found.leaders.is_empty() || found.leaders.contains(&-1);
             let code = if found.code == 0 && without_leader { LEADER_NOT_AVAILABLE } else { found.code };
             if code == 0 {
-                self.topics.insert(name.clone(), (found.leaders, Instant::now()));
+                let known = Topic { leaders: found.leaders, asked: Some(Instant::now()) };
+                self.topics.insert(name.clone(), known);
+            } else {
+                self.topics.remove(name);
             }
             if name == topic {
                 answered = if code == 0 { Ok(()) } else { Err(Fault::answered(code, &format!("topic {topic}"))) };
@@ -242,12 +284,18 @@ impl Cluster {
 
     /// Who leads a partition of a topic that was asked for.
     pub fn leader(&self, topic: &Arc<str>, partition: u32) -> Option<i32> {
-        self.topics.get(topic)?.0.get(partition as usize).copied()
+        self.topics.get(topic)?.leaders.get(partition as usize).copied()
     }
 
-    /// Leaders are asked for again before the next records.
-    pub fn forget_leaders(&mut self) {
-        self.topics.clear();
+    /// Leaders are asked for again before the next records, and another broker is asked.
+    pub fn doubt_leaders(&mut self) {
+        self.topics.values_mut().for_each(|known| known.asked = None);
+        self.skip += 1;
+    }
+
+    /// Whether, since this was last asked, a request got no answer.
+    pub fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     /// Asks until there is an answer that is not "not now"; gives up at `deadline`. A request that got no answer may have been
@@ -323,6 +371,7 @@ impl Cluster {
             self.produced(node).await?;
         }
         let timeout_ms = REPLICATION.as_millis() as i32;
+        self.unanswered += batches.len();
         self.sending(node, PRODUCE, |out| request::produce(out, id, timeout_ms, batches)).await.map_err(Fault::from)
     }
 
@@ -331,20 +380,26 @@ impl Cluster {
         while let Some(node) = self.connections.iter().find(|(_, c)| c.waiting() > 0).map(|(node, _)| *node) {
             self.produced(node).await?;
         }
+        if self.unanswered != 0 {
+            return Err(Broken::nonsense("answers about other partitions").into());
+        }
         Ok(())
     }
 
     async fn produced(&mut self, node: i32) -> Result<(), Fault> {
         let answer = self.receiving(node, REPLICATION + ANSWER).await?;
-        match request::read_produce(&answer)? {
+        let produced = request::read_produce(&answer)?;
+        self.unanswered = self.unanswered.wrapping_sub(produced.kept);
+        match produced.refused {
             None => Ok(()),
-            Some((code, place)) => Err(Fault::answered(code, &place)),
+            Some(refused) => Err(Fault { topic: Some(refused.topic), ..Fault::answered(refused.code, &refused.text) }),
         }
     }
 
     /// Waits for answers that nobody wants any more, so that what was asked is over; connections that do not give them are
     /// closed.
     pub async fn settle(&mut self) {
+        self.unanswered = 0;
         let deadline = Instant::now() + ANSWER;
         for (node, mut connection) in std::mem::take(&mut self.connections) {
             let settled = async {
@@ -353,8 +408,11 @@ impl Cluster {
                 }
                 Ok::<_, Broken>(())
             };
-            if let Ok(Ok(())) = tokio::time::timeout_at(deadline, settled).await {
-                self.connections.insert(node, connection);
+            match tokio::time::timeout_at(deadline, settled).await {
+                Ok(Ok(())) => {
+                    self.connections.insert(node, connection);
+                }
+                _ => self.lost = true,
             }
         }
     }
@@ -366,6 +424,8 @@ impl Cluster {
         let known = self.nodes.iter().map(|(node, address)| (*node, address.clone()));
         let mut brokers: Vec<(i32, (String, u16))> = known.chain(given).collect();
         brokers.sort_by_key(|(node, _)| !self.connections.contains_key(node));
+        let skip = self.skip % brokers.len().max(1);
+        brokers.rotate_left(skip);
         let mut last = Broken::nonsense("no broker is named");
         for (node, address) in brokers {
             self.nodes.entry(node).or_insert(address);
@@ -411,7 +471,10 @@ impl Cluster {
                 self.connections.insert(node, connection);
                 Ok(done)
             }
-            Err(broken) => Err(Broken { text: format!("{address}: {broken}"), ..broken }),
+            Err(broken) => {
+                self.lost = true;
+                Err(Broken { text: format!("{address}: {broken}"), ..broken })
+            }
         }
     }
 

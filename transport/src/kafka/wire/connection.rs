@@ -35,6 +35,26 @@ impl Broken {
         Self { class: ErrorClass::Transient, text: cause.to_string() }
     }
 
+    /// A certificate that either side does not trust stays so; anything else may pass.
+    fn failed(error: std::io::Error) -> Self {
+        use rustls::AlertDescription as Alert;
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                Self::refused(format!("{error}; check ssl.ca.location and the broker's name"))
+            }
+            Some(rustls::Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::AccessDenied,
+            )) => Self::refused(format!("{error}; check ssl.certificate.location and ssl.key.location")),
+            _ => Self::lost(error),
+        }
+    }
+
     fn refused(text: impl Into<String>) -> Self {
         Self { class: ErrorClass::Fatal, text: text.into() }
     }
@@ -83,7 +103,7 @@ impl Connection {
             Some(config) => {
                 let name = ServerName::try_from(host.to_owned()).map_err(|e| Broken::refused(e.to_string()))?;
                 let tls = TlsConnector::from(config.clone()).connect(name, tcp).await;
-                Box::new(tls.map_err(|e| tls_failed(&e))?)
+                Box::new(tls.map_err(Broken::failed)?)
             }
         };
         let mut new = Self { stream, client: client.to_owned(), next: 0, asked: VecDeque::new(), expires: None };
@@ -178,8 +198,8 @@ impl Connection {
         let length = i32::try_from(out.len() - 4).map_err(|_| Broken::refused("a request is larger than 2 GB"))?;
         out[..4].copy_from_slice(&length.to_be_bytes());
         self.asked.push_back((number, api));
-        self.stream.write_all(&out).await.map_err(Broken::lost)?;
-        self.stream.flush().await.map_err(Broken::lost)
+        self.stream.write_all(&out).await.map_err(Broken::failed)?;
+        self.stream.flush().await.map_err(Broken::failed)
     }
 
     /// The next answer, without its header.
@@ -187,17 +207,17 @@ impl Connection {
         let Some((number, api)) = self.asked.front().copied() else {
             return Err(Broken::nonsense("an answer without a request"));
         };
-        let length = self.stream.read_u32().await.map_err(Broken::lost)?;
+        let length = self.stream.read_u32().await.map_err(Broken::failed)?;
         if !(4..=ANSWER).contains(&length) {
             return Err(Broken::nonsense(&format!("an answer of {length} bytes")));
         }
-        if self.stream.read_i32().await.map_err(Broken::lost)? != number {
+        if self.stream.read_i32().await.map_err(Broken::failed)? != number {
             return Err(Broken::nonsense("an answer to another request"));
         }
         let mut answer = Vec::new();
         let rest = u64::from(length - 4);
         // The buffer grows with what arrives, not with what was announced.
-        let read = (&mut self.stream).take(rest).read_to_end(&mut answer).await.map_err(Broken::lost)?;
+        let read = (&mut self.stream).take(rest).read_to_end(&mut answer).await.map_err(Broken::failed)?;
         if read as u64 != rest {
             return Err(Broken::lost("the broker closed the connection"));
         }
@@ -213,16 +233,5 @@ impl Connection {
     pub async fn ask(&mut self, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
         self.send(api, body).await?;
         self.receive().await
-    }
-}
-
-/// A certificate that is not trusted stays so; anything else may pass.
-fn tls_failed(error: &std::io::Error) -> Broken {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            Broken::refused(format!("{error}; check ssl.ca.location and the broker's name"))
-        }
-        _ => Broken::lost(format!("TLS: {error}")),
     }
 }

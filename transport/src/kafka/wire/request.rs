@@ -26,8 +26,8 @@ pub(super) const FIND_COORDINATOR: Api = api(10, 1, "FindCoordinator");
 pub(super) const SASL_HANDSHAKE: Api = api(17, 1, "SaslHandshake");
 pub(super) const API_VERSIONS: Api = api(18, 0, "ApiVersions");
 pub(super) const INIT_PRODUCER_ID: Api = Api { flexible: true, ..api(22, 3, "InitProducerId") };
-pub(super) const ADD_PARTITIONS: Api = api(24, 2, "AddPartitionsToTxn");
-pub(super) const END: Api = api(26, 2, "EndTxn");
+pub(super) const ADD_PARTITIONS: Api = api(24, 1, "AddPartitionsToTxn");
+pub(super) const END: Api = api(26, 1, "EndTxn");
 pub(super) const SASL_AUTHENTICATE: Api = api(36, 1, "SaslAuthenticate");
 
 /// What a broker must know.
@@ -165,16 +165,17 @@ pub(super) fn add_partitions(out: &mut Vec<u8>, id: &str, producer: ProducerId, 
     }
 }
 
-/// The first error.
-pub(super) fn read_add_partitions(answer: &[u8]) -> Result<Answer, Broken> {
+/// The first error, of so many partitions.
+pub(super) fn read_add_partitions(answer: &[u8], asked: usize) -> Result<Answer, Broken> {
     let mut reader = Reader::new(answer);
     reader.i32()?; // throttle time
-    let mut first = 0;
+    let (mut first, mut answered) = (0, 0);
     reader.array(|r| {
         r.string()?;
         r.array(|r| {
             r.i32()?;
             let code = r.i16()?;
+            answered += 1;
             // An attempt that was not made because of another partition tells nothing of its own.
             if code != 0 && (first == 0 || first == OPERATION_NOT_ATTEMPTED) {
                 first = code;
@@ -182,7 +183,7 @@ pub(super) fn read_add_partitions(answer: &[u8]) -> Result<Answer, Broken> {
             Ok(())
         })
     })?;
-    Ok(first)
+    if answered == asked { Ok(first) } else { Err(Broken::nonsense("an answer about other partitions")) }
 }
 
 const OPERATION_NOT_ATTEMPTED: Answer = 55;
@@ -217,10 +218,25 @@ pub(super) fn produce(out: &mut Vec<u8>, id: &str, timeout_ms: i32, batches: &[(
     }
 }
 
-/// The first error, with its place and the broker's words.
-pub(super) fn read_produce(answer: &[u8]) -> Result<Option<(Answer, String)>, Broken> {
+/// What a leader says to records.
+#[derive(Default)]
+pub(super) struct Produced {
+    /// Partitions whose records are kept.
+    pub kept: usize,
+    pub refused: Option<Refused>,
+}
+
+/// The first error.
+pub(super) struct Refused {
+    pub code: Answer,
+    pub topic: String,
+    /// The place, and the broker's words.
+    pub text: String,
+}
+
+pub(super) fn read_produce(answer: &[u8]) -> Result<Produced, Broken> {
     let mut reader = Reader::new(answer);
-    let mut first = None;
+    let mut produced = Produced::default();
     reader.array(|r| {
         let topic = r.string()?;
         r.array(|r| {
@@ -233,14 +249,17 @@ pub(super) fn read_produce(answer: &[u8]) -> Result<Option<(Answer, String)>, Br
                 r.string()
             })?;
             let words = r.string()?;
-            if code != 0 && first.is_none() {
+            if code == 0 {
+                produced.kept += 1;
+            } else if produced.refused.is_none() {
                 let colon = if words.is_empty() { "" } else { ": " };
-                first = Some((code, format!("partition {partition} of {topic}{colon}{words}")));
+                let text = format!("partition {partition} of {topic}{colon}{words}");
+                produced.refused = Some(Refused { code, topic: topic.clone(), text });
             }
             Ok(())
         })
     })?;
-    Ok(first)
+    Ok(produced)
 }
 
 pub(super) fn read_handshake(answer: &[u8]) -> Result<(Answer, Vec<String>), Broken> {
@@ -278,7 +297,7 @@ mod tests {
             let _ = super::read_metadata(&bytes);
             let _ = super::read_coordinator(&bytes);
             let _ = super::read_producer_id(&bytes);
-            let _ = super::read_add_partitions(&bytes);
+            let _ = super::read_add_partitions(&bytes, 1);
             let _ = super::read_end(&bytes);
             let _ = super::read_produce(&bytes);
             let _ = super::read_handshake(&bytes);

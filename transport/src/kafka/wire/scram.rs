@@ -55,8 +55,8 @@ impl Scram {
         }
         let salt = BASE64.decode(salt).map_err(|_| "the server's salt is no base64")?;
         let rounds: u32 = rounds.parse().map_err(|_| "the server's number of iterations is none")?;
-        // Above a million the server would keep us busy for seconds.
-        let rounds = NonZeroU32::new(rounds).filter(|n| n.get() <= 1_000_000);
+        // With fewer an impostor could guess the password from our proof (RFC 7677, section 4); with more it would keep us busy.
+        let rounds = NonZeroU32::new(rounds).filter(|n| (4096..=1_000_000).contains(&n.get()));
         let rounds = rounds.ok_or("the server's number of iterations is out of range")?;
         let (kdf, mac, sum) = match self.hash {
             Hash::Sha256 => (pbkdf2::PBKDF2_HMAC_SHA256, hmac::HMAC_SHA256, &digest::SHA256),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_challenge_for_somebody_else_is_refused() {
-        for challenge in ["", "r=x,s=,i=1", "r=mine1,s=!,i=1", "r=mine1,s=,i=0", "r=mine1,s=,i=4000000000"] {
+        for challenge in ["", "r=x,s=,i=1", "r=mine1,s=!,i=1", "r=mine1,s=,i=4095", "r=mine1,s=,i=4000000000"] {
             let scram = Scram::with_nonce(Hash::Sha512, "u", "p", "mine".into());
             assert!(scram.last(challenge).is_err(), "{challenge}");
         }
