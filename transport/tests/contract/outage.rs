@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{Batch, Checkpoint, Kafka, KafkaSettings, Producer};
 
-use crate::tools::{Bench, text};
+use crate::tools::{Bench, text, values};
 
 /// A request, by its number in Kafka's protocol.
 const PRODUCE: i16 = 0;
@@ -26,6 +26,9 @@ struct Proxy {
     lose_request: Arc<AtomicI16>,
     /// Cut when this request is answered; the client never sees the answer.
     lose_answer: Arc<AtomicI16>,
+    /// Keep this request and what comes behind it, until `release` is sent.
+    delay_request: Arc<AtomicI16>,
+    release: watch::Sender<u32>,
     target: Arc<Mutex<String>>,
     _serving: JoinSet<()>,
 }
@@ -35,19 +38,29 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (lose_request, lose_answer) = (Arc::new(AtomicI16::new(NOTHING)), Arc::new(AtomicI16::new(NOTHING)));
+        let delay_request = Arc::new(AtomicI16::new(NOTHING));
+        let (release, _) = watch::channel(0);
         let target = Arc::new(Mutex::new(String::new()));
         let mut serving = JoinSet::new();
         let (request, answer, to) = (lose_request.clone(), lose_answer.clone(), target.clone());
+        let (delayed, released) = (delay_request.clone(), release.clone());
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let to = to.lock().unwrap().clone();
                 let Ok(broker) = TcpStream::connect(to).await else { continue };
-                connections.spawn(pass(client, broker, request.clone(), answer.clone()));
+                connections.spawn(pass(
+                    client,
+                    broker,
+                    request.clone(),
+                    answer.clone(),
+                    delayed.clone(),
+                    released.subscribe(),
+                ));
             }
         });
-        Self { address, lose_request, lose_answer, target, _serving: serving }
+        Self { address, lose_request, lose_answer, delay_request, release, target, _serving: serving }
     }
 }
 
@@ -61,7 +74,14 @@ async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
 }
 
 /// Passes messages on until either side closes or the connection is cut.
-async fn pass(client: TcpStream, broker: TcpStream, lose_request: Arc<AtomicI16>, lose_answer: Arc<AtomicI16>) {
+async fn pass(
+    client: TcpStream,
+    broker: TcpStream,
+    lose_request: Arc<AtomicI16>,
+    lose_answer: Arc<AtomicI16>,
+    delay_request: Arc<AtomicI16>,
+    mut released: watch::Receiver<u32>,
+) {
     let (mut from_client, to_client): (OwnedReadHalf, OwnedWriteHalf) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     // The request, by its number in this connection, whose answer is lost.
@@ -74,6 +94,9 @@ async fn pass(client: TcpStream, broker: TcpStream, lose_request: Arc<AtomicI16>
                 |wanted: &AtomicI16| wanted.compare_exchange(api, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
             if is(&lose_request) {
                 return;
+            }
+            if is(&delay_request) {
+                let _ = released.changed().await;
             }
             if is(&lose_answer) {
                 cut.send_replace(Some(number));
@@ -135,6 +158,36 @@ async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
     assert_eq!(read, written);
     let position = bench.transport.checkpoint(&bench.name("position")).await.unwrap();
     assert_eq!(position.as_deref(), Some(b"last".as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_requests_that_arrive_late_change_nothing() {
+    let proxy = Proxy::start().await;
+    let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
+    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
+    let broker = tributary_stack::Kafka::start(options).await.unwrap();
+    *proxy.target.lock().unwrap() = broker.bootstrap();
+    let mut settings = KafkaSettings::single_broker(proxy.address.clone());
+    // Records are given up after three quarters of this.
+    settings.properties.insert("transaction.timeout.ms".into(), "4000".into());
+    let bench = Bench::new(Arc::new(Kafka::connect(settings).unwrap()), "late");
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    let mut written = Vec::new();
+    for (api, name) in [(PRODUCE, "records"), (ADD_PARTITIONS, "beginning"), (PRODUCE, "records again")] {
+        proxy.delay_request.store(api, Ordering::SeqCst);
+        for n in 0..4 {
+            if n == 3 {
+                // By now the identity whose request was delayed has appended again.
+                proxy.release.send_modify(|released| *released += 1);
+            }
+            let value = format!("{name} {n}");
+            bench.append(&mut producer, &topic, &[("k", &value)]).await;
+            written.push(value);
+        }
+        assert_eq!(proxy.delay_request.load(Ordering::SeqCst), NOTHING, "{name} were delayed");
+    }
+    assert_eq!(values(&bench.all(&topic).await), written);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

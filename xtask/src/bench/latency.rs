@@ -12,7 +12,6 @@ use crate::tools::target;
 
 pub(super) async fn run(seconds: u32) -> Result<()> {
     release().await?;
-    // With the quick compiler alone: the thorough one would compete for the cores for minutes.
     let kafka = Kafka::start(super::as_shipped()).await?;
     let folder = target().join("bench/latency");
     if folder.exists() {
