@@ -19,6 +19,8 @@
 //! second taken before it was ever used asks the coordinator of the first whether that is still its own, and takes the second
 //! back if so. (An access list of transactional ids must allow both, `<name>` and `<name>.2`.)
 
+mod shares;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
+use self::shares::by_size;
 use super::client::KafkaSettings;
-use super::wire::{Ask, Cluster, Coordinator, Fault, Partition, ProducerId, partition_of};
+use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
 use crate::contract::{Batch, Producer, RecordRef, TransportError};
 use crate::metric;
 
@@ -44,8 +47,6 @@ const TRANSACTION: Duration = Duration::from_secs(300);
 const TOGETHER: usize = 1_000_000;
 /// As [`TOGETHER`], for a topic that takes less.
 const TOGETHER_AT_LEAST: usize = 8_000;
-/// Partitions of one request with records.
-const PARTITIONS: usize = 500;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often an append is repeated at once because a broker was lost or a leader moved.
@@ -86,8 +87,6 @@ struct Identity {
     producer: ProducerId,
     /// The number of the next record of each partition, in this epoch.
     sequences: BTreeMap<(Arc<str>, u32), i32>,
-    /// The coordinator may know of a transaction that has not ended.
-    begun: bool,
     /// The partitions of the last transaction.
     partitions: Vec<(Arc<str>, u32)>,
     /// A request of this epoch got no answer.
@@ -107,22 +106,11 @@ impl Identity {
             second,
             producer,
             sequences: BTreeMap::new(),
-            begun: false,
             partitions: Vec::new(),
             lost: false,
             committing: false,
         })
     }
-}
-
-/// A batch's records of one partition.
-struct Share {
-    topic: Arc<str>,
-    partition: u32,
-    leader: i32,
-    gathered: Partition,
-    /// The most that goes together.
-    together: usize,
 }
 
 impl KafkaProducer {
@@ -229,7 +217,6 @@ impl KafkaProducer {
         let (producer, id) = (self.turn.producer, self.turn.coordinator.id.clone());
         let ask = Ask::Add { producer, partitions: &partitions };
         self.state = State::Open;
-        self.turn.begun = true;
         self.cluster.ask_ahead(&mut self.turn.coordinator, ask).await?;
         let mut asked = true;
         let mut turn = 0;
@@ -271,83 +258,6 @@ impl KafkaProducer {
         Ok(())
     }
 
-    /// The partitions that get records, in the order of topics, and which of them each record belongs to.
-    async fn share_out(
-        &mut self,
-        records: impl Iterator<Item = RecordRef<'_>> + Send,
-    ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
-        let mut places: Vec<usize> = Vec::new();
-        let mut found: Vec<(Arc<str>, u32)> = Vec::new();
-        // By topic: its number of partitions, and where each stands in `found`.
-        let mut topics: Vec<(Arc<str>, Vec<Option<usize>>)> = Vec::new();
-        self.keyless = self.keyless.wrapping_add(1);
-        for record in records {
-            self.check_size(&record)?;
-            let known = topics.iter().position(|(topic, _)| Arc::ptr_eq(topic, record.topic));
-            let known = known.or_else(|| topics.iter().position(|(topic, _)| topic == record.topic));
-            let topic = match known {
-                Some(topic) => topic,
-                None => {
-                    let count = self.cluster.partitions(record.topic).await?;
-                    topics.push((record.topic.clone(), vec![None; count as usize]));
-                    topics.len() - 1
-                }
-            };
-            let places_of = &mut topics[topic].1;
-            let count = places_of.len() as u32;
-            let partition = record.key.map_or(self.keyless % count, |key| partition_of(key, count));
-            let place = *places_of[partition as usize].get_or_insert_with(|| {
-                found.push((record.topic.clone(), partition));
-                found.len() - 1
-            });
-            places.push(place);
-        }
-        self.in_order(found, places)
-    }
-
-    /// Puts the partitions in the order of topics.
-    fn in_order(
-        &mut self,
-        found: Vec<(Arc<str>, u32)>,
-        mut places: Vec<usize>,
-    ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
-        let mut order: Vec<usize> = (0..found.len()).collect();
-        order.sort_by_key(|at| &found[*at]);
-        let mut moved = vec![0; found.len()];
-        let mut shares = Vec::with_capacity(found.len());
-        for at in order {
-            moved[at] = shares.len();
-            let (topic, partition) = found[at].clone();
-            let leader = self.cluster.leader(&topic, partition).ok_or_else(|| Fault {
-                code: Some(Code::LeaderNotAvailable),
-                class: ErrorClass::Transient,
-                text: format!("partition {partition} of {topic} is gone"),
-                topic: None,
-            })?;
-            let together = self.together.get(&*topic).copied().unwrap_or(TOGETHER);
-            let key = (topic, partition);
-            let sequence = self.turn.sequences.get(&key).copied().unwrap_or(0);
-            shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence), together });
-        }
-        places.iter_mut().for_each(|place| *place = moved[*place]);
-        Ok((shares, places))
-    }
-
-    /// A record that no topic of ours takes is refused before anything is sent.
-    fn check_size(&self, record: &RecordRef<'_>) -> Result<(), Fault> {
-        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let limit = self.settings.max_record_bytes as usize;
-        if size <= limit {
-            return Ok(());
-        }
-        Err(Fault {
-            code: Some(Code::MessageSizeTooLarge),
-            class: ErrorClass::Definite,
-            text: format!("a record for topic {} has {size} bytes, and the limit is {limit}", record.topic),
-            topic: None,
-        })
-    }
-
     /// Ends the transaction well. It is unknown whether a request without an answer was carried out, so it is repeated for as
     /// long as it takes: the answer will be that it is committed, or that the coordinator gave the transaction up.
     async fn commit(&mut self) -> Result<(), TransportError> {
@@ -356,7 +266,6 @@ impl KafkaProducer {
         loop {
             match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
                 Ok(_) => {
-                    self.turn.begun = false;
                     self.turn.lost |= self.cluster.take_lost();
                     self.state = State::Ready;
                     return Ok(());
@@ -392,7 +301,6 @@ impl KafkaProducer {
             // the end of a transaction shows it.
             let partitions = std::mem::take(&mut self.turn.partitions);
             let ask = Ask::Add { producer: self.turn.producer, partitions: &partitions };
-            self.turn.begun = true;
             let added = self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await;
             self.turn.partitions = partitions;
             match added {
@@ -410,15 +318,12 @@ impl KafkaProducer {
         Ok(())
     }
 
+    /// Also where nothing was begun: of another process that took over only this request knows, and leaves it alone.
     async fn end_without_effect(&mut self) -> Result<(), TransportError> {
-        if !self.turn.begun {
-            return Ok(());
-        }
         let ask = Ask::End { producer: self.turn.producer, commit: false };
         match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
             // Otherwise the coordinator never heard of its partitions, or forgot the producer, which had been idle for days.
             Ok(_) | Err(Fault { code: Some(Code::InvalidTransactionalState | Code::InvalidProducerIdMapping), .. }) => {
-                self.turn.begun = false;
                 Ok(())
             }
             Err(fault) if fault.is_fenced() => Err(self.fenced()),
@@ -524,20 +429,6 @@ fn transaction_limit(settings: &KafkaSettings) -> Result<Duration, TransportErro
         let text =
             format!("transaction.timeout.ms is {text:?}; say milliseconds, 1 or more (in the transport's properties)");
         TransportError::new(ErrorClass::Fatal, text)
-    })
-}
-
-/// Parts of about the size that goes together, whose answers are small.
-fn by_size<K>(batches: &[(K, u32, Vec<u8>)]) -> impl Iterator<Item = &[(K, u32, Vec<u8>)]> {
-    let (mut size, mut count) = (0, 1);
-    batches.chunk_by(move |last, next| {
-        size += last.2.len();
-        count += 1;
-        let fits = size + next.2.len() <= TOGETHER && count <= PARTITIONS;
-        if !fits {
-            (size, count) = (0, 1);
-        }
-        fits
     })
 }
 
