@@ -93,7 +93,14 @@ async fn attempt(
     let opening = async {
         postgres::wait_turn(postgres).await?;
         transport.ensure_topics(&settings.topic_specs()?).await?;
-        let prepared = postgres::prepare(settings, transport, &|_| Ok(())).await?;
+        let prepared = match postgres::prepare(settings, transport, &|_| Ok(())).await {
+            Err(error @ ConnectorError::PositionLost { .. }) => {
+                // Is it that of the last checkpoint?
+                transport.checkpoints_are_readable().await?;
+                return Err(error);
+            }
+            prepared => prepared?,
+        };
         let mut source = PostgresSource::open(&settings.name, postgres, &prepared).await?;
         // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
         // each time, for while we were away another may have had its turn.
@@ -101,6 +108,7 @@ async fn attempt(
             producer = transport.producer(&settings.name) => producer?,
             Err(error) = source.keep_alive() => return Err(error),
         };
+        transport.checkpoints_are_readable().await?;
         if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
             // We began to read behind a checkpoint that was not its last; it will be the next time.
             let cause = "another process of this source was still publishing".to_owned();

@@ -249,6 +249,12 @@ pub trait Transport: Send + Sync {
     /// ends what an older producer of the id had begun.
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError>;
 
+    /// `Transient` while a checkpoint that was appended may not be readable yet, because a producer of another id has something
+    /// unfinished before it. With the producer of an id open, what [`Self::checkpoint`] gives after an `Ok` is its last.
+    async fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+
     /// The kept range of every partition, by partition number. What was appended before the call is in it.
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError>;
 

@@ -142,6 +142,10 @@ impl Transport for Kafka {
         self.blocking(move |_, reader| reader.checkpoint(&name)).await
     }
 
+    async fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
+        self.blocking(|_, reader| reader.checkpoints_are_readable()).await
+    }
+
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {
         let topic: Arc<str> = topic.into();
         self.blocking(move |settings, reader| {

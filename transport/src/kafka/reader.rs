@@ -89,6 +89,29 @@ impl Reader {
         }
     }
 
+    /// Fails while an open transaction hides checkpoints: of the topic all names share.
+    pub fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
+        let topic = self.settings.checkpoint_topic.as_str();
+        if self.partitions(topic)? == 0 {
+            return Ok(());
+        }
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        let appended = self.ends_by(&self.uncommitted, &place)?.high;
+        let start = Instant::now();
+        while self.ends(&place)?.high < appended {
+            if start.elapsed() > SETTLE {
+                let text = format!(
+                    "an unfinished transaction of another process hides the last checkpoints in topic {topic} of Kafka {}; it \
+                     ends when that process starts again, or after its transaction.timeout.ms",
+                    self.settings.brokers
+                );
+                return Err(TransportError::new(ErrorClass::Transient, text));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     fn ends_by(&self, client: &BaseConsumer<Quiet>, place: &TopicPartition) -> Result<Watermarks, TransportError> {
         let start = Instant::now();
         loop {

@@ -103,6 +103,42 @@ async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
     assert_eq!(values(&bench.all(&topic).await), ["next"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "hidden");
+    let checkpoint_topic = bench.name("checkpoints");
+    let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), ..kafka_settings() };
+    let transport = Kafka::connect(settings).unwrap();
+    transport.ensure_topics(&[]).await.unwrap();
+    let mut producer = transport.producer(&bench.name("ours")).await.unwrap();
+    let another = bench.name("another");
+    let dead: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka_settings().brokers)
+        .set("transactional.id", &another)
+        .create()
+        .unwrap();
+    tokio::task::spawn_blocking(move || {
+        let limit = Duration::from_secs(30);
+        dead.init_transactions(limit).unwrap();
+        dead.begin_transaction().unwrap();
+        dead.send(BaseRecord::to(&checkpoint_topic).key("k").payload("half")).map_err(|(error, _)| error).unwrap();
+        dead.flush(limit).unwrap();
+        std::mem::forget(dead);
+    })
+    .await
+    .unwrap();
+    let mut batch = Batch::new();
+    batch.checkpoint = Some(tributary_transport::Checkpoint { name: "ours".into(), content: "1".into() });
+    producer.append(&batch).await.unwrap();
+    let error = transport.checkpoints_are_readable().await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert!(error.to_string().contains("unfinished transaction"), "{error}");
+    // The other comes back.
+    drop(transport.producer(&another).await.unwrap());
+    transport.checkpoints_are_readable().await.unwrap();
+    assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
+}
+
 #[tokio::test]
 async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
     let bench = Bench::new(std::sync::Arc::new(kafka()), "late");
