@@ -5,11 +5,13 @@
 mod cluster;
 mod codec;
 mod connection;
+mod fault;
 mod records;
 mod request;
 mod scram;
 mod security;
 
-pub(super) use self::cluster::{Ask, Cluster, Coordinator, Fault};
+pub(super) use self::cluster::{Ask, Cluster, Coordinator};
+pub(super) use self::fault::Fault;
 pub(super) use self::records::{Partition, partition_of};
 pub(super) use self::request::ProducerId;
