@@ -144,8 +144,7 @@ impl KafkaProducer {
         let ask = Ask::End { producer: self.other.producer, commit: false };
         match self.cluster.ask(&mut self.other.coordinator, ask, Instant::now() + TRY).await {
             Ok(_) | Err(Fault { code: Some(Code::InvalidTransactionalState), .. }) => {}
-            Err(fault) if fault.is_fenced() => return Err(self.fenced()),
-            Err(fault) => return Err(self.failed("taking a producer back", fault)),
+            Err(fault) => return Err(self.refused("taking a producer back", fault)),
         }
         let taken = Identity::take(&mut self.cluster, &self.name, true, self.transaction).await;
         self.turn = taken.map_err(|fault| self.failed("taking a producer back", fault))?;
@@ -174,6 +173,11 @@ impl KafkaProducer {
             "another process took over as {}, or an append took longer than a transaction may ({:?}); this one must stop",
             self.name, self.transaction
         ))
+    }
+
+    /// What a coordinator did not do; the producer is dead if it is not its own any more.
+    fn refused(&mut self, what: &str, fault: Fault) -> TransportError {
+        if fault.is_fenced() { self.fenced() } else { self.failed(what, fault) }
     }
 
     /// One transaction with the whole batch.
@@ -305,10 +309,9 @@ impl KafkaProducer {
             self.turn.partitions = partitions;
             match added {
                 Ok(_) => self.end_without_effect().await?,
-                Err(fault) if fault.is_fenced() => return Err(self.fenced()),
                 // A topic that was deleted meanwhile gets no records any more.
                 Err(Fault { code: Some(Code::UnknownTopicOrPartition), .. }) => self.end_without_effect().await?,
-                Err(fault) => return Err(self.failed("aborting an append", fault)),
+                Err(fault) => return Err(self.refused("aborting an append", fault)),
             }
         }
         // Only what was lost on this way: it is about the epoch that is used next.
@@ -326,8 +329,7 @@ impl KafkaProducer {
             Ok(_) | Err(Fault { code: Some(Code::InvalidTransactionalState | Code::InvalidProducerIdMapping), .. }) => {
                 Ok(())
             }
-            Err(fault) if fault.is_fenced() => Err(self.fenced()),
-            Err(fault) => Err(self.failed("aborting an append", fault)),
+            Err(fault) => Err(self.refused("aborting an append", fault)),
         }
     }
 
@@ -341,8 +343,7 @@ impl KafkaProducer {
                 self.turn.sequences.clear();
                 Ok(())
             }
-            Err(fault) if fault.is_fenced() => Err(self.fenced()),
-            Err(fault) => Err(self.failed("aborting an append", fault)),
+            Err(fault) => Err(self.refused("aborting an append", fault)),
         }
     }
 

@@ -78,12 +78,18 @@ impl Reader {
     /// The kept range of committed records, with everything that was appended before this call. The brokers mark records
     /// as committed a moment after the commit was acknowledged; a transaction that stays open is not waited for long.
     pub fn settled_ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
+        Ok(self.settle(place)?.0)
+    }
+
+    /// The ends, and whether everything that was appended before this call is in them.
+    fn settle(&self, place: &TopicPartition) -> Result<(Watermarks, bool), TransportError> {
         let appended = self.ends_by(&self.uncommitted, place)?.high;
         let start = Instant::now();
         loop {
             let ends = self.ends(place)?;
-            if ends.high >= appended || start.elapsed() > SETTLE {
-                return Ok(ends);
+            let settled = ends.high >= appended;
+            if settled || start.elapsed() > SETTLE {
+                return Ok((ends, settled));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -92,24 +98,16 @@ impl Reader {
     /// Fails while an open transaction hides checkpoints: of the topic all names share.
     pub fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
         let topic = self.settings.checkpoint_topic.as_str();
-        if self.partitions(topic)? == 0 {
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        if self.partitions(topic)? == 0 || self.settle(&place)?.1 {
             return Ok(());
         }
-        let place = TopicPartition { topic: topic.into(), partition: 0 };
-        let appended = self.ends_by(&self.uncommitted, &place)?.high;
-        let start = Instant::now();
-        while self.ends(&place)?.high < appended {
-            if start.elapsed() > SETTLE {
-                let text = format!(
-                    "an unfinished transaction of another process hides the last checkpoints in topic {topic} of Kafka {}; it \
-                     ends when that process starts again, or after its transaction.timeout.ms",
-                    self.settings.brokers
-                );
-                return Err(TransportError::new(ErrorClass::Transient, text));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        let text = format!(
+            "an unfinished transaction of another process hides the last checkpoints in topic {topic} of Kafka {}; it ends \
+             when that process starts again, or after its transaction.timeout.ms",
+            self.settings.brokers
+        );
+        Err(TransportError::new(ErrorClass::Transient, text))
     }
 
     fn ends_by(&self, client: &BaseConsumer<Quiet>, place: &TopicPartition) -> Result<Watermarks, TransportError> {

@@ -46,30 +46,31 @@ async fn strict_durability_refuses_a_topic_with_too_few_replicas() {
     assert!(text.contains("replication 1") && text.contains("min.insync.replicas"), "{text}");
 }
 
+/// A transaction with a record of the topic, as a process that died in the middle of an append left it.
+async fn leave_open(id: &str, topic: &str) {
+    let dead: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka_settings().brokers)
+        .set("transactional.id", id)
+        .create()
+        .unwrap();
+    let (limit, topic) = (Duration::from_secs(30), topic.to_owned());
+    tokio::task::spawn_blocking(move || {
+        dead.init_transactions(limit).unwrap();
+        dead.begin_transaction().unwrap();
+        dead.send(BaseRecord::to(&topic).key("k").payload("half")).map_err(|(error, _)| error).unwrap();
+        dead.flush(limit).unwrap();
+        std::mem::forget(dead);
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again() {
     let bench = Bench::new(std::sync::Arc::new(kafka()), "unfinished");
     let topic = bench.topic("t", 1).await;
     let id = bench.name("producer");
-    // As a process that died in the middle of an append left it.
-    let dead: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", kafka_settings().brokers)
-        .set("transactional.id", &id)
-        .create()
-        .unwrap();
-    let limit = Duration::from_secs(30);
-    tokio::task::spawn_blocking({
-        let topic = topic.clone();
-        move || {
-            dead.init_transactions(limit).unwrap();
-            dead.begin_transaction().unwrap();
-            dead.send(BaseRecord::to(&topic).key("k").payload("half")).map_err(|(error, _)| error).unwrap();
-            dead.flush(limit).unwrap();
-            std::mem::forget(dead);
-        }
-    })
-    .await
-    .unwrap();
+    leave_open(&id, &topic).await;
     assert!(bench.all(&topic).await.is_empty());
 
     let mut producer = bench.transport.producer(&id).await.unwrap();
@@ -112,21 +113,7 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     transport.ensure_topics(&[]).await.unwrap();
     let mut producer = transport.producer(&bench.name("ours")).await.unwrap();
     let another = bench.name("another");
-    let dead: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", kafka_settings().brokers)
-        .set("transactional.id", &another)
-        .create()
-        .unwrap();
-    tokio::task::spawn_blocking(move || {
-        let limit = Duration::from_secs(30);
-        dead.init_transactions(limit).unwrap();
-        dead.begin_transaction().unwrap();
-        dead.send(BaseRecord::to(&checkpoint_topic).key("k").payload("half")).map_err(|(error, _)| error).unwrap();
-        dead.flush(limit).unwrap();
-        std::mem::forget(dead);
-    })
-    .await
-    .unwrap();
+    leave_open(&another, &checkpoint_topic).await;
     let mut batch = Batch::new();
     batch.checkpoint = Some(tributary_transport::Checkpoint { name: "ours".into(), content: "1".into() });
     producer.append(&batch).await.unwrap();

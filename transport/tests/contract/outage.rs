@@ -64,6 +64,16 @@ impl Proxy {
     }
 }
 
+/// A broker that is reached through a proxy alone.
+async fn behind_a_proxy() -> (Proxy, tributary_stack::Kafka) {
+    let proxy = Proxy::start().await;
+    let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
+    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
+    let broker = tributary_stack::Kafka::start(options).await.unwrap();
+    *proxy.target.lock().unwrap() = broker.bootstrap();
+    (proxy, broker)
+}
+
 /// One message with its length.
 async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
     let length = from.read_u32().await.ok()?;
@@ -120,11 +130,7 @@ async fn pass(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
-    let proxy = Proxy::start().await;
-    let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
-    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
-    let broker = tributary_stack::Kafka::start(options).await.unwrap();
-    *proxy.target.lock().unwrap() = broker.bootstrap();
+    let (proxy, broker) = behind_a_proxy().await;
     let kafka = Kafka::connect(KafkaSettings::single_broker(proxy.address.clone())).unwrap();
     let bench = Bench::new(Arc::new(kafka), "lost");
     let topic = bench.topic("t", 1).await;
@@ -162,11 +168,7 @@ async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_requests_that_arrive_late_change_nothing() {
-    let proxy = Proxy::start().await;
-    let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
-    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
-    let broker = tributary_stack::Kafka::start(options).await.unwrap();
-    *proxy.target.lock().unwrap() = broker.bootstrap();
+    let (proxy, _broker) = behind_a_proxy().await;
     let mut settings = KafkaSettings::single_broker(proxy.address.clone());
     // Records are given up after three quarters of this.
     settings.properties.insert("transaction.timeout.ms".into(), "4000".into());
