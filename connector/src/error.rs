@@ -78,7 +78,7 @@ pub enum ConnectorError {
         /// What to do.
         remedy: String,
     },
-    /// Whoever uses the connector refuses the tables.
+    /// What depends on the tables needs more of them than the log carries.
     #[error("{0}")]
     Refused(String),
     /// Another process reads the slot.
@@ -149,6 +149,11 @@ impl ConnectorError {
             | Self::Protocol { .. }
             | Self::Task(_) => ErrorClass::Fatal,
         }
+    }
+
+    /// Whether an administrator can mend it on the server while the connector waits.
+    pub fn is_mendable(&self) -> bool {
+        matches!(self, Self::Table { .. } | Self::Privilege { .. } | Self::Refused(_))
     }
 
     pub(crate) fn settings(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {

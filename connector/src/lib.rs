@@ -4,6 +4,7 @@
 //! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`].
 
 pub mod checkpoint;
+pub mod dependent;
 pub mod error;
 pub mod postgres;
 pub mod publish;
@@ -12,6 +13,7 @@ pub mod settings;
 pub mod source;
 
 pub use checkpoint::{InProgress, PostgresCheckpoint};
+pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{

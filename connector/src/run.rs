@@ -9,8 +9,9 @@ use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter};
 use tributary_transport::Transport;
 
+use crate::dependent::Dependent;
 use crate::error::ConnectorError;
-use crate::postgres::{self, PostgresSource};
+use crate::postgres::{self, Known, PostgresSource, Watch};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
 use crate::source::Source as _;
@@ -23,7 +24,8 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a connector until `shutdown` is cancelled (then what was read is published, acknowledged, and `Ok` returned) or an
 /// error that is not transient. Transient failures are retried for ever, with exponential backoff and jitter, and
-/// shown by `health`.
+/// shown by `health`; so is, once it has streamed, what an administrator can mend on the server (see
+/// [`ConnectorError::is_mendable`]).
 ///
 /// Not cancel-safe: end it through `shutdown`.
 ///
@@ -32,15 +34,18 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 pub async fn run(
     mut settings: ConnectorSettings,
     transport: Arc<dyn Transport>,
+    dependent: Arc<dyn Dependent>,
     health: Reporter,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectorError> {
     let mut wait = FIRST_WAIT;
+    let mut streamed = false;
     // The same trouble is told once.
     let mut said = String::new();
     loop {
         let mut progressed = false;
-        let attempt = attempt(&settings, &*transport, &health, &shutdown, &mut progressed);
+        let attempt =
+            attempt(&settings, &*transport, &dependent, &health, &shutdown, (&mut streamed, &mut progressed));
         let error = match Box::pin(attempt).await {
             Ok(()) => {
                 health.down("stopped");
@@ -55,7 +60,8 @@ pub async fn run(
             continue;
         }
         health.down(error.to_string());
-        if error.class() != ErrorClass::Transient {
+        let waits = error.class() == ErrorClass::Transient || streamed && error.is_mendable();
+        if !waits {
             tracing::error!(source = settings.name, %error, "the connector stops");
             return Err(error);
         }
@@ -85,15 +91,16 @@ pub async fn run(
 async fn attempt(
     settings: &ConnectorSettings,
     transport: &dyn Transport,
+    dependent: &Arc<dyn Dependent>,
     health: &Reporter,
     shutdown: &CancellationToken,
-    progressed: &mut bool,
+    (streamed, progressed): (&mut bool, &mut bool),
 ) -> Result<(), ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
     let opening = async {
         postgres::wait_turn(postgres).await?;
         transport.ensure_topics(&settings.topic_specs()?).await?;
-        let prepared = match postgres::prepare(settings, transport, &|_| Ok(())).await {
+        let prepared = match postgres::prepare(settings, transport, dependent.as_ref()).await {
             Err(error @ ConnectorError::PositionLost { .. }) => {
                 // Is it that of the last checkpoint?
                 transport.checkpoints_are_readable().await?;
@@ -101,7 +108,7 @@ async fn attempt(
             }
             prepared => prepared?,
         };
-        let mut source = PostgresSource::open(&settings.name, postgres, &prepared).await?;
+        let mut source = PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone()).await?;
         // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
         // each time, for while we were away another may have had its turn.
         let producer = tokio::select! {
@@ -114,19 +121,22 @@ async fn attempt(
             let cause = "another process of this source was still publishing".to_owned();
             return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
         }
-        Ok::<_, ConnectorError>((producer, source, prepared.tables))
+        let known = Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?;
+        Ok::<_, ConnectorError>((producer, source, prepared, known))
     };
-    let (producer, source, tables) = tokio::select! {
+    let (producer, source, prepared, known) = tokio::select! {
         opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
     tracing::info!(source = settings.name, slot = postgres.slot, "streaming");
     health.up();
+    *streamed = true;
+    let watch = Watch { name: &settings.name, settings: postgres, prepared: &prepared, dependent: dependent.as_ref(), transport };
     let encoder = Encoder::new(source.info(), settings.decimals);
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
     let published = tokio::select! {
         published = Box::pin(publishing) => published,
-        reason = postgres::monitor(&settings.name, postgres, &tables) => return Err(reason),
+        reason = postgres::monitor(watch, known) => return Err(reason),
     };
     *progressed = published.progressed;
     published.result

@@ -15,6 +15,7 @@ use tributary_event::{
 };
 
 use super::heartbeat;
+use super::learn::Within;
 use super::pgoutput::{self, Message, Oids, Old};
 use super::relation::Relayed;
 use super::sink::Sink;
@@ -160,6 +161,11 @@ impl Assembler {
             self.half_done = None;
         }
         self.keepalive(end);
+    }
+
+    /// The transaction that is being read.
+    pub(super) fn within(&self) -> Option<Within> {
+        self.transaction.as_ref().map(|t| Within { xid: t.xid, prepared: t.prepared })
     }
 
     /// A table was looked up.

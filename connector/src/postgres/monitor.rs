@@ -1,18 +1,22 @@
-//! Beside the stream: what the server keeps for the slot, as metrics, whether the captured tables are still published, and
-//! heartbeats.
+//! Beside the stream: what the server keeps for the slot, as metrics; whether the captured tables are still published, the log
+//! carries enough of them, and their rows changed without events; heartbeats. While nothing happens, a round is two statements,
+//! whatever the number of tables.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tributary_event::ErrorClass;
+use tributary_transport::Transport;
 
-use super::catalog::{self, TableInfo, Which};
+use super::catalog::{self, TableInfo, Which, state};
 use super::heartbeat::Heartbeat;
 use super::hosts;
-use super::prepare::check;
+use super::known::Known;
+use super::prepare::{self, Prepared, suffice};
 use super::publication::{self, Published};
 use super::sql::Sql;
+use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
@@ -21,58 +25,134 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The primary keys of tables whose identity is `FULL`, by OID: of these the log does not tell.
 type Keys = HashMap<u32, Vec<String>>;
 
-/// Watches until the stream, which began with these tables, must begin anew, and says why. Failures are left to the stream,
-/// which meets them too.
-pub(crate) async fn monitor(name: &str, settings: &PostgresSettings, tables: &[TableInfo]) -> ConnectorError {
+/// What is watched, and who hears of it.
+pub(crate) struct Watch<'a> {
+    /// The source.
+    pub name: &'a str,
+    /// Its database.
+    pub settings: &'a PostgresSettings,
+    /// What the stream began with.
+    pub prepared: &'a Prepared,
+    /// Who depends on the tables.
+    pub dependent: &'a dyn Dependent,
+    /// Where what is known of the tables is kept.
+    pub transport: &'a dyn Transport,
+}
+
+/// Watches until the stream must begin anew, and says why. Failures are left to the stream, which meets them too.
+pub(crate) async fn monitor(watch: Watch<'_>, mut known: Known) -> ConnectorError {
+    let tables = &watch.prepared.tables;
     let mut keys: Keys = tables.iter().filter(|t| t.identity == 'f').map(|t| (t.oid, t.primary_key.clone())).collect();
-    let mut heartbeat = settings.heartbeat.map(Heartbeat::new);
+    let mut heartbeat = watch.settings.heartbeat.map(Heartbeat::new);
     loop {
-        match watch(name, settings, &mut keys, &mut heartbeat).await {
-            Ok(table) => {
-                return ConnectorError::Server {
-                    place: format!("table {table}"),
-                    cause: "it has another primary key".into(),
-                    remedy: "the stream begins anew with it".into(),
-                    class: ErrorClass::Transient,
-                };
-            }
-            Err(error) => tracing::debug!(source = name, %error, "the slot's state cannot be read"),
+        match watch.session(&mut keys, &mut known, &mut heartbeat).await {
+            Ok(reason) => return reason,
+            Err(error) => tracing::debug!(source = watch.name, %error, "the database cannot be watched"),
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Ends with the name of a table that has got another key.
-async fn watch(
-    name: &str,
-    settings: &PostgresSettings,
-    keys: &mut Keys,
-    heartbeat: &mut Option<Heartbeat>,
-) -> Result<String, ConnectorError> {
-    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-    let (mut endangered, mut said) = (false, String::new());
-    loop {
-        endangered = slot(&sql, name, settings, endangered).await?;
-        let published = Published::read(&sql, &settings.publication).await?;
-        let found = catalog::tables(&sql, &settings.table_names(), Which::Published(&published)).await?;
+impl Watch<'_> {
+    /// Watches over one session. Ends with the reason why the stream must begin anew.
+    async fn session(
+        &self,
+        keys: &mut Keys,
+        known: &mut Known,
+        heartbeat: &mut Option<Heartbeat>,
+    ) -> Result<ConnectorError, ConnectorError> {
+        let (name, settings) = (self.name, self.settings);
+        let (version, names) = (self.prepared.server_version, settings.table_names());
+        let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+        let (mut endangered, mut said, mut seen) = (false, String::new(), None);
+        loop {
+            endangered = slot(&sql, name, settings, endangered).await?;
+            // The tables are looked at when something of them has changed: thousands are too many to be asked for each time.
+            let digest = state::digest(&sql, version, &settings.publication, &names).await?;
+            if seen.as_ref() != Some(&digest) {
+                if let Some(reason) = self.look(&sql, keys, known, &mut said).await? {
+                    return Ok(reason);
+                }
+                seen = Some(digest);
+            }
+            let next = Instant::now() + INTERVAL;
+            match heartbeat {
+                Some(heartbeat) => beat_until(next, heartbeat, &sql, name, settings).await?,
+                None => sleep_until(next).await,
+            }
+        }
+    }
+
+    /// Looks at the tables as the catalog has them now. Gives the reason why the stream must begin anew, if there is one.
+    async fn look(
+        &self,
+        sql: &Sql,
+        keys: &mut Keys,
+        known: &mut Known,
+        said: &mut String,
+    ) -> Result<Option<ConnectorError>, ConnectorError> {
+        let (settings, transport) = (self.settings, self.transport);
+        let names = settings.table_names();
+        let mut published = Published::read(sql, &settings.publication).await?;
+        let mut found = catalog::tables(sql, &names, Which::Published(&published)).await?;
+        let unpublished = published.missing(&found);
+        if !unpublished.is_empty() {
+            match publication::ensure(sql, sql.endpoint(), &settings.publication, &unpublished).await {
+                Ok(added) => self.added(&added),
+                Err(error) if error.class() == ErrorClass::Transient => return Err(error),
+                Err(error) => {
+                    known.unfit(&unpublished, transport).await?;
+                    return Ok(Some(error));
+                }
+            }
+            published = Published::read(sql, &settings.publication).await?;
+            found = catalog::tables(sql, &names, Which::Published(&published)).await?;
+        }
+        let suffices = |tables: &[TableInfo]| {
+            suffice(tables, &names, sql.endpoint(), settings, &published.left_out, self.dependent)
+        };
+        if let Err(error) = suffices(&found) {
+            let at_fault = |table: &&TableInfo| suffices(std::slice::from_ref(table)).is_err();
+            let at_fault: Vec<TableInfo> = found.iter().filter(at_fault).cloned().collect();
+            known.unfit(&at_fault, transport).await?;
+            return Ok(Some(error));
+        }
         for table in found.iter().filter(|table| table.identity == 'f') {
             if keys.insert(table.oid, table.primary_key.clone()).is_some_and(|key| key != table.primary_key) {
-                return Ok(table.schema.qualified_name());
+                return Ok(Some(ConnectorError::Server {
+                    place: format!("table {}", table.schema.qualified_name()),
+                    cause: "it has another primary key".into(),
+                    remedy: "the stream begins anew with it".into(),
+                    class: ErrorClass::Transient,
+                }));
             }
         }
-        // The same trouble is told once.
-        match tables(&sql, name, settings, &found).await {
-            Ok(()) => said.clear(),
-            Err(error) if error.to_string() == said => {}
-            Err(error) => {
-                tracing::warn!(source = name, %error, "a table is not captured");
-                said = error.to_string();
+        known.look(sql, self.prepared.server_version, &settings.publication, &found, self.dependent, transport).await?;
+        match prepare::missing(settings, &found) {
+            None => said.clear(),
+            Some(gone) => {
+                let error = catalog::no_such_table(sql, &gone).await?.to_string();
+                // The same trouble is told once.
+                if *said != error {
+                    tracing::warn!(source = self.name, error, "a table is not captured");
+                    *said = error;
+                }
             }
         }
-        let next = Instant::now() + INTERVAL;
-        match heartbeat {
-            Some(heartbeat) => beat_until(next, heartbeat, &sql, name, settings).await?,
-            None => sleep_until(next).await,
+        Ok(None)
+    }
+
+    /// Tables that were dropped and created again, or taken out of the publication, are published again.
+    fn added(&self, tables: &[TableInfo]) {
+        for table in tables {
+            tracing::warn!(
+                source = self.name,
+                table = table.schema.qualified_name(),
+                publication = self.settings.publication,
+                "the table was not published (created anew, or taken out?) and is again; changes that were made meanwhile \
+                 are not in the log"
+            );
+            metrics::counter!("tributary_connector_tables_lost_total", "source" => self.name.to_owned()).increment(1);
         }
     }
 }
@@ -130,35 +210,4 @@ async fn slot(sql: &Sql, name: &str, settings: &PostgresSettings, warned: bool) 
         }
     }
     Ok(endangered)
-}
-
-/// A table that was dropped and created again, or taken out of the publication, is published again; what happened to it
-/// meanwhile is not in the log.
-async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings, found: &[TableInfo]) -> Result<(), ConnectorError> {
-    let missing: Vec<TableInfo> = publication::missing(sql, &settings.publication, found).await?;
-    let check =
-        |table: &TableInfo| check(table, sql.endpoint(), settings.key_of(&table.schema.schema, &table.schema.name));
-    missing.iter().try_for_each(check)?;
-    if !missing.is_empty() {
-        publication::ensure(sql, sql.endpoint(), &settings.publication, &missing).await?;
-    }
-    for table in missing {
-        tracing::warn!(
-            source = name,
-            table = table.schema.qualified_name(),
-            publication = settings.publication,
-            "the table was not published (created anew, or taken out?) and is again; changes that were made meanwhile are \
-             not in the log: reindex"
-        );
-        metrics::counter!("tributary_connector_tables_lost_total", "source" => name.to_owned()).increment(1);
-    }
-    // New partitions do not inherit the identity of their root.
-    found.iter().try_for_each(check)?;
-    let names = settings.table_names();
-    let is_found =
-        |name: &&(String, String)| found.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
-    match names.iter().find(|name| !is_found(name)) {
-        Some(gone) => Err(catalog::no_such_table(sql, gone).await?),
-        None => Ok(()),
-    }
 }

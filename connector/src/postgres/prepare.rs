@@ -3,10 +3,12 @@
 //! The publication is made before the slot, for the log is decoded with the catalog of its own time: changes from before
 //! the publication could not be read.
 
+use std::collections::HashSet;
+
 use tributary_event::{ErrorClass, Lsn};
 use tributary_transport::Transport;
 
-use super::catalog::{self, TableInfo, Which};
+use super::catalog::{self, Carried, TableInfo, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::publication::{self, Published};
@@ -15,6 +17,7 @@ use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
 use super::two_phase;
 use crate::checkpoint::PostgresCheckpoint;
+use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings, split_name};
 
@@ -39,17 +42,17 @@ pub struct Prepared {
 /// missed: rows may be read. Reads the source's checkpoint from the transport, for a slot that is missing although
 /// there is a checkpoint was lost, and is not created again.
 ///
-/// Before anything is made, `check` sees the tables, and may refuse them in its own words.
+/// Before anything is made, whoever depends on the tables sees them, and may refuse them in its own words.
 ///
 /// # Errors
 /// Whatever makes streaming impossible or would lose changes, with its remedy.
 pub async fn prepare(
     settings: &ConnectorSettings,
     transport: &dyn Transport,
-    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
+    dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
-    prepare_from(postgres, checkpoint(settings, transport).await?, check).await
+    prepare_from(postgres, checkpoint(settings, transport).await?, dependent).await
 }
 
 /// What the transport has as the source's last durable place; none before its first.
@@ -64,7 +67,7 @@ pub(crate) async fn checkpoint(
 async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
-    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
+    dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
     let endpoint = hosts::find(&settings.url).await?;
     if settings.tables.is_empty() {
@@ -73,8 +76,11 @@ async fn prepare_from(
     let sql = Sql::connect(&endpoint).await?;
     let server_version = server(&sql, &endpoint, checkpoint.as_ref(), &settings.slot).await?;
     let published = Published::read(&sql, &settings.publication).await?;
-    let tables = tables(&sql, &endpoint, settings, &published).await?;
-    check(&tables).map_err(ConnectorError::Refused)?;
+    let tables = catalog::tables(&sql, &settings.table_names(), Which::Published(&published)).await?;
+    if let Some(name) = missing(settings, &tables) {
+        return Err(catalog::no_such_table(&sql, &name).await?);
+    }
+    suffice(&tables, &settings.table_names(), &endpoint, settings, &published.left_out, dependent)?;
     let hosts = hosts::endpoints(&settings.url)?;
     slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
@@ -90,7 +96,7 @@ async fn prepare_from(
                 table = table.schema.qualified_name(),
                 publication = settings.publication,
                 "the table was not published (newly listed? publication or table made anew?) and is from now on; what changed \
-                 before is not in the log: if it was captured earlier, reindex"
+                 before is not in the log"
             );
         }
     }
@@ -149,24 +155,25 @@ fn judge(endpoint: &Endpoint, version: i32, wal_level: &str, replicates: bool) -
     Ok(())
 }
 
-/// Finds the tables and checks that each can be captured.
-async fn tables(
-    sql: &Sql,
+/// The first of the configured tables that is not among those that were found.
+pub(super) fn missing(settings: &PostgresSettings, found: &[TableInfo]) -> Option<(String, String)> {
+    let found: HashSet<(String, String)> = found.iter().map(TableInfo::name).collect();
+    settings.table_names().into_iter().find(|name| !found.contains(name))
+}
+
+/// Whether each table can be captured beside these listed ones, and the log will carry what is needed of them, through a
+/// publication that leaves out these operations.
+pub(super) fn suffice(
+    tables: &[TableInfo],
+    listed: &[(String, String)],
     endpoint: &Endpoint,
     settings: &PostgresSettings,
-    published: &Published,
-) -> Result<Vec<TableInfo>, ConnectorError> {
-    let names = settings.table_names();
-    let tables = catalog::tables(sql, &names, Which::Published(published)).await?;
-    let found =
-        |name: &(String, String)| tables.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
-    if let Some(missing) = names.iter().find(|name| !found(name)) {
-        return Err(catalog::no_such_table(sql, missing).await?);
-    }
-    for table in &tables {
+    left_out: &[&'static str],
+    dependent: &dyn Dependent,
+) -> Result<(), ConnectorError> {
+    for table in tables {
         check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
-        let is_listed = |heir: &&String| names.contains(&split_name(heir));
-        if let Some(heir) = table.heirs.iter().find(|heir| !is_listed(heir)) {
+        if let Some(heir) = table.heirs.iter().find(|heir| !listed.contains(&split_name(heir))) {
             return Err(ConnectorError::Table {
                 table: table.schema.qualified_name(),
                 cause: format!(
@@ -176,11 +183,12 @@ async fn tables(
             });
         }
     }
-    Ok(tables)
+    let carried: Vec<Carried> = tables.iter().map(|table| table.carried(&settings.publication, left_out)).collect();
+    dependent.check(&carried).map_err(ConnectorError::Refused)
 }
 
 /// Whether a table can be captured, with the key that was declared for it if there is one.
-pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), ConnectorError> {
+fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), ConnectorError> {
     let name = table.schema.qualified_name();
     let quoted = format!("{}.{}", quote(&table.schema.schema), quote(&table.schema.name));
     let refuse = |cause: &str, remedy: String| {

@@ -2,6 +2,8 @@
 //!
 //! Reference: PostgreSQL documentation, `CREATE PUBLICATION`, "Logical Replication", Security.
 
+use std::collections::HashMap;
+
 use super::catalog::TableInfo;
 use super::endpoint::Endpoint;
 use super::sql::Sql;
@@ -10,33 +12,66 @@ use crate::error::ConnectorError;
 
 /// What a publication has.
 pub(super) struct Published {
-    /// Schema, name and columns of each table.
-    tables: Vec<(String, String, Vec<String>)>,
+    /// By schema and name.
+    tables: HashMap<(String, String), Entry>,
     /// Whether it has the stored generated columns of tables that are added without a list of columns.
     pub(super) stored_generated: bool,
+    /// Of inserts, updates and deletes, those that it leaves out.
+    pub(super) left_out: Vec<&'static str>,
+}
+
+/// What it has of a table.
+struct Entry {
+    /// Their names; unknown before PostgreSQL 15, where it has all of them.
+    columns: Option<Vec<String>>,
+    /// The condition that a row must meet.
+    row_filter: Option<String>,
 }
 
 impl Published {
-    /// What the publication has now; without columns before PostgreSQL 15, where it has all of them.
+    /// What the publication has now; nothing if there is none.
     pub(super) async fn read(sql: &Sql, publication: &str) -> Result<Self, ConnectorError> {
-        // The view got its column with 15; a table without columns has null there.
-        const SQL: &str = "select schemaname::text, tablename::text, array(select jsonb_array_elements_text( \
-                coalesce(nullif(to_jsonb(p) -> 'attnames', 'null'), '[]'))) \
-            from pg_catalog.pg_publication_tables p where pubname = $1::text::name and to_jsonb(p) ? 'attnames'";
-        // Since 18.
-        const GENERATED: &str = "select coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) \
+        // The view got its columns with 15; a table without columns has null there.
+        const SQL: &str = "select schemaname::text, tablename::text, case when to_jsonb(p) ? 'attnames' then \
+                array(select jsonb_array_elements_text(coalesce(nullif(to_jsonb(p) -> 'attnames', 'null'), '[]'))) end, \
+                to_jsonb(p) ->> 'rowfilter' \
+            from pg_catalog.pg_publication_tables p where pubname = $1::text::name";
+        // The last since 18.
+        const FACTS: &str = "select pubinsert, pubupdate, pubdelete, coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) \
             from pg_catalog.pg_publication p where pubname = $1::text::name";
         let tables = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
-        let generated = sql.query("reading pg_publication", GENERATED, &[&publication]).await?;
+        let facts = sql.query("reading pg_publication", FACTS, &[&publication]).await?;
+        let facts = facts.first();
+        let left_out = ["insert", "update", "delete"].into_iter().enumerate();
+        let left_out = left_out.filter(|(i, _)| facts.is_some_and(|row| !row.get::<_, bool>(*i))).map(|(_, name)| name);
+        let entry = |row: &tokio_postgres::Row| {
+            ((row.get(0), row.get(1)), Entry { columns: row.get(2), row_filter: row.get(3) })
+        };
         Ok(Self {
-            tables: tables.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
-            stored_generated: generated.first().is_some_and(|row| row.get(0)),
+            tables: tables.iter().map(entry).collect(),
+            stored_generated: facts.is_some_and(|row| row.get(3)),
+            left_out: left_out.collect(),
         })
     }
 
-    /// The published columns of a table; none if it is not published yet.
+    fn entry(&self, schema: &str, table: &str) -> Option<&Entry> {
+        self.tables.get(&(schema.to_owned(), table.to_owned()))
+    }
+
+    /// The published columns of a table; none if it is not published yet, or has all of them.
     pub(super) fn columns(&self, schema: &str, table: &str) -> Option<&[String]> {
-        self.tables.iter().find(|(s, t, _)| s == schema && t == table).map(|(_, _, columns)| columns.as_slice())
+        self.entry(schema, table)?.columns.as_deref()
+    }
+
+    /// The condition that a table's rows must meet, if there is one.
+    pub(super) fn row_filter(&self, schema: &str, table: &str) -> Option<&str> {
+        self.entry(schema, table)?.row_filter.as_deref()
+    }
+
+    /// The tables that the publication lacks.
+    pub(super) fn missing(&self, tables: &[TableInfo]) -> Vec<TableInfo> {
+        let is_missing = |table: &&TableInfo| !self.tables.contains_key(&table.name());
+        tables.iter().filter(is_missing).cloned().collect()
     }
 }
 
@@ -48,7 +83,10 @@ pub(super) async fn ensure(
     tables: &[TableInfo],
 ) -> Result<Vec<TableInfo>, ConnectorError> {
     let lacked = complete(sql, endpoint, publication, tables).await?;
-    match missing(sql, publication, &lacked).await?.first() {
+    if lacked.is_empty() {
+        return Ok(lacked);
+    }
+    match Published::read(sql, publication).await?.missing(&lacked).first() {
         None => Ok(lacked),
         Some(table) => Err(ConnectorError::Table {
             table: table.schema.qualified_name(),
@@ -90,10 +128,10 @@ async fn complete(
         };
     };
     let operations = ["insert", "update", "delete", "truncate"];
-    let hidden: Vec<&str> =
+    let left_out: Vec<&str> =
         operations.iter().enumerate().filter(|(i, _)| !facts.get::<_, bool>(i + 1)).map(|(_, o)| *o).collect();
-    if !hidden.is_empty() {
-        tracing::warn!(publication, ?hidden, "the publication leaves operations out; their changes will not be seen");
+    if !left_out.is_empty() {
+        tracing::warn!(publication, ?left_out, "the publication leaves operations out; their changes will not be seen");
     }
     if let (false, Some(table)) = (facts.get::<_, bool>(0), tables.iter().find(|t| t.kind == 'p')) {
         return Err(ConnectorError::Table {
@@ -104,7 +142,7 @@ async fn complete(
             remedy: format!("run: ALTER PUBLICATION {} SET (publish_via_partition_root = true);", quote(publication)),
         });
     }
-    let missing = missing(sql, publication, tables).await?;
+    let missing = Published::read(sql, publication).await?.missing(tables);
     if missing.is_empty() {
         return Ok(missing);
     }
@@ -117,21 +155,6 @@ async fn complete(
         Err(error) if error.code == "42710" => Ok(missing),
         Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
     }
-}
-
-/// The tables that the publication lacks.
-pub(super) async fn missing(
-    sql: &Sql,
-    publication: &str,
-    tables: &[TableInfo],
-) -> Result<Vec<TableInfo>, ConnectorError> {
-    const TABLES: &str = "select schemaname::text, tablename::text from pg_catalog.pg_publication_tables \
-        where pubname = $1::text::name";
-    let rows = sql.query("reading pg_publication_tables", TABLES, &[&publication]).await?;
-    let published = |t: &TableInfo| {
-        rows.iter().any(|row| *t.schema.schema == *row.get::<_, &str>(0) && *t.schema.name == *row.get::<_, &str>(1))
-    };
-    Ok(tables.iter().filter(|t| !published(t)).cloned().collect())
 }
 
 /// The error of a publication that could not be made or changed, with what an administrator should run.

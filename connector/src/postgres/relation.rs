@@ -56,6 +56,11 @@ impl Relayed {
         Self { schema, decoders, message, wanted, renamed_from: None, counted: 0, events: 0 }
     }
 
+    /// What becomes of the values of each column.
+    pub(super) fn codecs(&self) -> impl Iterator<Item = &Codec> {
+        self.decoders.iter().map(|decoder| &decoder.codec)
+    }
+
     /// The row of a tuple that lies within `owner`.
     pub(super) fn row(&self, owner: &Bytes, tuple: &Tuple<'_>) -> Result<Row, ConnectorError> {
         if tuple.len() != self.decoders.len() {

@@ -1,28 +1,26 @@
 //! The stream of one slot as a [`Source`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
-use super::catalog::{Types, Which, columns, index_columns, table_name, type_names};
-use super::endpoint::Endpoint;
+use super::catalog::Types;
 use super::frame::Frame;
 use super::hosts;
-use super::pgoutput::{self, Message, Relation};
+use super::learn::{Learner, Within};
 use super::prepare::Prepared;
-use super::publication::Published;
-use super::relation::{Decoder, Relayed, earlier_names, schema_name};
+use super::relation::Relayed;
 use super::slot::other_system;
-use super::sql::Sql;
 use super::sqlstate::{literal, quote};
 use super::stream::ReplicationStream;
 use super::streamed::{Replay, Streamed, Taken};
 use super::timeline;
 use crate::checkpoint::PostgresCheckpoint;
+use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::{PostgresSettings, PreparedTransactions};
 use crate::source::{Part, Source};
@@ -35,16 +33,9 @@ const PART_BYTES: usize = 256 << 10;
 pub struct PostgresSource {
     stream: ReplicationStream,
     assembler: Assembler,
-    catalog: Catalog,
-    wanted: Vec<(String, String)>,
-    /// Declared keys: schema, table, columns.
-    keys: Vec<(String, String, Vec<String>)>,
-    /// The tables that the names meant at the start, by OID.
-    captured: HashMap<u32, (String, String)>,
+    learning: Learning,
     frames: Bytes,
     at: usize,
-    /// A relation message whose table must be looked up before reading goes on.
-    unknown: Option<Bytes>,
     /// Transactions in progress, where the server streams them.
     streamed: Option<Streamed>,
     /// Whether the server sends values as its types' send functions write them.
@@ -56,12 +47,18 @@ pub struct PostgresSource {
     bytes: metrics::Counter,
 }
 
-/// The session for questions about tables and types, opened when there is one.
-struct Catalog {
-    endpoint: Endpoint,
-    publication: String,
-    sql: Option<Sql>,
-    types: Types,
+/// What became of a relation message's table.
+type Learnt = Result<Option<(u32, Relayed)>, ConnectorError>;
+
+/// Whether a table is being looked up. That is a task of its own: a call of [`Source::next`] that is dropped only stops
+/// waiting for it, and the next call goes on.
+enum Learning {
+    /// Nothing is.
+    Idle(Box<Learner>),
+    /// Reading waits for it.
+    Busy(AbortOnDropHandle<(Learner, Learnt)>),
+    /// The task has failed.
+    Over,
 }
 
 impl PostgresSource {
@@ -69,7 +66,12 @@ impl PostgresSource {
     ///
     /// # Errors
     /// The server cannot be reached, the slot is in use, or the database is not the checkpoint's.
-    pub async fn open(name: &str, settings: &PostgresSettings, prepared: &Prepared) -> Result<Self, ConnectorError> {
+    pub async fn open(
+        name: &str,
+        settings: &PostgresSettings,
+        prepared: &Prepared,
+        dependent: Arc<dyn Dependent>,
+    ) -> Result<Self, ConnectorError> {
         let endpoint = hosts::find(&settings.url).await?;
         let (mut wire, system) = ReplicationStream::connect(&endpoint).await?;
         if prepared.make_failover {
@@ -131,18 +133,19 @@ impl PostgresSource {
         Ok(Self {
             stream,
             assembler: Assembler::new(source, mark),
-            catalog: Catalog {
+            learning: Learning::Idle(Box::new(Learner {
                 endpoint,
                 publication: settings.publication.clone(),
                 sql: None,
                 types: Types::new(settings.values),
-            },
-            wanted: settings.table_names(),
-            keys: settings.keys.clone(),
-            captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
+                wanted: settings.table_names(),
+                keys: settings.keys.clone(),
+                captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
+                binary,
+                dependent,
+            })),
             frames: Bytes::new(),
             at: 0,
-            unknown: None,
             streamed,
             binary,
             two_phase_waits: at_prepare && !two_phase,
@@ -178,9 +181,9 @@ impl PostgresSource {
                     match self.assembler.message(&frames, payload, start, capture_us, &mut part.events)? {
                         Next::GoOn if self.is_over() => break,
                         Next::GoOn => {}
-                        Next::ForgetTypes => self.catalog.types.clear(),
+                        Next::ForgetTypes => self.learning.forget_types(),
                         Next::LookUp => {
-                            self.unknown = Some(Bytes::copy_from_slice(payload));
+                            self.learning.begin(Bytes::copy_from_slice(payload), self.assembler.within());
                             break;
                         }
                     }
@@ -218,10 +221,10 @@ impl PostgresSource {
             bytes += kept.payload.len();
             match self.assembler.message(&kept.payload, &kept.payload, kept.start, capture_us, &mut part.events)? {
                 Next::GoOn => {}
-                Next::ForgetTypes => self.catalog.types.clear(),
+                Next::ForgetTypes => self.learning.forget_types(),
                 Next::LookUp => {
                     // A copy: the payload shares a block of the file.
-                    self.unknown = Some(Bytes::copy_from_slice(&kept.payload));
+                    self.learning.begin(Bytes::copy_from_slice(&kept.payload), self.assembler.within());
                     break;
                 }
             }
@@ -232,88 +235,40 @@ impl PostgresSource {
         Ok(())
     }
 
-    /// Looks up the table of the relation message that reading stopped at.
+    /// Waits for the table that reading stopped at, if there is one. Cancel-safe.
     async fn learn(&mut self) -> Result<(), ConnectorError> {
-        let Some(message) = self.unknown.clone() else { return Ok(()) };
-        let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else {
-            self.unknown = None;
-            return Ok(());
+        let Learning::Busy(task) = &mut self.learning else { return Ok(()) };
+        let ended = tokio::select! {
+            ended = task => ended,
+            broken = self.stream.keep_alive() => return broken,
         };
-        let mut name = (schema_name(&relation).to_owned(), relation.name.to_owned());
-        let mut wanted = self.wanted.contains(&name);
-        let mut renamed_from = None;
-        if let (false, Some(captured)) = (wanted, self.captured.get(&relation.oid)) {
-            if self.catalog.is_called(relation.oid, captured).await? {
-                // An earlier name of a table that is listed by the one that it has now.
-                (name, wanted) = (captured.clone(), true);
-            } else {
-                renamed_from = Some(format!("{}.{}", captured.0, captured.1));
+        let (learner, learnt) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.learning = Learning::Over;
+                return Err(ConnectorError::Task(error.to_string()));
             }
+        };
+        self.learning = Learning::Idle(Box::new(learner));
+        if let Some((relation, table)) = learnt? {
+            self.assembler.learn(relation, table);
         }
-        let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
-        let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
-        let (primary_key, names) =
-            if wanted { self.catalog.describe(&relation, &types, declared).await? } else { Default::default() };
-        let known = &self.catalog.types;
-        let decoder =
-            |&(oid, modifier): &(u32, i32)| Decoder { codec: known.codec(oid, modifier), form: known.form(oid) };
-        let decoders: Vec<_> = types.iter().map(decoder).collect();
-        if let (true, true, Some(at)) = (self.binary, wanted, decoders.iter().position(|d| d.form.is_none())) {
-            let column = relation.columns().nth(at).map_or("?", |c| c.name);
-            let type_name = names.get(at).map_or("?", String::as_str);
-            let cause =
-                format!("table {}.{}, column {column}: values of type {type_name} are read as text", name.0, name.1);
-            return Err(ConnectorError::TextOnly { cause });
-        }
-        let mut table = Relayed::new(&relation, message.clone(), &name, &primary_key, decoders, names, wanted);
-        table.renamed_from = renamed_from;
-        tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
-        self.assembler.learn(relation.oid, table);
-        self.unknown = None;
         Ok(())
     }
 }
 
-impl Catalog {
-    async fn session(&mut self) -> Result<Sql, ConnectorError> {
-        match self.sql.take() {
-            Some(sql) if !sql.is_closed() => Ok(sql),
-            _ => Sql::connect(&self.endpoint).await,
-        }
-    }
-
-    /// Whether the table has this schema and name now.
-    async fn is_called(&mut self, table: u32, name: &(String, String)) -> Result<bool, ConnectorError> {
-        let sql = self.session().await?;
-        let is = table_name(&sql, table).await?.as_ref() == Some(name);
-        self.sql = Some(sql);
-        Ok(is)
-    }
-
-    /// The key of a table, the primary one unless another is declared, and the names of these types; also learns the types.
-    async fn describe(
-        &mut self,
-        relation: &Relation<'_>,
-        types: &[(u32, i32)],
-        declared: Option<Vec<String>>,
-    ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
-        let sql = self.session().await?;
-        self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
-        let mut key = match declared {
-            Some(key) => key,
-            None => index_columns(&sql, relation.oid, "indisprimary").await?,
+impl Learning {
+    fn begin(&mut self, relation: Bytes, within: Option<Within>) {
+        *self = match std::mem::replace(self, Self::Over) {
+            Self::Idle(learner) => Self::Busy(AbortOnDropHandle::new(tokio::spawn(learner.learn(relation, within)))),
+            other => other,
         };
-        if key.iter().any(|name| relation.columns().all(|c| c.name != name)) {
-            // Renamed since this point of the log.
-            let published = Published::read(&sql, &self.publication).await?;
-            let name = (schema_name(relation), relation.name);
-            let now = columns(&sql, relation.oid, Which::Published(&published), name).await?;
-            let now: Vec<(&str, u32)> = now.iter().map(|c| (c.name.as_str(), c.type_oid)).collect();
-            key = earlier_names(relation, &now, &key);
+    }
+
+    fn forget_types(&mut self) {
+        if let Self::Idle(learner) = self {
+            learner.types.clear();
         }
-        let answer = (key, type_names(&sql, types).await?);
-        self.sql = Some(sql);
-        Ok(answer)
     }
 }
 
@@ -342,9 +297,7 @@ impl PostgresSource {
             });
         }
         loop {
-            if self.unknown.is_some() {
-                self.learn().await?;
-            }
+            self.learn().await?;
             if self.replay.is_some() {
                 self.stream.tend().await?;
                 self.read_back(part)?;

@@ -1,0 +1,132 @@
+//! What is known of types, and the codecs that follow.
+//!
+//! Reference: PostgreSQL documentation, "System Catalogs": `pg_type`.
+
+use std::collections::HashMap;
+
+use super::super::binary::Form;
+use super::super::sql::Sql;
+use super::super::value::Codec;
+use crate::error::ConnectorError;
+use crate::settings::ValueOptions;
+
+/// What is known of types, and the codecs that follow.
+#[derive(Debug, Default)]
+pub(in super::super) struct Types {
+    known: HashMap<u32, TypeFacts>,
+    options: ValueOptions,
+}
+
+/// OIDs from here on are given to what users and extensions make (`FirstNormalObjectId`).
+const FIRST_OF_USERS: u32 = 16_384;
+
+#[derive(Debug, Clone)]
+struct TypeFacts {
+    /// The base type and its modifier, for a domain.
+    base: Option<(u32, i32)>,
+    /// The element's type, for an array.
+    element: Option<u32>,
+    delimiter: u8,
+    /// The codec that follows from the name, for a type of an extension.
+    extension: Option<Codec>,
+    /// The form of binary values that follows from the send function.
+    form: Option<Form>,
+}
+
+impl Types {
+    /// Nothing is known yet.
+    pub(in super::super) fn new(options: ValueOptions) -> Self {
+        Self { known: HashMap::new(), options }
+    }
+
+    /// Learns these types and those that they are made of; gives those that `pg_type` lacks.
+    pub(in super::super) async fn load(
+        &mut self,
+        sql: &Sql,
+        oids: impl Iterator<Item = u32>,
+    ) -> Result<Vec<u32>, ConnectorError> {
+        // Internal functions (12) are known by their name in C, whatever an extension calls them.
+        const SQL: &str = "select t.oid, typtype = 'd', typbasetype, typtypmod, \
+            case when typcategory = 'A' and typlen = -1 and t.oid not in (22, 30) then typelem else 0 end, \
+            ascii(typdelim::text), \
+            case when t.oid >= 16384 and typtype = 'b' then typname::text else '' end, \
+            case when p.oid is null then '' when p.prolang = 12 then p.prosrc else '?' end \
+            from pg_catalog.pg_type t left join pg_catalog.pg_proc p on p.oid = t.typsend where t.oid = any($1)";
+        let mut wanted: Vec<u32> = oids.filter(|oid| !self.known.contains_key(oid)).collect();
+        let mut lacking = Vec::new();
+        while !wanted.is_empty() {
+            wanted.sort_unstable();
+            wanted.dedup();
+            let mut next = Vec::new();
+            for row in sql.query("reading pg_type", SQL, &[&wanted]).await? {
+                let (oid, domain, base, modifier): (u32, bool, u32, i32) =
+                    (row.get(0), row.get(1), row.get(2), row.get(3));
+                let (element, delimiter): (u32, i32) = (row.get(4), row.get(5));
+                let form = match row.get(7) {
+                    "" => Some(Form::Output),
+                    // The text of an extension's type may be another than that of the type whose function it borrows.
+                    send => Form::of_send_function(send).filter(|form| oid < FIRST_OF_USERS || *form == Form::Text),
+                };
+                let facts = TypeFacts {
+                    form,
+                    base: domain.then_some((base, modifier)),
+                    element: (element != 0).then_some(element),
+                    delimiter: u8::try_from(delimiter).unwrap_or(b','),
+                    extension: Codec::of_extension(row.get(6), self.options),
+                };
+                next.extend(facts.base.map(|(base, _)| base).into_iter().chain(facts.element));
+                self.known.insert(oid, facts);
+            }
+            lacking.extend(wanted.into_iter().filter(|oid| !self.known.contains_key(oid)));
+            next.retain(|oid| !self.known.contains_key(oid));
+            wanted = next;
+        }
+        Ok(lacking)
+    }
+
+    /// Forgets everything, for types may have been altered.
+    pub(in super::super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// The codec of a type. Types that are not known travel as text.
+    pub(in super::super) fn codec(&self, oid: u32, modifier: i32) -> Codec {
+        self.codec_within(oid, modifier, 8)
+    }
+
+    /// The form of a type's values in a stream of binary ones; `None` if we read them as text alone.
+    pub(in super::super) fn form(&self, oid: u32) -> Option<Form> {
+        self.form_within(oid, 8)
+    }
+
+    fn form_within(&self, oid: u32, depth: u32) -> Option<Form> {
+        let facts = self.known.get(&oid).filter(|_| depth > 0)?;
+        match (facts.base, facts.element) {
+            (Some((base, _)), _) => self.form_within(base, depth - 1),
+            (None, Some(element)) => match self.form_within(element, depth - 1)? {
+                // Without a send function of its elements the array's own would fail.
+                Form::Output => None,
+                form => Some(Form::Array(Box::new(form))),
+            },
+            (None, None) => facts.form.clone(),
+        }
+    }
+
+    fn codec_within(&self, oid: u32, modifier: i32, depth: u32) -> Codec {
+        let Some(facts) = self.known.get(&oid).filter(|_| depth > 0) else {
+            return Codec::builtin(oid, modifier, self.options);
+        };
+        if let Some((base, declared)) = facts.base {
+            return self.codec_within(base, if declared >= 0 { declared } else { modifier }, depth - 1);
+        }
+        if let Some(element) = facts.element {
+            let delimiter = self.known.get(&element).map_or(facts.delimiter, |e| e.delimiter);
+            let element = Box::new(self.codec_within(element, modifier, depth - 1));
+            return Codec::Array { element, delimiter };
+        }
+        if let Some(codec) = &facts.extension {
+            return codec.clone();
+        }
+        Codec::builtin(oid, modifier, self.options)
+    }
+}

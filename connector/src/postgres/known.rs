@@ -1,0 +1,94 @@
+//! What was known of the captured tables when they were last looked at, kept in the transport beside the source's checkpoint,
+//! so that what changed rows without events is noticed also if it happened while nobody looked.
+
+use std::collections::BTreeMap;
+
+use tributary_transport::{Batch, Checkpoint, Transport};
+
+use super::catalog::TableInfo;
+use super::catalog::state::{self, TableState};
+use super::sql::Sql;
+use crate::dependent::{Dependent, Doubt};
+use crate::error::ConnectorError;
+
+/// The last known state of each table, by the name that is listed.
+pub(crate) struct Known {
+    /// Name of the checkpoint and the producer.
+    name: String,
+    /// None before the first look at a source that has a checkpoint: an earlier version wrote that.
+    tables: Option<BTreeMap<String, TableState>>,
+}
+
+impl Known {
+    /// What is known of the tables of a source; `begins`: it has no checkpoint, so nothing was derived of them yet.
+    pub(crate) async fn load(source: &str, begins: bool, transport: &dyn Transport) -> Result<Self, ConnectorError> {
+        let name = format!("{source}.tables");
+        let content = transport.checkpoint(&name).await?.filter(|_| !begins);
+        // What cannot be read says as little as what is not there.
+        let tables = content.and_then(|content| serde_json::from_slice(&content).ok());
+        Ok(Self { name, tables })
+    }
+
+    /// Looks at the tables, tells what may have changed without events, and keeps what it saw.
+    ///
+    /// # Errors
+    /// The server or the transport did not answer; then nothing was kept, and the next look tells the same.
+    pub(super) async fn look(
+        &mut self,
+        sql: &Sql,
+        version: i32,
+        publication: &str,
+        tables: &[TableInfo],
+        dependent: &dyn Dependent,
+        transport: &dyn Transport,
+    ) -> Result<(), ConnectorError> {
+        let readings = state::read(sql, version, publication, tables).await?;
+        let mut now = BTreeMap::new();
+        let mut doubts = Vec::new();
+        for (table, reading) in tables.iter().zip(readings) {
+            let name = table.schema.qualified_name();
+            let why = match &self.tables {
+                None => None,
+                Some(known) => match known.get(&name) {
+                    Some(before) => reading.doubt(before),
+                    None => Some("it was not captured before"),
+                },
+            };
+            if let Some(why) = why {
+                doubts.push(Doubt { table: name.clone(), why: why.to_owned() });
+            }
+            now.insert(name, reading.state);
+        }
+        if self.tables.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        if !doubts.is_empty() {
+            dependent.doubt(&doubts).await?;
+        }
+        self.keep(now, transport).await
+    }
+
+    /// Keeps that the tables do not suffice, so that the next look at them, when they do again, has its doubts.
+    pub(super) async fn unfit(&mut self, tables: &[TableInfo], transport: &dyn Transport) -> Result<(), ConnectorError> {
+        let Some(mut known) = self.tables.clone() else { return Ok(()) };
+        for table in tables {
+            if let Some(state) = known.get_mut(&table.schema.qualified_name()) {
+                state.unfit = true;
+            }
+        }
+        if self.tables.as_ref() == Some(&known) { Ok(()) } else { self.keep(known, transport).await }
+    }
+
+    async fn keep(
+        &mut self,
+        tables: BTreeMap<String, TableState>,
+        transport: &dyn Transport,
+    ) -> Result<(), ConnectorError> {
+        let mut batch = Batch::new();
+        let content = serde_json::to_vec(&tables).unwrap_or_default().into();
+        batch.checkpoint = Some(Checkpoint { name: self.name.clone(), content });
+        transport.producer(&self.name).await?.append(&batch).await?;
+        self.tables = Some(tables);
+        Ok(())
+    }
+}
