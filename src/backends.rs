@@ -23,7 +23,7 @@ use tributary_indexer::graph::{Graph, GraphError, IdPage};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
 use tributary_indexer::vertices::id_text;
-use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, Transport};
+use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
 use crate::exit::Failure;
 
@@ -88,6 +88,16 @@ pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings
         topics: TopicSettings { partitions: partitions(plan), retention: Retention::Delete { age, bytes } },
         ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
     }
+}
+
+/// The topics of the tables of all sources.
+pub fn topics(plan: &Plan) -> Result<Vec<TopicSpec>, Failure> {
+    let mut topics = Vec::new();
+    for source in &plan.sources {
+        let specs = connector_settings(plan, source).topic_specs();
+        topics.extend(specs.map_err(|e| Failure::Stopped(format!("source {}: {e}", source.name)))?);
+    }
+    Ok(topics)
 }
 
 fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {

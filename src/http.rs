@@ -193,7 +193,7 @@ async fn search(
 }
 
 async fn reindex(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
-    find(&api, &name)?.reindex();
+    find(&api, &name)?.reindex().await?;
     Ok(StatusCode::ACCEPTED)
 }
 

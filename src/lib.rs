@@ -7,6 +7,7 @@ pub mod backends;
 pub mod cli;
 pub mod commands;
 pub mod definition;
+mod dependent;
 pub mod exit;
 pub mod http;
 pub mod logs;

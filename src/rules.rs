@@ -1,17 +1,18 @@
 //! Whether the log carries what the rules of `graph.vertices` ask for.
 //!
 //! A rule makes a vertex's id of a row's columns. A column that does not exist gives no id, a column that updates and deletes do
-//! not log gives none for the row as it was: the document that embedded it would keep it for ever. So both are refused at the
-//! start, as is a column whose type has another text in events than in the graph.
+//! not log gives none for the row as it was: the document that embedded it would keep it for ever. So both are refused, at the
+//! start and whenever it becomes so; as is a column whose type has another text in events than in the graph, and a publication
+//! that leaves out rows or operations, for documents are built of all rows.
 
-use tributary_connector::postgres::TableInfo;
+use tributary_connector::postgres::Carried;
 use tributary_dsl::plan::{DecimalHandling, IdTemplate, Plan, SourcePlan, SourceSettings, VertexRule};
 
 /// Checks the rules of a source's tables.
 ///
 /// # Errors
 /// All that is wrong, each with table, column, cause and remedy.
-pub fn check(plan: &Plan, source: &SourcePlan, tables: &[TableInfo]) -> Result<(), String> {
+pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
     let SourceSettings::Postgres(settings) = &source.settings;
     let mut wrong = Vec::new();
     for table in tables {
@@ -21,11 +22,14 @@ pub fn check(plan: &Plan, source: &SourcePlan, tables: &[TableInfo]) -> Result<(
             columns(&name, table, rule, settings.decimals, &mut wrong);
         }
         images(plan, &name, table, rules, &mut wrong);
+        if !rules.is_empty() {
+            left_out(&name, table, settings.row_filters, &mut wrong);
+        }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn columns(name: &str, table: &TableInfo, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<String>) {
+fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<String>) {
     for column in rule.id.columns() {
         let Some(place) = table.schema.column(column) else {
             let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
@@ -52,9 +56,30 @@ fn columns(name: &str, table: &TableInfo, rule: &VertexRule, decimals: DecimalHa
     }
 }
 
+/// Changes that the publication leaves out are those of documents too.
+fn left_out(name: &str, table: &Carried, row_filters: bool, wrong: &mut Vec<String>) {
+    let publication = table.quoted_publication();
+    if let Some(filter) = table.row_filter.as_ref().filter(|_| !row_filters) {
+        wrong.push(format!(
+            "graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so \
+             documents would not hear of changes of the others; run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER \
+             PUBLICATION {publication} ADD TABLE {table}; or, if the graph leaves out the same rows, set `row_filters: accept` for \
+             the source",
+            table = table.quoted_name()
+        ));
+    }
+    if !table.left_out.is_empty() {
+        wrong.push(format!(
+            "graph.vertices: {name} has a rule, and the publication {publication} leaves out every {}, so documents would not \
+             hear of them; run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');",
+            table.left_out.join(" and ")
+        ));
+    }
+}
+
 /// A rule over columns that old rows lack needs another one that leads to the same documents: the vertex of the row itself, by
 /// its key, which the index embeds.
-fn images(plan: &Plan, name: &str, table: &TableInfo, rules: &[VertexRule], wrong: &mut Vec<String>) {
+fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong: &mut Vec<String>) {
     let lacks = |template: &IdTemplate| {
         template
             .columns()

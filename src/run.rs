@@ -1,32 +1,33 @@
 //! `run`: everything of a pipeline in one process, until it is told to stop or something fatal happens.
 //!
-//! Order matters at start: slots exist before the first root is listed, so that no change falls between the first build
-//! and the log.
+//! Order matters at start: the slots of the sources that an index shows exist before its first root is listed, so that no
+//! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tributary_connector::ConnectorError;
-use tributary_connector::postgres::TableInfo;
+use tributary_connector::{ConnectorError, ConnectorSettings, Dependent, postgres};
 use tributary_dsl::plan::Plan;
-use tributary_event::{ErrorClass, Health};
+use tributary_event::{ErrorClass, Health, Reporter};
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
 use tributary_processor::{Backoff, Lag};
-use tributary_transport::Transport;
 use tributary_transport::dead_letter::DeadLetters;
+use tributary_transport::{TopicSpec, Transport};
 
 use crate::backends;
+use crate::dependent::Indexes;
 use crate::exit::Failure;
 use crate::http::{Api, serve};
 use crate::record;
-use crate::rules;
 
 /// How a pipeline runs.
 pub struct Settings {
@@ -54,7 +55,7 @@ type Tasks = JoinSet<Result<(), Failure>>;
 
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
-    let plan = settings.plan;
+    let plan = Arc::new(settings.plan);
     let health = Health::default();
     let listener = TcpListener::bind(plan.http.listen).await.map_err(|e| {
         let address = plan.http.listen;
@@ -68,12 +69,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let graph = backends::graph(&plan)?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(&plan)?;
+    let captured: HashMap<_, _> = plan.sources.iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let parts = Parts {
         transport: transport.clone(),
         partitions: backends::partitions(&plan),
         graph: graph.clone(),
         stores: backends::stores(&plan)?,
         roots: backends::roots(&plan, &graph)?,
+        captured: captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
         health: health.clone(),
         on_change: settings.on_change,
         instance,
@@ -98,82 +101,123 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let recorded = record::write(&plan, &running.address)?;
     info!(pipeline = plan.pipeline, address = running.address, "running");
     (settings.on_start)(&running);
-    let result = Box::pin(work(&plan, &transport, &health, indexer, &shutdown)).await;
+    let result = Box::pin(work(&plan, &transport, &health, indexer, captured, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     drop(recorded);
     result
 }
 
-/// Prepares the sources, then runs them and the indexer.
+/// Runs the sources and the indexer. What needs a source that does not answer waits for it; the rest goes on.
 async fn work(
-    plan: &Plan,
+    plan: &Arc<Plan>,
     transport: &Arc<dyn Transport>,
     health: &Health,
     indexer: Indexer,
+    captured: HashMap<String, watch::Sender<bool>>,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut tasks: Tasks = JoinSet::new();
+    let mut captured = captured;
     for source in &plan.sources {
-        let connector = backends::connector_settings(plan, source);
-        let check = |tables: &[TableInfo]| rules::check(plan, source, tables);
-        // A source that waits for its server does not hide that another one failed.
-        let ready = tokio::select! {
-            ready = prepare_source(&connector, transport.as_ref(), &check, health, shutdown) => ready?,
-            Some(ended) = tasks.join_next() => {
-                shutdown.cancel();
-                let others = supervise(&mut tasks, shutdown).await;
-                return flat(ended).and(others);
-            }
+        let Some(captured) = captured.remove(&source.name) else { continue };
+        let source = Source {
+            settings: backends::connector_settings(plan, source),
+            transport: transport.clone(),
+            dependent: Arc::new(Indexes::new(plan.clone(), source.clone(), indexer.indexes().to_vec())),
+            health: health.part(format!("source {}", source.name)),
+            captured,
         };
-        if !ready {
-            return supervise(&mut tasks, shutdown).await;
-        }
-        let reporter = health.part(format!("source {}", source.name));
-        let (transport, shutdown) = (transport.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            tributary_connector::run(connector, transport, reporter, shutdown)
-                .await
-                .map_err(|e| Failure::Stopped(e.to_string()))
-        });
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
     }
     let stages = shutdown.clone();
-    tasks.spawn(async move { Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string())) });
+    let (topics, transport) = (backends::topics(plan)?, transport.clone());
+    tasks.spawn(async move {
+        // The indexes read these topics, whether their sources answer or not.
+        if !ensure_topics(transport.as_ref(), &topics, &stages).await? {
+            return Ok(());
+        }
+        Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string()))
+    });
     supervise(&mut tasks, shutdown).await
 }
 
-/// Waits for the source's server and makes publication, slot and topics ready. False: shutdown came first.
-async fn prepare_source(
-    settings: &tributary_connector::ConnectorSettings,
+/// Creates the topics of the tables as soon as the transport lets us. False: shutdown came first.
+async fn ensure_topics(
     transport: &dyn Transport,
-    check: &(dyn Fn(&[TableInfo]) -> Result<(), String> + Sync),
-    health: &Health,
+    topics: &[TopicSpec],
     shutdown: &CancellationToken,
 ) -> Result<bool, Failure> {
-    let name = &settings.name;
-    let reporter = health.part(format!("source {name}"));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut said = false;
     loop {
-        let prepare = async {
-            tributary_connector::postgres::prepare(settings, transport, check).await?;
-            // The indexes read these topics, whether the connector's turn has come or not.
-            transport.ensure_topics(&settings.topic_specs()?).await?;
-            Ok::<_, ConnectorError>(())
-        };
-        match prepare.await {
+        match transport.ensure_topics(topics).await {
             Ok(()) => return Ok(true),
-            Err(error) if error.class() == ErrorClass::Transient => {
-                if reporter.down(error.to_string()) {
-                    warn!(source = name, %error, "the source does not answer; waiting");
+            Err(error) if error.class == ErrorClass::Transient => {
+                if !std::mem::replace(&mut said, true) {
+                    warn!(error = error.message, "cannot create the topics of the tables; trying again");
                 }
             }
-            // What the rules say names its place itself.
-            Err(ConnectorError::Refused(text)) => return Err(Failure::Stopped(text)),
-            Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
+            Err(error) => return Err(Failure::Stopped(error.message)),
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+}
+
+/// A source of a running pipeline.
+struct Source {
+    settings: ConnectorSettings,
+    transport: Arc<dyn Transport>,
+    dependent: Arc<dyn Dependent>,
+    health: Reporter,
+    /// Becomes true when no later change is missed.
+    captured: watch::Sender<bool>,
+}
+
+impl Source {
+    async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
+        if !self.prepare(&shutdown).await? {
+            return Ok(());
+        }
+        self.captured.send_replace(true);
+        let Self { settings, transport, dependent, health, captured } = self;
+        let ended = tributary_connector::run(settings, transport, dependent, health, shutdown).await;
+        // Those who wait for it hear of its end no earlier than of the failure.
+        drop(captured);
+        ended.map_err(|e| Failure::Stopped(e.to_string()))
+    }
+
+    /// Waits for the server and makes publication and slot ready. False: shutdown came first.
+    async fn prepare(&self, shutdown: &CancellationToken) -> Result<bool, Failure> {
+        let name = &self.settings.name;
+        let mut said = String::new();
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            let prepared = tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                prepared = postgres::prepare(&self.settings, self.transport.as_ref(), self.dependent.as_ref()) => prepared,
+            };
+            match prepared {
+                Ok(_) => return Ok(true),
+                Err(error) if error.class() == ErrorClass::Transient => {
+                    // The same trouble is told once.
+                    self.health.down(error.to_string());
+                    if std::mem::replace(&mut said, error.to_string()) != error.to_string() {
+                        warn!(source = name, %error, "the source does not answer; waiting");
+                    }
+                }
+                // What the rules say names its place itself.
+                Err(ConnectorError::Refused(text)) => return Err(Failure::Stopped(text)),
+                Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(backoff.pause()) => {}
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
-use tributary_connector::{BinaryHandling, ConnectorSettings, SourceSettings, TimePrecision};
+use tributary_connector::{BinaryHandling, ConnectorSettings, Independent, SourceSettings, TimePrecision};
 use tributary_event::Health;
 use tributary_event::debezium::DecimalMode;
 use tributary_transport::{Kafka, KafkaSettings, Transport};
@@ -43,9 +43,15 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let transport: Arc<dyn Transport> = Arc::new(Kafka::connect(KafkaSettings::single_broker(brokers))?);
-    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &|_| Ok(())).await?;
+    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &Independent).await?;
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let task = tokio::spawn(tributary_connector::run(settings, transport, health.part("peers"), shutdown.clone()));
+    let task = tokio::spawn(tributary_connector::run(
+        settings,
+        transport,
+        Arc::new(Independent),
+        health.part("peers"),
+        shutdown.clone(),
+    ));
     writeln!(std::io::stdout(), "ready")?;
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     shutdown.cancel();

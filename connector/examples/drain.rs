@@ -25,7 +25,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tributary_connector::{ConnectorSettings, SourceSettings};
+use tributary_connector::{ConnectorSettings, Independent, SourceSettings};
 use tributary_event::Health;
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
@@ -128,13 +128,18 @@ async fn main() -> anyhow::Result<()> {
         return verify(&settings, transport.as_ref(), wanted).await;
     }
     if action == "prepare" {
-        tributary_connector::postgres::prepare(&settings, &counting, &|_| Ok(())).await?;
+        tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;
         return Ok(());
     }
     let begin = Instant::now();
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let task =
-        tokio::spawn(tributary_connector::run(settings, Arc::new(counting), health.part("bench"), shutdown.clone()));
+    let task = tokio::spawn(tributary_connector::run(
+        settings,
+        Arc::new(counting),
+        Arc::new(Independent),
+        health.part("bench"),
+        shutdown.clone(),
+    ));
     while durable.load(Ordering::Relaxed) < wanted && !task.is_finished() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -187,11 +192,16 @@ async fn latency(
     let topics: Vec<String> = settings.topic_specs()?.into_iter().map(|spec| spec.name).collect();
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
-    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &|_| Ok(())).await?;
+    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &Independent).await?;
     transport.ensure_topics(&settings.topic_specs()?).await?;
     let (health, shutdown) = (Health::default(), CancellationToken::new());
-    let task =
-        tokio::spawn(tributary_connector::run(settings, transport.clone(), health.part("bench"), shutdown.clone()));
+    let task = tokio::spawn(tributary_connector::run(
+        settings,
+        transport.clone(),
+        Arc::new(Independent),
+        health.part("bench"),
+        shutdown.clone(),
+    ));
     let group = ConsumerSettings { group: "latency".into(), topics, max_records: 1000, from_start: true };
     let mut consumer = transport.consumer(group).await?;
     let (heard, mut hears) = tokio::sync::mpsc::channel::<f64>(1 << 16);

@@ -44,8 +44,7 @@ pub async fn run(
     let mut said = String::new();
     loop {
         let mut progressed = false;
-        let attempt =
-            attempt(&settings, &*transport, &dependent, &health, &shutdown, (&mut streamed, &mut progressed));
+        let attempt = attempt(&settings, &*transport, &dependent, &health, &shutdown, (&mut streamed, &mut progressed));
         let error = match Box::pin(attempt).await {
             Ok(()) => {
                 health.down("stopped");
@@ -131,7 +130,13 @@ async fn attempt(
     tracing::info!(source = settings.name, slot = postgres.slot, "streaming");
     health.up();
     *streamed = true;
-    let watch = Watch { name: &settings.name, settings: postgres, prepared: &prepared, dependent: dependent.as_ref(), transport };
+    let watch = Watch {
+        name: &settings.name,
+        settings: postgres,
+        prepared: &prepared,
+        dependent: dependent.as_ref(),
+        transport,
+    };
     let encoder = Encoder::new(source.info(), settings.decimals);
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
     let published = tokio::select! {

@@ -3,6 +3,7 @@
 //! The server comes from `TRIBUTARY_TEST_POSTGRES`, a superuser's URL without a database.
 
 mod binary;
+mod doubt;
 mod failover;
 mod heartbeat;
 mod in_progress;

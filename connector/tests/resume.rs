@@ -116,7 +116,9 @@ async fn changes_between_preparing_and_running_are_seen() {
     let db = Database::create("prepared").await;
     db.run("create table t (id int primary key, title varchar(20))").await;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
-    let prepared = tributary_connector::postgres::prepare(&settings, &recorder, &|_| Ok(())).await.expect("prepared");
+    let prepared = tributary_connector::postgres::prepare(&settings, &recorder, &tributary_connector::Independent)
+        .await
+        .expect("prepared");
     let columns = &prepared.tables[0].schema.columns;
     assert_eq!(columns.iter().map(|c| &*c.type_name).collect::<Vec<_>>(), ["integer", "character varying(20)"]);
     db.run("insert into t values (1), (2)").await;

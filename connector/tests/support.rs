@@ -1,5 +1,6 @@
 //! A database for one test, and a transport that remembers what was appended and can stand still.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
-use tributary_connector::{ConnectorError, ConnectorSettings, PostgresSettings, SourceSettings};
+use tributary_connector::postgres::Carried;
+use tributary_connector::{
+    ConnectorError, ConnectorSettings, Dependent, Doubt, Independent, PostgresSettings, SourceSettings,
+};
 use tributary_event::{ErrorClass, Health};
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
@@ -161,10 +165,19 @@ type Raw = (String, Option<Vec<u8>>, Option<Vec<u8>>);
 #[derive(Default)]
 struct Topics {
     records: Vec<Raw>,
-    checkpoint: Option<Bytes>,
+    /// By name.
+    checkpoints: HashMap<String, Bytes>,
     stand_still_at: Option<usize>,
     failures: u32,
-    generation: u64,
+    /// How often the producer of a name was opened.
+    generations: HashMap<String, u64>,
+}
+
+impl Topics {
+    /// The name of the source's own checkpoint, beside which what is known of its tables has another.
+    fn source(&self) -> Option<&String> {
+        self.checkpoints.keys().find(|name| !name.ends_with(".tables"))
+    }
 }
 
 /// An atomic, durable transport in memory. It can stand still before the batch that would exceed a number of records, as a
@@ -196,13 +209,22 @@ impl Recorder {
 
     pub fn checkpoint_json(&self) -> Option<Json> {
         let topics = self.topics.lock().expect("lock");
-        topics.checkpoint.as_ref().map(|c| serde_json::from_slice(c).expect("JSON"))
+        topics.source().map(|name| serde_json::from_slice(&topics.checkpoints[name]).expect("JSON"))
+    }
+
+    /// What is known of the tables.
+    pub fn known_tables(&self) -> Option<Json> {
+        let topics = self.topics.lock().expect("lock");
+        let name = topics.checkpoints.keys().find(|name| name.ends_with(".tables"))?;
+        Some(serde_json::from_slice(&topics.checkpoints[name]).expect("JSON"))
     }
 
     pub fn set_checkpoint(&self, change: impl FnOnce(&mut Json)) {
         let mut checkpoint = self.checkpoint_json().expect("a checkpoint");
         change(&mut checkpoint);
-        self.topics.lock().expect("lock").checkpoint = Some(checkpoint.to_string().into());
+        let mut topics = self.topics.lock().expect("lock");
+        let name = topics.source().expect("a checkpoint").clone();
+        topics.checkpoints.insert(name, checkpoint.to_string().into());
     }
 
     pub fn records(&self) -> Vec<Record> {
@@ -227,7 +249,7 @@ impl Recorder {
     }
 }
 
-struct RecorderProducer(Recorder, u64);
+struct RecorderProducer(Recorder, String, u64);
 
 #[async_trait]
 impl Producer for RecorderProducer {
@@ -237,7 +259,7 @@ impl Producer for RecorderProducer {
             news.mark_unchanged();
             {
                 let mut topics = self.0.topics.lock().expect("lock");
-                if topics.generation != self.1 {
+                if topics.generations[&self.1] != self.2 {
                     return Err(TransportError::new(ErrorClass::Fatal, "fenced"));
                 }
                 if topics.failures > 0 {
@@ -249,8 +271,9 @@ impl Producer for RecorderProducer {
                         let copy = |b: Option<&[u8]>| b.map(<[u8]>::to_vec);
                         topics.records.push((record.topic.to_string(), copy(record.key), copy(record.value)));
                     }
-                    topics.checkpoint =
-                        batch.checkpoint.as_ref().map(|c| c.content.clone()).or(topics.checkpoint.take());
+                    if let Some(checkpoint) = &batch.checkpoint {
+                        topics.checkpoints.insert(checkpoint.name.clone(), checkpoint.content.clone());
+                    }
                     let count = topics.records.len();
                     self.0.news.send_replace(count);
                     return Ok(());
@@ -271,18 +294,19 @@ impl Transport for Recorder {
         Ok(1)
     }
 
-    async fn producer(&self, _: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, name: &str) -> Result<Box<dyn Producer>, TransportError> {
         let mut topics = self.topics.lock().expect("lock");
-        topics.generation += 1;
-        Ok(Box::new(RecorderProducer(self.clone(), topics.generation)))
+        let generation = topics.generations.entry(name.to_owned()).or_default();
+        *generation += 1;
+        Ok(Box::new(RecorderProducer(self.clone(), name.to_owned(), *generation)))
     }
 
     async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
     }
 
-    async fn checkpoint(&self, _: &str) -> Result<Option<Bytes>, TransportError> {
-        Ok(self.topics.lock().expect("lock").checkpoint.clone())
+    async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
+        Ok(self.topics.lock().expect("lock").checkpoints.get(name).cloned())
     }
 
     async fn watermarks(&self, _: &str) -> Result<Vec<Watermarks>, TransportError> {
@@ -298,6 +322,55 @@ impl Transport for Recorder {
     }
 }
 
+type Check = dyn Fn(&Carried) -> Result<(), String> + Send + Sync;
+
+/// Depends on tables as a test says, and remembers what was doubted.
+#[derive(Clone)]
+pub struct Witness {
+    check: Arc<Check>,
+    doubts: Arc<Mutex<Vec<Doubt>>>,
+}
+
+impl Witness {
+    pub fn new(check: impl Fn(&Carried) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self { check: Arc::new(check), doubts: Arc::default() }
+    }
+
+    /// Needs columns, also of rows as they were.
+    pub fn of_columns(columns: &'static [&'static str]) -> Self {
+        Self::new(|carried| {
+            columns.iter().try_for_each(|name| match carried.schema.column(name) {
+                None => Err(format!("{name} lacks")),
+                Some(at) if !carried.is_logged_before(at) => Err(format!("{name} lacks before")),
+                Some(at) if !carried.is_id(at, false) => Err(format!("{name} is no id")),
+                Some(_) => Ok(()),
+            })
+        })
+    }
+
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.doubts.lock().expect("lock").clone()
+    }
+
+    /// Waits until so many things were doubted, and gives why.
+    pub async fn wait(&self, count: usize) -> Vec<String> {
+        until(&format!("{count} doubts"), async || self.doubts().len() >= count).await;
+        self.doubts().into_iter().map(|doubt| format!("{}: {}", doubt.table, doubt.why)).collect()
+    }
+}
+
+#[async_trait]
+impl Dependent for Witness {
+    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+        tables.iter().try_for_each(|table| (self.check)(table))
+    }
+
+    async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {
+        self.doubts.lock().expect("lock").extend(doubts.iter().cloned());
+        Ok(())
+    }
+}
+
 /// A connector that runs.
 pub struct Running {
     pub health: Health,
@@ -308,16 +381,31 @@ pub struct Running {
 impl Running {
     /// Starts a connector and does not wait for anything.
     pub fn start(settings: &ConnectorSettings, transport: &Recorder) -> Self {
+        Self::start_for(Arc::new(Independent), settings, transport)
+    }
+
+    /// The same, for what depends on the tables.
+    pub fn start_for(dependent: Arc<dyn Dependent>, settings: &ConnectorSettings, transport: &Recorder) -> Self {
         let health = Health::default();
         let (reporter, shutdown) = (health.part("source"), CancellationToken::new());
         let transport: Arc<dyn Transport> = Arc::new(transport.clone());
-        let task = tokio::spawn(tributary_connector::run(settings.clone(), transport, reporter, shutdown.clone()));
+        let task =
+            tokio::spawn(tributary_connector::run(settings.clone(), transport, dependent, reporter, shutdown.clone()));
         Self { health, shutdown, task }
     }
 
     /// Starts a connector and waits until it streams.
     pub async fn streaming(settings: &ConnectorSettings, transport: &Recorder) -> Self {
-        let running = Self::start(settings, transport);
+        Self::streaming_for(Arc::new(Independent), settings, transport).await
+    }
+
+    /// The same, for what depends on the tables.
+    pub async fn streaming_for(
+        dependent: Arc<dyn Dependent>,
+        settings: &ConnectorSettings,
+        transport: &Recorder,
+    ) -> Self {
+        let running = Self::start_for(dependent, settings, transport);
         running.wait_up().await;
         running
     }

@@ -17,6 +17,9 @@ pub struct PartHealth {
     /// Why it is down, or what it is waiting for while it starts. Never a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What it does beside its usual work, and why. Never a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The parts of a running process and their states. Clones share the same parts.
@@ -73,6 +76,14 @@ impl Reporter {
         self.set(false, Some(why.into()))
     }
 
+    /// The part does something beside its usual work, or does not any more; whether it is up stays as it was.
+    pub fn note(&self, note: Option<String>) {
+        let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.get_mut(&*self.name) {
+            part.note = note;
+        }
+    }
+
     fn set(&self, up: bool, why: Option<String>) -> bool {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = parts.get(&*self.name);
@@ -81,7 +92,8 @@ impl Reporter {
             Some(p) if !changed => p.since_us,
             _ => now_us(),
         };
-        parts.insert(self.name.to_string(), PartHealth { up, since_us, why });
+        let note = before.and_then(|p| p.note.clone());
+        parts.insert(self.name.to_string(), PartHealth { up, since_us, why, note });
         changed
     }
 }

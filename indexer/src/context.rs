@@ -6,6 +6,7 @@ use tributary_dsl::plan::IndexPlan;
 use tributary_event::{HybridClock, Reporter};
 
 use crate::graph::Graph;
+use crate::listing::Listings;
 use crate::recent::Recent;
 use crate::report::Reports;
 use crate::store::DocumentStore;
@@ -24,6 +25,8 @@ pub struct IndexContext {
     pub clock: Arc<HybridClock>,
     /// Recent changes and unseen writes.
     pub recent: Recent,
+    /// How far the listing of all documents is.
+    pub listings: Listings,
     /// Open causes.
     pub reports: Reports,
     /// How the graph is.

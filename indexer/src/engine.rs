@@ -10,29 +10,28 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings};
-use tributary_event::{ErrorClass, Health, HybridClock, debezium};
+use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan, SourceSettings};
+use tributary_event::{ErrorClass, Health, HybridClock, Reporter, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
-use tributary_transport::{ConsumerSettings, Producer, Retention, TopicSpec, Transport, TransportError};
+use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
 
 use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::graph::Graph;
-use crate::listing::{self, Listing, RootIdSource};
+use crate::listing::{self, Listings, RootIdSource};
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::{Resolver, resolve_stage};
 use crate::set_aside::SetAside;
-use crate::store::{DocumentStore, Prepared, StoreError};
+use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
 use crate::watch;
 
@@ -53,6 +52,9 @@ pub struct Parts {
     pub stores: HashMap<String, Arc<dyn DocumentStore>>,
     /// The root ids of each index, by name.
     pub roots: HashMap<String, Arc<dyn RootIdSource>>,
+    /// Whether the log of each source is captured, by name. Before that no listing begins of an index that shows its tables:
+    /// what changes meanwhile would be missed.
+    pub captured: HashMap<String, Receiver<bool>>,
     /// Where parts say how they are.
     pub health: Health,
     /// Hears of every finished change.
@@ -68,9 +70,6 @@ pub struct IndexHandle {
     pub context: Arc<IndexContext>,
     /// Build requests that are not finished, by lane.
     lags: [Lag; 2],
-    reindex: Arc<Notify>,
-    /// A reindex was asked for and has not begun.
-    reindex_asked: Arc<AtomicBool>,
 }
 
 impl IndexHandle {
@@ -79,12 +78,12 @@ impl IndexHandle {
         self.lags.iter().map(Lag::get).sum()
     }
 
-    /// Builds every document again.
-    pub fn reindex(&self) {
-        // From now on, so that nobody who asks next takes the old listing's end for the new one's.
-        self.reindex_asked.store(true, Ordering::Release);
-        self.context.reports.progress.listing.store(true, Ordering::Release);
-        self.reindex.notify_one();
+    /// Builds every document again. Returns when that is durable: from then on it happens also if this process ends.
+    ///
+    /// # Errors
+    /// The transport did not answer.
+    pub async fn reindex(&self) -> Result<(), TransportError> {
+        self.context.listings.begin_anew(None).await
     }
 }
 
@@ -105,23 +104,27 @@ impl Indexer {
             let Some(store) = parts.stores.get(&index.name).cloned() else {
                 return Err(StageError::new(format!("index {}", index.name), "no document store was opened for it"));
             };
+            let reports = Reports::new(&index.name, parts.on_change.clone());
+            let health = parts.health.part(format!("index {}", index.name));
+            let listings = Listings::new(
+                (&plan.pipeline, &index.name, &parts.instance),
+                parts.transport.clone(),
+                health,
+                reports.progress.clone(),
+            );
             let context = IndexContext {
                 pipeline: plan.pipeline.clone(),
                 graph: parts.graph.clone(),
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
-                reports: Reports::new(&index.name, parts.on_change.clone()),
+                listings,
+                reports,
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle {
-                context: Arc::new(context),
-                lags: Default::default(),
-                reindex: Arc::default(),
-                reindex_asked: Arc::default(),
-            });
+            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default() });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -142,11 +145,9 @@ impl Indexer {
             ensured = self.ensure_topics() => ensured?,
             () = shutdown.cancelled() => return Ok(()),
         }
-        let mut listings = Vec::new();
         for index in &self.indexes {
-            match prepare(&self.parts, index, &shutdown).await? {
-                Some(listing) => listings.push(listing),
-                None => return Ok(()),
+            if !prepare(index, &shutdown).await? {
+                return Ok(());
             }
         }
         // Tasks behind the intakes live on while the intakes finish.
@@ -154,16 +155,11 @@ impl Indexer {
         let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
         let mut intakes: JoinSet<Result<(), StageError>> = JoinSet::new();
         self.start_resolve(&mut intakes, &mut tasks, &shutdown, &workers).await?;
-        for (index, listing) in self.indexes.iter().zip(listings) {
+        for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
-            tasks.spawn(list(
-                self.parts.transport.clone(),
-                self.roots(&index.context.plan)?,
-                index.clone(),
-                listing,
-                self.parts.instance.clone(),
-                shutdown.clone(),
-            ));
+            let (roots, sources) = (self.roots(&index.context.plan)?, self.sources(&index.context.plan));
+            let health = self.parts.health.reporter(format!("index {}", index.context.plan.name));
+            tasks.spawn(list(index.context.clone(), roots, sources, health, shutdown.clone()));
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
@@ -182,6 +178,21 @@ impl Indexer {
     fn roots(&self, index: &IndexPlan) -> Result<Arc<dyn RootIdSource>, StageError> {
         let missing = || StageError::new(format!("index {}", index.name), "nothing was opened that lists its roots");
         self.parts.roots.get(&index.name).cloned().ok_or_else(missing)
+    }
+
+    /// The sources of the tables that an index shows.
+    fn sources(&self, index: &IndexPlan) -> Vec<(String, Receiver<bool>)> {
+        let shown = index.vertex_types();
+        let is_shown = |table: &String| {
+            let rules = self.plan.graph.vertices.get(table);
+            rules.is_some_and(|rules| rules.iter().any(|rule| shown.contains(rule.type_name.as_str())))
+        };
+        let shows = |source: &&SourcePlan| {
+            let SourceSettings::Postgres(postgres) = &source.settings;
+            postgres.tables.iter().any(is_shown)
+        };
+        let sources = self.plan.sources.iter().filter(shows);
+        sources.filter_map(|s| Some((s.name.clone(), self.parts.captured.get(&s.name)?.clone()))).collect()
     }
 
     async fn ensure_topics(&self) -> Result<(), StageError> {
@@ -320,22 +331,22 @@ fn stage_error(stage: &str) -> impl Fn(TransportError) -> StageError {
     move |error| StageError::new(stage.clone(), error.message)
 }
 
-/// Makes an index ready: waits for its store, creates it, and says what is left to list. `None`: shutdown came first.
-async fn prepare(
-    parts: &Parts,
-    index: &IndexHandle,
-    shutdown: &CancellationToken,
-) -> Result<Option<Listing>, StageError> {
+/// Makes an index ready: waits for its store, creates it, and finds out what is left to list. False: shutdown came first.
+async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bool, StageError> {
     let context = &index.context;
     let stage = format!("index {}", context.plan.name);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let (prepared, documents) = loop {
+    loop {
         let opened = async {
             let prepared = context.store.prepare(&context.plan).await?;
             Ok::<_, StoreError>((prepared, context.store.count().await?))
         };
         match opened.await {
-            Ok(opened) => break opened,
+            Ok((prepared, documents)) => {
+                context.store_health.up();
+                context.listings.open(prepared, documents).await.map_err(stage_error(&stage))?;
+                return Ok(true);
+            }
             Err(error) if error.class == ErrorClass::Transient => {
                 if context.store_health.down(error.message.clone()) {
                     warn!(
@@ -348,84 +359,31 @@ async fn prepare(
             Err(error) => return Err(StageError::new(stage, error.message)),
         }
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
+            () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
-        }
-    };
-    context.store_health.up();
-    let transport = parts.transport.as_ref();
-    let state = listing::state(transport, &context.pipeline, &context.plan.name).await.map_err(stage_error(&stage))?;
-    // An index that should have documents and has none was created anew and its process died right then, or was emptied.
-    let emptied = documents == 0 && state.as_ref().is_some_and(|listing| listing.complete && listing.listed > 0);
-    match (prepared, state) {
-        (Prepared::Existing, Some(listing)) if !emptied => Ok(Some(listing)),
-        (prepared, None) => Ok(Some(Listing::of(prepared == Prepared::Created))),
-        // The index is new, whatever an older one's listing says.
-        (_, Some(_)) => {
-            let id = format!("{}.{}.listing.{}", context.pipeline, context.plan.name, parts.instance);
-            let mut producer = transport.producer(&id).await.map_err(stage_error(&stage))?;
-            let listing = Listing::of(true);
-            listing::restart(producer.as_mut(), &context.pipeline, &context.plan.name, &listing)
-                .await
-                .map_err(stage_error(&stage))?;
-            Ok(Some(listing))
         }
     }
 }
 
-/// Lists the roots of an index as far as they are not listed, and again whenever a reindex is asked for.
+/// Lists an index's roots whenever they are to be listed, once the sources that it shows are captured.
 async fn list(
-    transport: Arc<dyn Transport>,
+    context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
-    index: IndexHandle,
-    mut listing: Listing,
-    instance: String,
+    sources: Vec<(String, Receiver<bool>)>,
+    health: Reporter,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
-    let (context, name) = (&index.context, &index.context.plan.name);
-    let id = format!("{}.{name}.listing.{instance}", context.pipeline);
-    loop {
-        let progress = &context.reports.progress;
-        if listing.complete {
-            progress.listing.store(false, Ordering::Release);
-            if index.reindex_asked.load(Ordering::Acquire) {
-                progress.listing.store(true, Ordering::Release);
-            }
-        } else {
-            let Some(producer) = producer(transport.as_ref(), &id, &shutdown).await? else { return Ok(()) };
-            listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
+    for (source, mut captured) in sources {
+        if !*captured.borrow() {
+            health.down(format!("its documents are not listed before source {source} is captured"));
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = index.reindex.notified() => {
-                index.reindex_asked.store(false, Ordering::Release);
-                progress.listing.store(true, Ordering::Release);
-                listing = Listing::of(false);
-            }
+            captured = captured.wait_for(|captured| *captured) => if captured.is_err() { return Ok(()) },
         }
     }
-}
-
-/// Opens a producer as soon as the transport lets us. `None`: shutdown came first.
-async fn producer(
-    transport: &dyn Transport,
-    id: &str,
-    shutdown: &CancellationToken,
-) -> Result<Option<Box<dyn Producer>>, StageError> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    loop {
-        match transport.producer(id).await {
-            Ok(producer) => return Ok(Some(producer)),
-            Err(error) if error.class == ErrorClass::Transient => {
-                warn!(id, error = error.message, "cannot open a producer; trying again");
-            }
-            Err(error) => return Err(stage_error(id)(error)),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            () = tokio::time::sleep(backoff.pause()) => {}
-        }
-    }
+    health.up();
+    listing::run(&context, roots.as_ref(), shutdown).await
 }
 
 /// Waits for shutdown, or for the first stage that fails.

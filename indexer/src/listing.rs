@@ -5,25 +5,28 @@
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
 //! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
 
+mod state;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, StageError};
-use tributary_transport::{Batch, Checkpoint, Producer, Transport, TransportError};
+use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, IdPage};
 use crate::report::LISTING;
 use crate::request::{BuildRequest, Cause, Lane, names};
+
+pub use state::{Listing, Listings};
 
 /// Ids of one page.
 const PAGE: usize = 1000;
@@ -59,107 +62,88 @@ impl RootIdSource for GraphRootIds {
     }
 }
 
-/// How far the listing of an index's roots is. Kept as a checkpoint of the transport.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listing {
-    /// Where the next page starts.
-    pub after: Option<String>,
-    /// Ids asked for.
-    pub listed: u64,
-    /// Whether all were.
-    pub complete: bool,
-    /// Whether the roots are done, and the documents of the index are being listed.
-    #[serde(default)]
-    pub documents: bool,
-    /// Whether the index was empty when this began.
-    #[serde(default)]
-    pub new_index: bool,
-}
-
-impl Listing {
-    /// A listing that has not begun.
-    pub fn of(new_index: bool) -> Self {
-        Self { new_index, ..Self::default() }
-    }
-}
-
-/// The state of an index's listing; none if it was never begun.
-pub async fn state(transport: &dyn Transport, pipeline: &str, index: &str) -> Result<Option<Listing>, TransportError> {
-    let content = transport.checkpoint(&names::listing(pipeline, index)).await?;
-    Ok(content.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-}
-
-/// Replaces the state of a listing by one that has not begun.
-pub async fn restart(
-    producer: &mut dyn Producer,
-    pipeline: &str,
-    index: &str,
-    listing: &Listing,
-) -> Result<(), TransportError> {
-    let mut batch = Batch::new();
-    batch.checkpoint = Some(checkpoint(pipeline, index, listing));
-    producer.append(&batch).await
-}
-
-fn checkpoint(pipeline: &str, index: &str, listing: &Listing) -> Checkpoint {
-    let content = serde_json::to_vec(listing).unwrap_or_default().into();
-    Checkpoint { name: names::listing(pipeline, index), content }
-}
-
-/// Lists what is left to list, until done, shutdown, or a fatal error.
+/// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error.
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
-    mut producer: Box<dyn Producer>,
-    mut listing: Listing,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
+    let (index, listings) = (&context.plan.name, &context.listings);
+    let mut begun = listings.listen();
+    loop {
+        begun.mark_unchanged();
+        let (listing, number) = listings.now().await;
+        if !listing.complete {
+            let progress = &context.reports.progress;
+            progress.resumed.store(listing.listed, Ordering::Release);
+            progress.finished.store(0, Ordering::Release);
+            progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
+            info!(index, resumed_at = listing.listed, "building every document");
+            match list(context, roots, listing, number, &shutdown).await? {
+                End::Complete(documents) => info!(index, documents, "all documents are asked for"),
+                End::Replaced => continue,
+                End::Shutdown => return Ok(()),
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            // The sender lives as long as the index.
+            _ = begun.changed() => {}
+        }
+    }
+}
+
+/// How a listing ended.
+enum End {
+    /// So many were asked for.
+    Complete(u64),
+    /// Another one began.
+    Replaced,
+    Shutdown,
+}
+
+async fn list(
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    mut listing: Listing,
+    number: u64,
+    shutdown: &CancellationToken,
+) -> Result<End, StageError> {
     let (pipeline, index) = (&context.pipeline, &context.plan.name);
-    let stage = format!("index {index}");
     let topic: Arc<str> = names::builds(pipeline, index, Lane::Bulk).into();
-    let progress = &context.reports.progress;
-    progress.listed.store(listing.listed, Ordering::Release);
-    progress.resumed.store(listing.listed, Ordering::Release);
-    progress.finished.store(0, Ordering::Release);
-    progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
-    progress.listing.store(true, Ordering::Release);
-    info!(index, resumed_at = listing.listed, "building every document");
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
     let mut roots_listed: HashSet<u64> = HashSet::new();
     while !listing.complete {
         let page = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(End::Shutdown),
             page = page(context, roots, &listing, &mut roots_listed) => page,
         };
         let failure = match page {
             Ok(page) => {
                 let next = after(&listing, &page);
-                let batch = requests(&topic, page.ids, checkpoint(pipeline, index, &next));
-                match producer.append(&batch).await {
-                    Ok(()) => {
-                        progress.listed.store(next.listed, Ordering::Release);
+                match context.listings.advance(number, requests(&topic, page.ids), next.clone()).await {
+                    Ok(true) => {
                         listing = next;
                         backoff.reset();
                         continue;
                     }
+                    Ok(false) => return Ok(End::Replaced),
                     Err(error) => (error.class, error.message),
                 }
             }
             Err(failure) => failure,
         };
         if failure.0 != ErrorClass::Transient {
-            return Err(StageError::new(stage, failure.1));
+            return Err(StageError::new(format!("index {index}"), failure.1));
         }
         warn!(index, error = failure.1, "cannot list the roots; trying again");
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(End::Shutdown),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
-    progress.listing.store(false, Ordering::Release);
-    info!(index, documents = listing.listed, "all documents are asked for");
-    Ok(())
+    Ok(End::Complete(listing.listed))
 }
 
 /// The next page: ids to build, and where the one after it starts.
@@ -191,11 +175,11 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
         listed: listing.listed + page.ids.len() as u64,
         complete: last && (listing.documents || listing.new_index),
         documents: listing.documents || last,
-        new_index: listing.new_index,
+        ..listing.clone()
     }
 }
 
-fn requests(topic: &Arc<str>, ids: Vec<String>, checkpoint: Checkpoint) -> Batch {
+fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
     let now = now_us();
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
@@ -203,6 +187,5 @@ fn requests(topic: &Arc<str>, ids: Vec<String>, checkpoint: Checkpoint) -> Batch
         let request = BuildRequest { id, cause: cause.clone() };
         batch.push(topic, now / 1_000, Some(request.id.as_bytes()), Some(&request.encode()));
     }
-    batch.checkpoint = Some(checkpoint);
     batch
 }

@@ -67,7 +67,7 @@ pub struct Reports {
     open: Mutex<HashMap<String, Open>>,
     on_change: OnChange,
     /// The first build, as it goes.
-    pub progress: Progress,
+    pub progress: Arc<Progress>,
 }
 
 struct Open {
@@ -86,7 +86,7 @@ impl Reports {
     /// Reports for one index.
     pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
         let progress = Progress { listing: AtomicBool::new(true), ..Progress::default() };
-        Self { index: index.into(), open: Mutex::default(), on_change, progress }
+        Self { index: index.into(), open: Mutex::default(), on_change, progress: Arc::new(progress) }
     }
 
     /// A change affected no document of this index.

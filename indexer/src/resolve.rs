@@ -31,7 +31,7 @@ use crate::fan_out::{Unanswered, Unsettled};
 use crate::graph::{Graph, Vertex};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::store::StoreError;
-use crate::vertices::{Touched, label, touched};
+use crate::vertices::{label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
 const SINGLY: usize = 16;
@@ -204,10 +204,10 @@ impl Resolver {
     async fn resolve(&self, group: Vec<Taken>) -> Result<Option<Unsettled>, StageError> {
         let (mut vertices, mut types) = (BTreeSet::new(), BTreeSet::new());
         for taken in &group {
-            match touched(&taken.event, &self.vertices) {
-                Touched::Vertices(v) => vertices.extend(v),
-                Touched::Types(t) => types.extend(t),
-            }
+            let touched = touched(&taken.event, &self.vertices);
+            self.repair(&taken.event, &touched.unknown).await?;
+            vertices.extend(touched.vertices);
+            types.extend(touched.types);
         }
         let vertices: Vec<Vertex> = vertices.into_iter().collect();
         let stamp = self.clock.now();
@@ -241,6 +241,26 @@ impl Resolver {
         }
         self.outbox.send(records, Vec::new()).await?;
         Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
+    }
+
+    /// Has the indexes list all their documents that show a vertex which the event does not name.
+    async fn repair(&self, event: &ChangeEvent, unknown: &[(String, String)]) -> Result<(), StageError> {
+        for index in &self.indexes {
+            let shown = index.plan.vertex_types();
+            let Some((_, column)) = unknown.iter().find(|(type_name, _)| shown.contains(type_name.as_str())) else {
+                continue;
+            };
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+            let table = event.table.qualified_name();
+            let why = format!("events of {table} were captured before it had the column {column} that its rule names");
+            while let Err(error) = index.listings.begin_after(event.capture_us, why.clone()).await {
+                if error.class != ErrorClass::Transient {
+                    return Err(StageError::new("resolve", error.message));
+                }
+                tokio::time::sleep(backoff.pause()).await;
+            }
+        }
+        Ok(())
     }
 
     /// Documents whose root is one of the vertices, and documents that embed one.
@@ -297,10 +317,7 @@ impl Resolver {
     pub(crate) fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
         let mut letters = Vec::new();
         for taken in group {
-            let vertices = match touched(&taken.event, &self.vertices) {
-                Touched::Vertices(vertices) => vertices,
-                Touched::Types(_) => Vec::new(),
-            };
+            let vertices = touched(&taken.event, &self.vertices).vertices;
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
                 let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
                 let letter = letter(&self.pipeline, &taken.record, error.class, reason, self.retry.attempts);

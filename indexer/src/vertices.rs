@@ -8,29 +8,39 @@ use tributary_event::{ChangeEvent, Op, Row, Value};
 use crate::graph::Vertex;
 
 /// What a change event means for the graph.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
     /// These vertices changed: sorted, no duplicates. Empty: no rule names the table, or the ids are null.
-    Vertices(Vec<Vertex>),
-    /// The table was emptied: any vertex of these types may be gone.
-    Types(Vec<String>),
+    pub vertices: Vec<Vertex>,
+    /// The table was emptied: any vertex of these types may be gone. Sorted, no duplicates.
+    pub types: Vec<String>,
+    /// Vertices of these types changed of which nobody knows which: the event lacks a column that a rule names, for it was
+    /// captured when the table had no such column. Each with that column; sorted, no duplicates.
+    pub unknown: Vec<(String, String)>,
 }
 
 /// The vertices of the row before and the row after, so that an edge that moved touches both of its ends.
 pub fn touched(event: &ChangeEvent, rules: &BTreeMap<String, Vec<VertexRule>>) -> Touched {
     let rules = rules.get(&event.table.qualified_name()).map_or(&[][..], Vec::as_slice);
+    let mut touched = Touched::default();
     if event.op == Op::Truncate {
-        let mut types: Vec<String> = rules.iter().map(|r| r.type_name.clone()).collect();
-        types.sort_unstable();
-        types.dedup();
-        return Touched::Types(types);
+        touched.types = rules.iter().map(|r| r.type_name.clone()).collect();
     }
-    let images = [&event.before, &event.after];
-    let mut vertices: Vec<Vertex> =
-        images.into_iter().flatten().flat_map(|row| rules.iter().filter_map(|rule| vertex(rule, row))).collect();
-    vertices.sort_unstable();
-    vertices.dedup();
-    Touched::Vertices(vertices)
+    for row in [&event.before, &event.after].into_iter().flatten() {
+        for rule in rules {
+            match rule.id.columns().find(|column| row.get(column).is_none()) {
+                Some(lacking) => touched.unknown.push((rule.type_name.clone(), lacking.to_owned())),
+                None => touched.vertices.extend(vertex(rule, row)),
+            }
+        }
+    }
+    touched.vertices.sort_unstable();
+    touched.vertices.dedup();
+    touched.types.sort_unstable();
+    touched.types.dedup();
+    touched.unknown.sort_unstable();
+    touched.unknown.dedup();
+    touched
 }
 
 fn vertex(rule: &VertexRule, row: &Row) -> Option<Vertex> {
@@ -88,13 +98,26 @@ mod tests {
             serde_json::json!({"before": {"id": 1, "movie_id": 7}, "after": {"id": 1, "movie_id": 8}, "source": source, "op": "u"}),
         );
         let expected = [("Movie", "7"), ("Movie", "8"), ("Screening", "1")].map(|(t, id)| Vertex::new(t, id));
-        assert_eq!(touched(&moved, &rules()), Touched::Vertices(expected.to_vec()));
+        let touches = |vertices: &[Vertex]| Touched { vertices: vertices.to_vec(), ..Touched::default() };
+        assert_eq!(touched(&moved, &rules()), touches(&expected));
         assert_eq!(label(&moved), r#"public.screening u {"id":1}"#);
         let deleted = event(
             r#"{"id":1}"#,
             serde_json::json!({"before": {"id": 1, "movie_id": null}, "after": null, "source": source, "op": "d"}),
         );
-        assert_eq!(touched(&deleted, &rules()), Touched::Vertices(vec![Vertex::new("Screening", "1")]));
+        assert_eq!(touched(&deleted, &rules()), touches(&[Vertex::new("Screening", "1")]));
+    }
+
+    #[test]
+    fn a_column_that_an_event_lacks_is_not_a_null() {
+        let source = serde_json::json!({"connector": "postgresql", "schema": "public", "table": "screening"});
+        let earlier = event(
+            r#"{"id":1}"#,
+            serde_json::json!({"before": null, "after": {"id": 1, "film_id": 7}, "source": source, "op": "c"}),
+        );
+        let touched = touched(&earlier, &rules());
+        assert_eq!(touched.vertices, [Vertex::new("Screening", "1")]);
+        assert_eq!(touched.unknown, [("Movie".to_owned(), "movie_id".to_owned())]);
     }
 
     #[test]
@@ -102,6 +125,7 @@ mod tests {
         let source = serde_json::json!({"connector": "postgresql", "schema": "public", "table": "screening"});
         let value = serde_json::json!({"before": null, "after": null, "source": source, "op": "t"}).to_string();
         let event = Decoder::new().decode(None, Some(value.as_bytes())).expect("decodes").expect("an event");
-        assert_eq!(touched(&event, &rules()), Touched::Types(vec!["Movie".into(), "Screening".into()]));
+        let types = vec!["Movie".into(), "Screening".into()];
+        assert_eq!(touched(&event, &rules()), Touched { types, ..Touched::default() });
     }
 }

@@ -72,7 +72,10 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
             running.indexes.iter().filter(|i| names.contains(&i.context.plan.name)).cloned().collect();
         tokio::spawn(async move {
             for index in &indexes {
-                index.reindex();
+                while let Err(error) = index.reindex().await {
+                    line(&format!("{}: {error}; trying again", index.context.plan.name));
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
                 show_first_build(index.clone()).await;
                 let documents = index.context.store.count().await.unwrap_or(0);
                 line(&format!("{}: {documents} documents", index.context.plan.name));

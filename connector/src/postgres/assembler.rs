@@ -17,6 +17,7 @@ use tributary_event::{
 use super::heartbeat;
 use super::learn::Within;
 use super::pgoutput::{self, Message, Oids, Old};
+use super::prepare::renamed;
 use super::relation::Relayed;
 use super::sink::Sink;
 use super::streamed::Committed;
@@ -375,14 +376,7 @@ impl Assembler {
 /// Whether changes of the table are wanted. A captured table that goes on under a name that nobody asked for is an error.
 fn is_captured(table: &Relayed) -> Result<bool, ConnectorError> {
     let Some(old) = &table.renamed_from else { return Ok(table.wanted) };
-    let new = table.schema.qualified_name();
-    Err(ConnectorError::Table {
-        table: old.clone(),
-        cause: format!("it was renamed to {new} while it was captured, and {new} is not listed"),
-        remedy: format!(
-            "list {new} under tables in its place (its changes go to a topic of their own), and start again"
-        ),
-    })
+    Err(renamed(old, &table.schema.qualified_name()))
 }
 
 /// The table and the transaction of a change.

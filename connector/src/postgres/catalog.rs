@@ -20,7 +20,7 @@ use crate::error::ConnectorError;
 use crate::settings::{PostgresSettings, split_name};
 
 pub(super) use missing::no_such_table;
-pub(super) use tables::{Which, columns_of, primary_key_of, table_of, tables, type_names};
+pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, type_names};
 pub(super) use types::Types;
 
 /// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.
@@ -99,6 +99,8 @@ impl TableInfo {
     pub fn is_logged_before(&self, column: usize) -> bool {
         let name = self.schema.columns.get(column).map_or("", |c| &*c.name);
         match self.identity {
+            // A partition that logs less has the primary key of the whole.
+            _ if self.odd_partition.is_some() => self.primary_key.iter().any(|c| c == name),
             'f' => true,
             'i' => self.identity_index.iter().any(|c| c == name),
             _ => self.primary_key.iter().any(|c| c == name),

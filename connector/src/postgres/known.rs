@@ -29,6 +29,11 @@ impl Known {
         Ok(Self { name, tables })
     }
 
+    /// The OID that a listed table had.
+    pub(super) fn oid_of(&self, (schema, name): &(String, String)) -> Option<u32> {
+        Some(self.tables.as_ref()?.get(&format!("{schema}.{name}"))?.oid)
+    }
+
     /// Looks at the tables, tells what may have changed without events, and keeps what it saw.
     ///
     /// # Errors
@@ -69,7 +74,11 @@ impl Known {
     }
 
     /// Keeps that the tables do not suffice, so that the next look at them, when they do again, has its doubts.
-    pub(super) async fn unfit(&mut self, tables: &[TableInfo], transport: &dyn Transport) -> Result<(), ConnectorError> {
+    pub(super) async fn unfit(
+        &mut self,
+        tables: &[TableInfo],
+        transport: &dyn Transport,
+    ) -> Result<(), ConnectorError> {
         let Some(mut known) = self.tables.clone() else { return Ok(()) };
         for table in tables {
             if let Some(state) = known.get_mut(&table.schema.qualified_name()) {

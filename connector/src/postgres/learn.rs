@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::catalog::{
-    Carried, Types, Which, columns_of, primary_key_of, table_of, tables, type_names,
-};
+use super::catalog::{Carried, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
 use super::endpoint::Endpoint;
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;

@@ -13,7 +13,7 @@ use super::catalog::{self, TableInfo, Which, state};
 use super::heartbeat::Heartbeat;
 use super::hosts;
 use super::known::Known;
-use super::prepare::{self, Prepared, suffice};
+use super::prepare::{self, Prepared, gone, still_suffices, suffice};
 use super::publication::{self, Published};
 use super::sql::Sql;
 use crate::dependent::Dependent;
@@ -108,14 +108,14 @@ impl Watch<'_> {
             published = Published::read(sql, &settings.publication).await?;
             found = catalog::tables(sql, &names, Which::Published(&published)).await?;
         }
-        let suffices = |tables: &[TableInfo]| {
-            suffice(tables, &names, sql.endpoint(), settings, &published.left_out, self.dependent)
+        let falls_short = |table: &&TableInfo| {
+            still_suffices(table, sql.endpoint(), settings, &published.left_out, self.dependent).is_err()
         };
-        if let Err(error) = suffices(&found) {
-            let at_fault = |table: &&TableInfo| suffices(std::slice::from_ref(table)).is_err();
-            let at_fault: Vec<TableInfo> = found.iter().filter(at_fault).cloned().collect();
+        let at_fault: Vec<TableInfo> = found.iter().filter(falls_short).cloned().collect();
+        if let Some(first) = at_fault.first() {
             known.unfit(&at_fault, transport).await?;
-            return Ok(Some(error));
+            let reason = still_suffices(first, sql.endpoint(), settings, &published.left_out, self.dependent);
+            return Ok(reason.err());
         }
         for table in found.iter().filter(|table| table.identity == 'f') {
             if keys.insert(table.oid, table.primary_key.clone()).is_some_and(|key| key != table.primary_key) {
@@ -128,17 +128,16 @@ impl Watch<'_> {
             }
         }
         known.look(sql, self.prepared.server_version, &settings.publication, &found, self.dependent, transport).await?;
-        match prepare::missing(settings, &found) {
-            None => said.clear(),
-            Some(gone) => {
-                let error = catalog::no_such_table(sql, &gone).await?.to_string();
-                // The same trouble is told once.
-                if *said != error {
-                    tracing::warn!(source = self.name, error, "a table is not captured");
-                    *said = error;
-                }
-            }
+        let trouble = match prepare::missing(settings, &found) {
+            Some(name) => Some(gone(sql, &name, known).await?),
+            None => suffice(&found, &names, sql.endpoint(), settings, &published.left_out, self.dependent).err(),
+        };
+        // The same trouble is told once.
+        let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
+        if !trouble.is_empty() && *said != trouble {
+            tracing::warn!(source = self.name, error = trouble, "a table is not captured as it should be");
         }
+        *said = trouble;
         Ok(None)
     }
 

@@ -11,6 +11,7 @@ use tributary_transport::Transport;
 use super::catalog::{self, Carried, TableInfo, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
+use super::known::Known;
 use super::publication::{self, Published};
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
@@ -52,7 +53,9 @@ pub async fn prepare(
     dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source;
-    prepare_from(postgres, checkpoint(settings, transport).await?, dependent).await
+    let checkpoint = checkpoint(settings, transport).await?;
+    let known = Known::load(&settings.name, checkpoint.is_none(), transport).await?;
+    prepare_from(postgres, checkpoint, &known, dependent).await
 }
 
 /// What the transport has as the source's last durable place; none before its first.
@@ -67,6 +70,7 @@ pub(crate) async fn checkpoint(
 async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
+    known: &Known,
     dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
     let endpoint = hosts::find(&settings.url).await?;
@@ -78,7 +82,7 @@ async fn prepare_from(
     let published = Published::read(&sql, &settings.publication).await?;
     let tables = catalog::tables(&sql, &settings.table_names(), Which::Published(&published)).await?;
     if let Some(name) = missing(settings, &tables) {
-        return Err(catalog::no_such_table(&sql, &name).await?);
+        return Err(gone(&sql, &name, known).await?);
     }
     suffice(&tables, &settings.table_names(), &endpoint, settings, &published.left_out, dependent)?;
     let hosts = hosts::endpoints(&settings.url)?;
@@ -161,6 +165,30 @@ pub(super) fn missing(settings: &PostgresSettings, found: &[TableInfo]) -> Optio
     settings.table_names().into_iter().find(|name| !found.contains(name))
 }
 
+/// Why a listed table is not there: it was renamed since it was looked at last, or it never was.
+pub(super) async fn gone(sql: &Sql, name: &(String, String), known: &Known) -> Result<ConnectorError, ConnectorError> {
+    let now = match known.oid_of(name) {
+        Some(oid) => catalog::name_of(sql, oid).await?,
+        None => None,
+    };
+    match now {
+        Some(now) => Ok(renamed(&format!("{}.{}", name.0, name.1), &now)),
+        None => catalog::no_such_table(sql, name).await,
+    }
+}
+
+/// A captured table has a name that is not listed.
+pub(super) fn renamed(listed: &str, now: &str) -> ConnectorError {
+    ConnectorError::Table {
+        table: listed.to_owned(),
+        cause: format!("it was renamed to {now} while it was captured, and {now} is not listed"),
+        remedy: format!(
+            "give it its name again; or list {now} under tables in its place (its changes go to a topic of their own), and \
+             start again"
+        ),
+    }
+}
+
 /// Whether each table can be captured beside these listed ones, and the log will carry what is needed of them, through a
 /// publication that leaves out these operations.
 pub(super) fn suffice(
@@ -185,6 +213,25 @@ pub(super) fn suffice(
     }
     let carried: Vec<Carried> = tables.iter().map(|table| table.carried(&settings.publication, left_out)).collect();
     dependent.check(&carried).map_err(ConnectorError::Refused)
+}
+
+/// Whether the log goes on to carry what is needed of a table that was found to suffice.
+pub(super) fn still_suffices(
+    table: &TableInfo,
+    endpoint: &Endpoint,
+    settings: &PostgresSettings,
+    left_out: &[&'static str],
+    dependent: &dyn Dependent,
+) -> Result<(), ConnectorError> {
+    let check = || check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name));
+    if !table.persistent {
+        return check();
+    }
+    match dependent.check(&[table.carried(&settings.publication, left_out)]) {
+        Ok(()) => Ok(()),
+        // What is wrong with the table itself has the better remedy.
+        Err(text) => check().and(Err(ConnectorError::Refused(text))),
+    }
 }
 
 /// Whether a table can be captured, with the key that was declared for it if there is one.

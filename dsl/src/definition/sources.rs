@@ -80,6 +80,7 @@ const KEYS: &[&str] = &[
     "messages",
     "prepared_transactions",
     "heartbeat",
+    "row_filters",
     "decimals",
     "times",
     "binary",
@@ -122,6 +123,7 @@ fn postgres_source(
         captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
     }
     let heartbeat = map.get("heartbeat").and_then(|node| r.duration(node, &map.path_of("heartbeat"), LEAST_HEARTBEAT));
+    let row_filters = choice(r, &map, "row_filters", &[("refuse", false), ("accept", true)]);
     let decimals = choice(r, &map, "decimals", DECIMALS);
     let times = choice(r, &map, "times", TIMES);
     let binary = choice(r, &map, "binary", BINARY);
@@ -138,6 +140,7 @@ fn postgres_source(
         messages: messages.unwrap_or(false),
         at_prepare: at_prepare.unwrap_or(false),
         heartbeat,
+        row_filters: row_filters.unwrap_or(false),
         times: times.unwrap_or_default(),
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),

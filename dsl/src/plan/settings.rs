@@ -65,6 +65,8 @@ pub struct PostgresSettings {
     pub at_prepare: bool,
     /// How often a heartbeat is written into the log, so that the slot of an idle database moves on; never without it.
     pub heartbeat: Option<Duration>,
+    /// Whether the publication may leave out rows of tables that documents show.
+    pub row_filters: bool,
     /// How dates and times travel.
     pub times: TimePrecision,
     /// How `bytea` travels.

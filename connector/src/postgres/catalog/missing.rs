@@ -4,7 +4,10 @@ use super::super::sql::Sql;
 use crate::error::ConnectorError;
 
 /// An error for a table that does not exist, with the names that resemble it.
-pub(in super::super) async fn no_such_table(sql: &Sql, name: &(String, String)) -> Result<ConnectorError, ConnectorError> {
+pub(in super::super) async fn no_such_table(
+    sql: &Sql,
+    name: &(String, String),
+) -> Result<ConnectorError, ConnectorError> {
     const SQL: &str = "select n.nspname::text || '.' || c.relname::text from pg_catalog.pg_class c \
         join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') \
         and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by 1 limit 10000";

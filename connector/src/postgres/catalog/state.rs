@@ -29,7 +29,7 @@ use crate::error::ConnectorError;
 /// What is kept of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct TableState {
-    oid: u32,
+    pub(in super::super) oid: u32,
     /// The number of the newest column, dropped ones among them.
     newest: i16,
     /// How many columns there are.
@@ -140,13 +140,9 @@ async fn read_columns(
     Ok(())
 }
 
-async fn read_parts(
-    sql: &Sql,
-    oids: &[u32],
-    readings: &mut HashMap<u32, Reading>,
-) -> Result<(), ConnectorError> {
-    // What is made as a partition has its entry in pg_inherits from the statement that made it, one command later. (A
-    // system column is never altered, so it tells when the table was made.)
+async fn read_parts(sql: &Sql, oids: &[u32], readings: &mut HashMap<u32, Reading>) -> Result<(), ConnectorError> {
+    // What is made as a partition has its entry in pg_inherits from the transaction that made it (a system column is never
+    // altered, so it tells which that was), and its bound before that; what is attached has its bound after it.
     const SQL: &str = "with parts as (select c.oid as root, c.oid as part from pg_catalog.pg_class c \
             where c.oid = any($1) and c.relkind = 'r' \
             union all select c.oid, p.relid from pg_catalog.pg_class c cross join lateral pg_partition_tree(c.oid) p \
@@ -154,8 +150,9 @@ async fn read_parts(
         select root, part, coalesce(pg_relation_filenode(part), 0::oid), \
             root <> part and coalesce(pg_relation_size(part), 0) > 0 and exists ( \
                 select from pg_partition_ancestors(part) x(relid) join pg_catalog.pg_inherits i on i.inhrelid = x.relid \
-                join pg_catalog.pg_attribute a on a.attrelid = x.relid and a.attnum = -1 where x.relid <> root and not ( \
-                    i.xmin = a.xmin and i.cmin::text::int8 - a.cmin::text::int8 between 0 and 1)) \
+                join pg_catalog.pg_attribute a on a.attrelid = x.relid and a.attnum = -1 \
+                join pg_catalog.pg_class c on c.oid = x.relid where x.relid <> root and ( \
+                    i.xmin <> a.xmin or c.xmin = i.xmin and c.cmin::text::int8 >= i.cmin::text::int8)) \
         from parts where part is not null";
     for row in sql.query("reading the parts of the tables", SQL, &[&oids]).await? {
         let Some(reading) = readings.get_mut(&row.get(0)) else { continue };

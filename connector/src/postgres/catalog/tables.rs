@@ -181,6 +181,13 @@ pub(in super::super) async fn table_of(sql: &Sql, name: &(String, String)) -> Re
     Ok(sql.query("reading pg_class", SQL, &[&name.0, &name.1]).await?.first().map(|row| row.get(0)))
 }
 
+/// Schema and name that a table has now, if it is there.
+pub(in super::super) async fn name_of(sql: &Sql, table: u32) -> Result<Option<String>, ConnectorError> {
+    const SQL: &str = "select n.nspname::text || '.' || c.relname::text from pg_catalog.pg_class c \
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
+    Ok(sql.query("reading pg_class", SQL, &[&table]).await?.first().map(|row| row.get(0)))
+}
+
 /// What the server calls these types, with their modifiers.
 pub(in super::super) async fn type_names(sql: &Sql, types: &[(u32, i32)]) -> Result<Vec<String>, ConnectorError> {
     const SQL: &str = "select coalesce(format_type(t, m), '???') from unnest($1::oid[], $2::int4[]) with ordinality \
