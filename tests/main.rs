@@ -13,4 +13,5 @@ mod scenarios {
     mod commands;
     mod crashes;
     mod outages;
+    mod schema;
 }

@@ -21,3 +21,4 @@ mod support;
 mod tables;
 mod tls;
 mod types;
+mod visibility;
