@@ -175,8 +175,9 @@ async fn one_of_two_databases_down_at_the_start() {
     // Now that documents show them, a first build of another index waits; the one that is there goes on.
     world.kill();
     let pipeline = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
-    let second = "indexes:\n  second:\n    query: movies.graphql\n";
+    let second = "indexes:\n  second:\n    query: movies.graphql\n    roots: { table: public.movie }\n";
     let rules = "  vertices:\n    public.rating: [{ type: Movie, id: \"{movie_id}\" }]\n";
+    let pipeline = pipeline.replace("    refresh:", "    roots: { table: public.movie }\n    refresh:");
     let pipeline = pipeline.replace("indexes:\n", second).replace("  vertices:\n", rules);
     std::fs::write(world.pipeline(), pipeline).expect("the pipeline");
     world.start();
