@@ -1,6 +1,6 @@
 //! `x ci`: everything that a submission must pass. All checks run even if one fails, so that one run shows everything.
 
-use crate::{compose_files, test, tools};
+use crate::{test, tools};
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,12 +20,6 @@ pub(crate) async fn run() -> Result<ExitCode> {
     for (name, command) in [("format", format), ("lints", lints), ("documentation", documentation)] {
         check(name, command, &mut failed).await?;
     }
-    let begin = heading("compose files");
-    if let Err(error) = compose_files::check() {
-        eprintln!("error: {error:#}");
-        failed.push("compose files");
-    }
-    finished("compose files", begin);
     match cargo_deny().await {
         Ok(command) => check("licences, bans and sources", command, &mut failed).await?,
         Err(error) => {

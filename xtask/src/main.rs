@@ -8,7 +8,6 @@
 
 mod bench;
 mod ci;
-mod compose_files;
 mod demo;
 mod interrupt;
 mod parts;

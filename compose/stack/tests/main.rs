@@ -1,3 +1,4 @@
 //! Tests of the stack on real servers.
 
+mod compose_files;
 mod servers;
