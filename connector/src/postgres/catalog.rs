@@ -30,7 +30,7 @@ pub struct Carried {
     pub schema: Arc<TableSchema>,
     /// The condition of the publication that a row must meet for its changes to be published.
     pub row_filter: Option<String>,
-    /// Of inserts, updates and deletes, those that the publication leaves out.
+    /// Of `insert`, `update`, `delete` and `truncate`, those that the publication leaves out.
     pub left_out: Vec<&'static str>,
     /// The publication.
     pub publication: String,

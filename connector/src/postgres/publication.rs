@@ -16,7 +16,7 @@ pub(super) struct Published {
     tables: HashMap<(String, String), Entry>,
     /// Whether it has the stored generated columns of tables that are added without a list of columns.
     pub(super) stored_generated: bool,
-    /// Of inserts, updates and deletes, those that it leaves out.
+    /// Of `insert`, `update`, `delete` and `truncate`, those that it leaves out.
     pub(super) left_out: Vec<&'static str>,
 }
 
@@ -37,19 +37,19 @@ impl Published {
                 to_jsonb(p) ->> 'rowfilter' \
             from pg_catalog.pg_publication_tables p where pubname = $1::text::name";
         // The last since 18.
-        const FACTS: &str = "select pubinsert, pubupdate, pubdelete, coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) \
+        const FACTS: &str = "select pubinsert, pubupdate, pubdelete, pubtruncate, coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) \
             from pg_catalog.pg_publication p where pubname = $1::text::name";
         let tables = sql.query("reading pg_publication_tables", SQL, &[&publication]).await?;
         let facts = sql.query("reading pg_publication", FACTS, &[&publication]).await?;
         let facts = facts.first();
-        let left_out = ["insert", "update", "delete"].into_iter().enumerate();
+        let left_out = ["insert", "update", "delete", "truncate"].into_iter().enumerate();
         let left_out = left_out.filter(|(i, _)| facts.is_some_and(|row| !row.get::<_, bool>(*i))).map(|(_, name)| name);
         let entry = |row: &tokio_postgres::Row| {
             ((row.get(0), row.get(1)), Entry { columns: row.get(2), row_filter: row.get(3) })
         };
         Ok(Self {
             tables: tables.iter().map(entry).collect(),
-            stored_generated: facts.is_some_and(|row| row.get(3)),
+            stored_generated: facts.is_some_and(|row| row.get(4)),
             left_out: left_out.collect(),
         })
     }
