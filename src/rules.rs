@@ -16,7 +16,7 @@ pub fn check(plan: &Plan, source: &SourcePlan, tables: &[TableInfo]) -> Result<(
     let mut wrong = Vec::new();
     for table in tables {
         let name = table.schema.qualified_name();
-        let Some(rules) = plan.graph.vertices.get(&name) else { continue };
+        let Some(rules) = plan.graph.vertices.get(&table.schema.table_name()) else { continue };
         for rule in rules {
             columns(&name, table, rule, settings.decimals, &mut wrong);
         }

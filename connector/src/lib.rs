@@ -15,7 +15,7 @@ pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, PostgresSettings, PreparedTransactions, Secret, SourceSettings,
+    BatchLimits, BinaryHandling, ConnectorSettings, InvalidText, PostgresSettings, PreparedTransactions, Secret, SourceSettings,
     TimePrecision, TopicSettings, ValueOptions,
 };
 pub use source::{Mark, Part, Source};

@@ -21,6 +21,7 @@ mod prepare;
 mod print;
 mod publication;
 pub mod relation;
+mod session;
 mod sink;
 mod slot;
 mod socket;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tributary_event::{Column, TableSchema};
+use tributary_event::{Column, TableName, TableSchema};
 
 use super::binary::Form;
 use super::hosts;
@@ -14,7 +14,7 @@ use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, ValueOptions, split_name};
+use crate::settings::{PostgresSettings, ValueOptions};
 
 /// A table as the catalog has it now.
 #[derive(Debug, Clone)]
@@ -36,8 +36,8 @@ pub struct TableInfo {
     pub(super) codecs: Vec<Codec>,
     /// The first column whose values are read as text alone.
     pub(super) text_only: Option<String>,
-    /// Schema and name of tables that inherit from it and are no partitions.
-    pub(super) heirs: Vec<String>,
+    /// Tables that inherit from it and are no partitions.
+    pub(super) heirs: Vec<TableName>,
     /// The first partition that logs less of old rows than the table's identity says.
     pub(super) odd_partition: Option<String>,
 }
@@ -78,9 +78,13 @@ impl TableInfo {
 ///
 /// # Errors
 /// The server cannot be reached, or has no such table (similar names are suggested).
-pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
+pub async fn table_columns(
+    settings: &PostgresSettings,
+    table: impl Into<TableName>,
+) -> Result<TableInfo, ConnectorError> {
     let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-    let name = split_name(table);
+    let table = table.into();
+    let name = (table.schema.to_string(), table.name.to_string());
     match tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() {
         Some(info) => Ok(info),
         None => Err(no_such_table(&sql, &name).await?),
@@ -97,9 +101,9 @@ pub(super) async fn tables(
 ) -> Result<Vec<TableInfo>, ConnectorError> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
         has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), c.relpersistence::text = 'p', \
-        array(select hn.nspname::text || '.' || h.relname::text from pg_catalog.pg_inherits i \
+        array(select unnest(array[s, t]) from (select hn.nspname::text s, h.relname::text t from pg_catalog.pg_inherits i \
               join pg_catalog.pg_class h on h.oid = i.inhrelid join pg_catalog.pg_namespace hn on hn.oid = h.relnamespace \
-              where i.inhparent = c.oid and c.relkind = 'r' order by 1) \
+              where i.inhparent = c.oid and c.relkind = 'r' order by 1, 2) heirs) \
         from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
         join pg_catalog.pg_namespace n on n.nspname = w.s \
         join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.t and c.relkind in ('r', 'p') order by w.o";
@@ -129,7 +133,7 @@ pub(super) async fn tables(
             persistent: row.get(7),
             codecs,
             text_only,
-            heirs: row.get(8),
+            heirs: row.get::<_, Vec<String>>(8).as_chunks().0.iter().map(|[s, t]| TableName::new(&**s, &**t)).collect(),
             odd_partition: if letter(3) == 'p' { odd_partition(sql, oid, letter(4)).await? } else { None },
         });
     }

@@ -3,14 +3,14 @@
 //! Keyset pagination: a page starts behind the last key of the page before, so a page costs the same wherever it is,
 //! and rows that come and go meanwhile shift nothing.
 
-use tributary_event::Value;
+use tributary_event::{TableName, Value};
 
 use super::catalog::{self, TableInfo, Which, no_such_table};
 use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, split_name};
+use crate::settings::PostgresSettings;
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +33,14 @@ impl KeyPager {
     ///
     /// # Errors
     /// There is no such table or column, or the table has no primary key to page by.
-    pub async fn open(settings: &PostgresSettings, table: &str, columns: &[String]) -> Result<Self, ConnectorError> {
+    pub async fn open(
+        settings: &PostgresSettings,
+        table: impl Into<TableName>,
+        columns: &[String],
+    ) -> Result<Self, ConnectorError> {
         let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-        let name = split_name(table);
+        let table = table.into();
+        let name = (table.schema.to_string(), table.name.to_string());
         let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() else {
             return Err(no_such_table(&sql, &name).await?);
         };

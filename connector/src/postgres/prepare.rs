@@ -3,7 +3,7 @@
 //! The publication is made before the slot, for the log is decoded with the catalog of its own time: changes from before
 //! the publication could not be read.
 
-use tributary_event::{ErrorClass, Lsn};
+use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
 use super::catalog::{self, TableInfo, Which};
@@ -16,7 +16,7 @@ use super::sqlstate::{quote, replication_privilege};
 use super::two_phase;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings, split_name};
+use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings};
 
 /// A source that can be streamed.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ async fn tables(
     }
     for table in &tables {
         check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
-        let is_listed = |heir: &&String| names.contains(&split_name(heir));
+        let is_listed = |heir: &&TableName| settings.tables.contains(heir);
         if let Some(heir) = table.heirs.iter().find(|heir| !is_listed(heir)) {
             return Err(ConnectorError::Table {
                 table: table.schema.qualified_name(),

@@ -7,9 +7,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::endpoint::{ChannelBinding, Endpoint, SESSION, TlsMode};
-use super::sqlstate::ServerError;
-use super::tls;
+use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::sqlstate::{LOGGING_IN, ServerError};
+use super::{session, tls};
 use crate::error::ConnectorError;
 
 /// A session. Its connection task ends with it.
@@ -21,6 +21,13 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        match Self::open(endpoint, false).await {
+            Err(error) if session::ended_too_early(&error) => Self::open(endpoint, true).await,
+            opened => opened,
+        }
+    }
+
+    async fn open(endpoint: &Endpoint, all_settings: bool) -> Result<Self, ConnectorError> {
         let mut config = Config::new();
         config
             .host(&endpoint.host)
@@ -34,7 +41,7 @@ impl Sql {
             .keepalives_interval(Duration::from_secs(2))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(10))
-            .options(options())
+            .options(options(all_settings))
             .ssl_mode(match endpoint.tls {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Prefer => SslMode::Prefer,
@@ -48,7 +55,7 @@ impl Sql {
         if let Some(password) = &endpoint.password {
             config.password(password.expose());
         }
-        let failed = |error| describe(endpoint, "logging in", &error);
+        let failed = |error| describe(endpoint, LOGGING_IN, &error);
         let (client, task) = match tls::config(endpoint)? {
             Some(tls) if !endpoint.is_unix() => {
                 let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
@@ -60,7 +67,9 @@ impl Sql {
                 (client, tokio::spawn(run(connection)))
             }
         };
-        Ok(Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) })
+        let sql = Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) };
+        sql.texts(LOGGING_IN, &session::set_later()).await?;
+        Ok(sql)
     }
 
     /// Whether the connection has ended.
@@ -117,9 +126,9 @@ where
 }
 
 /// The session's settings as command-line options of the backend.
-fn options() -> String {
+fn options(all: bool) -> String {
     let escape = |value: &str| value.replace(' ', "\\ ");
-    let settings = SESSION.iter().filter(|(name, _)| *name != "client_encoding");
+    let settings = session::from_the_first(all).filter(|(name, _)| *name != "client_encoding");
     settings.map(|(name, value)| format!("-c {name}={}", escape(value))).collect::<Vec<_>>().join(" ")
 }
 
