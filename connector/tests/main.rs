@@ -3,6 +3,7 @@
 //! The server comes from `TRIBUTARY_TEST_POSTGRES`, a superuser's URL without a database.
 
 mod binary;
+mod encodings;
 mod failover;
 mod heartbeat;
 mod in_progress;
@@ -10,11 +11,14 @@ mod keys;
 mod logs;
 mod memory;
 mod messages;
+mod names;
 mod network;
+mod poolers;
 mod prepared;
 mod refusals;
 mod resume;
 mod schema;
+mod sessions;
 mod streaming;
 mod support;
 mod tables;

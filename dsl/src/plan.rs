@@ -8,8 +8,8 @@ mod template;
 pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
 pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
-    BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings, InvalidText,
-    KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
+    BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
+    InvalidText, KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
     SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{IdTemplate, TemplateError};

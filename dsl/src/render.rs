@@ -29,7 +29,7 @@ fn reach(reach: &Reach, child: &str) -> String {
         Reach::Tables(tables) => {
             let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
             format!("rows of {}", names.join(", "))
-        },
+        }
         Reach::StoredInParent => "stored in the parent (declared)".to_owned(),
     }
 }

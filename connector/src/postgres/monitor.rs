@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tributary_event::ErrorClass;
 
+use super::absent::no_such_table;
 use super::catalog::{self, TableInfo, Which};
 use super::heartbeat::Heartbeat;
 use super::hosts;
@@ -158,7 +159,7 @@ async fn tables(sql: &Sql, name: &str, settings: &PostgresSettings, found: &[Tab
     let is_found =
         |name: &&(String, String)| found.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
     match names.iter().find(|name| !is_found(name)) {
-        Some(gone) => Err(catalog::no_such_table(sql, gone).await?),
+        Some(gone) => Err(no_such_table(sql, gone).await?),
         None => Ok(()),
     }
 }

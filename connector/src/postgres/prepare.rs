@@ -6,6 +6,7 @@
 use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
+use super::absent::no_such_table;
 use super::catalog::{self, TableInfo, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
@@ -13,7 +14,7 @@ use super::publication::{self, Published};
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
-use super::two_phase;
+use super::{session, two_phase};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings};
@@ -82,7 +83,16 @@ async fn prepare_from(
     if at_prepare {
         two_phase::check(endpoint.place(), server_version, hosts.len(), &settings.slot, facts.as_ref())?;
     }
+    let standby = slot::is_standby(&sql, server_version).await?;
     let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref(), at_prepare)?;
+    if let Some(before) = checkpoint.as_ref().filter(|c| c.database != endpoint.database) {
+        tracing::info!(
+            slot = settings.slot,
+            from = before.database,
+            to = endpoint.database,
+            "the database was renamed"
+        );
+    }
     let added = publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
     if checkpoint.is_some() {
         for table in added {
@@ -96,9 +106,11 @@ async fn prepare_from(
     }
     let slot_position = match decision {
         SlotDecision::Use(position) => position,
-        SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot, at_prepare).await?,
+        SlotDecision::Create => {
+            slot::create(&sql, &endpoint, server_version, &settings.slot, at_prepare, standby).await?
+        }
     };
-    let make_failover = hosts.len() > 1 && facts.as_ref().is_some_and(|f| f.failover == Some(false));
+    let make_failover = hosts.len() > 1 && !standby && facts.as_ref().is_some_and(|f| f.failover == Some(false));
     let two_phase = facts.is_some_and(|f| f.two_phase);
     Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase })
 }
@@ -114,12 +126,17 @@ async fn server(
         (select rolreplication or rolsuper from pg_catalog.pg_roles where rolname = current_user) \
         or exists (select from pg_catalog.pg_roles where rolname in ('rds_replication', 'rds_superuser') \
                    and pg_has_role(oid, 'USAGE')), \
-        (select system_identifier::text from pg_catalog.pg_control_system())";
+        (select system_identifier::text from pg_catalog.pg_control_system()), \
+        (select case when rolsuper then -1 else rolconnlimit end from pg_catalog.pg_roles where rolname = current_user), \
+        (select case when r.rolsuper then -1 else datconnlimit end from pg_catalog.pg_database, pg_catalog.pg_roles r \
+         where datname = current_database() and r.rolname = current_user)";
     let rows = sql.query("reading the server's settings", SQL, &[]).await?;
     let row = rows.first().ok_or_else(|| ConnectorError::protocol(endpoint.place(), "no settings"))?;
     let (version, wal_level, replicates, system): (i32, String, bool, String) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
     judge(endpoint, version, &wal_level, replicates)?;
+    let limits = (row.get::<_, Option<i32>>(4).unwrap_or(-1), row.get::<_, Option<i32>>(5).unwrap_or(-1));
+    session::check_limits(endpoint.place(), (&endpoint.user, limits.0), (&endpoint.database, limits.1))?;
     match checkpoint {
         Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
         _ => Ok(version),
@@ -161,7 +178,7 @@ async fn tables(
     let found =
         |name: &(String, String)| tables.iter().any(|t| *t.schema.schema == *name.0 && *t.schema.name == *name.1);
     if let Some(missing) = names.iter().find(|name| !found(name)) {
-        return Err(catalog::no_such_table(sql, missing).await?);
+        return Err(no_such_table(sql, missing).await?);
     }
     for table in &tables {
         check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
@@ -186,9 +203,15 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
     let refuse = |cause: &str, remedy: String| {
         Err(ConnectorError::Table { table: name.clone(), cause: cause.to_owned(), remedy })
     };
+    if !table.persistent && table.schema.schema.starts_with("pg_temp") {
+        return refuse(
+            "it is temporary, so only the session that made it sees it",
+            "list a table that is not temporary in its place".into(),
+        );
+    }
     if !table.persistent {
         return refuse(
-            "it is unlogged or temporary, so the log does not have its changes",
+            "it is unlogged, so the log does not have its changes",
             format!("run: ALTER TABLE {quoted} SET LOGGED;"),
         );
     }

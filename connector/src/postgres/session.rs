@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn limits_with_which_a_source_cannot_run_are_refused() {
-        let says = |role, database| check_limits("h".into(), ("ann", role), ("films", database)).map_err(|e| e.to_string());
+        let says =
+            |role, database| check_limits("h".into(), ("ann", role), ("films", database)).map_err(|e| e.to_string());
         assert_eq!((says(-1, -1), says(4, 100)), (Ok(()), Ok(())));
         assert!(says(1, -1).expect_err("refused").contains("1 session at a time"));
         assert!(says(3, 0).expect_err("refused").contains("ALTER ROLE \"ann\" CONNECTION LIMIT -1;"));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, SourceInfo, SourceKind};
+use tributary_event::{ErrorClass, SourceInfo, SourceKind, TableName};
 
 use super::assembler::{Assembler, Next};
 use super::catalog::{Types, Which, columns, index_columns, table_name, type_names};
+use super::charset::Charset;
 use super::endpoint::Endpoint;
 use super::frame::Frame;
 use super::hosts;
@@ -18,10 +19,12 @@ use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::slot::other_system;
 use super::sql::Sql;
-use super::sqlstate::{literal, quote};
+use super::sqlstate::{STREAMING, literal, quote};
 use super::stream::ReplicationStream;
 use super::streamed::{Replay, Streamed, Taken};
+use super::texts::Texts;
 use super::timeline;
+use super::wire::Wire;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::{PostgresSettings, PreparedTransactions};
@@ -49,6 +52,10 @@ pub struct PostgresSource {
     streamed: Option<Streamed>,
     /// Whether the server sends values as its types' send functions write them.
     binary: bool,
+    /// How texts are read.
+    texts: Arc<Texts>,
+    /// Whether the server leaves texts in the encoding of the database.
+    unconverted: bool,
     /// Prepared transactions are to be sent when they are prepared, from the end of the half-done transaction on.
     two_phase_waits: bool,
     /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
@@ -72,6 +79,7 @@ impl PostgresSource {
     pub async fn open(name: &str, settings: &PostgresSettings, prepared: &Prepared) -> Result<Self, ConnectorError> {
         let endpoint = hosts::find(&settings.url).await?;
         let (mut wire, system) = ReplicationStream::connect(&endpoint).await?;
+        let (texts, unconverted) = texts(&mut wire, settings).await?;
         if prepared.make_failover {
             let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quote(&settings.slot));
             wire.query("ALTER_REPLICATION_SLOT", &command).await?;
@@ -81,7 +89,10 @@ impl PostgresSource {
             Some(checkpoint) if checkpoint.system != system.identifier => {
                 return Err(other_system(&settings.slot, &checkpoint.system, &system.identifier));
             }
-            Some(checkpoint) => timeline::follow(&mut wire, &system, checkpoint).await?,
+            Some(checkpoint) => {
+                let followed = timeline::follow(&mut wire, &system, checkpoint).await?;
+                PostgresCheckpoint { database: endpoint.database.clone(), ..followed }
+            }
             None => PostgresCheckpoint {
                 version: 1,
                 system: system.identifier,
@@ -112,7 +123,8 @@ impl PostgresSource {
         if let (true, Some(table)) = (settings.binary, text_only) {
             tracing::debug!(table = %table.schema.qualified_name(), column = table.text_only, "values travel as text");
         }
-        let binary = settings.binary && text_only.is_none();
+        // A number in the binary form looks as a text in another encoding does.
+        let binary = settings.binary && text_only.is_none() && !(unconverted && wire.encoding() != "SQL_ASCII");
         let values = if binary { ", binary 'true'" } else { "" };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages}{values})",
@@ -130,7 +142,7 @@ impl PostgresSource {
         });
         Ok(Self {
             stream,
-            assembler: Assembler::new(source, mark),
+            assembler: Assembler::new(source, mark).with_texts(texts.clone()),
             catalog: Catalog {
                 endpoint,
                 publication: settings.publication.clone(),
@@ -145,6 +157,8 @@ impl PostgresSource {
             unknown: None,
             streamed,
             binary,
+            texts,
+            unconverted,
             two_phase_waits: at_prepare && !two_phase,
             replay: None,
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
@@ -235,7 +249,9 @@ impl PostgresSource {
     /// Looks up the table of the relation message that reading stopped at.
     async fn learn(&mut self) -> Result<(), ConnectorError> {
         let Some(message) = self.unknown.clone() else { return Ok(()) };
-        let Ok(Message::Relation(relation)) = pgoutput::decode(&message) else {
+        let texts = self.texts.clone();
+        let (readable, bad_name) = texts.message(&message);
+        let Ok(Message::Relation(relation)) = pgoutput::decode(&readable) else {
             self.unknown = None;
             return Ok(());
         };
@@ -249,6 +265,9 @@ impl PostgresSource {
             } else {
                 renamed_from = Some(format!("{}.{}", captured.0, captured.1));
             }
+        }
+        if let (true, true, Some(bad)) = (wanted, texts.stops(), bad_name) {
+            return Err(texts.refuse_name(&TableName::new(name.0, name.1).to_string(), bad));
         }
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
@@ -267,11 +286,28 @@ impl PostgresSource {
         }
         let mut table = Relayed::new(&relation, message.clone(), &name, &primary_key, decoders, names, wanted);
         table.renamed_from = renamed_from;
+        table.texts = texts.clone();
         tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
         self.assembler.learn(relation.oid, table);
         self.unknown = None;
         Ok(())
     }
+}
+
+/// How the texts of a stream are read, and whether the server leaves them in the encoding of the database: always where that is
+/// none, and elsewhere if it could not convert one.
+async fn texts(wire: &mut Wire, settings: &PostgresSettings) -> Result<(Arc<Texts>, bool), ConnectorError> {
+    const AS_STORED: &str = "SET client_encoding = 'SQL_ASCII'";
+    let unconverted = settings.unconverted || wire.encoding() == "SQL_ASCII";
+    let mut charset = None;
+    if unconverted {
+        wire.query("setting client_encoding", AS_STORED).await?;
+        if wire.encoding() != "SQL_ASCII" {
+            let sql = Sql::connect(wire.endpoint()).await?;
+            charset = Charset::load(&sql, wire.encoding()).await?;
+        }
+    }
+    Ok((Arc::new(Texts::new(settings.invalid_text, charset, wire.encoding())), unconverted))
 }
 
 impl Catalog {
@@ -327,6 +363,13 @@ impl PostgresSource {
             {
                 ConnectorError::TextOnly { cause: error.to_string() }
             }
+            // It was not for us to convert, so there is no more that we could do about it.
+            ConnectorError::Unconverted { cause } if self.unconverted => ConnectorError::Database {
+                place: format!("{}: {STREAMING}", self.catalog.endpoint.place()),
+                cause,
+                code: "22021".into(),
+                class: ErrorClass::Fatal,
+            },
             error => error,
         }
     }

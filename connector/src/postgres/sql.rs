@@ -12,6 +12,9 @@ use super::sqlstate::{LOGGING_IN, ServerError};
 use super::{session, tls};
 use crate::error::ConnectorError;
 
+/// The SQLSTATE of bytes that are no text.
+const NOT_IN_REPERTOIRE: &str = "22021";
+
 /// A session. Its connection task ends with it.
 pub(super) struct Sql {
     client: Client,
@@ -93,13 +96,43 @@ impl Sql {
     /// Runs a statement through the simple protocol: every value comes as its type's own text.
     pub(super) async fn texts(&self, action: &str, sql: &str) -> Result<Vec<SimpleQueryRow>, ConnectorError> {
         let messages = self.client.simple_query(sql).await.map_err(|e| describe(&self.endpoint, action, &e))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|m| match m {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .collect())
+        Ok(rows(messages).collect())
+    }
+
+    /// The same, where the server may be unable to convert a value: its error comes back as it is, for the caller to explain,
+    /// and so does a value that is no UTF-8 though the server took it for such.
+    pub(super) async fn converted(
+        &self,
+        sql: &str,
+    ) -> Result<Result<Vec<SimpleQueryRow>, ServerError>, ConnectorError> {
+        let messages = match self.client.simple_query(sql).await {
+            Ok(messages) => messages,
+            Err(error) => match server_error(&error) {
+                Some(server) => return Ok(Err(server)),
+                None => return Err(describe(&self.endpoint, "running a statement", &error)),
+            },
+        };
+        let rows: Vec<SimpleQueryRow> = rows(messages).collect();
+        if rows.iter().any(|row| (0..row.len()).any(|i| row.try_get(i).is_err())) {
+            let message = "a value is no UTF-8".to_owned();
+            return Ok(Err(ServerError { code: NOT_IN_REPERTOIRE.into(), message, ..ServerError::default() }));
+        }
+        Ok(Ok(rows))
+    }
+
+    /// Runs a statement that the server may refuse: its error comes back as it is, for the caller to explain.
+    pub(super) async fn attempt(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Result<Vec<Row>, ServerError>, ConnectorError> {
+        match self.client.query(sql, parameters).await {
+            Ok(rows) => Ok(Ok(rows)),
+            Err(error) => match server_error(&error) {
+                Some(server) => Ok(Err(server)),
+                None => Err(describe(&self.endpoint, "running a statement", &error)),
+            },
+        }
     }
 
     /// Runs a statement for its effect; a server's error comes back as it is, for the caller to explain.
@@ -112,6 +145,13 @@ impl Sql {
             },
         }
     }
+}
+
+fn rows(messages: Vec<SimpleQueryMessage>) -> impl Iterator<Item = SimpleQueryRow> {
+    messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
 }
 
 async fn run<S, T>(connection: tokio_postgres::Connection<S, T>)

@@ -15,6 +15,10 @@ pub(super) const IDENTIFY: &str = "IDENTIFY_SYSTEM";
 /// What is done while changes come.
 pub(super) const STREAMING: &str = "streaming";
 
+/// What a pooler says while the server behind it does not answer, or it itself stops.
+const POOLER_WAITS: [&str; 5] =
+    ["client_login_timeout", "query_wait_timeout", "server_connect_timeout", "server down", "shutting down"];
+
 /// What the server reports about a failure.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ServerError {
@@ -33,6 +37,11 @@ impl ServerError {
             text.push(')');
         }
         text
+    }
+
+    /// Whether bytes are no text, or cannot be converted.
+    pub(super) fn is_about_text(&self) -> bool {
+        matches!(self.code.as_str(), "22021" | "22P05")
     }
 
     /// The error for a failure of `action` at the endpoint.
@@ -73,7 +82,7 @@ impl ServerError {
             ),
             // What a pooler says of a startup message that it does not understand, or of a database that it does not know. That
             // the server behind it does not answer is an outage, though.
-            ("08P01", true) if !["timeout", "server down", "shutting down"].iter().any(|text| says(text)) => {
+            ("08P01", true) if !POOLER_WAITS.iter().any(|text| says(text)) => {
                 through_a_pooler(endpoint, &cause)
             }
             ("42601" | "0A000", _) if action == IDENTIFY => through_a_pooler(endpoint, &cause),
@@ -193,7 +202,9 @@ pub(super) fn replication_privilege(endpoint: &Endpoint, cause: &str) -> Connect
     ConnectorError::Privilege {
         place: endpoint.place(),
         cause: format!("the role {} may not read the replication log: {cause}", endpoint.user),
-        remedy: format!("ALTER ROLE {user} REPLICATION;  -- on Amazon RDS and Aurora: GRANT rds_replication TO {user};"),
+        remedy: format!(
+            "ALTER ROLE {user} REPLICATION;  -- on Amazon RDS and Aurora: GRANT rds_replication TO {user};"
+        ),
     }
 }
 
@@ -216,19 +227,73 @@ mod tests {
         let endpoint = Endpoint::parse(&"postgres://ann:hunter2@h/films".into()).expect("a URL");
         let cases = [
             (STREAMING, "53400", "all replication slots are in use", ErrorClass::Fatal, "raise max_replication_slots"),
-            (STREAMING, "53400", "temporary file size exceeds temp_file_limit (1kB)", ErrorClass::Fatal, "temp_file_limit = -1;"),
+            (
+                STREAMING,
+                "53400",
+                "temporary file size exceeds temp_file_limit (1kB)",
+                ErrorClass::Fatal,
+                "temp_file_limit = -1;",
+            ),
             (STREAMING, "53300", "too many walsenders", ErrorClass::Transient, "raise max_wal_senders"),
-            (LOGGING_IN, "53300", "too many connections for role \"ann\"", ErrorClass::Transient, "ROLE \"ann\" CONNECTION LIMIT -1"),
-            (LOGGING_IN, "53300", "too many connections for database \"films\"", ErrorClass::Transient, "DATABASE \"films\" CONN"),
-            (LOGGING_IN, "28P01", "password authentication failed", ErrorClass::Fatal, "check the password of user ann"),
-            (LOGGING_IN, "28P01", "password authentication failed for user", ErrorClass::Fatal, "\"ann\" VALID UNTIL 'infinity';"),
+            (
+                LOGGING_IN,
+                "53300",
+                "too many connections for role \"ann\"",
+                ErrorClass::Transient,
+                "ROLE \"ann\" CONNECTION LIMIT -1",
+            ),
+            (
+                LOGGING_IN,
+                "53300",
+                "too many connections for database \"films\"",
+                ErrorClass::Transient,
+                "DATABASE \"films\" CONN",
+            ),
+            (
+                LOGGING_IN,
+                "28P01",
+                "password authentication failed",
+                ErrorClass::Fatal,
+                "check the password of user ann",
+            ),
+            (
+                LOGGING_IN,
+                "28P01",
+                "password authentication failed for user",
+                ErrorClass::Fatal,
+                "\"ann\" VALID UNTIL 'infinity';",
+            ),
             (LOGGING_IN, "28000", "no pg_hba.conf entry", ErrorClass::Fatal, "pg_hba.conf admits it"),
             (LOGGING_IN, "3D000", "database \"films\" does not exist", ErrorClass::Fatal, "check the database's name"),
-            (LOGGING_IN, "55000", "database \"films\" is not currently accepting connections", ErrorClass::Fatal, "ALLOW_CONN"),
+            (
+                LOGGING_IN,
+                "55000",
+                "database \"films\" is not currently accepting connections",
+                ErrorClass::Fatal,
+                "ALLOW_CONN",
+            ),
             (LOGGING_IN, "58P01", "could not access file \"x\"", ErrorClass::Fatal, "RESET session_preload_libraries"),
-            (LOGGING_IN, "42501", "permission denied for database \"films\"", ErrorClass::Fatal, "GRANT CONNECT ON DATABASE"),
-            (LOGGING_IN, "42501", "permission denied to start WAL sender", ErrorClass::Fatal, "ALTER ROLE \"ann\" REPLICATION"),
-            (LOGGING_IN, "42704", "unrecognized configuration parameter \"x\"", ErrorClass::Fatal, "version 14 or later"),
+            (
+                LOGGING_IN,
+                "42501",
+                "permission denied for database \"films\"",
+                ErrorClass::Fatal,
+                "GRANT CONNECT ON DATABASE",
+            ),
+            (
+                LOGGING_IN,
+                "42501",
+                "permission denied to start WAL sender",
+                ErrorClass::Fatal,
+                "ALTER ROLE \"ann\" REPLICATION",
+            ),
+            (
+                LOGGING_IN,
+                "42704",
+                "unrecognized configuration parameter \"x\"",
+                ErrorClass::Fatal,
+                "version 14 or later",
+            ),
             (LOGGING_IN, "08P01", "unsupported startup parameter: x", ErrorClass::Fatal, "server's own host and port"),
             (LOGGING_IN, "08P01", "client_login_timeout (server down)", ErrorClass::Transient, "cannot be reached"),
             (IDENTIFY, "42601", "syntax error at or near \"IDENTIFY_SYSTEM\"", ErrorClass::Fatal, "through a pooler"),
@@ -238,7 +303,13 @@ mod tests {
             (STREAMING, "55000", "can no longer get changes from replication slot", ErrorClass::Fatal, "reindex"),
             (STREAMING, "42704", "publication \"p\" does not exist", ErrorClass::Fatal, "at this point of the log"),
             (STREAMING, "42704", "type does not exist", ErrorClass::Fatal, "42704"),
-            (STREAMING, "42501", "query would be affected by row-level security policy", ErrorClass::Fatal, "BYPASSRLS"),
+            (
+                STREAMING,
+                "42501",
+                "query would be affected by row-level security policy",
+                ErrorClass::Fatal,
+                "BYPASSRLS",
+            ),
             (STREAMING, "55P03", "canceling statement due to lock timeout", ErrorClass::Transient, "55P03"),
             (STREAMING, "22P05", "character 0x81 has no equivalent", ErrorClass::Transient, "begins again"),
             ("reading pg_class", "22P05", "character 0x81 has no equivalent", ErrorClass::Fatal, "rename it"),

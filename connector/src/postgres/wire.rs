@@ -98,8 +98,9 @@ impl Wire {
             ("replication", "database"),
             ("application_name", endpoint.application_name.as_str()),
         ];
-        parameters.extend(session::from_the_first(all_settings));
-        parameters.extend_from_slice(SESSION_REPLICATION);
+        parameters.extend(
+            session::from_the_first(all_settings).chain(SESSION_REPLICATION.iter().copied()).map(|(n, v)| (n, v)),
+        );
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
         let (mut bound, mut proved) = (false, false);

@@ -56,7 +56,8 @@ impl Checker<'_> {
                 }
             }
             several => {
-                let message = format!("several tables map to `{root_type}`: {}", listed_tables(several.iter().copied()));
+                let message =
+                    format!("several tables map to `{root_type}`: {}", listed_tables(several.iter().copied()));
                 let help = format!("say which one holds every {root_type}: `roots: {{ table: {} }}`", several[0]);
                 return Err(Box::new(index.spot.error(message).help(help)));
             }

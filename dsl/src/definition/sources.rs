@@ -158,12 +158,7 @@ fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) ->
 }
 
 /// Columns that make the key of a table, in place of its primary key.
-fn keys(
-    r: &mut Reader,
-    node: &Node,
-    path: &str,
-    captured: Option<&[TableName]>,
-) -> BTreeMap<TableName, Vec<String>> {
+fn keys(r: &mut Reader, node: &Node, path: &str, captured: Option<&[TableName]>) -> BTreeMap<TableName, Vec<String>> {
     let mut keys = BTreeMap::new();
     let Some(map) = r.entries(node, path) else { return keys };
     for (key, node) in map.entries() {
