@@ -38,9 +38,9 @@ async fn answer_one(mut connection: TcpStream, answer: Vec<u8>) -> std::io::Resu
     }
 }
 
-/// As PgBouncer 1.24 writes it.
+/// As PgBouncer writes it.
 fn fatal(code: &str, message: &str) -> Vec<u8> {
-    let body = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+    let body = format!("SFATAL\0C{code}\0M{message}\0\0");
     [b"E", &(body.len() as u32 + 4).to_be_bytes()[..], body.as_bytes()].concat()
 }
 
@@ -51,8 +51,10 @@ fn settings(address: SocketAddr) -> ConnectorSettings {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_the_url_is_refused_with_the_way_to_the_server() {
     for message in [
+        "unsupported startup parameter: options",
         "unsupported startup parameter in options: statement_timeout",
         "unsupported startup parameter: replication",
+        "bouncer config error",
         "no such user: ann",
         "no such database: films",
     ] {

@@ -203,6 +203,9 @@ pub(super) fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> R
     let refuse = |cause: &str, remedy: String| {
         Err(ConnectorError::Table { table: name.clone(), cause: cause.to_owned(), remedy })
     };
+    if ["pg_catalog", "information_schema"].contains(&&*table.schema.schema) {
+        return refuse("it is a table of the system, whose changes are not decoded", "take it out of the list".into());
+    }
     if !table.persistent && table.schema.schema.starts_with("pg_temp") {
         return refuse(
             "it is temporary, so only the session that made it sees it",

@@ -7,7 +7,8 @@
 //!
 //! Reference: PostgreSQL documentation, "Server Configuration", 19.11 (client connection defaults) and 19.7 (planner).
 
-use super::sqlstate::quote;
+use super::endpoint::Endpoint;
+use super::sqlstate::{quote, through_a_pooler};
 use crate::error::ConnectorError;
 
 /// Settings of every session, by names that all servers know from 14 on.
@@ -65,7 +66,7 @@ pub(super) const SESSION_REPLICATION: &[(&str, &str)] = &[("wal_sender_timeout",
 /// transaction lasts as long as the transaction that it decodes.
 const LATER: &[(&str, &str)] = &[("transaction_timeout", "0")];
 
-/// The statement that sets what the server knows of [`LATER`].
+/// The statement that sets what the server knows of [`LATER`]; its first column is for [`check_told`].
 pub(super) fn set_later() -> String {
     let set = |(name, value): &(&str, &str)| {
         format!(
@@ -73,7 +74,16 @@ pub(super) fn set_later() -> String {
              then pg_catalog.set_config('{name}', '{value}', false) end"
         )
     };
-    format!("select {}", LATER.iter().map(set).collect::<Vec<_>>().join(", "))
+    let set = LATER.iter().map(set).collect::<Vec<_>>().join(", ");
+    format!("select pg_catalog.current_setting('search_path'), {set}")
+}
+
+/// Refuses a session that began without our settings: something between us and the server keeps them to itself.
+pub(super) fn check_told(endpoint: &Endpoint, search_path: Option<&str>) -> Result<(), ConnectorError> {
+    match search_path {
+        Some("pg_catalog") => Ok(()),
+        _ => Err(through_a_pooler(endpoint, "the settings of the session did not reach the server")),
+    }
 }
 
 /// Whether a session ended before [`set_later`] could have its effect. Then it is begun anew with those settings from its first

@@ -71,7 +71,8 @@ impl Sql {
             }
         };
         let sql = Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) };
-        sql.texts(LOGGING_IN, &session::set_later()).await?;
+        let told = sql.texts(LOGGING_IN, &session::set_later()).await?;
+        session::check_told(endpoint, told.first().and_then(|row| row.get(0)))?;
         Ok(sql)
     }
 

@@ -179,7 +179,7 @@ pub(super) fn not_a_server(endpoint: &Endpoint, cause: &str) -> ConnectorError {
 }
 
 /// What answers at the place is no server, but passes on to one.
-fn through_a_pooler(endpoint: &Endpoint, cause: &str) -> ConnectorError {
+pub(super) fn through_a_pooler(endpoint: &Endpoint, cause: &str) -> ConnectorError {
     ConnectorError::settings(
         endpoint.place(),
         format!("{cause}: this is what a connection pooler answers, not the server itself"),

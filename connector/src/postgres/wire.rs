@@ -86,7 +86,8 @@ impl Wire {
             encoding: String::new(),
         };
         wire.log_in(all_settings).await?;
-        wire.query(LOGGING_IN, &session::set_later()).await?;
+        let told = wire.query(LOGGING_IN, &session::set_later()).await?;
+        session::check_told(endpoint, told.first().and_then(|row| row.first()?.as_deref()))?;
         Ok(wire)
     }
 
