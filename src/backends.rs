@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings,
-    ValueOptions,
+    BinaryHandling, ConnectorSettings, InvalidText, PostgresSettings, PreparedTransactions, TimePrecision,
+    TopicSettings, ValueOptions,
 };
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
+use tributary_event::TableName;
 use tributary_event::debezium::DecimalMode;
 use tributary_indexer::graph::HttpGraph;
 use tributary_indexer::graph::{Graph, GraphError, IdPage};
@@ -104,11 +105,7 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
     PostgresSettings {
         url: tributary_connector::Secret::new(postgres.url.reveal()),
         tables: postgres.tables.clone(),
-        keys: postgres
-            .keys
-            .iter()
-            .filter_map(|(table, key)| table.split_once('.').map(|(s, t)| (s.to_owned(), t.to_owned(), key.clone())))
-            .collect(),
+        keys: postgres.keys.iter().map(|(t, key)| (t.schema.to_string(), t.name.to_string(), key.clone())).collect(),
         slot: postgres.slot.clone(),
         publication: postgres.publication.clone(),
         streaming: None,
@@ -117,6 +114,12 @@ fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         heartbeat: postgres.heartbeat,
         values: values(postgres),
         binary: true,
+        invalid_text: match postgres.invalid_text {
+            plan::InvalidText::Stop => InvalidText::Stop,
+            plan::InvalidText::Replace => InvalidText::Replace,
+            plan::InvalidText::Base64 => InvalidText::Base64,
+        },
+        unconverted: false,
     }
 }
 
@@ -186,7 +189,7 @@ pub fn roots(plan: &Plan, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<
     Ok(all)
 }
 
-fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &str) -> Result<TableRoots, Failure> {
+fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &TableName) -> Result<TableRoots, Failure> {
     let found = plan.sources.iter().find(|s| s.name == source);
     let rules = plan.graph.vertices.get(table).map_or(&[][..], Vec::as_slice);
     let rule = rules.iter().find(|rule| rule.type_name == index.root_type);
@@ -197,14 +200,14 @@ fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &str) -> Res
         )));
     };
     let SourceSettings::Postgres(postgres) = &source.settings;
-    let (settings, table, id) = (connection(postgres), table.to_owned(), rule.id.clone());
+    let (settings, table, id) = (connection(postgres), table.clone(), rule.id.clone());
     Ok(TableRoots { settings, table, id, pager: Mutex::new(None) })
 }
 
 /// Root ids from a source's table, in key order.
 struct TableRoots {
     settings: PostgresSettings,
-    table: String,
+    table: TableName,
     id: IdTemplate,
     /// Opened at the first page; dropped after an error, so that the next page opens it again.
     pager: Mutex<Option<KeyPager>>,

@@ -50,7 +50,7 @@ impl Dependent for Indexes {
 
     async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {
         for Doubt { table, why } in doubts {
-            warn!(source = self.source.name, table, why, "rows may have changed without events of the log");
+            warn!(source = self.source.name, %table, why, "rows may have changed without events of the log");
         }
         for index in &self.indexes {
             if let Some(why) = self.concerns(index, doubts) {

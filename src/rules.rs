@@ -17,7 +17,7 @@ pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Result<(),
     let mut wrong = Vec::new();
     for table in tables {
         let name = table.schema.qualified_name();
-        let Some(rules) = plan.graph.vertices.get(&name) else { continue };
+        let Some(rules) = plan.graph.vertices.get(&table.schema.table_name()) else { continue };
         for rule in rules {
             columns(&name, table, rule, settings.decimals, &mut wrong);
         }

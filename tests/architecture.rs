@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let rooms: [(&str, &[&str]); 6] = [
         ("tributary-event", &[]),
-        ("tributary-dsl", &[]),
+        ("tributary-dsl", &["tributary-event"]),
         ("tributary-transport", &["tributary-event"]),
         ("tributary-connector", &["tributary-event", "tributary-transport"]),
         ("tributary-processor", &["tributary-event", "tributary-dsl", "tributary-transport"]),

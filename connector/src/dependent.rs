@@ -1,6 +1,7 @@
 //! Whoever derives something of a source's tables: what it needs of them, and what it must hear of.
 
 use async_trait::async_trait;
+use tributary_event::TableName;
 
 use crate::error::ConnectorError;
 use crate::postgres::Carried;
@@ -9,7 +10,7 @@ use crate::postgres::Carried;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
     /// The table, as it is listed.
-    pub table: String,
+    pub table: TableName,
     /// Why, for people.
     pub why: String,
 }

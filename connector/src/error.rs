@@ -1,5 +1,7 @@
 //! What can go wrong in a connector: each error names the place, the cause and the remedy, and knows its class.
 
+use std::io::ErrorKind;
+
 use tributary_event::ErrorClass;
 use tributary_transport::TransportError;
 
@@ -98,7 +100,7 @@ pub enum ConnectorError {
         cause: String,
     },
     /// The server reported an error that has no case of its own.
-    #[error("{place}: {cause} (SQLSTATE {code})")]
+    #[error("{place}: {cause} (SQLSTATE {code}); the server's log may say more")]
     Database {
         /// What was to be done.
         place: String,
@@ -115,13 +117,31 @@ pub enum ConnectorError {
         /// What was found.
         cause: String,
     },
+    /// The server could not convert a text to UTF-8, and does not say which.
+    #[error("{cause}; the stream begins again with texts in the encoding of the database")]
+    Unconverted {
+        /// What the server said.
+        cause: String,
+    },
+    /// Bytes that should be text are none.
+    #[error("{place}: {cause}; {remedy}")]
+    InvalidText {
+        /// Table, row and column.
+        place: String,
+        /// Which bytes.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A transaction in progress cannot be kept.
-    #[error("{place}: {cause}; make room there, or set the source's streaming to off (the server keeps it then)")]
+    #[error("{place}: {cause}; {remedy}, or set the source's streaming to off (the server keeps it then)")]
     Spill {
         /// The file or folder.
         place: String,
         /// What the operating system said.
         cause: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The transport failed.
     #[error(transparent)]
@@ -135,9 +155,11 @@ impl ConnectorError {
     /// What may be done about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::SlotInUse { .. } | Self::Spill { .. } | Self::TextOnly { .. } => {
-                ErrorClass::Transient
-            }
+            Self::Unreachable { .. }
+            | Self::SlotInUse { .. }
+            | Self::Spill { .. }
+            | Self::TextOnly { .. }
+            | Self::Unconverted { .. } => ErrorClass::Transient,
             Self::Database { class, .. } | Self::Server { class, .. } => *class,
             Self::Transport(error) => error.class,
             Self::Settings { .. }
@@ -146,6 +168,7 @@ impl ConnectorError {
             | Self::Table { .. }
             | Self::Refused(_)
             | Self::PositionLost { .. }
+            | Self::InvalidText { .. }
             | Self::Protocol { .. }
             | Self::Task(_) => ErrorClass::Fatal,
         }
@@ -169,7 +192,12 @@ impl ConnectorError {
     }
 
     pub(crate) fn spill(place: impl Into<String>, error: &std::io::Error) -> Self {
-        Self::Spill { place: place.into(), cause: error.to_string() }
+        let remedy = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "make room there",
+            ErrorKind::InvalidData => "check the disk",
+            _ => "let the user that runs tributary write there",
+        };
+        Self::Spill { place: place.into(), cause: error.to_string(), remedy }
     }
 
     pub(crate) fn lost(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {

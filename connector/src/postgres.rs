@@ -4,11 +4,13 @@
 //! through the keys of a table. Beneath: [`endpoint`] (URL), `wire` (protocol 3.0, login, TLS), `stream` (the replication
 //! sub-protocol), [`pgoutput`] (messages), [`relation`], [`value`] and `binary` (rows), [`catalog`] (what the server knows).
 
+mod absent;
 mod array;
 mod assembler;
 mod binary;
 mod binding;
 pub mod catalog;
+mod charset;
 pub mod endpoint;
 mod extension;
 mod frame;
@@ -23,6 +25,7 @@ mod prepare;
 mod print;
 mod publication;
 pub mod relation;
+mod session;
 mod sink;
 mod slot;
 mod socket;
@@ -32,6 +35,7 @@ pub(crate) mod sqlstate;
 mod stream;
 mod streamed;
 mod streaming;
+mod texts;
 mod time;
 mod timeline;
 mod tls;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter};
@@ -15,6 +16,7 @@ use crate::postgres::{self, Known, PostgresSource, Watch};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
 use crate::source::Source as _;
+use crate::trouble::Trouble;
 
 /// The first wait after a failure; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -40,8 +42,7 @@ pub async fn run(
 ) -> Result<(), ConnectorError> {
     let mut wait = FIRST_WAIT;
     let mut streamed = false;
-    // The same trouble is told once.
-    let mut said = String::new();
+    let mut trouble = Trouble::default();
     loop {
         let mut progressed = false;
         let attempt = attempt(&settings, &*transport, &dependent, &health, &shutdown, (&mut streamed, &mut progressed));
@@ -58,6 +59,12 @@ pub async fn run(
             postgres.binary = false;
             continue;
         }
+        if let ConnectorError::Unconverted { .. } = &error {
+            tracing::info!(source = settings.name, reason = %error, "streaming anew");
+            let SourceSettings::Postgres(postgres) = &mut settings.source;
+            postgres.unconverted = true;
+            continue;
+        }
         health.down(error.to_string());
         let waits = error.class() == ErrorClass::Transient || streamed && error.is_mendable();
         if !waits {
@@ -69,15 +76,14 @@ pub async fn run(
         }
         if progressed {
             wait = FIRST_WAIT;
-            said.clear();
         }
         if let ConnectorError::SlotInUse { .. } = &error {
             wait = wait.min(STANDBY_WAIT);
         }
         let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        if said != error.to_string() {
-            tracing::warn!(source = settings.name, %error, retry_ms = jittered.as_millis() as u64, "trying again");
-            said = error.to_string();
+        if let Some(lasting) = trouble.met(&error.to_string(), Instant::now()) {
+            let (retry_ms, lasting_s) = (jittered.as_millis() as u64, lasting.as_secs());
+            tracing::warn!(source = settings.name, %error, retry_ms, lasting_s, "trying again");
         }
         wait = (wait * 2).min(LAST_WAIT);
         tokio::select! {

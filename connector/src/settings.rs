@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tributary_event::TableName;
 use tributary_event::debezium::{self, DecimalMode};
 use tributary_transport::{Retention, TopicSpec};
 
@@ -125,6 +126,18 @@ pub struct ValueOptions {
     pub intervals_as_text: bool,
 }
 
+/// What becomes of bytes that are no text in the encoding of their database, in columns of every type that travels as text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InvalidText {
+    /// The source stops, and names table, column and row.
+    #[default]
+    Stop,
+    /// U+FFFD stands in their place.
+    Replace,
+    /// The value is base64 of its bytes; of an array, each element that is no text.
+    Base64,
+}
+
 /// When the changes of transactions that are prepared (`PREPARE TRANSACTION`) are published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PreparedTransactions {
@@ -141,8 +154,8 @@ pub enum PreparedTransactions {
 pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database?sslmode=…`.
     pub url: Secret,
-    /// Tables as `schema.table`; a bare name means the schema `public`.
-    pub tables: Vec<String>,
+    /// The tables.
+    pub tables: Vec<TableName>,
     /// Keys of tables that have none of their own, or another one than consumers want: schema, table, columns in order.
     pub keys: Vec<(String, String, Vec<String>)>,
     /// The replication slot. Created if it is absent and there is no checkpoint.
@@ -164,6 +177,11 @@ pub struct PostgresSettings {
     /// Whether the server may send values in their binary form, which costs it less, while every column that is captured
     /// has a type that we read in that form. Events are the same either way.
     pub binary: bool,
+    /// What becomes of bytes that are no text.
+    pub invalid_text: InvalidText,
+    /// Whether the server leaves texts in the encoding of its database, for us to convert. Events are the same either way,
+    /// but where the server cannot convert a text, only we can say which.
+    pub unconverted: bool,
 }
 
 /// Which database a connector captures.
@@ -190,7 +208,7 @@ pub struct ConnectorSettings {
 
 impl ConnectorSettings {
     /// A PostgreSQL source with the defaults: slot and publication are called `tributary_<name>`.
-    pub fn postgres<T: Into<String>>(name: &str, url: Secret, tables: impl IntoIterator<Item = T>) -> Self {
+    pub fn postgres<T: Into<TableName>>(name: &str, url: Secret, tables: impl IntoIterator<Item = T>) -> Self {
         let own: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
         Self {
@@ -206,7 +224,9 @@ impl ConnectorSettings {
                 prepared: PreparedTransactions::default(),
                 heartbeat: None,
                 values: ValueOptions::default(),
+                invalid_text: InvalidText::default(),
                 binary: true,
+                unconverted: false,
             }),
             decimals: DecimalMode::default(),
             batch: BatchLimits::default(),
@@ -233,7 +253,7 @@ impl ConnectorSettings {
             if specs.iter().any(|s| s.name == name) {
                 return Err(ConnectorError::settings(
                     format!("source {}: tables", self.name),
-                    format!("{schema}.{table} and another table would share the topic {name}"),
+                    format!("{} and another table would share the topic {name}", TableName::new(schema, table)),
                     "remove the duplicate, or capture one of them with a source of its own",
                 ));
             }
@@ -250,20 +270,12 @@ impl ConnectorSettings {
 impl PostgresSettings {
     /// Schema and name of each configured table.
     pub fn table_names(&self) -> Vec<(String, String)> {
-        self.tables.iter().map(|t| split_name(t)).collect()
+        self.tables.iter().map(|t| (t.schema.to_string(), t.name.to_string())).collect()
     }
 
     /// The key that is declared for a table; empty if there is none.
     pub fn key_of(&self, schema: &str, table: &str) -> &[String] {
         self.keys.iter().find(|(s, t, _)| s == schema && t == table).map_or(&[], |(_, _, key)| key)
-    }
-}
-
-/// `schema.table` → its parts; a bare name is in `public`.
-pub(crate) fn split_name(table: &str) -> (String, String) {
-    match table.split_once('.') {
-        Some((schema, name)) => (schema.to_owned(), name.to_owned()),
-        None => ("public".to_owned(), table.to_owned()),
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 use tributary_connector::{ConnectorError, ConnectorSettings};
+use tributary_event::ErrorClass;
 use tributary_stack::{Postgres, PostgresOptions};
 
+use crate::logs::{listen, warnings_of_all};
 use crate::support::{Database, Recorder, Running, connect, postgres, until, version};
 
 struct Pair {
@@ -142,6 +144,57 @@ async fn a_server_that_was_promoted_without_captured_changes_is_refused() {
     assert!(matches!(error, ConnectorError::PositionLost { .. }), "{error}");
     assert!(error.to_string().contains("promoted without all of its predecessor's log"), "{error}");
     assert_eq!(recorder.len(), 2, "changes of the new timeline were captured all the same");
+}
+
+/// From 17 on a slot would be made with `failover`, which a standby refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_read_from_with_a_publication_of_its_primary() {
+    listen();
+    let version = version().await;
+    let pair = Pair::start(version).await;
+    let primary = connect(&pair.primary.url("postgres")).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", pair.standby.port());
+    let mut settings = ConnectorSettings::postgres("of_standby", url.as_str().into(), ["t"]);
+    crate::support::postgres_mut(&mut settings).heartbeat = Some(Duration::from_secs(1));
+    let recorder = Recorder::new();
+    let error = Running::start(&settings, &recorder).error().await;
+    let said = error.to_string();
+    assert_eq!(error.class(), ErrorClass::Fatal, "{said}");
+    if version < 16 {
+        assert!(
+            said.contains("it is a standby, whose log PostgreSQL") && said.contains("lead to the primary"),
+            "{said}"
+        );
+        return;
+    }
+    let (_, statement) = said.split_once("run on the primary: ").unwrap_or_else(|| panic!("no statement: {said}"));
+    primary.batch_execute(statement).await.expect("the statement works there");
+    let running = Running::start(&settings, &recorder);
+    // Nothing happens on the primary, so the standby waits; what helps is said, and helps.
+    let about = |text: &str| warnings_of_all().iter().any(|said| said.contains(text));
+    until("the wait is told of", async || about("run on the primary: select pg_log_standby_snapshot();")).await;
+    until("the source is up", async || {
+        primary.batch_execute("select pg_log_standby_snapshot()").await.expect("a snapshot");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        running.health.is_up()
+    })
+    .await;
+    primary.batch_execute("insert into t values (1), (2)").await.expect("written");
+    let records = recorder.wait(2).await;
+    assert_eq!(records[1].get("/after/id"), serde_json::json!(2));
+    until("heartbeats are told of", async || about("is a standby; let the url lead to the primary")).await;
+    running.stop().await;
+    // It resumes there too.
+    primary.batch_execute("insert into t values (3)").await.expect("written");
+    let running = Running::streaming(&settings, &recorder).await;
+    recorder.wait(3).await;
+    running.stop().await;
+    // A primary is asked for, and there is none in the url.
+    let url = format!("{url}?target_session_attrs=primary");
+    crate::support::postgres_mut(&mut settings).url = url.as_str().into();
+    let running = Running::start(&settings, &recorder);
+    running.wait_down("there is no primary among them").await;
+    running.stop().await;
 }
 
 async fn refused_before_17() {

@@ -165,7 +165,7 @@ async fn a_folder_that_cannot_be_written_stops_the_source_and_loses_nothing() {
     running.wait_down("transactions").await;
     assert_eq!(recorder.len(), 0);
     let why = running.health.parts()["source"].why.clone().expect("why");
-    assert!(why.contains("make room there") && why.contains("streaming to off"), "{why}");
+    assert!(why.contains("let the user that runs tributary write there") && why.contains("streaming to off"), "{why}");
     std::fs::remove_file(folder.path().join("transactions")).expect("removed");
     let records = recorder.wait(5_000).await;
     running.stop().await;

@@ -21,6 +21,11 @@ pub fn warnings(source: &str) -> Vec<String> {
     warnings.iter().filter(|(name, _)| name == source).map(|(_, text)| text.clone()).collect()
 }
 
+/// All warnings so far.
+pub fn warnings_of_all() -> Vec<String> {
+    WARNINGS.lock().expect("lock").iter().map(|(_, text)| text.clone()).collect()
+}
+
 struct Listener;
 
 impl Subscriber for Listener {

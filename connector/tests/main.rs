@@ -4,6 +4,7 @@
 
 mod binary;
 mod doubt;
+mod encodings;
 mod failover;
 mod heartbeat;
 mod in_progress;
@@ -11,11 +12,14 @@ mod keys;
 mod logs;
 mod memory;
 mod messages;
+mod names;
 mod network;
+mod poolers;
 mod prepared;
 mod refusals;
 mod resume;
 mod schema;
+mod sessions;
 mod streaming;
 mod support;
 mod tables;

@@ -225,7 +225,7 @@ async fn a_partition_that_logs_less_than_its_root_is_refused() {
     .await;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
     let error = Running::start(&settings, &recorder).error().await.to_string();
-    assert!(error.contains("ALTER TABLE low REPLICA IDENTITY FULL"), "{error}");
+    assert!(error.contains("ALTER TABLE public.low REPLICA IDENTITY FULL"), "{error}");
     db.run("alter table low replica identity full; alter table t alter body set storage external").await;
     let running = Running::streaming(&settings, &recorder).await;
     // A partition that comes later does not inherit the identity: what its log lacks is listed, never taken for null.

@@ -47,11 +47,21 @@ pub struct Database {
 
 impl Database {
     pub async fn create(test: &str) -> Self {
+        Self::create_with(test, "").await
+    }
+
+    /// A database of another encoding.
+    pub async fn of_encoding(test: &str, encoding: &str) -> Self {
+        let options = format!("encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0");
+        Self::create_with(test, &options).await
+    }
+
+    async fn create_with(test: &str, options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{number}_{test}", std::process::id());
         let admin = connect(server_url().as_str()).await;
-        admin.batch_execute(&format!("create database {name}")).await.expect("a database");
+        admin.batch_execute(&format!("create database {name} {options}")).await.expect("a database");
         let mut url = server_url();
         url.set_path(&name);
         let url = url.to_string();
@@ -80,6 +90,16 @@ impl Database {
             postgres(settings).slot
         );
         self.text(&query).await.expect("a stream")
+    }
+
+    /// The settings with another user.
+    pub fn settings_of(&self, tables: &[&str], user: &str, password: &str) -> ConnectorSettings {
+        let mut settings = self.settings(tables);
+        let mut url = url::Url::parse(&self.url).expect("a URL");
+        url.set_username(user).expect("a user");
+        url.set_password(Some(password)).expect("a password");
+        postgres_mut(&mut settings).url = url.as_str().into();
+        settings
     }
 
     pub fn settings(&self, tables: &[&str]) -> ConnectorSettings {

@@ -13,6 +13,8 @@ mod vertices;
 
 use std::collections::BTreeMap;
 
+use tributary_event::TableName;
+
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::plan::{EdgePlan, FanOutPlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
@@ -49,7 +51,7 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
 
 fn plan(
     definition: &Definition,
-    vertices: BTreeMap<String, Vec<VertexRule>>,
+    vertices: BTreeMap<TableName, Vec<VertexRule>>,
     fan_outs: BTreeMap<String, FanOutPlan>,
     indexes: Vec<IndexPlan>,
 ) -> Plan {
@@ -76,7 +78,7 @@ struct Checker<'a> {
     definition: &'a Definition,
     graph: &'a GraphText,
     schema: &'a Schema,
-    vertices: BTreeMap<String, Vec<VertexRule>>,
+    vertices: BTreeMap<TableName, Vec<VertexRule>>,
     /// What fan-out must ask: changed type, path to its parents, their type, and the edge it is for.
     wanted: Vec<Wanted>,
     found: Vec<Diagnostic>,

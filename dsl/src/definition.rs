@@ -4,10 +4,12 @@ mod graph;
 mod indexes;
 mod servers;
 mod sources;
+mod tables;
 mod transport;
 
 pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint};
 pub(crate) use indexes::{IndexText, RootsText};
+pub(crate) use tables::{TableText, listed as listed_tables, similar as similar_tables, suggestion as tables_like};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -9,7 +9,7 @@ pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedF
 pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
     BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
-    KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
+    InvalidText, KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
     SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{IdTemplate, TemplateError};
@@ -17,6 +17,8 @@ pub use template::{IdTemplate, TemplateError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tributary_event::TableName;
 
 /// A pipeline that was checked.
 #[derive(Debug, Clone)]
@@ -48,8 +50,8 @@ pub struct GraphPlan {
     pub timeout: Duration,
     /// Requests in flight at most.
     pub concurrency: usize,
-    /// `schema.table` → the vertices that a change of a row touches.
-    pub vertices: BTreeMap<String, Vec<VertexRule>>,
+    /// Tables → the vertices that a change of a row touches.
+    pub vertices: BTreeMap<TableName, Vec<VertexRule>>,
     /// What to ask the graph when a vertex of a type changes, by type. Types that need no fan-out are absent.
     pub fan_outs: BTreeMap<String, FanOutPlan>,
 }

@@ -6,6 +6,8 @@ mod text;
 pub use picture::render_graph;
 pub use text::render_plan;
 
+use tributary_event::TableName;
+
 use crate::plan::{Reach, SourceSettings};
 
 /// Languages of pictures.
@@ -24,12 +26,15 @@ fn reach(reach: &Reach, child: &str) -> String {
             let declared = if *declared { " (declared)" } else { "" };
             format!("the graph's {child}.{}{declared}", path.join("."))
         }
-        Reach::Tables(tables) => format!("rows of {}", tables.join(", ")),
+        Reach::Tables(tables) => {
+            let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
+            format!("rows of {}", names.join(", "))
+        }
         Reach::StoredInParent => "stored in the parent (declared)".to_owned(),
     }
 }
 
-fn tables(settings: &SourceSettings) -> (&'static str, &[String]) {
+fn tables(settings: &SourceSettings) -> (&'static str, &[TableName]) {
     match settings {
         SourceSettings::Postgres(postgres) => ("PostgreSQL", &postgres.tables),
     }

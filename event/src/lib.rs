@@ -10,6 +10,7 @@ pub mod debezium;
 pub mod health;
 pub mod position;
 pub mod row;
+pub mod table_name;
 
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
@@ -17,3 +18,4 @@ pub use clock::HybridClock;
 pub use health::{Health, PartHealth, Reporter};
 pub use position::{Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
+pub use table_name::{TableName, TableNameError};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::table_name::TableName;
+
 /// One column of a table, as the source describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -49,9 +51,14 @@ impl TableSchema {
         Self { schema: schema.into(), name: name.into(), columns, key, json_names }
     }
 
+    /// Schema and name.
+    pub fn table_name(&self) -> TableName {
+        TableName::new(self.schema.clone(), self.name.clone())
+    }
+
     /// `schema.table`, as users write it.
     pub fn qualified_name(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        self.table_name().to_string()
     }
 
     /// The index of the column `name`.

@@ -316,11 +316,7 @@ impl Indexer {
         for source in &self.plan.sources {
             let SourceSettings::Postgres(postgres) = &source.settings;
             let mapped = postgres.tables.iter().filter(|t| self.plan.graph.vertices.contains_key(*t));
-            let topic = |table: &String| {
-                let (schema, name) = table.split_once('.').unwrap_or(("public", table));
-                debezium::topic(&source.name, schema, name)
-            };
-            topics.extend(mapped.map(topic));
+            topics.extend(mapped.map(|table| debezium::topic(&source.name, &table.schema, &table.name)));
         }
         topics
     }

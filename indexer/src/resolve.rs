@@ -19,7 +19,7 @@ use tracing::warn;
 use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
-use tributary_event::{ChangeEvent, ErrorClass, HybridClock};
+use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
@@ -65,7 +65,7 @@ pub struct Resolver {
     /// The pipeline.
     pub pipeline: String,
     /// Tables to vertices.
-    pub vertices: BTreeMap<String, Vec<VertexRule>>,
+    pub vertices: BTreeMap<TableName, Vec<VertexRule>>,
     /// Types to fan-out queries.
     pub fan_outs: BTreeMap<String, FanOutPlan>,
     /// The graph.

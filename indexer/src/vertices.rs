@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tributary_dsl::plan::VertexRule;
-use tributary_event::{ChangeEvent, Op, Row, Value};
+use tributary_event::{ChangeEvent, Op, Row, TableName, Value};
 
 use crate::graph::Vertex;
 
@@ -20,8 +20,8 @@ pub struct Touched {
 }
 
 /// The vertices of the row before and the row after, so that an edge that moved touches both of its ends.
-pub fn touched(event: &ChangeEvent, rules: &BTreeMap<String, Vec<VertexRule>>) -> Touched {
-    let rules = rules.get(&event.table.qualified_name()).map_or(&[][..], Vec::as_slice);
+pub fn touched(event: &ChangeEvent, rules: &BTreeMap<TableName, Vec<VertexRule>>) -> Touched {
+    let rules = rules.get(&event.table.table_name()).map_or(&[][..], Vec::as_slice);
     let mut touched = Touched::default();
     if event.op == Op::Truncate {
         touched.types = rules.iter().map(|r| r.type_name.clone()).collect();
@@ -77,7 +77,7 @@ mod tests {
     use tributary_dsl::plan::IdTemplate;
     use tributary_event::debezium::Decoder;
 
-    fn rules() -> BTreeMap<String, Vec<VertexRule>> {
+    fn rules() -> BTreeMap<TableName, Vec<VertexRule>> {
         let rule = |type_name: &str, id: &str| VertexRule {
             type_name: type_name.into(),
             id: IdTemplate::parse(id).expect("a template"),

@@ -4,13 +4,11 @@
 
 use tributary_event::Value;
 
-use super::value::Codec;
-
 /// PostgreSQL's own limit (`MAXDIM`).
 pub(super) const MAX_DIMENSIONS: usize = 6;
 
-/// The value of an array's text; `None` if it is no array of such elements.
-pub(super) fn decode(text: &[u8], element: &Codec, delimiter: u8) -> Option<Value> {
+/// The value of an array's text, whose elements `element` reads; `None` if it is no array of such elements.
+pub(super) fn decode(text: &[u8], delimiter: u8, element: &mut dyn FnMut(&[u8]) -> Option<Value>) -> Option<Value> {
     let body = match text.first()? {
         b'[' => &text[memchr::memchr(b'=', text)? + 1..],
         _ => text,
@@ -23,7 +21,7 @@ pub(super) fn decode(text: &[u8], element: &Codec, delimiter: u8) -> Option<Valu
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    element: &'a Codec,
+    element: &'a mut dyn FnMut(&[u8]) -> Option<Value>,
     delimiter: u8,
     unescaped: Vec<u8>,
 }
@@ -66,7 +64,7 @@ impl Parser<'_> {
         self.at += end;
         match &rest[..end] {
             b"NULL" => Some(Value::Null),
-            item => self.element.decode_owned(item),
+            item => (self.element)(item),
         }
     }
 
@@ -77,7 +75,7 @@ impl Parser<'_> {
             let byte = self.peek()?;
             self.at += 1;
             match byte {
-                b'"' => return self.element.decode_owned(&self.unescaped),
+                b'"' => return (self.element)(&self.unescaped),
                 b'\\' => {
                     self.unescaped.push(self.peek()?);
                     self.at += 1;
@@ -90,11 +88,16 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::value::Codec;
     use super::*;
     use proptest::prelude::*;
 
+    fn texts(text: &str) -> Option<Value> {
+        decode(text.as_bytes(), b',', &mut |item| Codec::Text.decode_owned(item))
+    }
+
     fn ints(text: &str) -> Option<Value> {
-        decode(text.as_bytes(), &Codec::Int, b',')
+        decode(text.as_bytes(), b',', &mut |item| Codec::Int.decode_owned(item))
     }
 
     #[test]
@@ -104,7 +107,7 @@ mod tests {
         assert_eq!(ints("{1,NULL,-3}"), Some(Value::Array(vec![int(1), Value::Null, int(-3)])));
         let row = |a, b| Value::Array(vec![int(a), int(b)]);
         assert_eq!(ints("[0:1][2:3]={{1,2},{3,4}}"), Some(Value::Array(vec![row(1, 2), row(3, 4)])));
-        let texts = decode(r#"{a,"b \"c\" \\ {,}","",NULL,"NULL"}"#.as_bytes(), &Codec::Text, b',');
+        let texts = texts(r#"{a,"b \"c\" \\ {,}","",NULL,"NULL"}"#);
         let expected = ["a", r#"b "c" \ {,}"#, ""].map(Value::text).into_iter();
         assert_eq!(texts, Some(Value::Array(expected.chain([Value::Null, Value::text("NULL")]).collect())));
         for nonsense in ["", "{", "{1", "{1,}", "{1}x", "{\"1}", "{{{{{{{1}}}}}}}", "[1:2]"] {
@@ -115,7 +118,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in r#"[{}",\\a1=\[\]:N]{0,40}"#) {
-            let _ = decode(text.as_bytes(), &Codec::Text, b',');
+            let _ = texts(&text);
         }
 
         #[test]
@@ -124,7 +127,7 @@ mod tests {
                 items.iter().map(|i| format!("\"{}\"", i.replace('\\', "\\\\").replace('"', "\\\""))).collect();
             let text = format!("{{{}}}", quoted.join(","));
             let expected = Value::Array(items.into_iter().map(Value::text).collect());
-            prop_assert_eq!(decode(text.as_bytes(), &Codec::Text, b','), Some(expected));
+            prop_assert_eq!(texts(&text), Some(expected));
         }
     }
 }

@@ -21,6 +21,7 @@ use super::prepare::renamed;
 use super::relation::Relayed;
 use super::sink::Sink;
 use super::streamed::Committed;
+use super::texts::Texts;
 use super::two_phase::Unfinished;
 use crate::checkpoint::{InProgress, PostgresCheckpoint};
 use crate::error::ConnectorError;
@@ -49,6 +50,8 @@ pub(super) struct Assembler {
     half_done: Option<InProgress>,
     /// The transactions that were given when they were prepared.
     unfinished: Unfinished,
+    /// How names are read.
+    texts: Arc<Texts>,
     mark: PostgresCheckpoint,
 }
 
@@ -102,8 +105,14 @@ impl Assembler {
             transaction: None,
             half_done: mark.transaction.clone(),
             unfinished: Unfinished::default(),
+            texts: Arc::default(),
             mark,
         }
+    }
+
+    /// The same, with texts that are read in this way.
+    pub(super) fn with_texts(self, texts: Arc<Texts>) -> Self {
+        Self { texts, ..self }
     }
 
     /// The position before which everything was given out.
@@ -193,7 +202,9 @@ impl Assembler {
         capture_us: i64,
         events: &mut Vec<ChangeEvent>,
     ) -> Result<Next, ConnectorError> {
-        let message = pgoutput::decode(payload)
+        let texts = self.texts.clone();
+        let (readable, _) = texts.message(payload);
+        let message = pgoutput::decode(&readable)
             .map_err(|e| ConnectorError::protocol(format!("the change at {start}"), e.to_string()))?;
         let relation = match message {
             Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } => {
@@ -376,7 +387,7 @@ impl Assembler {
 /// Whether changes of the table are wanted. A captured table that goes on under a name that nobody asked for is an error.
 fn is_captured(table: &Relayed) -> Result<bool, ConnectorError> {
     let Some(old) = &table.renamed_from else { return Ok(table.wanted) };
-    Err(renamed(old, &table.schema.qualified_name()))
+    Err(renamed(old, &table.schema.table_name()))
 }
 
 /// The table and the transaction of a change.

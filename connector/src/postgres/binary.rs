@@ -121,7 +121,7 @@ impl Form {
                 None => self.decode_printed(codec, raw)?,
             },
             (Self::Array(form), Codec::Array { element, .. }) => {
-                Elements { form, codec: element, owner, rest: raw, decimals: 0 }.array()?
+                array(raw, &mut |item| form.decode(element, owner, item))?
             }
             _ => self.decode_printed(codec, raw)?,
         })
@@ -278,11 +278,14 @@ fn ipv6(address: Ipv6Addr) -> String {
     }
 }
 
+/// An array whose elements `element` reads; `None` if it is no array of such elements.
+pub(super) fn array(raw: &[u8], element: &mut dyn FnMut(&[u8]) -> Option<Value>) -> Option<Value> {
+    Elements { read: element, rest: raw, decimals: 0 }.array()
+}
+
 /// The elements of an array, as they are read.
 struct Elements<'a> {
-    form: &'a Form,
-    codec: &'a Codec,
-    owner: &'a Bytes,
+    read: &'a mut dyn FnMut(&[u8]) -> Option<Value>,
     rest: &'a [u8],
     /// Bytes of the decimals so far, of which ten bytes may stand for a hundred thousand digits.
     decimals: usize,
@@ -323,7 +326,7 @@ impl Elements<'_> {
         }
         let (raw, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
         self.rest = rest;
-        let value = self.form.decode(self.codec, self.owner, raw)?;
+        let value = (self.read)(raw)?;
         if let Value::Decimal { text, .. } = &value {
             self.decimals += text.len();
         }

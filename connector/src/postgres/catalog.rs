@@ -3,23 +3,22 @@
 //!
 //! Reference: PostgreSQL documentation, "System Catalogs": `pg_class`, `pg_attribute`, `pg_index`, `pg_type`.
 
-mod missing;
 pub(super) mod state;
 mod tables;
 mod types;
 
 use std::sync::Arc;
 
-use tributary_event::TableSchema;
+use tributary_event::{TableName, TableSchema};
 
+use super::absent::no_such_table;
 use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, split_name};
+use crate::settings::PostgresSettings;
 
-pub(super) use missing::no_such_table;
 pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, type_names};
 pub(super) use types::Types;
 
@@ -88,8 +87,8 @@ pub struct TableInfo {
     pub(super) row_filter: Option<String>,
     /// The first column whose values are read as text alone.
     pub(super) text_only: Option<String>,
-    /// Schema and name of tables that inherit from it and are no partitions.
-    pub(super) heirs: Vec<String>,
+    /// Tables that inherit from it and are no partitions.
+    pub(super) heirs: Vec<TableName>,
     /// The first partition that logs less of old rows than the table's identity says.
     pub(super) odd_partition: Option<String>,
 }
@@ -129,9 +128,13 @@ impl TableInfo {
 ///
 /// # Errors
 /// The server cannot be reached, or has no such table (similar names are suggested).
-pub async fn table_columns(settings: &PostgresSettings, table: &str) -> Result<TableInfo, ConnectorError> {
+pub async fn table_columns(
+    settings: &PostgresSettings,
+    table: impl Into<TableName>,
+) -> Result<TableInfo, ConnectorError> {
     let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-    let name = split_name(table);
+    let table = table.into();
+    let name = (table.schema.to_string(), table.name.to_string());
     match tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() {
         Some(info) => Ok(info),
         None => Err(no_such_table(&sql, &name).await?),

@@ -1,7 +1,6 @@
 //! Where a PostgreSQL server is and how to log in: the connection URL.
 //!
-//! Reference: PostgreSQL documentation, "Connection URIs" and "Parameter Key Words" (libpq). Understood parameters:
-//! `sslmode`, `sslrootcert`, `connect_timeout`, `application_name`, `host`, `port`, `user`, `password`, `dbname`.
+//! Reference: PostgreSQL documentation, "Connection URIs" and "Parameter Key Words" (libpq).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -195,29 +194,6 @@ impl Endpoint {
         format!("PostgreSQL {}:{}/{}", self.host, self.port, self.database)
     }
 }
-
-/// Settings of every session, so that values have one text whatever the server's or the user's defaults are.
-pub(super) const SESSION: &[(&str, &str)] = &[
-    ("client_encoding", "UTF8"),
-    ("datestyle", "ISO, YMD"),
-    ("intervalstyle", "postgres"),
-    ("timezone", "UTC"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-    ("xmloption", "content"),
-    ("lc_monetary", "C"),
-    ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
-    // Rows that policies hide from the role would be missing without a word.
-    ("row_security", "off"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("standard_conforming_strings", "on"),
-];
-
-/// Settings of replication sessions alone: a server that hears nothing of us any more frees the slot for the next reader
-/// within seconds. We send a status every few seconds, also while we do not read; `tcp_user_timeout` would end the session
-/// then.
-pub(super) const SESSION_REPLICATION: &[(&str, &str)] = &[("wal_sender_timeout", "15000")];
 
 fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());

@@ -60,13 +60,13 @@ impl Heartbeat {
 
 /// Writes a heartbeat; returns cause and remedy if it cannot be.
 async fn write(sql: &Sql, slot: &str) -> Result<Option<String>, ConnectorError> {
-    const STATE: &str = "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
-        current_setting('server_version_num')::int4";
+    const STATE: &str = "select pg_is_in_recovery(), current_setting('server_version_num')::int4";
     let rows = sql.query("asking whether the server can be written to", STATE, &[]).await?;
     let row = rows.first().ok_or_else(|| ConnectorError::protocol(sql.endpoint().place(), "no settings"))?;
-    let (standby, read_only, version): (bool, bool, i32) = (row.get(0), row.get(1), row.get(2));
-    if standby || read_only {
-        return Ok(Some(cannot_write(sql.endpoint(), standby)));
+    let (standby, version): (bool, i32) = (row.get(0), row.get(1));
+    if standby {
+        let place = sql.endpoint().place();
+        return Ok(Some(format!("{place} is a standby; let the url lead to the primary, or leave heartbeat out")));
     }
     let statement = format!(
         "select pg_catalog.pg_logical_emit_message(false, {}, ''::text) from pg_catalog.pg_replication_slots \
@@ -79,17 +79,6 @@ async fn write(sql: &Sql, slot: &str) -> Result<Option<String>, ConnectorError> 
         Err(error) if error.code == "42501" => Some(not_granted(sql.endpoint(), version)),
         Err(error) => Some(error.text()),
     })
-}
-
-fn cannot_write(endpoint: &Endpoint, standby: bool) -> String {
-    let (place, role, database) = (endpoint.place(), quote(&endpoint.user), quote(&endpoint.database));
-    if standby {
-        return format!("{place} is a standby; let the url lead to the primary, or leave heartbeat out");
-    }
-    format!(
-        "{place} is read-only for the role {role} (default_transaction_read_only); run: \
-         ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off; or leave heartbeat out"
-    )
 }
 
 fn not_granted(endpoint: &Endpoint, version: i32) -> String {
@@ -109,10 +98,6 @@ mod tests {
     #[test]
     fn each_obstacle_has_its_remedy() {
         let endpoint = Endpoint::parse(&"postgres://ann@h/films".into()).expect("a URL");
-        assert!(cannot_write(&endpoint, true).contains("lead to the primary"));
-        let read_only = cannot_write(&endpoint, false);
-        let remedy = "ALTER ROLE \"ann\" IN DATABASE \"films\" SET default_transaction_read_only = off";
-        assert!(read_only.contains(remedy), "{read_only}");
         assert!(not_granted(&endpoint, 160_000).contains("(boolean, text, text) TO \"ann\";"));
         assert!(not_granted(&endpoint, 170_000).contains("(boolean, text, text, boolean) TO \"ann\";"));
     }

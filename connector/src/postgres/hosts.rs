@@ -5,6 +5,8 @@
 //!
 //! Reference: PostgreSQL documentation, libpq, "Connection URIs" and `target_session_attrs`.
 
+use tributary_event::ErrorClass;
+
 use super::endpoint::{Endpoint, Target};
 use super::sql::Sql;
 use crate::error::ConnectorError;
@@ -30,11 +32,12 @@ pub(super) async fn find(url: &Secret) -> Result<Endpoint, ConnectorError> {
     if !chooses {
         return Ok(endpoints.remove(0));
     }
-    let mut causes = Vec::new();
+    let (mut causes, mut standbys) = (Vec::new(), 0);
     let mut definite = None;
     for endpoint in &endpoints {
         match standby(endpoint).await {
             Ok(true) if endpoint.target != Some(Target::Any) => {
+                standbys += 1;
                 causes.push(format!("{}:{} is a standby", endpoint.host, endpoint.port));
             }
             Ok(_) => return Ok(endpoint.clone()),
@@ -43,6 +46,16 @@ pub(super) async fn find(url: &Secret) -> Result<Endpoint, ConnectorError> {
             }
             Err(error) => definite = definite.or(Some(error)),
         }
+    }
+    if standbys == endpoints.len() {
+        return Err(ConnectorError::Server {
+            place: "the servers of the source's url".into(),
+            cause: format!("there is no primary among them: {}", causes.join("; ")),
+            remedy: "promote one of them, name the primary too, or read from a standby with target_session_attrs=any; until \
+                     then the source waits"
+                .into(),
+            class: ErrorClass::Transient,
+        });
     }
     // A wrong password is no outage, unless another host may still come back.
     match definite {

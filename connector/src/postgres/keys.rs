@@ -3,14 +3,18 @@
 //! Keyset pagination: a page starts behind the last key of the page before, so a page costs the same wherever it is,
 //! and rows that come and go meanwhile shift nothing.
 
-use tributary_event::Value;
+use tributary_event::{TableName, Value};
 
-use super::catalog::{self, TableInfo, Which, no_such_table};
+use super::absent::no_such_table;
+use super::catalog::{self, TableInfo, Which};
+use super::charset::Charset;
 use super::hosts;
 use super::sql::Sql;
 use super::sqlstate::{literal, quote};
+use super::texts::Texts;
+use super::value::push_hex;
 use crate::error::ConnectorError;
-use crate::settings::{PostgresSettings, split_name};
+use crate::settings::{InvalidText, PostgresSettings};
 
 /// One row of a page.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,16 +30,28 @@ pub struct KeyPager {
     sql: Sql,
     table: TableInfo,
     columns: Vec<usize>,
+    /// What becomes of bytes that are no text.
+    policy: InvalidText,
+    /// How texts are read that come as they are stored, once one has come that the server cannot convert.
+    stored: Option<Texts>,
 }
+
+/// Stands before the hexadecimal digits of a place that is no text; texts of PostgreSQL do not have it.
+const AS_STORED: char = '\0';
 
 impl KeyPager {
     /// Opens a pager over `columns` of a table, or over its primary key if there are none.
     ///
     /// # Errors
     /// There is no such table or column, or the table has no primary key to page by.
-    pub async fn open(settings: &PostgresSettings, table: &str, columns: &[String]) -> Result<Self, ConnectorError> {
+    pub async fn open(
+        settings: &PostgresSettings,
+        table: impl Into<TableName>,
+        columns: &[String],
+    ) -> Result<Self, ConnectorError> {
         let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-        let name = split_name(table);
+        let table = table.into();
+        let name = (table.schema.to_string(), table.name.to_string());
         let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() else {
             return Err(no_such_table(&sql, &name).await?);
         };
@@ -59,7 +75,13 @@ impl KeyPager {
             }
         }
         let columns = if wanted.is_empty() { info.schema.key.clone() } else { wanted };
-        Ok(Self { sql, table: info, columns })
+        // Ordering operators of extensions' types are found beside them.
+        const OPERATORS: &str = "select pg_catalog.set_config('search_path', 'pg_catalog' || coalesce(string_agg(distinct \
+            ', ' || quote_ident(nspname), ''), ''), false) from pg_catalog.pg_amop a join pg_catalog.pg_operator o on o.oid = amopopr \
+            join pg_catalog.pg_namespace n on n.oid = o.oprnamespace \
+            where amopmethod = 403 and amopstrategy = 5 and nspname <> 'pg_catalog'";
+        sql.query("finding ordering operators", OPERATORS, &[]).await?;
+        Ok(Self { sql, table: info, columns, policy: settings.invalid_text, stored: None })
     }
 
     /// The table.
@@ -87,25 +109,56 @@ impl KeyPager {
     /// # Errors
     /// The server cannot be reached, or refuses.
     pub async fn page(&mut self, after: Option<&[String]>, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
-        let rows = self.sql.texts("reading a page of keys", &self.statement(after, limit)).await?;
-        let width = self.table.schema.key.len();
-        let mut page = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let place = (0..width).map(|i| row.get(i).unwrap_or_default().to_owned()).collect();
-            let mut values = Vec::with_capacity(self.columns.len());
-            for (i, &column) in self.columns.iter().enumerate() {
-                values.push(match row.get(width + i) {
-                    None => Value::Null,
-                    Some(text) => self.value(column, text)?,
-                });
+        const READING: &str = "reading a page of keys";
+        if self.stored.is_none() {
+            match self.sql.converted(&self.statement(after, limit)).await? {
+                Ok(rows) => return rows.iter().map(|row| self.row(&|i| row.get(i).map(str::as_bytes))).collect(),
+                Err(error) if error.is_about_text() => self.stored = Some(self.texts().await?),
+                Err(error) => return Err(error.classify(self.sql.endpoint(), READING)),
             }
-            page.push(KeyRow { values, place });
         }
-        Ok(page)
+        let rows = self.sql.query(READING, &self.statement(after, limit), &[]).await?;
+        rows.iter().map(|row| self.row(&|i| row.get(i))).collect()
     }
 
-    fn value(&self, column: usize, text: &str) -> Result<Value, ConnectorError> {
-        let value = self.table.codecs.get(column).and_then(|codec| codec.decode_owned(text.as_bytes()));
+    /// How the database's texts are read as they are stored.
+    async fn texts(&self) -> Result<Texts, ConnectorError> {
+        const ENCODING: &str = "select getdatabaseencoding()::text";
+        let rows = self.sql.query("reading the database's encoding", ENCODING, &[]).await?;
+        let encoding: &str = rows.first().map_or("UTF8", |row| row.get(0));
+        Ok(Texts::new(self.policy, Charset::load(&self.sql, encoding).await?, encoding))
+    }
+
+    /// A row of its cells: the key's, then the columns that were asked for.
+    fn row<'r>(&self, cell: &dyn Fn(usize) -> Option<&'r [u8]>) -> Result<KeyRow, ConnectorError> {
+        let width = self.table.schema.key.len();
+        let place = (0..width).map(|i| place(cell(i).unwrap_or_default(), self.stored.is_some())).collect();
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (i, &column) in self.columns.iter().enumerate() {
+            values.push(match cell(width + i) {
+                None => Value::Null,
+                Some(raw) => self.value(column, raw, cell)?,
+            });
+        }
+        Ok(KeyRow { values, place })
+    }
+
+    fn value<'r>(
+        &self,
+        column: usize,
+        raw: &[u8],
+        cell: &dyn Fn(usize) -> Option<&'r [u8]>,
+    ) -> Result<Value, ConnectorError> {
+        let mut bad = None;
+        let value = self.table.codecs.get(column).and_then(|codec| match &self.stored {
+            Some(texts) => texts.decode(codec, raw, &mut bad),
+            None => codec.decode_owned(raw),
+        });
+        if let (Some(texts), Some(bad)) = (&self.stored, bad) {
+            let key = self.table.schema.key.iter().enumerate();
+            let key: Vec<_> = key.map(|(at, &column)| (column, cell(at).map(<[u8]>::to_vec))).collect();
+            return Err(texts.refuse(&self.table.schema, column, &key, &bad, false));
+        }
         value.ok_or_else(|| {
             let name = self.table.schema.columns.get(column).map_or("?", |c| &*c.name);
             ConnectorError::protocol(
@@ -119,15 +172,39 @@ impl KeyPager {
         let schema = &self.table.schema;
         let column = |i: &usize| schema.columns.get(*i).map(|c| quote(&c.name)).unwrap_or_default();
         let list = |indexes: &[usize]| indexes.iter().map(column).collect::<Vec<_>>().join(", ");
+        let selected = |i: &usize| match &self.stored {
+            None => column(i),
+            // The bytes of what the type's output function prints, which no cast does for all types.
+            Some(_) => format!(
+                "case when {0} is not null then convert_to(format('%s', {0}), getdatabaseencoding()) end",
+                column(i)
+            ),
+        };
+        let selected = schema.key.iter().chain(&self.columns).map(selected).collect::<Vec<_>>().join(", ");
         let key = list(&schema.key);
         let condition = after.map_or_else(String::new, |after| {
-            let typed = schema.key.iter().zip(after).map(|(&i, text)| {
+            let typed = schema.key.iter().zip(after).map(|(&i, place)| {
                 let type_name = schema.columns.get(i).map_or("text", |c| &*c.type_name);
-                format!("{}::{type_name}", literal(text))
+                match place.strip_prefix(AS_STORED) {
+                    Some(digits) => format!("convert_from({}, getdatabaseencoding())::{type_name}", literal(digits)),
+                    None => format!("{}::{type_name}", literal(place)),
+                }
             });
             format!(" where ({key}) > ({})", typed.collect::<Vec<_>>().join(", "))
         });
         let table = format!("{}.{}", quote(&schema.schema), quote(&schema.name));
-        format!("select {key}, {} from {table}{condition} order by {key} limit {limit}", list(&self.columns))
+        format!("select {selected} from {table}{condition} order by {key} limit {limit}")
+    }
+}
+
+/// A part of a row's place: its text, or if that comes as it is stored, whatever its bytes are.
+fn place(raw: &[u8], as_stored: bool) -> String {
+    match std::str::from_utf8(raw) {
+        Ok(text) if !as_stored || raw.is_ascii() => text.to_owned(),
+        _ => {
+            let mut place = format!("{AS_STORED}\\x");
+            push_hex(&mut place, raw);
+            place
+        }
     }
 }

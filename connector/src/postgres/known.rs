@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tributary_event::TableName;
 use tributary_transport::{Batch, Checkpoint, Transport};
 
 use super::catalog::TableInfo;
@@ -31,7 +32,7 @@ impl Known {
 
     /// The OID that a listed table had.
     pub(super) fn oid_of(&self, (schema, name): &(String, String)) -> Option<u32> {
-        Some(self.tables.as_ref()?.get(&format!("{schema}.{name}"))?.oid)
+        Some(self.tables.as_ref()?.get(&TableName::new(&**schema, &**name).to_string())?.oid)
     }
 
     /// Looks at the tables, tells what may have changed without events, and keeps what it saw.
@@ -60,7 +61,7 @@ impl Known {
                 },
             };
             if let Some(why) = why {
-                doubts.push(Doubt { table: name.clone(), why: why.to_owned() });
+                doubts.push(Doubt { table: table.schema.table_name(), why: why.to_owned() });
             }
             now.insert(name, reading.state);
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tributary_event::TableName;
 
 use super::catalog::{Carried, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
 use super::endpoint::Endpoint;
@@ -20,6 +21,7 @@ use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::sql::Sql;
+use super::texts::Texts;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 
@@ -49,6 +51,8 @@ pub(super) struct Learner {
     pub captured: HashMap<u32, (String, String)>,
     /// Whether the server sends values as its types' send functions write them.
     pub binary: bool,
+    /// How texts are read.
+    pub texts: Arc<Texts>,
     pub dependent: Arc<dyn Dependent>,
 }
 
@@ -71,9 +75,11 @@ impl Learner {
         message: Bytes,
         within: Option<Within>,
     ) -> (Self, Result<Option<(u32, Relayed)>, ConnectorError>) {
-        let learnt = match pgoutput::decode(&message) {
+        let texts = self.texts.clone();
+        let (readable, bad_name) = texts.message(&message);
+        let learnt = match pgoutput::decode(&readable) {
             Ok(Message::Relation(relation)) => {
-                let table = self.table(&relation, message.clone(), within).await;
+                let table = self.table(&relation, message.clone(), bad_name, within).await;
                 table.map(|table| Some((relation.oid, table)))
             }
             _ => Ok(None),
@@ -85,15 +91,19 @@ impl Learner {
         &mut self,
         relation: &Relation<'_>,
         message: Bytes,
+        bad_name: Option<&[u8]>,
         within: Option<Within>,
     ) -> Result<Relayed, ConnectorError> {
         let in_log = (schema_name(relation).to_owned(), relation.name.to_owned());
         let (name, wanted, renamed_from) = match self.naming(relation.oid, &in_log).await? {
             Naming::Listed => (in_log, true, None),
             Naming::Earlier(listed) => (listed, true, None),
-            Naming::Renamed(listed) => (in_log, false, Some(format!("{}.{}", listed.0, listed.1))),
+            Naming::Renamed(listed) => (in_log, false, Some(TableName::new(listed.0, listed.1))),
             Naming::Other => (in_log, false, None),
         };
+        if let (true, true, Some(bad)) = (wanted, self.texts.stops(), bad_name) {
+            return Err(self.texts.refuse_name(&TableName::new(name.0, name.1).to_string(), bad));
+        }
         let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let (primary_key, names) =
             if wanted { self.describe(relation, &name, &types, within).await? } else { Default::default() };
@@ -104,12 +114,15 @@ impl Learner {
         if let (true, true, Some(at)) = (self.binary, wanted, decoders.iter().position(|d| d.form.is_none())) {
             let column = relation.columns().nth(at).map_or("?", |c| c.name);
             let type_name = names.get(at).map_or("?", String::as_str);
-            let cause =
-                format!("table {}.{}, column {column}: values of type {type_name} are read as text", name.0, name.1);
+            let cause = format!(
+                "table {}, column {column}: values of type {type_name} are read as text",
+                TableName::new(name.0, name.1)
+            );
             return Err(ConnectorError::TextOnly { cause });
         }
         let mut table = Relayed::new(relation, message, &name, &primary_key, decoders, names, wanted);
         table.renamed_from = renamed_from;
+        table.texts = self.texts.clone();
         tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
         if wanted {
             self.suffices(relation, &table, &name).await?;
@@ -156,7 +169,7 @@ impl Learner {
         let mut lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         if let (false, Some(within)) = (lacking.is_empty(), within.filter(|within| within.prepared)) {
             tracing::warn!(
-                table = format!("{}.{}", name.0, name.1),
+                table = %TableName::new(&*name.0, &*name.1),
                 "a prepared transaction changes the table by types that it has made; waiting until it is committed or rolled back"
             );
             visible(&sql, within).await?;
@@ -164,7 +177,7 @@ impl Learner {
         }
         if !lacking.is_empty() {
             tracing::warn!(
-                table = format!("{}.{}", name.0, name.1),
+                table = %TableName::new(&*name.0, &*name.1),
                 types = ?lacking,
                 "the log has values of types that were dropped since; they are published as text"
             );
@@ -203,7 +216,7 @@ impl Learner {
         // A table that is gone has no rows that could be shown.
         self.dependent.check(&today).map_err(ConnectorError::Refused)?;
         let doubt = Doubt {
-            table: table.schema.qualified_name(),
+            table: table.schema.table_name(),
             why: format!("the log has a stretch in which it does not suffice ({lacks})"),
         };
         self.dependent.doubt(&[doubt]).await

@@ -130,7 +130,7 @@ impl Watch<'_> {
         known.look(sql, self.prepared.server_version, &settings.publication, &found, self.dependent, transport).await?;
         let trouble = match prepare::missing(settings, &found) {
             Some(name) => Some(gone(sql, &name, known).await?),
-            None => suffice(&found, &names, sql.endpoint(), settings, &published.left_out, self.dependent).err(),
+            None => suffice(&found, sql.endpoint(), settings, &published.left_out, self.dependent).err(),
         };
         // The same trouble is told once.
         let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();

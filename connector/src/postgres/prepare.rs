@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 
-use tributary_event::{ErrorClass, Lsn};
+use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
+use super::absent::no_such_table;
 use super::catalog::{self, Carried, TableInfo, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
@@ -16,11 +17,11 @@ use super::publication::{self, Published};
 use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
-use super::two_phase;
+use super::{session, two_phase};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
-use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings, split_name};
+use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings};
 
 /// A source that can be streamed.
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ async fn prepare_from(
     if let Some(name) = missing(settings, &tables) {
         return Err(gone(&sql, &name, known).await?);
     }
-    suffice(&tables, &settings.table_names(), &endpoint, settings, &published.left_out, dependent)?;
+    suffice(&tables, &endpoint, settings, &published.left_out, dependent)?;
     let hosts = hosts::endpoints(&settings.url)?;
     slot::check_failover(&hosts, server_version)?;
     let facts = slot::read(&sql, server_version, &settings.slot).await?;
@@ -92,7 +93,16 @@ async fn prepare_from(
     if at_prepare {
         two_phase::check(endpoint.place(), server_version, hosts.len(), &settings.slot, facts.as_ref())?;
     }
+    let standby = slot::is_standby(&sql, server_version).await?;
     let decision = slot::decide(&settings.slot, &endpoint.database, facts.as_ref(), checkpoint.as_ref(), at_prepare)?;
+    if let Some(before) = checkpoint.as_ref().filter(|c| c.database != endpoint.database) {
+        tracing::info!(
+            slot = settings.slot,
+            from = before.database,
+            to = endpoint.database,
+            "the database was renamed"
+        );
+    }
     let added = publication::ensure(&sql, &endpoint, &settings.publication, &tables).await?;
     if checkpoint.is_some() {
         for table in added {
@@ -106,9 +116,11 @@ async fn prepare_from(
     }
     let slot_position = match decision {
         SlotDecision::Use(position) => position,
-        SlotDecision::Create => slot::create(&sql, &endpoint, server_version, &settings.slot, at_prepare).await?,
+        SlotDecision::Create => {
+            slot::create(&sql, &endpoint, server_version, &settings.slot, at_prepare, standby).await?
+        }
     };
-    let make_failover = hosts.len() > 1 && facts.as_ref().is_some_and(|f| f.failover == Some(false));
+    let make_failover = hosts.len() > 1 && !standby && facts.as_ref().is_some_and(|f| f.failover == Some(false));
     let two_phase = facts.is_some_and(|f| f.two_phase);
     Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase })
 }
@@ -124,12 +136,17 @@ async fn server(
         (select rolreplication or rolsuper from pg_catalog.pg_roles where rolname = current_user) \
         or exists (select from pg_catalog.pg_roles where rolname in ('rds_replication', 'rds_superuser') \
                    and pg_has_role(oid, 'USAGE')), \
-        (select system_identifier::text from pg_catalog.pg_control_system())";
+        (select system_identifier::text from pg_catalog.pg_control_system()), \
+        (select case when rolsuper then -1 else rolconnlimit end from pg_catalog.pg_roles where rolname = current_user), \
+        (select case when r.rolsuper then -1 else datconnlimit end from pg_catalog.pg_database, pg_catalog.pg_roles r \
+         where datname = current_database() and r.rolname = current_user)";
     let rows = sql.query("reading the server's settings", SQL, &[]).await?;
     let row = rows.first().ok_or_else(|| ConnectorError::protocol(endpoint.place(), "no settings"))?;
     let (version, wal_level, replicates, system): (i32, String, bool, String) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
     judge(endpoint, version, &wal_level, replicates)?;
+    let limits = (row.get::<_, Option<i32>>(4).unwrap_or(-1), row.get::<_, Option<i32>>(5).unwrap_or(-1));
+    session::check_limits(endpoint.place(), (&endpoint.user, limits.0), (&endpoint.database, limits.1))?;
     match checkpoint {
         Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
         _ => Ok(version),
@@ -172,15 +189,15 @@ pub(super) async fn gone(sql: &Sql, name: &(String, String), known: &Known) -> R
         None => None,
     };
     match now {
-        Some(now) => Ok(renamed(&format!("{}.{}", name.0, name.1), &now)),
-        None => catalog::no_such_table(sql, name).await,
+        Some(now) => Ok(renamed(&TableName::new(&*name.0, &*name.1), &now)),
+        None => no_such_table(sql, name).await,
     }
 }
 
 /// A captured table has a name that is not listed.
-pub(super) fn renamed(listed: &str, now: &str) -> ConnectorError {
+pub(super) fn renamed(listed: &TableName, now: &TableName) -> ConnectorError {
     ConnectorError::Table {
-        table: listed.to_owned(),
+        table: listed.to_string(),
         cause: format!("it was renamed to {now} while it was captured, and {now} is not listed"),
         remedy: format!(
             "give it its name again; or list {now} under tables in its place (its changes go to a topic of their own), and \
@@ -189,11 +206,10 @@ pub(super) fn renamed(listed: &str, now: &str) -> ConnectorError {
     }
 }
 
-/// Whether each table can be captured beside these listed ones, and the log will carry what is needed of them, through a
+/// Whether each table can be captured, and the log will carry what is needed of them, through a
 /// publication that leaves out these operations.
 pub(super) fn suffice(
     tables: &[TableInfo],
-    listed: &[(String, String)],
     endpoint: &Endpoint,
     settings: &PostgresSettings,
     left_out: &[&'static str],
@@ -201,7 +217,7 @@ pub(super) fn suffice(
 ) -> Result<(), ConnectorError> {
     for table in tables {
         check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
-        if let Some(heir) = table.heirs.iter().find(|heir| !listed.contains(&split_name(heir))) {
+        if let Some(heir) = table.heirs.iter().find(|heir| !settings.tables.contains(heir)) {
             return Err(ConnectorError::Table {
                 table: table.schema.qualified_name(),
                 cause: format!(
@@ -241,9 +257,18 @@ fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), C
     let refuse = |cause: &str, remedy: String| {
         Err(ConnectorError::Table { table: name.clone(), cause: cause.to_owned(), remedy })
     };
+    if ["pg_catalog", "information_schema"].contains(&&*table.schema.schema) {
+        return refuse("it is a table of the system, whose changes are not decoded", "take it out of the list".into());
+    }
+    if !table.persistent && table.schema.schema.starts_with("pg_temp") {
+        return refuse(
+            "it is temporary, so only the session that made it sees it",
+            "list a table that is not temporary in its place".into(),
+        );
+    }
     if !table.persistent {
         return refuse(
-            "it is unlogged or temporary, so the log does not have its changes",
+            "it is unlogged, so the log does not have its changes",
             format!("run: ALTER TABLE {quoted} SET LOGGED;"),
         );
     }

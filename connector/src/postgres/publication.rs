@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use tributary_event::ErrorClass;
+
 use super::catalog::TableInfo;
 use super::endpoint::Endpoint;
 use super::sql::Sql;
@@ -165,6 +167,14 @@ fn refused(
     tables: &[TableInfo],
     statement: &str,
 ) -> ConnectorError {
+    if error.code == "25006" {
+        return ConnectorError::Server {
+            place: endpoint.place(),
+            cause: format!("it is a standby, where the publication {publication} cannot be made or changed"),
+            remedy: format!("run on the primary: {statement};"),
+            class: ErrorClass::Fatal,
+        };
+    }
     if error.code != "42501" {
         return error.classify(endpoint, "creating the publication");
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{Column, Row, TableSchema, Value};
+use tributary_event::debezium::{DecimalMode, encode_value};
+use tributary_event::{Column, Row, TableName, TableSchema, Value};
 
 use super::binary::Form;
 use super::pgoutput::{Cell, Relation, Tuple};
+use super::texts::Texts;
 use super::value::Codec;
 use crate::error::ConnectorError;
 
@@ -29,8 +31,10 @@ pub struct Relayed {
     pub(super) message: Bytes,
     /// Whether the pipeline asked for the table.
     pub(super) wanted: bool,
+    /// How its texts are read.
+    pub(super) texts: Arc<Texts>,
     /// The captured table that it was before it got a name that nobody asked for.
-    pub(super) renamed_from: Option<String>,
+    pub(super) renamed_from: Option<TableName>,
     /// The transaction that `events` counts for.
     pub(super) counted: u64,
     /// Events of the table in that transaction.
@@ -53,7 +57,8 @@ impl Relayed {
         let columns =
             names.zip(type_names).map(|(name, t)| Column { name: name.into(), type_name: t.into() }).collect();
         let schema = Arc::new(TableSchema::new(schema.as_str(), name.as_str(), columns, key));
-        Self { schema, decoders, message, wanted, renamed_from: None, counted: 0, events: 0 }
+        let texts = Arc::default();
+        Self { schema, decoders, message, wanted, texts, renamed_from: None, counted: 0, events: 0 }
     }
 
     /// What becomes of the values of each column.
@@ -74,12 +79,13 @@ impl Relayed {
             let value = match cell {
                 Cell::Null => Some(Value::Null),
                 Cell::Unchanged => Some(Value::Unchanged),
+                Cell::Text(text) if self.texts.is_foreign(text) => None,
                 Cell::Text(text) => codec.decode(owner, text),
                 Cell::Binary(raw) => form.as_ref().and_then(|form| form.decode(codec, owner, raw)),
             };
             match value {
                 Some(value) => values.push(value),
-                None => return Err(self.undecodable(values.len(), &cell)),
+                None => values.push(self.odd_text(values.len(), &cell, tuple)?),
             }
         }
         Ok(Row { table: self.schema.clone(), values })
@@ -112,19 +118,44 @@ impl Relayed {
         self.events
     }
 
-    fn undecodable(&self, column: usize, cell: &Cell<'_>) -> ConnectorError {
-        let name = self.schema.columns.get(column).map_or("?", |c| &*c.name);
-        let decoder = self.decoders.get(column);
-        let text = match (cell, decoder.and_then(|d| d.form.as_ref())) {
-            (Cell::Text(text), _) | (Cell::Binary(text), Some(Form::Text)) => Some(text),
-            _ => None,
+    /// The value of a text in another encoding, or of bytes that are no text.
+    fn odd_text(&self, column: usize, cell: &Cell<'_>, tuple: &Tuple<'_>) -> Result<Value, ConnectorError> {
+        let mut bad = None;
+        let value = self.decoders.get(column).and_then(|Decoder { codec, form }| match cell {
+            Cell::Text(raw) => self.texts.decode(codec, raw, &mut bad),
+            Cell::Binary(raw) => self.texts.decode_binary(form.as_ref()?, codec, raw, &mut bad),
+            Cell::Null | Cell::Unchanged => None,
+        });
+        match (value, bad) {
+            (_, Some(bad)) => Err(self.texts.refuse(&self.schema, column, &self.key_of(tuple), &bad, true)),
+            (Some(value), None) => Ok(value),
+            (None, None) => {
+                let name = self.schema.columns.get(column).map_or("?", |c| &*c.name);
+                Err(ConnectorError::protocol(
+                    format!("table {}, column {name}", self.schema.qualified_name()),
+                    format!("a value is none of its type ({:?})", self.decoders.get(column)),
+                ))
+            }
+        }
+    }
+
+    /// The key of a row, as texts that a statement may have.
+    fn key_of(&self, tuple: &Tuple<'_>) -> Vec<(usize, Option<Vec<u8>>)> {
+        let text = |i: usize| match (tuple.cell(i)?, self.decoders.get(i)?) {
+            (Cell::Text(raw), _) | (Cell::Binary(raw), Decoder { form: Some(Form::Text), .. }) => Some(raw.to_vec()),
+            (Cell::Binary(raw), Decoder { codec, form }) => {
+                let mut json = Vec::new();
+                let value = form.as_ref()?.decode(codec, &Bytes::copy_from_slice(raw), raw)?;
+                encode_value(&mut json, &value, DecimalMode::String);
+                Some(
+                    json.strip_prefix(b"\"")
+                        .and_then(|json| json.strip_suffix(b"\""))
+                        .map_or(json.clone(), <[u8]>::to_vec),
+                )
+            }
+            (Cell::Null | Cell::Unchanged, _) => None,
         };
-        let cause = if text.is_some_and(|text| std::str::from_utf8(text).is_err()) {
-            "a value is no UTF-8; the database's encoding is probably SQL_ASCII".to_owned()
-        } else {
-            format!("a value is none of its type ({decoder:?})")
-        };
-        ConnectorError::protocol(format!("table {}, column {name}", self.schema.qualified_name()), cause)
+        self.schema.key.iter().map(|&i| (i, text(i))).collect()
     }
 }
 

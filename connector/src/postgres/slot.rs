@@ -2,6 +2,8 @@
 //!
 //! Reference: PostgreSQL documentation, view `pg_replication_slots`; "Logical Decoding Concepts", Replication Slots.
 
+use std::time::Duration;
+
 use tributary_event::{ErrorClass, Lsn};
 
 use super::endpoint::Endpoint;
@@ -51,8 +53,13 @@ pub(super) fn decide(
     let lost =
         |cause: String, remedy: &str| Err(ConnectorError::lost(format!("replication slot {slot}"), cause, remedy));
     if let Some(c) = checkpoint {
-        if c.database != database {
-            let cause = format!("the checkpoint belongs to the database {}, and the url names {database}", c.database);
+        // A slot stays with its database when that gets another name.
+        let renamed = facts.is_some_and(|f| f.database.as_deref() == Some(database));
+        if c.database != database && !renamed {
+            let cause = format!(
+                "the checkpoint belongs to the database {}, and the url names {database}, which the slot is not of",
+                c.database
+            );
             return lost(cause, "point the url back to the first database, or give the source a new name");
         }
         if c.slot != slot {
@@ -177,21 +184,55 @@ pub(super) fn check_failover(hosts: &[Endpoint], version: i32) -> Result<(), Con
     ))
 }
 
-/// Creates the slot and returns the position it starts at. Waits for transactions that are running or prepared.
+/// Whether the server is a standby, and can be read from. Slots of standbys came with 16.
+pub(super) async fn is_standby(sql: &Sql, version: i32) -> Result<bool, ConnectorError> {
+    let rows = sql.query("asking whether it is a standby", "select pg_is_in_recovery()", &[]).await?;
+    let standby = rows.first().is_some_and(|row| row.get(0));
+    if standby && version < STANDBY_SLOTS {
+        return Err(ConnectorError::Server {
+            place: sql.endpoint().place(),
+            cause: format!("it is a standby, whose log PostgreSQL {} cannot decode", version / 10_000),
+            remedy: "let the url lead to the primary, or upgrade the servers to 16".into(),
+            class: ErrorClass::Fatal,
+        });
+    }
+    Ok(standby)
+}
+
+/// Standbys decode their log from this version on.
+const STANDBY_SLOTS: i32 = 160_000;
+/// The creation of a slot that takes longer is worth a word about what it waits for.
+const LONG: Duration = Duration::from_secs(5);
+
+/// Creates the slot and returns the position it starts at. Waits for transactions that are running or prepared; on a standby,
+/// for the primary to write down which those are.
 pub(super) async fn create(
     sql: &Sql,
     endpoint: &Endpoint,
     version: i32,
     slot: &str,
     at_prepare: bool,
+    standby: bool,
 ) -> Result<Lsn, ConnectorError> {
     tracing::info!(slot, "creating the replication slot; this waits for transactions that are running or prepared");
-    // From 17 on the slot can be kept on standbys too, so that it is there after a failover.
-    let kept = version >= FAILOVER_SLOTS && (!at_prepare || two_phase::goes_with_failover(version));
+    if standby {
+        warn_of_conflicts(sql, slot).await?;
+    }
+    // From 17 on the slot can be kept on standbys too, so that it is there after a failover; but not one that a standby made.
+    let kept = version >= FAILOVER_SLOTS && !standby && (!at_prepare || two_phase::goes_with_failover(version));
     let failover = if kept { ", failover => true" } else { "" };
     let statement =
         format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(slot));
-    if let Err(error) = sql.execute(&statement).await? {
+    let creating = sql.execute(&statement);
+    tokio::pin!(creating);
+    let created = tokio::select! {
+        created = &mut creating => created?,
+        () = tokio::time::sleep(LONG) => {
+            tracing::warn!(slot, "the replication slot is not created yet: {}", waits_for(standby));
+            creating.await?
+        }
+    };
+    if let Err(error) = created {
         return Err(match error.code.as_str() {
             "42501" => replication_privilege(endpoint, &error.text()),
             "42602" => ConnectorError::settings(
@@ -213,6 +254,30 @@ pub(super) async fn create(
     facts.and_then(|f| f.confirmed).ok_or_else(|| {
         ConnectorError::protocol(format!("replication slot {slot}"), "it is not there after it was created")
     })
+}
+
+/// Warns if the primary may remove what a standby's slot needs.
+async fn warn_of_conflicts(sql: &Sql, slot: &str) -> Result<(), ConnectorError> {
+    let rows = sql.query("reading a setting", "select current_setting('hot_standby_feedback') = 'on'", &[]).await?;
+    if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) {
+        tracing::warn!(
+            slot,
+            "hot_standby_feedback is off on this standby: the primary may remove rows of its catalog that decoding needs, which \
+             invalidates the slot; run on the standby: ALTER SYSTEM SET hot_standby_feedback = on; select pg_reload_conf();"
+        );
+    }
+    Ok(())
+}
+
+/// What the creation of a slot waits for.
+fn waits_for(standby: bool) -> &'static str {
+    if standby {
+        "a standby waits until the primary writes down which transactions run; to have that at once, run on the primary: \
+         select pg_log_standby_snapshot();"
+    } else {
+        "it waits for the end of transactions that began before; to see them, run: select pid, xact_start, query from \
+         pg_stat_activity where backend_xid is not null order by xact_start; select * from pg_prepared_xacts;"
+    }
 }
 
 /// The url leads to another cluster than the checkpoint's.
@@ -272,6 +337,15 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_was_renamed_is_the_same_one() {
+        let before = PostgresCheckpoint { database: "movies".into(), ..checkpoint(100) };
+        assert_eq!(
+            decide("s", "films", Some(&facts()), Some(&before), false).expect("use"),
+            SlotDecision::Use(Lsn(100))
+        );
+    }
+
+    #[test]
     fn a_slot_that_would_skip_changes_is_refused() {
         says(Some(facts()), Some(checkpoint(99)), "moved forward");
         says(Some(SlotFacts { plugin: Some("test_decoding".into()), ..facts() }), None, "not pgoutput");
@@ -283,7 +357,9 @@ mod tests {
         says(Some(two_phase.clone()), None, "choose another name");
         says(Some(two_phase.clone()), Some(checkpoint(100)), "set prepared_transactions to at-prepare again");
         assert!(decide("s", "films", Some(&two_phase), Some(&checkpoint(100)), true).is_ok());
-        says(Some(facts()), Some(PostgresCheckpoint { database: "x".into(), ..checkpoint(100) }), "database x");
+        let elsewhere = || Some(PostgresCheckpoint { database: "x".into(), ..checkpoint(100) });
+        says(None, elsewhere(), "belongs to the database x");
+        says(Some(SlotFacts { database: Some("x".into()), ..facts() }), elsewhere(), "belongs to the database x");
         says(Some(facts()), Some(PostgresCheckpoint { slot: "x".into(), ..checkpoint(100) }), "slot x");
     }
 }

@@ -9,16 +9,20 @@ use tributary_event::{ErrorClass, SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
 use super::catalog::Types;
+use super::charset::Charset;
 use super::frame::Frame;
 use super::hosts;
 use super::learn::{Learner, Within};
 use super::prepare::Prepared;
 use super::relation::Relayed;
 use super::slot::other_system;
-use super::sqlstate::{literal, quote};
+use super::sql::Sql;
+use super::sqlstate::{STREAMING, literal, quote};
 use super::stream::ReplicationStream;
 use super::streamed::{Replay, Streamed, Taken};
+use super::texts::Texts;
 use super::timeline;
+use super::wire::Wire;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
@@ -40,6 +44,8 @@ pub struct PostgresSource {
     streamed: Option<Streamed>,
     /// Whether the server sends values as its types' send functions write them.
     binary: bool,
+    /// Whether the server leaves texts in the encoding of the database.
+    unconverted: bool,
     /// Prepared transactions are to be sent when they are prepared, from the end of the half-done transaction on.
     two_phase_waits: bool,
     /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
@@ -74,6 +80,7 @@ impl PostgresSource {
     ) -> Result<Self, ConnectorError> {
         let endpoint = hosts::find(&settings.url).await?;
         let (mut wire, system) = ReplicationStream::connect(&endpoint).await?;
+        let (texts, unconverted) = texts(&mut wire, settings).await?;
         if prepared.make_failover {
             let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quote(&settings.slot));
             wire.query("ALTER_REPLICATION_SLOT", &command).await?;
@@ -83,7 +90,10 @@ impl PostgresSource {
             Some(checkpoint) if checkpoint.system != system.identifier => {
                 return Err(other_system(&settings.slot, &checkpoint.system, &system.identifier));
             }
-            Some(checkpoint) => timeline::follow(&mut wire, &system, checkpoint).await?,
+            Some(checkpoint) => {
+                let followed = timeline::follow(&mut wire, &system, checkpoint).await?;
+                PostgresCheckpoint { database: endpoint.database.clone(), ..followed }
+            }
             None => PostgresCheckpoint {
                 version: 1,
                 system: system.identifier,
@@ -114,7 +124,8 @@ impl PostgresSource {
         if let (true, Some(table)) = (settings.binary, text_only) {
             tracing::debug!(table = %table.schema.qualified_name(), column = table.text_only, "values travel as text");
         }
-        let binary = settings.binary && text_only.is_none();
+        // A number in the binary form looks as a text in another encoding does.
+        let binary = settings.binary && text_only.is_none() && !(unconverted && wire.encoding() != "SQL_ASCII");
         let values = if binary { ", binary 'true'" } else { "" };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {} ({protocol}, publication_names {}{messages}{values})",
@@ -132,7 +143,7 @@ impl PostgresSource {
         });
         Ok(Self {
             stream,
-            assembler: Assembler::new(source, mark),
+            assembler: Assembler::new(source, mark).with_texts(texts.clone()),
             learning: Learning::Idle(Box::new(Learner {
                 endpoint,
                 publication: settings.publication.clone(),
@@ -142,12 +153,14 @@ impl PostgresSource {
                 keys: settings.keys.clone(),
                 captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
                 binary,
+                texts,
                 dependent,
             })),
             frames: Bytes::new(),
             at: 0,
             streamed,
             binary,
+            unconverted,
             two_phase_waits: at_prepare && !two_phase,
             replay: None,
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
@@ -272,6 +285,22 @@ impl Learning {
     }
 }
 
+/// How the texts of a stream are read, and whether the server leaves them in the encoding of the database: always where that is
+/// none, and elsewhere if it could not convert one.
+async fn texts(wire: &mut Wire, settings: &PostgresSettings) -> Result<(Arc<Texts>, bool), ConnectorError> {
+    const AS_STORED: &str = "SET client_encoding = 'SQL_ASCII'";
+    let unconverted = settings.unconverted || wire.encoding() == "SQL_ASCII";
+    let mut charset = None;
+    if unconverted {
+        wire.query("setting client_encoding", AS_STORED).await?;
+        if wire.encoding() != "SQL_ASCII" {
+            let sql = Sql::connect(wire.endpoint()).await?;
+            charset = Charset::load(&sql, wire.encoding()).await?;
+        }
+    }
+    Ok((Arc::new(Texts::new(settings.invalid_text, charset, wire.encoding())), unconverted))
+}
+
 impl PostgresSource {
     /// An error that binary values may be the cause of: a type whose send function fails, in whatever table of the
     /// publication, or a value in an unknown form. The stream shows whether text ends in the same error.
@@ -282,6 +311,13 @@ impl PostgresSource {
             {
                 ConnectorError::TextOnly { cause: error.to_string() }
             }
+            // It was not for us to convert, so there is no more that we could do about it.
+            ConnectorError::Unconverted { cause } if self.unconverted => ConnectorError::Database {
+                place: format!("{}: {STREAMING}", self.stream.place()),
+                cause,
+                code: "22021".into(),
+                class: ErrorClass::Fatal,
+            },
             error => error,
         }
     }

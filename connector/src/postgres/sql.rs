@@ -7,10 +7,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::endpoint::{ChannelBinding, Endpoint, SESSION, TlsMode};
-use super::sqlstate::ServerError;
-use super::tls;
+use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::sqlstate::{LOGGING_IN, ServerError};
+use super::{session, tls};
 use crate::error::ConnectorError;
+
+/// The SQLSTATE of bytes that are no text.
+const NOT_IN_REPERTOIRE: &str = "22021";
 
 /// A session. Its connection task ends with it.
 pub(super) struct Sql {
@@ -21,6 +24,13 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        match Self::open(endpoint, false).await {
+            Err(error) if session::ended_too_early(&error) => Self::open(endpoint, true).await,
+            opened => opened,
+        }
+    }
+
+    async fn open(endpoint: &Endpoint, all_settings: bool) -> Result<Self, ConnectorError> {
         let mut config = Config::new();
         config
             .host(&endpoint.host)
@@ -34,7 +44,7 @@ impl Sql {
             .keepalives_interval(Duration::from_secs(2))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(10))
-            .options(options())
+            .options(options(all_settings))
             .ssl_mode(match endpoint.tls {
                 TlsMode::Disable => SslMode::Disable,
                 TlsMode::Prefer => SslMode::Prefer,
@@ -48,7 +58,7 @@ impl Sql {
         if let Some(password) = &endpoint.password {
             config.password(password.expose());
         }
-        let failed = |error| describe(endpoint, "logging in", &error);
+        let failed = |error| describe(endpoint, LOGGING_IN, &error);
         let (client, task) = match tls::config(endpoint)? {
             Some(tls) if !endpoint.is_unix() => {
                 let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
@@ -60,7 +70,10 @@ impl Sql {
                 (client, tokio::spawn(run(connection)))
             }
         };
-        Ok(Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) })
+        let sql = Self { client, endpoint: endpoint.clone(), _connection: AbortOnDropHandle::new(task) };
+        let told = sql.texts(LOGGING_IN, &session::set_later()).await?;
+        session::check_told(endpoint, told.first().and_then(|row| row.get(0)))?;
+        Ok(sql)
     }
 
     /// Whether the connection has ended.
@@ -84,13 +97,43 @@ impl Sql {
     /// Runs a statement through the simple protocol: every value comes as its type's own text.
     pub(super) async fn texts(&self, action: &str, sql: &str) -> Result<Vec<SimpleQueryRow>, ConnectorError> {
         let messages = self.client.simple_query(sql).await.map_err(|e| describe(&self.endpoint, action, &e))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|m| match m {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .collect())
+        Ok(rows(messages).collect())
+    }
+
+    /// The same, where the server may be unable to convert a value: its error comes back as it is, for the caller to explain,
+    /// and so does a value that is no UTF-8 though the server took it for such.
+    pub(super) async fn converted(
+        &self,
+        sql: &str,
+    ) -> Result<Result<Vec<SimpleQueryRow>, ServerError>, ConnectorError> {
+        let messages = match self.client.simple_query(sql).await {
+            Ok(messages) => messages,
+            Err(error) => match server_error(&error) {
+                Some(server) => return Ok(Err(server)),
+                None => return Err(describe(&self.endpoint, "running a statement", &error)),
+            },
+        };
+        let rows: Vec<SimpleQueryRow> = rows(messages).collect();
+        if rows.iter().any(|row| (0..row.len()).any(|i| row.try_get(i).is_err())) {
+            let message = "a value is no UTF-8".to_owned();
+            return Ok(Err(ServerError { code: NOT_IN_REPERTOIRE.into(), message, ..ServerError::default() }));
+        }
+        Ok(Ok(rows))
+    }
+
+    /// Runs a statement that the server may refuse: its error comes back as it is, for the caller to explain.
+    pub(super) async fn attempt(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Result<Vec<Row>, ServerError>, ConnectorError> {
+        match self.client.query(sql, parameters).await {
+            Ok(rows) => Ok(Ok(rows)),
+            Err(error) => match server_error(&error) {
+                Some(server) => Ok(Err(server)),
+                None => Err(describe(&self.endpoint, "running a statement", &error)),
+            },
+        }
     }
 
     /// Runs a statement for its effect; a server's error comes back as it is, for the caller to explain.
@@ -105,6 +148,13 @@ impl Sql {
     }
 }
 
+fn rows(messages: Vec<SimpleQueryMessage>) -> impl Iterator<Item = SimpleQueryRow> {
+    messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
+}
+
 async fn run<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -117,9 +167,9 @@ where
 }
 
 /// The session's settings as command-line options of the backend.
-fn options() -> String {
+fn options(all: bool) -> String {
     let escape = |value: &str| value.replace(' ', "\\ ");
-    let settings = SESSION.iter().filter(|(name, _)| *name != "client_encoding");
+    let settings = session::from_the_first(all).filter(|(name, _)| *name != "client_encoding");
     settings.map(|(name, value)| format!("-c {name}={}", escape(value))).collect::<Vec<_>>().join(" ")
 }
 

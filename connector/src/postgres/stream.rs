@@ -20,6 +20,7 @@ use super::endpoint::Endpoint;
 use super::frame::{self, Frame};
 use super::pgoutput::EPOCH_2000_US;
 use super::socket::QUIET_READ;
+use super::sqlstate::{IDENTIFY, STREAMING};
 use super::wire::{Wire, server_error};
 use crate::error::ConnectorError;
 
@@ -64,7 +65,7 @@ impl ReplicationStream {
     /// Connects and asks who the server is.
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Wire, System), ConnectorError> {
         let mut wire = Wire::connect(endpoint).await?;
-        let rows = wire.query("IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM").await?;
+        let rows = wire.query(IDENTIFY, IDENTIFY).await?;
         let cell = |i: usize| rows.first().and_then(|row| row.get(i)).cloned().flatten();
         let (Some(identifier), Some(timeline)) = (cell(0), cell(1).and_then(|t| t.parse().ok())) else {
             return Err(ConnectorError::protocol(endpoint.place(), "IDENTIFY_SYSTEM gave no system identifier"));
@@ -105,6 +106,11 @@ impl ReplicationStream {
         let due = if self.hurry { Instant::now() } else { self.last_status + NEWS_INTERVAL };
         self.hurry = false;
         self.next_status = self.next_status.min(due);
+    }
+
+    /// The server and the database.
+    pub(super) fn place(&self) -> String {
+        self.wire.endpoint().place()
     }
 
     /// The last confirmed position.
@@ -191,7 +197,7 @@ impl ReplicationStream {
                 let mut copy = bytes::BytesMut::from(&frames[begin..*at]);
                 match Message::parse(&mut copy) {
                     Ok(Some(Message::ErrorResponse(body))) => {
-                        Err(server_error(body.fields()).classify(self.wire.endpoint(), "streaming"))
+                        Err(server_error(body.fields()).classify(self.wire.endpoint(), STREAMING))
                     }
                     _ => Err(broken(&self.wire)),
                 }

@@ -244,8 +244,7 @@ impl Replay {
     }
 
     fn damaged(&self) -> ConnectorError {
-        let error =
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not hold what was written: check the disk");
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not hold what was written");
         ConnectorError::spill(self.spill.path.display().to_string(), &error)
     }
 }

@@ -174,7 +174,9 @@ impl Codec {
             Self::Vector => extension::vector(string()?)?,
             Self::SparseVector => extension::sparse_vector(string()?)?,
             Self::Text => Value::text(string()?),
-            Self::Array { element, delimiter } => array::decode(raw, element, *delimiter)?,
+            Self::Array { element, delimiter } => {
+                array::decode(raw, *delimiter, &mut |item| element.decode_owned(item))?
+            }
         })
     }
 }

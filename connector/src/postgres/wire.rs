@@ -21,11 +21,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::binding;
-use super::endpoint::{ChannelBinding, Endpoint, SESSION, SESSION_REPLICATION, TlsMode};
-use super::frame;
+use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::session::{self, SESSION_REPLICATION};
 use super::socket::Socket;
-use super::sqlstate::ServerError;
-use super::tls;
+use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
+use super::{frame, tls};
 use crate::error::ConnectorError;
 
 /// How much is read at once; memory beyond it grows only with bytes that have arrived.
@@ -37,6 +37,8 @@ pub(super) struct Wire {
     input: BytesMut,
     output: BytesMut,
     endpoint: Endpoint,
+    /// The encoding of the database.
+    encoding: String,
 }
 
 /// Lets a connection to a host that is not there any more end by itself.
@@ -52,14 +54,20 @@ fn notice_a_cut(tcp: &TcpStream) -> io::Result<()> {
 impl Wire {
     /// Connects and logs in with `replication=database`.
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        let opening = async {
+            match Self::open(endpoint, false).await {
+                Err(error) if session::ended_too_early(&error) => Self::open(endpoint, true).await,
+                opened => opened,
+            }
+        };
         let timeout = endpoint.connect_timeout;
-        match tokio::time::timeout(timeout, Box::pin(Self::open(endpoint))).await {
+        match tokio::time::timeout(timeout, Box::pin(opening)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectorError::unreachable(endpoint.place(), format!("no answer within {timeout:?}"))),
         }
     }
 
-    async fn open(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+    async fn open(endpoint: &Endpoint, all_settings: bool) -> Result<Self, ConnectorError> {
         let unreachable = |e: io::Error| ConnectorError::unreachable(endpoint.place(), e);
         let stream = if endpoint.is_unix() {
             let path = format!("{}/.s.PGSQL.{}", endpoint.host, endpoint.port);
@@ -70,13 +78,20 @@ impl Wire {
             notice_a_cut(&tcp).map_err(unreachable)?;
             secure(tcp, endpoint).await?
         };
-        let mut wire =
-            Self { stream, input: BytesMut::with_capacity(READ), output: BytesMut::new(), endpoint: endpoint.clone() };
-        wire.log_in().await?;
+        let mut wire = Self {
+            stream,
+            input: BytesMut::with_capacity(READ),
+            output: BytesMut::new(),
+            endpoint: endpoint.clone(),
+            encoding: String::new(),
+        };
+        wire.log_in(all_settings).await?;
+        let told = wire.query(LOGGING_IN, &session::set_later()).await?;
+        session::check_told(endpoint, told.first().and_then(|row| row.first()?.as_deref()))?;
         Ok(wire)
     }
 
-    async fn log_in(&mut self) -> Result<(), ConnectorError> {
+    async fn log_in(&mut self, all_settings: bool) -> Result<(), ConnectorError> {
         let endpoint = self.endpoint.clone();
         let mut parameters = vec![
             ("user", endpoint.user.as_str()),
@@ -84,14 +99,19 @@ impl Wire {
             ("replication", "database"),
             ("application_name", endpoint.application_name.as_str()),
         ];
-        parameters.extend_from_slice(SESSION);
-        parameters.extend_from_slice(SESSION_REPLICATION);
+        parameters.extend(
+            session::from_the_first(all_settings).chain(SESSION_REPLICATION.iter().copied()).map(|(n, v)| (n, v)),
+        );
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
         let (mut bound, mut proved) = (false, false);
         loop {
             self.flush().await?;
-            match self.message().await? {
+            let message = match self.message().await {
+                Err(ConnectorError::Protocol { cause, .. }) => return Err(not_a_server(&endpoint, &cause)),
+                message => message?,
+            };
+            match message {
                 Message::AuthenticationOk if scram.is_some() && !proved => {
                     return Err(self.unexpected("a login before the server proved that it knows the password"));
                 }
@@ -103,6 +123,9 @@ impl Wire {
                     if endpoint.channel_binding == ChannelBinding::Require =>
                 {
                     return Err(self.unbound("it asks for the password itself"));
+                }
+                Message::ParameterStatus(body) if body.name().is_ok_and(|name| name == "server_encoding") => {
+                    self.encoding = body.value().map_err(|e| self.broken(e))?.to_owned();
                 }
                 Message::AuthenticationOk
                 | Message::ParameterStatus(_)
@@ -142,7 +165,7 @@ impl Wire {
                     proved = true;
                 }
                 Message::ErrorResponse(body) => {
-                    return Err(server_error(body.fields()).classify(&endpoint, "logging in"));
+                    return Err(server_error(body.fields()).classify(&endpoint, LOGGING_IN));
                 }
                 _ => return Err(self.unsupported("another method than trust, password, md5 or SCRAM-SHA-256")),
             }
@@ -214,6 +237,11 @@ impl Wire {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The encoding of the database, as PostgreSQL calls it.
+    pub(super) fn encoding(&self) -> &str {
+        &self.encoding
     }
 
     /// The next message, parsed. For everything but the stream of changes.

@@ -4,8 +4,10 @@
 //! back to the parent. Several such fields are a question for the user, and none is an error: an index that misses a new
 //! edge is wrong, and stays wrong.
 
+use tributary_event::TableName;
+
 use super::Checker;
-use crate::definition::{EdgeText, Hint};
+use crate::definition::{EdgeText, Hint, listed_tables};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Reach;
 use crate::query::EdgeSite;
@@ -21,13 +23,13 @@ impl<'a> Checker<'a> {
         if let Some(hint) = self.hint(site) {
             return match &hint.hint {
                 Hint::StoredInParent => Some(Reach::StoredInParent),
-                Hint::Tables(tables) => Some(Reach::Tables(tables.iter().map(|t| t.value.clone()).collect())),
+                Hint::Tables(tables) => Some(Reach::Tables(tables.iter().map(|t| t.name.clone()).collect())),
                 Hint::Inverse(text) => self.declared_inverse(site, text),
             };
         }
         let tables = self.tables(site);
         if !tables.is_empty() {
-            self.several_forward(site, &format!("rows of {} are", listed(tables.iter().map(String::as_str))));
+            self.several_forward(site, &format!("rows of {} are", listed_tables(&tables)));
             return Some(Reach::Tables(tables));
         }
         let mut candidates = self.inverses(site);
@@ -100,7 +102,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Tables whose rows map to the parent by one rule and to the child by another.
-    fn tables(&self, site: &EdgeSite) -> Vec<String> {
+    fn tables(&self, site: &EdgeSite) -> Vec<TableName> {
         let covers = |types: &[&str]| {
             let both = |i: usize, j: usize| i != j && types[i] == site.parent_type && types[j] == site.child_type;
             (0..types.len()).any(|i| (0..types.len()).any(|j| both(i, j)))

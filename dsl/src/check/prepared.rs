@@ -3,11 +3,12 @@
 //! The graph reads what has committed. When the changes of a prepared transaction arrive, it still has the rows as they were;
 //! documents that are built then have them too, and nothing arrives when the transaction commits. They would stay stale.
 
+use tributary_event::TableName;
+
 use super::Checker;
-use crate::definition::IndexText;
+use crate::definition::{IndexText, listed_tables};
 use crate::plan::SourceSettings;
 use crate::query::Resolved;
-use crate::suggest::listed;
 
 impl Checker<'_> {
     /// Refuses such a source if rows of its tables are vertices in the documents of an index.
@@ -17,17 +18,17 @@ impl Checker<'_> {
         for (source, spot) in &definition.at_prepare {
             let Some(plan) = definition.sources.iter().find(|plan| plan.name == *source) else { continue };
             let SourceSettings::Postgres(postgres) = &plan.settings;
-            let is_read = |table: &&String| {
+            let is_read = |table: &&TableName| {
                 self.graph.vertices.iter().any(|rule| rule.table == **table && embeds(&rule.type_name.value))
             };
-            let tables: Vec<&str> = postgres.tables.iter().filter(is_read).map(String::as_str).collect();
+            let tables: Vec<&TableName> = postgres.tables.iter().filter(is_read).collect();
             if tables.is_empty() {
                 continue;
             }
             let message = format!(
                 "the index `{}` is built when rows of {} change, and `at-prepare` tells of that before the graph shows it",
                 index.name,
-                listed(tables)
+                listed_tables(tables)
             );
             let help = format!(
                 "its documents would stay as they were before the transaction. Remove the line (`at-commit` is the default), or\n\

@@ -3,12 +3,14 @@
 //! What `roots:` says; else the source's table that maps to the root type (one that maps to nothing else is preferred); else a
 //! Relay connection of the graph.
 
+use tributary_event::TableName;
+
 use super::Checker;
-use crate::definition::{IndexText, RootsText};
+use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{RootIds, SourceSettings};
 use crate::schema::{FieldDef, Schema};
-use crate::suggest::{listed, suggestion};
+use crate::suggest::suggestion;
 use crate::yaml::Text;
 
 impl Checker<'_> {
@@ -23,23 +25,23 @@ impl Checker<'_> {
         found.map_err(|diagnostic| self.found.push(*diagnostic)).ok()
     }
 
-    fn declared_table(&self, table: &Text, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
-        if !self.maps_to(&table.value, root_type) {
+    fn declared_table(&self, table: &TableText, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
+        if !self.maps_to(&table.name, root_type) {
             let message = format!("no rule of `graph.vertices` maps `{}` to `{root_type}`", table.shown);
-            let help = suggestion(&table.value, self.tables_of(root_type));
+            let help = tables_like(&table.name, self.tables_of(root_type));
             return Err(Box::new(table.spot.error(message).maybe_help(help)));
         }
         let missing = || Box::new(table.spot.error(format!("no source captures the table `{}`", table.shown)));
-        self.table(&table.value).ok_or_else(missing)
+        self.table(&table.name).ok_or_else(missing)
     }
 
     fn inferred(&self, index: &IndexText, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
-        let all: Vec<&str> = self.tables_of(root_type).filter(|t| self.table(t).is_some()).collect();
-        let own = |table: &&str| {
+        let all: Vec<&TableName> = self.tables_of(root_type).filter(|t| self.table(t).is_some()).collect();
+        let own = |table: &&TableName| {
             let rules = self.vertices.get(*table);
             rules.is_some_and(|rules| rules.iter().all(|rule| rule.type_name == root_type))
         };
-        let own: Vec<&str> = all.iter().copied().filter(own).collect();
+        let own: Vec<&TableName> = all.iter().copied().filter(own).collect();
         let choice = if own.is_empty() { &all } else { &own };
         match choice.as_slice() {
             [table] => {
@@ -54,7 +56,8 @@ impl Checker<'_> {
                 }
             }
             several => {
-                let message = format!("several tables map to `{root_type}`: {}", listed(several.iter().copied()));
+                let message =
+                    format!("several tables map to `{root_type}`: {}", listed_tables(several.iter().copied()));
                 let help = format!("say which one holds every {root_type}: `roots: {{ table: {} }}`", several[0]);
                 return Err(Box::new(index.spot.error(message).help(help)));
             }
@@ -66,20 +69,20 @@ impl Checker<'_> {
         Err(Box::new(index.spot.error(message).help(help)))
     }
 
-    fn maps_to(&self, table: &str, type_name: &str) -> bool {
+    fn maps_to(&self, table: &TableName, type_name: &str) -> bool {
         self.vertices.get(table).is_some_and(|rules| rules.iter().any(|rule| rule.type_name == type_name))
     }
 
-    fn tables_of<'s>(&'s self, type_name: &'s str) -> impl Iterator<Item = &'s str> + Clone {
-        self.vertices.keys().map(String::as_str).filter(move |table| self.maps_to(table, type_name))
+    fn tables_of<'s>(&'s self, type_name: &'s str) -> impl Iterator<Item = &'s TableName> {
+        self.vertices.keys().filter(move |table| self.maps_to(table, type_name))
     }
 
-    fn table(&self, table: &str) -> Option<RootIds> {
+    fn table(&self, table: &TableName) -> Option<RootIds> {
         let captures = |settings: &SourceSettings| match settings {
             SourceSettings::Postgres(postgres) => postgres.tables.iter().any(|t| t == table),
         };
         let source = self.definition.sources.iter().find(|source| captures(&source.settings))?;
-        Some(RootIds::Table { source: source.name.clone(), table: table.to_owned() })
+        Some(RootIds::Table { source: source.name.clone(), table: table.clone() })
     }
 }
 

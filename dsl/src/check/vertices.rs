@@ -1,7 +1,7 @@
 //! Rules and hints of the pipeline that name types and fields: do they exist?
 
 use super::Checker;
-use crate::definition::Hint;
+use crate::definition::{Hint, similar_tables};
 use crate::diagnostic::Spot;
 use crate::plan::VertexRule;
 use crate::suggest::{did_you_mean, suggestion};
@@ -50,10 +50,10 @@ impl Checker<'_> {
                 self.found.push(edge.spot.error(message).maybe_help(suggestion(&edge.field, fields)));
             }
             let Hint::Tables(tables) = &edge.hint else { continue };
-            for table in tables.iter().filter(|t| !self.graph.vertices.iter().any(|rule| rule.table == t.value)) {
-                let known = self.graph.vertices.iter().map(|rule| rule.table.as_str());
+            for table in tables.iter().filter(|t| !self.graph.vertices.iter().any(|rule| rule.table == t.name)) {
+                let known = self.graph.vertices.iter().map(|rule| &rule.table);
                 let message = format!("no rule of `graph.vertices` is for the table `{}`", table.shown);
-                self.found.push(table.spot.error(message).maybe_help(did_you_mean(&table.value, known)));
+                self.found.push(table.spot.error(message).maybe_help(similar_tables(&table.name, known)));
             }
         }
     }

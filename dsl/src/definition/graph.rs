@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::http_url;
+use tributary_event::TableName;
+
 use super::sources::Captured;
+use super::tables::TableText;
+use super::{http_url, tables};
 use crate::diagnostic::Spot;
 use crate::plan::{IdTemplate, LeafType, Secret};
 use crate::suggest::{did_you_mean, suggestion};
@@ -28,7 +31,7 @@ pub(crate) struct GraphText {
 /// A rule of `vertices`.
 #[derive(Debug, Clone)]
 pub(crate) struct VertexText {
-    pub table: String,
+    pub table: TableName,
     pub type_name: Text,
     pub id: IdTemplate,
 }
@@ -55,7 +58,7 @@ pub(crate) struct EdgeText {
 pub(crate) enum Hint {
     Inverse(Text),
     StoredInParent,
-    Tables(Vec<Text>),
+    Tables(Vec<TableText>),
 }
 
 const LEAVES: [(&str, LeafType); 7] = [
@@ -122,25 +125,30 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
 
 fn vertices(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<VertexText> {
     let mut rules = Vec::new();
-    let Some(tables) = r.entries(node, "graph.vertices") else { return rules };
-    for (key, node) in tables.entries() {
-        if captured.source_of(&key.name).is_none() && !captured.unsure {
-            let help = suggestion(&key.name, captured.names());
+    let Some(map) = r.entries(node, "graph.vertices") else { return rules };
+    let mut named: Vec<TableName> = Vec::new();
+    for (key, node) in map.entries() {
+        let Some(TableText { name: table, .. }) = tables::key(r, key) else { continue };
+        if named.contains(&table) {
+            r.error(key.place, format!("the table `{}` has rules already", key.name), None);
+        } else if captured.source_of(&table).is_none() && !captured.unsure {
+            let help = tables::suggestion(&table, captured.names());
             r.error(key.place, format!("no source captures the table `{}`", key.name), help);
         }
-        let path = tables.path_of(&key.name);
+        named.push(table.clone());
+        let path = map.path_of(&key.name);
         let Some(items) = r.list(node, &path) else { continue };
         for item in items {
             let Some(rule) = r.map(item, &path, &["type", "id"]) else { continue };
             let type_name = r.required(&rule, "type").cloned().and_then(|node| r.text(&node, &rule.path_of("type")));
             let id = r.required(&rule, "id").cloned().and_then(|node| template(r, &node, &rule.path_of("id")));
             if let (Some(type_name), Some(id)) = (type_name, id) {
-                rules.push(VertexText { table: key.name.clone(), type_name, id });
+                rules.push(VertexText { table: table.clone(), type_name, id });
             }
         }
     }
     for (table, _, spot) in &captured.tables {
-        if !tables.entries().iter().any(|(key, _)| key.name == *table) {
+        if !named.contains(table) {
             let warning = spot.warning(format!("no rule of `graph.vertices` names the captured table `{table}`"));
             r.found.push(warning.help("its changes reach no document"));
         }
@@ -190,10 +198,10 @@ fn edges(r: &mut Reader, map: &Map) -> Vec<EdgeText> {
             (None, Some(node), None) => {
                 r.choice(node, &entry.path_of("stored_in"), &[("parent", ())]).map(|()| Hint::StoredInParent)
             }
-            (None, None, Some(tables)) => {
+            (None, None, Some(node)) => {
                 let path = entry.path_of("tables");
-                let items = r.list(tables, &path).map(<[_]>::to_vec);
-                items.map(|items| Hint::Tables(items.iter().filter_map(|item| r.text(item, &path)).collect()))
+                let items = r.list(node, &path).map(<[_]>::to_vec);
+                items.map(|items| Hint::Tables(items.iter().filter_map(|item| tables::value(r, item, &path)).collect()))
             }
             _ => {
                 let help = "write one of `inverse: <field>`, `stored_in: parent`, `tables: [<table>]`";

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::servers::store;
 use super::sources::Captured;
-use super::{is_name, name_help};
+use super::tables::TableText;
+use super::{is_name, name_help, tables};
 use crate::diagnostic::Spot;
 use crate::plan::{BuildSettings, RetrySettings, StorePlan};
 use crate::query::Document;
-use crate::suggest::suggestion;
 use crate::yaml::{Map, Node, Reader, Text};
 
 /// An index as written.
@@ -29,7 +29,7 @@ pub(crate) struct IndexText {
 /// Where root ids come from, by the user's word.
 #[derive(Debug, Clone)]
 pub(crate) enum RootsText {
-    Table(Text),
+    Table(TableText),
     Field(Text),
     /// Wrong, which was said.
     Wrong,
@@ -87,9 +87,9 @@ fn roots(r: &mut Reader, node: &Arc<Node>, map: &Map, captured: &Captured) -> Op
     let roots = r.map(node, &map.path_of("roots"), &["table", "field"])?;
     match (roots.get("table"), roots.get("field")) {
         (Some(table), None) => {
-            let table = r.text(table, &roots.path_of("table"))?;
-            if captured.source_of(&table.value).is_none() && !captured.unsure {
-                let help = suggestion(&table.value, captured.names());
+            let table = tables::value(r, table, &roots.path_of("table"))?;
+            if captured.source_of(&table.name).is_none() && !captured.unsure {
+                let help = tables::suggestion(&table.name, captured.names());
                 let message = format!("no source captures the table `{}`", table.shown);
                 r.found.push(table.spot.error(message).maybe_help(help));
                 return None;

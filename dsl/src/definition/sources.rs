@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{is_name, name_help};
+use tributary_event::{TableName, debezium};
+
+use super::{is_name, name_help, tables};
 use crate::diagnostic::Spot;
 use crate::plan::{
-    BinaryHandling, DecimalHandling, PostgresSettings, Secret, SourcePlan, SourceSettings, TimePrecision,
+    BinaryHandling, DecimalHandling, InvalidText, PostgresSettings, Secret, SourcePlan, SourceSettings, TimePrecision,
 };
 use crate::yaml::{Map, Node, Reader};
 
@@ -20,8 +22,8 @@ const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Captured {
     pub plans: Vec<SourcePlan>,
-    /// `schema.table`, its source, and where it is written.
-    pub tables: Vec<(String, String, Spot)>,
+    /// Each table, its source, and where it is written.
+    pub tables: Vec<(TableName, String, Spot)>,
     /// Sources that publish prepared transactions when they are prepared, and where that is written.
     pub at_prepare: Vec<(String, Spot)>,
     /// A source could not be read, so that a table's absence from `tables` proves nothing.
@@ -29,11 +31,11 @@ pub(super) struct Captured {
 }
 
 impl Captured {
-    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.tables.iter().map(|(table, _, _)| table.as_str())
+    pub fn names(&self) -> impl Iterator<Item = &TableName> {
+        self.tables.iter().map(|(table, _, _)| table)
     }
 
-    pub fn source_of(&self, table: &str) -> Option<&str> {
+    pub fn source_of(&self, table: &TableName) -> Option<&str> {
         self.tables.iter().find(|(name, _, _)| name == table).map(|(_, source, _)| source.as_str())
     }
 }
@@ -86,7 +88,10 @@ const KEYS: &[&str] = &[
     "binary",
     "hstore",
     "intervals",
+    "invalid_text",
 ];
+const INVALID_TEXT: &[(&str, InvalidText)] =
+    &[("stop", InvalidText::Stop), ("replace", InvalidText::Replace), ("base64", InvalidText::Base64)];
 const DECIMALS: &[(&str, DecimalHandling)] =
     &[("precise", DecimalHandling::Precise), ("string", DecimalHandling::String), ("double", DecimalHandling::Double)];
 const TIMES: &[(&str, TimePrecision)] = &[
@@ -110,8 +115,8 @@ fn postgres_source(
 ) -> Option<PostgresSettings> {
     let map = r.map(node, path, KEYS)?;
     let url = url(r, &map);
-    let tables = r.required(&map, "tables").cloned().map(|node| tables(r, &node, &map, source, captured));
-    let keys = map.get("keys").cloned().map(|node| keys(r, &node, &map.path_of("keys"), tables.as_deref()));
+    let listed = r.required(&map, "tables").cloned().map(|node| list(r, &node, &map, source, captured));
+    let keys = map.get("keys").cloned().map(|node| keys(r, &node, &map.path_of("keys"), listed.as_deref()));
     let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
     let slot = identifier(r, &map, "slot", &default);
     let publication = identifier(r, &map, "publication", &default);
@@ -129,9 +134,10 @@ fn postgres_source(
     let binary = choice(r, &map, "binary", BINARY);
     let hstore_as_map = choice(r, &map, "hstore", &[("json", false), ("map", true)]);
     let intervals_as_text = choice(r, &map, "intervals", &[("microseconds", false), ("iso", true)]);
+    let invalid_text = choice(r, &map, "invalid_text", INVALID_TEXT);
     Some(PostgresSettings {
         url: url.unwrap_or_else(|| Secret::new("")),
-        tables: tables.unwrap_or_default(),
+        tables: listed.unwrap_or_default(),
         keys: keys.unwrap_or_default(),
         slot,
         publication,
@@ -145,6 +151,7 @@ fn postgres_source(
         binary: binary.unwrap_or_default(),
         hstore_as_map: hstore_as_map.unwrap_or(false),
         intervals_as_text: intervals_as_text.unwrap_or(false),
+        invalid_text: invalid_text.unwrap_or_default(),
     })
 }
 
@@ -154,51 +161,53 @@ fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) ->
 }
 
 /// Columns that make the key of a table, in place of its primary key.
-fn keys(r: &mut Reader, node: &Node, path: &str, tables: Option<&[String]>) -> BTreeMap<String, Vec<String>> {
+fn keys(r: &mut Reader, node: &Node, path: &str, captured: Option<&[TableName]>) -> BTreeMap<TableName, Vec<String>> {
     let mut keys = BTreeMap::new();
     let Some(map) = r.entries(node, path) else { return keys };
-    for (table, node) in map.entries() {
-        if let Some(tables) = tables.filter(|tables| !tables.contains(&table.name)) {
-            let help = format!("the tables of this source are {}", tables.join(", "));
-            r.error(table.place, format!("`{}` is not captured", table.name), Some(help));
+    for (key, node) in map.entries() {
+        let Some(table) = tables::key(r, key) else { continue };
+        if let Some(captured) = captured.filter(|captured| !captured.contains(&table.name)) {
+            let names: Vec<String> = captured.iter().map(TableName::to_string).collect();
+            let help = format!("the tables of this source are {}", names.join(", "));
+            r.error(key.place, format!("`{}` is not captured", key.name), Some(help));
         }
-        let path = map.path_of(&table.name);
+        let path = map.path_of(&key.name);
         let Some(items) = r.list(node, &path) else { continue };
         let columns: Vec<String> = items.iter().filter_map(|item| r.text(item, &path)).map(|text| text.value).collect();
         if items.is_empty() {
             r.error(node.place, format!("`{path}` names no column"), None);
         }
-        keys.insert(table.name.clone(), columns);
+        if keys.insert(table.name, columns).is_some() {
+            r.error(key.place, format!("the table `{}` has a key already", key.name), None);
+        }
     }
     keys
 }
 
-fn tables(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<String> {
+fn list(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<TableName> {
     let path = map.path_of("tables");
-    let mut tables: Vec<String> = Vec::new();
+    let mut tables: Vec<TableName> = Vec::new();
     let mut read = Vec::new();
     let Some(items) = r.list(node, &path) else { return tables };
     if items.is_empty() {
         r.error(node.place, format!("`{path}` names no table"), None);
     }
     for item in items {
-        let Some(text) = r.text(item, &path) else { continue };
-        let parts: Vec<&str> = text.value.split('.').collect();
-        if parts.len() != 2 || parts.iter().any(|part| part.trim().is_empty()) {
-            let help = match parts.as_slice() {
-                [table] => format!("write `public.{table}`"),
-                _ => "write `schema.table`".to_owned(),
-            };
-            r.error(item.place, format!("`{}` is no `schema.table`", text.shown), Some(help));
-        } else if tables.contains(&text.value) {
-            r.error(item.place, format!("the table `{}` is listed twice", text.shown), None);
-        } else if let Some(other) = captured.source_of(&text.value) {
-            let message = format!("the table `{}` is captured by the source `{other}` already", text.shown);
+        let Some(table) = tables::value(r, item, &path) else { continue };
+        let topic = |table: &TableName| debezium::topic(source, &table.schema, &table.name);
+        if tables.contains(&table.name) {
+            r.error(item.place, format!("the table `{}` is listed twice", table.shown), None);
+        } else if let Some(other) = tables.iter().find(|other| topic(other) == topic(&table.name)) {
+            let message = format!("`{}` and `{other}` would share the topic `{}`", table.name, topic(other));
+            let help = "a topic joins the parts of a name by dots, and has `_` for marks that topics may not have:\ncapture one of the two with a source of its own";
+            r.error(item.place, message, Some(help.into()));
+        } else if let Some(other) = captured.source_of(&table.name) {
+            let message = format!("the table `{}` is captured by the source `{other}` already", table.shown);
             let help = "rules of `graph.vertices` name tables without their source:\nput one of the two into a pipeline of its own";
             r.error(item.place, message, Some(help.into()));
         } else {
-            tables.push(text.value.clone());
-            read.push((text.value, source.to_owned(), text.spot));
+            tables.push(table.name.clone());
+            read.push((table.name, source.to_owned(), table.spot));
         }
     }
     captured.tables.extend(read);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tributary_event::TableName;
+
 use super::reach::EdgePlan;
 use super::settings::{BuildSettings, RetrySettings, StorePlan};
 
@@ -124,8 +126,8 @@ pub enum RootIds {
     Table {
         /// The source.
         source: String,
-        /// `schema.table`.
-        table: String,
+        /// The table.
+        table: TableName,
     },
     /// From a Relay connection of the graph.
     Paging {

@@ -1,5 +1,7 @@
 //! How a changed vertex finds its parents: per edge of an index's query, and per type for the graph.
 
+use tributary_event::TableName;
+
 /// One edge of the query: a field that leads from one vertex to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgePlan {
@@ -27,7 +29,7 @@ pub enum Reach {
         declared: bool,
     },
     /// These tables' rows map to the parent and the child both (join tables, or a foreign key in the child's table).
-    Tables(Vec<String>),
+    Tables(Vec<TableName>),
     /// A hint says that the edge is kept in the parent's own row, so that a change of the edge is a change of the parent.
     StoredInParent,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tributary_event::TableName;
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -47,10 +49,10 @@ pub enum SourceSettings {
 pub struct PostgresSettings {
     /// Connection URL; holds the password.
     pub url: Secret,
-    /// `schema.table` of what to capture.
-    pub tables: Vec<String>,
-    /// Columns that make the key of a table (`schema.table`), in place of its primary key.
-    pub keys: BTreeMap<String, Vec<String>>,
+    /// What to capture.
+    pub tables: Vec<TableName>,
+    /// Columns that make the key of a table, in place of its primary key.
+    pub keys: BTreeMap<TableName, Vec<String>>,
     /// The replication slot. Default: `tributary_<pipeline>_<source>`.
     pub slot: String,
     /// The publication. Default: the same.
@@ -75,6 +77,20 @@ pub struct PostgresSettings {
     pub hstore_as_map: bool,
     /// Whether intervals travel as text.
     pub intervals_as_text: bool,
+    /// What becomes of bytes that are no text.
+    pub invalid_text: InvalidText,
+}
+
+/// What becomes of a text column's bytes that are no text in the server's encoding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InvalidText {
+    /// The source stops, and names the row.
+    #[default]
+    Stop,
+    /// U+FFFD stands in their place.
+    Replace,
+    /// The value travels as base64.
+    Base64,
 }
 
 /// How dates and times travel in topics.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use tributary_event::debezium;
+
 use super::{GraphFormat, reach, tables};
 use crate::plan::{Plan, Reach};
 
@@ -55,8 +57,8 @@ fn draw(plan: &Plan) -> Picture {
         let (kind, tables) = tables(&source.settings);
         let database = picture.node(format!("{} ({kind})", source.name), Shape::Database);
         for table in tables {
-            let node = picture.node(table.clone(), Shape::Table);
-            let topic = picture.node(format!("{}.{table}", source.name), Shape::Topic);
+            let node = picture.node(table.to_string(), Shape::Table);
+            let topic = picture.node(debezium::topic(&source.name, &table.schema, &table.name), Shape::Topic);
             picture.line(database, node, "", false);
             picture.line(node, topic, "", false);
             topics.push((topic, table));

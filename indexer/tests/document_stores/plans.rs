@@ -52,7 +52,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
         },
         selection: Selection { fields },
         edges: Vec::new(),
-        root_ids: RootIds::Table { source: "studio".to_owned(), table: "public.movie".to_owned() },
+        root_ids: RootIds::Table { source: "studio".to_owned(), table: "public.movie".into() },
         store,
         build: BuildSettings {
             batch: 100,

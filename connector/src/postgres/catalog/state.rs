@@ -260,7 +260,12 @@ mod tests {
         };
         assert_eq!(doubt(&|_| {}), None);
         // VACUUM FULL; a changed default; a new column without a value.
-        assert_eq!(doubt(&|now| drop(now.state.parts.insert(1, 11))), None);
+        assert_eq!(
+            doubt(&|now| {
+                now.state.parts.insert(1, 11);
+            }),
+            None
+        );
         assert_eq!(doubt(&|now| now.state.altered = "b".into()), None);
         let added = |now: &mut Reading| {
             now.numbers.insert(4);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tributary_event::{Column, TableSchema};
+use tributary_event::{Column, TableName, TableSchema};
 
 use super::super::publication::Published;
 use super::super::sql::Sql;
@@ -47,11 +47,11 @@ pub(in super::super) async fn tables(
             from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
             join pg_catalog.pg_namespace n on n.nspname = w.s \
             join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.t and c.relkind in ('r', 'p')), \
-        heirs as (select i.inhparent, array_agg(n.nspname::text || '.' || h.relname::text order by 1) as names \
-            from pg_catalog.pg_inherits i join pg_catalog.pg_class h on h.oid = i.inhrelid and h.relkind = 'r' \
+        heirs as (select i.inhparent, array_agg(n.nspname::text order by h.oid) as schemas, \
+                array_agg(h.relname::text order by h.oid) as names from pg_catalog.pg_inherits i join pg_catalog.pg_class h on h.oid = i.inhrelid and h.relkind = 'r' \
             join pg_catalog.pg_namespace n on n.oid = h.relnamespace where not h.relispartition group by 1) \
         select w.oid, schema, name, kind, identity, has_table_privilege(w.oid, 'SELECT'), pg_has_role(relowner, 'USAGE'), \
-            logged, coalesce(h.names, '{}') from wanted w left join heirs h on h.inhparent = w.oid order by o";
+            logged, coalesce(h.schemas, '{}'), coalesce(h.names, '{}') from wanted w left join heirs h on h.inhparent = w.oid order by o";
     let (schemas, relations): (Vec<&str>, Vec<&str>) = names.iter().map(|(s, t)| (s.as_str(), t.as_str())).unzip();
     let rows = sql.query("reading pg_class", SQL, &[&schemas, &relations]).await?;
     let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
@@ -90,11 +90,15 @@ pub(in super::super) async fn tables(
             codecs,
             row_filter,
             text_only,
-            heirs: row.get(8),
+            heirs: row.get::<_, Vec<String>>(8).into_iter().zip(row.get::<_, Vec<String>>(9)).map(of_parts).collect(),
             odd_partition: odd.remove(&oid),
         });
     }
     Ok(found)
+}
+
+fn of_parts((schema, name): (String, String)) -> TableName {
+    TableName::new(schema, name)
 }
 
 /// The columns that are asked for.
@@ -182,10 +186,11 @@ pub(in super::super) async fn table_of(sql: &Sql, name: &(String, String)) -> Re
 }
 
 /// Schema and name that a table has now, if it is there.
-pub(in super::super) async fn name_of(sql: &Sql, table: u32) -> Result<Option<String>, ConnectorError> {
-    const SQL: &str = "select n.nspname::text || '.' || c.relname::text from pg_catalog.pg_class c \
+pub(in super::super) async fn name_of(sql: &Sql, table: u32) -> Result<Option<TableName>, ConnectorError> {
+    const SQL: &str = "select n.nspname::text, c.relname::text from pg_catalog.pg_class c \
         join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
-    Ok(sql.query("reading pg_class", SQL, &[&table]).await?.first().map(|row| row.get(0)))
+    let rows = sql.query("reading pg_class", SQL, &[&table]).await?;
+    Ok(rows.first().map(|row| of_parts((row.get(0), row.get(1)))))
 }
 
 /// What the server calls these types, with their modifiers.
