@@ -82,7 +82,7 @@ async fn bench() -> Bench {
     let space = free.clone();
     let space = Box::new(move |_: &std::path::Path| Some(space.load(Ordering::SeqCst)));
     let store = Store::open_with(directory.path(), opener, space).unwrap();
-    let log = Embedded::start(store, EmbeddedSettings::default()).unwrap();
+    let log = Embedded::start(store, EmbeddedSettings::default(), None).unwrap();
     let retention = Retention::Delete { age: None, bytes: None };
     log.ensure_topics(&[TopicSpec { name: "t".into(), partitions: 1, retention }]).await.unwrap();
     Bench { _directory: directory, full, free, log, topic: "t".into() }

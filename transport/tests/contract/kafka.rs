@@ -84,7 +84,7 @@ async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_o
 
 #[tokio::test]
 async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
-    let small = Kafka::connect(KafkaSettings { max_record_bytes: 2000, ..kafka_settings() }).unwrap();
+    let small = Kafka::connect(KafkaSettings { max_record: 2000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "too-large");
     let topic = bench.topic("t", 1).await;
     let large = Bench::new(std::sync::Arc::new(kafka()), "too-large");
@@ -154,7 +154,7 @@ async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
 
 #[tokio::test]
 async fn a_topic_that_takes_little_at_a_time_gets_all() {
-    let small = Kafka::connect(KafkaSettings { max_record_bytes: 20_000, ..kafka_settings() }).unwrap();
+    let small = Kafka::connect(KafkaSettings { max_record: 20_000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "little");
     let topic = bench.topic("t", 1).await;
     let mut producer = bench.producer().await;

@@ -11,7 +11,7 @@ use tributary_event::ErrorClass;
 use super::connection::{Broken, Connection};
 use super::fault::Fault;
 use super::request::{
-    self, ADD_PARTITIONS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE, ProducerId,
+    self, ADD_PARTITIONS, ALTER_CONFIGS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE, ProducerId,
 };
 use super::security::Security;
 use crate::contract::TransportError;
@@ -352,6 +352,15 @@ impl Cluster {
         }
     }
 
+    /// Sets one property of topics.
+    pub async fn set_property(&mut self, topics: &[&str], name: &str, value: &str) -> Result<(), Fault> {
+        let answer = self.ask_any(ALTER_CONFIGS, |out| request::set_property(out, topics, name, value)).await?;
+        match request::read_set_property(&answer)? {
+            None => Ok(()),
+            Some((code, place)) => Err(Fault::answered(code, &place)),
+        }
+    }
+
     /// Asks the first broker that answers.
     async fn ask_any(&mut self, api: Api, body: impl Fn(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
         // Brokers given by the user have negative numbers here.
@@ -381,8 +390,8 @@ impl Cluster {
     /// A connection that fails is gone.
     async fn sending(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
         let (mut connection, address) = self.connection(node).await?;
-        let sent = timeout(REPLICATION, connection.send(api, body)).await;
-        self.keep(node, connection, sent.unwrap_or_else(|_| Err(late(REPLICATION))), &address)
+        let sent = connection.send(api, body).await;
+        self.keep(node, connection, sent, &address)
     }
 
     async fn receiving(&mut self, node: i32, limit: Duration) -> Result<Vec<u8>, Broken> {
