@@ -123,6 +123,24 @@ pub enum ConnectorError {
         /// What the operating system said.
         cause: String,
     },
+    /// An event is larger than the transport takes.
+    #[error("{place}: {cause}; {remedy}")]
+    Oversized {
+        /// The table, the key and the operation.
+        place: String,
+        /// How large it is, and how large it may be.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// An event that is larger than the transport takes cannot be kept.
+    #[error("{place}: the event, which is larger than max_record, cannot be kept there: {cause}; make room")]
+    Keep {
+        /// The file.
+        place: String,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The transport failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -135,9 +153,11 @@ impl ConnectorError {
     /// What may be done about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::SlotInUse { .. } | Self::Spill { .. } | Self::TextOnly { .. } => {
-                ErrorClass::Transient
-            }
+            Self::Unreachable { .. }
+            | Self::SlotInUse { .. }
+            | Self::Spill { .. }
+            | Self::Keep { .. }
+            | Self::TextOnly { .. } => ErrorClass::Transient,
             Self::Database { class, .. } | Self::Server { class, .. } => *class,
             Self::Transport(error) => error.class,
             Self::Settings { .. }
@@ -145,6 +165,7 @@ impl ConnectorError {
             | Self::Privilege { .. }
             | Self::Table { .. }
             | Self::Refused(_)
+            | Self::Oversized { .. }
             | Self::PositionLost { .. }
             | Self::Protocol { .. }
             | Self::Task(_) => ErrorClass::Fatal,

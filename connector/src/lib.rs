@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod error;
+mod oversized;
 pub mod postgres;
 pub mod publish;
 pub mod run;
@@ -15,7 +16,7 @@ pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, PostgresSettings, PreparedTransactions, Secret, SourceSettings,
+    BatchLimits, BinaryHandling, ConnectorSettings, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions, Secret, SourceSettings,
     TimePrecision, TopicSettings, ValueOptions,
 };
 pub use source::{Mark, Part, Source};

@@ -220,9 +220,9 @@ pub struct ConsumerSettings {
 /// Appends to topics. One at a time by type: the order of calls is the order of records.
 #[async_trait]
 pub trait Producer: Send {
-    /// The most bytes that key and value of a record may have; see [`record_limit`].
-    fn limit(&self) -> usize {
-        record_limit(MAX_RECORD)
+    /// See [`Transport::max_record`].
+    fn max_record(&self) -> usize {
+        MAX_RECORD
     }
 
     /// Appends the records in order, atomically with the batch's checkpoint. Durable when it returns `Ok`.

@@ -40,6 +40,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
     Watermarks,
 };
+use crate::probe::Probe;
 
 /// How the embedded log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,7 @@ struct Log {
     catalog: Arc<Catalog>,
     groups: Groups,
     before_read: Option<BeforeRead>,
+    probe: Probe,
     writer: Option<mpsc::Sender<Request>>,
     stop: Option<std::sync::mpsc::Sender<()>>,
     closing: Arc<AtomicBool>,
@@ -139,8 +141,8 @@ impl Embedded {
         let threads =
             vec![spawn("log-writer", move || writer.run())?, spawn("log-janitor", move || janitor.run(&stopped))?];
         let groups = Groups::default();
-        let (writer, stop) = (Some(sender), Some(stop));
-        Ok(Self(Arc::new(Log { settings, store, catalog, groups, before_read, writer, stop, closing, threads })))
+        let (writer, stop, probe) = (Some(sender), Some(stop), Probe::default());
+        Ok(Self(Arc::new(Log { settings, store, catalog, groups, before_read, probe, writer, stop, closing, threads })))
     }
 }
 
@@ -308,7 +310,8 @@ impl Transport for Embedded {
     }
 
     async fn probe(&self) -> Result<(), TransportError> {
-        self.0.blocking(|log| log.store.read(|txn| Ok(txn.open_table(store::META).map(drop)?))).await
+        let begin = || self.0.spawn(|log| log.store.read(|txn| Ok(txn.open_table(store::META).map(drop)?)));
+        self.0.probe.ask(begin).await
     }
 }
 

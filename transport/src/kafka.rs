@@ -32,6 +32,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
     Watermarks,
 };
+use crate::probe::Probe;
 
 /// How long a new topic may take to be known everywhere.
 const KNOWN: Duration = Duration::from_secs(30);
@@ -44,6 +45,7 @@ pub struct Kafka {
     admin: Arc<AdminClient<Quiet>>,
     /// The brokers take the largest record.
     brokers_fit: Arc<AtomicBool>,
+    probe: Arc<Probe>,
 }
 
 impl Kafka {
@@ -56,7 +58,7 @@ impl Kafka {
             .client(&[])
             .create_with_context(Quiet)
             .map_err(|error| settings.refused("the administration client", error))?;
-        Ok(Self { settings: Arc::new(settings), reader, admin: Arc::new(admin), brokers_fit: Arc::default() })
+        Ok(Self { settings: Arc::new(settings), reader, admin: Arc::new(admin), brokers_fit: Arc::default(), probe: Arc::default() })
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.
@@ -192,6 +194,7 @@ impl Transport for Kafka {
     }
 
     async fn probe(&self) -> Result<(), TransportError> {
-        self.blocking(|_, reader| reader.metadata().map(drop)).await
+        let reader = self.reader.clone();
+        self.probe.ask(|| tokio::task::spawn_blocking(move || reader.metadata().map(drop))).await
     }
 }

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod kafka;
 mod metric;
 pub mod partition;
+mod probe;
 pub mod tls;
 
 pub use contract::{

@@ -11,7 +11,7 @@ use super::Log;
 use super::blob::{Blob, BlobBuilder};
 use super::catalog::Topic;
 use super::writer::Change;
-use crate::contract::{Batch, Producer, TransportError, record_limit, too_large};
+use crate::contract::{Batch, Producer, TransportError, too_large};
 use crate::metric;
 use crate::partition::partition_for_key;
 
@@ -93,8 +93,8 @@ impl EmbeddedProducer {
 
 #[async_trait]
 impl Producer for EmbeddedProducer {
-    fn limit(&self) -> usize {
-        record_limit(self.log.settings.max_record)
+    fn max_record(&self) -> usize {
+        self.log.settings.max_record
     }
 
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {

@@ -33,7 +33,7 @@ use tributary_event::{ErrorClass, Trouble};
 use self::shares::by_size;
 use super::client::KafkaSettings;
 use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
-use crate::contract::{Batch, Producer, RecordRef, TransportError, record_limit};
+use crate::contract::{Batch, Producer, RecordRef, TransportError};
 use crate::metric;
 
 /// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
@@ -371,8 +371,8 @@ enum Ended {
 
 #[async_trait]
 impl Producer for KafkaProducer {
-    fn limit(&self) -> usize {
-        record_limit(self.settings.max_record)
+    fn max_record(&self) -> usize {
+        self.settings.max_record
     }
 
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {

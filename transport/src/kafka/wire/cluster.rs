@@ -19,7 +19,7 @@ use crate::kafka::client::KafkaSettings;
 
 /// How long an answer may take, but for that to records.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long brokers may take to replicate records.
+/// How long brokers may take to replicate records of a usual size.
 const REPLICATION: Duration = Duration::from_secs(30);
 /// After this time partitions are asked for again: there may be more of them.
 const AGE: Duration = Duration::from_secs(300);
@@ -116,6 +116,8 @@ impl Ask<'_> {
 pub(in crate::kafka) struct Cluster {
     security: Security,
     client: String,
+    /// How long brokers may take to replicate records.
+    replication: Duration,
     bootstrap: Vec<(String, u16)>,
     nodes: BTreeMap<i32, (String, u16)>,
     topics: HashMap<Arc<str>, Topic>,
@@ -156,6 +158,7 @@ impl Cluster {
         Ok(Self {
             security: Security::new(&settings.properties).map_err(refused)?,
             client: settings.properties.get("client.id").map_or("tributary", String::as_str).to_owned(),
+            replication: REPLICATION + settings.patience(),
             bootstrap: bootstrap.collect::<Result<_, _>>().map_err(refused)?,
             nodes: BTreeMap::new(),
             topics: HashMap::new(),
@@ -305,7 +308,7 @@ impl Cluster {
         while self.connections.get(&node).is_some_and(|connection| connection.waiting() >= IN_FLIGHT) {
             self.produced(node).await?;
         }
-        let timeout_ms = REPLICATION.as_millis() as i32;
+        let timeout_ms = self.replication.as_millis() as i32;
         self.unanswered += batches.len();
         self.sending(node, PRODUCE, |out| request::produce(out, id, timeout_ms, batches)).await.map_err(Fault::from)
     }
@@ -322,7 +325,7 @@ impl Cluster {
     }
 
     async fn produced(&mut self, node: i32) -> Result<(), Fault> {
-        let answer = self.receiving(node, REPLICATION + ANSWER).await?;
+        let answer = self.receiving(node, self.replication + ANSWER).await?;
         let produced = request::read_produce(&answer)?;
         self.unanswered = self.unanswered.wrapping_sub(produced.kept);
         match produced.refused {
