@@ -9,7 +9,7 @@ pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedF
 pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
     BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
-    KafkaSettings, PostgresSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
+    KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
     SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{IdTemplate, TemplateError};
