@@ -64,6 +64,8 @@ pub struct IntakeSettings {
     pub grace: Duration,
     /// Where the intake tells its lag.
     pub lag: Lag,
+    /// A measurement of the lag that is older than this says nothing.
+    pub lag_ages: Duration,
 }
 
 /// Records that a stage has not finished, as of a moment ago. Clones share it.
@@ -89,8 +91,6 @@ impl Lag {
 
 /// How often the lag is measured.
 const LAG_EVERY: Duration = Duration::from_millis(500);
-/// A measurement older than this says nothing.
-const LAG_AGES: Duration = Duration::from_secs(10);
 
 impl IntakeSettings {
     /// Usual bounds.
@@ -102,6 +102,7 @@ impl IntakeSettings {
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
             lag: Lag::default(),
+            lag_ages: Duration::from_secs(10),
         }
     }
 }
@@ -254,7 +255,7 @@ impl Intake {
                 if self.beside.measuring.is_empty() {
                     self.beside.measuring.spawn(self.consumer.lag());
                 }
-                if self.measured.elapsed() > LAG_AGES {
+                if self.measured.elapsed() > self.settings.lag_ages {
                     self.settings.lag.set(None);
                     self.lag.set(f64::NAN);
                 }
