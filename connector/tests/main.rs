@@ -11,6 +11,7 @@ mod logs;
 mod memory;
 mod messages;
 mod network;
+mod oversized;
 mod prepared;
 mod refusals;
 mod resume;
