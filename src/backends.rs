@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, InvalidText, PostgresSettings, PreparedTransactions, TimePrecision,
-    TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, InvalidText, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
+    TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
@@ -22,6 +22,7 @@ use tributary_event::debezium::DecimalMode;
 use tributary_indexer::graph::HttpGraph;
 use tributary_indexer::graph::{Graph, GraphError, IdPage};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
+use tributary_indexer::request::names;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
 use tributary_indexer::vertices::id_text;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
@@ -33,7 +34,9 @@ pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
     let opened: Result<Arc<dyn Transport>, _> = match &plan.transport {
         TransportPlan::Embedded(settings) => {
             let folder = plan.data.join("log");
-            let settings = EmbeddedSettings { partitions: settings.partitions, ..EmbeddedSettings::default() };
+            let max_record = settings.records.max;
+            let partitions = settings.partitions;
+            let settings = EmbeddedSettings { partitions, max_record, ..EmbeddedSettings::default() };
             let open = move || Embedded::open(folder, settings).map(|log| Arc::new(log) as Arc<dyn Transport>);
             tokio::task::spawn_blocking(open).await.map_err(|e| Failure::Stopped(e.to_string()))?
         }
@@ -49,6 +52,7 @@ pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
             partitions: kafka.partitions,
             replication: kafka.replication,
             min_insync: kafka.min_insync,
+            max_record: kafka.records.max,
             properties: kafka
                 .properties
                 .iter()
@@ -63,20 +67,13 @@ pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
 
 /// Partitions of the pipeline's topics.
 pub fn partitions(plan: &Plan) -> u32 {
-    match &plan.transport {
-        TransportPlan::Embedded(settings) => settings.partitions,
-        TransportPlan::Kafka(settings) => settings.partitions,
-    }
+    plan.transport.partitions()
 }
 
 /// The connector of a source.
 pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings {
     let SourceSettings::Postgres(postgres) = &source.settings;
-    let retention = match &plan.transport {
-        TransportPlan::Embedded(settings) => &settings.retention,
-        TransportPlan::Kafka(settings) => &settings.retention,
-    };
-    let RetentionSettings { age, bytes } = retention.clone();
+    let RetentionSettings { age, bytes } = plan.transport.retention().clone();
     let streaming = postgres.streaming.then(|| plan.data.join("transactions").join(&source.name));
     let settings = PostgresSettings { streaming, ..connection(postgres) };
     ConnectorSettings {
@@ -87,6 +84,16 @@ pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings
             DecimalHandling::Double => DecimalMode::Double,
         },
         topics: TopicSettings { partitions: partitions(plan), retention: Retention::Delete { age, bytes } },
+        oversized: Oversized {
+            policy: match plan.transport.records().oversized {
+                plan::Oversized::Stop => OversizedPolicy::Stop,
+                plan::Oversized::SetAside => OversizedPolicy::SetAside,
+                plan::Oversized::Spill => OversizedPolicy::Spill,
+            },
+            folder: plan.data.join("oversized").join(&source.name),
+            letters: names::dead_letters(&plan.pipeline),
+            replays: names::replays(&plan.pipeline),
+        },
         ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
     }
 }

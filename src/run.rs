@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_connector::{ConnectorError, ConnectorSettings, Dependent, postgres};
 use tributary_dsl::plan::Plan;
-use tributary_event::{ErrorClass, Health, Reporter};
+use tributary_event::{ErrorClass, Health, Reporter, Trouble};
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
@@ -150,13 +150,14 @@ async fn ensure_topics(
     shutdown: &CancellationToken,
 ) -> Result<bool, Failure> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut said = false;
+    let mut trouble = Trouble::default();
     loop {
         match transport.ensure_topics(topics).await {
             Ok(()) => return Ok(true),
             Err(error) if error.class == ErrorClass::Transient => {
-                if !std::mem::replace(&mut said, true) {
-                    warn!(error = error.message, "cannot create the topics of the tables; trying again");
+                if let Some(lasting) = trouble.note(&error.message) {
+                    let lasting_s = lasting.as_secs();
+                    warn!(error = error.message, lasting_s, "cannot create the topics of the tables; trying again");
                 }
             }
             Err(error) => return Err(Failure::Stopped(error.message)),
@@ -194,7 +195,7 @@ impl Source {
     /// Waits for the server and makes publication and slot ready. False: shutdown came first.
     async fn prepare(&self, shutdown: &CancellationToken) -> Result<bool, Failure> {
         let name = &self.settings.name;
-        let mut said = String::new();
+        let mut trouble = Trouble::default();
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
             let prepared = tokio::select! {
@@ -204,10 +205,9 @@ impl Source {
             match prepared {
                 Ok(_) => return Ok(true),
                 Err(error) if error.class() == ErrorClass::Transient => {
-                    // The same trouble is told once.
                     self.health.down(error.to_string());
-                    if std::mem::replace(&mut said, error.to_string()) != error.to_string() {
-                        warn!(source = name, %error, "the source does not answer; waiting");
+                    if let Some(lasting) = trouble.note(&error.to_string()) {
+                        warn!(source = name, %error, lasting_s = lasting.as_secs(), "the source does not answer; waiting");
                     }
                 }
                 // What the rules say names its place itself.

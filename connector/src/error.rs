@@ -143,6 +143,24 @@ pub enum ConnectorError {
         /// What to do.
         remedy: &'static str,
     },
+    /// An event is larger than the transport takes.
+    #[error("{place}: {cause}; {remedy}")]
+    Oversized {
+        /// The table, the key and the operation.
+        place: String,
+        /// How large it is, and how large it may be.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// An event that is larger than the transport takes cannot be kept.
+    #[error("{place}: the event, which is larger than max_record, cannot be kept there: {cause}; make room")]
+    Keep {
+        /// The file.
+        place: String,
+        /// What the operating system said.
+        cause: String,
+    },
     /// The transport failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -158,6 +176,7 @@ impl ConnectorError {
             Self::Unreachable { .. }
             | Self::SlotInUse { .. }
             | Self::Spill { .. }
+            | Self::Keep { .. }
             | Self::TextOnly { .. }
             | Self::Unconverted { .. } => ErrorClass::Transient,
             Self::Database { class, .. } | Self::Server { class, .. } => *class,
@@ -167,6 +186,7 @@ impl ConnectorError {
             | Self::Privilege { .. }
             | Self::Table { .. }
             | Self::Refused(_)
+            | Self::Oversized { .. }
             | Self::PositionLost { .. }
             | Self::InvalidText { .. }
             | Self::Protocol { .. }

@@ -6,20 +6,19 @@
 pub mod checkpoint;
 pub mod dependent;
 pub mod error;
+mod oversized;
 pub mod postgres;
 pub mod publish;
 pub mod run;
 pub mod settings;
 pub mod source;
-pub mod trouble;
-
+pub 
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, InvalidText, PostgresSettings, PreparedTransactions, Secret,
-    SourceSettings, TimePrecision, TopicSettings, ValueOptions,
+    BatchLimits, BinaryHandling, ConnectorSettings, InvalidText, Oversized, OversizedPolicy, PostgresSettings,
+    PreparedTransactions, Secret, SourceSettings, TimePrecision, TopicSettings, ValueOptions,
 };
 pub use source::{Mark, Part, Source};
-pub use trouble::Trouble;

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
 use tributary_event::debezium::{Encoder, encode_event_key};
-use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema};
+use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema, Trouble};
 use tributary_transport::{Batch, Checkpoint, Producer};
 
 use crate::error::ConnectorError;
+use crate::oversized::Guard;
 use crate::settings::{BatchLimits, ConnectorSettings};
 use crate::source::{Mark, Part, Source};
 
@@ -50,9 +51,11 @@ pub async fn publish<S: Source>(
     // As many as can be under way, so that handing over never waits.
     let (full, batches) = mpsc::channel(2);
     let (durable, done) = mpsc::channel(3);
-    let writer = Writer { producer, health, batches, durable, shutdown: shutdown.clone() };
+    let guard = Guard::new(settings, producer.max_record());
+    let writer =
+        Writer { producer, health, batches, durable, shutdown: shutdown.clone(), trouble: Trouble::default() };
     let task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-    let mut publisher = Publisher::new(settings, encoder, full, done);
+    let mut publisher = Publisher::new(settings, guard, encoder, full, done);
     let read = publisher.run(&mut source, &shutdown).await;
     // What was read completely is published also when the source failed.
     let flushed = publisher.finish(&mut source).await;
@@ -74,6 +77,7 @@ struct Load<M> {
 struct Publisher<M> {
     name: String,
     limits: BatchLimits,
+    guard: Guard,
     encoder: Encoder,
     topics: Topics,
     filling: Load<M>,
@@ -92,6 +96,7 @@ struct Publisher<M> {
 impl<M: Mark> Publisher<M> {
     fn new(
         settings: &ConnectorSettings,
+        guard: Guard,
         encoder: Encoder,
         full: mpsc::Sender<Load<M>>,
         done: mpsc::Receiver<Load<M>>,
@@ -100,6 +105,7 @@ impl<M: Mark> Publisher<M> {
         Self {
             name: settings.name.clone(),
             limits: settings.batch.clone(),
+            guard,
             encoder,
             topics: Topics { settings: settings.clone(), known: Vec::new() },
             filling: Load { batch: Batch::new(), mark: None, commit_us: None },
@@ -137,7 +143,7 @@ impl<M: Mark> Publisher<M> {
                 load = self.done.recv() => self.durable(source, load)?,
                 news = next_or_keep_alive(source, &mut part, reading) => {
                     news?;
-                    self.absorb(&mut part);
+                    self.absorb(&mut part).await?;
                 }
                 () = sleep_until(waiting.unwrap_or(self.checkpoint_due)), if waiting.is_some() => {}
             }
@@ -179,10 +185,25 @@ impl<M: Mark> Publisher<M> {
         self.under_way == 0 || (self.under_way == 1 && self.is_full())
     }
 
-    fn absorb(&mut self, part: &mut Part<M>) {
-        let Some(mark) = part.mark.take() else { return };
+    /// Takes a part over. On an error nothing of it is in the batch, for the mark behind it never will be.
+    async fn absorb(&mut self, part: &mut Part<M>) -> Result<(), ConnectorError> {
+        let Some(mark) = part.mark.take() else { return Ok(()) };
+        let Load { batch, .. } = &mut self.filling;
+        let before = batch.len();
         for event in &part.events {
-            write(&mut self.filling.batch, self.topics.of(&event.table), &mut self.encoder, event);
+            let (records, bytes) = (batch.len(), batch.size());
+            let topic = self.topics.of(&event.table);
+            write_with(batch, topic, &mut self.encoder, event, |encoder, out| encoder.value(event, out));
+            // With a delete's tombstone, which has a key at most.
+            let size = batch.size() - bytes;
+            if !self.guard.fits(size) {
+                batch.truncate(records);
+                let published = self.guard.publish(batch, topic, &mut self.encoder, event, size).await;
+                if published.is_err() {
+                    batch.truncate(before);
+                    return published;
+                }
+            }
         }
         if let Some(last) = part.events.last() {
             self.events.increment(part.events.len() as u64);
@@ -193,6 +214,7 @@ impl<M: Mark> Publisher<M> {
         self.urgent |= part.urgent;
         self.filling.mark = Some(mark);
         part.events.clear();
+        Ok(())
     }
 
     fn hand_over(&mut self) -> Result<(), ConnectorError> {
@@ -234,13 +256,19 @@ async fn next_or_keep_alive<S: Source>(
     if reading { source.next(part).await } else { source.keep_alive().await }
 }
 
-/// Writes an event's record, and the tombstone behind a delete.
-fn write(batch: &mut Batch, topic: &Arc<str>, encoder: &mut Encoder, event: &ChangeEvent) {
+/// Writes an event's record, whose value is written by `value`, and the tombstone behind a delete.
+pub(crate) fn write_with(
+    batch: &mut Batch,
+    topic: &Arc<str>,
+    encoder: &mut Encoder,
+    event: &ChangeEvent,
+    value: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+) {
     let time = event.capture_us / 1_000;
     let decimals = encoder.decimals();
     let key = |out: &mut Vec<u8>| encode_event_key(out, event, decimals);
     batch.write(topic, time, key, |out| {
-        encoder.value(event, out);
+        value(encoder, out);
         true
     });
     if event.op == Op::Delete && !event.table.key.is_empty() {
@@ -274,6 +302,7 @@ struct Writer<M> {
     batches: mpsc::Receiver<Load<M>>,
     durable: mpsc::Sender<Load<M>>,
     shutdown: CancellationToken,
+    trouble: Trouble,
 }
 
 impl<M: Mark> Writer<M> {
@@ -289,21 +318,22 @@ impl<M: Mark> Writer<M> {
     }
 
     async fn append(&mut self, batch: &Batch) -> Result<(), ConnectorError> {
-        let mut failing = false;
         loop {
             match self.producer.append(batch).await {
                 Ok(()) => {
-                    if failing {
+                    if self.trouble.lasts() {
                         self.health.up();
-                        tracing::info!("the transport accepts events again");
+                    }
+                    if let Some(lasted) = self.trouble.over() {
+                        tracing::info!(?lasted, "the transport accepts events again");
                     }
                     return Ok(());
                 }
                 Err(error) if error.class == ErrorClass::Transient && !self.shutdown.is_cancelled() => {
-                    if self.health.down(error.to_string()) || !failing {
-                        tracing::warn!(%error, "the transport does not accept events; trying again");
+                    if let Some(lasts) = self.trouble.note(&error.message) {
+                        tracing::warn!(%error, ?lasts, "the transport does not accept events; trying again");
                     }
-                    failing = true;
+                    self.health.down(error.message);
                 }
                 Err(error) => return Err(error.into()),
             }

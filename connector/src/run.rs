@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
-use tributary_event::{ErrorClass, Reporter};
+use tributary_event::{ErrorClass, Reporter, Trouble};
 use tributary_transport::Transport;
 
 use crate::dependent::Dependent;
@@ -16,7 +15,6 @@ use crate::postgres::{self, Known, PostgresSource, Watch};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
 use crate::source::Source as _;
-use crate::trouble::Trouble;
 
 /// The first wait after a failure; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -76,12 +74,13 @@ pub async fn run(
         }
         if progressed {
             wait = FIRST_WAIT;
+            trouble.over();
         }
         if let ConnectorError::SlotInUse { .. } = &error {
             wait = wait.min(STANDBY_WAIT);
         }
         let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        if let Some(lasting) = trouble.met(&error.to_string(), Instant::now()) {
+        if let Some(lasting) = trouble.note(&error.to_string()) {
             let (retry_ms, lasting_s) = (jittered.as_millis() as u64, lasting.as_secs());
             tracing::warn!(source = settings.name, %error, retry_ms, lasting_s, "trying again");
         }

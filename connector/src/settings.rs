@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tributary_event::TableName;
 use tributary_event::debezium::{self, DecimalMode};
-use tributary_transport::{Retention, TopicSpec};
+use tributary_transport::{Retention, TopicSpec, dead_letter};
 
 use crate::error::ConnectorError;
 
@@ -184,6 +184,42 @@ pub struct PostgresSettings {
     pub unconverted: bool,
 }
 
+/// What becomes of an event that is larger than the transport takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OversizedPolicy {
+    /// The connector stops at it, and says so.
+    #[default]
+    Stop,
+    /// It is published without its largest values, kept whole in a file, and told by a dead letter.
+    SetAside,
+    /// It is published without its largest values, and names the file that has the whole.
+    Spill,
+}
+
+impl OversizedPolicy {
+    /// Its name in a pipeline; also that of the folder with its files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::SetAside => "set-aside",
+            Self::Spill => "spill",
+        }
+    }
+}
+
+/// How events are treated that are larger than the transport takes. But for `policy` it may stay empty where that is to stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Oversized {
+    /// What becomes of them.
+    pub policy: OversizedPolicy,
+    /// The folder, of this source alone, that keeps whole events.
+    pub folder: PathBuf,
+    /// The topic of dead letters.
+    pub letters: String,
+    /// The topic that a dead letter is replayed into.
+    pub replays: String,
+}
+
 /// Which database a connector captures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceSettings {
@@ -204,6 +240,8 @@ pub struct ConnectorSettings {
     pub batch: BatchLimits,
     /// The topics of the tables.
     pub topics: TopicSettings,
+    /// What becomes of events that are larger than the transport takes.
+    pub oversized: Oversized,
 }
 
 impl ConnectorSettings {
@@ -231,6 +269,7 @@ impl ConnectorSettings {
             decimals: DecimalMode::default(),
             batch: BatchLimits::default(),
             topics: TopicSettings::default(),
+            oversized: Oversized::default(),
         }
     }
 
@@ -240,7 +279,7 @@ impl ConnectorSettings {
         debezium::topic(&self.name, schema, table)
     }
 
-    /// The topics of the configured tables, and of logical messages if they are captured.
+    /// The topics of the configured tables, of logical messages if they are captured, and of dead letters if there can be any.
     ///
     /// # Errors
     /// Two tables whose names become the same topic.
@@ -262,6 +301,9 @@ impl ConnectorSettings {
                 partitions: self.topics.partitions,
                 retention: self.topics.retention.clone(),
             });
+        }
+        if self.oversized.policy != OversizedPolicy::Stop {
+            specs.push(dead_letter::spec(&self.oversized.letters));
         }
         Ok(specs)
     }

@@ -2,8 +2,9 @@
 //!
 //! Value: `{"before":…,"after":…,"source":{…},"transaction":…,"op":"u","ts_ms":…,"ts_us":…}`; key: a JSON object of
 //! the key columns. Consumers written for Debezium read it as it is. We add two members that such
-//! consumers ignore: `sequence` (ours, strictly rising) and, only where a source left values out,
-//! `unchanged`, the names of the columns that `after` lacks. A delete is followed by a tombstone.
+//! consumers ignore: `sequence` (ours, strictly rising) and, only where values were left out,
+//! `unchanged`, the names of the columns that `after` lacks; where they were left out because the event was too large for its
+//! topic, `whole` is the file that has them. A delete is followed by a tombstone.
 //!
 //! Reference: Debezium documentation 3.x, "Change events", PostgreSQL connector.
 

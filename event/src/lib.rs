@@ -1,7 +1,7 @@
 //! The change-event contract: what a row change looks like between every room, and on the wire.
 //!
-//! No I/O and no async runtime live here, only data, its encodings, and the two words every room
-//! shares about failure and health: [`ErrorClass`] and [`Health`].
+//! No I/O and no async runtime live here, only data, its encodings, and the words every room
+//! shares about failure and health: [`ErrorClass`], [`Health`] and [`Trouble`].
 
 pub mod change;
 pub mod class;
@@ -11,6 +11,7 @@ pub mod health;
 pub mod position;
 pub mod row;
 pub mod table_name;
+pub mod trouble;
 
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
@@ -19,3 +20,4 @@ pub use health::{Health, PartHealth, Reporter};
 pub use position::{Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
 pub use table_name::{TableName, TableNameError};
+pub use trouble::Trouble;

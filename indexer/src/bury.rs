@@ -16,7 +16,7 @@ pub async fn bury(
     let record = OutRecord {
         topic: names::dead_letters(pipeline).into(),
         key: Some(letter.id.clone().into_bytes()),
-        value: serde_json::to_vec(letter).ok(),
+        value: Some(letter.encode(outbox.limit())),
     };
     outbox.send(vec![record], tickets).await
 }

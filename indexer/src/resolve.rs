@@ -324,7 +324,7 @@ impl Resolver {
                 letters.push(OutRecord {
                     topic: names::dead_letters(&self.pipeline).into(),
                     key: Some(letter.id.clone().into_bytes()),
-                    value: serde_json::to_vec(&letter).ok(),
+                    value: Some(letter.encode(self.outbox.limit())),
                 });
                 metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
             }

@@ -67,8 +67,17 @@ pub fn label(event: &ChangeEvent) -> String {
     if let Some(row) = event.keyed_row() {
         tributary_event::debezium::encode_key(&mut key, row, tributary_event::debezium::DecimalMode::String);
     }
-    let key = String::from_utf8_lossy(&key);
+    let key = shortened(&String::from_utf8_lossy(&key));
     format!("{} {} {key}", event.table.qualified_name(), event.op.letter()).trim_end().to_owned()
+}
+
+/// A key can be as large as any text, and its label travels with every request that it causes.
+fn shortened(key: &str) -> String {
+    const MOST: usize = 200;
+    match key.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &key[..end]),
+        None => key.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,23 @@
 //! The loop in front of every stage: reads records, hands them on in partition order, bounds what is in flight, commits
 //! the longest done prefix.
 //!
+//! Commits and the lag are seen to beside that, also while the handler waits or the transport is away. Nothing that works is
+//! cancelled for them: reads belong to the consumer, the handler's future is kept, and a lag is measured by a task of its own.
+//!
 //! On shutdown it stops reading, gives what is in flight a grace period, commits, and returns. On a `Transient` error of
 //! the transport it waits and goes on; on a `Fatal` one, and on any error of the handler, it stops the stage.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tributary_event::{ErrorClass, Reporter};
+use tributary_event::{ErrorClass, Reporter, Trouble};
 use tributary_transport::{Consumer, Delivery, Polled, TransportError};
 
 use crate::retry::Backoff;
@@ -59,9 +64,11 @@ pub struct IntakeSettings {
     pub grace: Duration,
     /// Where the intake tells its lag.
     pub lag: Lag,
+    /// A measurement of the lag that is older than this says nothing.
+    pub lag_ages: Duration,
 }
 
-/// Records that a stage has not finished, as of the last time it looked. Clones share it.
+/// Records that a stage has not finished, as of a moment ago. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Lag(Arc<AtomicU64>);
 
@@ -72,13 +79,17 @@ impl Default for Lag {
 }
 
 impl Lag {
-    /// The lag; none before it was first known.
+    /// The lag; none while it is not known: before it was first measured, and when it cannot be measured for long.
     pub fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Acquire)).filter(|lag| *lag != u64::MAX)
     }
+
+    fn set(&self, lag: Option<u64>) {
+        self.0.store(lag.unwrap_or(u64::MAX), Ordering::Release);
+    }
 }
 
-/// How often the lag is looked at.
+/// How often the lag is measured.
 const LAG_EVERY: Duration = Duration::from_millis(500);
 
 impl IntakeSettings {
@@ -91,65 +102,237 @@ impl IntakeSettings {
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
             lag: Lag::default(),
+            lag_ages: Duration::from_secs(10),
         }
     }
 }
 
 /// Runs a stage until shutdown or a fatal error.
 pub async fn run(
-    mut consumer: Box<dyn Consumer>,
+    consumer: Box<dyn Consumer>,
     handler: Arc<dyn Handler>,
     settings: IntakeSettings,
     health: Reporter,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
-    let tickets = Arc::new(Tickets::default());
-    let mut commits = interval(settings.commit_every);
-    commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut lags = interval(LAG_EVERY);
-    lags.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     health.up();
-    loop {
-        let (records, bytes) = tickets.in_flight();
-        let has_room = records < settings.max_records && bytes < settings.max_bytes;
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            _ = commits.tick() => {
-                commit(consumer.as_mut(), &tickets, &settings, &health).await?;
-            }
-            _ = lags.tick() => measure_lag(consumer.as_mut(), &settings).await,
-            () = tickets.progress.notified(), if !has_room => {}
-            delivery = consumer.next(), if has_room => match delivery {
-                Ok(delivery) => {
-                    backoff.reset();
-                    health.up();
-                    // A handler waits while what is behind it is away. What it did not take comes again.
-                    tokio::select! {
-                        delivered = deliver(delivery, &tickets, handler.as_ref()) => delivered?,
-                        () = shutdown.cancelled() => break,
-                    }
-                }
-                Err(error) => {
-                    wait_or_stop(error, &settings, &health)?;
-                    let pause = backoff.pause();
-                    tokio::select! {
-                        () = shutdown.cancelled() => break,
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                }
-            },
-        }
-    }
-    finish(consumer.as_mut(), &tickets, &settings, &health).await
+    let beside = Beside::new(&settings);
+    let lag = metrics::gauge!("tributary_stage_lag_records", "stage" => health.name().to_owned());
+    let intake = Intake {
+        consumer,
+        tickets: Arc::default(),
+        settings,
+        health,
+        beside,
+        lag,
+        measured: Instant::now(),
+        reading: Trouble::default(),
+        committing: Trouble::default(),
+    };
+    intake.run(handler.as_ref(), &shutdown).await
 }
 
-/// A lag that cannot be read now stays as it was; what is wrong shows in the next read of records.
-async fn measure_lag(consumer: &mut dyn Consumer, settings: &IntakeSettings) {
-    if let Ok(lag) = consumer.lag().await {
-        settings.lag.0.store(lag, Ordering::Release);
-        metrics::gauge!("tributary_stage_lag_records", "stage" => settings.stage.clone()).set(lag as f64);
+/// What is due beside the records.
+enum Due {
+    Commit,
+    /// The lag is to be measured.
+    Measure,
+    /// It was measured.
+    Lag(Result<u64, TransportError>),
+}
+
+/// Knows what is due when.
+struct Beside {
+    commits: Interval,
+    lags: Interval,
+    /// The measurement that is under way, one at most.
+    measuring: JoinSet<Result<u64, TransportError>>,
+}
+
+impl Beside {
+    fn new(settings: &IntakeSettings) -> Self {
+        let every = |period| {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        Self { commits: every(settings.commit_every), lags: every(LAG_EVERY), measuring: JoinSet::new() }
+    }
+
+    /// Waits until something is due, and does nothing else. Cancel-safe.
+    async fn due(&mut self) -> Due {
+        tokio::select! {
+            _ = self.commits.tick() => Due::Commit,
+            _ = self.lags.tick() => Due::Measure,
+            Some(measured) = self.measuring.join_next() => Due::Lag(measured.unwrap_or_else(|error| {
+                Err(TransportError::caused(ErrorClass::Transient, "measuring the lag was interrupted", error))
+            })),
+        }
+    }
+}
+
+struct Intake {
+    consumer: Box<dyn Consumer>,
+    tickets: Arc<Tickets>,
+    settings: IntakeSettings,
+    health: Reporter,
+    beside: Beside,
+    lag: metrics::Gauge,
+    /// When the lag was last measured.
+    measured: Instant,
+    reading: Trouble,
+    committing: Trouble,
+}
+
+impl Intake {
+    async fn run(mut self, handler: &dyn Handler, shutdown: &CancellationToken) -> Result<(), StageError> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            let (records, bytes) = self.tickets.in_flight();
+            let has_room = records < self.settings.max_records && bytes < self.settings.max_bytes;
+            let delivery = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                due = self.beside.due() => {
+                    self.see_to(due).await?;
+                    continue;
+                }
+                () = self.tickets.progress.notified(), if !has_room => continue,
+                delivery = self.consumer.next(), if has_room => delivery,
+            };
+            let goes_on = match delivery {
+                Ok(delivery) => {
+                    backoff.reset();
+                    self.reading.over();
+                    self.well();
+                    // A handler waits while what is behind it is away. What it did not take comes again.
+                    let tickets = self.tickets.clone();
+                    self.meanwhile(pin!(deliver(delivery, &tickets, handler)), shutdown).await?
+                }
+                Err(error) => {
+                    let lasts = self.reading.note(&error.message);
+                    self.wait_or_stop(error, lasts, "the transport does not answer; waiting")?;
+                    let pause = sleep(backoff.pause());
+                    let pause = async {
+                        pause.await;
+                        Ok(())
+                    };
+                    self.meanwhile(pin!(pause), shutdown).await?
+                }
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.finish().await
+    }
+
+    /// Sees to what is due until `work` is done; false: shutdown came first.
+    async fn meanwhile(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = Result<(), StageError>>>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, StageError> {
+        loop {
+            let due = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(false),
+                done = work.as_mut() => return done.map(|()| true),
+                due = self.beside.due() => due,
+            };
+            let (seen_to, done) = both(self.see_to(due), work.as_mut()).await;
+            seen_to?;
+            if let Some(done) = done {
+                return done.map(|()| true);
+            }
+        }
+    }
+
+    async fn see_to(&mut self, due: Due) -> Result<(), StageError> {
+        match due {
+            Due::Commit => return self.commit().await,
+            Due::Measure => {
+                if self.beside.measuring.is_empty() {
+                    self.beside.measuring.spawn(self.consumer.lag());
+                }
+                if self.measured.elapsed() > self.settings.lag_ages {
+                    self.settings.lag.set(None);
+                    self.lag.set(f64::NAN);
+                }
+            }
+            Due::Lag(Ok(lag)) => {
+                self.measured = Instant::now();
+                self.settings.lag.set(Some(lag));
+                self.lag.set(lag as f64);
+            }
+            // What is wrong shows in the next read of records, or in the age of the last measurement.
+            Due::Lag(Err(_)) => {}
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), StageError> {
+        let offsets = self.tickets.to_commit();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        match self.consumer.commit(&offsets).await {
+            Ok(()) => {
+                self.tickets.committed(&offsets);
+                self.committing.over();
+                self.well();
+            }
+            // Nothing is lost: the prefix stays and is committed at the next tick.
+            Err(error) => {
+                let lasts = self.committing.note(&error.message);
+                self.wait_or_stop(error, lasts, "offsets cannot be committed; trying again")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something went well; perhaps something else does not.
+    fn well(&self) {
+        if !self.reading.lasts() && !self.committing.lasts() {
+            self.health.up();
+        }
+    }
+
+    /// Tells trouble if it is to be told. An error that does not pass stops the stage.
+    fn wait_or_stop(&self, error: TransportError, lasts: Option<Duration>, what: &str) -> Result<(), StageError> {
+        if error.class != ErrorClass::Transient {
+            return Err(StageError::new(&self.settings.stage, error.message));
+        }
+        if let Some(lasts) = lasts {
+            warn!(stage = self.health.name(), error = error.message, ?lasts, "{what}");
+        }
+        self.health.down(error.message);
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), StageError> {
+        let deadline = Instant::now() + self.settings.grace;
+        while self.tickets.in_flight().0 > 0 {
+            if timeout_at(deadline, self.tickets.progress.notified()).await.is_err() {
+                let left = self.tickets.in_flight().0;
+                let stage = &self.settings.stage;
+                info!(stage, left, "stopping with records in flight; they come again at the next start");
+                break;
+            }
+        }
+        self.commit().await
+    }
+}
+
+/// Waits for the first, and meanwhile goes on with the second, whose end is given if it came.
+async fn both<A: Future, B: Future>(first: A, mut second: Pin<&mut B>) -> (A::Output, Option<B::Output>) {
+    let mut first = pin!(first);
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            output = first.as_mut() => return (output, ended),
+            output = second.as_mut(), if ended.is_none() => ended = Some(output),
+        }
     }
 }
 
@@ -170,49 +353,4 @@ async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handl
         }
     }
     Ok(())
-}
-
-async fn commit(
-    consumer: &mut dyn Consumer,
-    tickets: &Tickets,
-    settings: &IntakeSettings,
-    health: &Reporter,
-) -> Result<(), StageError> {
-    let offsets = tickets.to_commit();
-    if offsets.is_empty() {
-        return Ok(());
-    }
-    match consumer.commit(&offsets).await {
-        Ok(()) => tickets.committed(&offsets),
-        // Nothing is lost: the prefix stays and is committed at the next tick.
-        Err(error) => wait_or_stop(error, settings, health)?,
-    }
-    Ok(())
-}
-
-fn wait_or_stop(error: TransportError, settings: &IntakeSettings, health: &Reporter) -> Result<(), StageError> {
-    if error.class != ErrorClass::Transient {
-        return Err(StageError::new(&settings.stage, error.message));
-    }
-    if health.down(error.message.clone()) {
-        warn!(stage = settings.stage, error = error.message, "the transport does not answer; waiting");
-    }
-    Ok(())
-}
-
-async fn finish(
-    consumer: &mut dyn Consumer,
-    tickets: &Tickets,
-    settings: &IntakeSettings,
-    health: &Reporter,
-) -> Result<(), StageError> {
-    let deadline = Instant::now() + settings.grace;
-    while tickets.in_flight().0 > 0 {
-        if tokio::time::timeout_at(deadline, tickets.progress.notified()).await.is_err() {
-            let left = tickets.in_flight().0;
-            info!(stage = settings.stage, left, "stopping with records in flight; they come again at the next start");
-            break;
-        }
-    }
-    commit(consumer, tickets, settings, health).await
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, Reporter};
-use tributary_transport::{Batch, Producer};
+use tributary_event::{ErrorClass, Reporter, Trouble};
+use tributary_transport::{Batch, Producer, record_limit};
 
 use crate::intake::StageError;
 use crate::retry::Backoff;
@@ -38,6 +38,7 @@ struct Parcel {
 pub struct Outbox {
     parcels: mpsc::Sender<Parcel>,
     room: Arc<Semaphore>,
+    limit: usize,
 }
 
 /// The task that appends; run it once.
@@ -46,6 +47,7 @@ pub struct OutboxTask {
     parcels: mpsc::Receiver<Parcel>,
     producer: Box<dyn Producer>,
     health: Reporter,
+    trouble: Trouble,
 }
 
 const PARCELS: usize = 256;
@@ -58,11 +60,17 @@ const BATCH_BYTES: usize = 1 << 20;
 /// An outbox in front of a producer.
 pub fn outbox(stage: impl Into<String>, producer: Box<dyn Producer>, health: Reporter) -> (Outbox, OutboxTask) {
     let (sender, parcels) = mpsc::channel(PARCELS);
-    let outbox = Outbox { parcels: sender, room: Arc::new(Semaphore::new(ROOM)) };
-    (outbox, OutboxTask { stage: stage.into(), parcels, producer, health })
+    let outbox =
+        Outbox { parcels: sender, room: Arc::new(Semaphore::new(ROOM)), limit: record_limit(producer.max_record()) };
+    (outbox, OutboxTask { stage: stage.into(), parcels, producer, health, trouble: Trouble::default() })
 }
 
 impl Outbox {
+    /// The most bytes that key and value of a record may have.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Hands records over. The tickets are done when the records are durable. Waits for room; an error means that the
     /// stage is stopping.
     ///
@@ -138,12 +146,16 @@ impl OutboxTask {
             match self.producer.append(batch).await {
                 Ok(()) => {
                     self.health.up();
+                    if let Some(lasted) = self.trouble.over() {
+                        info!(stage = self.stage, ?lasted, "appending again");
+                    }
                     return Ok(true);
                 }
                 Err(error) if error.class == ErrorClass::Transient => {
-                    if self.health.down(error.message.clone()) {
-                        warn!(stage = self.stage, error = error.message, "cannot append; trying again");
+                    if let Some(lasts) = self.trouble.note(&error.message) {
+                        warn!(stage = self.stage, error = error.message, ?lasts, "cannot append; trying again");
                     }
+                    self.health.down(error.message);
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(false),
                         () = tokio::time::sleep(backoff.pause()) => {}

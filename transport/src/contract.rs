@@ -13,6 +13,7 @@
 //! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
 //! caller decides. Nothing here skips a record.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,13 +141,24 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its memory, but not that of a record that was far larger than a batch is.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
         self.records.clear();
         self.checkpoint = None;
     }
+
+    /// Takes the last records out, so that `count` are left.
+    pub fn truncate(&mut self, count: usize) {
+        let first = self.records.get(count).map(|span| span.start);
+        self.bytes.truncate(first.unwrap_or(self.bytes.len()));
+        self.records.truncate(count);
+    }
 }
+
+/// Memory that an empty batch keeps.
+const KEPT: usize = 16 << 20;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,30 +220,70 @@ pub struct ConsumerSettings {
 /// Appends to topics. One at a time by type: the order of calls is the order of records.
 #[async_trait]
 pub trait Producer: Send {
+    /// See [`Transport::max_record`].
+    fn max_record(&self) -> usize {
+        MAX_RECORD
+    }
+
     /// Appends the records in order, atomically with the batch's checkpoint. Durable when it returns `Ok`.
     ///
-    /// On `Transient` nothing of the batch is visible and the same batch may be appended again. Not cancel-safe: a
-    /// producer whose append was cancelled must be dropped.
+    /// On `Transient` nothing of the batch is visible and the same batch may be appended again; nor on `Definite`: a record of it
+    /// is larger than [`record_limit`] allows. Not cancel-safe: a producer whose append was cancelled must be dropped.
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError>;
 }
 
 /// Reads topics as a member of a group.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next news. Waits until there is some. Cancel-safe. A caller may stay away as long as it likes: the
+    /// The next news. Waits until there is some. Cancel-safe, and cheap to begin again: a read that is under way belongs to the
+    /// consumer, not to this call, so a caller that gave up waiting goes on with the same read, and there is one at a time. What
+    /// it brings of a partition that was revoked meanwhile is dropped. A caller may stay away as long as it likes: the
     /// implementation keeps the membership and bounds what it fetches ahead (in count and bytes).
     async fn next(&mut self) -> Result<Delivery, TransportError>;
 
     /// Commits, per partition, the offset of the next record to read. Durable when it returns.
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError>;
 
-    /// Records between the group's committed offsets and the ends of the assigned partitions.
-    async fn lag(&mut self) -> Result<u64, TransportError>;
+    /// Records between the group's committed offsets and the ends of the partitions that are assigned now. `Transient` before
+    /// the group has assigned any. The answer may take long and does not hold the consumer meanwhile.
+    fn lag(&mut self) -> Measuring;
+}
+
+/// A measurement under way, on its own feet.
+pub type Measuring = Pin<Box<dyn Future<Output = Result<u64, TransportError>> + Send>>;
+
+/// The largest event that any transport can be set to take: lengths of Kafka's protocol have 31 bits.
+pub const MAX_RECORD: usize = 1 << 30;
+
+/// The most bytes that key and value of any record may have, where an event may have `max_record`: a dead letter holds an event
+/// in base64 at worst, and says why.
+pub fn record_limit(max_record: usize) -> usize {
+    max_record / 2 * 3 + (64 << 10)
+}
+
+/// A record that is larger than that.
+pub(crate) fn too_large(record: &RecordRef<'_>, max_record: usize) -> Option<String> {
+    let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    let limit = record_limit(max_record);
+    (size > limit).then(|| {
+        format!(
+            "a record for topic {} has {size} bytes, and the limit is {limit}; raise the transport's `max_record`, which is \
+             {max_record} bytes, to {} or more",
+            record.topic,
+            size / 3 * 2 + 1
+        )
+    })
 }
 
 /// A durable transport of topics. Shared by every stage of a process.
 #[async_trait]
 pub trait Transport: Send + Sync {
+    /// The most bytes that key and value of an event may have. Who publishes events decides what becomes of larger ones; any
+    /// record may have up to [`record_limit`] of it, so that a dead letter can hold the event it is about.
+    fn max_record(&self) -> usize {
+        MAX_RECORD
+    }
+
     /// Creates what is absent and checks what is there: partitions and, where the transport has them, replication and
     /// `min.insync.replicas` (when durability is strict). Errors name the topic, what it has and what it must have.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError>;

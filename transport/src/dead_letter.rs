@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_event::ErrorClass;
 
-use crate::contract::{Batch, Retention, TopicPartition, TopicSpec, Transport, TransportError};
+use crate::contract::{Batch, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit};
 
 /// Records read at a time.
 const PAGE: usize = 500;
-/// Letters that one replay batch takes.
+/// Letters that one replay batch takes, and bytes; one letter may have more.
 const REPLAY: usize = 200;
+const REPLAY_BYTES: usize = 1 << 20;
 
 /// An event that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,47 @@ impl DeadLetter {
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
     }
 
+    /// The letter as a record's value of at most `limit` bytes. An event that is too large for that is left out; its letter says
+    /// where it still lies.
+    pub fn encode(&self, limit: usize) -> Vec<u8> {
+        // A struct of strings, numbers and bytes always has a JSON form.
+        let whole = serde_json::to_vec(self).unwrap_or_default();
+        if whole.len() + self.id.len() <= limit {
+            return whole;
+        }
+        let size = self.value.as_ref().map_or(0, Vec::len);
+        let place = self
+            .place()
+            .map(|place| format!("; it lies in topic {} {}, offset {}", place.topic, place.partition, self.offset));
+        let cause = format!(
+            "{} (the event, {size} bytes, is larger than a letter may be{})",
+            self.cause,
+            place.unwrap_or_default()
+        );
+        drop(whole);
+        serde_json::to_vec(&Self { value: None, cause, ..self.shell() }).unwrap_or_default()
+    }
+
+    /// The letter without its value.
+    fn shell(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            stage: self.stage.clone(),
+            topic: self.topic.clone(),
+            key: self.key.clone(),
+            value: None,
+            cause: self.cause.clone(),
+            subject: self.subject.clone(),
+            ..*self
+        }
+    }
+
+    /// Where the event was read, if that is what the letter is about.
+    fn place(&self) -> Option<TopicPartition> {
+        let topic = self.subject.strip_suffix(&format!("/{}/{}", self.partition, self.offset))?;
+        Some(TopicPartition { topic: topic.into(), partition: self.partition })
+    }
+
     /// The key as text, with what is not UTF-8 replaced.
     pub fn key_text(&self) -> Option<String> {
         self.key.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -84,10 +127,20 @@ mod payload {
 
     pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
         let payload = bytes.as_deref().map(|bytes| match std::str::from_utf8(bytes) {
-            Ok(text) => Payload::Text(text.to_owned()),
-            Err(_) => Payload::Bytes { base64: STANDARD.encode(bytes) },
+            Ok(text) if escaped(bytes) <= bytes.len() / 3 * 4 + 64 => Payload::Text(text.to_owned()),
+            _ => Payload::Bytes { base64: STANDARD.encode(bytes) },
         });
         payload.serialize(serializer)
+    }
+
+    /// The length of a text in JSON.
+    fn escaped(text: &[u8]) -> usize {
+        let length = |byte: &u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+            0..0x20 => 6,
+            _ => 1,
+        };
+        text.iter().map(length).sum()
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
@@ -98,6 +151,11 @@ mod payload {
             })
             .transpose()
     }
+}
+
+/// What a topic of dead letters must be.
+pub fn spec(topic: &str) -> TopicSpec {
+    TopicSpec { name: topic.to_owned(), partitions: 1, retention: Retention::Compact }
 }
 
 /// The dead letters of a pipeline.
@@ -115,7 +173,7 @@ impl DeadLetters {
 
     /// What the topic must be.
     pub fn spec(&self) -> TopicSpec {
-        TopicSpec { name: self.topic.to_string(), partitions: 1, retention: Retention::Compact }
+        spec(&self.topic)
     }
 
     /// Creates the topic if absent.
@@ -125,8 +183,7 @@ impl DeadLetters {
 
     /// Adds a letter to a batch; it becomes durable with it.
     pub fn append_to(&self, batch: &mut Batch, letter: &DeadLetter) {
-        // A struct of strings, numbers and bytes always has a JSON form.
-        let json = serde_json::to_vec(letter).unwrap_or_default();
+        let json = letter.encode(record_limit(self.transport.max_record()));
         batch.push(&self.topic, letter.last_failed_us / 1000, Some(letter.id.as_bytes()), Some(&json));
     }
 
@@ -182,16 +239,36 @@ impl DeadLetters {
         }
         let mut producer = self.transport.producer(&format!("{}.replay", self.topic)).await?;
         let now = tributary_event::clock::now_us() / 1000;
-        for letters in letters.chunks(REPLAY) {
-            let mut batch = Batch::new();
-            for letter in letters {
-                let topic: Arc<str> = letter.topic.as_str().into();
-                batch.push(&topic, now, letter.key.as_deref(), letter.value.as_deref());
-                batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
+        let mut batch = Batch::new();
+        for letter in &letters {
+            let topic: Arc<str> = letter.topic.as_str().into();
+            let left_out = if letter.value.is_none() { self.left_out(letter).await? } else { None };
+            let value = letter.value.as_deref().or(left_out.as_deref());
+            batch.push(&topic, now, letter.key.as_deref(), value);
+            batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
+            if batch.len() >= 2 * REPLAY || batch.size() >= REPLAY_BYTES {
+                producer.append(&batch).await?;
+                batch.clear();
             }
+        }
+        if !batch.is_empty() {
             producer.append(&batch).await?;
         }
         Ok(letters.len())
+    }
+
+    /// The value of an event that was too large for its letter, from where it was read; none if it had none.
+    async fn left_out(&self, letter: &DeadLetter) -> Result<Option<Bytes>, TransportError> {
+        let Some(place) = letter.place() else { return Ok(None) };
+        let found = self.transport.read(&place, letter.offset, 1).await?;
+        let found = found.into_iter().find(|record| record.offset == letter.offset);
+        found.map(|record| record.value).ok_or_else(|| {
+            let text = format!(
+                "dead letter {} cannot be replayed: its event was too large for it, and topic {} {} does not keep offset {} any more",
+                letter.id, place.topic, place.partition, letter.offset
+            );
+            TransportError::new(ErrorClass::Definite, text)
+        })
     }
 }
 

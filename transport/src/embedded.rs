@@ -17,14 +17,16 @@ mod writer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redb::ReadableTable as _;
 use tokio::sync::{mpsc, oneshot};
-use tributary_event::ErrorClass;
+use tokio::task::{JoinError, JoinHandle};
+use tributary_event::{ErrorClass, Trouble};
 
 use self::catalog::Catalog;
 use self::consumer::EmbeddedConsumer;
@@ -35,8 +37,10 @@ use self::read::{Bounds, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
 use crate::contract::{
-    Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks,
 };
+use crate::probe::Probe;
 
 /// How the embedded log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct EmbeddedSettings {
     pub keep_tombstones: Duration,
     /// The size from which a partition of a compact topic is compacted; left out: 64 KiB.
     pub compact_from: Option<u64>,
+    /// The most bytes that key and value of an event may have.
+    pub max_record: usize,
     /// Whether blobs are compressed (lz4).
     pub compress: bool,
     /// Memory for pages of the database file.
@@ -64,6 +70,7 @@ impl Default for EmbeddedSettings {
             check_every: Duration::from_secs(30),
             keep_tombstones: Duration::from_secs(24 * 3600),
             compact_from: None,
+            max_record: MAX_RECORD,
             compress: true,
             cache_bytes: 24 << 20,
             shrink_on_open: false,
@@ -75,15 +82,21 @@ impl Default for EmbeddedSettings {
 #[derive(Clone)]
 pub struct Embedded(Arc<Log>);
 
+/// Called in the thread that reads records for a consumer, before it does: tests make a disk slow with it.
+pub type BeforeRead = Box<dyn Fn(&TopicPartition) + Send + Sync>;
+
 /// What producers and consumers share. Its threads end with it.
 struct Log {
     settings: EmbeddedSettings,
     store: Arc<Store>,
     catalog: Arc<Catalog>,
     groups: Groups,
+    before_read: Option<BeforeRead>,
+    probe: Probe,
     writer: Option<mpsc::Sender<Request>>,
     stop: Option<std::sync::mpsc::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    closing: Arc<AtomicBool>,
+    threads: Vec<Thread<()>>,
 }
 
 impl Embedded {
@@ -93,31 +106,47 @@ impl Embedded {
         if settings.shrink_on_open {
             store.compact()?;
         }
-        Self::start(store, settings)
+        Self::start(store, settings, None)
     }
 
-    fn start(store: Store, settings: EmbeddedSettings) -> Result<Self, TransportError> {
+    /// As [`Self::open`], on a disk whose reads of records wait for `before_read`.
+    pub fn open_slow(
+        directory: impl AsRef<Path>,
+        settings: EmbeddedSettings,
+        before_read: BeforeRead,
+    ) -> Result<Self, TransportError> {
+        Self::start(Store::open(directory.as_ref(), settings.cache_bytes)?, settings, Some(before_read))
+    }
+
+    fn start(
+        store: Store,
+        settings: EmbeddedSettings,
+        before_read: Option<BeforeRead>,
+    ) -> Result<Self, TransportError> {
         let store = Arc::new(store);
         let last_commit = prepare(&store)?;
         let catalog = Arc::new(store.read(Catalog::load)?);
         let (sender, requests) = mpsc::channel(writer::QUEUE);
         let (stop, stopped) = std::sync::mpsc::channel();
-        let writer = Writer::new(store.clone(), catalog.clone(), last_commit, requests);
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(store.clone(), catalog.clone(), last_commit, requests, closing.clone());
         let janitor = Janitor {
             store: store.clone(),
             catalog: catalog.clone(),
             settings: settings.clone(),
             writer: sender.clone(),
             compacted: HashMap::new(),
+            trouble: Trouble::default(),
         };
         let threads =
             vec![spawn("log-writer", move || writer.run())?, spawn("log-janitor", move || janitor.run(&stopped))?];
         let groups = Groups::default();
-        Ok(Self(Arc::new(Log { settings, store, catalog, groups, writer: Some(sender), stop: Some(stop), threads })))
+        let (writer, stop, probe) = (Some(sender), Some(stop), Probe::default());
+        Ok(Self(Arc::new(Log { settings, store, catalog, groups, before_read, probe, writer, stop, closing, threads })))
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, TransportError> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread<()>, TransportError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
         TransportError::caused(
             ErrorClass::Fatal,
@@ -181,16 +210,26 @@ impl Log {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, TransportError> + Send + 'static,
     ) -> Result<T, TransportError> {
-        let log = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&log)).await;
-        done.unwrap_or_else(|error| {
-            Err(TransportError::caused(ErrorClass::Fatal, "a read of the embedded log was interrupted", error))
-        })
+        self.spawn(work).await.unwrap_or_else(|error| Err(interrupted(error)))
     }
+
+    /// Begins work that may wait for the disk. Nothing interrupts it.
+    fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, TransportError> + Send + 'static,
+    ) -> JoinHandle<Result<T, TransportError>> {
+        let log = self.clone();
+        tokio::task::spawn_blocking(move || work(&log))
+    }
+}
+
+fn interrupted(error: JoinError) -> TransportError {
+    TransportError::caused(ErrorClass::Fatal, "a read of the embedded log was interrupted", error)
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
         self.stop = None;
         self.writer = None;
         for thread in self.threads.drain(..) {
@@ -203,6 +242,10 @@ impl Drop for Log {
 
 #[async_trait]
 impl Transport for Embedded {
+    fn max_record(&self) -> usize {
+        self.0.settings.max_record
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError> {
         let topics = topics
             .iter()
@@ -267,7 +310,8 @@ impl Transport for Embedded {
     }
 
     async fn probe(&self) -> Result<(), TransportError> {
-        self.0.blocking(|log| log.store.read(|txn| Ok(txn.open_table(store::META).map(drop)?))).await
+        let begin = || self.0.spawn(|log| log.store.read(|txn| Ok(txn.open_table(store::META).map(drop)?)));
+        self.0.probe.ask(begin).await
     }
 }
 

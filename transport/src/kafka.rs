@@ -13,6 +13,7 @@ mod topics;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -31,6 +32,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
     Watermarks,
 };
+use crate::probe::Probe;
 
 /// How long a new topic may take to be known everywhere.
 const KNOWN: Duration = Duration::from_secs(30);
@@ -41,6 +43,9 @@ pub struct Kafka {
     settings: Arc<KafkaSettings>,
     reader: Arc<Reader>,
     admin: Arc<AdminClient<Quiet>>,
+    /// The brokers take the largest record.
+    brokers_fit: Arc<AtomicBool>,
+    probe: Arc<Probe>,
 }
 
 impl Kafka {
@@ -53,7 +58,27 @@ impl Kafka {
             .client(&[])
             .create_with_context(Quiet)
             .map_err(|error| settings.refused("the administration client", error))?;
-        Ok(Self { settings: Arc::new(settings), reader, admin: Arc::new(admin) })
+        Ok(Self {
+            settings: Arc::new(settings),
+            reader,
+            admin: Arc::new(admin),
+            brokers_fit: Arc::default(),
+            probe: Arc::default(),
+        })
+    }
+
+    /// Once is enough: what a broker takes changes only with a restart of it.
+    async fn check_brokers(&self) -> Result<(), TransportError> {
+        if self.brokers_fit.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let brokers = self.blocking(|_, reader| {
+            let metadata = reader.metadata()?;
+            Ok(metadata.brokers().iter().map(|broker| broker.id()).collect::<Vec<i32>>())
+        });
+        topics::check_brokers(&self.admin, &self.settings, &brokers.await?).await?;
+        self.brokers_fit.store(true, Ordering::Release);
+        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(
@@ -88,6 +113,10 @@ impl Kafka {
 
 #[async_trait]
 impl Transport for Kafka {
+    fn max_record(&self) -> usize {
+        self.settings.max_record
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError> {
         let mut specs: Vec<TopicSpec> = Vec::with_capacity(topics.len() + 1);
         let checkpoints =
@@ -114,7 +143,9 @@ impl Transport for Kafka {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
+        self.check_brokers().await?;
         let properties = topics::properties(&self.admin, &self.settings, &names).await?;
+        let properties = topics::enlarge(&self.admin, &self.settings, &names, properties).await?;
         for (spec, properties) in specs.iter().zip(&properties) {
             if let Some(found) = found.iter().find(|found| found.name == spec.name) {
                 topics::check(&self.settings, spec, found, properties)?;
@@ -169,6 +200,7 @@ impl Transport for Kafka {
     }
 
     async fn probe(&self) -> Result<(), TransportError> {
-        self.blocking(|_, reader| reader.metadata().map(drop)).await
+        let reader = self.reader.clone();
+        self.probe.ask(|| tokio::task::spawn_blocking(move || reader.metadata().map(drop))).await
     }
 }

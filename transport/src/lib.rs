@@ -9,11 +9,12 @@ pub mod embedded;
 pub mod kafka;
 mod metric;
 pub mod partition;
+mod probe;
 pub mod tls;
 
 pub use contract::{
-    Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Polled, Producer, RecordRef, Retention, TopicPartition,
-    TopicSpec, Transport, TransportError, Watermarks,
+    Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, MAX_RECORD, Measuring, Polled, Producer, RecordRef,
+    Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, record_limit,
 };
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use embedded::{Embedded, EmbeddedSettings};

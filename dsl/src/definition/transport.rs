@@ -4,17 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plan::{Compression, Durability, EmbeddedSettings, KafkaSettings, RetentionSettings, TransportPlan};
+use crate::plan::{
+    Compression, Durability, EmbeddedSettings, KafkaSettings, Oversized, RecordSettings, RetentionSettings,
+    TransportPlan,
+};
 use crate::yaml::{Map, Node, Reader};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 const EMBEDDED_RETENTION: RetentionSettings = RetentionSettings { age: Some(WEEK), bytes: Some(10 << 30) };
 const KAFKA_RETENTION: RetentionSettings = RetentionSettings { age: Some(WEEK), bytes: None };
+/// Kafka's brokers take requests of 100 MiB at most, if they are not told otherwise, and none likes large ones.
+const KAFKA_RECORD: u64 = 16 << 20;
+/// The largest event that can be asked for. PostgreSQL's own messages are not larger.
+const MAX_RECORD: u64 = 1 << 30;
+/// Smaller ones leave no room for what an event has beside the row.
+const LEAST_RECORD: u64 = 64 << 10;
 /// More partitions than this are a typing error.
 const MAX_PARTITIONS: u32 = 10_000;
 
 pub(super) fn read(r: &mut Reader, node: Option<&Arc<Node>>) -> TransportPlan {
-    let default = || TransportPlan::Embedded(EmbeddedSettings { partitions: 4, retention: EMBEDDED_RETENTION });
+    let default = || {
+        let records = RecordSettings { max: MAX_RECORD as usize, oversized: Oversized::Stop };
+        TransportPlan::Embedded(EmbeddedSettings { partitions: 4, records, retention: EMBEDDED_RETENTION })
+    };
     let Some(map) = node.and_then(|node| r.map(node, "transport", &["kafka", "embedded"])) else { return default() };
     match (map.get("kafka"), map.get("embedded")) {
         (Some(kafka), None) => kafka_settings(r, kafka).map_or_else(default, TransportPlan::Kafka),
@@ -42,14 +54,25 @@ pub(super) fn read(r: &mut Reader, node: Option<&Arc<Node>>) -> TransportPlan {
 }
 
 fn embedded_settings(r: &mut Reader, node: &Arc<Node>) -> Option<EmbeddedSettings> {
-    let map = r.map(node, "transport.embedded", &["partitions", "retention"])?;
+    let map = r.map(node, "transport.embedded", &["partitions", "max_record", "oversized", "retention"])?;
     let partitions = number(r, &map, "partitions", 4, MAX_PARTITIONS);
-    Some(EmbeddedSettings { partitions, retention: retention(r, &map, EMBEDDED_RETENTION) })
+    let records = records(r, &map, MAX_RECORD);
+    Some(EmbeddedSettings { partitions, records, retention: retention(r, &map, EMBEDDED_RETENTION) })
 }
 
 fn kafka_settings(r: &mut Reader, node: &Arc<Node>) -> Option<KafkaSettings> {
-    const KEYS: [&str; 8] =
-        ["brokers", "durability", "partitions", "replication", "min_insync", "compression", "retention", "properties"];
+    const KEYS: [&str; 10] = [
+        "brokers",
+        "durability",
+        "partitions",
+        "replication",
+        "min_insync",
+        "max_record",
+        "oversized",
+        "compression",
+        "retention",
+        "properties",
+    ];
     let map = r.map(node, "transport.kafka", &KEYS)?;
     let brokers = r.required(&map, "brokers").cloned().and_then(|node| r.text(&node, &map.path_of("brokers")));
     let words = [("strict", Durability::Strict), ("relaxed", Durability::Relaxed)];
@@ -79,6 +102,7 @@ fn kafka_settings(r: &mut Reader, node: &Arc<Node>) -> Option<KafkaSettings> {
         partitions: number(r, &map, "partitions", 12, MAX_PARTITIONS),
         replication,
         min_insync,
+        records: records(r, &map, KAFKA_RECORD),
         compression: compression.unwrap_or_default(),
         retention: retention(r, &map, KAFKA_RETENTION),
         properties,
@@ -87,6 +111,21 @@ fn kafka_settings(r: &mut Reader, node: &Arc<Node>) -> Option<KafkaSettings> {
 
 fn number(r: &mut Reader, map: &Map, key: &str, default: u32, most: u32) -> u32 {
     map.get(key).and_then(|node| r.number(node, &map.path_of(key), 1..=most)).unwrap_or(default)
+}
+
+fn records(r: &mut Reader, map: &Map, default: u64) -> RecordSettings {
+    let path = map.path_of("max_record");
+    let max = map.get("max_record").and_then(|node| {
+        let bytes = r.bytes(node, &path)?;
+        let fits = (LEAST_RECORD..=MAX_RECORD).contains(&bytes);
+        if !fits {
+            r.error(node.place, format!("`{path}` must be from 64KiB to 1GiB"), None);
+        }
+        fits.then_some(bytes)
+    });
+    let words = [("stop", Oversized::Stop), ("set-aside", Oversized::SetAside), ("spill", Oversized::Spill)];
+    let oversized = map.get("oversized").and_then(|node| r.choice(node, &map.path_of("oversized"), &words));
+    RecordSettings { max: max.unwrap_or(default) as usize, oversized: oversized.unwrap_or_default() }
 }
 
 fn retention(r: &mut Reader, map: &Map, default: RetentionSettings) -> RetentionSettings {

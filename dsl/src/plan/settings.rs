@@ -144,11 +144,60 @@ pub enum TransportPlan {
     Kafka(KafkaSettings),
 }
 
+impl TransportPlan {
+    /// Partitions of every topic.
+    pub fn partitions(&self) -> u32 {
+        match self {
+            Self::Embedded(settings) => settings.partitions,
+            Self::Kafka(settings) => settings.partitions,
+        }
+    }
+
+    /// How large events may be.
+    pub fn records(&self) -> RecordSettings {
+        match self {
+            Self::Embedded(settings) => settings.records,
+            Self::Kafka(settings) => settings.records,
+        }
+    }
+
+    /// What tables' topics keep.
+    pub fn retention(&self) -> &RetentionSettings {
+        match self {
+            Self::Embedded(settings) => &settings.retention,
+            Self::Kafka(settings) => &settings.retention,
+        }
+    }
+}
+
+/// How large an event may be, and what becomes of a larger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// Bytes of an event's key and value at most.
+    pub max: usize,
+    /// What becomes of a larger event.
+    pub oversized: Oversized,
+}
+
+/// What becomes of an event that is larger than may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Oversized {
+    /// The pipeline stops at it.
+    #[default]
+    Stop,
+    /// It is published without its largest values, and the whole is set aside with a dead letter.
+    SetAside,
+    /// It is published without its largest values, and names the file that has the whole.
+    Spill,
+}
+
 /// The embedded log.
 #[derive(Debug, Clone)]
 pub struct EmbeddedSettings {
     /// Partitions of every topic.
     pub partitions: u32,
+    /// How large events may be.
+    pub records: RecordSettings,
     /// What tables' topics keep.
     pub retention: RetentionSettings,
 }
@@ -175,6 +224,8 @@ pub struct KafkaSettings {
     pub replication: u32,
     /// `min.insync.replicas` of every topic.
     pub min_insync: u32,
+    /// How large events may be.
+    pub records: RecordSettings,
     /// Compression of batches.
     pub compression: Compression,
     /// What tables' topics keep.

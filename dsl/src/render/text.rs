@@ -4,7 +4,10 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use super::{public_url, reach, tables};
-use crate::plan::{Access, FieldKind, IndexPlan, LeafType, Plan, RootIds, Selection, StorePlan, TransportPlan};
+use crate::plan::{
+    Access, FieldKind, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan,
+    TransportPlan,
+};
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
 /// mapping of a store is not in it: that is the store's own.
@@ -114,12 +117,18 @@ fn leaf_name(leaf: &LeafType) -> String {
 }
 
 fn transport(transport: &TransportPlan) -> String {
-    match transport {
+    let place = match transport {
         TransportPlan::Embedded(embedded) => format!("the embedded log, {} partitions", embedded.partitions),
         TransportPlan::Kafka(kafka) => format!(
             "Kafka at {}, {} partitions, {} replicas, {} in sync",
             kafka.brokers, kafka.partitions, kafka.replication, kafka.min_insync
         ),
+    };
+    let RecordSettings { max, oversized } = transport.records();
+    match oversized {
+        Oversized::Stop => place,
+        Oversized::SetAside => format!("{place}, events above {max} bytes are set aside"),
+        Oversized::Spill => format!("{place}, events above {max} bytes are spilled"),
     }
 }
 

@@ -92,6 +92,15 @@ impl Encoder {
 
     /// Appends the envelope.
     pub fn value(&mut self, event: &ChangeEvent, out: &mut Vec<u8>) {
+        self.envelope(event, None, out);
+    }
+
+    /// Appends the envelope of an event of which values were left out, with the place of the whole event (`whole`).
+    pub fn value_in_part(&mut self, event: &ChangeEvent, whole: &str, out: &mut Vec<u8>) {
+        self.envelope(event, Some(whole), out);
+    }
+
+    fn envelope(&mut self, event: &ChangeEvent, whole: Option<&str>, out: &mut Vec<u8>) {
         if let Some(message) = &event.message {
             out.extend_from_slice(b"{\"message\":{\"prefix\":");
             json_string(out, message.prefix.as_bytes());
@@ -108,6 +117,10 @@ impl Encoder {
         out.extend_from_slice(b",\"sequence\":");
         out.extend_from_slice(itoa::Buffer::new().format(event.sequence).as_bytes());
         self.unchanged(event, out);
+        if let Some(whole) = whole {
+            out.extend_from_slice(b",\"whole\":");
+            json_string(out, whole.as_bytes());
+        }
         out.push(b'}');
     }
 

@@ -21,6 +21,9 @@ const PAGE_BYTES: usize = 4096;
 /// What the store adds to a value on its page, and more.
 const PAGE_OVERHEAD: usize = 256;
 
+/// Memory that a builder keeps from blob to blob.
+const KEPT: usize = 4 * BLOB_BYTES;
+
 const HEADER: usize = 32;
 const CHECKSUM_AT: usize = 24;
 const VERSION: u8 = 1;
@@ -66,6 +69,11 @@ impl BlobBuilder {
     /// Adds a record at `delta` from the base offset; deltas must rise.
     pub fn push(&mut self, delta: u32, record: &RecordRef<'_>) {
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1_i32, |b| b.len() as i32);
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        if bytes > BLOB_BYTES {
+            // It is alone in its blob: exactly as much memory as it needs.
+            self.raw.reserve_exact(RECORD_HEADER + bytes);
+        }
         self.raw.extend_from_slice(&delta.to_le_bytes());
         self.raw.extend_from_slice(&record.timestamp_ms.to_le_bytes());
         self.raw.extend_from_slice(&length(record.key).to_le_bytes());
@@ -124,6 +132,11 @@ impl BlobBuilder {
         let checksum = checksum(&bytes);
         bytes[CHECKSUM_AT..HEADER].copy_from_slice(&checksum.to_le_bytes());
         self.raw.clear();
+        // A record that was far larger than a blob is keeps no memory behind.
+        self.raw.shrink_to(KEPT);
+        if self.scratch.len() > KEPT {
+            self.scratch = Vec::new();
+        }
         self.records = 0;
         self.last_delta = 0;
         Blob { bytes, last_delta }

@@ -1,6 +1,8 @@
 //! Reading the embedded log as a member of a group.
 //!
-//! Nothing is fetched ahead but the rest of the blobs that were read last, so a caller that stays away costs nothing.
+//! A thread reads for the consumer, one read at a time. The read is kept in the consumer and not in the future of a call, so that
+//! a caller that gives up waiting costs nothing: the next call waits for the same read. Nothing is fetched ahead but the rest of
+//! the blobs that were read last, so a caller that stays away costs nothing either.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,13 +10,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::ReadTransaction;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Log;
 use super::catalog::Topic;
 use super::read::{Bounds, Stretch, stretch};
 use super::store::{self, Failure};
 use super::writer::Change;
-use crate::contract::{Consumer, ConsumerSettings, Delivery, Polled, TopicPartition, TransportError};
+use crate::contract::{Consumer, ConsumerSettings, Delivery, Measuring, Polled, TopicPartition, TransportError};
 use crate::metric;
 
 /// What one read fetches at most, before decompression of its last blob.
@@ -30,12 +33,22 @@ pub(super) struct EmbeddedConsumer {
     pending: VecDeque<Polled>,
     /// The partition that was read last; the next one has its turn.
     last: Option<TopicPartition>,
+    /// The read that is under way.
+    reading: Option<JoinHandle<Result<Found, TransportError>>>,
 }
 
 struct Position {
     assignment: u64,
     topic: Arc<Topic>,
     next: u64,
+}
+
+/// What a read brings.
+enum Found {
+    /// Where partitions that were gained begin.
+    Positions(Vec<(TopicPartition, Position)>),
+    /// Records of a partition under an assignment.
+    Records { place: TopicPartition, assignment: u64, stretch: Stretch },
 }
 
 impl EmbeddedConsumer {
@@ -50,54 +63,79 @@ impl EmbeddedConsumer {
         }
         let member = log.groups.join(&settings.group, places);
         log.catalog.announce();
-        Ok(Self { log, settings, member, news, current: BTreeMap::new(), pending: VecDeque::new(), last: None })
+        let (current, pending) = (BTreeMap::new(), VecDeque::new());
+        Ok(Self { log, settings, member, news, current, pending, last: None, reading: None })
     }
 
-    /// Takes note of one change of the assignment, if there is one.
-    async fn rebalance(&mut self) -> Result<Option<Delivery>, TransportError> {
-        let target = self.log.groups.assigned(&self.settings.group, self.member);
-        let lost: Vec<TopicPartition> = self
-            .current
-            .iter()
-            .filter(|(place, position)| target.get(place) != Some(&position.assignment))
-            .map(|(place, _)| place.clone())
-            .collect();
-        if !lost.is_empty() {
-            self.current.retain(|place, _| !lost.contains(place));
-            self.pending.retain(|record| !lost.contains(&record.place));
-            return Ok(Some(Delivery::Revoked(lost)));
+    fn assigned(&self) -> BTreeMap<TopicPartition, u64> {
+        self.log.groups.assigned(&self.settings.group, self.member)
+    }
+
+    /// Gives up what is not ours any more.
+    fn revoke(&mut self) -> Option<Delivery> {
+        let target = self.assigned();
+        let is_lost = |place: &TopicPartition, position: &Position| target.get(place) != Some(&position.assignment);
+        let lost: Vec<TopicPartition> =
+            self.current.iter().filter(|(place, at)| is_lost(place, at)).map(|(place, _)| place.clone()).collect();
+        if lost.is_empty() {
+            return None;
         }
+        self.current.retain(|place, _| !lost.contains(place));
+        self.pending.retain(|record| !lost.contains(&record.place));
+        Some(Delivery::Revoked(lost))
+    }
+
+    /// Begins to read what is wanted next: where gained partitions begin, else records of the partition whose turn it is.
+    fn begin(&mut self) -> Result<(), TransportError> {
         let mut gained = Vec::new();
-        for (place, assignment) in target {
+        for (place, assignment) in self.assigned() {
             if !self.current.contains_key(&place) {
                 let topic = self.log.catalog.topic(&place.topic)?;
                 gained.push((place, assignment, topic));
             }
         }
-        if gained.is_empty() {
-            return Ok(None);
+        if !gained.is_empty() {
+            let (group, from_start) = (self.settings.group.clone(), self.settings.from_start);
+            self.reading = Some(self.log.spawn(move |log| log.positions(gained, &group, from_start)));
+            return Ok(());
         }
-        let group = self.settings.group.clone();
-        let (gained, committed) = self
-            .log
-            .blocking(move |log| {
-                let committed = log.store.read(|txn| {
-                    gained
-                        .iter()
-                        .map(|(place, _, topic)| offset(txn, &group, topic, place.partition))
-                        .collect::<Result<Vec<_>, _>>()
-                })?;
-                Ok((gained, committed))
-            })
-            .await?;
-        let mut news = Vec::new();
-        for ((place, assignment, topic), committed) in gained.into_iter().zip(committed) {
-            let ends = topic.partitions[place.partition as usize].ends();
-            let start = if self.settings.from_start { ends.low } else { ends.next };
-            news.push(place.clone());
-            self.current.insert(place, Position { assignment, topic, next: committed.unwrap_or(start) });
+        let Some(place) = self.choose() else { return Ok(()) };
+        let Some(Position { assignment, topic, next }) = self.current.get(&place) else { return Ok(()) };
+        let (assignment, topic, next) = (*assignment, topic.clone(), *next);
+        let bounds = Bounds { records: self.settings.max_records, bytes: READ_BYTES };
+        self.reading = Some(self.log.spawn(move |log| {
+            if let Some(hook) = &log.before_read {
+                hook(&place);
+            }
+            let stretch = stretch(&log.store, &topic, place.partition, next, bounds)?;
+            Ok(Found::Records { place, assignment, stretch })
+        }));
+        Ok(())
+    }
+
+    /// Takes over what a read brought, as far as it is still ours.
+    fn take(&mut self, found: Found) -> Option<Delivery> {
+        match found {
+            Found::Positions(positions) => {
+                let target = self.assigned();
+                let ours = positions.into_iter().filter(|(place, at)| target.get(place) == Some(&at.assignment));
+                let mut news = Vec::new();
+                for (place, position) in ours {
+                    news.push(place.clone());
+                    self.current.insert(place, position);
+                }
+                (!news.is_empty()).then_some(Delivery::Assigned(news))
+            }
+            Found::Records { place, assignment, stretch } => {
+                let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment);
+                if let Some(position) = position {
+                    position.next = stretch.next;
+                    self.pending.extend(stretch.records);
+                    self.last = Some(place);
+                }
+                None
+            }
         }
-        Ok(Some(Delivery::Assigned(news)))
     }
 
     /// The partition whose turn it is and that has something to read.
@@ -108,23 +146,28 @@ impl EmbeddedConsumer {
         let after = self.current.iter().filter(|(place, _)| self.last.as_ref().is_none_or(|last| *place > last));
         after.chain(self.current.iter()).find(has_more).map(|(place, _)| place.clone())
     }
+}
 
-    async fn fetch(&mut self, place: TopicPartition) -> Result<(), TransportError> {
-        let Some(position) = self.current.get(&place) else { return Ok(()) };
-        let (topic, from, partition) = (position.topic.clone(), position.next, place.partition);
-        let bounds = Bounds { records: self.settings.max_records, bytes: READ_BYTES };
-        let Stretch { records, next } =
-            self.log.blocking(move |log| stretch(&log.store, &topic, partition, from, bounds)).await?;
-        if let Some(position) = self.current.get_mut(&place) {
-            position.next = next;
-        }
-        self.pending.extend(records);
-        self.last = Some(place);
-        Ok(())
-    }
-
-    fn committed(&self, txn: &ReadTransaction) -> Result<Vec<Option<u64>>, Failure> {
-        self.current.iter().map(|(place, at)| offset(txn, &self.settings.group, &at.topic, place.partition)).collect()
+impl Log {
+    fn positions(
+        &self,
+        gained: Vec<(TopicPartition, u64, Arc<Topic>)>,
+        group: &str,
+        from_start: bool,
+    ) -> Result<Found, TransportError> {
+        let committed = self.store.read(|txn| {
+            gained
+                .iter()
+                .map(|(place, _, topic)| offset(txn, group, topic, place.partition))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let position = |((place, assignment, topic), committed): ((_, _, Arc<Topic>), Option<u64>)| {
+            let place: TopicPartition = place;
+            let ends = topic.partitions[place.partition as usize].ends();
+            let start = if from_start { ends.low } else { ends.next };
+            (place, Position { assignment, topic, next: committed.unwrap_or(start) })
+        };
+        Ok(Found::Positions(gained.into_iter().zip(committed).map(position).collect()))
     }
 }
 
@@ -137,7 +180,7 @@ impl Consumer for EmbeddedConsumer {
     async fn next(&mut self) -> Result<Delivery, TransportError> {
         loop {
             self.news.mark_unchanged();
-            if let Some(delivery) = self.rebalance().await? {
+            if let Some(delivery) = self.revoke() {
                 return Ok(delivery);
             }
             if !self.pending.is_empty() {
@@ -146,18 +189,30 @@ impl Consumer for EmbeddedConsumer {
                 metric::polled(&self.settings.group, &records);
                 return Ok(Delivery::Records(records));
             }
-            match self.choose() {
-                Some(place) => self.fetch(place).await?,
-                None => {
-                    // The sender lives in the log, which this consumer holds.
-                    let _ = self.news.changed().await;
-                }
+            if self.reading.is_none() {
+                self.begin()?;
+            }
+            // The sender of news lives in the log, which this consumer holds.
+            let Some(reading) = &mut self.reading else {
+                let _ = self.news.changed().await;
+                continue;
+            };
+            let done = tokio::select! {
+                biased;
+                done = reading => done,
+                // Perhaps a partition is not ours any more.
+                _ = self.news.changed() => continue,
+            };
+            self.reading = None;
+            let found = done.unwrap_or_else(|error| Err(super::interrupted(error)))?;
+            if let Some(delivery) = self.take(found) {
+                return Ok(delivery);
             }
         }
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
-        let target = self.log.groups.assigned(&self.settings.group, self.member);
+        let target = self.assigned();
         let offsets: Vec<_> = offsets
             .iter()
             .filter_map(|(place, offset)| {
@@ -172,14 +227,25 @@ impl Consumer for EmbeddedConsumer {
         self.log.change(Change::Offsets { group: self.settings.group.clone(), offsets }).await
     }
 
-    async fn lag(&mut self) -> Result<u64, TransportError> {
-        let committed = self.log.store.read(|txn| self.committed(txn))?;
-        let lag = |((place, position), committed): ((&TopicPartition, &Position), Option<u64>)| {
-            let ends = position.topic.partitions.get(place.partition as usize).map(|p| p.ends()).unwrap_or_default();
-            let start = if self.settings.from_start { ends.low } else { position.next };
-            ends.next.saturating_sub(committed.unwrap_or(start).max(ends.low))
-        };
-        Ok(self.current.iter().zip(committed).map(lag).sum())
+    fn lag(&mut self) -> Measuring {
+        // Also of what the caller has not heard of yet.
+        let next = |place: &TopicPartition| self.current.get(place).map(|at| at.next);
+        let places: Vec<_> = self.assigned().into_keys().map(|place| (next(&place), place)).collect();
+        let (log, group, from_start) = (self.log.clone(), self.settings.group.clone(), self.settings.from_start);
+        Box::pin(async move {
+            let measure = move |log: &Log| {
+                let mut lag = 0;
+                for (next, place) in places {
+                    let topic = log.catalog.topic(&place.topic)?;
+                    let committed = log.store.read(|txn| offset(txn, &group, &topic, place.partition))?;
+                    let ends = topic.partitions.get(place.partition as usize).map(|p| p.ends()).unwrap_or_default();
+                    let start = if from_start { ends.low } else { next.unwrap_or(ends.next) };
+                    lag += ends.next.saturating_sub(committed.unwrap_or(start).max(ends.low));
+                }
+                Ok(lag)
+            };
+            log.blocking(measure).await
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use tokio::sync::{mpsc, oneshot};
+use tributary_event::Trouble;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::EmbeddedSettings;
@@ -33,12 +34,14 @@ pub(super) struct Janitor {
     pub writer: mpsc::Sender<Request>,
     /// Bytes of a partition after its last compaction.
     pub compacted: HashMap<(u32, u32), u64>,
+    pub trouble: Trouble,
 }
 
 impl Janitor {
     /// Works until the sender of `stop` is gone.
     pub fn run(mut self, stop: &Receiver<()>) {
         while stop.recv_timeout(self.settings.check_every) == Err(RecvTimeoutError::Timeout) {
+            let mut well = true;
             for topic in self.catalog.all() {
                 for partition in 0..topic.stored.partitions {
                     let done = match topic.stored.compact {
@@ -46,9 +49,15 @@ impl Janitor {
                         false => self.retain(&topic, partition),
                     };
                     if let Err(error) = done {
-                        tracing::warn!(topic = %topic.name, partition, %error, "old records could not be removed");
+                        well = false;
+                        if let Some(lasts) = self.trouble.note(&error.message) {
+                            tracing::warn!(topic = %topic.name, partition, %error, ?lasts, "old records could not be removed");
+                        }
                     }
                 }
+            }
+            if well {
+                self.trouble.over();
             }
         }
     }

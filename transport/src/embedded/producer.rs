@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tributary_event::ErrorClass;
 
 use super::Log;
 use super::blob::{Blob, BlobBuilder};
 use super::catalog::Topic;
 use super::writer::Change;
-use crate::contract::{Batch, Producer, TransportError};
+use crate::contract::{Batch, Producer, TransportError, too_large};
 use crate::metric;
 use crate::partition::partition_for_key;
 
@@ -47,6 +48,9 @@ impl EmbeddedProducer {
         let mut index: HashMap<(u32, u32), usize> = HashMap::new();
         let mut current: Option<(Arc<str>, Arc<Topic>)> = None;
         for record in batch.records() {
+            if let Some(text) = too_large(&record, self.log.settings.max_record) {
+                return Err(TransportError::new(ErrorClass::Definite, text));
+            }
             let topic = match &current {
                 Some((name, topic)) if Arc::ptr_eq(name, record.topic) => topic.clone(),
                 _ => {
@@ -89,6 +93,10 @@ impl EmbeddedProducer {
 
 #[async_trait]
 impl Producer for EmbeddedProducer {
+    fn max_record(&self) -> usize {
+        self.log.settings.max_record
+    }
+
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         if batch.is_empty() {
             return Ok(());

@@ -55,24 +55,46 @@ fn in_transaction(
     let id = topic.stored.id;
     let place = TopicPartition { topic: topic.name.clone(), partition };
     let table = txn.open_table(store::BLOBS)?;
-    let mut range = table.range((id, partition, 0)..=(id, partition, from))?;
-    let first = range.next_back().transpose()?.map_or(from, |(key, _)| key.value().2);
     let mut stretch = Stretch { records: Vec::new(), next: from };
     let mut bytes = 0;
-    for entry in table.range((id, partition, first)..(id, partition, end))? {
-        let (key, value) = entry?;
-        let base = key.value().2;
+    let mut take = |value: &[u8], base: u64, stretch: &mut Stretch| {
         let damaged = |cause| Failure::Transport(damaged(topic, partition, base, cause));
-        let header = blob::header(value.value()).map_err(damaged)?;
+        let header = blob::header(value).map_err(damaged)?;
         let after = base + u64::from(header.last_delta) + 1;
-        if after <= from {
+        if after > from {
+            blob::decode(value, &place, base, from, &mut stretch.records).map_err(damaged)?;
+            stretch.next = after;
+            bytes += header.raw_length as usize;
+        }
+        Ok::<_, Failure>(stretch.records.len() >= bounds.records || bytes >= bounds.bytes)
+    };
+    // A range looks at the blobs at both of its ends, whatever their size; most reads begin where a blob does and go on where
+    // the next one does, which needs one at a time.
+    loop {
+        let at = stretch.next;
+        if at >= end {
+            break;
+        }
+        if let Some(value) = table.get((id, partition, at))? {
+            if take(value.value(), at, &mut stretch)? {
+                return Ok(stretch);
+            }
             continue;
         }
-        blob::decode(value.value(), &place, base, from, &mut stretch.records).map_err(damaged)?;
-        stretch.next = after;
-        bytes += header.raw_length as usize;
-        if stretch.records.len() >= bounds.records || bytes >= bounds.bytes {
+        // In the middle of a blob, or in a gap that compaction left.
+        let before = match at == from {
+            true => table.range((id, partition, 0)..(id, partition, at))?.next_back().transpose()?,
+            false => None,
+        };
+        if let Some((key, value)) = before
+            && take(value.value(), key.value().2, &mut stretch)?
+        {
             return Ok(stretch);
+        }
+        if stretch.next == at {
+            let next = table.range((id, partition, at)..(id, partition, end))?.next().transpose()?;
+            let Some((key, _)) = next else { break };
+            stretch.next = key.value().2;
         }
     }
     stretch.next = stretch.next.max(end);

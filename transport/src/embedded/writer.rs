@@ -5,15 +5,16 @@
 //! requests: once a producer is open, nothing of an older one of the same id can follow.
 //!
 //! A failure before the commit leaves nothing behind. A failure *in* the commit is settled by reopening the file and
-//! comparing the number of its last commit; only if that is impossible too, the outcome is unknown and said to be.
+//! comparing the number of its last commit, which is tried for as long as it takes: whoever appended waits for the disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
-use tributary_event::ErrorClass;
+use tributary_event::{ErrorClass, Trouble};
 
 use super::blob::{self, Blob};
 use super::catalog::{Catalog, Ends, StoredTopic, Topic, check};
@@ -24,8 +25,8 @@ use crate::contract::{Checkpoint, TopicSpec, TransportError};
 pub(super) const QUEUE: usize = 64;
 /// A transaction takes no further request beyond this many bytes.
 const GROUP_BYTES: usize = 16 << 20;
-/// How long an unknown commit is looked into.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Between two looks at the file after a commit of unknown outcome: the first pause, and the longest.
+const LOOK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, TransportError>>;
 
@@ -82,8 +83,9 @@ pub(super) struct Writer {
     requests: mpsc::Receiver<Request>,
     epochs: HashMap<Arc<str>, u64>,
     last_commit: u64,
-    /// The number of a commit whose outcome could not be found out.
-    unsettled: Option<u64>,
+    trouble: Trouble,
+    /// Nobody waits for answers any more.
+    closing: Arc<AtomicBool>,
 }
 
 /// What a transaction will have changed, if it commits.
@@ -94,8 +96,14 @@ struct Effects {
 }
 
 impl Writer {
-    pub fn new(store: Arc<Store>, catalog: Arc<Catalog>, last_commit: u64, requests: mpsc::Receiver<Request>) -> Self {
-        Self { store, catalog, requests, epochs: HashMap::new(), last_commit, unsettled: None }
+    pub fn new(
+        store: Arc<Store>,
+        catalog: Arc<Catalog>,
+        last_commit: u64,
+        requests: mpsc::Receiver<Request>,
+        closing: Arc<AtomicBool>,
+    ) -> Self {
+        Self { store, catalog, requests, epochs: HashMap::new(), last_commit, trouble: Trouble::default(), closing }
     }
 
     /// Works until every sender is gone.
@@ -140,9 +148,6 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Vec<(Change, Reply<()>)>) {
-        if let Err(error) = self.catch_up() {
-            return answer(group.into_iter().map(|(_, reply)| reply), error);
-        }
         let attempt = self.last_commit + 1;
         let (changes, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let mut effects = Effects::default();
@@ -167,6 +172,9 @@ impl Writer {
         match outcome {
             Ok(()) => {
                 self.last_commit = attempt;
+                if let Some(lasted) = self.trouble.over() {
+                    tracing::info!(?lasted, "the embedded log writes again");
+                }
                 for (name, stored) in effects.topics {
                     self.catalog.put(&name, stored);
                 }
@@ -184,48 +192,44 @@ impl Writer {
                     self.commit(vec![request]);
                 }
             }
-            Err(error) => answer(replies, error),
+            Err(error) => {
+                if let Some(lasts) = self.trouble.note(&error.message) {
+                    tracing::warn!(%error, ?lasts, "the embedded log could not write");
+                }
+                answer(replies, error);
+            }
         }
-    }
-
-    /// Finds out what a commit of unknown outcome did, before anything is built upon it.
-    fn catch_up(&mut self) -> Result<(), TransportError> {
-        let Some(attempt) = self.unsettled else { return Ok(()) };
-        if self.last_stored()? == attempt {
-            self.store.read(|txn| self.catalog.refresh(txn))?;
-            self.catalog.announce();
-            self.last_commit = attempt;
-        }
-        self.unsettled = None;
-        Ok(())
     }
 
     fn last_stored(&self) -> Result<u64, TransportError> {
         self.store.read(|txn| Ok(txn.open_table(store::META)?.get("commit")?.map_or(0, |number| number.value())))
     }
 
-    /// Finds out whether a failed commit is durable.
+    /// Finds out whether a failed commit is durable. Until then nothing can be built upon it, and nobody can be answered.
     fn settle(&mut self, attempt: u64, error: redb::Error) -> Result<(), TransportError> {
-        let start = Instant::now();
+        let [mut pause, longest] = LOOK;
         loop {
-            match self.last_stored() {
+            let again = match self.last_stored() {
                 Ok(last) if last == attempt => return Ok(()),
                 Ok(_) => return Err(self.store.explain(Failure::Storage(error))),
-                Err(_) if start.elapsed() < SETTLE => std::thread::sleep(Duration::from_millis(50)),
-                Err(again) => {
-                    self.unsettled = Some(attempt);
-                    let text =
-                        format!("it is unknown whether the last append is durable; restart to find out: {again}");
-                    return Err(TransportError::caused(ErrorClass::Fatal, text, error));
-                }
+                Err(again) => again,
+            };
+            if self.closing.load(Ordering::Acquire) {
+                let text =
+                    format!("it is unknown whether the last append is durable; the next start finds out: {again}");
+                return Err(TransportError::caused(ErrorClass::Fatal, text, error));
             }
+            if let Some(lasts) = self.trouble.note(&again.message) {
+                tracing::warn!(error = %again, ?lasts, "waiting for the disk, to see whether the last append is durable");
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(longest);
         }
     }
 }
 
 /// Tells all callers of one failure.
 fn answer(replies: impl IntoIterator<Item = Reply<()>>, error: TransportError) {
-    tracing::warn!(%error, "the embedded log could not write");
     let source = error.source.map(Arc::new);
     for reply in replies {
         let source = source.clone().map(|source| Box::new(Shared(source)) as _);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tributary_event::ErrorClass;
 
-use crate::contract::TransportError;
+use crate::contract::{TransportError, record_limit};
 
 /// How sure an acknowledged record must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,9 @@ pub struct KafkaSettings {
     pub replication: u32,
     /// Replicas that must have a record before it counts as written.
     pub min_insync: u32,
-    /// The largest record that topics created here take, in bytes.
-    pub max_record_bytes: u32,
+    /// The most bytes that key and value of an event may have, at most [`MAX_RECORD`](crate::MAX_RECORD).
+    /// Topics are made to take such records.
+    pub max_record: usize,
     /// Compression of appended records.
     pub compression: Compression,
     /// The compacted topic of checkpoints.
@@ -62,7 +64,7 @@ impl KafkaSettings {
             partitions: 8,
             replication: 3,
             min_insync: 2,
-            max_record_bytes: 16 << 20,
+            max_record: 16 << 20,
             compression: Compression::Lz4,
             checkpoint_topic: "tributary.checkpoints".into(),
             properties: BTreeMap::new(),
@@ -72,6 +74,17 @@ impl KafkaSettings {
     /// Settings for a single broker, as on a developer's machine.
     pub fn single_broker(brokers: impl Into<String>) -> Self {
         Self { replication: 1, min_insync: 1, ..Self::new(brokers) }
+    }
+
+    /// The most bytes that any record has on its way: with what wraps it, where it cannot be compressed.
+    pub(super) fn wire_limit(&self) -> usize {
+        let record = record_limit(self.max_record);
+        record + record / 4096 + 1024
+    }
+
+    /// How much longer than usual the largest record may take, at 1 MiB a second.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs((self.wire_limit() >> 20) as u64)
     }
 
     /// Properties of every client. `extra` comes before the user's.
@@ -84,6 +97,8 @@ impl KafkaSettings {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.nagle.disable", "true")
             .set("allow.auto.create.topics", "false")
+            .set("receive.message.max.bytes", (self.wire_limit() + (64 << 20)).max(128 << 20).to_string())
+            .set("socket.timeout.ms", (Duration::from_secs(60) + self.patience()).as_millis().to_string())
             .set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in extra {
             config.set(*name, *value);
@@ -140,7 +155,7 @@ impl fmt::Debug for KafkaSettings {
             .field("partitions", &self.partitions)
             .field("replication", &self.replication)
             .field("min_insync", &self.min_insync)
-            .field("max_record_bytes", &self.max_record_bytes)
+            .field("max_record", &self.max_record)
             .field("compression", &self.compression)
             .field("checkpoint_topic", &self.checkpoint_topic)
             .field("properties", &hidden)
@@ -197,7 +212,10 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::SaslAuthenticationFailed | Code::Authentication => {
             "check user and password in the transport's properties"
         }
-        Code::MessageSizeTooLarge => "raise `max.message.bytes` of the topic",
+        Code::MessageSizeTooLarge => {
+            "raise `max.message.bytes` of the topic to what the transport's `max_record` needs (its check at the start says how), \
+             or lower `max_record`"
+        }
         Code::MessageBatchTooLarge => "raise `segment.bytes` of the topic",
         Code::InvalidTimestamp => {
             "set this host's clock and the broker's, or raise `message.timestamp.after.max.ms` and \

@@ -22,7 +22,7 @@ use tributary_event::ErrorClass;
 use super::client::{KafkaSettings, class, log};
 use super::mailbox::{Item, Mailbox};
 use super::reader::Reader;
-use crate::contract::{Consumer, ConsumerSettings, Delivery, Polled, TopicPartition, TransportError};
+use crate::contract::{Consumer, ConsumerSettings, Delivery, Measuring, Polled, TopicPartition, TransportError};
 use crate::metric;
 
 /// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(500);
 const AWAY: Duration = Duration::from_secs(1);
 /// How long a commit is repeated while the group rebalances.
 const COMMIT: Duration = Duration::from_secs(10);
+/// How long a question about the lag may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes of one delivery.
 const DELIVERY_BYTES: usize = 512 * 1024;
 /// Records share pieces of memory of this size, so that one that is kept long keeps little.
@@ -41,12 +43,16 @@ const PIECE: usize = 64 * 1024;
 struct Membership {
     mailbox: Mailbox,
     assigned: Mutex<Assigned>,
+    /// Ranges at the end of partitions that hold no record, only the marks of transactions.
+    marks: Mutex<HashMap<TopicPartition, (u64, u64)>>,
 }
 
 #[derive(Default)]
 struct Assigned {
     numbers: HashMap<TopicPartition, u64>,
     last: u64,
+    /// The group has assigned partitions, or none, to this member.
+    known: bool,
     names: HashMap<String, Arc<str>>,
 }
 
@@ -80,6 +86,7 @@ impl ConsumerContext for Context {
             Rebalance::Assign(list) => {
                 let mut assigned = self.0.assigned.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut news = Vec::new();
+                assigned.known = true;
                 for place in assigned.places(list) {
                     assigned.last += 1;
                     let number = assigned.last;
@@ -122,8 +129,6 @@ pub(super) struct KafkaConsumer {
     reader: Arc<Reader>,
     /// The assignment as the caller knows it.
     current: HashMap<TopicPartition, u64>,
-    /// Ranges at the end of partitions that hold no record, only the marks of transactions.
-    marks: HashMap<TopicPartition, (u64, u64)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -155,7 +160,6 @@ impl KafkaConsumer {
             ("queued.max.messages.kbytes", "4096"),
             ("fetch.message.max.bytes", "1048576"),
             ("fetch.max.bytes", "4194304"),
-            ("receive.message.max.bytes", "134217728"),
         ]);
         let membership = Arc::new(Membership::default());
         let client: BaseConsumer<Context> = config
@@ -181,8 +185,7 @@ impl KafkaConsumer {
                 )
             })?;
         let kafka = kafka.clone();
-        let (current, marks) = (HashMap::new(), HashMap::new());
-        Ok(Self { kafka, settings, client, membership, reader, current, marks, thread: Some(thread) })
+        Ok(Self { kafka, settings, client, membership, reader, current: HashMap::new(), thread: Some(thread) })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -190,10 +193,7 @@ impl KafkaConsumer {
         work: impl FnOnce(&BaseConsumer<Context>) -> Result<T, TransportError> + Send + 'static,
     ) -> Result<T, TransportError> {
         let client = self.client.clone();
-        let done = tokio::task::spawn_blocking(move || work(&client)).await;
-        done.unwrap_or_else(|error| {
-            Err(TransportError::caused(ErrorClass::Fatal, "a call of a Kafka consumer was interrupted", error))
-        })
+        tokio::task::spawn_blocking(move || work(&client)).await.unwrap_or_else(|error| Err(interrupted(error)))
     }
 
     /// The partitions that are this caller's now and as far as it knows.
@@ -369,47 +369,67 @@ impl Consumer for KafkaConsumer {
         }
     }
 
-    async fn lag(&mut self) -> Result<u64, TransportError> {
-        let places: Vec<TopicPartition> = self.current.keys().cloned().collect();
+    fn lag(&mut self) -> Measuring {
         let (kafka, reader, from_start) = (self.kafka.clone(), self.reader.clone(), self.settings.from_start);
-        let mut marks = std::mem::take(&mut self.marks);
-        let (lag, marks) = self
-            .blocking(move |client| {
-                let mut list = TopicPartitionList::new();
-                for place in &places {
-                    list.add_partition(&place.topic, place.partition as i32);
-                }
-                let limit = Duration::from_secs(10);
-                let committed = client
-                    .committed_offsets(list, limit)
-                    .map_err(|error| kafka.failed("asking for committed offsets", error))?;
-                let mut lag = 0;
-                for place in places {
-                    let ends = reader.ends(&place)?;
-                    let found =
-                        committed.find_partition(&place.topic, place.partition as i32).map(|found| found.offset());
-                    let from = match found {
-                        Some(Offset::Offset(offset)) => (offset as u64).max(ends.low),
-                        _ if from_start => ends.low,
-                        _ => ends.high,
-                    };
-                    let behind = ends.high.saturating_sub(from);
-                    if behind == 0 || marks.get(&place) == Some(&(from, ends.high)) {
-                        continue;
-                    }
-                    // The last offsets may be marks of transactions, which nobody reads.
-                    if behind <= 8 && reader.read(&place, from, 1)?.is_empty() {
-                        marks.insert(place, (from, ends.high));
-                        continue;
-                    }
-                    lag += behind;
-                }
-                Ok((lag, marks))
-            })
-            .await?;
-        self.marks = marks;
+        let (client, membership) = (self.client.clone(), self.membership.clone());
+        Box::pin(async move {
+            let measured = tokio::task::spawn_blocking(move || membership.lag(&kafka, &client, &reader, from_start));
+            measured.await.unwrap_or_else(|error| Err(interrupted(error)))
+        })
+    }
+}
+
+impl Membership {
+    /// Asks for everything that the lag is made of. Blocking.
+    fn lag(
+        &self,
+        kafka: &KafkaSettings,
+        client: &BaseConsumer<Context>,
+        reader: &Reader,
+        from_start: bool,
+    ) -> Result<u64, TransportError> {
+        let places: Vec<TopicPartition> = {
+            let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+            if !assigned.known {
+                let text = "the group has not assigned partitions yet";
+                return Err(TransportError::new(ErrorClass::Transient, text));
+            }
+            assigned.numbers.keys().cloned().collect()
+        };
+        let mut list = TopicPartitionList::new();
+        for place in &places {
+            list.add_partition(&place.topic, place.partition as i32);
+        }
+        let committed = client
+            .committed_offsets(list, ANSWER)
+            .map_err(|error| kafka.failed("asking for committed offsets", error))?;
+        let mut lag = 0;
+        for place in places {
+            let ends = reader.ends(&place)?;
+            let found = committed.find_partition(&place.topic, place.partition as i32).map(|found| found.offset());
+            let from = match found {
+                Some(Offset::Offset(offset)) => (offset as u64).max(ends.low),
+                _ if from_start => ends.low,
+                _ => ends.high,
+            };
+            let behind = ends.high.saturating_sub(from);
+            let marks = || self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+            if behind == 0 || marks().get(&place) == Some(&(from, ends.high)) {
+                continue;
+            }
+            // The last offsets may be marks of transactions, which nobody reads.
+            if behind <= 8 && reader.read(&place, from, 1)?.is_empty() {
+                marks().insert(place, (from, ends.high));
+                continue;
+            }
+            lag += behind;
+        }
         Ok(lag)
     }
+}
+
+fn interrupted(error: tokio::task::JoinError) -> TransportError {
+    TransportError::caused(ErrorClass::Fatal, "a call of a Kafka consumer was interrupted", error)
 }
 
 impl Drop for KafkaConsumer {

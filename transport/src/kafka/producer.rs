@@ -28,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
-use tributary_event::ErrorClass;
+use tributary_event::{ErrorClass, Trouble};
 
 use self::shares::by_size;
 use super::client::KafkaSettings;
@@ -189,7 +189,10 @@ impl KafkaProducer {
         let limit = self.transaction * 3 / 4;
         let written = tokio::time::timeout(limit, self.write(batch)).await.unwrap_or_else(|_| {
             self.turn.lost = true;
-            let text = format!("the brokers did not take it within {limit:?}");
+            let text = format!(
+                "the brokers did not take it within {limit:?}; if their network is slow, raise transaction.timeout.ms (and \
+                 the brokers' transaction.max.timeout.ms)"
+            );
             Err(Fault { code: None, class: ErrorClass::Transient, text, topic: None })
         });
         match written {
@@ -267,6 +270,7 @@ impl KafkaProducer {
     async fn commit(&mut self) -> Result<(), TransportError> {
         let ask = Ask::End { producer: self.turn.producer, commit: true };
         self.turn.committing = true;
+        let mut trouble = Trouble::default();
         loop {
             match self.cluster.ask(&mut self.turn.coordinator, ask, Instant::now() + TRY).await {
                 Ok(_) => {
@@ -276,11 +280,10 @@ impl KafkaProducer {
                 }
                 Err(fault) if fault.is_fenced() => return Err(self.fenced()),
                 Err(fault) if fault.is_not_now() => {
-                    tracing::warn!(
-                        producer = self.name,
-                        cause = fault.text,
-                        "a commit is not done yet and is repeated"
-                    );
+                    if let Some(lasts) = trouble.note(&fault.text) {
+                        let (producer, cause) = (&self.name, fault.text);
+                        tracing::warn!(producer, cause, ?lasts, "a commit is not done yet and is repeated");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(fault) => {
@@ -368,6 +371,10 @@ enum Ended {
 
 #[async_trait]
 impl Producer for KafkaProducer {
+    fn max_record(&self) -> usize {
+        self.settings.max_record
+    }
+
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         if let State::Dead(cause) = &self.state {
             return Err(TransportError::new(ErrorClass::Fatal, cause.clone()));

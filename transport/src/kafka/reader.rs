@@ -14,7 +14,7 @@ use super::client::{KafkaSettings, Quiet};
 use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 
 const ANSWER: Duration = Duration::from_secs(10);
-/// Without a record or the end for this long, a read gives up.
+/// Without a record or the end for this long, and for as long as the largest record may take, a read gives up.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the end of an open transaction is waited for.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -47,7 +47,6 @@ impl Reader {
                 ("queued.max.messages.kbytes", "2048"),
                 ("fetch.message.max.bytes", "1048576"),
                 ("fetch.max.bytes", "2097152"),
-                ("receive.message.max.bytes", "134217728"),
             ]);
             config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
         };
@@ -170,7 +169,8 @@ impl Reader {
     ) -> Result<(), TransportError> {
         let failed = |error| self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
         let mut heard = Instant::now();
-        while heard.elapsed() < SILENCE {
+        let limit = SILENCE + self.settings.patience();
+        while heard.elapsed() < limit {
             match client.poll(Duration::from_millis(100)) {
                 None => continue,
                 Some(Ok(message)) => {

@@ -7,9 +7,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tributary_event::ErrorClass;
 
 use super::client::{Durability, KafkaSettings, Quiet};
+use super::wire::Cluster;
 use crate::contract::{Retention, TopicSpec, TransportError};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// What a request with one record has beside it, and more.
+const REQUEST: usize = 4096;
 
 /// A topic as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(super) struct Properties {
     pub cleanup: String,
     pub min_insync: u32,
     pub unclean_election: bool,
+    /// `max.message.bytes`: the most that a record may have, with what wraps it and after compression.
+    pub max_message: usize,
 }
 
 /// Creates topics.
@@ -38,7 +43,7 @@ pub(super) async fn create(
         return Ok(());
     }
     let insync = settings.min_insync.to_string();
-    let largest = settings.max_record_bytes.to_string();
+    let largest = settings.wire_limit().to_string();
     let limits: Vec<Vec<(&str, String)>> = specs.iter().map(|spec| retention(&spec.retention)).collect();
     let topics: Vec<NewTopic<'_>> = specs
         .iter()
@@ -124,7 +129,79 @@ fn parse(resource: &ConfigResource) -> Properties {
         cleanup: value("cleanup.policy").to_owned(),
         min_insync: value("min.insync.replicas").parse().unwrap_or(1),
         unclean_election: value("unclean.leader.election.enable") == "true",
+        max_message: value("max.message.bytes").parse().unwrap_or(usize::MAX),
     }
+}
+
+/// Lets topics take the largest record, as far as we may: those that still do not are told by [`check`].
+pub(super) async fn enlarge(
+    admin: &AdminClient<Quiet>,
+    settings: &KafkaSettings,
+    names: &[String],
+    properties: Vec<Properties>,
+) -> Result<Vec<Properties>, TransportError> {
+    let limit = settings.wire_limit();
+    let small = |properties: &[Properties]| -> Vec<usize> {
+        properties.iter().enumerate().filter(|(_, p)| p.max_message < limit).map(|(at, _)| at).collect()
+    };
+    let too_small = small(&properties);
+    if too_small.is_empty() {
+        return Ok(properties);
+    }
+    let topics: Vec<&str> = too_small.iter().map(|at| names[*at].as_str()).collect();
+    match Cluster::new(settings)?.set_property(&topics, "max.message.bytes", &limit.to_string()).await {
+        Ok(()) => tracing::info!(?topics, bytes = limit, "topics take larger records now, as max_record says"),
+        Err(fault) if fault.class == ErrorClass::Transient => {
+            let what = "raising max.message.bytes of topics";
+            return Err(settings.answered(what, fault.class, fault.code, &fault.text));
+        }
+        Err(fault) => {
+            tracing::info!(cause = fault.text, "max.message.bytes of topics may not be raised by us");
+            return Ok(properties);
+        }
+    }
+    // Until the brokers know.
+    let start = Instant::now();
+    loop {
+        let properties = self::properties(admin, settings, names).await?;
+        if small(&properties).is_empty() || start.elapsed() > LIMIT {
+            return Ok(properties);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Compares the largest record with what brokers take: who sends one more gets no answer, for ever. A broker that does not tell
+/// is not asked again.
+pub(super) async fn check_brokers(
+    admin: &AdminClient<Quiet>,
+    settings: &KafkaSettings,
+    brokers: &[i32],
+) -> Result<(), TransportError> {
+    const NAME: &str = "socket.request.max.bytes";
+    let needed = settings.wire_limit() + REQUEST;
+    let options = AdminOptions::new().request_timeout(Some(LIMIT));
+    for broker in brokers {
+        // One broker a request: each knows only its own.
+        let answer = admin.describe_configs(&[ResourceSpecifier::Broker(*broker)], &options).await;
+        let found = answer.ok().and_then(|all| all.into_iter().next()?.ok());
+        let limit = found.as_ref().and_then(|broker| broker.get(NAME)?.value.as_deref()?.parse::<usize>().ok());
+        let Some(limit) = limit else {
+            tracing::debug!(broker, "the broker does not tell its {NAME}");
+            continue;
+        };
+        if limit < needed {
+            let text = format!(
+                "broker {broker} of Kafka {} takes requests of at most {limit} bytes ({NAME}), and max_record ({}) may need {needed}; \
+                 set {NAME}={needed} in the configuration of every broker and restart it, or lower max_record to {}",
+                settings.brokers,
+                settings.max_record,
+                limit.saturating_sub(1 << 20) / 3 * 2
+            );
+            return Err(TransportError::new(ErrorClass::Fatal, text));
+        }
+    }
+    Ok(())
 }
 
 /// Compares a topic with what is asked for: every fault in one sentence with the command that mends it.
@@ -162,6 +239,15 @@ pub(super) fn check(
             "its cleanup.policy is {} and must not delete: {}",
             properties.cleanup,
             configure("cleanup.policy=compact")
+        ));
+    }
+    let needed = settings.wire_limit();
+    if properties.max_message < needed {
+        faults.push(format!(
+            "its max.message.bytes is {} and max_record ({}) needs {needed}, which we may not set: {} (or lower `max_record`)",
+            properties.max_message,
+            settings.max_record,
+            configure(&format!("max.message.bytes={needed}"))
         ));
     }
     if settings.durability == Durability::Strict {
@@ -203,7 +289,8 @@ mod tests {
         let retention = Retention::Delete { age: None, bytes: None };
         let spec = TopicSpec { name: "orders".into(), partitions: 8, retention };
         let mut found = Found { name: "orders".into(), partitions: 8, replication: 3 };
-        let mut properties = Properties { cleanup: "delete".into(), min_insync: 2, unclean_election: false };
+        let mut properties =
+            Properties { cleanup: "delete".into(), min_insync: 2, unclean_election: false, max_message: usize::MAX };
         change(&mut found, &mut properties);
         check(&settings, &spec, &found, &properties)
     }
@@ -222,6 +309,9 @@ mod tests {
     fn every_fault_is_named_with_its_remedy() {
         let text = message(|found, _| found.partitions = 2);
         assert!(text.contains("has 2 partitions and needs 8") && text.contains("--partitions 8"), "{text}");
+        let text = message(|_, properties| properties.max_message = 1_048_588);
+        assert!(text.contains("is 1048588 and max_record (16777216) needs"), "{text}");
+        assert!(text.contains("--entity-name orders --add-config max.message.bytes=25"), "{text}");
         let text = message(|_, properties| properties.cleanup = "compact".into());
         assert!(text.contains("cleanup.policy=delete"), "{text}");
         let text = message(|found, properties| {

@@ -4,14 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tributary_event::ErrorClass;
+use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
-    Batch, Checkpoint, Embedded, EmbeddedSettings, Retention, TopicPartition, TopicSpec, Transport,
+    Batch, Checkpoint, Consumer, Delivery, Embedded, EmbeddedSettings, Retention, TopicPartition, TopicSpec, Transport,
+    record_limit,
 };
 
-use crate::tools::{Bench, embedded, records, values};
+use crate::tools::{Bench, assigned, embedded, next, records, values};
 
 fn settings() -> EmbeddedSettings {
     EmbeddedSettings { check_every: Duration::from_millis(20), compact_from: Some(0), ..EmbeddedSettings::default() }
@@ -135,6 +138,71 @@ async fn a_second_owner_is_told_who_has_the_folder() {
     assert_eq!(error.class, ErrorClass::Fatal);
     let text = error.to_string();
     assert!(text.contains(&directory.path().display().to_string()) && text.contains("this very process"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_taken_away_during_a_read_is_given_up_at_once_and_what_was_read_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let begun = Arc::new(AtomicU32::new(0));
+    let counted = begun.clone();
+    let hook = move |_: &TopicPartition| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let _ = wait.lock().unwrap().recv();
+    };
+    let log = Embedded::open_slow(directory.path(), settings(), Box::new(hook)).unwrap();
+    let bench = Bench::new(Arc::new(log), "taken");
+    let topic = bench.topic("t", 2).await;
+    let mut first = bench.consumer(&topic, true).await;
+    assert_eq!(assigned(&mut first).await.len(), 2);
+    let revoked = async |consumer: &mut Box<dyn Consumer>| match next(consumer).await {
+        Delivery::Revoked(places) => places[0].clone(),
+        other => panic!("{other:?}"),
+    };
+    // Which one a second member gets.
+    let second = bench.consumer(&topic, true).await;
+    let moving = revoked(&mut first).await;
+    drop(second);
+    assert_eq!(assigned(&mut first).await, [moving.clone()]);
+
+    let key_of = |partition| (0..).map(|n| n.to_string()).find(|k| partition_for_key(k.as_bytes(), 2) == partition);
+    let (moves, stays) = (key_of(moving.partition).unwrap(), key_of(1 - moving.partition).unwrap());
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[(&moves, "moves")]).await;
+    for _ in 0..10 {
+        let waited = tokio::time::timeout(Duration::from_millis(5), first.next()).await;
+        assert!(waited.is_err(), "{waited:?}");
+    }
+    let mut second = bench.consumer(&topic, true).await;
+    assert_eq!(revoked(&mut first).await, moving);
+    assert_eq!(begun.load(Ordering::SeqCst), 1);
+    bench.append(&mut producer, &topic, &[(&stays, "stays")]).await;
+    drop(release);
+    assert_eq!(values(&records(&mut first, 1).await), ["stays"]);
+    assert_eq!(values(&records(&mut second, 1).await), ["moves"]);
+}
+
+#[tokio::test]
+async fn a_record_above_the_limit_is_refused_and_nothing_of_its_batch_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = bench(directory.path(), EmbeddedSettings { max_record: 100_000, ..settings() });
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    let limit = record_limit(100_000);
+    for (length, fits) in [(limit - 1, true), (limit, false)] {
+        let mut batch = Batch::new();
+        batch.push(&topic, 1, Some(b"k"), Some(b"before"));
+        batch.push(&topic, 1, Some(b"k"), Some(&vec![b'x'; length]));
+        let appended = producer.append(&batch).await;
+        assert_eq!(appended.is_ok(), fits, "{length}");
+        if let Err(error) = appended {
+            assert_eq!(error.class, ErrorClass::Definite);
+            let text = error.to_string();
+            assert!(text.contains(&format!("{} bytes", length + 1)) && text.contains("max_record"), "{text}");
+        }
+    }
+    assert_eq!(bench.all(&topic).await.len(), 2);
 }
 
 const CHILD: &str = "TRIBUTARY_TEST_CHILD_DIRECTORY";

@@ -7,7 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
-use tributary_transport::{Batch, Kafka, KafkaSettings, Retention, Transport};
+use tributary_transport::{Batch, Compression, Kafka, KafkaSettings, Retention, TopicSpec, Transport, record_limit};
 
 use crate::tools::{Bench, kafka, kafka_settings, records, values};
 
@@ -84,7 +84,7 @@ async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_o
 
 #[tokio::test]
 async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
-    let small = Kafka::connect(KafkaSettings { max_record_bytes: 2000, ..kafka_settings() }).unwrap();
+    let small = Kafka::connect(KafkaSettings { max_record: 2000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "too-large");
     let topic = bench.topic("t", 1).await;
     let large = Bench::new(std::sync::Arc::new(kafka()), "too-large");
@@ -95,13 +95,68 @@ async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
         &topic,
         1,
         Some(b"k"),
-        Some(&(0..10_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()),
+        Some(&(0..30_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()),
     );
     let error = producer.append(&batch).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Definite, "{error}");
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
     bench.append(&mut producer, &topic, &[("k", "next")]).await;
     assert_eq!(values(&bench.all(&topic).await), ["next"]);
+}
+
+/// Bytes that do not become fewer.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record() {
+    let small = Kafka::connect(KafkaSettings { max_record: 100_000, ..kafka_settings() }).unwrap();
+    let before = Bench::new(std::sync::Arc::new(small), "raised");
+    let hour = Retention::Delete { age: Some(Duration::from_secs(3600)), bytes: None };
+    let topic = before.topic_with("t", 1, hour.clone()).await;
+    let taken = property(&topic, "max.message.bytes").await.parse::<usize>().unwrap();
+    assert!((record_limit(100_000)..300_000).contains(&taken), "{taken}");
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        let settings = KafkaSettings { max_record: 3_000_000, compression, ..kafka_settings() };
+        let bench = Bench::new(std::sync::Arc::new(Kafka::connect(settings).unwrap()), "raised");
+        let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: hour.clone() };
+        bench.transport.ensure_topics(&[spec]).await.unwrap();
+        assert!(property(&topic, "max.message.bytes").await.parse::<usize>().unwrap() > record_limit(3_000_000));
+        // What else it was told stays.
+        assert_eq!(property(&topic, "retention.ms").await, "3600000");
+        let mut producer = bench.producer().await;
+        let mut batch = Batch::new();
+        let value = noise(record_limit(3_000_000) - 1);
+        batch.push(&topic, 1, Some(b"k"), Some(&value));
+        producer.append(&batch).await.unwrap();
+        let mut consumer = bench.consumer(&topic, true).await;
+        let read = records(&mut consumer, 1).await;
+        assert_eq!(read.last().unwrap().value.as_deref(), Some(&value[..]));
+        batch.clear();
+        batch.push(&topic, 1, Some(b"k"), Some(&noise(record_limit(3_000_000))));
+        let error = producer.append(&batch).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Definite, "{error}");
+        assert!(error.to_string().contains("raise the transport's `max_record`"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn brokers_that_take_less_than_max_record_are_told_at_the_start_with_a_remedy_that_works() {
+    let large = Kafka::connect(KafkaSettings { max_record: 128 << 20, ..kafka_settings() }).unwrap();
+    let error = large.ensure_topics(&[]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal);
+    let text = error.to_string();
+    assert!(text.contains("104857600") && text.contains("socket.request.max.bytes"), "{text}");
+    let remedy: usize = text.rsplit(' ').next().unwrap().parse().unwrap();
+    let lowered = Kafka::connect(KafkaSettings { max_record: remedy, ..kafka_settings() }).unwrap();
+    let checkpoints = Bench::new(std::sync::Arc::new(lowered), "brokers");
+    checkpoints.topic("t", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +209,7 @@ async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
 
 #[tokio::test]
 async fn a_topic_that_takes_little_at_a_time_gets_all() {
-    let small = Kafka::connect(KafkaSettings { max_record_bytes: 20_000, ..kafka_settings() }).unwrap();
+    let small = Kafka::connect(KafkaSettings { max_record: 20_000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "little");
     let topic = bench.topic("t", 1).await;
     let mut producer = bench.producer().await;

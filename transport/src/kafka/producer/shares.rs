@@ -7,7 +7,7 @@ use tributary_event::ErrorClass;
 
 use super::super::wire::{Fault, Partition, partition_of};
 use super::{KafkaProducer, TOGETHER};
-use crate::contract::RecordRef;
+use crate::contract::{RecordRef, too_large};
 
 /// Partitions of one request with records.
 const PARTITIONS: usize = 500;
@@ -87,17 +87,10 @@ impl KafkaProducer {
 
     /// A record that no topic of ours takes is refused before anything is sent.
     fn check_size(&self, record: &RecordRef<'_>) -> Result<(), Fault> {
-        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let limit = self.settings.max_record_bytes as usize;
-        if size <= limit {
-            return Ok(());
+        match too_large(record, self.settings.max_record) {
+            None => Ok(()),
+            Some(text) => Err(Fault { code: None, class: ErrorClass::Definite, text, topic: None }),
         }
-        Err(Fault {
-            code: Some(Code::MessageSizeTooLarge),
-            class: ErrorClass::Definite,
-            text: format!("a record for topic {} has {size} bytes, and the limit is {limit}", record.topic),
-            topic: None,
-        })
     }
 }
 

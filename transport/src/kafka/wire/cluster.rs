@@ -11,7 +11,8 @@ use tributary_event::ErrorClass;
 use super::connection::{Broken, Connection};
 use super::fault::Fault;
 use super::request::{
-    self, ADD_PARTITIONS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE, ProducerId,
+    self, ADD_PARTITIONS, ALTER_CONFIGS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE,
+    ProducerId,
 };
 use super::security::Security;
 use crate::contract::TransportError;
@@ -19,7 +20,7 @@ use crate::kafka::client::KafkaSettings;
 
 /// How long an answer may take, but for that to records.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long brokers may take to replicate records.
+/// How long brokers may take to replicate records of a usual size.
 const REPLICATION: Duration = Duration::from_secs(30);
 /// After this time partitions are asked for again: there may be more of them.
 const AGE: Duration = Duration::from_secs(300);
@@ -116,6 +117,8 @@ impl Ask<'_> {
 pub(in crate::kafka) struct Cluster {
     security: Security,
     client: String,
+    /// How long brokers may take to replicate records.
+    replication: Duration,
     bootstrap: Vec<(String, u16)>,
     nodes: BTreeMap<i32, (String, u16)>,
     topics: HashMap<Arc<str>, Topic>,
@@ -156,6 +159,7 @@ impl Cluster {
         Ok(Self {
             security: Security::new(&settings.properties).map_err(refused)?,
             client: settings.properties.get("client.id").map_or("tributary", String::as_str).to_owned(),
+            replication: REPLICATION + settings.patience(),
             bootstrap: bootstrap.collect::<Result<_, _>>().map_err(refused)?,
             nodes: BTreeMap::new(),
             topics: HashMap::new(),
@@ -305,7 +309,7 @@ impl Cluster {
         while self.connections.get(&node).is_some_and(|connection| connection.waiting() >= IN_FLIGHT) {
             self.produced(node).await?;
         }
-        let timeout_ms = REPLICATION.as_millis() as i32;
+        let timeout_ms = self.replication.as_millis() as i32;
         self.unanswered += batches.len();
         self.sending(node, PRODUCE, |out| request::produce(out, id, timeout_ms, batches)).await.map_err(Fault::from)
     }
@@ -322,7 +326,7 @@ impl Cluster {
     }
 
     async fn produced(&mut self, node: i32) -> Result<(), Fault> {
-        let answer = self.receiving(node, REPLICATION + ANSWER).await?;
+        let answer = self.receiving(node, self.replication + ANSWER).await?;
         let produced = request::read_produce(&answer)?;
         self.unanswered = self.unanswered.wrapping_sub(produced.kept);
         match produced.refused {
@@ -349,6 +353,15 @@ impl Cluster {
                 }
                 _ => self.lost = true,
             }
+        }
+    }
+
+    /// Sets one property of topics.
+    pub async fn set_property(&mut self, topics: &[&str], name: &str, value: &str) -> Result<(), Fault> {
+        let answer = self.ask_any(ALTER_CONFIGS, |out| request::set_property(out, topics, name, value)).await?;
+        match request::read_set_property(&answer)? {
+            None => Ok(()),
+            Some((code, place)) => Err(Fault::answered(code, &place)),
         }
     }
 
@@ -381,8 +394,8 @@ impl Cluster {
     /// A connection that fails is gone.
     async fn sending(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
         let (mut connection, address) = self.connection(node).await?;
-        let sent = timeout(REPLICATION, connection.send(api, body)).await;
-        self.keep(node, connection, sent.unwrap_or_else(|_| Err(late(REPLICATION))), &address)
+        let sent = connection.send(api, body).await;
+        self.keep(node, connection, sent, &address)
     }
 
     async fn receiving(&mut self, node: i32, limit: Duration) -> Result<Vec<u8>, Broken> {

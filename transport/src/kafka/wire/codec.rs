@@ -106,6 +106,10 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    pub fn i8(&mut self) -> Result<i8, Broken> {
+        self.take().map(i8::from_be_bytes)
+    }
+
     pub fn i16(&mut self) -> Result<i16, Broken> {
         self.take().map(i16::from_be_bytes)
     }

@@ -20,8 +20,16 @@ use super::security::{Login, Mechanism, Security};
 
 /// How long a connection may take until it can be used.
 const OPEN: Duration = Duration::from_secs(10);
+/// How long a piece of a request may take until it is sent.
+const STILL: Duration = Duration::from_secs(30);
+/// Bytes of such a piece.
+const PIECE: usize = 64 << 10;
 /// The largest answer that is read; the largest that brokers give is their metadata.
 const ANSWER: u32 = 64 << 20;
+
+fn still() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("nothing of a request could be sent for {STILL:?}"))
+}
 
 /// A connection that cannot be used, or not any more.
 #[derive(Debug)]
@@ -198,8 +206,12 @@ impl Connection {
         let length = i32::try_from(out.len() - 4).map_err(|_| Broken::refused("a request is larger than 2 GB"))?;
         out[..4].copy_from_slice(&length.to_be_bytes());
         self.asked.push_back((number, api));
-        self.stream.write_all(&out).await.map_err(Broken::failed)?;
-        self.stream.flush().await.map_err(Broken::failed)
+        // What is large may take long; what stands still does not go on.
+        for piece in out.chunks(PIECE) {
+            let written = timeout(STILL, self.stream.write_all(piece)).await;
+            written.unwrap_or_else(|_| Err(still())).map_err(Broken::failed)?;
+        }
+        timeout(STILL, self.stream.flush()).await.unwrap_or_else(|_| Err(still())).map_err(Broken::failed)
     }
 
     /// The next answer, without its header.

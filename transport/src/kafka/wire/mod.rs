@@ -1,4 +1,5 @@
-//! Kafka's protocol as the producer speaks it: eight requests, each in one version that brokers from 2.5 to 4 know.
+//! Kafka's protocol as the producer speaks it, and to set a property of a topic: nine requests, each in one version that
+//! brokers from 2.5 to 4 know.
 //!
 //! The source of every layout is the Apache Kafka protocol guide (<https://kafka.apache.org/protocol>).
 

@@ -16,6 +16,8 @@ const AFTER_LENGTH: usize = 12;
 /// From where its checksum counts.
 const AFTER_CHECKSUM: usize = 21;
 const TRANSACTIONAL: i16 = 0x10;
+/// A larger record gets exactly as much memory as it needs.
+const LARGE: usize = 2 << 20;
 
 /// The partition, of `count`, of records with this key; every client of Kafka computes the same.
 pub(in crate::kafka) fn partition_of(key: &[u8], count: u32) -> u32 {
@@ -77,6 +79,9 @@ impl Partition {
         let fields = fields.map(|bytes| (bytes.map_or(-1, |bytes| bytes.len() as i64), bytes.unwrap_or_default()));
         let bytes: usize = fields.iter().map(|(length, bytes)| signed_len(*length) + bytes.len()).sum();
         let out = &mut self.records;
+        if bytes > LARGE {
+            out.reserve_exact(bytes + 32);
+        }
         out.signed((1 + signed_len(age) + signed_len(number) + bytes + 1) as i64);
         out.i8(0); // attributes
         out.signed(age);
@@ -117,6 +122,7 @@ impl Partition {
         self.sequence = self.next_sequence();
         self.count = 0;
         self.records.clear();
+        self.records.shrink_to(LARGE);
         Ok(out)
     }
 }

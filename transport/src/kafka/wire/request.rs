@@ -29,6 +29,7 @@ pub(super) const INIT_PRODUCER_ID: Api = Api { flexible: true, ..api(22, 3, "Ini
 pub(super) const ADD_PARTITIONS: Api = api(24, 1, "AddPartitionsToTxn");
 pub(super) const END: Api = api(26, 1, "EndTxn");
 pub(super) const SASL_AUTHENTICATE: Api = api(36, 1, "SaslAuthenticate");
+pub(super) const ALTER_CONFIGS: Api = api(44, 0, "IncrementalAlterConfigs");
 
 /// What a broker must know.
 pub(super) const NEEDED: [Api; 6] = [PRODUCE, METADATA, FIND_COORDINATOR, INIT_PRODUCER_ID, ADD_PARTITIONS, END];
@@ -203,6 +204,7 @@ pub(super) fn read_end(answer: &[u8]) -> Result<Answer, Broken> {
 
 /// One record batch for each partition; `batches` in the order of topics.
 pub(super) fn produce(out: &mut Vec<u8>, id: &str, timeout_ms: i32, batches: &[(Arc<str>, u32, Vec<u8>)]) {
+    out.reserve_exact(batches.iter().map(|(topic, _, records)| topic.len() + records.len() + 16).sum::<usize>() + 64);
     out.string(id);
     out.i16(-1); // every replica in sync
     out.i32(timeout_ms);
@@ -262,6 +264,33 @@ pub(super) fn read_produce(answer: &[u8]) -> Result<Produced, Broken> {
     Ok(produced)
 }
 
+/// One property of topics is to have this value; their others stay.
+pub(super) fn set_property(out: &mut Vec<u8>, topics: &[&str], name: &str, value: &str) {
+    out.count(topics.len());
+    for topic in topics {
+        out.i8(2); // a topic
+        out.string(topic);
+        out.count(1);
+        out.string(name);
+        out.i8(0); // set
+        out.string(value);
+    }
+    out.bool(false); // do it
+}
+
+/// The first error, with the topic and the broker's words.
+pub(super) fn read_set_property(answer: &[u8]) -> Result<Option<(Answer, String)>, Broken> {
+    let mut reader = Reader::new(answer);
+    reader.i32()?; // throttle time
+    let answers = reader.array(|r| {
+        let (code, words) = (r.i16()?, r.string()?);
+        r.i8()?;
+        Ok((code, words, r.string()?))
+    })?;
+    let refused = answers.into_iter().find(|(code, ..)| *code != 0);
+    Ok(refused.map(|(code, words, topic)| (code, format!("topic {topic}: {words}"))))
+}
+
 pub(super) fn read_handshake(answer: &[u8]) -> Result<(Answer, Vec<String>), Broken> {
     let mut reader = Reader::new(answer);
     Ok((reader.i16()?, reader.array(Reader::string)?))
@@ -301,6 +330,7 @@ mod tests {
             let _ = super::read_end(&bytes);
             let _ = super::read_produce(&bytes);
             let _ = super::read_handshake(&bytes);
+            let _ = super::read_set_property(&bytes);
             let _ = super::read_authenticate(&bytes);
         }
     }
