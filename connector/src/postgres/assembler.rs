@@ -171,6 +171,11 @@ impl Assembler {
         self.keepalive(end);
     }
 
+    /// The transaction that is being read, if it has committed: it may still be invisible to a session that asks for it.
+    pub(super) fn committed_xid(&self) -> Option<u32> {
+        self.transaction.as_ref().filter(|t| !t.prepared).map(|t| t.xid)
+    }
+
     /// A table was looked up.
     pub(super) fn learn(&mut self, relation: u32, table: Relayed) {
         self.relations.insert(relation, table);

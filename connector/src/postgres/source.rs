@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, SourceInfo, SourceKind, TableName};
 
@@ -33,6 +35,9 @@ use crate::source::{Part, Source};
 /// A part is given out when it has this many events, or was read from this many bytes of the log.
 const PART_EVENTS: usize = 256;
 const PART_BYTES: usize = 256 << 10;
+
+/// How long a transaction is waited for that the log has and other sessions do not see yet.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A PostgreSQL slot, streaming.
 pub struct PostgresSource {
@@ -255,6 +260,9 @@ impl PostgresSource {
             self.unknown = None;
             return Ok(());
         };
+        if let Some(xid) = self.assembler.committed_xid() {
+            self.catalog.wait_visible(xid).await?;
+        }
         let mut name = (schema_name(&relation).to_owned(), relation.name.to_owned());
         let mut wanted = self.wanted.contains(&name);
         let mut renamed_from = None;
@@ -316,6 +324,24 @@ impl Catalog {
             Some(sql) if !sql.is_closed() => Ok(sql),
             _ => Sql::connect(&self.endpoint).await,
         }
+    }
+
+    /// Waits until a transaction that has committed is visible. The log has its commit a moment before other sessions do, and
+    /// with it names and keys of tables; where it waits for a synchronous standby, that may take longer than is waited for.
+    async fn wait_visible(&mut self, xid: u32) -> Result<(), ConnectorError> {
+        const RUNS: &str = "select exists (select from pg_snapshot_xip(pg_current_snapshot()) x \
+            where x::text::numeric % 4294967296 = $1::int8)";
+        let sql = self.session().await?;
+        let end = Instant::now() + VISIBLE_WITHIN;
+        while Instant::now() < end {
+            let rows = sql.query("asking whether a transaction is visible", RUNS, &[&i64::from(xid)]).await?;
+            if !rows.first().is_some_and(|row| row.get(0)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.sql = Some(sql);
+        Ok(())
     }
 
     /// Whether the table has this schema and name now.
