@@ -12,5 +12,6 @@ mod scenarios {
     mod changes;
     mod commands;
     mod crashes;
+    mod names;
     mod outages;
 }
