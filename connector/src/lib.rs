@@ -12,7 +12,6 @@ pub mod publish;
 pub mod run;
 pub mod settings;
 pub mod source;
-pub 
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;

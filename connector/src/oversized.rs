@@ -77,8 +77,16 @@ impl Guard {
             None => (Vec::new(), false),
         };
         let what = describe(event, encoder.decimals());
-        tracing::warn!(source = self.source, event = what, size, limit = self.limit, ?left_out, published, whole = shown,
-            "an event is larger than max_record; its largest values are left out");
+        tracing::warn!(
+            source = self.source,
+            event = what,
+            size,
+            limit = self.limit,
+            ?left_out,
+            published,
+            whole = shown,
+            "an event is larger than max_record; its largest values are left out"
+        );
         let policy = self.settings.policy.name();
         metrics::counter!("tributary_oversized_events_total", "source" => self.source.clone(), "policy" => policy)
             .increment(1);

@@ -40,12 +40,14 @@ impl Pair {
         std::fs::write(copy.join("standby.signal"), "").expect("standby.signal");
         primary.start_again().await.expect("starts again");
         let conninfo = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", primary.port());
-        let settings = vec![
+        let mut settings = vec![
             ("primary_conninfo", conninfo),
             ("primary_slot_name", "standby".into()),
             ("hot_standby_feedback", "on".into()),
-            ("sync_replication_slots", "on".into()),
         ];
+        if version >= 17 {
+            settings.push(("sync_replication_slots", "on".into()));
+        }
         let standby = PostgresOptions { data_dir: Some(copy), ..options(settings) };
         let standby = Postgres::start(standby).await.expect("the standby starts");
         Self { primary, standby }

@@ -5,6 +5,7 @@ use tributary_connector::{ConnectorError, ConnectorSettings, Secret};
 use tributary_event::ErrorClass;
 use tributary_stack::{Postgres, PostgresOptions};
 
+use crate::logs::{listen, warnings};
 use crate::support::{Database, Recorder, Running, connect, drop_slot, postgres, postgres_mut, server_url, until};
 
 async fn refused(settings: &ConnectorSettings, recorder: &Recorder, texts: &[&str]) {
@@ -169,6 +170,23 @@ async fn a_server_that_cannot_be_reached_is_waited_for() {
     let running = Running::start(&ConnectorSettings::postgres("s", unknown.into(), ["t"]), &Recorder::new());
     running.wait_down("host.invalid").await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_once_however_often_it_is_met() {
+    listen();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let url = format!("postgres://u@127.0.0.1:{port}/d");
+    let running = Running::start(&ConnectorSettings::postgres("away", url.as_str().into(), ["t"]), &Recorder::new());
+    for _ in 0..7 {
+        // Whoever is let in is thrown out again.
+        drop(listener.accept().await.expect("a connection"));
+    }
+    running.stop().await;
+    let said = warnings("away");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("trying again") && said[0].contains("cannot be reached"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,10 @@ impl KeyPager {
             Err(ConnectorError::Table { table: info.schema.qualified_name(), cause, remedy })
         };
         if info.schema.key.is_empty() {
-            return refuse("it has no primary key to page by".into(), "add a primary key".into());
+            return refuse(
+                "it has no primary key to page by".into(),
+                "add a primary key, or let the index list its roots from the graph (roots: { field: … })".into(),
+            );
         }
         let mut wanted = Vec::new();
         for column in columns {

@@ -95,6 +95,12 @@ impl Learner {
         within: Option<Within>,
     ) -> Result<Relayed, ConnectorError> {
         let in_log = (schema_name(relation).to_owned(), relation.name.to_owned());
+        let concerns = self.wanted.contains(&in_log) || self.captured.contains_key(&relation.oid);
+        if let Some(within) = within.filter(|within| concerns && !within.prepared) {
+            let sql = self.session().await?;
+            visible(&sql, within).await?;
+            self.sql = Some(sql);
+        }
         let (name, wanted, renamed_from) = match self.naming(relation.oid, &in_log).await? {
             Naming::Listed => (in_log, true, None),
             Naming::Earlier(listed) => (listed, true, None),
@@ -163,9 +169,6 @@ impl Learner {
         within: Option<Within>,
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
         let sql = self.session().await?;
-        if let Some(within) = within.filter(|within| !within.prepared) {
-            visible(&sql, within).await?;
-        }
         let mut lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         if let (false, Some(within)) = (lacking.is_empty(), within.filter(|within| within.prepared)) {
             tracing::warn!(

@@ -166,7 +166,10 @@ fn judge(endpoint: &Endpoint, version: i32, wal_level: &str, replicates: bool) -
         return Err(ConnectorError::Server {
             place: endpoint.place(),
             cause: format!("wal_level is {wal_level}, and changes can be decoded only with logical"),
-            remedy: "run: ALTER SYSTEM SET wal_level = logical; then restart the server".into(),
+            remedy:
+                "run: ALTER SYSTEM SET wal_level = logical; then restart the server (on Amazon RDS and Aurora: set \
+                     rds.logical_replication = 1 in its parameter group)"
+                    .into(),
             class: ErrorClass::Fatal,
         });
     }

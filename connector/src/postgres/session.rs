@@ -47,6 +47,17 @@ pub(super) const SESSION: &[(&str, &str)] = &[
     ("default_transaction_deferrable", "off"),
     // A publication need not wait for a synchronous standby that is away: it is made again if it is lost.
     ("synchronous_commit", "local"),
+];
+
+/// Settings of replication sessions alone: a server that hears nothing of us any more frees the slot for the next reader
+/// within seconds. We send a status every few seconds, also while we do not read; `tcp_user_timeout` would end the session
+/// then.
+pub(super) const SESSION_REPLICATION: &[(&str, &str)] = &[("wal_sender_timeout", "15000")];
+
+/// Settings that a server may not know, or that have no effect before the first statement, so that they are set by one.
+const LATER: &[(&str, &str)] = &[
+    // Since 17. A walsender's transaction lasts as long as the transaction that it decodes.
+    ("transaction_timeout", "0"),
     // What would make a page of keys read and sort the whole table.
     ("enable_indexscan", "on"),
     ("enable_indexonlyscan", "on"),
@@ -56,15 +67,6 @@ pub(super) const SESSION: &[(&str, &str)] = &[
     ("random_page_cost", "1.1"),
     ("jit", "off"),
 ];
-
-/// Settings of replication sessions alone: a server that hears nothing of us any more frees the slot for the next reader
-/// within seconds. We send a status every few seconds, also while we do not read; `tcp_user_timeout` would end the session
-/// then.
-pub(super) const SESSION_REPLICATION: &[(&str, &str)] = &[("wal_sender_timeout", "15000")];
-
-/// Settings that older servers do not know, so that they cannot be told before the server has said which it is. A walsender's
-/// transaction lasts as long as the transaction that it decodes.
-const LATER: &[(&str, &str)] = &[("transaction_timeout", "0")];
 
 /// The statement that sets what the server knows of [`LATER`]; its first column is for [`check_told`].
 pub(super) fn set_later() -> String {

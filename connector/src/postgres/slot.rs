@@ -39,8 +39,8 @@ pub(super) enum SlotDecision {
 }
 
 /// What to do about a slot that cannot go on.
-pub(super) const AFRESH: &str = "changes since then are lost to this source; give it a new name (or remove its checkpoint), \
-    drop the old slot, and dump or reindex its tables";
+pub(super) const AFRESH: &str = "changes since then are lost to this source; give it a new name, drop the old slot \
+    (select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = …), and run tributary reindex";
 
 /// Decides by the slot and the checkpoint; `at_prepare`: transactions are to be sent when they are prepared. Pure.
 pub(super) fn decide(

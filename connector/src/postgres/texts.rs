@@ -14,6 +14,7 @@ use tributary_event::{TableSchema, Value};
 use super::array;
 use super::binary::{self, Form};
 use super::charset::Charset;
+use super::pgoutput;
 use super::sqlstate::{literal, quote};
 use super::value::{Codec, push_hex};
 use crate::error::ConnectorError;
@@ -98,10 +99,11 @@ impl Texts {
     /// The message with its names as UTF-8, and the first of them that is no text. What is no text becomes what the policy says,
     /// and is replaced where it is to stop, for the table may not be captured at all.
     pub(super) fn message<'m>(&self, message: &'m [u8]) -> (Cow<'m, [u8]>, Option<&'m [u8]>) {
-        let mut names = match message.first() {
-            Some(b'R' | b'Y' | b'O' | b'M' | b'r') => Names { texts: self, rest: message, out: Vec::new(), bad: None },
-            _ => return (Cow::Borrowed(message), None),
-        };
+        let has_names = matches!(message.first(), Some(b'R' | b'Y' | b'O' | b'M' | b'r'));
+        if !has_names || self.charset.is_none() && pgoutput::decode(message).is_ok() {
+            return (Cow::Borrowed(message), None);
+        }
+        let mut names = Names { texts: self, rest: message, out: Vec::new(), bad: None };
         match names.rewrite(message[0]) {
             Some(()) => (Cow::Owned(names.out), names.bad),
             // It ends too early, which its reader says.
@@ -271,7 +273,7 @@ impl Names<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pgoutput::{self, Message};
+    use super::super::pgoutput::Message;
     use super::*;
     use proptest::prelude::*;
 

@@ -99,9 +99,9 @@ impl Wire {
             ("replication", "database"),
             ("application_name", endpoint.application_name.as_str()),
         ];
-        parameters.extend(
-            session::from_the_first(all_settings).chain(SESSION_REPLICATION.iter().copied()).map(|(n, v)| (n, v)),
-        );
+        for setting in session::from_the_first(all_settings).chain(SESSION_REPLICATION.iter().copied()) {
+            parameters.push(setting);
+        }
         frontend::startup_message(parameters, &mut self.output).map_err(|e| self.broken(e))?;
         let mut scram: Option<ScramSha256> = None;
         let (mut bound, mut proved) = (false, false);
@@ -207,7 +207,7 @@ impl Wire {
         self.endpoint.password.as_ref().map(|p| p.expose().to_owned()).ok_or_else(|| ConnectorError::Authentication {
             place: self.endpoint.place(),
             cause: format!("it asks for the password of user {}, and the source's url has none", self.endpoint.user),
-            remedy: "write it as postgres://user:password@host/database".into(),
+            remedy: "write it as postgres://user:password@host/database, or name its file with password_file".into(),
         })
     }
 
