@@ -12,6 +12,7 @@ pub mod publish;
 pub mod run;
 pub mod settings;
 pub mod source;
+
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
