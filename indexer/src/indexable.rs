@@ -196,7 +196,10 @@ impl Walk {
             (LeafType::Long, value) => self.nothing_unless(numbers::whole(value).is_some()),
             (LeafType::Double, value) => self.nothing_unless(numbers::fractional(value).is_some()),
             (LeafType::Boolean, value) => self.nothing_unless(numbers::truth(value).is_some()),
-            (LeafType::Date, value) => self.nothing_unless(dates::millis(value).is_some()),
+            (LeafType::Date, value) => match dates::unambiguous(value) {
+                Some(instead) => Ok(Some(instead)),
+                None => self.nothing_unless(dates::millis(value).is_some()),
+            },
         }
     }
 

@@ -1,8 +1,8 @@
 //! Dates as documents and queries write them: ISO 8601 down from the year, or milliseconds since 1970. Pure.
 //!
 //! This reads what Elasticsearch and OpenSearch both read with [`DATE_FORMAT`](crate::mapping::DATE_FORMAT), and as the same
-//! moment. Where they differ nothing is read: years of five digits and more, a signed number of five to nine digits (a year
-//! for one, milliseconds for the other), a time after a mere year (at which Elasticsearch 8 has been seen to stop), names of
+//! moment. Where they differ nothing is read: years of five digits and more, a negative number of five to ten digits (a year for
+//! one, milliseconds for the other), a time after a mere year (at which Elasticsearch 8 has been seen to stop), names of
 //! time zones.
 
 use serde_json::Value as Json;
@@ -17,12 +17,18 @@ const MAX: i64 = 31_556_889_864_403_199;
 
 /// A date in a document, in milliseconds since 1970; parts of a millisecond are cut off towards the past.
 pub fn millis(value: &Json) -> Option<i64> {
-    match value {
+    match unambiguous(value).as_ref().unwrap_or(value) {
         // The servers read a number as its text: 1979 is a year.
         Json::Number(number) => Some(span(&number.to_string())?.0),
         Json::String(text) => Some(span(text)?.0),
         _ => None,
     }
+}
+
+/// What stands for a number that one of the servers would take for a year, and that must be milliseconds.
+pub fn unambiguous(value: &Json) -> Option<Json> {
+    let number = value.as_i64()?;
+    (-9_999_999_999..=-10_000).contains(&number).then(|| Json::String(format!("{number}.0")))
 }
 
 /// The first and last millisecond of what a text names: `1979-05-25` is a day long, `1979-05-25T18` an hour. A year or a month
@@ -32,7 +38,7 @@ pub fn span(text: &str) -> Option<(i64, i64)> {
         return None;
     }
     let (first, length) = calendar(text).or_else(|| Some((epoch(text)?, 1)))?;
-    (first.abs() <= MAX).then_some((first, first + length - 1))
+    (-MAX..=MAX).contains(&first).then(|| (first, first + length - 1))
 }
 
 /// `[-]digits[.digits]`.
@@ -49,7 +55,7 @@ fn epoch(text: &str) -> Option<i64> {
         number(fraction)?;
         (fraction.len() <= 6).then_some(())?;
     }
-    if negative && fraction.is_none() && (5..10).contains(&whole.len()) {
+    if negative && fraction.is_none() && (4..=10).contains(&whole.len()) {
         return None;
     }
     let whole: i64 = whole.parse().ok()?;

@@ -22,7 +22,8 @@ fn object(before: usize, members: &Map<String, Json>, depth: usize) -> Option<Ma
     let mut changed: Option<Map<String, Json>> = None;
     for (name, value) in members {
         let path = before + 1 + name.len();
-        let change = match is_name(name) {
+        // Also where the name has no value: the servers' reader refuses a very long one.
+        let change = match is_name(name) && path < MAX_TERM {
             true => instead(path, value, depth),
             false => Some(None),
         };

@@ -143,7 +143,15 @@ fn exact_members(members: &Map<String, Json>) -> BTreeMap<String, OwnedValue> {
 fn exact_value(value: &Json) -> OwnedValue {
     match value {
         Json::Null => OwnedValue::Null,
-        Json::Array(values) => OwnedValue::Array(values.iter().map(exact_value).collect()),
+        // A list within a list has no column in tantivy.
+        Json::Array(values) => {
+            let mut flat = Vec::with_capacity(values.len());
+            values.iter().for_each(|value| match exact_value(value) {
+                OwnedValue::Array(values) => flat.extend(values),
+                value => flat.push(value),
+            });
+            OwnedValue::Array(flat)
+        }
         Json::Object(members) => OwnedValue::Object(exact_members(members).into_iter().collect()),
         value => OwnedValue::Str(text(value)),
     }

@@ -53,7 +53,7 @@ pub(super) fn build(fields: &Fields) -> Result<Schema, String> {
     builder.add_text_field(ID, exact().set_fast("raw"));
     builder.add_text_field(REFS, exact());
     builder.add_u64_field(STAMP, FAST);
-    builder.add_text_field(UNINDEXED, exact());
+    builder.add_text_field(UNINDEXED, exact().set_fast("raw"));
     builder.add_bytes_field(SOURCE, STORED);
     add(&mut builder, fields, "")?;
     Ok(builder.build())
