@@ -8,7 +8,8 @@
 //! them without a nested query; nested queries stay possible.
 //!
 //! Beside the plan's fields a document holds four of ours: [`REFS`], [`STAMP`], [`HASH`] and [`KEY`]. The last repeats the
-//! document's id as a keyword with doc values: neither server sorts by `_id` unless fielddata is switched on for it.
+//! document's id as a keyword with doc values: neither server sorts by `_id` unless fielddata is switched on for it. A document
+//! with values that cannot be indexed ([`indexable`](crate::indexable)) has [`KEPT`] and [`UNINDEXED`] too.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,13 @@ pub const STAMP: &str = "_stamp";
 pub const HASH: &str = "_hash";
 /// Holds a document's id once more, to sort by.
 pub const KEY: &str = "_key";
+/// Holds, as JSON text, the top-level members of a document that differ from what is indexed of them.
+pub const KEPT: &str = "_kept";
+/// Holds the paths of a document's fields with values that are kept and cannot be searched.
+pub const UNINDEXED: &str = "_unindexed";
+
+/// Fields of ours that an index of an earlier version lacks, and that can be added to it.
+const ADDABLE: [&str; 2] = [KEPT, UNINDEXED];
 
 /// Lucene refuses a term above 32,766 bytes, and with it the document; a longer keyword is kept but not indexed. A character
 /// (UTF-16 unit) is 4 bytes at most.
@@ -32,11 +40,13 @@ pub const IGNORE_ABOVE: usize = 8191;
 pub const DATE_FORMAT: &str = "strict_date_optional_time||epoch_millis";
 
 /// Names a document's top level may not use: ours, and the metadata fields of the servers.
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 18] = [
     REFS,
     STAMP,
     HASH,
     KEY,
+    KEPT,
+    UNINDEXED,
     "_id",
     "_source",
     "_index",
@@ -158,6 +168,8 @@ pub fn mapping(index: &IndexPlan, dialect: Dialect) -> Result<Json, MappingError
     properties.insert(STAMP.to_owned(), json!({ "type": "long" }));
     properties.insert(HASH.to_owned(), json!({ "type": "keyword", "index": false, "doc_values": false }));
     properties.insert(KEY.to_owned(), json!({ "type": "keyword" }));
+    properties.insert(KEPT.to_owned(), unparsed());
+    properties.insert(UNINDEXED.to_owned(), json!({ "type": "keyword" }));
     Ok(json!({ "dynamic": "strict", "properties": properties }))
 }
 
@@ -180,8 +192,7 @@ fn property(field: &Field, dialect: Dialect) -> Json {
             Dialect::Elasticsearch => json!({ "type": "flattened", "ignore_above": IGNORE_ABOVE }),
             Dialect::OpenSearch => json!({ "type": "flat_object" }),
         },
-        // `enabled: false` takes values of every kind, not only objects, and parses none of them.
-        Field::Leaf(LeafType::Ignore) => json!({ "type": "object", "enabled": false }),
+        Field::Leaf(LeafType::Ignore) => unparsed(),
         Field::Object { nested: true, fields } => json!({
             "type": "nested", "include_in_root": true, "dynamic": "strict", "properties": properties(fields, dialect),
         }),
@@ -189,6 +200,11 @@ fn property(field: &Field, dialect: Dialect) -> Json {
             json!({ "dynamic": "strict", "properties": properties(fields, dialect) })
         }
     }
+}
+
+/// `enabled: false` takes values of every kind, not only objects, and parses none of them.
+fn unparsed() -> Json {
+    json!({ "type": "object", "enabled": false })
 }
 
 /// Paths of the fields that a query without a field name is asked of: text and keywords.
@@ -213,7 +229,14 @@ pub fn collect(fields: &Fields, path: &str, each: &mut dyn FnMut(&str, &LeafType
     }
 }
 
-/// What differs between the mapping that a plan asks for and the one that was found: one line a field, sorted.
+/// The fields of ours that a planned mapping has and a found one lacks, and that can be added to an index as it is.
+pub fn additions(planned: &Json, found: &Json) -> Map<String, Json> {
+    let absent = ADDABLE.iter().filter(|name| found["properties"][**name].is_null());
+    absent.map(|name| ((*name).to_owned(), planned["properties"][*name].clone())).collect()
+}
+
+/// What differs between the mapping that a plan asks for and the one that was found: one line a field, sorted. What
+/// [`additions`] gives is no difference.
 pub fn differences(planned: &Json, found: &Json) -> Vec<String> {
     let (planned, found) = (flat(planned), flat(found));
     let mut paths: Vec<&String> = planned.keys().chain(found.keys()).collect();
@@ -222,6 +245,7 @@ pub fn differences(planned: &Json, found: &Json) -> Vec<String> {
     let line = |path: &&String| match (planned.get(*path), found.get(*path)) {
         (Some(planned), Some(found)) if planned == found => None,
         (Some(planned), Some(found)) => Some(format!("`{path}` is {found} and should be {planned}")),
+        (Some(_), None) if ADDABLE.contains(&path.as_str()) => None,
         (Some(planned), None) => Some(format!("`{path}` is missing and should be {planned}")),
         (None, Some(found)) => Some(format!("`{path}` is {found} and is not in the plan")),
         (None, None) => None,

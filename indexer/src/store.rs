@@ -3,6 +3,7 @@
 mod embedded;
 mod open;
 mod search_server;
+mod unindexed;
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ pub use self::open::{open, open_read_only};
 /// Content of a document, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// What the query gave, hidden fields removed: an object.
+    /// What the query gave, hidden fields removed: an object. A store gives it back as it is; what the store makes
+    /// searchable of it is the same in every store ([`indexable`](crate::indexable)).
     pub content: Json,
     /// `Type:id` of every vertex it embeds, its root among them; sorted, no duplicates.
     pub refs: Vec<String>,
@@ -140,7 +142,9 @@ pub trait DocumentStore: Send + Sync {
     /// mapping differs from the plan's is a `Fatal` error that lists the differing fields and what to do.
     async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError>;
 
-    /// Writes documents: one verdict per write, in order, also when a single item fails. Never creates an index.
+    /// Writes documents: one verdict per write, in order, also when a single item fails. Never creates an index. A document
+    /// is taken by every store or rejected by every store, for the same reason; values that cannot be searched are counted
+    /// in `tributary_unindexed_values_total`.
     async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError>;
 
     /// Everything written before this call is durable, and visible to [`lookup`](Self::lookup), [`scan`](Self::scan) and

@@ -28,6 +28,7 @@ mod filters;
 mod folder;
 mod query;
 mod reading;
+mod rebuild;
 mod schema;
 mod versions;
 mod writer;
@@ -41,12 +42,14 @@ use tokio::sync::OnceCell;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
 
+use self::content::Item;
 use self::filters::{ById, Filters};
 use self::schema::Layout;
 use self::versions::{Pending, Versions};
 use self::writer::Writer;
 use super::{
     DocumentStore, DocumentWrite, Head, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument, Verdict,
+    unindexed::Unindexed,
 };
 
 /// One embedded index.
@@ -54,6 +57,7 @@ pub struct EmbeddedStore {
     folder: PathBuf,
     name: String,
     read_only: bool,
+    unindexed: Unindexed,
     opened: OnceCell<Opened>,
 }
 
@@ -93,7 +97,8 @@ impl Shared {
 impl EmbeddedStore {
     /// The index `name` below the data folder. Opens nothing yet.
     pub fn new(data: &Path, name: &str) -> Self {
-        Self { folder: folder::of(data, name), name: name.to_owned(), read_only: false, opened: OnceCell::new() }
+        let (folder, unindexed) = (folder::of(data, name), Unindexed::new(name));
+        Self { folder, name: name.to_owned(), read_only: false, unindexed, opened: OnceCell::new() }
     }
 
     /// The same, only to read: also while another process writes it. Needs no `prepare`.
@@ -182,10 +187,17 @@ impl DocumentStore for EmbeddedStore {
 
     async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError> {
         let (shared, writer) = self.writer().await?;
-        let (shared, writes) = (shared.clone(), writes.to_vec());
-        let items =
-            blocking(move || Ok(writes.into_iter().map(|write| content::item(&shared.layout, write)).collect()));
-        writer.write(items.await?).await
+        let (shared, taken) = (shared.clone(), writes.to_vec());
+        let items: Vec<Item> =
+            blocking(move || Ok(taken.into_iter().map(|write| content::item(&shared.layout, write)).collect())).await?;
+        let unindexed: Vec<Vec<String>> = items.iter().map(Item::unindexed).collect();
+        let verdicts = writer.write(items).await?;
+        for ((write, fields), verdict) in writes.iter().zip(unindexed).zip(&verdicts) {
+            if *verdict == Verdict::Written {
+                self.unindexed.count(&write.id, &fields);
+            }
+        }
+        Ok(verdicts)
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {

@@ -25,9 +25,9 @@ use tributary_event::ErrorClass;
 use self::http::Server;
 use super::{
     DocumentStore, DocumentWrite, Head, Hit, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument,
-    Verdict, unfit_id,
+    Verdict, unfit_id, unindexed::Unindexed,
 };
-use crate::mapping::{self, Dialect, HASH, KEY, REFS, STAMP};
+use crate::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
 
 /// Hits of one page: the servers' `index.max_result_window`.
 const PAGE: usize = 10_000;
@@ -42,15 +42,24 @@ pub struct SearchServerStore {
     settings: SearchServer,
     dialect: Dialect,
     name: String,
-    /// What a query without a field name is asked of; known once prepared.
-    search_fields: OnceLock<Vec<String>>,
+    unindexed: Unindexed,
+    /// Known once prepared.
+    prepared: OnceLock<PreparedIndex>,
+}
+
+/// What is known of a prepared index.
+struct PreparedIndex {
+    fields: Fields,
+    /// What a query without a field name is asked of.
+    search_fields: Vec<String>,
 }
 
 impl SearchServerStore {
     /// The index `name` on a server. Connects to nothing yet.
     pub fn new(settings: &SearchServer, dialect: Dialect, name: &str) -> Result<Self, StoreError> {
         let server = Server::new(settings)?;
-        Ok(Self { server, settings: settings.clone(), dialect, name: name.to_owned(), search_fields: OnceLock::new() })
+        let (settings, unindexed) = (settings.clone(), Unindexed::new(name));
+        Ok(Self { server, settings, dialect, name: name.to_owned(), unindexed, prepared: OnceLock::new() })
     }
 
     fn path(&self, call: &str) -> String {
@@ -162,13 +171,21 @@ impl DocumentStore for SearchServerStore {
     async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
         let fields = mapping::fields(index).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
         let prepared = prepare::prepare(&self.server, &self.settings, self.dialect, &self.name, index).await?;
-        self.search_fields.get_or_init(|| mapping::default_search_fields(&fields));
+        self.prepared.get_or_init(|| {
+            let search_fields = mapping::default_search_fields(&fields);
+            PreparedIndex { fields, search_fields }
+        });
         Ok(prepared)
     }
 
     async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError> {
+        let Some(PreparedIndex { fields, .. }) = self.prepared.get() else {
+            let message = format_args!("the index `{}` is not prepared yet: the pipeline is starting", self.name);
+            return Err(self.server.error(ErrorClass::Transient, message));
+        };
         let mut verdicts = vec![None; writes.len()];
-        let mut chunks = bulk::encode(writes, &mut verdicts);
+        let items: Vec<_> = writes.iter().map(|write| bulk::Item::new(fields, write)).collect();
+        let mut chunks = bulk::encode(&items, &mut verdicts);
         chunks.reverse();
         while let Some(chunk) = chunks.pop() {
             if chunk.deletes(writes) {
@@ -183,9 +200,14 @@ impl DocumentStore for SearchServerStore {
                         verdicts[*position] = Some(verdict);
                     }
                 }
-                bulk::Judgement::TooLarge => chunks.extend(chunk.halves(writes)),
+                bulk::Judgement::TooLarge => chunks.extend(chunk.halves(&items)),
                 bulk::Judgement::IndexMissing(reason) => return Err(self.missing(&reason)),
                 bulk::Judgement::Failed => return Err(self.server.failure("_bulk", &answer)),
+            }
+        }
+        for ((write, item), verdict) in writes.iter().zip(&items).zip(&verdicts) {
+            if let (Ok(item), Some(Verdict::Written)) = (item, verdict) {
+                self.unindexed.count(&write.id, item.unindexed());
             }
         }
         verdicts.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
@@ -256,11 +278,10 @@ impl DocumentStore for SearchServerStore {
     async fn get(&self, id: &str) -> Result<Option<StoredDocument>, StoreError> {
         let found = self.documents(&[id.to_owned()], "").await?.pop().flatten();
         let Some(mut doc) = found else { return Ok(None) };
-        let mut content = doc["_source"].take();
-        let mut ours = |name| content.as_object_mut().and_then(|map| map.remove(name)).unwrap_or_default();
-        let (refs, stamp, hash, _) = (ours(REFS), ours(STAMP), ours(HASH), ours(KEY));
-        let hash = hash.as_str().unwrap_or_default().to_owned();
-        let (refs, stamp) = (texts(&refs), stamp.as_u64().unwrap_or(0));
+        let (content, ours) = bulk::content(doc["_source"].take());
+        let ours = |name| ours.get(name).unwrap_or(&Json::Null);
+        let hash = ours(HASH).as_str().unwrap_or_default().to_owned();
+        let (refs, stamp) = (texts(ours(REFS)), ours(STAMP).as_u64().unwrap_or(0));
         Ok(Some(StoredDocument { id: id.to_owned(), content, refs, stamp, hash }))
     }
 
@@ -268,20 +289,22 @@ impl DocumentStore for SearchServerStore {
         super::check_window(request)?;
         let query = match request.query.trim() {
             "" | "*" => json!({ "match_all": {} }),
-            text => match self.search_fields.get().filter(|fields| !fields.is_empty()) {
-                Some(fields) => json!({ "query_string": { "query": text, "fields": fields } }),
-                None => json!({ "query_string": { "query": text } }),
+            text => match self.prepared.get().map(|prepared| &prepared.search_fields) {
+                Some(fields) if !fields.is_empty() => {
+                    json!({ "query_string": { "query": text, "fields": fields } })
+                }
+                _ => json!({ "query_string": { "query": text } }),
             },
         };
         let body = json!({
             "query": query, "from": request.from, "size": request.size, "track_total_hits": true,
-            "_source": { "excludes": [REFS, STAMP, HASH, KEY] },
+            "_source": { "excludes": [REFS, STAMP, HASH, KEY, UNINDEXED] },
         });
         let answer = self.ask(&body).await?;
         let hit = |hit: &Json| Hit {
             id: hit["_id"].as_str().unwrap_or_default().to_owned(),
             score: hit["_score"].as_f64().unwrap_or(0.0) as f32,
-            content: hit["_source"].clone(),
+            content: bulk::content(hit["_source"].clone()).0,
         };
         let total = answer["hits"]["total"]["value"].as_u64().unwrap_or(0);
         Ok(SearchResponse { total, hits: hits(&answer).map(hit).collect() })

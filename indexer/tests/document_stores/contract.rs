@@ -125,9 +125,10 @@ pub async fn a_lookup_takes_more_terms_than_a_server_does(subject: Subject) {
 pub async fn a_rejected_document_does_not_hinder_the_others(subject: Subject) {
     let store = subject.prepared().await;
     let bad = [
-        ("runtimeMin", json!({ "runtimeMin": "long" })),
+        ("runtimeMin", json!({ "runtimeMin": { "long": 1 } })),
+        ("unplanned", json!({ "unplanned": 1 })),
         ("distributor.name", json!({ "distributor": { "name": { "first": "Fox" } } })),
-        ("released", json!({ "released": "yesterday" })),
+        ("released", json!({ "released": { "on": "1979-05-25" } })),
         ("director", json!({ "director": "Ridley Scott" })),
         ("talents", json!({ "talents": ["Ridley Scott"] })),
     ];
@@ -141,6 +142,45 @@ pub async fn a_rejected_document_does_not_hinder_the_others(subject: Subject) {
     }
     store.refresh().await.unwrap();
     assert_eq!(store.scan(None, 10).await.unwrap(), ["after", "before"]);
+    subject.remove().await;
+}
+
+pub async fn what_cannot_be_searched_is_kept(subject: Subject) {
+    let store = subject.prepared().await;
+    let content = json!({
+        "id": "a", "title": "Alien", "runtimeMin": "long", "released": "infinity", "sequel": false,
+        "facts": { "oscars": { "won": "one" }, "plot": "x".repeat(40_000), "": 1 },
+    });
+    written(
+        &*store,
+        &[put("a", 1, content.clone(), &["Movie:a"]), put("b", 1, json!({ "released": "9999-12-31" }), &[])],
+    )
+    .await;
+    for refreshed in [false, true] {
+        if refreshed {
+            store.refresh().await.unwrap();
+        }
+        let document = store.get("a").await.unwrap().unwrap();
+        assert_eq!((document.content, document.refs), (content.clone(), vec!["Movie:a".to_owned()]));
+    }
+    for (query, expected) in [
+        ("title:alien AND facts.oscars.won:one AND sequel:false", &["a"][..]),
+        ("_unindexed:released", &["a"]),
+        ("_unindexed:facts", &["a"]),
+        ("_unindexed:runtimeMin", &["a"]),
+        ("_unindexed:title", &[]),
+        ("released:[2300 TO *]", &["b"]),
+        ("released:9999-12-31", &["b"]),
+        ("released:[* TO 2300]", &[]),
+    ] {
+        assert_eq!(search(&*store, query).await, expected, "{query}");
+    }
+    let request = SearchRequest { query: "title:alien".to_owned(), from: 0, size: 1 };
+    assert_eq!(store.search(&request).await.unwrap().hits[0].content, content);
+    written(&*store, &[put("a", 2, json!({ "id": "a", "released": "1979-05-25" }), &["Movie:a"])]).await;
+    store.refresh().await.unwrap();
+    assert_eq!(store.get("a").await.unwrap().unwrap().content, json!({ "id": "a", "released": "1979-05-25" }));
+    assert_eq!(search(&*store, "_unindexed:*").await, [""; 0]);
     subject.remove().await;
 }
 

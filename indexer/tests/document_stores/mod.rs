@@ -3,8 +3,10 @@
 //! Elasticsearch and OpenSearch are found by `TRIBUTARY_TEST_ELASTICSEARCH` and `TRIBUTARY_TEST_OPENSEARCH`, set by
 //! `./x test`; `TRIBUTARY_TEST_WITHOUT` names those that a machine cannot have, and their tests pass over.
 
+mod agreement;
 mod contract;
 mod embedded;
+mod oddities;
 mod plans;
 mod search_servers;
 mod security;
@@ -45,6 +47,7 @@ for_every_store! {
     a_lookup_finds_more_than_ten_thousand_documents
     a_lookup_takes_more_terms_than_a_server_does
     a_rejected_document_does_not_hinder_the_others
+    what_cannot_be_searched_is_kept
     a_write_larger_than_one_request
     unusual_ids
     pages_of_a_scan

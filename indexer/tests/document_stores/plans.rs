@@ -18,11 +18,11 @@ fn selected(key: &str, kind: FieldKind) -> SelectedField {
     SelectedField { key: key.to_owned(), name: key.to_owned(), on: None, hidden: false, list: false, kind }
 }
 
-fn object(key: &str, nested: bool, fields: Vec<SelectedField>) -> SelectedField {
+pub fn object(key: &str, nested: bool, fields: Vec<SelectedField>) -> SelectedField {
     selected(key, FieldKind::Object { vertex: true, nested, selection: Selection { fields } })
 }
 
-fn text(analyzer: &str) -> LeafType {
+pub fn text(analyzer: &str) -> LeafType {
     LeafType::Text { analyzer: analyzer.to_owned() }
 }
 

@@ -1,10 +1,11 @@
 //! What only search servers do.
 
+use serde_json::{Value as Json, json};
 use tributary_dsl::plan::StorePlan;
 use tributary_event::ErrorClass;
-use tributary_indexer::store::{self, DocumentStore, StoreError};
+use tributary_indexer::store::{self, DocumentStore, Prepared, StoreError};
 
-use super::plans::{delete, small};
+use super::plans::{delete, put, small};
 use super::subject::{Subject, at, server, written};
 
 fn both() -> impl Iterator<Item = Subject> {
@@ -55,6 +56,29 @@ async fn an_index_in_the_aliases_place_is_refused() {
         raw(reqwest::Method::PUT, place.clone(), "{}").await;
         fatal(subject.open().prepare(&subject.plan).await, "must be an alias");
         raw(reqwest::Method::DELETE, place, "").await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_an_earlier_version_gets_the_fields_that_it_lacks() {
+    for subject in both() {
+        subject.prepared().await;
+        let (url, name) = (url(&subject), subject.plan.name.clone());
+        let concrete = format!("{url}/{name}-000001");
+        let made: Json = reqwest::get(format!("{concrete}/_mapping")).await.unwrap().json().await.unwrap();
+        let mut mapping = made[format!("{name}-000001")]["mappings"].clone();
+        for field in ["_kept", "_unindexed"] {
+            assert!(mapping["properties"].as_object_mut().unwrap().remove(field).is_some(), "{mapping}");
+        }
+        raw(reqwest::Method::DELETE, concrete.clone(), "").await;
+        let earlier = json!({ "mappings": mapping, "aliases": { &name: { "is_write_index": true } } });
+        raw(reqwest::Method::PUT, concrete, &earlier.to_string()).await;
+        let store = subject.open();
+        assert_eq!(store.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+        let content = json!({ "id": "a", "released": "infinity" });
+        written(&*store, &[put("a", 1, content.clone(), &[])]).await;
+        assert_eq!(store.get("a").await.unwrap().unwrap().content, content);
+        subject.remove().await;
     }
 }
 

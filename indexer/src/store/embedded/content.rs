@@ -1,17 +1,16 @@
-//! From a document to what tantivy indexes of it. Values that a search server would refuse are refused here with the
-//! same care: a value of another type, or a member that the plan does not know.
+//! From a document to what tantivy indexes of it, which is what [`indexable`] says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use tantivy::TantivyDocument;
 use tantivy::schema::{Field as Handle, OwnedValue};
 
-use super::dates;
+use super::dates::indexed as date;
 use super::schema::{Layout, Slot};
-use crate::mapping::IGNORE_ABOVE;
+use crate::indexable::{dates, indexable, is_long, numbers};
 use crate::store::{Document, DocumentWrite, WriteAction};
 
 /// A write, ready for the writing thread.
@@ -19,6 +18,16 @@ pub(super) struct Item {
     pub id: String,
     pub stamp: u64,
     pub change: Change,
+}
+
+impl Item {
+    /// The fields with values that cannot be searched.
+    pub fn unindexed(&self) -> Vec<String> {
+        match &self.change {
+            Change::Put(_, indexed) => indexed.unindexed.clone(),
+            Change::Delete | Change::Reject(_) => Vec::new(),
+        }
+    }
 }
 
 /// What an item does.
@@ -33,6 +42,8 @@ pub(super) struct Indexed {
     pub document: TantivyDocument,
     /// Bytes of its stored source.
     pub bytes: usize,
+    /// The fields with values that cannot be searched.
+    pub unindexed: Vec<String>,
 }
 
 /// What is stored of a document. The hash comes first, so that a head is read without its content.
@@ -56,112 +67,92 @@ pub(super) fn item(layout: &Layout, write: DocumentWrite) -> Item {
     Item { id: write.id, stamp: write.stamp, change }
 }
 
-/// What tantivy gets; the error names the field.
+/// What tantivy gets; the error is why no store takes the document.
 pub(super) fn indexed(layout: &Layout, id: &str, stamp: u64, document: &Document) -> Result<Indexed, String> {
-    let Json::Object(_) = &document.content else { return Err("its content is no object".to_owned()) };
+    let indexable = indexable(&layout.fields, &document.content)?;
     let mut indexed = TantivyDocument::new();
     indexed.add_text(layout.id, id);
     indexed.add_u64(layout.stamp, stamp);
     for reference in &document.refs {
         indexed.add_text(layout.refs, reference);
     }
+    for field in &indexable.unindexed {
+        indexed.add_text(layout.unindexed, field);
+    }
     let source = Source { hash: document.hash.clone(), refs: &document.refs, content: &document.content };
     let source = serde_json::to_vec(&source).map_err(|e| e.to_string())?;
     indexed.add_bytes(layout.source, &source);
-    members(&mut indexed, &layout.fields, &document.content, "")?;
-    Ok(Indexed { document: indexed, bytes: source.len() })
+    members(&mut indexed, &layout.slots, &indexable.content);
+    Ok(Indexed { document: indexed, bytes: source.len(), unindexed: indexable.unindexed })
 }
 
-fn members(into: &mut TantivyDocument, slots: &BTreeMap<String, Slot>, value: &Json, path: &str) -> Result<(), String> {
+fn members(into: &mut TantivyDocument, slots: &BTreeMap<String, Slot>, value: &Json) {
     match value {
-        Json::Null => Ok(()),
-        Json::Array(values) => values.iter().try_for_each(|value| members(into, slots, value, path)),
-        Json::Object(map) => map.iter().try_for_each(|(name, value)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            match slots.get(name) {
-                Some(Slot::Members(slots)) => members(into, slots, value, &path),
-                Some(slot) => leaf(into, slot, value, &path),
-                None => Err(format!("field `{path}` is not in the plan")),
+        Json::Array(values) => values.iter().for_each(|value| members(into, slots, value)),
+        Json::Object(map) => map.iter().for_each(|(name, value)| {
+            if let Some(slot) = slots.get(name) {
+                leaf(into, slot, value);
             }
         }),
-        other => Err(format!("field `{path}` is an object in the plan, and the document has {}", shown(other))),
+        _ => {}
     }
 }
 
-fn leaf(into: &mut TantivyDocument, slot: &Slot, value: &Json, path: &str) -> Result<(), String> {
-    let refused =
-        |kind: &str| Err(format!("field `{path}` is {kind} in the plan, and the document has {}", shown(value)));
+fn leaf(into: &mut TantivyDocument, slot: &Slot, value: &Json) {
     match (slot, value) {
         (Slot::Ignore, _) | (_, Json::Null) => {}
-        (_, Json::Array(values)) => return values.iter().try_for_each(|value| leaf(into, slot, value, path)),
-        (Slot::Object(field), Json::Object(map)) => {
-            into.add_object(*field, map.iter().map(|(k, v)| (k.clone(), OwnedValue::from(v.clone()))).collect());
+        (Slot::Members(slots), value) => members(into, slots, value),
+        (_, Json::Array(values)) => values.iter().for_each(|value| leaf(into, slot, value)),
+        (Slot::Object(field), Json::Object(map)) => into.add_object(*field, exact_members(map)),
+        (Slot::Object(_), _) => {}
+        (Slot::Keyword(field), value) => exact(into, *field, &text(value)),
+        (Slot::Text { analyzed, raw }, value) => {
+            let text = text(value);
+            into.add_text(*analyzed, &text);
+            exact(into, *raw, &text);
         }
-        (Slot::Object(_), _) => return refused("an object"),
-        (Slot::Keyword(field), value) => match text(value) {
-            Some(text) => exact(into, *field, &text),
-            None => return refused("exact text"),
-        },
-        (Slot::Text { analyzed, raw }, value) => match text(value) {
-            Some(text) => {
-                into.add_text(*analyzed, &text);
-                exact(into, *raw, &text);
-            }
-            None => return refused("text"),
-        },
-        (Slot::Long(field), value) => match whole(value) {
-            Some(number) => into.add_i64(*field, number),
-            None => return refused("a whole number"),
-        },
-        (Slot::Double(field), value) => match text(value).and_then(|t| t.parse::<f64>().ok()).filter(|n| n.is_finite())
-        {
-            Some(number) => into.add_f64(*field, number),
-            None => return refused("a number"),
-        },
+        (Slot::Long(field), value) => numbers::whole(value).into_iter().for_each(|number| into.add_i64(*field, number)),
+        (Slot::Double(field), value) => {
+            numbers::fractional(value).into_iter().for_each(|number| into.add_f64(*field, number));
+        }
         (Slot::Boolean(field), value) => {
-            match value.as_bool().or_else(|| value.as_str().and_then(|t| t.parse().ok())) {
-                Some(truth) => into.add_bool(*field, truth),
-                None => return refused("true or false"),
-            }
+            numbers::truth(value).into_iter().for_each(|truth| into.add_bool(*field, truth));
         }
-        (Slot::Date(field), value) => match dates::of(value) {
-            Some(date) => into.add_date(*field, date),
-            None => return refused("a date"),
-        },
-        (Slot::Members(slots), value) => return members(into, slots, value, path),
+        (Slot::Date(field), value) => {
+            dates::millis(value).into_iter().for_each(|millis| into.add_date(*field, date(millis)));
+        }
     }
-    Ok(())
 }
 
-/// The same limit as the mapping's `ignore_above`: a longer value is kept, but not found.
+/// The same limit as the mapping's `ignore_above`.
 fn exact(into: &mut TantivyDocument, field: Handle, text: &str) {
-    if text.encode_utf16().count() <= IGNORE_ABOVE {
+    if !is_long(text) {
         into.add_text(field, text);
     }
 }
 
-fn text(value: &Json) -> Option<String> {
-    match value {
-        Json::String(text) => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        Json::Bool(truth) => Some(truth.to_string()),
-        _ => None,
-    }
+fn text(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Numbers in strings count, and fractions are cut off, as the servers' `coerce` does it.
-fn whole(value: &Json) -> Option<i64> {
+/// Every value as exact text, as the search servers take it: tantivy would make numbers and dates of some.
+fn exact_members(members: &Map<String, Json>) -> BTreeMap<String, OwnedValue> {
+    members.iter().map(|(name, value)| (name.clone(), exact_value(value))).collect()
+}
+
+fn exact_value(value: &Json) -> OwnedValue {
     match value {
-        Json::Number(_) | Json::String(_) => {
-            let text = text(value)?;
-            let cut = |number: f64| (number.is_finite() && number.abs() < 9.2e18).then_some(number as i64);
-            text.parse().ok().or_else(|| text.parse().ok().and_then(cut))
+        Json::Null => OwnedValue::Null,
+        // A list within a list has no column in tantivy.
+        Json::Array(values) => {
+            let mut flat = Vec::with_capacity(values.len());
+            values.iter().for_each(|value| match exact_value(value) {
+                OwnedValue::Array(values) => flat.extend(values),
+                value => flat.push(value),
+            });
+            OwnedValue::Array(flat)
         }
-        _ => None,
+        Json::Object(members) => OwnedValue::Object(exact_members(members).into_iter().collect()),
+        value => OwnedValue::Str(text(value)),
     }
-}
-
-fn shown(value: &Json) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 { text } else { text.chars().take(60).chain(['…']).collect() }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value as Json;
 use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::LockError;
+use tantivy::schema::Schema;
 use tantivy::{Index, IndexSettings, ReloadPolicy, TantivyError};
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
@@ -14,8 +15,8 @@ use tributary_event::ErrorClass;
 use super::directory::CommitDirectory;
 use super::filters::Filters;
 use super::schema::{self, Layout};
-use super::{Shared, Versions, analyzers};
-use crate::mapping::{self, Dialect, Fields};
+use super::{Shared, Versions, analyzers, rebuild};
+use crate::mapping::{self, Dialect, Fields, UNINDEXED};
 use crate::store::{Prepared, StoreError};
 
 const MAPPING: &str = "mapping.json";
@@ -25,27 +26,45 @@ pub(super) fn of(data: &Path, name: &str) -> PathBuf {
     data.join("indexes").join(name)
 }
 
-/// Opens the index, or creates it.
+/// Opens the index, or creates it. One of an earlier version is made anew first.
 pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Shared, Prepared), StoreError> {
     let fields = fields(plan)?;
     let schema = schema::build(&fields).map_err(|reason| StoreError::new(ErrorClass::Fatal, reason))?;
+    rebuild::finish(folder).map_err(|e| io(folder, "be put in place", e))?;
     std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
-    let directory = CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()))?;
-    let exists = Index::exists(&directory).map_err(|e| error(folder, "be opened", e.into()))?;
+    let directory = || CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()));
+    let exists = Index::exists(&directory()?).map_err(|e| error(folder, "be opened", e.into()))?;
     let (mut index, prepared) = if exists {
         check(folder, plan)?;
-        (Index::open(directory).map_err(|e| error(folder, "be opened", e))?, Prepared::Existing)
+        let open = || Index::open(directory()?).map_err(|e| error(folder, "be opened", e));
+        let mut index = open()?;
+        if index.schema() != schema {
+            rebuild::rebuild(folder, name, &index, |folder| {
+                std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
+                let mut index = create(folder, schema, plan)?;
+                index.set_tokenizers(analyzers::manager());
+                let layout = Layout::of(&index.schema(), &fields).map_err(|e| error(folder, "be created", e))?;
+                Ok((index, layout))
+            })?;
+            index = open()?;
+        }
+        (index, Prepared::Existing)
     } else {
-        // The mapping goes first: an index without one cannot be checked, a mapping without an index is written again.
-        write_mapping(folder, plan)?;
-        // A thread of its own for compression pays for large segments only; ours are as small as a refresh interval.
-        let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
-        let created = Index::create(directory, schema, settings).map_err(|e| error(folder, "be created", e))?;
+        let created = create(folder, schema, plan)?;
         tracing::info!(index = name, folder = %folder.display(), "index created");
         (created, Prepared::Created)
     };
     index.set_tokenizers(analyzers::manager());
     Ok((shared(folder, name, index, Some(&fields))?, prepared))
+}
+
+fn create(folder: &Path, schema: Schema, plan: &IndexPlan) -> Result<Index, StoreError> {
+    // The mapping goes first: an index without one cannot be checked, a mapping without an index is written again.
+    write_mapping(folder, plan)?;
+    // A thread of its own for compression pays for large segments only; ours are as small as a refresh interval.
+    let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+    let directory = CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()))?;
+    Index::create(directory, schema, settings).map_err(|e| error(folder, "be created", e))
 }
 
 /// Opens the index to read, beside a process that writes it.
@@ -58,6 +77,13 @@ pub(super) fn open_read_only(folder: &Path, name: &str) -> Result<Shared, StoreE
     }
     let mut index = Index::open_in_dir(folder).map_err(|e| error(folder, "be opened", e))?;
     index.set_tokenizers(analyzers::manager());
+    if index.schema().get_field(UNINDEXED).is_err() {
+        let message = format!(
+            "the index in {} is of an earlier version: `tributary run` makes it anew when it starts",
+            folder.display()
+        );
+        return Err(StoreError::new(ErrorClass::Fatal, message));
+    }
     shared(folder, name, index, None)
 }
 

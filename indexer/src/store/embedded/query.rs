@@ -11,6 +11,7 @@ use tantivy::schema::{Field, FieldType, Schema};
 use tributary_event::ErrorClass;
 
 use super::{analyzers, dates};
+use crate::indexable::dates::span;
 use crate::store::StoreError;
 
 /// The query of a text.
@@ -115,7 +116,7 @@ impl Adapter {
         };
         match self.field_type(name)? {
             FieldType::Date(_) => {
-                let (first, last) = dates::span(&literal.phrase).ok_or_else(|| no_date(&literal.phrase))?;
+                let (first, last) = span(&literal.phrase).ok_or_else(|| no_date(&literal.phrase))?;
                 let bound = |moment| {
                     dates::bound(moment).map(UserInputBound::Inclusive).ok_or_else(|| no_date(&literal.phrase))
                 };
@@ -212,8 +213,8 @@ fn no_date(text: &str) -> String {
 /// Bounds take in, or leave out, the whole of what their text names.
 fn date_bound(bound: UserInputBound, upper: bool) -> Result<UserInputBound, String> {
     let moment = |text: &str, last: bool| {
-        let span = dates::span(text).ok_or_else(|| no_date(text))?;
-        dates::bound(if last { span.1 } else { span.0 }).ok_or_else(|| no_date(text))
+        let (first, end) = span(text).ok_or_else(|| no_date(text))?;
+        dates::bound(if last { end } else { first }).ok_or_else(|| no_date(text))
     };
     Ok(match bound {
         UserInputBound::Inclusive(text) if text != "*" => UserInputBound::Inclusive(moment(&text, upper)?),

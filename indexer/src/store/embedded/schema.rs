@@ -13,7 +13,7 @@ use tantivy::schema::{
 use tributary_dsl::plan::LeafType;
 
 use super::analyzers;
-use crate::mapping::{Field, Fields, REFS, STAMP};
+use crate::mapping::{Field, Fields, REFS, STAMP, UNINDEXED};
 
 /// The document's id: exact, sorted, and as a column.
 pub(super) const ID: &str = "_id";
@@ -26,9 +26,11 @@ pub(super) struct Layout {
     pub id: Handle,
     pub refs: Handle,
     pub stamp: Handle,
+    pub unindexed: Handle,
     pub source: Handle,
-    /// Empty when opened to read: only writing needs it.
-    pub fields: BTreeMap<String, Slot>,
+    /// The plan's fields. Empty when opened to read, like the slots: only writing needs them.
+    pub fields: Fields,
+    pub slots: BTreeMap<String, Slot>,
 }
 
 /// Where a member goes.
@@ -51,6 +53,7 @@ pub(super) fn build(fields: &Fields) -> Result<Schema, String> {
     builder.add_text_field(ID, exact().set_fast("raw"));
     builder.add_text_field(REFS, exact());
     builder.add_u64_field(STAMP, FAST);
+    builder.add_text_field(UNINDEXED, exact().set_fast("raw"));
     builder.add_bytes_field(SOURCE, STORED);
     add(&mut builder, fields, "")?;
     Ok(builder.build())
@@ -97,14 +100,16 @@ fn add(builder: &mut SchemaBuilder, fields: &Fields, path: &str) -> Result<(), S
                 builder.add_bool_field(&path, INDEXED | FAST);
             }
             Field::Leaf(LeafType::Date) => {
+                // Nothing is rounded: see `dates.rs` for what is counted.
                 let options = DateOptions::default().set_fast();
-                builder.add_date_field(&path, options.set_precision(DateTimePrecision::Milliseconds));
+                builder.add_date_field(&path, options.set_precision(DateTimePrecision::Nanoseconds));
             }
             Field::Leaf(LeafType::Object) => {
                 let indexing = TextFieldIndexing::default().set_tokenizer(analyzers::EXACT);
                 let indexing = indexing.set_index_option(IndexRecordOption::Basic).set_fieldnorms(false);
-                builder
-                    .add_json_field(&path, JsonObjectOptions::default().set_indexing_options(indexing).set_fast("raw"));
+                // A name with dots is a path, as on the search servers.
+                let options = JsonObjectOptions::default().set_expand_dots_enabled();
+                builder.add_json_field(&path, options.set_indexing_options(indexing).set_fast("raw"));
             }
         }
     }
@@ -118,8 +123,10 @@ impl Layout {
             id: schema.get_field(ID)?,
             refs: schema.get_field(REFS)?,
             stamp: schema.get_field(STAMP)?,
+            unindexed: schema.get_field(UNINDEXED)?,
             source: schema.get_field(SOURCE)?,
-            fields: slots(schema, fields, "")?,
+            slots: slots(schema, fields, "")?,
+            fields: fields.clone(),
         })
     }
 }

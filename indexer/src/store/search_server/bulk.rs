@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::http::Answer;
-use crate::mapping::{HASH, KEY, REFS, STAMP};
-use crate::store::{DocumentWrite, Verdict, WriteAction, unfit_id};
+use crate::indexable::{Indexable, indexable};
+use crate::mapping::{Fields, HASH, KEPT, KEY, REFS, STAMP, UNINDEXED};
+use crate::store::{Document, DocumentWrite, Verdict, WriteAction, unfit_id};
 
 /// Bytes of one request. The servers refuse 100 MiB; a few MiB use a connection well without filling the server's heap.
 const MAX_BYTES: usize = 8 << 20;
@@ -31,15 +32,84 @@ impl Chunk {
     }
 
     /// The same as two requests, the second half first (a stack's order).
-    pub fn halves(&self, writes: &[DocumentWrite]) -> Vec<Self> {
+    pub fn halves(&self, items: &[Result<Item<'_>, String>]) -> Vec<Self> {
         let (first, second) = self.positions.split_at(self.positions.len() / 2);
         let chunk = |positions: &[usize]| {
             let mut chunk = Self { body: Vec::new(), positions: positions.to_vec() };
-            positions.iter().for_each(|position| encode_write(&writes[*position], &mut chunk.body));
+            let items = positions.iter().filter_map(|position| items[*position].as_ref().ok());
+            items.for_each(|item| item.encode(&mut chunk.body));
             chunk
         };
         vec![chunk(second), chunk(first)]
     }
+}
+
+/// A write that the server may take.
+pub(super) struct Item<'a> {
+    write: &'a DocumentWrite,
+    put: Option<(&'a Document, Indexable<'a>)>,
+}
+
+impl<'a> Item<'a> {
+    /// The error is why no store takes it.
+    pub fn new(fields: &Fields, write: &'a DocumentWrite) -> Result<Self, String> {
+        if let Some(reason) = unfit_id(&write.id) {
+            return Err(reason);
+        }
+        let put = match &write.action {
+            WriteAction::Delete => None,
+            WriteAction::Put(document) => Some((document.as_ref(), indexable(fields, &document.content)?)),
+        };
+        Ok(Self { write, put })
+    }
+
+    /// The fields with values that cannot be searched.
+    pub fn unindexed(&self) -> &[String] {
+        self.put.as_ref().map_or(&[], |(_, indexable)| &indexable.unindexed)
+    }
+
+    fn encode(&self, into: &mut Vec<u8>) {
+        let DocumentWrite { id, stamp, .. } = self.write;
+        let action = if self.put.is_some() { "index" } else { "delete" };
+        let line = json!({ action: { "_id": id, "version": stamp, "version_type": "external" } });
+        // Writing to memory does not fail.
+        let _ = writeln!(into, "{line}");
+        if let Some((document, indexable)) = &self.put {
+            let mut ours = Map::new();
+            ours.insert(KEY.to_owned(), json!(id));
+            ours.insert(REFS.to_owned(), json!(document.refs));
+            ours.insert(STAMP.to_owned(), json!(stamp));
+            ours.insert(HASH.to_owned(), json!(document.hash));
+            if !indexable.kept.is_empty() {
+                // As text: the server's reader has limits of its own for names and depths.
+                ours.insert(KEPT.to_owned(), Json::String(Json::Object(indexable.kept.clone()).to_string()));
+            }
+            if !indexable.unindexed.is_empty() {
+                ours.insert(UNINDEXED.to_owned(), json!(indexable.unindexed));
+            }
+            let ours = Json::Object(ours).to_string();
+            let content = indexable.content.to_string();
+            let _ = match content.as_str() {
+                "{}" => writeln!(into, "{ours}"),
+                content => writeln!(into, "{},{}", &ours[..ours.len() - 1], &content[1..]),
+            };
+        }
+    }
+}
+
+/// Takes ours out of a document's source, and gives its content back as it was written.
+pub(super) fn content(source: Json) -> (Json, Map<String, Json>) {
+    let Json::Object(mut content) = source else { return (source, Map::new()) };
+    let mut ours = Map::new();
+    for name in [REFS, STAMP, HASH, KEY, KEPT, UNINDEXED] {
+        if let Some(value) = content.remove(name) {
+            ours.insert(name.to_owned(), value);
+        }
+    }
+    if let Some(Ok(Json::Object(kept))) = ours.get(KEPT).and_then(Json::as_str).map(serde_json::from_str) {
+        content.extend(kept);
+    }
+    (Json::Object(content), ours)
 }
 
 /// What an answer says.
@@ -54,21 +124,20 @@ pub(super) enum Judgement {
     Failed,
 }
 
-/// Bodies of at most [`MAX_BYTES`] (or one write); writes that no server takes get their verdict at once.
-pub(super) fn encode(writes: &[DocumentWrite], verdicts: &mut [Option<Verdict>]) -> Vec<Chunk> {
+/// Bodies of at most [`MAX_BYTES`] (or one write); writes that no store takes get their verdict at once.
+pub(super) fn encode(items: &[Result<Item<'_>, String>], verdicts: &mut [Option<Verdict>]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut line = Vec::new();
-    for (position, write) in writes.iter().enumerate() {
-        let unfit = unfit_id(&write.id).or_else(|| match &write.action {
-            WriteAction::Put(document) if !document.content.is_object() => Some("its content is no object".to_owned()),
-            _ => None,
-        });
-        if let Some(reason) = unfit {
-            verdicts[position] = Some(Verdict::Rejected { reason });
-            continue;
-        }
+    for (position, item) in items.iter().enumerate() {
+        let item = match item {
+            Ok(item) => item,
+            Err(reason) => {
+                verdicts[position] = Some(Verdict::Rejected { reason: reason.clone() });
+                continue;
+            }
+        };
         line.clear();
-        encode_write(write, &mut line);
+        item.encode(&mut line);
         match chunks.last_mut() {
             Some(chunk) if chunk.body.len() + line.len() <= MAX_BYTES && chunk.positions.len() < MAX_WRITES => {
                 chunk.body.extend_from_slice(&line);
@@ -78,21 +147,6 @@ pub(super) fn encode(writes: &[DocumentWrite], verdicts: &mut [Option<Verdict>])
         }
     }
     chunks
-}
-
-fn encode_write(write: &DocumentWrite, into: &mut Vec<u8>) {
-    let action = if matches!(write.action, WriteAction::Delete) { "delete" } else { "index" };
-    let line = json!({ action: { "_id": write.id, "version": write.stamp, "version_type": "external" } });
-    // Writing to memory does not fail.
-    let _ = writeln!(into, "{line}");
-    if let WriteAction::Put(document) = &write.action {
-        let ours = json!({ KEY: write.id, REFS: document.refs, STAMP: write.stamp, HASH: document.hash }).to_string();
-        let content = document.content.to_string();
-        let _ = match content.as_str() {
-            "{}" => writeln!(into, "{ours}"),
-            content => writeln!(into, "{},{}", &ours[..ours.len() - 1], &content[1..]),
-        };
-    }
 }
 
 /// The verdicts that an answer to a chunk gives; `alias` is what it was sent to.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tributary_dsl::plan::LeafType;
+
 use super::*;
+use crate::mapping::Field;
 use crate::store::Document;
 
 fn put(id: &str, content: Json) -> DocumentWrite {
@@ -14,16 +17,21 @@ fn delete(id: &str) -> DocumentWrite {
     DocumentWrite { id: id.to_owned(), stamp: 7, action: WriteAction::Delete }
 }
 
+fn items(writes: &[DocumentWrite]) -> Vec<Result<Item<'_>, String>> {
+    let fields = ["title", "t"].map(|name| (name.to_owned(), Field::Leaf(LeafType::Keyword)));
+    writes.iter().map(|write| Item::new(&fields.clone().into(), write)).collect()
+}
+
 fn judged(status: u16, body: Json, writes: &[DocumentWrite]) -> Judgement {
     let mut verdicts = vec![None; writes.len()];
-    let chunk = encode(writes, &mut verdicts).remove(0);
+    let chunk = encode(&items(writes), &mut verdicts).remove(0);
     judge(&Answer { status, retry_after: None, body }, &chunk, writes, "movies")
 }
 
 #[test]
 fn a_body_is_one_line_per_action_and_document() {
     let writes = [put("a\"/\n", json!({ "title": "Alien" })), delete("b"), put("c", json!({}))];
-    let chunks = encode(&writes, &mut vec![None; 3]);
+    let chunks = encode(&items(&writes), &mut vec![None; 3]);
     let text = String::from_utf8(chunks[0].body.clone()).unwrap();
     let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0], json!({ "index": { "_id": "a\"/\n", "version": 7, "version_type": "external" } }));
@@ -44,11 +52,28 @@ fn bodies_are_split_by_bytes_and_count_and_unfit_ids_are_left_out() {
     writes.push(delete(&"x".repeat(513)));
     writes.extend((0..MAX_WRITES + 1).map(|i| delete(&i.to_string())));
     let mut verdicts = vec![None; writes.len()];
-    let chunks = encode(&writes, &mut verdicts);
+    let chunks = encode(&items(&writes), &mut verdicts);
     assert!(chunks.iter().all(|c| c.body.len() <= MAX_BYTES && c.positions.len() <= MAX_WRITES));
     assert_eq!(chunks.iter().map(|c| c.positions.len()).sum::<usize>(), writes.len() - 2);
     assert!(matches!(&verdicts[4], Some(Verdict::Rejected { reason }) if reason.contains("empty")));
     assert!(matches!(&verdicts[5], Some(Verdict::Rejected { reason }) if reason.contains("513 bytes")));
+}
+
+#[test]
+fn what_is_not_indexed_is_kept_beside_and_given_back() {
+    let long = "x".repeat(8192);
+    let writes = [put("a", json!({ "title": [long], "t": 1 })), put("b", json!({ "other": 1 }))];
+    let mut verdicts = vec![None; 2];
+    let chunks = encode(&items(&writes), &mut verdicts);
+    assert!(matches!(&verdicts[1], Some(Verdict::Rejected { reason }) if reason.contains("`other`")), "{verdicts:?}");
+    let text = String::from_utf8(chunks[0].body.clone()).unwrap();
+    let source: Json = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(source[UNINDEXED], json!(["title"]));
+    let (content, ours) = content(source);
+    assert_eq!(content, json!({ "title": [long], "t": 1 }));
+    assert_eq!(ours[STAMP], 7);
+    let pruned = json!({ "_kept": r#"{"d":"infinity"}"#, "_key": "a", "d": null, "t": 1 });
+    assert_eq!(super::content(pruned).0, json!({ "d": "infinity", "t": 1 }));
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(super) async fn prepare(
 
 fn creation(settings: &SearchServer, name: &str, mapping: &Json) -> Json {
     let (mut fields, mut nested) = (0, 0);
-    size(mapping, &mut fields, &mut nested);
+    let depth = size(mapping, &mut fields, &mut nested);
     json!({
         "settings": { "index": {
             "number_of_shards": settings.shards,
@@ -70,6 +70,7 @@ fn creation(settings: &SearchServer, name: &str, mapping: &Json) -> Json {
             "mapping": {
                 "total_fields": { "limit": 1_000.max(fields * 2) },
                 "nested_fields": { "limit": 100.max(nested * 2) },
+                "depth": { "limit": 20.max(depth * 2) },
             },
         } },
         "mappings": mapping,
@@ -77,14 +78,17 @@ fn creation(settings: &SearchServer, name: &str, mapping: &Json) -> Json {
     })
 }
 
-fn size(mapping: &Json, fields: &mut usize, nested: &mut usize) {
+/// Counts the fields of a mapping, and gives its depth.
+fn size(mapping: &Json, fields: &mut usize, nested: &mut usize) -> usize {
+    let mut depth = 0;
     for member in ["properties", "fields"] {
         for child in mapping[member].as_object().into_iter().flat_map(|m| m.values()) {
             *fields += 1;
             *nested += usize::from(child["type"] == "nested");
-            size(child, fields, nested);
+            depth = depth.max(1 + size(child, fields, nested));
         }
     }
+    depth
 }
 
 /// The concrete index that an alias points at, if there is such an alias.
@@ -117,6 +121,12 @@ async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> R
         differences.push(format!("`dynamic` is {strict} and should be strict"));
     }
     if differences.is_empty() {
+        let additions = mapping::additions(planned, &found[concrete]["mappings"]);
+        if !additions.is_empty() {
+            let path = format!("/{concrete}/_mapping");
+            server.expect(Method::Put, &path, Some(&json!({ "properties": additions }))).await?;
+            tracing::info!(index = name, concrete, "fields of a newer version were added to the index");
+        }
         return Ok(Prepared::Existing);
     }
     let message = format_args!(
