@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,11 +26,14 @@ use crate::exit::Failure;
 use crate::http::{Api, serve};
 use crate::record;
 use crate::rules;
+use crate::waiting::Planned;
 
 /// How a pipeline runs.
 pub struct Settings {
-    /// What.
-    pub plan: Plan,
+    /// What, and where it listens.
+    pub planned: Planned,
+    /// Whether a graph that refuses our queries, or us, ends it.
+    pub fail_fast: bool,
     /// Hears of every finished change.
     pub on_change: OnChange,
     /// Hears of the running parts, once.
@@ -54,18 +56,10 @@ type Tasks = JoinSet<Result<(), Failure>>;
 
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
-    let plan = settings.plan;
-    let health = Health::default();
-    let listener = TcpListener::bind(plan.http.listen).await.map_err(|e| {
-        let address = plan.http.listen;
-        Failure::Stopped(format!("cannot listen on {address}: {e} (http.listen in the pipeline names the address; is this pipeline running already?)"))
-    })?;
+    let Planned { plan, listener, health } = settings.planned;
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?;
-    if !address.ip().is_loopback() {
-        warn!(%address, "the HTTP listener is open beyond this machine, and it asks nobody who they are");
-    }
     let transport = backends::transport(&plan).await?;
-    let graph = backends::graph(&plan)?;
+    let graph = backends::graph(&plan, settings.fail_fast)?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(&plan)?;
     let parts = Parts {
@@ -95,7 +89,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, Arc::new(api), listening.clone()));
-    let recorded = record::write(&plan, &running.address)?;
+    let recorded = record::write(&plan.data, &plan.pipeline, &running.address)?;
     info!(pipeline = plan.pipeline, address = running.address, "running");
     (settings.on_start)(&running);
     let result = Box::pin(work(&plan, &transport, &health, indexer, &shutdown)).await;
@@ -164,7 +158,8 @@ async fn prepare_source(
             Ok(()) => return Ok(true),
             Err(error) if error.class() == ErrorClass::Transient => {
                 if reporter.down(error.to_string()) {
-                    warn!(source = name, %error, "the source does not answer; waiting");
+                    let outage_s = reporter.outage().as_secs();
+                    warn!(source = name, %error, outage_s, "the source does not answer; waiting");
                 }
             }
             // What the rules say names its place itself.

@@ -10,6 +10,7 @@ pub mod debezium;
 pub mod health;
 pub mod position;
 pub mod row;
+mod told;
 
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;

@@ -30,4 +30,6 @@ pub struct IndexContext {
     pub graph_health: Reporter,
     /// How the store is.
     pub store_health: Reporter,
+    /// How the listing of roots is; there once one runs.
+    pub listing_health: Reporter,
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings};
-use tributary_event::{ErrorClass, Health, HybridClock, debezium};
+use tributary_event::{ErrorClass, Health, HybridClock, Reporter, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{ConsumerSettings, Producer, Retention, TopicSpec, Transport, TransportError};
@@ -114,6 +114,7 @@ impl Indexer {
                 reports: Reports::new(&index.name, parts.on_change.clone()),
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
+                listing_health: parts.health.reporter(format!("listing of {}", index.name)),
                 plan: index.clone(),
             };
             indexes.push(IndexHandle {
@@ -210,7 +211,8 @@ impl Indexer {
                 }
                 Err(error) if error.class == ErrorClass::Transient => {
                     if health.down(error.message.clone()) {
-                        warn!(error = error.message, "cannot create topics; trying again");
+                        let outage_s = health.outage().as_secs();
+                        warn!(error = error.message, outage_s, "cannot create topics; trying again");
                     }
                     tokio::time::sleep(backoff.pause()).await;
                 }
@@ -264,7 +266,7 @@ impl Indexer {
         let visibility = Arc::new(Visibility::default());
         let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
         let letters = letters.list().await.map_err(stage_error(&stage))?;
-        let set_aside = SetAside::new(&context.pipeline, name, outbox, &letters);
+        let set_aside = SetAside::new(context.clone(), outbox, &letters);
         let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
@@ -341,6 +343,7 @@ async fn prepare(
                     warn!(
                         index = context.plan.name,
                         error = error.message,
+                        outage_s = context.store_health.outage().as_secs(),
                         "the document store does not answer; waiting"
                     );
                 }
@@ -392,7 +395,8 @@ async fn list(
                 progress.listing.store(true, Ordering::Release);
             }
         } else {
-            let Some(producer) = producer(transport.as_ref(), &id, &shutdown).await? else { return Ok(()) };
+            let health = &context.listing_health;
+            let Some(producer) = producer(transport.as_ref(), &id, health, &shutdown).await? else { return Ok(()) };
             listing::run(context, roots.as_ref(), producer, listing, shutdown.clone()).await?;
         }
         tokio::select! {
@@ -410,6 +414,7 @@ async fn list(
 async fn producer(
     transport: &dyn Transport,
     id: &str,
+    health: &Reporter,
     shutdown: &CancellationToken,
 ) -> Result<Option<Box<dyn Producer>>, StageError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -417,7 +422,10 @@ async fn producer(
         match transport.producer(id).await {
             Ok(producer) => return Ok(Some(producer)),
             Err(error) if error.class == ErrorClass::Transient => {
-                warn!(id, error = error.message, "cannot open a producer; trying again");
+                if health.down(error.message.clone()) {
+                    let outage_s = health.outage().as_secs();
+                    warn!(id, error = error.message, outage_s, "cannot open a producer; trying again");
+                }
             }
             Err(error) => return Err(stage_error(id)(error)),
         }

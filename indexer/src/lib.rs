@@ -11,6 +11,7 @@ pub mod document;
 pub mod engine;
 mod fan_out;
 pub mod graph;
+pub mod json;
 pub mod listing;
 pub mod mapping;
 pub mod recent;

@@ -120,7 +120,7 @@ pub async fn run(
     let progress = &context.reports.progress;
     progress.listed.store(listing.listed, Ordering::Release);
     progress.resumed.store(listing.listed, Ordering::Release);
-    progress.finished.store(0, Ordering::Release);
+    progress.restart();
     progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
     progress.listing.store(true, Ordering::Release);
     info!(index, resumed_at = listing.listed, "building every document");
@@ -138,6 +138,7 @@ pub async fn run(
                 let batch = requests(&topic, page.ids, checkpoint(pipeline, index, &next));
                 match producer.append(&batch).await {
                     Ok(()) => {
+                        context.listing_health.up();
                         progress.listed.store(next.listed, Ordering::Release);
                         listing = next;
                         backoff.reset();
@@ -151,7 +152,10 @@ pub async fn run(
         if failure.0 != ErrorClass::Transient {
             return Err(StageError::new(stage, failure.1));
         }
-        warn!(index, error = failure.1, "cannot list the roots; trying again");
+        if context.listing_health.down(failure.1.clone()) {
+            let outage_s = context.listing_health.outage().as_secs();
+            warn!(index, error = failure.1, outage_s, "cannot list the roots; trying again");
+        }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(backoff.pause()) => {}

@@ -195,7 +195,8 @@ fn wait_or_stop(error: TransportError, settings: &IntakeSettings, health: &Repor
         return Err(StageError::new(&settings.stage, error.message));
     }
     if health.down(error.message.clone()) {
-        warn!(stage = settings.stage, error = error.message, "the transport does not answer; waiting");
+        let outage_s = health.outage().as_secs();
+        warn!(stage = settings.stage, error = error.message, outage_s, "the transport does not answer; waiting");
     }
     Ok(())
 }

@@ -142,7 +142,8 @@ impl OutboxTask {
                 }
                 Err(error) if error.class == ErrorClass::Transient => {
                     if self.health.down(error.message.clone()) {
-                        warn!(stage = self.stage, error = error.message, "cannot append; trying again");
+                        let outage_s = self.health.outage().as_secs();
+                        warn!(stage = self.stage, error = error.message, outage_s, "cannot append; trying again");
                     }
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(false),
