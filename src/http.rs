@@ -143,6 +143,7 @@ pub struct IndexStatus {
     /// Searchable documents; none if the store does not answer.
     pub documents: Option<u64>,
     /// Documents that are set aside as dead letters, as far as this process knows.
+    #[serde(default)]
     pub dead_letters: u64,
     /// Build requests that are not finished; none before it is known.
     pub builds_waiting: Option<u64>,
@@ -268,4 +269,25 @@ pub struct Replay {
 async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
     let replayed = api.letters.replay(what.ids.as_deref()).await?;
     Ok(Json(json!({ "replayed": replayed })))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A test's thread has no more stack than one of the pipeline.
+    #[tokio::test]
+    async fn the_deepest_document_is_answered_and_read() {
+        let levels = tributary_indexer::json::MAX_LEVELS - 2;
+        let content = (0..levels).fold(Value::Null, |inner, _| json!([inner]));
+        let refs = vec!["Movie:5".to_owned()];
+        let document = StoredDocument { id: "5".into(), content, refs, stamp: 1, hash: "h".into() };
+        let answer = Json(document_json(&document)).into_response();
+        let text = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        let read: Value = tributary_indexer::json::read(&text).expect("JSON");
+        assert_eq!(read["document"], document.content);
+    }
 }

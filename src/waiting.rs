@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 use tributary_dsl::plan::Plan;
 use tributary_event::Health;
@@ -81,7 +81,8 @@ pub async fn until_planned(
 /// The listener while there is no plan.
 struct Served {
     task: JoinHandle<std::io::Result<()>>,
-    end: CancellationToken,
+    /// Ends the task when dropped.
+    end: DropGuard,
     /// The same listener once more, so that nobody else gets its port in between.
     listener: std::net::TcpListener,
     _recorded: Recorded,
@@ -102,12 +103,12 @@ impl Served {
         let end = CancellationToken::new();
         let task = tokio::spawn(serve_waiting(first, waiting, end.clone()));
         info!(address, "listening; /health says what is waited for");
-        Ok(Self { task, end, listener, _recorded: recorded })
+        Ok(Self { task, end: end.drop_guard(), listener, _recorded: recorded })
     }
 
     /// Stops serving. Who connects meanwhile is answered by whoever takes the listener.
     async fn end(self) -> Result<TcpListener, Failure> {
-        self.end.cancel();
+        drop(self.end);
         // A connection that somebody keeps open holds nothing up.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.task).await;
         TcpListener::from_std(self.listener).map_err(|e| Failure::Stopped(format!("cannot listen any more: {e}")))

@@ -15,6 +15,7 @@ mod service;
 
 pub mod truth;
 
+pub use axum::http::StatusCode;
 pub use faults::Faults;
 pub use load::{LoadOptions, LoadReport, create_schema, load};
 pub use poison::Poison;

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 
 /// Stands in an answer where the title of a poisoned movie would.
 pub(crate) const MARK: &str = "\u{e000}poisoned\u{e000}";
@@ -38,7 +38,12 @@ impl Poison {
             }
             Self::Cut => {
                 let beginning = json.get(..at).unwrap_or_default().to_owned();
-                of_json(Body::from_stream(stream::iter([Ok(beginning), Err(std::io::Error::other("cut"))])))
+                // What was written is sent while the rest is waited for.
+                let end = stream::once(async {
+                    tokio::task::yield_now().await;
+                    Err(std::io::Error::other("cut"))
+                });
+                of_json(Body::from_stream(stream::iter([Ok(beginning)]).chain(end)))
             }
         }
     }
