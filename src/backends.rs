@@ -19,8 +19,7 @@ use tributary_dsl::plan::{
 };
 use tributary_event::TableName;
 use tributary_event::debezium::DecimalMode;
-use tributary_indexer::graph::HttpGraph;
-use tributary_indexer::graph::{Graph, GraphError, IdPage};
+use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
@@ -150,10 +149,10 @@ fn values(postgres: &plan::PostgresSettings) -> ValueOptions {
     }
 }
 
-/// The graph of a plan.
-pub fn graph(plan: &Plan) -> Result<Arc<dyn Graph>, Failure> {
+/// The graph of a plan. `fail_fast`: its refusals are fatal, and no outages.
+pub fn graph(plan: &Plan, fail_fast: bool) -> Result<Arc<dyn Graph>, Failure> {
     let graph = HttpGraph::new(&plan.graph).map_err(|e| Failure::of(e.class, e.message))?;
-    Ok(Arc::new(graph))
+    Ok(if fail_fast { Arc::new(graph) } else { Arc::new(PatientGraph::new(graph)) })
 }
 
 /// A client of an endpoint before there is a plan, to ask for its schema.

@@ -57,6 +57,10 @@ pub enum Command {
         /// Print no line per change (the log still says what goes wrong).
         #[arg(long)]
         quiet: bool,
+        /// End where the graph cannot be asked for its schema (exit code 4), or refuses our queries or us (exit code 1).
+        /// Without this it is waited for, as it may be in the middle of a deployment.
+        #[arg(long)]
+        fail_fast: bool,
     },
     /// Build every document of an index again.
     ///

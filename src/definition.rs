@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tributary_dsl::plan::Plan;
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
-use tributary_indexer::graph::Graph;
+use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::exit::Failure;
 
@@ -25,47 +25,97 @@ impl Inputs for Surroundings {
     }
 }
 
-/// Reads and checks a pipeline. Prints every diagnostic on standard error.
-pub async fn load(file: &Path) -> Result<Plan, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
-    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    let surroundings = Surroundings { folder };
-    let (definition, mut found) = parse(&file.display().to_string(), &text, &surroundings);
-    let Some(definition) = definition else { return Err(refuse(&found)) };
-    let schema = match schema(&definition, &surroundings).await {
-        Ok(schema) => schema,
-        Err(failure) => {
-            // What is wrong with the text is worth saying even where the graph cannot be asked.
-            print(&found);
-            return Err(failure);
-        }
-    };
-    match check(&definition, &schema) {
-        Ok((plan, warnings)) => {
-            found.extend(warnings);
-            if found.iter().any(Diagnostic::is_error) {
-                return Err(refuse(&found));
-            }
-            print(&found);
-            Ok(plan)
-        }
-        Err(more) => {
-            found.extend(more);
-            Err(refuse(&found))
+/// A pipeline whose text was read. Its graph was not asked yet.
+pub struct Draft {
+    definition: Definition,
+    found: Vec<Diagnostic>,
+    surroundings: Surroundings,
+}
+
+/// Why there is no schema to check a pipeline against.
+pub enum NoSchema {
+    /// The graph did not tell it.
+    Graph(GraphError),
+    /// It was told, or written in a file, and is none; or there is no such file.
+    Failure(Failure),
+}
+
+impl From<NoSchema> for Failure {
+    fn from(none: NoSchema) -> Self {
+        match none {
+            NoSchema::Graph(error) => Self::of(error.class, error.message),
+            NoSchema::Failure(failure) => failure,
         }
     }
 }
 
-async fn schema(definition: &Definition, surroundings: &Surroundings) -> Result<Schema, Failure> {
-    if let Some(file) = definition.schema_file() {
-        let text = surroundings.file(file).map_err(Failure::NotFound)?;
-        return Schema::from_sdl(&text, file).map_err(|found| refuse(&found));
+/// Reads and checks a pipeline. Prints every diagnostic on standard error.
+pub async fn load(file: &Path) -> Result<Plan, Failure> {
+    let draft = read(file)?;
+    match draft.schema().await {
+        Ok(schema) => draft.plan(&schema),
+        Err(none) => {
+            // What is wrong with the text is worth saying even where the graph cannot be asked.
+            print(&draft.found);
+            Err(none.into())
+        }
     }
-    let graph = crate::backends::graph_client(definition.endpoint(), definition.headers())
-        .map_err(|e| Failure::of(e.class, e.message))?;
-    let json = graph.introspect().await.map_err(|e| Failure::of(e.class, e.message))?;
-    Schema::from_introspection(&json).map_err(|e| Failure::Stopped(format!("{}: {e}", definition.endpoint())))
+}
+
+/// Reads the text of a pipeline.
+pub fn read(file: &Path) -> Result<Draft, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
+    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+    let surroundings = Surroundings { folder };
+    let (definition, found) = parse(&file.display().to_string(), &text, &surroundings);
+    let Some(definition) = definition else { return Err(refuse(&found)) };
+    Ok(Draft { definition, found, surroundings })
+}
+
+impl Draft {
+    /// What is written.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Refuses a text that is wrong whatever the graph says. Prints every diagnostic then.
+    pub fn text_is_right(&self) -> Result<(), Failure> {
+        if self.found.iter().any(Diagnostic::is_error) { Err(refuse(&self.found)) } else { Ok(()) }
+    }
+
+    /// The schema, of the file that is named or of the graph.
+    pub async fn schema(&self) -> Result<Schema, NoSchema> {
+        let definition = &self.definition;
+        if let Some(file) = definition.schema_file() {
+            let text = self.surroundings.file(file).map_err(|e| NoSchema::Failure(Failure::NotFound(e)))?;
+            return Schema::from_sdl(&text, file).map_err(|found| NoSchema::Failure(refuse(&found)));
+        }
+        let graph = crate::backends::graph_client(definition.endpoint(), definition.headers())
+            .map_err(|e| NoSchema::Failure(Failure::of(e.class, e.message)))?;
+        let json = graph.introspect().await.map_err(NoSchema::Graph)?;
+        Schema::from_introspection(&json)
+            .map_err(|e| NoSchema::Failure(Failure::Stopped(format!("{}: {e}", definition.endpoint()))))
+    }
+
+    /// Checks the pipeline against the schema. Prints every diagnostic.
+    pub fn plan(&self, schema: &Schema) -> Result<Plan, Failure> {
+        let mut found = self.found.clone();
+        match check(&self.definition, schema) {
+            Ok((plan, warnings)) => {
+                found.extend(warnings);
+                if found.iter().any(Diagnostic::is_error) {
+                    return Err(refuse(&found));
+                }
+                print(&found);
+                Ok(plan)
+            }
+            Err(more) => {
+                found.extend(more);
+                Err(refuse(&found))
+            }
+        }
+    }
 }
 
 fn refuse(found: &[Diagnostic]) -> Failure {

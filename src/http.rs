@@ -1,6 +1,8 @@
 //! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -55,6 +57,48 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
     axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
+/// Listens where the pipeline says.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, crate::exit::Failure> {
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        crate::exit::Failure::Stopped(format!(
+            "cannot listen on {address}: {e} (http.listen in the pipeline names the address; is this pipeline running already?)"
+        ))
+    })?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "the HTTP listener is open beyond this machine, and it asks nobody who they are");
+    }
+    Ok(listener)
+}
+
+/// What a pipeline answers from that has no plan yet, as it waits for its graph.
+#[derive(Clone)]
+pub struct Waiting {
+    /// Its name.
+    pub pipeline: String,
+    /// What it waits for.
+    pub health: Health,
+    /// Metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// Serves a pipeline that waits, until it need not.
+pub async fn serve_waiting(
+    listener: TcpListener,
+    waiting: Waiting,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let not_yet = || async {
+        let text = "the pipeline waits for its graph and has no plan yet; /health says why";
+        Failure(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+    };
+    let app = Router::new()
+        .route("/health", get(async |State(w): State<Waiting>| health_of(&w.pipeline, &w.health)))
+        .route("/metrics", get(async |State(w): State<Waiting>| w.metrics.render()))
+        .fallback(not_yet)
+        .with_state(waiting);
+    axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
 /// A failure as it is answered.
 struct Failure(StatusCode, String);
 
@@ -98,6 +142,9 @@ pub struct IndexStatus {
     pub name: String,
     /// Searchable documents; none if the store does not answer.
     pub documents: Option<u64>,
+    /// Documents that are set aside as dead letters, as far as this process knows.
+    #[serde(default)]
+    pub dead_letters: u64,
     /// Build requests that are not finished; none before it is known.
     pub builds_waiting: Option<u64>,
     /// Change events of the pipeline that are not resolved; none before it is known.
@@ -110,17 +157,21 @@ async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
     IndexStatus {
         name: index.context.plan.name.clone(),
         documents: index.context.store.count().await.ok(),
+        dead_letters: index.context.reports.set_aside.load(Ordering::Acquire),
         builds_waiting: index.builds_waiting(),
         changes_waiting: api.resolve_lag.get(),
-        listing: index.context.reports.progress.listing.load(std::sync::atomic::Ordering::Acquire),
+        listing: index.context.reports.progress.listing.load(Ordering::Acquire),
     }
 }
 
 async fn health(State(api): State<Arc<Api>>) -> Response {
-    let up = api.health.is_up();
+    health_of(&api.pipeline, &api.health)
+}
+
+fn health_of(pipeline: &str, health: &Health) -> Response {
+    let up = health.is_up();
     let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "pipeline": api.pipeline, "up": up, "parts": api.health.parts() });
-    (code, Json(body)).into_response()
+    (code, Json(json!({ "pipeline": pipeline, "up": up, "parts": health.parts() }))).into_response()
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> String {
@@ -218,4 +269,25 @@ pub struct Replay {
 async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
     let replayed = api.letters.replay(what.ids.as_deref()).await?;
     Ok(Json(json!({ "replayed": replayed })))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A test's thread has no more stack than one of the pipeline.
+    #[tokio::test]
+    async fn the_deepest_document_is_answered_and_read() {
+        let levels = tributary_indexer::json::MAX_LEVELS - 2;
+        let content = (0..levels).fold(Value::Null, |inner, _| json!([inner]));
+        let refs = vec!["Movie:5".to_owned()];
+        let document = StoredDocument { id: "5".into(), content, refs, stamp: 1, hash: "h".into() };
+        let answer = Json(document_json(&document)).into_response();
+        let text = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        let read: Value = tributary_indexer::json::read(&text).expect("JSON");
+        assert_eq!(read["document"], document.content);
+    }
 }

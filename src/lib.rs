@@ -15,3 +15,4 @@ pub mod output;
 pub mod record;
 pub mod rules;
 pub mod run;
+pub mod waiting;

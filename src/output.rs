@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tributary_indexer::engine::IndexHandle;
-use tributary_indexer::report::ChangeReport;
+use tributary_indexer::report::{ChangeReport, Verdicts};
 
 fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
@@ -65,6 +65,17 @@ pub fn change(report: &ChangeReport) -> String {
     format!("{}  {} → {affected}: {}, searchable after {ms} ms", report.label, report.index, parts.join(", "))
 }
 
+/// What became of documents that were not built, to go behind the number of those that were.
+fn others(verdicts: Verdicts) -> String {
+    let mut text = String::new();
+    for (n, what) in [(verdicts.deleted, "deleted"), (verdicts.set_aside, "set aside")] {
+        if n > 0 {
+            text.push_str(&format!(", {n} {what}"));
+        }
+    }
+    text
+}
+
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// So many looks in a row must find no build waiting: the number is up to half a second old.
@@ -83,7 +94,8 @@ pub async fn show_first_build(index: IndexHandle) {
     let mut ticks = 0_u64;
     let mut idle = 0;
     loop {
-        let (listed, finished) = (progress.listed.load(Ordering::Acquire), progress.finished.load(Ordering::Acquire));
+        let (listed, verdicts) = (progress.listed.load(Ordering::Acquire), progress.verdicts());
+        let finished = verdicts.all();
         let listing = progress.listing.load(Ordering::Acquire);
         let total = progress.expected.load(Ordering::Acquire).max(listed);
         // Of a listing that was interrupted, a part was built by an earlier process, and a part of what is built now was asked
@@ -101,7 +113,9 @@ pub async fn show_first_build(index: IndexHandle) {
             }
             let seconds = started.elapsed().as_secs_f64();
             line(&format!(
-                "{name}: {finished} documents built in {seconds:.1} s ({:.0}/s); following the log",
+                "{name}: {} documents built{} in {seconds:.1} s ({:.0}/s); following the log",
+                verdicts.built,
+                others(verdicts),
                 finished as f64 / seconds
             ));
             return;
@@ -111,8 +125,9 @@ pub async fn show_first_build(index: IndexHandle) {
                 let bar = bar.get_or_insert_with(|| new_bar(&name, total));
                 bar.set_length(total);
                 bar.set_position(finished);
+                bar.set_message(others(verdicts));
             } else if ticks.is_multiple_of(50) {
-                line(&format!("{name}: {finished} of {total} documents built"));
+                line(&format!("{name}: {} of {total} documents built{}", verdicts.built, others(verdicts)));
             }
         }
         ticks += 1;
@@ -122,7 +137,7 @@ pub async fn show_first_build(index: IndexHandle) {
 
 fn new_bar(name: &str, total: u64) -> ProgressBar {
     let bar = bars().add(ProgressBar::new(total));
-    let template = "{prefix} {wide_bar} {pos}/{len} documents, {per_sec}, {eta} left";
+    let template = "{prefix} {wide_bar} {pos}/{len} documents{msg}, {per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -32,10 +32,10 @@ fn path(data: &Path, pipeline: &str) -> PathBuf {
 }
 
 /// Records that the pipeline runs here and listens there.
-pub fn write(plan: &Plan, address: &str) -> Result<Recorded, Failure> {
-    let path = path(&plan.data, &plan.pipeline);
+pub fn write(data: &Path, pipeline: &str, address: &str) -> Result<Recorded, Failure> {
+    let path = path(data, pipeline);
     let record = Record { process: std::process::id(), address: address.to_owned() };
-    let written = std::fs::create_dir_all(&plan.data)
+    let written = std::fs::create_dir_all(data)
         .and_then(|()| std::fs::write(&path, serde_json::to_vec(&record).unwrap_or_default()));
     written.map_err(|e| {
         Failure::Stopped(format!("cannot write {}: {e} (data: in the pipeline names the folder)", path.display()))
@@ -80,7 +80,7 @@ impl Running {
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(unreachable)?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Json::Null)))
+        Ok((status, tributary_indexer::json::read(text.as_bytes()).unwrap_or(Json::Null)))
     }
 }
 

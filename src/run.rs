@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -28,11 +27,14 @@ use crate::dependent::Indexes;
 use crate::exit::Failure;
 use crate::http::{Api, serve};
 use crate::record;
+use crate::waiting::Planned;
 
 /// How a pipeline runs.
 pub struct Settings {
-    /// What.
-    pub plan: Plan,
+    /// What, and where it listens.
+    pub planned: Planned,
+    /// Whether a graph that refuses our queries, or us, ends it.
+    pub fail_fast: bool,
     /// Hears of every finished change.
     pub on_change: OnChange,
     /// Hears of the running parts, once.
@@ -55,18 +57,11 @@ type Tasks = JoinSet<Result<(), Failure>>;
 
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
-    let plan = Arc::new(settings.plan);
-    let health = Health::default();
-    let listener = TcpListener::bind(plan.http.listen).await.map_err(|e| {
-        let address = plan.http.listen;
-        Failure::Stopped(format!("cannot listen on {address}: {e} (http.listen in the pipeline names the address; is this pipeline running already?)"))
-    })?;
+    let Planned { plan, listener, health } = settings.planned;
+    let plan = Arc::new(plan);
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?;
-    if !address.ip().is_loopback() {
-        warn!(%address, "the HTTP listener is open beyond this machine, and it asks nobody who they are");
-    }
     let transport = backends::transport(&plan).await?;
-    let graph = backends::graph(&plan)?;
+    let graph = backends::graph(&plan, settings.fail_fast)?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(&plan)?;
     let captured: HashMap<_, _> = plan.sources.iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
@@ -98,7 +93,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, Arc::new(api), listening.clone()));
-    let recorded = record::write(&plan, &running.address)?;
+    let recorded = record::write(&plan.data, &plan.pipeline, &running.address)?;
     info!(pipeline = plan.pipeline, address = running.address, "running");
     (settings.on_start)(&running);
     let result = Box::pin(work(&plan, &transport, &health, indexer, captured, &shutdown)).await;

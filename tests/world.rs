@@ -191,6 +191,11 @@ impl World {
 
     /// Starts `tributary run`.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts `tributary run` with options.
+    pub fn start_with(&mut self, options: &[&str]) {
         assert!(self.process.is_none(), "one process at a time");
         self.runs += 1;
         let _ = std::fs::remove_file(self.record());
@@ -199,19 +204,28 @@ impl World {
             std::fs::File::create(self.folder.path().join(format!("run-{}.{what}", self.runs))).expect("a log")
         };
         let (out, err) = (log("out"), log("log"));
-        let run = self.command(&["run", pipeline.to_str().expect("a path")]);
+        let run = self.command(&[&["run", pipeline.to_str().expect("a path")], options].concat());
         let mut command = ignoring_file_size_signals(&run);
         self.process = Some(command.stdout(out).stderr(err).spawn().expect("tributary starts"));
     }
 
+    /// How many lines of the last process's output hold these words.
+    pub fn said(&self, words: &str) -> usize {
+        self.output().lines().filter(|line| line.contains(words)).count()
+    }
+
     /// The end of the last process's log.
     pub fn log(&self) -> String {
+        let text = self.output();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn output(&self) -> String {
         let read = |what: &str| {
             std::fs::read_to_string(self.folder.path().join(format!("run-{}.{what}", self.runs))).unwrap_or_default()
         };
-        let text = format!("{}\n{}", read("out"), read("log"));
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        format!("{}\n{}", read("out"), read("log"))
     }
 
     /// Ends the process without warning.

@@ -13,7 +13,7 @@ pub(crate) use tables::{TableText, listed as listed_tables, similar as similar_t
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Inputs;
@@ -54,6 +54,16 @@ impl Definition {
     /// Headers for every request to it.
     pub fn headers(&self) -> &BTreeMap<String, Secret> {
         &self.graph.headers
+    }
+
+    /// Where the HTTP listener listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.http.listen
+    }
+
+    /// The folder of the pipeline's data.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The schema file to check against instead of asking the endpoint; relative to the pipeline's file.

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::now_us;
+use crate::trouble::Trouble;
 
 /// The state of one part.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -24,13 +26,20 @@ pub struct PartHealth {
 
 /// The parts of a running process and their states. Clones share the same parts.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, PartHealth>>>);
+pub struct Health(Arc<Mutex<BTreeMap<String, Part>>>);
+
+/// A part's state, and what was said of it.
+#[derive(Debug)]
+struct Part {
+    health: PartHealth,
+    trouble: Trouble,
+}
 
 impl Health {
     /// A handle for the part `name`, which starts as down ("starting").
     pub fn part(&self, name: impl Into<String>) -> Reporter {
         let reporter = self.reporter(name);
-        reporter.down(Reporter::STARTING);
+        reporter.set(false, Some(Reporter::STARTING.to_owned()));
         reporter
     }
 
@@ -41,7 +50,8 @@ impl Health {
 
     /// Every part's state now.
     pub fn parts(&self) -> BTreeMap<String, PartHealth> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().map(|(name, part)| (name.clone(), part.health.clone())).collect()
     }
 
     /// Whether every part is up.
@@ -71,29 +81,43 @@ impl Reporter {
         self.set(true, None)
     }
 
-    /// The part does not work, and why. Returns whether this is news (a new reason is not).
+    /// The part does not work, and why. Returns whether this is to be told in the log: the same trouble is told once a minute
+    /// at most, whoever reports it, so that a long outage does not fill the log.
     pub fn down(&self, why: impl Into<String>) -> bool {
-        self.set(false, Some(why.into()))
+        let why = why.into();
+        self.set(false, Some(why.clone()));
+        let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get_mut(&*self.name).is_some_and(|part| part.trouble.note(&why).is_some())
+    }
+
+    /// How long the part has been down; zero if it is up.
+    pub fn outage(&self) -> Duration {
+        let parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = parts.get(&*self.name).filter(|part| !part.health.up).map(|part| part.health.since_us);
+        Duration::from_micros(since.map_or(0, |since| u64::try_from(now_us() - since).unwrap_or(0)))
     }
 
     /// The part does something beside its usual work, or does not any more; whether it is up stays as it was.
     pub fn note(&self, note: Option<String>) {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = parts.get_mut(&*self.name) {
-            part.note = note;
+            part.health.note = note;
         }
     }
 
     fn set(&self, up: bool, why: Option<String>) -> bool {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = parts.get(&*self.name);
-        let changed = before.is_none_or(|p| p.up != up);
-        let since_us = match before {
-            Some(p) if !changed => p.since_us,
-            _ => now_us(),
+        let fresh = PartHealth { up, since_us: now_us(), why, note: None };
+        let Some(part) = parts.get_mut(&*self.name) else {
+            parts.insert(self.name.to_string(), Part { health: fresh, trouble: Trouble::default() });
+            return true;
         };
-        let note = before.and_then(|p| p.note.clone());
-        parts.insert(self.name.to_string(), PartHealth { up, since_us, why, note });
+        let changed = part.health.up != up;
+        if up {
+            part.trouble.over();
+        }
+        let since_us = if changed { fresh.since_us } else { part.health.since_us };
+        part.health = PartHealth { since_us, note: part.health.note.take(), ..fresh };
         changed
     }
 }
@@ -111,8 +135,21 @@ mod tests {
         assert!(health.is_up());
         assert!(store.down("connection refused"));
         let since = health.parts()["store"].since_us;
+        assert!(store.down("timed out"));
+        assert!(!store.down("connection refused"));
         assert!(!store.down("timed out"));
         let part = health.parts()["store"].clone();
         assert_eq!((part.since_us, part.why.as_deref()), (since, Some("timed out")));
+    }
+
+    #[test]
+    fn a_part_that_starts_and_fails_tells_why() {
+        let health = Health::default();
+        let source = health.part("source");
+        assert!(source.down("connection refused"));
+        assert!(!health.reporter("source").down("connection refused"));
+        source.up();
+        assert_eq!(source.outage(), Duration::ZERO);
+        assert!(!source.down("connection refused"), "a flickering outage is told no more often than a lasting one");
     }
 }

@@ -235,7 +235,8 @@ impl Builder {
             return Err(StageError::new(format!("index {}", self.context.plan.name), failure.reason));
         }
         if news {
-            warn!(index = self.context.plan.name, error = failure.reason, "cannot build; trying again");
+            let outage_s = health.outage().as_secs();
+            warn!(index = self.context.plan.name, error = failure.reason, outage_s, "cannot build; trying again");
         }
         if failure.slow {
             self.batch = (self.batch.min(jobs.len()) / 2).max(1);
@@ -278,7 +279,8 @@ impl Builder {
             }
             Built::Busy { after, reason } => {
                 if self.context.store_health.down(reason.clone()) {
-                    warn!(index = self.context.plan.name, reason, "the document store is busy; slowing down");
+                    let outage_s = self.context.store_health.outage().as_secs();
+                    warn!(index = self.context.plan.name, reason, outage_s, "the document store is busy; slowing down");
                 }
                 let pause = after.max(self.outage.pause());
                 self.resume = self.resume.max(now + pause);

@@ -33,4 +33,6 @@ pub struct IndexContext {
     pub graph_health: Reporter,
     /// How the store is.
     pub store_health: Reporter,
+    /// How the listing of all documents is.
+    pub listing_health: Reporter,
 }

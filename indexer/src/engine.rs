@@ -109,7 +109,7 @@ impl Indexer {
             let listings = Listings::new(
                 (&plan.pipeline, &index.name, &parts.instance),
                 parts.transport.clone(),
-                health,
+                health.clone(),
                 reports.progress.clone(),
             );
             let context = IndexContext {
@@ -122,6 +122,7 @@ impl Indexer {
                 reports,
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
+                listing_health: health,
                 plan: index.clone(),
             };
             indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default() });
@@ -158,8 +159,7 @@ impl Indexer {
         for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
             let (roots, sources) = (self.roots(&index.context.plan)?, self.sources(&index.context.plan));
-            let health = self.parts.health.reporter(format!("index {}", index.context.plan.name));
-            tasks.spawn(list(index.context.clone(), roots, sources, health, shutdown.clone()));
+            tasks.spawn(list(index.context.clone(), roots, sources, shutdown.clone()));
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
@@ -221,7 +221,8 @@ impl Indexer {
                 }
                 Err(error) if error.class == ErrorClass::Transient => {
                     if health.down(error.message.clone()) {
-                        warn!(error = error.message, "cannot create topics; trying again");
+                        let outage_s = health.outage().as_secs();
+                        warn!(error = error.message, outage_s, "cannot create topics; trying again");
                     }
                     tokio::time::sleep(backoff.pause()).await;
                 }
@@ -275,7 +276,7 @@ impl Indexer {
         let visibility = Arc::new(Visibility::default());
         let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
         let letters = letters.list().await.map_err(stage_error(&stage))?;
-        let set_aside = SetAside::new(&context.pipeline, name, outbox, &letters);
+        let set_aside = SetAside::new(context.clone(), outbox, &letters);
         let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
@@ -348,6 +349,7 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
                     warn!(
                         index = context.plan.name,
                         error = error.message,
+                        outage_s = context.store_health.outage().as_secs(),
                         "the document store does not answer; waiting"
                     );
                 }
@@ -366,9 +368,9 @@ async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
-    health: Reporter,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
+    let health = &context.listing_health;
     for (source, mut captured) in sources {
         if !*captured.borrow() {
             health.down(format!("its documents are not listed before source {source} is captured"));

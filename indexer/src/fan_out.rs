@@ -116,7 +116,8 @@ impl Resolver {
                         return Err(StageError::new("resolve", error.message));
                     }
                     if news {
-                        warn!(error = error.message, "cannot ask the graph; trying again");
+                        let outage_s = self.indexes.first().map_or(0, |i| i.graph_health.outage().as_secs());
+                        warn!(error = error.message, outage_s, "cannot ask the graph; trying again");
                     }
                 }
             }

@@ -5,6 +5,8 @@ mod client;
 mod errors;
 mod http;
 mod parents;
+mod patient;
+mod replaced;
 mod response;
 mod roots;
 mod split;
@@ -12,6 +14,7 @@ mod split;
 pub(crate) mod tests;
 
 pub use http::HttpGraph;
+pub use patient::PatientGraph;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
@@ -65,9 +68,9 @@ pub struct IdPage {
     pub next: Option<String>,
 }
 
-/// Reads a graph. Implementations bound their requests in flight, split a batch that the server refuses as too complex
-/// or answers too late, and attribute errors to single ids (by asking again in smaller batches where the answer does not
-/// say whose they are). They do not retry otherwise: the caller does.
+/// Reads a graph. Implementations bound their requests in flight, split a batch that the server refuses as too complex,
+/// answers too late, or answers with what cannot be read, and attribute errors to single ids (by asking again in smaller
+/// batches where the answer does not say whose they are). They do not retry otherwise: the caller does.
 #[async_trait]
 pub trait Graph: Send + Sync {
     /// Fetches roots of an index: one outcome per id, in order. `Err`: nothing is known about any of them.
@@ -84,7 +87,7 @@ pub trait Graph: Send + Sync {
     /// A page of root ids for [`tributary_dsl::plan::RootIds::Paging`]; `after` is the last page's `next`.
     async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;
 
-    /// Whether the server answers at all.
+    /// Whether the server answers GraphQL at all; what it answers does not matter.
     async fn probe(&self) -> Result<(), GraphError>;
 
     /// The schema by introspection: the JSON of `data`.
@@ -94,7 +97,8 @@ pub trait Graph: Send + Sync {
 /// A failure of the graph.
 ///
 /// `Transient`: unreachable, timed out, 5xx, 429, an error for one field that may pass. `Definite`: a fact about this vertex.
-/// `Fatal`: the server rejects the query itself (it no longer fits the schema), or us (401, 403).
+/// `Fatal`: the server rejects the query itself (it no longer fits the schema), or us (401, 403), or is no GraphQL server. A
+/// pipeline that runs waits for that too (see [`PatientGraph`]); a command that only asks ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct GraphError {

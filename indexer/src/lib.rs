@@ -12,6 +12,7 @@ pub mod engine;
 mod fan_out;
 pub mod graph;
 pub mod indexable;
+pub mod json;
 pub mod listing;
 pub mod mapping;
 pub mod recent;

@@ -76,7 +76,7 @@ pub async fn run(
         if !listing.complete {
             let progress = &context.reports.progress;
             progress.resumed.store(listing.listed, Ordering::Release);
-            progress.finished.store(0, Ordering::Release);
+            progress.restart();
             progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
             info!(index, resumed_at = listing.listed, "building every document");
             match list(context, roots, listing, number, &shutdown).await? {
@@ -124,6 +124,7 @@ async fn list(
                 let next = after(&listing, &page);
                 match context.listings.advance(number, requests(&topic, page.ids), next.clone()).await {
                     Ok(true) => {
+                        context.listing_health.up();
                         listing = next;
                         backoff.reset();
                         continue;
@@ -137,7 +138,10 @@ async fn list(
         if failure.0 != ErrorClass::Transient {
             return Err(StageError::new(format!("index {index}"), failure.1));
         }
-        warn!(index, error = failure.1, "cannot list the roots; trying again");
+        if context.listing_health.down(failure.1.clone()) {
+            let outage_s = context.listing_health.outage().as_secs();
+            warn!(index, error = failure.1, outage_s, "cannot list the roots; trying again");
+        }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(End::Shutdown),
             () = tokio::time::sleep(backoff.pause()) => {}

@@ -55,10 +55,55 @@ pub struct Progress {
     pub listed: AtomicU64,
     /// Of these, asked for by an earlier process.
     pub resumed: AtomicU64,
-    /// Documents of a listing with a verdict in this process.
-    pub finished: AtomicU64,
+    /// Documents of a listing that were built in this process: written, or found the same.
+    built: AtomicU64,
+    /// Documents of a listing that were deleted, as their root is gone.
+    deleted: AtomicU64,
+    /// Documents of a listing that were set aside as dead letters.
+    set_aside: AtomicU64,
     /// Whether roots are being listed, or it is not known yet whether they must be.
     pub listing: AtomicBool,
+}
+
+/// Documents of a listing with a verdict in this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// In the index: written, or found the same.
+    pub built: u64,
+    /// Deleted, as their root is gone.
+    pub deleted: u64,
+    /// Set aside as dead letters.
+    pub set_aside: u64,
+}
+
+impl Verdicts {
+    /// Of any kind.
+    pub fn all(self) -> u64 {
+        self.built + self.deleted + self.set_aside
+    }
+}
+
+impl Progress {
+    /// The verdicts so far.
+    pub fn verdicts(&self) -> Verdicts {
+        let [built, deleted, set_aside] =
+            [&self.built, &self.deleted, &self.set_aside].map(|count| count.load(Ordering::Acquire));
+        Verdicts { built, deleted, set_aside }
+    }
+
+    /// Another listing begins.
+    pub(crate) fn restart(&self) {
+        [&self.built, &self.deleted, &self.set_aside].into_iter().for_each(|count| count.store(0, Ordering::Release));
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Built | Outcome::Unchanged => &self.built,
+            Outcome::Deleted => &self.deleted,
+            Outcome::DeadLetter => &self.set_aside,
+        };
+        count.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// Open causes of one index.
@@ -68,6 +113,8 @@ pub struct Reports {
     on_change: OnChange,
     /// The first build, as it goes.
     pub progress: Arc<Progress>,
+    /// Documents that are set aside, as far as this process knows: those at its start, and its own since.
+    pub set_aside: AtomicU64,
 }
 
 struct Open {
@@ -86,7 +133,8 @@ impl Reports {
     /// Reports for one index.
     pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
         let progress = Progress { listing: AtomicBool::new(true), ..Progress::default() };
-        Self { index: index.into(), open: Mutex::default(), on_change, progress: Arc::new(progress) }
+        let (open, progress) = (Mutex::default(), Arc::new(progress));
+        Self { index: index.into(), open, on_change, progress, set_aside: AtomicU64::new(0) }
     }
 
     /// A change affected no document of this index.
@@ -99,7 +147,7 @@ impl Reports {
         metrics::counter!("tributary_documents_total", "index" => self.index.clone(), "outcome" => name(outcome))
             .increment(1);
         if cause.id == LISTING {
-            self.progress.finished.fetch_add(1, Ordering::AcqRel);
+            self.progress.count(outcome);
             return;
         }
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,5 +223,18 @@ mod tests {
         let heard = heard.lock().expect("a lock");
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].built, heard[0].unchanged, heard[0].deleted), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_was_set_aside_does_not_count_as_built() {
+        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}));
+        let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now_us(), affected: 0 };
+        for outcome in [Outcome::Built, Outcome::Unchanged, Outcome::Deleted, Outcome::DeadLetter] {
+            reports.finished(&cause, outcome);
+        }
+        let verdicts = reports.progress.verdicts();
+        assert_eq!((verdicts, verdicts.all()), (Verdicts { built: 2, deleted: 1, set_aside: 1 }, 4));
+        reports.progress.restart();
+        assert_eq!(reports.progress.verdicts(), Verdicts::default());
     }
 }

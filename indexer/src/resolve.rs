@@ -359,7 +359,8 @@ fn unavailable(index: &IndexContext, error: StoreError) -> Result<(), StageError
         return Err(StageError::new(format!("index {}", index.plan.name), error.message));
     }
     if news {
-        warn!(index = index.plan.name, error = error.message, "cannot look documents up; trying again");
+        let outage_s = index.store_health.outage().as_secs();
+        warn!(index = index.plan.name, error = error.message, outage_s, "cannot look documents up; trying again");
     }
     Ok(())
 }

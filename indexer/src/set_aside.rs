@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
@@ -12,6 +13,7 @@ use tributary_processor::{OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
 
 use crate::bury::bury;
+use crate::context::IndexContext;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
 /// A build that was given up.
@@ -32,17 +34,19 @@ pub struct Failed {
 
 /// The documents of an index that are set aside, and the way to their topic.
 pub struct SetAside {
-    pipeline: String,
-    index: String,
+    context: Arc<IndexContext>,
     outbox: Outbox,
     known: HashSet<String>,
 }
 
 impl SetAside {
     /// With the letters that are there at the start.
-    pub fn new(pipeline: &str, index: &str, outbox: Outbox, letters: &[DeadLetter]) -> Self {
-        let known = letters.iter().filter(|l| l.stage == stage(index)).map(|l| l.id.clone()).collect();
-        Self { pipeline: pipeline.to_owned(), index: index.to_owned(), outbox, known }
+    pub fn new(context: Arc<IndexContext>, outbox: Outbox, letters: &[DeadLetter]) -> Self {
+        let stage = stage(&context.plan.name);
+        let known = letters.iter().filter(|l| l.stage == stage).map(|l| l.id.clone()).collect();
+        let set_aside = Self { context, outbox, known };
+        set_aside.count();
+        set_aside
     }
 
     /// Sets a document aside. The tickets are done when its letter is durable.
@@ -52,8 +56,8 @@ impl SetAside {
         let now = now_us();
         let letter = DeadLetter {
             id: name.clone(),
-            stage: stage(&self.index),
-            topic: names::builds(&self.pipeline, &self.index, Lane::Live),
+            stage: stage(&self.context.plan.name),
+            topic: names::builds(&self.context.pipeline, &self.context.plan.name, Lane::Live),
             partition: failed.partition,
             offset: failed.offset,
             key: Some(document.as_bytes().to_vec()),
@@ -66,7 +70,8 @@ impl SetAside {
             subject: name.clone(),
         };
         self.known.insert(name);
-        bury(&self.outbox, &self.pipeline, &letter, tickets).await
+        self.count();
+        bury(&self.outbox, &self.context.pipeline, &letter, tickets).await
     }
 
     /// The document was built: its letter, if it has one, has nothing to say any more.
@@ -78,14 +83,19 @@ impl SetAside {
         if !self.known.remove(&name) {
             return Ok(());
         }
-        tracing::info!(index = self.index, document, "built after all; its dead letter is withdrawn");
-        let topic = names::dead_letters(&self.pipeline).into();
+        self.count();
+        tracing::info!(index = self.context.plan.name, document, "built after all; its dead letter is withdrawn");
+        let topic = names::dead_letters(&self.context.pipeline).into();
         let tombstone = OutRecord { topic, key: Some(name.into_bytes()), value: None };
         self.outbox.send(vec![tombstone], Vec::new()).await
     }
 
+    fn count(&self) {
+        self.context.reports.set_aside.store(self.known.len() as u64, Ordering::Release);
+    }
+
     fn name(&self, document: &str) -> String {
-        format!("{}/{document}", self.index)
+        format!("{}/{document}", self.context.plan.name)
     }
 }
 

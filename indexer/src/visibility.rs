@@ -123,7 +123,12 @@ async fn refresh(context: &IndexContext, shutdown: &CancellationToken) -> Result
             }
             Err(error) if error.class == ErrorClass::Transient => {
                 if context.store_health.down(error.message.clone()) {
-                    warn!(index = context.plan.name, error = error.message, "cannot refresh the index; trying again");
+                    warn!(
+                        index = context.plan.name,
+                        error = error.message,
+                        outage_s = context.store_health.outage().as_secs(),
+                        "cannot refresh the index; trying again"
+                    );
                 }
             }
             Err(error) => return Err(StageError::new(format!("index {}", context.plan.name), error.message)),

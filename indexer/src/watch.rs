@@ -41,7 +41,8 @@ impl Watched {
             Err(why) => {
                 self.silent = true;
                 if self.reporter.down(why.clone()) {
-                    tracing::warn!(error = why, "a part does not answer");
+                    let outage_s = self.reporter.outage().as_secs();
+                    tracing::warn!(part = self.reporter.name(), error = why, outage_s, "a part does not answer");
                 }
             }
         }

@@ -2,27 +2,37 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::plan::Plan;
+use tributary_event::Health;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::load;
+use crate::definition::{load, read};
 use crate::exit::Failure;
-use crate::http::IndexStatus;
+use crate::http::{IndexStatus, listen};
 use crate::output::{change, line, show_first_build};
 use crate::record::{self, expect_ok};
 use crate::run::{Running, Settings};
+use crate::waiting::{Planned, until_planned};
 
 /// `run`.
-pub async fn run(file: &Path, quiet: bool) -> Result<(), Failure> {
-    let plan = load(file).await?;
+pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
+    let metrics = metrics()?;
+    let planned = if fail_fast {
+        planned(load(file).await?).await?
+    } else {
+        let draft = read(file)?;
+        let Some(planned) = Box::pin(until_planned(&draft, &metrics, &shutdown)).await? else { return Ok(()) };
+        planned
+    };
     let show = Box::new(|running: &Running| {
         line(&format!("listening on http://{} (/health, /metrics, /indexes)", running.address));
         for index in &running.indexes {
@@ -34,7 +44,7 @@ pub async fn run(file: &Path, quiet: bool) -> Result<(), Failure> {
             line(&change(report));
         }
     });
-    let settings = Settings { plan, on_change, on_start: show, metrics: metrics()? };
+    let settings = Settings { planned, fail_fast, on_change, on_start: show, metrics };
     Box::pin(crate::run::run(settings, shutdown)).await
 }
 
@@ -57,7 +67,7 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
                     .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
                 idle = if !status.listing && status.builds_waiting == Some(0) { idle + 1 } else { 0 };
                 if idle >= 3 {
-                    line(&format!("{name}: {} documents", status.documents.unwrap_or(0)));
+                    line(&counted(name, status.documents.unwrap_or(0), status.dead_letters));
                     break;
                 }
             }
@@ -78,13 +88,29 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
                 }
                 show_first_build(index.clone()).await;
                 let documents = index.context.store.count().await.unwrap_or(0);
-                line(&format!("{}: {documents} documents", index.context.plan.name));
+                let set_aside = index.context.reports.set_aside.load(Ordering::Acquire);
+                line(&counted(&index.context.plan.name, documents, set_aside));
             }
             over.cancel();
         });
     });
-    let settings = Settings { plan, on_change: Arc::new(|_| {}), on_start: start, metrics: metrics()? };
+    let (planned, metrics) = (planned(plan).await?, metrics()?);
+    let settings = Settings { planned, fail_fast: false, on_change: Arc::new(|_| {}), on_start: start, metrics };
     Box::pin(crate::run::run(settings, shutdown)).await
+}
+
+/// A plan that was not waited for.
+async fn planned(plan: Plan) -> Result<Planned, Failure> {
+    let listener = listen(plan.http.listen).await?;
+    Ok(Planned { plan, listener, health: Health::default() })
+}
+
+/// What an index holds, and what is missing from it.
+fn counted(index: &str, documents: u64, set_aside: u64) -> String {
+    match set_aside {
+        0 => format!("{index}: {documents} documents"),
+        n => format!("{index}: {documents} documents, {n} set aside (tributary dlq list says why)"),
+    }
 }
 
 fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {

@@ -1,5 +1,7 @@
 //! Bad input: a clear error that names the place, the cause and the remedy, the right exit code, and nothing lost.
 
+use movie_graph::StatusCode;
+
 use crate::client;
 use crate::world::{Own, Pair, World};
 
@@ -13,7 +15,12 @@ impl World {
 
     /// Runs the pipeline, which must refuse: its exit code and everything it said.
     async fn refused(&mut self) -> (i32, String) {
-        self.start();
+        self.refused_with(&[]).await
+    }
+
+    /// The same with options.
+    async fn refused_with(&mut self, options: &[&str]) -> (i32, String) {
+        self.start_with(options);
         let code = self.ended().await;
         (code, self.log())
     }
@@ -140,9 +147,9 @@ async fn servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn graph_changes_its_schema_while_running() {
+async fn graph_changes_its_schema_while_running_and_that_ends_it() {
     let mut world = World::new("schema", Pair::Embedded, Own::default()).await;
-    world.start();
+    world.start_with(&["--fail-fast"]);
     world.until_documents(3201).await;
     world.faults().rename_field(true);
     world.execute("UPDATE movie SET title = 'Changed' WHERE id = 5").await;
@@ -153,6 +160,34 @@ async fn graph_changes_its_schema_while_running() {
     world.faults().rename_field(false);
     world.start();
     world.assert_converged().await;
+}
+
+/// What cannot be waited for ends at once, with the exit code of its kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_does_not_tell_its_schema_and_nobody_waits() {
+    let mut world = World::new("told", Pair::Embedded, Own::default()).await;
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    for (status, expected, words) in [
+        (StatusCode::NOT_FOUND, 1, ["404", "check that graph.endpoint"]),
+        (StatusCode::FOUND, 1, ["/maintenance", "graph.endpoint"]),
+        (StatusCode::FORBIDDEN, 1, ["403", "graph.headers"]),
+        (StatusCode::SERVICE_UNAVAILABLE, 4, ["503", "/graphql"]),
+    ] {
+        world.faults().set_status(Some(status));
+        let (code, said) = world.refused_with(&["--fail-fast"]).await;
+        assert_eq!(code, expected, "{said}");
+        assert_says(&said, &words);
+        for command in [["check", &pipeline], ["plan", &pipeline]] {
+            let (code, _, err) = world.run(&command).await;
+            assert_eq!(code, expected, "{err}");
+            assert_says(&err, &words);
+        }
+    }
+    // A text that is wrong is no matter of waiting, whatever the graph says.
+    world.edit("refresh:", "refrsh:");
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 3, "{said}");
+    assert_says(&said, &["refrsh", "refresh"]);
 }
 
 /// A document that the store refuses is set aside alone, with the store's words; the one that is stored stays.

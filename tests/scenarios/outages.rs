@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use movie_graph::{Poison, StatusCode};
+
 use crate::client;
 use crate::world::{Own, Pair, World};
 
@@ -30,6 +32,8 @@ async fn graph_gone(pair: Pair) {
     tokio::time::sleep(Duration::from_secs(20)).await;
     world.start_service_again().await;
     world.assert_converged().await;
+    let told = world.said("\"outage_s\":");
+    assert!((1..6).contains(&told), "the outage was told {told} times:\n{}", world.log());
     let (code, out, _) = world.run(&["dlq", "list", world.pipeline().to_str().expect("a path")]).await;
     assert_eq!((code, out.trim()), (0, "no dead letters"));
 }
@@ -42,6 +46,171 @@ async fn graph_gone_embedded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graph_gone_kafka_elasticsearch() {
     graph_gone(Pair::KafkaElasticsearch).await;
+}
+
+/// Why `/health` says that a part is down.
+async fn why_down(address: &str, part: &str) -> String {
+    let health = client::get(address, "/health").await.unwrap_or_default();
+    health["parts"][part]["why"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn dead_letters(address: &str) -> Vec<serde_json::Value> {
+    client::get(address, "/dead-letters").await.and_then(|l| l.as_array().cloned()).unwrap_or_default()
+}
+
+/// While a graph is deployed, what stands before it answers pages of its own; an old version rejects queries.
+async fn graph_being_deployed(pair: Pair) {
+    let mut world = World::new("deploy", pair, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    for (status, remedy) in [
+        (StatusCode::NOT_FOUND, "check that graph.endpoint"),
+        (StatusCode::UNAUTHORIZED, "check graph.headers"),
+        (StatusCode::FORBIDDEN, "check graph.headers"),
+        (StatusCode::FOUND, "a redirect is not followed"),
+        (StatusCode::INTERNAL_SERVER_ERROR, "<h1>500"),
+    ] {
+        world.faults().set_status(Some(status));
+        changes(&world, status.as_str()).await;
+        world
+            .until("health says what the graph answers, and what may be done", async |address| {
+                let why = why_down(address, "graph").await;
+                why.contains(status.as_str()) && why.contains(remedy)
+            })
+            .await;
+    }
+    world.faults().set_status(None);
+    world.faults().rename_field(true);
+    changes(&world, "another schema").await;
+    let rejected = async |address: &str| why_down(address, "graph").await.contains("run `tributary check`");
+    world.until("health says that the graph rejects the query", rejected).await;
+    world.faults().rename_field(false);
+    world.assert_converged().await;
+    assert_eq!(dead_letters(&world.address().expect("it runs")).await, Vec::<serde_json::Value>::new());
+    let told = world.said("\"outage_s\":");
+    assert!((6..20).contains(&told), "told {told} times:\n{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_being_deployed_embedded() {
+    graph_being_deployed(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_being_deployed_kafka_elasticsearch() {
+    graph_being_deployed(Pair::KafkaElasticsearch).await;
+}
+
+/// A pipeline that starts while its graph is deployed waits, says so, and starts then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_being_deployed_at_the_start() {
+    let mut world = World::new("early", Pair::Embedded, Own::default()).await;
+    world.faults().set_status(Some(StatusCode::NOT_FOUND));
+    world.start();
+    let says = async |address: &str, words: &str| why_down(address, "graph").await.contains(words);
+    world.until("health says that the graph is no GraphQL server", async |address| says(address, "404").await).await;
+    let address = world.address().expect("it listens");
+    let index = client::get(&address, &format!("/indexes/{}", world.index())).await.unwrap_or_default();
+    assert!(index["error"].as_str().is_some_and(|e| e.contains("waits for its graph")), "{index}");
+    world.stop_service().await;
+    world.until("health says that the graph is away", async |address| says(address, "cannot connect").await).await;
+    world.start_service_again().await;
+    world.until_documents(3201).await;
+    world.assert_converged().await;
+    assert_eq!(world.address(), Some(address), "who was told where to ask may go on asking there");
+    let told = world.said("the graph does not tell its schema");
+    assert!((2..5).contains(&told), "told {told} times:\n{}", world.log());
+    assert!(world.said("--fail-fast") > 0);
+}
+
+/// An answer of the first build that cannot be read because of one document: all others are built, that one is set aside with
+/// what was answered.
+async fn poisoned_first_build(pair: Pair) {
+    let mut world = World::new("poison", pair, Own::default()).await;
+    world.write_pipeline(pair, "    retry: { attempts: 3, initial: 20ms, max: 100ms }\n");
+    world.faults().poison_ids(vec!["50".into()], Poison::NotANumber);
+    world.start();
+    world.until("the document is a dead letter", async |address| dead_letters(address).await.len() == 1).await;
+    world.until_documents(3200).await;
+    let path = format!("/indexes/{}", world.index());
+    let counted = async |address: &str| {
+        let status = client::get(address, &path).await.unwrap_or_default();
+        status["documents"] == 3200 && status["dead_letters"] == 1
+    };
+    world.until("the index counts documents and dead letters apart", counted).await;
+    let words = ": 3200 documents built, 1 set aside in ";
+    let built = std::time::Instant::now();
+    while world.said(words) == 0 {
+        assert!(built.elapsed() < Duration::from_secs(60), "the counts are not told apart:\n{}", world.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let (code, shown, err) = world.run(&["dlq", "show", &pipeline, &format!("{}/50", world.index())]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(shown.contains(r#"\"title\":NaN"#) && shown.contains(r#""attempts": 3"#), "{shown}");
+    world.faults().poison_ids(Vec::new(), Poison::NotANumber);
+    let (code, out, err) = world.run(&["dlq", "replay", &pipeline, "--all"]).await;
+    assert_eq!((code, out.starts_with("1 sent back")), (0, true), "{out}{err}");
+    world.assert_converged().await;
+    let none_left = async |address: &str| {
+        client::get(address, &path).await.is_some_and(|status| status["dead_letters"] == 0)
+            && dead_letters(address).await.is_empty()
+    };
+    world.until("no dead letter is left", none_left).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poisoned_first_build_embedded() {
+    poisoned_first_build(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poisoned_first_build_kafka_elasticsearch() {
+    poisoned_first_build(Pair::KafkaElasticsearch).await;
+}
+
+/// The same among changes, in every way that an answer can be spoilt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poisoned_changes() {
+    let mut world = World::new("spoilt", Pair::Embedded, Own::default()).await;
+    world.write_pipeline(Pair::Embedded, "    retry: { attempts: 3, initial: 20ms, max: 100ms }\n");
+    world.start();
+    world.until_documents(3201).await;
+    let index = world.index();
+    let title = async |address: &str, id: u32| {
+        let document = client::get(address, &format!("/indexes/{index}/documents/{id}")).await.unwrap_or_default();
+        document["document"]["title"].as_str().unwrap_or_default().to_owned()
+    };
+    for (poison, words) in [
+        (Poison::ErrorPage, r"<html>\n<h1>Internal Server Error</h1>"),
+        (Poison::Cut, "the connection broke within an answer"),
+        (Poison::NotANumber, "\"title\":NaN"),
+        (Poison::Nested(900), "expected a plain value, got a list"),
+        (Poison::Nested(100_000), "deeper than 1000 levels"),
+    ] {
+        let mark = format!("{poison:?}");
+        world.faults().poison_ids(vec!["50".into()], poison);
+        world.execute(&format!("UPDATE movie SET title = '{mark}' WHERE id BETWEEN 45 AND 55")).await;
+        let set_aside = async |address: &str| {
+            let letters = dead_letters(address).await;
+            letters.len() == 1 && letters[0]["cause"].as_str().is_some_and(|cause| cause.contains(words))
+        };
+        world.until("the document is a dead letter with what was answered", set_aside).await;
+        for id in [45, 49, 51, 55] {
+            world.until("those beside it are built", async |address| title(address, id).await == mark).await;
+        }
+        world.faults().poison_ids(Vec::new(), poison);
+        world.execute(&format!("UPDATE movie SET title = '{mark}, healed' WHERE id = 50")).await;
+        world.assert_converged().await;
+        world.until("its letter is withdrawn", async |address| dead_letters(address).await.is_empty()).await;
+    }
+    world.faults().poison_ids(vec!["50".into()], Poison::HalfSurrogate);
+    world.execute("UPDATE movie SET title = 'an emoji' WHERE id = 50").await;
+    world.until("the half is replaced", async |address| title(address, 50).await == "\u{fffd}").await;
+    assert_eq!(world.said("replaced by U+FFFD"), 1, "{}", world.log());
+    world.faults().poison_ids(Vec::new(), Poison::HalfSurrogate);
+    world.execute("UPDATE movie SET title = 'an emoji again' WHERE id = 50").await;
+    world.assert_converged().await;
 }
 
 async fn errors_for_some(pair: Pair) {

@@ -1,9 +1,13 @@
 //! The switches with which a test makes the service slow, absent, picky or wrong, and the counters it reads.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::poison::Poison;
 
 /// A handle to a running service's faults; clones share the same switches. Nothing but tests uses it.
 ///
@@ -20,6 +24,9 @@ struct Switches {
     screenings_hidden: AtomicBool,
     any_failing: AtomicBool,
     failing: RwLock<HashSet<String>>,
+    status: AtomicU16,
+    any_poisoned: AtomicBool,
+    poisoned: RwLock<(HashSet<String>, Option<Poison>)>,
     requests: AtomicU64,
     movies_fetched: AtomicU64,
 }
@@ -41,6 +48,19 @@ impl Faults {
     /// Answers 503 to everything, also to `/healthz`, while true.
     pub fn set_down(&self, down: bool) {
         self.0.down.store(down, SeqCst);
+    }
+
+    /// Answers everything with this status and a page of HTML, also `/healthz`, as what stands before a service does while
+    /// the service is deployed. `None` ends it.
+    pub fn set_status(&self, status: Option<StatusCode>) {
+        self.0.status.store(status.map_or(0, |status| status.as_u16()), SeqCst);
+    }
+
+    /// Lets an answer that holds the title of one of these movies become what nobody can read. An empty list ends it.
+    pub fn poison_ids(&self, ids: Vec<String>, poison: Poison) {
+        let mut poisoned = self.0.poisoned.write().unwrap_or_else(PoisonError::into_inner);
+        *poisoned = (ids.into_iter().collect(), Some(poison));
+        self.0.any_poisoned.store(!poisoned.0.is_empty(), SeqCst);
     }
 
     /// Refuses a query that asks for more than this many root ids in all, as servers that limit complexity do: with
@@ -94,6 +114,20 @@ impl Faults {
     pub(crate) fn fails(&self, movie: i32) -> bool {
         self.0.any_failing.load(SeqCst)
             && self.0.failing.read().unwrap_or_else(PoisonError::into_inner).contains(&movie.to_string())
+    }
+
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.0.status.load(SeqCst)).ok()
+    }
+
+    pub(crate) fn poisons(&self, movie: i32) -> bool {
+        self.0.any_poisoned.load(SeqCst)
+            && self.0.poisoned.read().unwrap_or_else(PoisonError::into_inner).0.contains(&movie.to_string())
+    }
+
+    pub(crate) fn poison(&self) -> Option<Poison> {
+        let poison = self.0.poisoned.read().unwrap_or_else(PoisonError::into_inner).1;
+        poison.filter(|_| self.0.any_poisoned.load(SeqCst))
     }
 
     pub(crate) fn count_request(&self) {

@@ -10,10 +10,13 @@ mod faults;
 mod graph;
 mod load;
 mod loaders;
+mod poison;
 mod service;
 
 pub mod truth;
 
+pub use axum::http::StatusCode;
 pub use faults::Faults;
 pub use load::{LoadOptions, LoadReport, create_schema, load};
+pub use poison::Poison;
 pub use service::{Service, Settings};

@@ -13,6 +13,7 @@ use async_graphql::Response as GraphResponse;
 use async_graphql_axum::{GraphQLRequest, GraphQLResponse};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -140,6 +141,9 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
     if faults.is_down() {
         return unavailable("the service is down");
     }
+    if let Some(status) = faults.status() {
+        return page(status);
+    }
     let naming = if faults.is_renamed() { Naming::Renamed } else { Naming::Usual };
     let mut request = request.into_inner();
     let response = match admit(&mut request, naming, faults.max_roots()) {
@@ -149,17 +153,29 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
             shared.schema.execute(request).await
         }
     };
-    GraphQLResponse::from(response).into_response()
+    match faults.poison().zip(serde_json::to_string(&response).ok()) {
+        Some((poison, json)) => poison.spoil(json),
+        None => GraphQLResponse::from(response).into_response(),
+    }
 }
 
 async fn health(State(shared): State<Shared>) -> Response {
     if shared.faults.is_down() {
         return unavailable("the service is down");
     }
+    if let Some(status) = shared.faults.status() {
+        return page(status);
+    }
     match shared.database.query("SELECT 1", &[]).await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => unavailable(&error.to_string()),
     }
+}
+
+/// What stands before a service that is being deployed.
+fn page(status: StatusCode) -> Response {
+    let location = [(LOCATION, "/maintenance"), (CONTENT_TYPE, "text/html")];
+    (status, location, format!("<html><h1>{status}</h1></html>\n")).into_response()
 }
 
 fn unavailable(reason: &str) -> Response {

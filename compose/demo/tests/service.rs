@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use movie_graph::{Faults, LoadOptions, Service, Settings, load};
+use movie_graph::{Faults, LoadOptions, Poison, Service, Settings, load};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -320,6 +320,46 @@ async fn a_service_is_slow_or_down_while_it_is_told_to_be() {
     assert_eq!(studio.post("{ movie(id: 1) { id } }", json!({})).await.status(), 503);
     studio.faults().set_down(false);
     studio.data("{ movie(id: 1) { id } }").await;
+}
+
+#[tokio::test]
+async fn an_answer_is_spoilt_by_one_movie_alone() {
+    let studio = Studio::open().await;
+    let post = async |id: u32| {
+        studio.post("query($ids: [ID!]!) { movies(ids: $ids) { id title } }", json!({ "ids": [1, id] })).await
+    };
+    for (poison, part) in [
+        (Poison::HalfSurrogate, "\"title\":\"\\ud83d\""),
+        (Poison::NotANumber, "\"title\":NaN"),
+        (Poison::Nested(3), "\"title\":[[[]]]"),
+        (Poison::ErrorPage, "<html>"),
+    ] {
+        studio.faults().poison_ids(vec!["2".to_owned()], poison);
+        let answer = post(2).await;
+        assert_eq!(answer.status() == 500, poison == Poison::ErrorPage);
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(part), "{text}");
+        assert_eq!(post(3).await.json::<Value>().await.unwrap()["data"]["movies"][0]["title"], "The Land Girls");
+    }
+    studio.faults().poison_ids(vec!["2".to_owned()], Poison::Cut);
+    assert!(post(2).await.text().await.is_err());
+    studio.faults().poison_ids(Vec::new(), Poison::Cut);
+    post(2).await.json::<Value>().await.unwrap();
+    studio.faults().set_status(Some(reqwest::StatusCode::FOUND));
+    let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    assert_eq!(
+        plain
+            .post(studio.service.url())
+            .body("{}")
+            .header("content-type", "application/json")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        302
+    );
+    studio.faults().set_status(None);
+    post(2).await.json::<Value>().await.unwrap();
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use tributary_event::ErrorClass;
 use url::{Host, Url};
 
 use super::GraphError;
-use super::errors::{ServerError, Trouble, excerpt};
+use super::errors::{ServerError, Trouble, excerpt, verbatim};
 use super::response::Answer;
+use crate::json::{ReadError, read_lenient};
 
 /// An answer longer than this (after decompression) is not read to its end.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
@@ -125,9 +126,14 @@ impl Client {
             Ok(_) => "partial",
             Err(Trouble::TooMuch(_)) => "too_much",
             Err(Trouble::TooSlow(_)) => "too_slow",
-            Err(Trouble::Unclear(_) | Trouble::Whole(_)) => "failed",
+            Err(Trouble::Unreadable(_)) => "unreadable",
+            Err(Trouble::Unclear(_) | Trouble::Rejected(_) | Trouble::Whole(_)) => "failed",
         };
         metrics::counter!("tributary_graph_requests_total", "kind" => kind, "outcome" => outcome).increment(1);
+        let replaced = answer.as_ref().map_or(0, |answer| answer.replaced);
+        if replaced > 0 {
+            metrics::counter!("tributary_graph_replaced_characters_total", "kind" => kind).increment(replaced as u64);
+        }
         answer
     }
 
@@ -141,25 +147,33 @@ impl Client {
         let status = response.status();
         let refusal = self.refusal(&response);
         let bytes = self.read(response).await?;
-        let answer = serde_json::from_slice::<Answer>(&bytes);
+        let answer = read_lenient(&bytes).map(|(answer, replaced)| Answer { replaced, ..answer });
         if let Some(refusal) = refusal {
-            return self.explain(status, refusal, answer.ok());
+            return match answer {
+                Ok(answer) if !answer.errors().is_empty() => self.explain(status, refusal, answer),
+                _ if bytes.is_empty() => Err(refusal),
+                _ => Err(refusal.because(&format!("it answered: {}", verbatim(&bytes)))),
+            };
         }
-        let said = || excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(2_000)]));
+        let unreadable = |class, problem: String| {
+            let message = format!("{}: {problem}; it answered: {}", self.place, verbatim(&bytes));
+            Err(Trouble::Unreadable(GraphError::new(class, message)))
+        };
         match answer {
             Ok(answer) if answer.is_graphql() => answer.accept(&self.place),
-            Ok(_) => Err(self.transient(&format!("answered neither data nor errors: {}", said()))),
-            Err(error) => {
-                Err(self.transient(&format!("answered something that is no GraphQL answer ({error}): {}", said())))
+            Ok(_) => unreadable(ErrorClass::Transient, "answered neither data nor errors".to_owned()),
+            // The same answer comes again.
+            Err(error @ ReadError::TooDeep) => {
+                unreadable(ErrorClass::Definite, format!("an answer cannot be taken: {error}"))
+            }
+            Err(error @ ReadError::Text(_)) => {
+                unreadable(ErrorClass::Transient, format!("answered something that is no GraphQL answer ({error})"))
             }
         }
     }
 
     /// Servers explain a refusal in the GraphQL way, if they can: only that says whether asking for less helps.
-    fn explain(&self, status: StatusCode, refusal: Trouble, answer: Option<Answer>) -> Result<Answer, Trouble> {
-        let Some(answer) = answer.filter(|a| !a.errors().is_empty()) else {
-            return Err(refusal);
-        };
+    fn explain(&self, status: StatusCode, refusal: Trouble, answer: Answer) -> Result<Answer, Trouble> {
         let said = answer.errors().first().map(|e| e.said(&self.place)).unwrap_or_default();
         let in_field = answer.errors().iter().any(ServerError::has_path);
         let plain = matches!(status.as_u16(), 400 | 422 | 500);
@@ -183,8 +197,12 @@ impl Client {
         let header = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let error = |class, remedy: &str| GraphError::new(class, format!("{}: answered {status}{remedy}", self.place));
         Some(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 Trouble::Whole(error(ErrorClass::Fatal, " (the graph refuses us; check graph.headers)"))
+            }
+            // Also what a gateway answers that dislikes what a request asks for.
+            StatusCode::FORBIDDEN => {
+                Trouble::Unreadable(error(ErrorClass::Fatal, " (the graph refuses us; check graph.headers)"))
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Trouble::TooMuch(error(ErrorClass::Definite, " (the server refuses a request of this size)"))
@@ -204,10 +222,16 @@ impl Client {
                     &format!("{to}: a redirect is not followed; set graph.endpoint to its target"),
                 ))
             }
-            status if status.is_client_error() => {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
                 Trouble::Whole(error(ErrorClass::Fatal, " (check that graph.endpoint is the GraphQL endpoint)"))
             }
-            _ => Trouble::Whole(error(ErrorClass::Transient, "")),
+            // A gateway may refuse a request for what it asks for.
+            status if status.is_client_error() => {
+                Trouble::Unreadable(error(ErrorClass::Fatal, " (check that graph.endpoint is the GraphQL endpoint)"))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => Trouble::Whole(error(ErrorClass::Transient, "")),
+            // A resolver that panics may take its server, or the connection behind a gateway, with it.
+            _ => Trouble::Unreadable(error(ErrorClass::Transient, "")),
         })
     }
 
@@ -231,8 +255,11 @@ impl Client {
             let message = format!("{}: no answer within {:?} (graph.timeout)", self.place, self.timeout);
             return Trouble::TooSlow(GraphError::new(ErrorClass::Transient, message));
         }
-        let what = if error.is_connect() { "cannot connect" } else { "the connection broke" };
-        self.transient(&format!("{what}: {}", causes(error)))
+        if error.is_connect() {
+            return self.transient(&format!("cannot connect: {}", causes(error)));
+        }
+        let message = format!("{}: the connection broke within an answer: {}", self.place, causes(error));
+        Trouble::Unreadable(GraphError::new(ErrorClass::Transient, message))
     }
 
     fn transient(&self, message: &str) -> Trouble {

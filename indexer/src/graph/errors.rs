@@ -26,22 +26,36 @@ pub(super) enum Trouble {
     TooSlow(GraphError),
     /// Some vertex of the batch is at fault, and the answer does not say which: ask for less.
     Unclear(GraphError),
+    /// What came back is no GraphQL answer. If the server answers other questions, some vertex of the batch is at fault: ask
+    /// for less then.
+    Unreadable(GraphError),
+    /// The server rejects the query, or us, in the GraphQL way: whatever is asked for.
+    Rejected(GraphError),
     /// It is not about the vertices asked for.
     Whole(GraphError),
 }
 
 impl Trouble {
+    fn error(&mut self) -> &mut GraphError {
+        match self {
+            Self::TooMuch(e)
+            | Self::TooSlow(e)
+            | Self::Unclear(e)
+            | Self::Unreadable(e)
+            | Self::Rejected(e)
+            | Self::Whole(e) => e,
+        }
+    }
+
     /// Adds what the server said.
     pub(super) fn because(mut self, said: &str) -> Self {
-        let (Self::TooMuch(e) | Self::TooSlow(e) | Self::Unclear(e) | Self::Whole(e)) = &mut self;
-        e.message.push_str(&format!("; {said}"));
+        self.error().message.push_str(&format!("; {said}"));
         self
     }
 
-    pub(super) fn into_error(self) -> GraphError {
-        match self {
-            Self::TooMuch(e) | Self::TooSlow(e) | Self::Unclear(e) | Self::Whole(e) => e,
-        }
+    pub(super) fn into_error(mut self) -> GraphError {
+        let error = self.error();
+        GraphError::new(error.class, std::mem::take(&mut error.message))
     }
 }
 
@@ -205,4 +219,14 @@ pub(super) fn excerpt(text: &str) -> String {
     let line: Vec<&str> = text.split_whitespace().collect();
     let line = line.join(" ");
     if line.chars().count() <= MOST { line } else { line.chars().take(MOST).chain(['…']).collect() }
+}
+
+/// The first bytes of an answer as they came, on one line: control characters are escaped, what is no UTF-8 is replaced.
+pub(super) fn verbatim(bytes: &[u8]) -> String {
+    const MOST: usize = 200;
+    let beginning = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST)]);
+    let escaped =
+        beginning.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
+    let more = if bytes.len() > MOST { "…" } else { "" };
+    escaped.chain([more.to_owned()]).collect()
 }

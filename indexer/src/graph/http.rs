@@ -12,9 +12,10 @@ use super::ceiling::{Ceiling, Learnt};
 use super::client::{Client, Kind, Request};
 use super::errors::Trouble;
 use super::parents::parents_of;
+use super::replaced::Replaced;
 use super::response::Item;
 use super::roots::id_page;
-use super::split::{Ask, outcomes};
+use super::split::{Ask, outage, outcomes};
 use super::{Fetched, Graph, GraphError, IdPage, Vertex};
 
 /// A query that every server answers at once.
@@ -28,13 +29,15 @@ pub struct HttpGraph {
     client: Client,
     width: usize,
     ceilings: Mutex<HashMap<String, Arc<Ceiling>>>,
+    replaced: Replaced,
 }
 
 impl HttpGraph {
     /// A graph. Sends nothing yet. `Fatal`: the endpoint or a header is not usable.
     pub fn new(plan: &GraphPlan) -> Result<Self, GraphError> {
         let client = Client::new(plan)?;
-        Ok(Self { client, width: plan.concurrency.max(1), ceilings: Mutex::new(HashMap::new()) })
+        let width = plan.concurrency.max(1);
+        Ok(Self { client, width, ceilings: Mutex::default(), replaced: Replaced::default() })
     }
 
     /// Answers longer than this many bytes are not read.
@@ -47,22 +50,51 @@ impl HttpGraph {
         self.ceilings.lock().unwrap_or_else(PoisonError::into_inner).entry(query).or_default().clone()
     }
 
+    /// Whatever is a GraphQL answer will do: servers may refuse queries that they do not know.
     async fn probe(&self) -> Result<(), GraphError> {
         let request = Request { kind: Kind::Probe, query: PROBE_QUERY, operation: None, variables: json!({}) };
         match self.client.post(request).await {
-            Err(Trouble::Whole(error) | Trouble::TooSlow(error)) if error.class == ErrorClass::Transient => Err(error),
-            _ => Ok(()),
+            Ok(_) | Err(Trouble::TooMuch(_) | Trouble::Unclear(_) | Trouble::Rejected(_)) => Ok(()),
+            Err(trouble) => Err(trouble.into_error()),
         }
     }
 
     async fn page(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, Trouble> {
         let variables = json!({ "first": first, "after": after });
         let request = Request { kind: Kind::Roots, query, operation: None, variables };
-        let connection = self.client.post(request).await?.field(&self.client.place, key)?;
-        id_page(&connection, after).map_err(|message| {
+        let answer = self.client.post(request).await?;
+        let replaced = answer.replaced;
+        let connection = answer.field(&self.client.place, key)?;
+        let page = id_page(&connection, after).map_err(|message| {
             let message = format!("{}: {key}: {message}", self.client.place);
-            Trouble::Whole(GraphError::new(ErrorClass::Fatal, message))
-        })
+            Trouble::Rejected(GraphError::new(ErrorClass::Fatal, message))
+        })?;
+        self.replaced.tell(key, replaced, page.ids.iter().map(|id| (id.as_str(), id.as_str())));
+        Ok(page)
+    }
+
+    /// A smaller page than one of `size` that was not answered, if that may help, and whether it was refused for its size.
+    async fn smaller(&self, after: Option<&str>, size: usize, trouble: Trouble) -> Result<(usize, bool), GraphError> {
+        let refused = match &trouble {
+            Trouble::TooMuch(_) | Trouble::TooSlow(_) => true,
+            // Servers refuse a page that is too large as bad input.
+            Trouble::Unclear(error) if error.class == ErrorClass::Definite => true,
+            Trouble::Unreadable(error) => {
+                self.probe().await.map_err(|_| outage(error))?;
+                false
+            }
+            _ => return Err(trouble.into_error()),
+        };
+        if size > 1 {
+            return Ok((size.div_ceil(2), refused));
+        }
+        let GraphError { class, message } = trouble.into_error();
+        let place =
+            after.map_or_else(|| "the first root".to_owned(), |cursor| format!("the root after the cursor {cursor:?}"));
+        Err(GraphError::new(
+            class,
+            format!("{message} (asked for {place} alone; the roots from there on are not listed)"),
+        ))
     }
 }
 
@@ -81,13 +113,19 @@ impl Ask for FetchAsk<'_> {
             operation: Some(&plan.operation),
             variables: Json::Object([(plan.variable.clone(), value)].into_iter().collect()),
         };
+        let (mut items, mut replaced) = (Vec::with_capacity(ids.len()), 0);
         if plan.many {
-            return client.post(request(json!(ids))).await?.list(&client.place, &plan.root_key, ids);
+            let answer = client.post(request(json!(ids))).await?;
+            replaced = answer.replaced;
+            items = answer.list(&client.place, &plan.root_key, ids)?;
+        } else {
+            for id in ids {
+                let answer = client.post(request(json!(id))).await?;
+                replaced += answer.replaced;
+                items.push(answer.single(&client.place, &plan.root_key, id)?);
+            }
         }
-        let mut items = Vec::with_capacity(ids.len());
-        for id in ids {
-            items.push(client.post(request(json!(id))).await?.single(&client.place, &plan.root_key, id)?);
-        }
+        self.graph.replaced.tell_items(&self.index.name, replaced, ids, &items);
         Ok(items)
     }
 
@@ -114,15 +152,21 @@ impl Ask for ParentsAsk<'_> {
             Access::Nodes => ("nodes", json!({ "ids": ids })),
             Access::Field { field, .. } => (field.as_str(), json!({ "ids": ids })),
             Access::Node => {
-                let mut items = Vec::with_capacity(ids.len());
+                let (mut items, mut replaced) = (Vec::with_capacity(ids.len()), 0);
                 for id in ids {
                     let answer = client.post(request(json!({ "id": id }))).await?;
+                    replaced += answer.replaced;
                     items.push(answer.single(&client.place, "node", id)?);
                 }
+                self.graph.replaced.tell_items(&plan.type_name, replaced, ids, &items);
                 return Ok(items);
             }
         };
-        client.post(request(variables)).await?.list(&client.place, root, ids)
+        let answer = client.post(request(variables)).await?;
+        let replaced = answer.replaced;
+        let items = answer.list(&client.place, root, ids)?;
+        self.graph.replaced.tell_items(&plan.type_name, replaced, ids, &items);
+        Ok(items)
     }
 
     async fn probe(&self) -> Result<(), GraphError> {
@@ -178,18 +222,16 @@ impl Graph for HttpGraph {
         let mut size = first.min(ceiling.limit()).max(1);
         let mut refused = false;
         loop {
-            match self.page(query, key, after, size).await {
+            let trouble = match self.page(query, key, after, size).await {
                 Ok(page) => {
                     ceiling.learn(Learnt { asked: first, answered: size, refused, silent: false });
                     return Ok(page);
                 }
-                Err(Trouble::TooMuch(_) | Trouble::TooSlow(_)) if size > 1 => {}
-                // Servers refuse a page that is too large as bad input.
-                Err(Trouble::Unclear(error)) if size > 1 && error.class == ErrorClass::Definite => {}
-                Err(trouble) => return Err(trouble.into_error()),
-            }
-            refused = true;
-            size = size.div_ceil(2);
+                Err(trouble) => trouble,
+            };
+            let (smaller, by_size) = self.smaller(after, size, trouble).await?;
+            refused |= by_size;
+            size = smaller;
         }
     }
 

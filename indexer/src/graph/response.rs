@@ -18,7 +18,10 @@ pub(super) struct Answer {
     pub data: Option<Json>,
     /// Empty: none.
     #[serde(default)]
-    errors: Option<Vec<ServerError>>,
+    pub(super) errors: Option<Vec<ServerError>>,
+    /// Characters that were none and were replaced.
+    #[serde(skip)]
+    pub replaced: usize,
 }
 
 /// What an answer says about one vertex.
@@ -51,10 +54,10 @@ impl Answer {
         };
         let find = |cause: fn(&ServerError) -> bool| self.errors().iter().find(|e| cause(e));
         if let Some(error) = find(|e| e.class() == ErrorClass::Fatal && !e.rejects_query()) {
-            return Err(Trouble::Whole(error.describe(place)));
+            return Err(Trouble::Rejected(error.describe(place)));
         }
         if let Some(error) = find(|e| !e.has_path() && e.names_schema()) {
-            return Err(Trouble::Whole(error.rejection(place)));
+            return Err(Trouble::Rejected(error.rejection(place)));
         }
         if let Some(error) = find(ServerError::is_too_much) {
             let said = error.said(place);
@@ -62,7 +65,7 @@ impl Answer {
             return Err(Trouble::TooMuch(GraphError::new(ErrorClass::Definite, message)));
         }
         if let Some(error) = find(ServerError::rejects_query) {
-            return Err(Trouble::Whole(error.rejection(place)));
+            return Err(Trouble::Rejected(error.rejection(place)));
         }
         if let Some(error) = find(ServerError::is_too_slow) {
             return Err(Trouble::TooSlow(GraphError::new(ErrorClass::Transient, error.said(place))));

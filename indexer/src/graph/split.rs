@@ -1,5 +1,5 @@
-//! Asks for vertices in batches, and in halves of a batch where the server refuses it, answers too late, or does not say
-//! whose an error is: in the end exactly the vertices at fault have failed.
+//! Asks for vertices in batches, and in halves of a batch where the server refuses it, answers too late or what cannot be
+//! read, or does not say whose an error is: in the end exactly the vertices at fault have failed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, try_join};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tracing::debug;
+use tributary_event::ErrorClass;
 
 use super::GraphError;
 use super::ceiling::{Ceiling, Learnt};
@@ -73,7 +74,7 @@ impl Call<'_> {
                     self.answered.fetch_max(ids.len(), Ordering::AcqRel);
                     return Ok(items);
                 }
-                Err(Trouble::Whole(error)) => return Err(error),
+                Err(Trouble::Whole(error) | Trouble::Rejected(error)) => return Err(error),
                 Err(trouble) => trouble,
             };
             match &trouble {
@@ -84,6 +85,8 @@ impl Call<'_> {
                     }
                 }
                 Trouble::TooMuch(_) => self.refused.store(true, Ordering::Release),
+                // Whoever answered before may be gone since.
+                Trouble::Unreadable(error) => self.ask.probe().await.map_err(|_| outage(error))?,
                 _ => {}
             }
             self.alive.store(true, Ordering::Release);
@@ -104,6 +107,12 @@ impl Call<'_> {
     fn hangs(&self) -> bool {
         self.refused.load(Ordering::Acquire) && !self.alive.load(Ordering::Acquire)
     }
+}
+
+/// What an unreadable answer means where the server answers nothing else: it says nothing about any vertex.
+pub(super) fn outage(unreadable: &GraphError) -> GraphError {
+    let class = if unreadable.class == ErrorClass::Definite { ErrorClass::Transient } else { unreadable.class };
+    GraphError::new(class, unreadable.message.clone())
 }
 
 /// A call that is dropped (its caller's deadline has passed) has learnt something too.

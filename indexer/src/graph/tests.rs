@@ -3,6 +3,8 @@
 mod batches;
 mod failures;
 mod fan_out;
+mod patience;
+mod poison;
 mod server;
 
 use std::time::Duration;

@@ -81,6 +81,25 @@ pub async fn heads_and_documents_are_seen_before_a_refresh(subject: Subject) {
     subject.remove().await;
 }
 
+/// As deep as answers of the graph are read; the servers' own parsers go no further.
+pub async fn documents_are_as_deep_as_answers(subject: Subject) {
+    let store = subject.prepared().await;
+    let nested = (0..900).fold(json!(1), |inner, _| json!({ "a": inner }));
+    let content = json!({ "id": "a", "notes": nested });
+    written(&*store, &[put("a", 5, content.clone(), &["Movie:a"]), small("b", 5)]).await;
+    for refreshed in [false, true] {
+        if refreshed {
+            store.refresh().await.unwrap();
+        }
+        assert_eq!(store.get("a").await.unwrap().unwrap().content, content, "refreshed: {refreshed}");
+    }
+    assert_eq!(store.heads(&strings(&["a"])).await.unwrap().len(), 1);
+    let found = store.search(&SearchRequest { query: "*".into(), from: 0, size: 10 }).await.unwrap();
+    assert!(found.hits.iter().any(|hit| hit.content == content));
+    assert_eq!(sorted(store.lookup(&strings(&["Movie:a"])).await.unwrap()), ["a"]);
+    subject.remove().await;
+}
+
 pub async fn lookups_see_what_was_refreshed(subject: Subject) {
     let store = subject.prepared().await;
     let document =

@@ -43,6 +43,7 @@ for_every_store! {
     older_and_equal_stamps_are_superseded
     a_deletes_version_is_remembered
     heads_and_documents_are_seen_before_a_refresh
+    documents_are_as_deep_as_answers
     lookups_see_what_was_refreshed
     a_lookup_finds_more_than_ten_thousand_documents
     a_lookup_takes_more_terms_than_a_server_does

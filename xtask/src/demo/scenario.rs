@@ -45,12 +45,13 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
         at_rest(&address, process).await?;
     }
     let expected = truth::documents(&client).await?;
-    let mut differences;
+    let (mut differences, mut indexed);
     let compared = Instant::now();
     // At rest twice over: a step's last event may have been on its way when the pipeline was asked.
     loop {
         at_rest(&address, process).await?;
-        differences = truth::differences(&expected, &documents(&address).await?);
+        let documents = documents(&address).await?;
+        (differences, indexed) = (truth::differences(&expected, &documents), documents.len());
         if differences.is_empty() || compared.elapsed() > Duration::from_secs(15) {
             break;
         }
@@ -64,7 +65,7 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
     }
     println!(
         "documents={} differences={} first_build_s={:.1} steps={} total_s={:.1}",
-        expected.len(),
+        indexed,
         differences.len(),
         built.as_secs_f64(),
         STEPS.len(),

@@ -9,6 +9,7 @@ use crate::loaders::{
     DistributorId, GenreId, Loaders, MovieId, MoviesOfDistributor, MoviesOfGenre, MoviesOfTalent, ScreeningsOfMovie,
     ScreeningsOfVenue, Store, TalentsOfMovie, VenueId,
 };
+use crate::poison::MARK;
 use async_graphql::dataloader::Loader;
 use async_graphql::{Context, ID, Interface, Object, Result};
 use std::hash::Hash;
@@ -85,10 +86,11 @@ pub(crate) struct Movie(pub(crate) Arc<MovieRow>);
 
 impl Movie {
     fn named(&self, ctx: &Context<'_>) -> Result<&str> {
-        if ctx.data::<Faults>()?.fails(self.0.id) {
+        let faults = ctx.data::<Faults>()?;
+        if faults.fails(self.0.id) {
             return Err(format!("the title of movie {} could not be resolved", self.0.id).into());
         }
-        Ok(&self.0.title)
+        Ok(if faults.poisons(self.0.id) { MARK } else { &self.0.title })
     }
 }
 

@@ -28,9 +28,11 @@ fn status(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> 
 #[tokio::test]
 async fn statuses_are_classified() {
     for (code, class, words) in [
+        (401, ErrorClass::Fatal, "<html>sorry</html>"),
         (401, ErrorClass::Fatal, "check graph.headers"),
         (403, ErrorClass::Fatal, "check graph.headers"),
         (404, ErrorClass::Fatal, "check that graph.endpoint"),
+        (400, ErrorClass::Fatal, "check that graph.endpoint"),
         (429, ErrorClass::Transient, "Retry-After: 7"),
         (500, ErrorClass::Transient, "500"),
         (502, ErrorClass::Transient, "502"),
@@ -133,7 +135,7 @@ async fn a_connection_that_breaks_within_an_answer_may_pass() {
     let error = graph.fetch(&super::movies(true), &ids(0..3)).await.unwrap_err();
     server.await.unwrap();
     assert_eq!(error.class, ErrorClass::Transient);
-    assert!(error.message.contains("the connection broke"), "{error}");
+    assert!(error.message.contains("the connection broke within an answer"), "{error}");
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 pub enum Reply {
     Json(Json),
     Status(u16, Vec<(&'static str, &'static str)>, Vec<u8>),
+    /// Half of an answer, then the connection is cut.
+    Cut,
     /// Never.
     Silence,
 }
@@ -91,6 +93,10 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
                 response.headers_mut().insert(name, value.parse().unwrap());
             }
             response
+        }
+        Reply::Cut => {
+            let parts = [Ok("{\"data\": {"), Err(std::io::Error::other("cut"))];
+            axum::body::Body::from_stream(futures::stream::iter(parts)).into_response()
         }
         Reply::Silence => std::future::pending().await,
     }

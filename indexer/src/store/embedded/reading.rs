@@ -54,8 +54,7 @@ where
 {
     let document: TantivyDocument = searcher.doc(address)?;
     let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
-    serde_json::from_slice(bytes)
-        .map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
+    crate::json::read(bytes).map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
 }
 
 pub(super) fn head(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Head>> {
@@ -163,7 +162,7 @@ pub(super) fn search(
         let document: TantivyDocument = searcher.doc(address)?;
         let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
         let source: Source<Json, IgnoredAny> =
-            serde_json::from_slice(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
+            crate::json::read(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
         let segment = searcher.segment_reader(address.segment_ord);
         let mut id = Vec::new();
         ids(segment, HashSet::from([address.doc_id]), &mut id)?;
