@@ -220,3 +220,24 @@ async fn the_first_of_two_connectors_comes_back_as_a_standby() {
     first.stop().await;
     db.remove().await;
 }
+
+/// As tools for online changes of schemas do: another table takes the name, and the old one goes on under another for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_swapped_for_another_is_captured_in_its_place() {
+    let db = Database::create("swapped").await;
+    db.run("create table t (id int primary key); create table shadow (id int primary key, n int)").await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run("insert into t values (1)").await;
+    recorder.wait(1).await;
+    db.run("begin; insert into t values (2); alter table t rename to t_old; alter table shadow rename to t; commit").await;
+    let published = "select count(*)::text from pg_publication_tables where tablename = 't'";
+    until("the new table is published", async || db.text(published).await.as_deref() == Some("1")).await;
+    db.run("insert into t_old values (3); insert into t values (4, 4); truncate t_old").await;
+    let records = recorder.wait(3).await;
+    let rows: Vec<_> = records.iter().map(|r| (r.op(), r.get("/after"))).collect();
+    assert_eq!(rows, [("c", json!({"id": 1})), ("c", json!({"id": 2})), ("c", json!({"id": 4, "n": 4}))]);
+    assert!(records.iter().all(|record| record.topic.ends_with(".public.t")));
+    running.stop().await;
+    db.remove().await;
+}
