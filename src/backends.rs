@@ -19,7 +19,7 @@ use tributary_dsl::plan::{
 };
 use tributary_event::TableName;
 use tributary_event::debezium::DecimalMode;
-use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph};
+use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
@@ -152,7 +152,7 @@ fn values(postgres: &plan::PostgresSettings) -> ValueOptions {
 /// The graph of a plan. `fail_fast`: its refusals are fatal, and no outages.
 pub fn graph(plan: &Plan, fail_fast: bool) -> Result<Arc<dyn Graph>, Failure> {
     let graph = HttpGraph::new(&plan.graph).map_err(|e| Failure::of(e.class, e.message))?;
-    Ok(if fail_fast { Arc::new(graph) } else { Arc::new(PatientGraph::new(graph)) })
+    Ok(Arc::new(PatientGraph::new(graph, if fail_fast { Refusals::End } else { Refusals::Wait })))
 }
 
 /// A client of an endpoint before there is a plan, to ask for its schema.

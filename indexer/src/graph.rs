@@ -14,7 +14,7 @@ mod split;
 pub(crate) mod tests;
 
 pub use http::HttpGraph;
-pub use patient::PatientGraph;
+pub use patient::{PatientGraph, Refusals};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;

@@ -101,6 +101,36 @@ async fn graph_being_deployed_kafka_elasticsearch() {
     graph_being_deployed(Pair::KafkaElasticsearch).await;
 }
 
+/// A graph whose database is away answers an error for each document: none is to blame.
+async fn errors_for_all(pair: Pair) {
+    let mut world = World::new("all", pair, Own::default()).await;
+    world.write_pipeline(pair, "    retry: { attempts: 2, initial: 20ms, max: 100ms }\n");
+    world.faults().fail_ids((1..=4000).map(|id| id.to_string()).collect());
+    world.start();
+    let says = async |address: &str| why_down(address, "graph").await.contains("could not be resolved");
+    world.until("health says what the graph answers", says).await;
+    let (faults, before) = (world.faults(), world.faults().requests());
+    // Far more than all tries of a document.
+    world.until("the graph was asked again and again", async |_| faults.requests() > before + 100).await;
+    assert!(dead_letters(&world.address().expect("it runs")).await.is_empty());
+    faults.fail_ids(Vec::new());
+    world.until_documents(3201).await;
+    faults.fail_ids((1..=4000).map(|id| id.to_string()).collect());
+    changes(&world, "no database").await;
+    world.until("health says what the graph answers", says).await;
+    let before = faults.requests();
+    world.until("the graph was asked again and again", async |_| faults.requests() > before + 60).await;
+    assert!(dead_letters(&world.address().expect("it runs")).await.is_empty());
+    faults.fail_ids(Vec::new());
+    world.assert_converged().await;
+    assert!(dead_letters(&world.address().expect("it runs")).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_for_all_embedded() {
+    errors_for_all(Pair::Embedded).await;
+}
+
 /// A pipeline that starts while its graph is deployed waits, says so, and starts then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graph_being_deployed_at_the_start() {

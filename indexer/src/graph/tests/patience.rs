@@ -8,10 +8,10 @@ use tributary_event::ErrorClass;
 
 use super::server::{Reply, Server, ids_of, is_probe, movies};
 use super::*;
-use crate::graph::{Fetched, Graph, GraphError, HttpGraph, PatientGraph};
+use crate::graph::{Fetched, Graph, GraphError, HttpGraph, PatientGraph, Refusals, Vertex};
 
 fn patient(server: &Server) -> PatientGraph<HttpGraph> {
-    PatientGraph::new(HttpGraph::new(&plan(&server.url)).unwrap())
+    PatientGraph::new(HttpGraph::new(&plan(&server.url)).unwrap(), Refusals::Wait)
 }
 
 fn refused(code: &str, message: &str) -> Reply {
@@ -70,44 +70,80 @@ async fn a_probe_is_content_with_whatever_is_graphql() {
     }
 }
 
-/// The graph refuses movie 2, if it serves anything at all.
-async fn picky(serves: Arc<AtomicBool>) -> Server {
+/// A graph that fails for movie 2, if it serves anything at all, and for everything if it does not.
+async fn picky(code: &'static str, serves: Arc<AtomicBool>) -> Server {
     Server::start(move |request| {
         let ids = ids_of(request);
-        let refuses = |id: &String| id == "2" || !serves.load(Ordering::Acquire);
-        let refused: Vec<(usize, &String)> = ids.iter().enumerate().filter(|(_, id)| refuses(id)).collect();
-        let nulls: Vec<(&str, Json)> = refused.iter().map(|(_, id)| (id.as_str(), Json::Null)).collect();
-        let error = |at: usize| json!({ "message": "not for you", "path": ["movies", at], "extensions": { "code": "FORBIDDEN" } });
-        let errors: Vec<Json> = refused.iter().map(|(at, _)| error(*at)).collect();
-        Reply::Json(json!({ "data": movies(&ids, &nulls), "errors": errors }))
+        let root = if request["variables"]["representations"].is_array() { "_entities" } else { "movies" };
+        let fails = |id: &String| id == "2" || !serves.load(Ordering::Acquire);
+        let failed: Vec<(usize, &String)> = ids.iter().enumerate().filter(|(_, id)| fails(id)).collect();
+        let nulls: Vec<(&str, Json)> = failed.iter().map(|(_, id)| (id.as_str(), Json::Null)).collect();
+        let error = |at: usize| json!({ "message": "not now", "path": [root, at], "extensions": { "code": code } });
+        let errors: Vec<Json> = failed.iter().map(|(at, _)| error(*at)).collect();
+        Reply::Json(json!({ "data": { root: movies(&ids, &nulls)["movies"] }, "errors": errors }))
     })
     .await
 }
 
 #[tokio::test]
-async fn a_document_that_is_refused_while_others_are_served_fails_alone() {
-    let serves = Arc::new(AtomicBool::new(true));
-    let server = picky(serves.clone()).await;
-    let graph = patient(&server);
-    let index = super::movies(true);
-    let fails_alone = |fetched: &Fetched| match fetched {
-        Fetched::Failed(error) => {
-            assert!(error.class == ErrorClass::Transient && error.message.contains("not for you"))
+async fn a_document_fails_alone_only_while_others_are_served() {
+    for code in ["FORBIDDEN", "INTERNAL_SERVER_ERROR"] {
+        let serves = Arc::new(AtomicBool::new(true));
+        let server = picky(code, serves.clone()).await;
+        let graph = patient(&server);
+        let index = super::movies(true);
+        let fails_alone = |fetched: &Fetched| match fetched {
+            Fetched::Failed(error) => {
+                assert!(error.class == ErrorClass::Transient && error.message.contains("not now"))
+            }
+            other => panic!("{other:?}"),
+        };
+        // Nobody was served yet, so it may be all of them.
+        assert!(graph.fetch(&index, &ids(2..3)).await.is_err());
+        let fetched = graph.fetch(&index, &ids(0..4)).await.unwrap();
+        assert_eq!(fetched.iter().filter(|f| matches!(f, Fetched::Found(_))).count(), 3);
+        fails_alone(&fetched[2]);
+        // By itself: one that was served before is asked for as well.
+        fails_alone(&graph.fetch(&index, &ids(2..3)).await.unwrap()[0]);
+        serves.store(false, Ordering::Release);
+        for asked in [ids(2..3), ids(0..4)] {
+            let error = graph.fetch(&index, &asked).await.unwrap_err();
+            assert!(error.class == ErrorClass::Transient && error.message.contains("not now"), "{error}");
         }
-        other => panic!("{other:?}"),
-    };
-    // Nothing was served yet, so it may be all of them.
-    assert!(graph.fetch(&index, &ids(2..3)).await.is_err());
-    let fetched = graph.fetch(&index, &ids(0..4)).await.unwrap();
-    assert_eq!(fetched.iter().filter(|f| matches!(f, Fetched::Found(_))).count(), 3);
-    fails_alone(&fetched[2]);
-    // By itself: the one that was served before is asked for as well.
-    fails_alone(&graph.fetch(&index, &ids(2..3)).await.unwrap()[0]);
-    serves.store(false, Ordering::Release);
-    for asked in [ids(2..3), ids(0..4)] {
-        let error = graph.fetch(&index, &asked).await.unwrap_err();
-        assert!(error.class == ErrorClass::Transient && error.message.contains("check graph.headers"), "{error}");
+        serves.store(true, Ordering::Release);
+        assert!(graph.fetch(&index, &ids(0..2)).await.unwrap().iter().all(|f| matches!(f, Fetched::Found(_))));
     }
-    serves.store(true, Ordering::Release);
-    assert!(graph.fetch(&index, &ids(0..2)).await.unwrap().iter().all(|f| matches!(f, Fetched::Found(_))));
+}
+
+/// A vertex that changes again and again must not hold others up, also if nobody else was ever served.
+#[tokio::test]
+async fn a_vertex_fails_alone_unless_others_fail_too_or_it_is_refused() {
+    for (code, alone) in [("FORBIDDEN", false), ("INTERNAL_SERVER_ERROR", true)] {
+        let serves = Arc::new(AtomicBool::new(true));
+        let server = picky(code, serves.clone()).await;
+        let graph = patient(&server);
+        let fan_out = fan_out(Access::Entities, &["movies"]);
+        assert_eq!(graph.parents(&fan_out, &ids(2..3)).await.is_ok(), alone);
+        assert_eq!(graph.parents(&fan_out, &ids(3..4)).await.unwrap(), [Ok(Vec::<Vertex>::new())]);
+        assert!(graph.parents(&fan_out, &ids(2..3)).await.unwrap()[0].is_err());
+        serves.store(false, Ordering::Release);
+        assert!(graph.parents(&fan_out, &ids(2..3)).await.is_err());
+        // Served last, and now it fails: it does not bear witness of itself.
+        assert_eq!(graph.parents(&fan_out, &ids(3..4)).await.is_ok(), alone);
+    }
+}
+
+#[tokio::test]
+async fn refusals_end_a_pipeline_that_is_told_so_and_outages_do_not() {
+    let answers = [
+        (refused("FORBIDDEN", "not you"), ErrorClass::Fatal),
+        (Reply::Status(404, Vec::new(), Vec::new()), ErrorClass::Fatal),
+        (Reply::Status(503, Vec::new(), Vec::new()), ErrorClass::Transient),
+    ];
+    for (reply, class) in answers {
+        let reply = std::sync::Mutex::new(Some(reply));
+        let server = Server::start(move |_| reply.lock().unwrap().take().unwrap()).await;
+        let graph = PatientGraph::new(HttpGraph::new(&plan(&server.url)).unwrap(), Refusals::End);
+        assert_eq!(graph.fetch(&super::movies(true), &ids(0..4)).await.unwrap_err().class, class);
+    }
 }
