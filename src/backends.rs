@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::KeyPager;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions, TimePrecision,
-    TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
+    TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,

@@ -16,7 +16,7 @@ pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions, Secret, SourceSettings,
-    TimePrecision, TopicSettings, ValueOptions,
+    BatchLimits, BinaryHandling, ConnectorSettings, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
+    Secret, SourceSettings, TimePrecision, TopicSettings, ValueOptions,
 };
 pub use source::{Mark, Part, Source};

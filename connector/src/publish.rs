@@ -52,8 +52,7 @@ pub async fn publish<S: Source>(
     let (full, batches) = mpsc::channel(2);
     let (durable, done) = mpsc::channel(3);
     let guard = Guard::new(settings, producer.max_record());
-    let writer =
-        Writer { producer, health, batches, durable, shutdown: shutdown.clone(), trouble: Trouble::default() };
+    let writer = Writer { producer, health, batches, durable, shutdown: shutdown.clone(), trouble: Trouble::default() };
     let task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
     let mut publisher = Publisher::new(settings, guard, encoder, full, done);
     let read = publisher.run(&mut source, &shutdown).await;

@@ -109,11 +109,13 @@ async fn the_connector_stops_at_it_and_goes_on_there_when_it_fits() {
     for _ in 0..2 {
         assert_eq!(error.class(), ErrorClass::Fatal);
         let text = error.to_string();
-        for words in ["table public.doc", r#"{"id":3}"#, "max_record is 100000", "oversized: set-aside", "oversized: spill"] {
+        for words in
+            ["table public.doc", r#"{"id":3}"#, "max_record is 100000", "oversized: set-aside", "oversized: spill"]
+        {
             assert!(text.contains(words), "{words:?} is missing in: {text}");
         }
         let (_, rest) = text.split_once("transport to ").expect("a remedy");
-        needed = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        needed = rest.split("KiB").next().and_then(|n| n.parse::<usize>().ok()).expect("a size") << 10;
         assert!((320_000..330_000).contains(&needed), "{text}");
         // Every start comes as far, and loses nothing.
         error = Running::start(&settings, &small).error().await;
@@ -211,11 +213,8 @@ async fn set_aside(transport: Arc<dyn Transport>, folder: &Path, test: &str) {
     assert!(listed[0].cause.contains(events[1]["whole"].as_str().expect("a path")), "{}", listed[0].cause);
     // Replaying takes the letters out, and shows what was published to whoever builds from it.
     let replays = settings.oversized.replays.clone();
-    let spec = TopicSpec {
-        name: replays.clone(),
-        partitions: 1,
-        retention: Retention::Delete { age: None, bytes: None },
-    };
+    let spec =
+        TopicSpec { name: replays.clone(), partitions: 1, retention: Retention::Delete { age: None, bytes: None } };
     transport.ensure_topics(&[spec]).await.expect("a topic");
     assert_eq!(letters.replay(None).await.expect("replayed"), 4);
     assert_eq!(letters.list().await.expect("letters"), []);

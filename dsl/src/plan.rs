@@ -9,8 +9,8 @@ pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedF
 pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
     BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
-    KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan,
-    SourceSettings, StorePlan, TimePrecision, TransportPlan,
+    KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings, SearchServer, Secret,
+    SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{IdTemplate, TemplateError};
 

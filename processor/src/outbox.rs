@@ -60,7 +60,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// An outbox in front of a producer.
 pub fn outbox(stage: impl Into<String>, producer: Box<dyn Producer>, health: Reporter) -> (Outbox, OutboxTask) {
     let (sender, parcels) = mpsc::channel(PARCELS);
-    let outbox = Outbox { parcels: sender, room: Arc::new(Semaphore::new(ROOM)), limit: record_limit(producer.max_record()) };
+    let outbox =
+        Outbox { parcels: sender, room: Arc::new(Semaphore::new(ROOM)), limit: record_limit(producer.max_record()) };
     (outbox, OutboxTask { stage: stage.into(), parcels, producer, health, trouble: Trouble::default() })
 }
 

@@ -59,8 +59,7 @@ impl Bench {
     /// Two topics of one partition each, on a disk whose reads of records wait for `before_read`.
     async fn new(before_read: impl Fn(&TopicPartition) + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log =
-            Embedded::open_slow(folder.path(), EmbeddedSettings::default(), Box::new(before_read)).unwrap();
+        let log = Embedded::open_slow(folder.path(), EmbeddedSettings::default(), Box::new(before_read)).unwrap();
         let retention = Retention::Delete { age: None, bytes: None };
         let spec = |name: &str| TopicSpec { name: name.into(), partitions: 1, retention: retention.clone() };
         log.ensure_topics(&[spec("quick"), spec("slow")]).await.unwrap();

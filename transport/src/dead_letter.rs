@@ -69,7 +69,9 @@ impl DeadLetter {
             return whole;
         }
         let size = self.value.as_ref().map_or(0, Vec::len);
-        let place = self.place().map(|place| format!("; it lies in topic {} {}, offset {}", place.topic, place.partition, self.offset));
+        let place = self
+            .place()
+            .map(|place| format!("; it lies in topic {} {}, offset {}", place.topic, place.partition, self.offset));
         let cause = format!(
             "{} (the event, {size} bytes, is larger than a letter may be{})",
             self.cause,

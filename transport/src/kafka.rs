@@ -58,7 +58,13 @@ impl Kafka {
             .client(&[])
             .create_with_context(Quiet)
             .map_err(|error| settings.refused("the administration client", error))?;
-        Ok(Self { settings: Arc::new(settings), reader, admin: Arc::new(admin), brokers_fit: Arc::default(), probe: Arc::default() })
+        Ok(Self {
+            settings: Arc::new(settings),
+            reader,
+            admin: Arc::new(admin),
+            brokers_fit: Arc::default(),
+            probe: Arc::default(),
+        })
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.

@@ -13,7 +13,10 @@ pub(crate) struct Probe(Mutex<Option<JoinHandle<Result<(), TransportError>>>>);
 
 impl Probe {
     /// The answer to the question that is under way, or to one that is begun now. Cancel-safe.
-    pub async fn ask(&self, begin: impl FnOnce() -> JoinHandle<Result<(), TransportError>>) -> Result<(), TransportError> {
+    pub async fn ask(
+        &self,
+        begin: impl FnOnce() -> JoinHandle<Result<(), TransportError>>,
+    ) -> Result<(), TransportError> {
         let mut under_way = self.0.lock().await;
         let answer = under_way.get_or_insert_with(begin).await;
         *under_way = None;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tributary_transport::{
-    Batch, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport,
+    Batch, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec,
+    Transport,
 };
 
 /// The record.
@@ -56,7 +57,8 @@ async fn cost(transport: &dyn Transport, name: &str) -> (f64, f64) {
     let appending = needed(before);
     drop(batch);
 
-    let settings = ConsumerSettings { group: name.into(), topics: vec![name.into()], max_records: 100, from_start: true };
+    let settings =
+        ConsumerSettings { group: name.into(), topics: vec![name.into()], max_records: 100, from_start: true };
     let mut consumer = transport.consumer(settings).await.unwrap();
     reset();
     let before = status("VmRSS:");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::plan::{
-    Compression, Durability, EmbeddedSettings, KafkaSettings, Oversized, RecordSettings, RetentionSettings, TransportPlan,
+    Compression, Durability, EmbeddedSettings, KafkaSettings, Oversized, RecordSettings, RetentionSettings,
+    TransportPlan,
 };
 use crate::yaml::{Map, Node, Reader};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    Access, FieldKind, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan, TransportPlan,
+    Access, FieldKind, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan,
+    TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The

@@ -156,7 +156,10 @@ impl Log {
         from_start: bool,
     ) -> Result<Found, TransportError> {
         let committed = self.store.read(|txn| {
-            gained.iter().map(|(place, _, topic)| offset(txn, group, topic, place.partition)).collect::<Result<Vec<_>, _>>()
+            gained
+                .iter()
+                .map(|(place, _, topic)| offset(txn, group, topic, place.partition))
+                .collect::<Result<Vec<_>, _>>()
         })?;
         let position = |((place, assignment, topic), committed): ((_, _, Arc<Topic>), Option<u64>)| {
             let place: TopicPartition = place;

@@ -215,7 +215,8 @@ impl Writer {
                 Err(again) => again,
             };
             if self.closing.load(Ordering::Acquire) {
-                let text = format!("it is unknown whether the last append is durable; the next start finds out: {again}");
+                let text =
+                    format!("it is unknown whether the last append is durable; the next start finds out: {again}");
                 return Err(TransportError::caused(ErrorClass::Fatal, text, error));
             }
             if let Some(lasts) = self.trouble.note(&again.message) {

@@ -11,7 +11,8 @@ use tributary_event::ErrorClass;
 use super::connection::{Broken, Connection};
 use super::fault::Fault;
 use super::request::{
-    self, ADD_PARTITIONS, ALTER_CONFIGS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE, ProducerId,
+    self, ADD_PARTITIONS, ALTER_CONFIGS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE,
+    ProducerId,
 };
 use super::security::Security;
 use crate::contract::TransportError;
