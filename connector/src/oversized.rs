@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_event::debezium::{DecimalMode, Encoder, encode_event_key, encode_value};
 use tributary_event::{ChangeEvent, ErrorClass, Position, Row, Value};
-use tributary_transport::{Batch, DeadLetter, Retention};
+use tributary_transport::{Batch, DeadLetter, MAX_RECORD, Retention, as_setting};
 
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, Oversized, OversizedPolicy};
@@ -106,12 +106,17 @@ impl Guard {
     }
 
     fn stop(&self, encoder: &Encoder, event: &ChangeEvent, size: usize) -> ConnectorError {
+        // Beyond what can be set only a policy helps.
+        let raise = match size <= MAX_RECORD {
+            true => format!("raise `max_record` of the transport to {} or more, or ", as_setting(size)),
+            false => String::new(),
+        };
         ConnectorError::Oversized {
             place: describe(event, encoder.decimals()),
             cause: format!("the event has {size} bytes, and the transport's max_record is {}", self.limit),
             remedy: format!(
-                "raise `max_record` of the transport to {size} or more, or say `oversized: set-aside` or `oversized: spill` there, \
-                 which publish it without its largest values, and start again; nothing is lost, and source {} goes on at this event",
+                "{raise}say `oversized: set-aside` or `oversized: spill` in the transport, which publish it without its largest values, and \
+                 start again; nothing is lost, and source {} goes on at this event",
                 self.source
             ),
         }

@@ -115,7 +115,7 @@ async fn the_connector_stops_at_it_and_goes_on_there_when_it_fits() {
             assert!(text.contains(words), "{words:?} is missing in: {text}");
         }
         let (_, rest) = text.split_once("transport to ").expect("a remedy");
-        needed = rest.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        needed = rest.split("KiB").next().and_then(|n| n.parse::<usize>().ok()).expect("a size") << 10;
         assert!((320_000..330_000).contains(&needed), "{text}");
         // Every start comes as far, and loses nothing.
         error = Running::start(&settings, &small).error().await;

@@ -230,7 +230,8 @@ async fn a_table_that_is_swapped_for_another_is_captured_in_its_place() {
     let running = Running::streaming(&settings, &recorder).await;
     db.run("insert into t values (1)").await;
     recorder.wait(1).await;
-    db.run("begin; insert into t values (2); alter table t rename to t_old; alter table shadow rename to t; commit").await;
+    db.run("begin; insert into t values (2); alter table t rename to t_old; alter table shadow rename to t; commit")
+        .await;
     let published = "select count(*)::text from pg_publication_tables where tablename = 't'";
     until("the new table is published", async || db.text(published).await.as_deref() == Some("1")).await;
     db.run("insert into t_old values (3); insert into t values (4, 4); truncate t_old").await;

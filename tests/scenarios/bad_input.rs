@@ -255,3 +255,42 @@ async fn logins_and_privileges() {
     world.until_documents(3201).await;
     world.assert_converged().await;
 }
+
+/// A row whose event is larger than may be: the pipeline stops and names two remedies; both work, and what is left out of an event
+/// is in its document.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_above_max_record() {
+    let mut world = World::new("large", Pair::KafkaElasticsearch, Own::default()).await;
+    world.execute("ALTER TABLE movie ADD COLUMN script text").await;
+    world.edit("partitions: 3", "partitions: 3, max_record: 64KiB");
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("UPDATE movie SET title = 'Before' WHERE id = 6").await;
+    world.assert_converged().await;
+    world.execute("UPDATE movie SET title = 'Large', script = repeat('line ', 40000) WHERE id = 7").await;
+    world.execute("UPDATE movie SET title = 'After' WHERE id = 8").await;
+    for _ in 0..2 {
+        assert_eq!(world.ended().await, 1, "{}", world.log());
+        assert_says(&world.log(), &["public.movie", "max_record is 65536", "197KiB or more", "oversized: set-aside"]);
+        world.start();
+    }
+    world.ended().await;
+    world.edit("max_record: 64KiB", "max_record: 197KiB");
+    world.start();
+    world.assert_converged().await;
+    world.kill();
+    world.edit("max_record: 197KiB", "max_record: 64KiB, oversized: set-aside");
+    world.start();
+    world.execute("UPDATE movie SET title = 'Larger', script = repeat('line ', 50000) WHERE id = 9").await;
+    world.execute("UPDATE movie SET title = 'After that' WHERE id = 10").await;
+    world.assert_converged().await;
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let (code, listed, err) = world.run(&["dlq", "list", &pipeline]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_says(&listed, &["public.movie", "\"id\":9", "script (after)", ".json"]);
+    let (code, _, err) = world.run(&["dlq", "replay", &pipeline, "--all"]).await;
+    assert_eq!(code, 0, "{err}");
+    world.assert_converged().await;
+    let (_, listed, _) = world.run(&["dlq", "list", &pipeline]).await;
+    assert_says(&listed, &["no dead letters"]);
+}

@@ -270,9 +270,17 @@ pub(crate) fn too_large(record: &RecordRef<'_>, max_record: usize) -> Option<Str
             "a record for topic {} has {size} bytes, and the limit is {limit}; raise the transport's `max_record`, which is \
              {max_record} bytes, to {} or more",
             record.topic,
-            size / 3 * 2 + 1
+            as_setting(size / 3 * 2 + 1)
         )
     })
+}
+
+/// A size as a pipeline says it, rounded up: `64KiB`, `20MiB`.
+pub fn as_setting(bytes: usize) -> String {
+    match bytes.div_ceil(1 << 10) {
+        kib @ 0..2048 => format!("{}KiB", kib.max(64)),
+        _ => format!("{}MiB", bytes.div_ceil(1 << 20)),
+    }
 }
 
 /// A durable transport of topics. Shared by every stage of a process.

@@ -19,6 +19,8 @@ const PAGE: usize = 500;
 /// Letters that one replay batch takes, and bytes; one letter may have more.
 const REPLAY: usize = 200;
 const REPLAY_BYTES: usize = 1 << 20;
+/// Characters of a cause that a letter keeps which would be too large otherwise.
+const SAID: usize = 2_000;
 
 /// An event that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,31 +70,23 @@ impl DeadLetter {
         if whole.len() + self.id.len() <= limit {
             return whole;
         }
-        let size = self.value.as_ref().map_or(0, Vec::len);
-        let place = self
-            .place()
-            .map(|place| format!("; it lies in topic {} {}, offset {}", place.topic, place.partition, self.offset));
-        let cause = format!(
-            "{} (the event, {size} bytes, is larger than a letter may be{})",
-            self.cause,
-            place.unwrap_or_default()
-        );
         drop(whole);
-        serde_json::to_vec(&Self { value: None, cause, ..self.shell() }).unwrap_or_default()
-    }
-
-    /// The letter without its value.
-    fn shell(&self) -> Self {
-        Self {
+        let size = self.value.as_ref().map_or(0, Vec::len);
+        let place = self.place().map_or_else(String::new, |TopicPartition { topic, partition }| {
+            format!("; it lies in topic {topic} {partition}, offset {}", self.offset)
+        });
+        let said: String = self.cause.chars().take(SAID).collect();
+        let short = Self {
             id: self.id.clone(),
             stage: self.stage.clone(),
             topic: self.topic.clone(),
             key: self.key.clone(),
             value: None,
-            cause: self.cause.clone(),
+            cause: format!("{said} (the event, {size} bytes, is too large for a letter{place})"),
             subject: self.subject.clone(),
             ..*self
-        }
+        };
+        serde_json::to_vec(&short).unwrap_or_default()
     }
 
     /// Where the event was read, if that is what the letter is about.

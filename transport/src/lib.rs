@@ -14,7 +14,7 @@ pub mod tls;
 
 pub use contract::{
     Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, MAX_RECORD, Measuring, Polled, Producer, RecordRef,
-    Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, record_limit,
+    Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting, record_limit,
 };
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use embedded::{Embedded, EmbeddedSettings};

@@ -170,7 +170,9 @@ impl KafkaProducer {
 
     fn fenced(&mut self) -> TransportError {
         self.die(format!(
-            "another process took over as {}, or an append took longer than a transaction may ({:?}); this one must stop",
+            "another process took over as {}, or brokers were away for longer than a transaction may last ({:?}, \
+             transaction.timeout.ms in the transport's properties); this one must stop, and goes on at its last checkpoint when it \
+             is started again",
             self.name, self.transaction
         ))
     }

@@ -8,7 +8,7 @@ use tributary_event::ErrorClass;
 
 use super::client::{Durability, KafkaSettings, Quiet};
 use super::wire::Cluster;
-use crate::contract::{Retention, TopicSpec, TransportError};
+use crate::contract::{Retention, TopicSpec, TransportError, as_setting};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// What a request with one record has beside it, and more.
@@ -196,7 +196,8 @@ pub(super) async fn check_brokers(
                  set {NAME}={needed} in the configuration of every broker and restart it, or lower max_record to {}",
                 settings.brokers,
                 settings.max_record,
-                limit.saturating_sub(1 << 20) / 3 * 2
+                // Rounded down, with room for what wraps it.
+                as_setting((limit.saturating_sub(1 << 20) / 3 * 2) >> 20 << 20)
             );
             return Err(TransportError::new(ErrorClass::Fatal, text));
         }

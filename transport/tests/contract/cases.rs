@@ -423,3 +423,41 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     assert_eq!(letters.replay(None).await.unwrap(), 0);
     let _: Arc<str> = topic;
 }
+
+pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(bench: Bench) {
+    let (topic, replays) = (bench.topic("t", 1).await, bench.topic("replays", 1).await);
+    let letters = DeadLetters::new(bench.transport.clone(), bench.name("dead-letters"));
+    letters.ensure().await.unwrap();
+    let mut producer = bench.producer().await;
+    let large = "large".repeat(1000);
+    bench.append(&mut producer, &topic, &[("a", "small"), ("b", &large)]).await;
+    let event = bench.all(&topic).await.pop().unwrap();
+    let place = format!("{topic}/0/{}", event.offset);
+    let letter = DeadLetter {
+        id: place.clone(),
+        stage: "resolve".into(),
+        topic: replays.to_string(),
+        partition: 0,
+        offset: event.offset,
+        key: Some(b"b".to_vec()),
+        value: Some(large.clone().into_bytes()),
+        class: ErrorClass::Definite,
+        cause: "refused".into(),
+        attempts: 1,
+        first_failed_us: 1,
+        last_failed_us: 1,
+        subject: place,
+    };
+    let short = letter.encode(2_000);
+    assert!(short.len() < 2_000);
+    assert_eq!(serde_json::from_slice::<DeadLetter>(&letter.encode(10_000)).unwrap(), letter);
+    let mut batch = Batch::new();
+    batch.push(&bench.name("dead-letters").into(), 1, Some(letter.id.as_bytes()), Some(&short));
+    producer.append(&batch).await.unwrap();
+    let listed = letters.list().await.unwrap();
+    assert!(listed[0].cause.contains(&format!("5000 bytes, is too large for a letter; it lies in topic {topic} 0")));
+    assert_eq!(letters.replay(None).await.unwrap(), 1);
+    let replayed = bench.all(&replays).await;
+    assert_eq!((text(&replayed[0].key), text(&replayed[0].value)), ("b".to_owned(), large));
+    assert_eq!(letters.list().await.unwrap(), []);
+}

@@ -164,7 +164,7 @@ async fn a_partition_that_is_taken_away_during_a_read_is_given_up_at_once_and_wh
     let second = bench.consumer(&topic, true).await;
     let moving = revoked(&mut first).await;
     drop(second);
-    assert_eq!(assigned(&mut first).await, [moving.clone()]);
+    assert_eq!(assigned(&mut first).await, std::slice::from_ref(&moving));
 
     let key_of = |partition| (0..).map(|n| n.to_string()).find(|k| partition_for_key(k.as_bytes(), 2) == partition);
     let (moves, stays) = (key_of(moving.partition).unwrap(), key_of(1 - moving.partition).unwrap());

@@ -153,8 +153,8 @@ async fn brokers_that_take_less_than_max_record_are_told_at_the_start_with_a_rem
     assert_eq!(error.class, ErrorClass::Fatal);
     let text = error.to_string();
     assert!(text.contains("104857600") && text.contains("socket.request.max.bytes"), "{text}");
-    let remedy: usize = text.rsplit(' ').next().unwrap().parse().unwrap();
-    let lowered = Kafka::connect(KafkaSettings { max_record: remedy, ..kafka_settings() }).unwrap();
+    let remedy = text.rsplit(' ').next().and_then(|size| size.strip_suffix("MiB")).unwrap().parse::<usize>().unwrap();
+    let lowered = Kafka::connect(KafkaSettings { max_record: remedy << 20, ..kafka_settings() }).unwrap();
     let checkpoints = Bench::new(std::sync::Arc::new(lowered), "brokers");
     checkpoints.topic("t", 1).await;
 }

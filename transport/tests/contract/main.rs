@@ -57,4 +57,5 @@ contract! {
     a_topic_of_another_retention_is_refused,
     an_unknown_topic_is_fatal,
     dead_letters_are_listed_and_replayed,
+    the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event,
 }
