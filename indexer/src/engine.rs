@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan, SourceSettings};
-use tributary_event::{ErrorClass, Health, HybridClock, Reporter, debezium};
+use tributary_event::{ErrorClass, Health, HybridClock, TableName, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
@@ -183,7 +183,7 @@ impl Indexer {
     /// The sources of the tables that an index shows.
     fn sources(&self, index: &IndexPlan) -> Vec<(String, Receiver<bool>)> {
         let shown = index.vertex_types();
-        let is_shown = |table: &String| {
+        let is_shown = |table: &TableName| {
             let rules = self.plan.graph.vertices.get(table);
             rules.is_some_and(|rules| rules.iter().any(|rule| shown.contains(rule.type_name.as_str())))
         };
