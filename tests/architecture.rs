@@ -52,6 +52,27 @@ fn packages() -> Vec<(String, BTreeSet<String>)> {
     packages.iter().map(|p| (text(&p["name"]), normal(p))).collect()
 }
 
+/// Packages with their features, as cargo resolves them.
+fn resolved(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--workspace", "--offline", "--prefix", "none", "-f", "{p} [{f}]"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// Else the first tests after the demo would compile most of the dependencies again.
+#[test]
+fn the_tests_are_compiled_with_the_features_of_the_demo() {
+    let (demo, tests) = (resolved(&["-e", "no-dev"]), resolved(&[]));
+    let other: Vec<&String> = demo.difference(&tests).collect();
+    assert!(other.is_empty(), "name the features that the tests add in xtask/Cargo.toml: {other:#?}");
+}
+
 #[test]
 fn rooms_know_only_the_rooms_they_may() {
     let arrows = arrows();
