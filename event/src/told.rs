@@ -50,7 +50,7 @@ mod tests {
         assert!(!tell(&mut told, "answered 404 Not Found to request 17c0", 201));
         assert!(tell(&mut told, "answered 403 Forbidden to request 17c1", 202));
         // Whatever else changes at every try fills no log.
-        let told_of = ('a'..'z').filter(|n| tell(&mut told, &format!("try {n} failed"), 300)).count();
+        let told_of = ('a'..='z').filter(|n| tell(&mut told, &format!("try {n} failed"), 300)).count();
         assert_eq!(told_of, MOST);
         // A clock that was set back does not silence anybody for long.
         assert!(tell(&mut told, "refused", 0));
