@@ -10,6 +10,8 @@ use super::server::{Reply, Server, ids_of, is_probe, movies};
 use super::*;
 use crate::graph::{Fetched, Graph, GraphError, HttpGraph, PatientGraph, Refusals, Vertex};
 
+type Replying = Box<dyn Fn() -> Reply + Send + Sync>;
+
 fn patient(server: &Server) -> PatientGraph<HttpGraph> {
     PatientGraph::new(HttpGraph::new(&plan(&server.url)).unwrap(), Refusals::Wait)
 }
@@ -22,7 +24,7 @@ fn refused(code: &str, message: &str) -> Reply {
 #[tokio::test]
 async fn a_graph_that_refuses_everything_is_away() {
     let page = |status| move || Reply::Status(status, vec![("location", "/login")], b"<html>sorry</html>".to_vec());
-    let replies: [(Box<dyn Fn() -> Reply + Send + Sync>, &str); 9] = [
+    let replies: [(Replying, &str); 9] = [
         (Box::new(page(404)), "check that graph.endpoint is the GraphQL endpoint"),
         (Box::new(page(405)), "check that graph.endpoint is the GraphQL endpoint"),
         (Box::new(page(400)), "check that graph.endpoint is the GraphQL endpoint"),

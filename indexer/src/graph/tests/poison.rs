@@ -10,6 +10,9 @@ use crate::graph::{Fetched, Graph, GraphError, HttpGraph, Vertex};
 
 const POISONED: &str = "5";
 
+/// Makes something of the JSON that would be right.
+type Spoiling = fn(String) -> Reply;
+
 fn json_of(ids: &[String]) -> String {
     json!({ "data": movies(ids, &[]) }).to_string()
 }
@@ -50,7 +53,7 @@ async fn culprit(server: &Server) -> GraphError {
 #[tokio::test]
 async fn whatever_cannot_be_read_fails_the_culprit_alone_with_what_was_answered() {
     const PAGE: &[u8] = b"<html>\r\n<h1>Internal\tServer Error</h1>\x1b[0m</html>";
-    let answers: [(fn(String) -> Reply, &[&str]); 8] = [
+    let answers: [(Spoiling, &[&str]); 8] = [
         (|json| ok(titled(&json, "NaN")), &["is no GraphQL answer", "\"title\":NaN"]),
         (|json| ok(json[..json.len() / 2].to_owned()), &["EOF", "{\"data\":{\"movies\":[{"]),
         (
@@ -85,7 +88,7 @@ async fn no_more_of_an_answer_is_kept_than_its_beginning() {
 
 #[tokio::test]
 async fn halves_of_surrogate_pairs_and_bytes_that_are_no_utf8_are_replaced() {
-    let answers: [(fn(String) -> Reply, &str); 2] = [
+    let answers: [(Spoiling, &str); 2] = [
         (|json| ok(titled(&json, r#""cut \ud83d""#)), "cut \u{fffd}"),
         // In Latin-1.
         (
