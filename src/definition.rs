@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use tributary_dsl::plan::Plan;
+use tributary_dsl::plan::{IndexPlan, Plan};
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
 use tributary_indexer::graph::{Graph, GraphError};
 
@@ -108,6 +108,7 @@ impl Draft {
                     return Err(refuse(&found));
                 }
                 print(&found);
+                stores_can_hold(&plan)?;
                 Ok(plan)
             }
             Err(more) => {
@@ -116,6 +117,16 @@ impl Draft {
             }
         }
     }
+}
+
+/// Whether the stores can hold the documents, as far as that is known without asking them. Prints why not.
+fn stores_can_hold(plan: &Plan) -> Result<(), Failure> {
+    let unfit = |index: &IndexPlan| Some((index.name.clone(), tributary_indexer::store::check(index).err()?));
+    let unfit: Vec<(String, String)> = plan.indexes.iter().filter_map(unfit).collect();
+    for (name, problem) in &unfit {
+        let _ = writeln!(std::io::stderr(), "error: index `{name}`: {problem}\n");
+    }
+    if unfit.is_empty() { Ok(()) } else { Err(Failure::Pipeline { errors: unfit.len() }) }
 }
 
 fn refuse(found: &[Diagnostic]) -> Failure {

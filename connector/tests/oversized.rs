@@ -42,7 +42,13 @@ impl Running {
     fn start(settings: &ConnectorSettings, transport: &Arc<dyn Transport>) -> Self {
         let (health, shutdown) = (Health::default(), CancellationToken::new());
         let reporter = health.part("source");
-        let run = tributary_connector::run(settings.clone(), transport.clone(), Arc::new(tributary_connector::Independent), reporter, shutdown.clone());
+        let run = tributary_connector::run(
+            settings.clone(),
+            transport.clone(),
+            Arc::new(tributary_connector::Independent),
+            reporter,
+            shutdown.clone(),
+        );
         Self { health, shutdown, task: tokio::spawn(run) }
     }
 

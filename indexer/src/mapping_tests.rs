@@ -102,3 +102,22 @@ fn differences_name_fields_and_overlook_what_servers_leave_out() {
         ]
     );
 }
+
+#[test]
+fn fields_that_an_earlier_version_lacks_are_additions_and_no_differences() {
+    let planned = json!({ "properties": {
+        "year": { "type": "long" }, KEPT: { "type": "object", "enabled": false }, UNINDEXED: { "type": "keyword" },
+    } });
+    let found = json!({ "properties": { "year": { "type": "long" } } });
+    assert_eq!(differences(&planned, &found), Vec::<String>::new());
+    assert_eq!(
+        Json::Object(additions(&planned, &found)),
+        json!({
+            KEPT: { "type": "object", "enabled": false }, UNINDEXED: { "type": "keyword" },
+        })
+    );
+    assert!(additions(&planned, &planned).is_empty());
+    assert_eq!(differences(&planned, &planned), Vec::<String>::new());
+    let other = json!({ "properties": { "year": { "type": "long" }, KEPT: { "type": "keyword" } } });
+    assert_eq!(differences(&planned, &other), ["`_kept` is keyword and should be object, enabled false"]);
+}

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::ErrorClass;
 
-pub use self::open::{open, open_read_only};
+pub use self::open::{check, open, open_read_only};
 
 /// Content of a document, ready to be written.
 #[derive(Debug, Clone, PartialEq)]

@@ -51,6 +51,7 @@ use super::{
     DocumentStore, DocumentWrite, Head, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument, Verdict,
     unindexed::Unindexed,
 };
+use crate::mapping::Fields;
 
 /// One embedded index.
 pub struct EmbeddedStore {
@@ -148,6 +149,11 @@ impl EmbeddedStore {
         })
         .await
     }
+}
+
+/// Whether documents with these fields can be held; the error names an analyzer that is not there.
+pub(super) fn check(fields: &Fields) -> Result<(), String> {
+    schema::build(fields).map(|_| ())
 }
 
 /// Runs blocking work; a panic in it is an error of the call.

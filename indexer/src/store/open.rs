@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tributary_dsl::plan::StorePlan;
+use tributary_dsl::plan::{IndexPlan, StorePlan};
 
-use super::embedded::EmbeddedStore;
+use super::embedded::{self, EmbeddedStore};
 use super::search_server::SearchServerStore;
 use super::{DocumentStore, StoreError};
-use crate::mapping::Dialect;
+use crate::mapping::{self, Dialect};
 
 /// The store of one index; call [`DocumentStore::prepare`] before anything else. Nothing is connected to or created here;
 /// an unusable URL, key or certificate file is a `Fatal` error.
@@ -29,5 +29,14 @@ pub fn open_read_only(store: &StorePlan, index_name: &str, data: &Path) -> Resul
     match store {
         StorePlan::Embedded => Ok(Arc::new(EmbeddedStore::read_only(data, index_name))),
         _ => open(store, index_name, data),
+    }
+}
+
+/// What can be known without a store about whether it can hold an index's documents. The error names the field and its remedy.
+pub fn check(index: &IndexPlan) -> Result<(), String> {
+    let fields = mapping::fields(index).map_err(|error| error.to_string())?;
+    match index.store {
+        StorePlan::Embedded => embedded::check(&fields),
+        StorePlan::Elasticsearch(_) | StorePlan::OpenSearch(_) => Ok(()),
     }
 }

@@ -164,4 +164,11 @@ async fn an_unknown_field_or_analyzer_is_named() {
     subject.plan.selection.fields.push(plans::leaf("speech", klingon));
     let error = subject.open().prepare(&subject.plan).await.unwrap_err();
     assert!(error.class == ErrorClass::Fatal && error.message.contains("`klingon`"), "{error}");
+    let problem = store::check(&subject.plan).unwrap_err();
+    assert!(problem.contains("field `speech`") && problem.contains("`klingon`"), "{problem}");
+    subject.plan.selection.fields.pop();
+    store::check(&subject.plan).unwrap();
+    subject.plan.selection.fields.push(plans::leaf("_kept", tributary_dsl::plan::LeafType::Keyword));
+    let problem = store::check(&subject.plan).unwrap_err();
+    assert!(problem.contains("`_kept`") && problem.contains("alias"), "{problem}");
 }
