@@ -11,6 +11,7 @@ mod logs;
 mod memory;
 mod messages;
 mod network;
+mod outages;
 mod oversized;
 mod prepared;
 mod refusals;
