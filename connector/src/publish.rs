@@ -52,7 +52,9 @@ pub async fn publish<S: Source>(
     let (full, batches) = mpsc::channel(2);
     let (durable, done) = mpsc::channel(3);
     let guard = Guard::new(settings, producer.max_record());
-    let writer = Writer { producer, health, batches, durable, shutdown: shutdown.clone(), trouble: Trouble::default() };
+    let (source_name, trouble) = (settings.name.clone(), Trouble::default());
+    let writer =
+        Writer { source: source_name, producer, health, batches, durable, shutdown: shutdown.clone(), trouble };
     let task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
     let mut publisher = Publisher::new(settings, guard, encoder, full, done);
     let read = publisher.run(&mut source, &shutdown).await;
@@ -296,6 +298,7 @@ impl Topics {
 
 /// The task that appends.
 struct Writer<M> {
+    source: String,
     producer: Box<dyn Producer>,
     health: Reporter,
     batches: mpsc::Receiver<Load<M>>,
@@ -324,13 +327,13 @@ impl<M: Mark> Writer<M> {
                         self.health.up();
                     }
                     if let Some(lasted) = self.trouble.over() {
-                        tracing::info!(?lasted, "the transport accepts events again");
+                        tracing::info!(source = self.source, ?lasted, "the transport accepts events again");
                     }
                     return Ok(());
                 }
                 Err(error) if error.class == ErrorClass::Transient && !self.shutdown.is_cancelled() => {
                     if let Some(lasts) = self.trouble.note(&error.message) {
-                        tracing::warn!(%error, ?lasts, "the transport does not accept events; trying again");
+                        tracing::warn!(source = self.source, %error, ?lasts, "the transport does not accept events; trying again");
                     }
                     self.health.down(error.message);
                 }

@@ -14,6 +14,7 @@ mod memory;
 mod messages;
 mod names;
 mod network;
+mod outages;
 mod oversized;
 mod poolers;
 mod prepared;

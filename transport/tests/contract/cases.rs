@@ -344,6 +344,27 @@ pub async fn lag_counts_what_is_not_committed(bench: Bench) {
     assert_eq!(consumer.lag().await.unwrap(), 0);
 }
 
+pub async fn a_member_without_partitions_has_no_lag(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[("a", "1"), ("b", "2")]).await;
+    let mut first = bench.consumer(&topic, true).await;
+    assigned(&mut first).await;
+    let mut second = bench.consumer(&topic, true).await;
+    // Until the group has shared its partitions nothing is known, which is not 0.
+    let shared = async {
+        loop {
+            match second.lag().await {
+                Ok(lag) => break lag,
+                Err(error) => assert_eq!(error.class, ErrorClass::Transient, "{error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(crate::tools::PATIENCE, shared).await.expect("no lag is told"), 0);
+    assert!(first.lag().await.unwrap() >= 2);
+}
+
 pub async fn a_topic_with_too_few_partitions_is_refused(bench: Bench) {
     let topic = bench.topic("t", 2).await;
     let retention = Retention::Delete { age: None, bytes: None };

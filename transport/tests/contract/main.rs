@@ -53,6 +53,7 @@ contract! {
     watermarks_and_reads_without_a_group,
     a_waiting_consumer_hears_of_an_append,
     lag_counts_what_is_not_committed,
+    a_member_without_partitions_has_no_lag,
     a_topic_with_too_few_partitions_is_refused,
     a_topic_of_another_retention_is_refused,
     an_unknown_topic_is_fatal,
