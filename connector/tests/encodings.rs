@@ -126,6 +126,36 @@ async fn bytes_that_the_server_cannot_convert_have_a_place_and_a_way_out() {
     }
 }
 
+/// Whoever converts a text, it is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_converted_here_as_the_server_converts_them() {
+    let cases = [
+        ("LATIN2", "łódź ¤"),
+        ("LATIN9", "€ Œ"),
+        ("KOI8R", "Жизнь ©"),
+        ("ISO_8859_5", "Жизнь №"),
+        ("WIN1251", "Жизнь “”"),
+        ("WIN874", "ไทย"),
+        ("EUC_KR", "한국어 漢"),
+        ("EUC_CN", "中文，"),
+        ("EUC_JP", "ひらがな ｱ 丂 －"),
+        ("EUC_JIS_2004", "ひらがな か゚"),
+        ("EUC_TW", "中文 丳"),
+    ];
+    for (encoding, text) in cases {
+        let db = Database::of_encoding("converted", encoding).await;
+        db.run("create table t (id int primary key, title text, names text[])").await;
+        let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+        postgres_mut(&mut settings).unconverted = true;
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run(&format!("insert into t values (1, '{text}', array['{text}', 'a'])")).await;
+        let expected = json!({"id": 1, "title": text, "names": [text, "a"]});
+        assert_eq!(recorder.wait(1).await[0].get("/after"), expected, "{encoding}");
+        running.stop().await;
+        db.remove().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_transactions_are_no_exception() {
     let db = Database::of_encoding("large", "SQL_ASCII").await;
