@@ -197,6 +197,32 @@ async fn a_column_whose_name_was_no_text_is_read_by_the_policy() {
     db.remove().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_now_that_is_no_text_is_refused_with_statements_that_mend_it() {
+    let db = Database::of_encoding("name", "SQL_ASCII").await;
+    db.run(
+        "create table t (id int primary key); do $$ begin execute format('alter table t add column %I text', \
+         convert_from('\\xff61', 'SQL_ASCII')); end $$",
+    )
+    .await;
+    let settings = db.settings(&["t"]);
+    let error = Running::start(&settings, &Recorder::new()).error().await;
+    let said = error.to_string();
+    assert_eq!(error.class(), ErrorClass::Fatal, "{said}");
+    let (_, statements) = said.split_once("find it: ").unwrap_or_else(|| panic!("no statement: {said}"));
+    let (find, rename) = statements.split_once("; and rename it by table and number: ").expect("two statements");
+    let row =
+        db.sql.query_one(&find.replace("attrelid::regclass", "attrelid::regclass::text"), &[]).await.expect("found");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i16>(1)), ("t", 2));
+    db.run(&rename.replace("schema.table", "public.t").replace("attnum = 1", "attnum = 2")).await;
+    let recorder = Recorder::new();
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run("insert into t values (1, 'x')").await;
+    assert_eq!(recorder.wait(1).await[0].get("/after"), json!({"id": 1, "new_name": "x"}));
+    running.stop().await;
+    db.remove().await;
+}
+
 #[tokio::test]
 async fn keys_that_are_no_text_are_paged_by_the_policy() {
     for (encoding, bad, good, text) in [("SQL_ASCII", "ff", "c3bc", "ü"), ("WIN1252", "81", "fc", "ü")] {
