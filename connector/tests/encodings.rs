@@ -126,6 +126,36 @@ async fn bytes_that_the_server_cannot_convert_have_a_place_and_a_way_out() {
     }
 }
 
+/// Whoever converts a text, it is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_converted_here_as_the_server_converts_them() {
+    let cases = [
+        ("LATIN2", "łódź ¤"),
+        ("LATIN9", "€ Œ"),
+        ("KOI8R", "Жизнь ©"),
+        ("ISO_8859_5", "Жизнь №"),
+        ("WIN1251", "Жизнь “”"),
+        ("WIN874", "ไทย"),
+        ("EUC_KR", "한국어 漢"),
+        ("EUC_CN", "中文，"),
+        ("EUC_JP", "ひらがな ｱ 丂 －"),
+        ("EUC_JIS_2004", "ひらがな か゚"),
+        ("EUC_TW", "中文 丳"),
+    ];
+    for (encoding, text) in cases {
+        let db = Database::of_encoding("converted", encoding).await;
+        db.run("create table t (id int primary key, title text, names text[])").await;
+        let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+        postgres_mut(&mut settings).unconverted = true;
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run(&format!("insert into t values (1, '{text}', array['{text}', 'a'])")).await;
+        let expected = json!({"id": 1, "title": text, "names": [text, "a"]});
+        assert_eq!(recorder.wait(1).await[0].get("/after"), expected, "{encoding}");
+        running.stop().await;
+        db.remove().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_transactions_are_no_exception() {
     let db = Database::of_encoding("large", "SQL_ASCII").await;
@@ -163,6 +193,32 @@ async fn a_column_whose_name_was_no_text_is_read_by_the_policy() {
     assert!(said.contains("a name of it or of its columns is no text") && said.contains("\\x78ff"), "{said}");
     let running = Running::streaming(&policy(&settings, InvalidText::Replace, true), &recorder).await;
     assert_eq!(recorder.wait(1).await[0].get("/after"), json!({"id": 1, "x\u{fffd}": "y"}));
+    running.stop().await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_now_that_is_no_text_is_refused_with_statements_that_mend_it() {
+    let db = Database::of_encoding("name", "SQL_ASCII").await;
+    db.run(
+        "create table t (id int primary key); do $$ begin execute format('alter table t add column %I text', \
+         convert_from('\\xff61', 'SQL_ASCII')); end $$",
+    )
+    .await;
+    let settings = db.settings(&["t"]);
+    let error = Running::start(&settings, &Recorder::new()).error().await;
+    let said = error.to_string();
+    assert_eq!(error.class(), ErrorClass::Fatal, "{said}");
+    let (_, statements) = said.split_once("find it: ").unwrap_or_else(|| panic!("no statement: {said}"));
+    let (find, rename) = statements.split_once("; and rename it by table and number: ").expect("two statements");
+    let row =
+        db.sql.query_one(&find.replace("attrelid::regclass", "attrelid::regclass::text"), &[]).await.expect("found");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i16>(1)), ("t", 2));
+    db.run(&rename.replace("schema.table", "public.t").replace("attnum = 1", "attnum = 2")).await;
+    let recorder = Recorder::new();
+    let running = Running::streaming(&settings, &recorder).await;
+    db.run("insert into t values (1, 'x')").await;
+    assert_eq!(recorder.wait(1).await[0].get("/after"), json!({"id": 1, "new_name": "x"}));
     running.stop().await;
     db.remove().await;
 }

@@ -1,6 +1,7 @@
 //! What cannot work or would lose changes is refused, with the cause and the remedy, and without secrets.
 
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 use tributary_connector::{ConnectorError, ConnectorSettings, Secret};
 use tributary_event::ErrorClass;
 use tributary_stack::{Postgres, PostgresOptions};
@@ -180,8 +181,9 @@ async fn an_outage_is_told_once_however_often_it_is_met() {
     let url = format!("postgres://u@127.0.0.1:{port}/d");
     let running = Running::start(&ConnectorSettings::postgres("away", url.as_str().into(), ["t"]), &Recorder::new());
     for _ in 0..7 {
-        // Whoever is let in is thrown out again.
-        drop(listener.accept().await.expect("a connection"));
+        // Whoever is let in is thrown out again when it has asked for TLS.
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        connection.read_exact(&mut [0; 8]).await.expect("a request");
     }
     running.stop().await;
     let said = warnings("away");

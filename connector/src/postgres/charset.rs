@@ -1,18 +1,19 @@
 //! Encodings of databases other than UTF-8, by the server's own tables: for texts that come as they are stored, because the
 //! server cannot convert one of them.
 //!
-//! The server is asked what each character is, so that a text means the same whoever converts it. That takes hundreds of small
-//! questions (thousands for the encodings of East Asia), once a stream that needs it begins.
+//! The server is asked what each character is, so that a text means the same whoever converts it.
 //!
 //! Reference: PostgreSQL documentation, "Character Set Support"; source, `src/common/wchar.c` (lengths of characters).
 
 use std::collections::HashMap;
 
 use super::sql::Sql;
+use super::sqlstate::literal;
+use super::value::{hex, push_hex};
 use crate::error::ConnectorError;
 
 /// Characters that are asked for at a time.
-const AT_A_TIME: usize = 94;
+const AT_A_TIME: usize = 2048;
 
 /// The bytes of East Asian characters.
 const HIGH: std::ops::RangeInclusive<u8> = 0xa1..=0xfe;
@@ -89,14 +90,8 @@ impl Charset {
         }
         let Some(family) = Family::of(encoding) else { return Ok(None) };
         let mut known = HashMap::new();
-        let candidates = family.candidates();
-        let mut open: Vec<&[Vec<u8>]> = candidates.chunks(AT_A_TIME).collect();
-        while let Some(some) = open.pop() {
-            match ask(sql, encoding, some).await? {
-                Some(texts) => known.extend(some.iter().cloned().zip(texts)),
-                None if some.len() == 1 => {}
-                None => open.extend(<[&[Vec<u8>]; 2]>::from(some.split_at(some.len() / 2))),
-            }
+        for some in family.candidates().chunks(AT_A_TIME) {
+            known.extend(ask(sql, encoding, some).await?);
         }
         tracing::info!(encoding, characters = known.len(), "texts come in the encoding of the database from now on");
         Ok(Some(Self { known, family }))
@@ -125,15 +120,35 @@ impl Charset {
     }
 }
 
-/// What some characters are; `None` if one of them is none.
-async fn ask(sql: &Sql, encoding: &str, some: &[Vec<u8>]) -> Result<Option<Vec<Box<str>>>, ConnectorError> {
-    const SQL: &str =
-        "select convert_from(b, $2::text::name) from unnest($1::bytea[]) with ordinality as c(b, o) order by o";
-    match sql.attempt(SQL, &[&some, &encoding]).await? {
-        Ok(rows) => Ok(Some(rows.iter().map(|row| row.get::<_, &str>(0).into()).collect())),
-        Err(error) if error.is_about_text() => Ok(None),
-        Err(error) => Err(error.classify(sql.endpoint(), "asking for the characters of the encoding")),
-    }
+/// What some characters are; those that are none are left out. An error for each of these would fill the server's log, so a
+/// block catches them, and leaves its answer in a setting of the session.
+async fn ask(sql: &Sql, encoding: &str, some: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, Box<str>)>, ConnectorError> {
+    const ASKING: &str = "asking for the characters of the encoding";
+    let digits: Vec<String> = some
+        .iter()
+        .map(|bytes| {
+            let mut digits = String::new();
+            push_hex(&mut digits, bytes);
+            digits
+        })
+        .collect();
+    let block = format!(
+        "declare digits text; answer text := ''; begin \
+         foreach digits in array string_to_array('{}', ',') loop \
+           begin answer := answer || encode(convert(decode(digits, 'hex'), '{encoding}', 'UTF8'), 'hex'); \
+           exception when character_not_in_repertoire or untranslatable_character then null; end; \
+           answer := answer || ','; \
+         end loop; perform set_config('tributary.characters', answer, false); end",
+        digits.join(",")
+    );
+    sql.texts(ASKING, &format!("do language plpgsql {}", literal(&block))).await?;
+    let answer = sql.texts(ASKING, "select current_setting('tributary.characters')").await?;
+    let answer = answer.first().and_then(|row| row.get(0)).unwrap_or_default();
+    let texts = answer.split(',').map(|digits| {
+        let text = hex(digits.as_bytes()).filter(|text| !text.is_empty())?;
+        Some(Box::from(std::str::from_utf8(&text).ok()?))
+    });
+    Ok(some.iter().zip(texts).filter_map(|(bytes, text)| Some((bytes.clone(), text?))).collect())
 }
 
 #[cfg(test)]

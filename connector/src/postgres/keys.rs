@@ -3,13 +3,15 @@
 //! Keyset pagination: a page starts behind the last key of the page before, so a page costs the same wherever it is,
 //! and rows that come and go meanwhile shift nothing.
 
+use std::time::Duration;
+
 use tributary_event::{TableName, Value};
 
 use super::absent::no_such_table;
 use super::catalog::{self, TableInfo, Which};
 use super::charset::Charset;
 use super::hosts;
-use super::sql::Sql;
+use super::sql::{Sql, patiently};
 use super::sqlstate::{literal, quote};
 use super::texts::Texts;
 use super::value::push_hex;
@@ -35,6 +37,9 @@ pub struct KeyPager {
     /// How texts are read that come as they are stored, once one has come that the server cannot convert.
     stored: Option<Texts>,
 }
+
+/// A page that takes longer is worth a word.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Stands before the hexadecimal digits of a place that is no text; texts of PostgreSQL do not have it.
 const AS_STORED: char = '\0';
@@ -113,14 +118,23 @@ impl KeyPager {
     /// The server cannot be reached, or refuses.
     pub async fn page(&mut self, after: Option<&[String]>, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
         const READING: &str = "reading a page of keys";
+        let table = self.table.schema.qualified_name();
+        let say = || {
+            tracing::warn!(
+                table,
+                "a page of keys takes long: the table is locked, or its key has no index that is in use; to see who holds a lock, \
+                 run: select pid, pg_blocking_pids(pid), query from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0;"
+            );
+        };
         if self.stored.is_none() {
-            match self.sql.converted(&self.statement(after, limit)).await? {
+            match patiently(self.sql.converted(&self.statement(after, limit)), LONG, say).await? {
                 Ok(rows) => return rows.iter().map(|row| self.row(&|i| row.get(i).map(str::as_bytes))).collect(),
                 Err(error) if error.is_about_text() => self.stored = Some(self.texts().await?),
                 Err(error) => return Err(error.classify(self.sql.endpoint(), READING)),
             }
         }
-        let rows = self.sql.query(READING, &self.statement(after, limit), &[]).await?;
+        let statement = self.statement(after, limit);
+        let rows = patiently(self.sql.query(READING, &statement, &[]), LONG, say).await?;
         rows.iter().map(|row| self.row(&|i| row.get(i))).collect()
     }
 

@@ -8,7 +8,7 @@ use tributary_event::{ErrorClass, Lsn};
 
 use super::endpoint::Endpoint;
 use super::hosts;
-use super::sql::Sql;
+use super::sql::{Sql, patiently};
 use super::sqlstate::{literal, replication_privilege};
 use super::two_phase;
 use crate::checkpoint::PostgresCheckpoint;
@@ -223,15 +223,8 @@ pub(super) async fn create(
     let failover = if kept { ", failover => true" } else { "" };
     let statement =
         format!("select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(slot));
-    let creating = sql.execute(&statement);
-    tokio::pin!(creating);
-    let created = tokio::select! {
-        created = &mut creating => created?,
-        () = tokio::time::sleep(LONG) => {
-            tracing::warn!(slot, "the replication slot is not created yet: {}", waits_for(standby));
-            creating.await?
-        }
-    };
+    let say = || tracing::warn!(slot, "the replication slot is not created yet: {}", waits_for(standby));
+    let created = patiently(sql.execute(&statement), LONG, say).await?;
     if let Err(error) = created {
         return Err(match error.code.as_str() {
             "42501" => replication_privilege(endpoint, &error.text()),

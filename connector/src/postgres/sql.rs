@@ -121,21 +121,6 @@ impl Sql {
         Ok(Ok(rows))
     }
 
-    /// Runs a statement that the server may refuse: its error comes back as it is, for the caller to explain.
-    pub(super) async fn attempt(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Result<Vec<Row>, ServerError>, ConnectorError> {
-        match self.client.query(sql, parameters).await {
-            Ok(rows) => Ok(Ok(rows)),
-            Err(error) => match server_error(&error) {
-                Some(server) => Ok(Err(server)),
-                None => Err(describe(&self.endpoint, "running a statement", &error)),
-            },
-        }
-    }
-
     /// Runs a statement for its effect; a server's error comes back as it is, for the caller to explain.
     pub(super) async fn execute(&self, sql: &str) -> Result<Result<(), ServerError>, ConnectorError> {
         match self.client.batch_execute(sql).await {
@@ -144,6 +129,18 @@ impl Sql {
                 Some(server) => Ok(Err(server)),
                 None => Err(describe(&self.endpoint, "running a statement", &error)),
             },
+        }
+    }
+}
+
+/// Waits for a statement, and says so if that takes long: our sessions have no limits that would end it.
+pub(super) async fn patiently<T>(statement: impl Future<Output = T>, long: Duration, say: impl FnOnce()) -> T {
+    tokio::pin!(statement);
+    tokio::select! {
+        done = &mut statement => done,
+        () = tokio::time::sleep(long) => {
+            say();
+            statement.await
         }
     }
 }

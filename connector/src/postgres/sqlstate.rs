@@ -191,8 +191,10 @@ pub(super) fn through_a_pooler(endpoint: &Endpoint, cause: &str) -> ConnectorErr
 /// What to do where the server cannot make text of a name.
 fn names_are_no_text(action: &str) -> String {
     format!(
-        "{action} shows names of tables, columns and types, and one of them is no text in the database's encoding; find it with \
-         select attrelid::regclass, attnum from pg_attribute where attname::text ~ '[^[:ascii:]]', and rename it"
+        "{action} shows names of tables, columns and types, and one of them is no text in the database's encoding; for columns, find \
+         it: select attrelid::regclass, attnum from pg_attribute where attname::text ~ '[^[:ascii:]]'; and rename it by table and \
+         number: do $$ begin execute (select format('alter table %s rename column %I to new_name', attrelid::regclass, attname) \
+         from pg_attribute where attrelid = 'schema.table'::regclass and attnum = 1); end $$;"
     )
 }
 
