@@ -142,7 +142,9 @@ fn queries(writes: &[DocumentWrite]) -> Vec<String> {
     bounds(&["day", "one.day", "many.day"], &days, &mut queries);
     bounds(&["number", "one.number"], &numbers, &mut queries);
     bounds(&["share", "one.two.share"], &shares, &mut queries);
-    for field in ["day", "number", "any", "name", "share", "good", "one.day", "many.number", "one.any", "many", "word"]
+    // Not `many:*`: OpenSearch 2 fails to ask whether an object with a `flat_object` in it is there.
+    for field in
+        ["day", "number", "any", "name", "share", "good", "one.day", "many.number", "one.any", "many.name", "word"]
     {
         queries.extend([format!("_unindexed:\"{field}\""), format!("{field}:*")]);
     }
@@ -224,7 +226,7 @@ async fn stores_agree_on_every_known_oddity() {
 async fn stores_agree_on_random_documents() {
     let seed = std::env::var("TRIBUTARY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(rand::random);
-    println!("TRIBUTARY_TEST_SEED={seed}");
+    eprintln!("TRIBUTARY_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     agree((0..300).map(|_| oddities::random(&mut random)).collect()).await;
 }
