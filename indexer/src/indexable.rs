@@ -31,8 +31,9 @@ pub mod numbers;
 /// `@nested` objects of one document that are indexed: the servers' `index.mapping.nested_objects.limit`.
 pub const MAX_NESTED: usize = 10_000;
 
-/// Levels of objects and lists in a document. A reader of JSON gives up at 128, and an answer of a server has four around it.
-pub const MAX_DEPTH: usize = 120;
+/// Levels of objects and lists in a document: what is read of an answer, which has some around it. (A server sees no more levels
+/// than are indexed; the rest is kept as text.)
+pub const MAX_DEPTH: usize = crate::json::MAX_LEVELS - 10;
 
 /// Bytes of a document as JSON. A request to a server has at most 100 MiB, and what is kept beside the indexed is in it too.
 pub const MAX_BYTES: usize = 32 << 20;

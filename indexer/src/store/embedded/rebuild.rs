@@ -118,8 +118,8 @@ fn for_each(
     for doc in segment.doc_ids_alive() {
         let stored: TantivyDocument = store.get(doc)?;
         let bytes = stored.get_first(source).and_then(|value| value.as_bytes()).unwrap_or_default();
-        let Source { hash, refs, content } = serde_json::from_slice(bytes)
-            .map_err(|e| Failure::Unfit(format!("a stored document cannot be read: {e}")))?;
+        let Source { hash, refs, content } =
+            crate::json::read(bytes).map_err(|e| Failure::Unfit(format!("a stored document cannot be read: {e}")))?;
         id.clear();
         if let Some(ordinal) = ids.term_ords(doc).next() {
             ids.ord_to_str(ordinal, &mut id)?;

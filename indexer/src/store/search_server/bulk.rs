@@ -106,7 +106,9 @@ pub(super) fn content(source: Json) -> (Json, Map<String, Json>) {
             ours.insert(name.to_owned(), value);
         }
     }
-    if let Some(Ok(Json::Object(kept))) = ours.get(KEPT).and_then(Json::as_str).map(serde_json::from_str) {
+    let kept =
+        ours.get(KEPT).and_then(Json::as_str).map(|text| crate::json::read::<Map<String, Json>>(text.as_bytes()));
+    if let Some(Ok(kept)) = kept {
         content.extend(kept);
     }
     (Json::Object(content), ours)
