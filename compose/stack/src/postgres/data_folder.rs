@@ -87,7 +87,7 @@ fn settings(options: &PostgresOptions) -> String {
         ("listen_addresses", "127.0.0.1"),
         ("unix_socket_directories", ""),
         ("wal_level", "logical"),
-        ("max_replication_slots", "50"),
+        ("max_replication_slots", "400"),
         ("max_wal_senders", "50"),
         ("max_connections", "300"),
         ("max_prepared_transactions", "50"),
