@@ -196,7 +196,7 @@ impl ConnectorError {
 
     /// Whether an administrator can mend it on the server while the connector waits.
     pub fn is_mendable(&self) -> bool {
-        matches!(self, Self::Table { .. } | Self::Privilege { .. } | Self::Refused(_))
+        matches!(self, Self::Table { .. } | Self::Privilege { .. } | Self::Authentication { .. } | Self::Refused(_))
     }
 
     pub(crate) fn settings(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {

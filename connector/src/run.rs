@@ -141,6 +141,7 @@ async fn attempt(
         prepared: &prepared,
         dependent: dependent.as_ref(),
         transport,
+        health,
     };
     let encoder = Encoder::new(source.info(), settings.decimals);
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());

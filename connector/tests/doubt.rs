@@ -41,11 +41,13 @@ async fn doubted(test: &str, before: &str, statements: &[(&str, &str)]) {
 async fn rows_that_a_statement_changes_without_events_are_doubted() {
     doubted(
         "rewrites",
-        "create table t (id int primary key, n int, name text); insert into t select i, i, i from generate_series(1, 100) i",
+        "create type mood as enum ('sad', 'ok'); create table t (id int primary key, n int, name text, m mood[]); \
+         insert into t select i, i, i, '{sad}' from generate_series(1, 100) i",
         &[
             ("alter table t add column added text default 'x'", "added that has a value"),
             ("alter table t alter n type bigint using n * 2", "rewrote"),
             ("alter table t add column at timestamptz default clock_timestamp()", "rewrote"),
+            ("alter type mood rename value 'sad' to 'glum'", "label"),
             ("alter table t drop column name", "dropped"),
             ("drop table t; create table t (id int primary key)", "another table"),
             ("begin; create table u (like t including all); alter table t rename to v; alter table u rename to t; commit", "another table"),
@@ -74,7 +76,12 @@ async fn partitions_that_come_with_rows_or_go_are_doubted() {
             ),
             ("truncate t2", "truncated"),
             ("alter table t detach partition t1", "detached"),
-            ("drop table t2", "dropped"),
+            (
+                "begin; alter table t detach partition t5; update t5 set id = 6; \
+                 alter table t attach partition t5 for values in (5); commit",
+                "attached again",
+            ),
+            ("drop table t3", "dropped"),
         ],
     )
     .await;
@@ -103,6 +110,7 @@ async fn what_changes_no_row_is_not_doubted() {
     let known = recorder.known_tables();
     for statement in [
         "alter table t add column plain int",
+        "vacuum full t",
         "analyze t",
         "alter table t alter name set default 'y'",
         "alter table t rename n to m",

@@ -341,8 +341,21 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
         match opened.await {
             Ok((prepared, documents)) => {
                 context.store_health.up();
-                context.listings.open(prepared, documents).await.map_err(stage_error(&stage))?;
-                return Ok(true);
+                match context.listings.open(prepared, documents).await {
+                    Ok(()) => return Ok(true),
+                    Err(error) if error.class == ErrorClass::Transient => {
+                        if context.listing_health.down(error.message.clone()) {
+                            let outage_s = context.listing_health.outage().as_secs();
+                            warn!(
+                                index = context.plan.name,
+                                error = error.message,
+                                outage_s,
+                                "the transport does not answer; waiting"
+                            );
+                        }
+                    }
+                    Err(error) => return Err(stage_error(&stage)(error)),
+                }
             }
             Err(error) if error.class == ErrorClass::Transient => {
                 if context.store_health.down(error.message.clone()) {

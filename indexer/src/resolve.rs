@@ -202,12 +202,15 @@ impl Resolver {
     /// Resolves a group of events and sends their build requests; their tickets are done when those are durable, unless a
     /// fan-out is left to be repeated.
     async fn resolve(&self, group: Vec<Taken>) -> Result<Option<Unsettled>, StageError> {
-        let (mut vertices, mut types) = (BTreeSet::new(), BTreeSet::new());
+        let (mut vertices, mut types, mut unknown) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for taken in &group {
             let touched = touched(&taken.event, &self.vertices);
-            self.repair(&taken.event, &touched.unknown).await?;
+            unknown.extend(touched.unknown);
             vertices.extend(touched.vertices);
             types.extend(touched.types);
+        }
+        if !unknown.is_empty() {
+            self.repair(&group, &unknown).await?;
         }
         let vertices: Vec<Vertex> = vertices.into_iter().collect();
         let stamp = self.clock.now();
@@ -243,17 +246,17 @@ impl Resolver {
         Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
     }
 
-    /// Has the indexes list all their documents that show a vertex which the event does not name.
-    async fn repair(&self, event: &ChangeEvent, unknown: &[(String, String)]) -> Result<(), StageError> {
+    /// Has the indexes list all their documents that show a vertex which the events do not name.
+    async fn repair(&self, group: &[Taken], unknown: &BTreeSet<(String, String)>) -> Result<(), StageError> {
+        let newest = group.iter().map(|taken| taken.event.capture_us).max().unwrap_or_else(now_us);
         for index in &self.indexes {
             let shown = index.plan.vertex_types();
             let Some((_, column)) = unknown.iter().find(|(type_name, _)| shown.contains(type_name.as_str())) else {
                 continue;
             };
             let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-            let table = event.table.qualified_name();
-            let why = format!("events of {table} were captured before it had the column {column} that its rule names");
-            while let Err(error) = index.listings.begin_after(event.capture_us, why.clone()).await {
+            let why = format!("events were captured before their table had the column {column} that its rule names");
+            while let Err(error) = index.listings.begin_after(newest, why.clone()).await {
                 if error.class != ErrorClass::Transient {
                     return Err(StageError::new("resolve", error.message));
                 }

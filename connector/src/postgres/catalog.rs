@@ -48,8 +48,14 @@ impl Carried {
     /// made of them.
     pub fn is_id(&self, column: usize, decimals_are_text: bool) -> bool {
         match self.codecs.get(column) {
-            Some(Codec::Int | Codec::Bool | Codec::Text) => true,
-            Some(Codec::Numeric(_)) => decimals_are_text,
+            Some(Codec::Int | Codec::Bool) => true,
+            // Padded, or written in more than one way.
+            Some(Codec::Text) => {
+                let name = self.schema.columns.get(column).map_or("", |c| &*c.type_name);
+                !["character", "bpchar", "json", "jsonb", "xml"].contains(&name) && !name.starts_with("character(")
+            }
+            // Without a scale the digits are those that were written.
+            Some(Codec::Numeric(None | Some(0))) => decimals_are_text,
             _ => false,
         }
     }

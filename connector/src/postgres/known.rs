@@ -43,7 +43,7 @@ impl Known {
         &mut self,
         sql: &Sql,
         version: i32,
-        publication: &str,
+        (publication, listed): (&str, &[TableName]),
         tables: &[TableInfo],
         dependent: &dyn Dependent,
         transport: &dyn Transport,
@@ -64,6 +64,12 @@ impl Known {
                 doubts.push(Doubt { table: table.schema.table_name(), why: why.to_owned() });
             }
             now.insert(name, reading.state);
+        }
+        // One that is not there for now is known as it was when it comes back.
+        for name in listed.iter().map(ToString::to_string) {
+            if let Some(before) = self.tables.as_ref().and_then(|known| known.get(&name)) {
+                now.entry(name).or_insert_with(|| before.clone());
+            }
         }
         if self.tables.as_ref() == Some(&now) {
             return Ok(());

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tributary_event::ErrorClass;
+use tributary_event::{ErrorClass, Reporter, Trouble};
 use tributary_transport::Transport;
 
 use super::catalog::{self, TableInfo, Which, state};
@@ -37,6 +37,8 @@ pub(crate) struct Watch<'a> {
     pub dependent: &'a dyn Dependent,
     /// Where what is known of the tables is kept.
     pub transport: &'a dyn Transport,
+    /// How the source is.
+    pub health: &'a Reporter,
 }
 
 /// Watches until the stream must begin anew, and says why. Failures are left to the stream, which meets them too.
@@ -44,10 +46,17 @@ pub(crate) async fn monitor(watch: Watch<'_>, mut known: Known) -> ConnectorErro
     let tables = &watch.prepared.tables;
     let mut keys: Keys = tables.iter().filter(|t| t.identity == 'f').map(|t| (t.oid, t.primary_key.clone())).collect();
     let mut heartbeat = watch.settings.heartbeat.map(Heartbeat::new);
+    let mut trouble = Trouble::default();
     loop {
-        match watch.session(&mut keys, &mut known, &mut heartbeat).await {
+        match watch.session(&mut keys, &mut known, &mut heartbeat, &mut trouble).await {
             Ok(reason) => return reason,
-            Err(error) => tracing::debug!(source = watch.name, %error, "the database cannot be watched"),
+            Err(error) => {
+                // Nobody notices then what the log does not tell.
+                if let Some(lasting) = trouble.note(&error.to_string()).filter(|lasting| !lasting.is_zero()) {
+                    tracing::warn!(source = watch.name, %error, ?lasting, "the catalog cannot be watched");
+                    watch.health.note(Some(format!("the catalog cannot be watched: {error}")));
+                }
+            }
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -60,6 +69,7 @@ impl Watch<'_> {
         keys: &mut Keys,
         known: &mut Known,
         heartbeat: &mut Option<Heartbeat>,
+        trouble: &mut Trouble,
     ) -> Result<ConnectorError, ConnectorError> {
         let (name, settings) = (self.name, self.settings);
         let (version, names) = (self.prepared.server_version, settings.table_names());
@@ -74,6 +84,7 @@ impl Watch<'_> {
                     return Ok(reason);
                 }
                 seen = Some(digest);
+                trouble.over();
             }
             let next = Instant::now() + INTERVAL;
             match heartbeat {
@@ -127,7 +138,8 @@ impl Watch<'_> {
                 }));
             }
         }
-        known.look(sql, self.prepared.server_version, &settings.publication, &found, self.dependent, transport).await?;
+        let of = (settings.publication.as_str(), settings.tables.as_slice());
+        known.look(sql, self.prepared.server_version, of, &found, self.dependent, transport).await?;
         let trouble = match prepare::missing(settings, &found) {
             Some(name) => Some(gone(sql, &name, known).await?),
             None => suffice(&found, sql.endpoint(), settings, &published.left_out, self.dependent).err(),
@@ -137,6 +149,7 @@ impl Watch<'_> {
         if !trouble.is_empty() && *said != trouble {
             tracing::warn!(source = self.name, error = trouble, "a table is not captured as it should be");
         }
+        self.health.note((!trouble.is_empty()).then(|| trouble.clone()));
         *said = trouble;
         Ok(None)
     }

@@ -229,7 +229,10 @@ impl Client {
             status if status.is_client_error() => {
                 Trouble::Unreadable(error(ErrorClass::Fatal, " (check that graph.endpoint is the GraphQL endpoint)"))
             }
-            StatusCode::SERVICE_UNAVAILABLE => Trouble::Whole(error(ErrorClass::Transient, "")),
+            // It says so itself. Without that it may be a gateway whose server died of what was asked for.
+            StatusCode::SERVICE_UNAVAILABLE if header(RETRY_AFTER).is_some() => {
+                Trouble::Whole(error(ErrorClass::Transient, ""))
+            }
             // A resolver that panics may take its server, or the connection behind a gateway, with it.
             _ => Trouble::Unreadable(error(ErrorClass::Transient, "")),
         })

@@ -16,7 +16,7 @@ use crate::request::names;
 use crate::store::Prepared;
 
 /// Clocks of two processes differ by less.
-const SKEW_US: i64 = 10_000_000;
+const SKEW_US: i64 = 2_000_000;
 
 /// How far the listing of an index's roots is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

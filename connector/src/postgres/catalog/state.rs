@@ -6,9 +6,11 @@
 //! | another table takes the name (dropped and made anew, swapped) | another OID |
 //! | the publication leaves rows out for a while | another publication, entry of it, set of operations, or row filter |
 //! | a partition with rows is attached | a part that is new, has rows, and was not made as a partition |
-//! | a partition is detached or dropped | a part is gone |
+//! | a partition is detached and attached again | a part whose entry in the table is another |
+//! | a partition is detached or dropped | a part is gone that had rows |
 //! | a partition is truncated alone | a part of a partitioned table has another file |
-//! | `ALTER TABLE` rewrites the table (`TYPE … USING`, `ADD COLUMN` with a volatile default, `SET EXPRESSION`) | other files, and columns that were altered; files alone are `VACUUM FULL`, `CLUSTER`, `TRUNCATE` |
+//! | `ALTER TABLE` rewrites the table (`TYPE … USING`, `ADD COLUMN` with a volatile default, `SET EXPRESSION`, `SET LOGGED`) | another TOAST table, which `VACUUM FULL`, `CLUSTER` and `TRUNCATE` leave; of a table without one: another file, and columns that were altered |
+//! | `ALTER TYPE … RENAME VALUE` | another label of an enum |
 //! | `ADD COLUMN` with a constant default, or with a virtual generated value | a new column that has a value in old rows |
 //! | `DROP COLUMN` | a column less |
 //!
@@ -38,13 +40,29 @@ pub(in super::super) struct TableState {
     altered: String,
     /// Changes with the expressions of virtual columns.
     virtuals: String,
-    /// The tables that keep its rows, itself or its partitions, and the file of each.
-    parts: BTreeMap<u32, u32>,
+    /// The tables that keep its rows, itself or its partitions, by OID.
+    parts: BTreeMap<u32, Part>,
+    /// The labels of the enums of its columns, by OID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<u32, String>,
     /// Changes with what the publication has of the table.
     published: String,
     /// Something of it does not suffice: when it does again, rows may have changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in super::super) unfit: bool,
+}
+
+/// What is kept of a table that keeps rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    /// Its file (`pg_relation_filenode`).
+    file: u32,
+    /// Its TOAST table; 0 if it has none.
+    toast: u32,
+    /// Changes when it, or a partition above it, is attached.
+    entry: String,
+    /// Whether it has a page of rows.
+    rows: bool,
 }
 
 /// A table as a reading finds it.
@@ -65,7 +83,15 @@ impl Reading {
     pub(in super::super) fn doubt(&self, before: &TableState) -> Option<&'static str> {
         let now = &self.state;
         let is_partitioned = |state: &TableState| state.parts.keys().any(|part| *part != state.oid);
-        let moved = before.parts.iter().any(|(part, file)| now.parts.get(part).is_some_and(|now| now != file));
+        let any_part = |differs: &dyn Fn(&Part, &Part) -> bool| {
+            before.parts.iter().any(|(oid, before)| now.parts.get(oid).is_some_and(|now| differs(before, now)))
+        };
+        let moved = any_part(&|before, now| before.file != now.file);
+        let altered = before.altered != now.altered;
+        let rewritten = any_part(&|before, now| match before.toast {
+            0 => before.file != now.file && altered,
+            toast => now.toast != toast,
+        });
         let is_old = |number: &&i16| **number <= before.newest;
         Some(if before.oid != now.oid {
             "another table has its name now (it was made anew, or swapped)"
@@ -73,12 +99,16 @@ impl Reading {
             "the log lacked something of it for a while"
         } else if before.published != now.published {
             "its publication was changed, and may have left changes out"
-        } else if before.parts.keys().any(|part| !now.parts.contains_key(part)) {
+        } else if before.parts.iter().any(|(oid, part)| part.rows && !now.parts.contains_key(oid)) {
             "a partition was detached or dropped, and its rows with it"
         } else if self.attached.iter().any(|part| !before.parts.contains_key(part)) {
             "a partition was attached that has rows"
-        } else if moved && before.altered != now.altered {
+        } else if any_part(&|before, now| before.entry != now.entry) {
+            "a partition was detached and attached again"
+        } else if rewritten {
             "an ALTER TABLE rewrote its rows"
+        } else if before.labels.iter().any(|(oid, label)| now.labels.get(oid).is_some_and(|now| now != label)) {
+            "a label of an enum was renamed"
         } else if moved && is_partitioned(before) {
             "a partition was truncated or rewritten"
         } else if self.valued.iter().any(|number| !is_old(&number)) {
@@ -108,6 +138,7 @@ pub(in super::super) async fn read(
     }
     read_columns(sql, version, &oids, &mut readings).await?;
     read_parts(sql, &oids, &mut readings).await?;
+    read_labels(sql, &oids, &mut readings).await?;
     read_published(sql, version, publication, &oids, &mut readings).await?;
     Ok(oids.iter().map(|oid| readings.get(oid).cloned().unwrap_or_default()).collect())
 }
@@ -148,7 +179,11 @@ async fn read_parts(sql: &Sql, oids: &[u32], readings: &mut HashMap<u32, Reading
             union all select c.oid, p.relid from pg_catalog.pg_class c cross join lateral pg_partition_tree(c.oid) p \
             where c.oid = any($1) and c.relkind = 'p' and p.isleaf) \
         select root, part, coalesce(pg_relation_filenode(part), 0::oid), \
-            root <> part and coalesce(pg_relation_size(part), 0) > 0 and exists ( \
+            (select reltoastrelid from pg_catalog.pg_class where oid = part), \
+            case when root <> part then (select string_agg(i.xmin::text, ',' order by i.inhrelid) \
+                from pg_partition_ancestors(part) x(relid) join pg_catalog.pg_inherits i on i.inhrelid = x.relid \
+                where x.relid <> root) end, \
+            coalesce(pg_relation_size(part), 0) > 0, root <> part and exists ( \
                 select from pg_partition_ancestors(part) x(relid) join pg_catalog.pg_inherits i on i.inhrelid = x.relid \
                 join pg_catalog.pg_attribute a on a.attrelid = x.relid and a.attnum = -1 \
                 join pg_catalog.pg_class c on c.oid = x.relid where x.relid <> root and ( \
@@ -156,9 +191,27 @@ async fn read_parts(sql: &Sql, oids: &[u32], readings: &mut HashMap<u32, Reading
         from parts where part is not null";
     for row in sql.query("reading the parts of the tables", SQL, &[&oids]).await? {
         let Some(reading) = readings.get_mut(&row.get(0)) else { continue };
-        reading.state.parts.insert(row.get(1), row.get(2));
-        if row.get(3) {
+        let part = Part {
+            file: row.get(2),
+            toast: row.get(3),
+            entry: row.get::<_, Option<String>>(4).unwrap_or_default(),
+            rows: row.get(5),
+        };
+        if part.rows && row.get(6) {
             reading.attached.insert(row.get(1));
+        }
+        reading.state.parts.insert(row.get(1), part);
+    }
+    Ok(())
+}
+
+async fn read_labels(sql: &Sql, oids: &[u32], readings: &mut HashMap<u32, Reading>) -> Result<(), ConnectorError> {
+    const SQL: &str = "select distinct a.attrelid, e.oid, e.enumlabel::text from pg_catalog.pg_attribute a \
+        join pg_catalog.pg_type t on t.oid = a.atttypid join pg_catalog.pg_enum e on e.enumtypid in (t.oid, t.typelem) \
+        where a.attrelid = any($1) and a.attnum > 0 and not a.attisdropped";
+    for row in sql.query("reading pg_enum", SQL, &[&oids]).await? {
+        if let Some(reading) = readings.get_mut(&row.get(0)) {
+            reading.state.labels.insert(row.get(1), row.get(2));
         }
     }
     Ok(())
@@ -172,9 +225,15 @@ async fn read_published(
     readings: &mut HashMap<u32, Reading>,
 ) -> Result<(), ConnectorError> {
     let filter = if version >= 150_000 { "coalesce(r.prqual::text, '')" } else { "''" };
+    let schema = if version >= 150_000 {
+        "(select s.oid from pg_catalog.pg_publication_namespace s join pg_catalog.pg_class c on c.relnamespace = s.pnnspid \
+            where s.pnpubid = p.oid and c.oid = t.oid)"
+    } else {
+        "null"
+    };
     // All that concerns the publication is also in the entry of each table.
     let statement = format!(
-        "select t.oid, hashtextextended(concat_ws(':', p.oid, p.xmin, r.oid, {filter}), 0)::text from unnest($1::oid[]) as t(oid) \
+        "select t.oid, hashtextextended(concat_ws(':', p.oid, p.xmin, r.oid, {schema}, {filter}), 0)::text from unnest($1::oid[]) as t(oid) \
          cross join pg_catalog.pg_publication p \
          left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid and r.prrelid = t.oid \
          where p.pubname = $2::text::name"
@@ -216,6 +275,7 @@ pub(in super::super) async fn digest(
                 from pg_catalog.pg_attrdef d join tree on d.adrelid = tree.oid), \
             (select concat_ws(':', count(*), sum(i.inhrelid::int8), sum(i.xmin::text::int8)) \
                 from pg_catalog.pg_inherits i join tree on i.inhparent = tree.oid), \
+            (select concat_ws(':', count(*), sum(e.xmin::text::int8)) from pg_catalog.pg_enum e), \
             (select concat_ws(':', oid, xmin) from p), \
             (select concat_ws(':', count(*), sum(r.oid::int8), sum(r.xmin::text::int8)) \
                 from pg_catalog.pg_publication_rel r, p where r.prpubid = p.oid), \
@@ -230,6 +290,11 @@ pub(in super::super) async fn digest(
 mod tests {
     use super::*;
 
+    /// A part without a TOAST table.
+    fn part(file: u32) -> Part {
+        Part { file, toast: 0, entry: "5".into(), rows: true }
+    }
+
     fn reading() -> Reading {
         let state = TableState {
             oid: 1,
@@ -237,7 +302,8 @@ mod tests {
             columns: 2,
             altered: "a".into(),
             virtuals: String::new(),
-            parts: BTreeMap::from([(1, 10)]),
+            parts: BTreeMap::from([(1, part(10))]),
+            labels: BTreeMap::from([(7, "sad".into())]),
             published: "p".into(),
             unfit: false,
         };
@@ -246,7 +312,7 @@ mod tests {
 
     fn partitioned(parts: &[(u32, u32)]) -> Reading {
         let mut reading = reading();
-        reading.state.parts = parts.iter().copied().collect();
+        reading.state.parts = parts.iter().map(|(oid, file)| (*oid, part(*file))).collect();
         reading
     }
 
@@ -262,7 +328,7 @@ mod tests {
         // VACUUM FULL; a changed default; a new column without a value.
         assert_eq!(
             doubt(&|now| {
-                now.state.parts.insert(1, 11);
+                now.state.parts.insert(1, part(11));
             }),
             None
         );
@@ -279,7 +345,7 @@ mod tests {
         assert_eq!(valued, Some("a column was added that has a value in every row"));
         let rewritten = doubt(&|now| {
             now.state.altered = "b".into();
-            now.state.parts.insert(1, 11);
+            now.state.parts.insert(1, part(11));
         });
         assert_eq!(rewritten, Some("an ALTER TABLE rewrote its rows"));
         // One column went, another came.
@@ -289,6 +355,8 @@ mod tests {
             now.state.columns = 2;
         });
         assert_eq!(swapped, Some("a column was dropped"));
+        assert!(doubt(&|now| now.state.labels = BTreeMap::from([(7, "glum".into()), (8, "ok".into())])).is_some());
+        assert_eq!(doubt(&|now| drop(now.state.labels.insert(8, "ok".into()))), None);
         assert!(doubt(&|now| now.state.oid = 2).is_some_and(|why| why.contains("another table")));
         assert!(doubt(&|now| now.state.published = "q".into()).is_some_and(|why| why.contains("publication")));
         assert!(doubt(&|now| now.state.virtuals = "v".into()).is_some_and(|why| why.contains("virtual")));
@@ -305,7 +373,26 @@ mod tests {
         attached.attached.remove(&4);
         assert_eq!(attached.doubt(&before), None);
         assert!(partitioned(&[(2, 20)]).doubt(&before).is_some_and(|why| why.contains("detached")));
+        let mut again = partitioned(&[(2, 20), (3, 30)]);
+        again.state.parts.insert(3, Part { entry: "6".into(), ..part(30) });
+        assert_eq!(again.doubt(&before), Some("a partition was detached and attached again"));
+        let mut empty = before.clone();
+        empty.parts.insert(3, Part { rows: false, ..part(30) });
+        assert_eq!(partitioned(&[(2, 20)]).doubt(&empty), None);
         assert!(partitioned(&[(2, 20), (3, 31)]).doubt(&before).is_some_and(|why| why.contains("truncated")));
+    }
+
+    #[test]
+    fn a_table_with_long_values_tells_a_rewrite_from_a_move() {
+        let with = |file, toast| {
+            let mut reading = reading();
+            reading.state.parts.insert(1, Part { toast, ..part(file) });
+            reading.state.altered = format!("{file}");
+            reading
+        };
+        assert_eq!(with(11, 5).doubt(&with(10, 5).state), None);
+        assert_eq!(with(11, 6).doubt(&with(10, 5).state), Some("an ALTER TABLE rewrote its rows"));
+        assert_eq!(with(10, 6).doubt(&with(10, 0).state), None);
     }
 
     #[test]
