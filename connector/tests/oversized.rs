@@ -96,7 +96,7 @@ async fn table(test: &str) -> Database {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connector_stops_at_it_and_goes_on_there_when_it_fits() {
+async fn on_kafka_the_connector_stops_at_it_and_goes_on_there_when_it_fits() {
     let db = table("oversized_stop").await;
     let settings = db.settings(&["doc"]);
     let topic = settings.topic("public", "doc");

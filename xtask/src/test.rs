@@ -104,7 +104,7 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
     let mut status = tests.status().await.context("starting cargo")?;
     running.stop().await?;
     for version in postgres.into_iter().skip(1) {
-        let wanted = Wanted { postgres: Some(version), ..Wanted::default() };
+        let wanted = Wanted { postgres: Some(version), kafka: !left_out(Without::Kafka), ..Wanted::default() };
         let again = tests_on(wanted, "postgres", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
@@ -131,6 +131,12 @@ async fn tests_on(wanted: Wanted, room: &str, filters: &[String], without: &str)
     let running = wanted.start().await?;
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast", "--workspace", "--test", room]).args(filters);
+    if !without.is_empty() && filters.is_empty() {
+        tests.arg("--");
+    }
+    for part in without.split(',').filter(|part| !part.is_empty()) {
+        tests.arg("--skip").arg(part);
+    }
     for (name, variable, address) in running.addresses() {
         println!("{name:<14} {address}");
         tests.env(variable, address);

@@ -53,7 +53,7 @@ async fn culprit(server: &Server) -> GraphError {
 #[tokio::test]
 async fn whatever_cannot_be_read_fails_the_culprit_alone_with_what_was_answered() {
     const PAGE: &[u8] = b"<html>\r\n<h1>Internal\tServer Error</h1>\x1b[0m</html>";
-    let answers: [(Spoiling, &[&str]); 8] = [
+    let answers: [(Spoiling, &[&str]); 9] = [
         (|json| ok(titled(&json, "NaN")), &["is no GraphQL answer", "\"title\":NaN"]),
         (|json| ok(json[..json.len() / 2].to_owned()), &["EOF", "{\"data\":{\"movies\":[{"]),
         (
@@ -61,6 +61,7 @@ async fn whatever_cannot_be_read_fails_the_culprit_alone_with_what_was_answered(
             &["500", r"<html>\r\n<h1>Internal\tServer Error</h1>\u{1b}[0m"],
         ),
         (|_| Reply::Status(502, Vec::new(), b"bad gateway".to_vec()), &["502", "bad gateway"]),
+        (|_| Reply::Status(503, Vec::new(), b"upstream connect error".to_vec()), &["503", "upstream connect error"]),
         (|_| Reply::Status(403, Vec::new(), b"blocked by the firewall".to_vec()), &["403", "blocked by the firewall"]),
         (|_| ok(""), &["no GraphQL answer"]),
         (|_| ok("{\"movies\":[]}"), &["neither data nor errors", "{\"movies\":[]}"]),
