@@ -190,7 +190,6 @@ impl Source {
     /// Waits for the server and makes publication and slot ready. False: shutdown came first.
     async fn prepare(&self, shutdown: &CancellationToken) -> Result<bool, Failure> {
         let name = &self.settings.name;
-        let mut trouble = Trouble::default();
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
             let prepared = tokio::select! {
@@ -200,9 +199,9 @@ impl Source {
             match prepared {
                 Ok(_) => return Ok(true),
                 Err(error) if error.class() == ErrorClass::Transient => {
-                    self.health.down(error.to_string());
-                    if let Some(lasting) = trouble.note(&error.to_string()) {
-                        warn!(source = name, %error, lasting_s = lasting.as_secs(), "the source does not answer; waiting");
+                    if self.health.down(error.to_string()) {
+                        let outage_s = self.health.outage().as_secs();
+                        warn!(source = name, %error, outage_s, "the source does not answer; waiting");
                     }
                 }
                 // What the rules say names its place itself.
