@@ -193,7 +193,9 @@ async fn graph_does_not_tell_its_schema_and_nobody_waits() {
 /// A document that the store refuses is set aside alone, with the store's words; the one that is stored stays.
 async fn refused_by_the_store(pair: Pair) {
     let mut world = World::new("refused", pair, Own::default()).await;
-    world.edit("  edges:\n", "  scalars: { Date: date }\n  edges:\n");
+    // The document is large: on a slow machine it is to fail for that, and not for its time.
+    world.edit("  edges:\n", "  timeout: 120s\n  scalars: { Date: date }\n  edges:\n");
+    world.edit("    refresh: 100ms\n", "    refresh: 100ms\n    build: { deadline: 120s }\n");
     world.start();
     world.until_documents(3201).await;
     // A year that PostgreSQL and the graph know, and no date field does: the document keeps it.
