@@ -7,8 +7,10 @@
 mod check;
 mod definition;
 mod diagnostic;
+mod keys;
 pub mod plan;
 mod query;
+mod reference;
 mod render;
 mod schema;
 mod suggest;
@@ -18,6 +20,7 @@ mod yaml;
 pub use check::check;
 pub use definition::{Definition, parse};
 pub use diagnostic::{Diagnostic, Severity};
+pub use reference::{json_schema, page};
 pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 

@@ -1,10 +1,18 @@
 //! YAML as a tree whose every node knows its place.
 
+mod key;
+mod kind;
 mod read;
+mod schema;
 mod units;
 mod variables;
 
-pub(crate) use read::{Map, Reader, Text};
+pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key};
+pub(crate) use kind::{
+    Documented, Entries, Folder, Hidden, Inside, Items, Kind, Limit, Line, Names, Period, Printed, Size, Whole, Words,
+    pattern,
+};
+pub(crate) use read::{At, Map, Reader, Text};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,21 +43,21 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub place: Place,
-    pub kind: Kind,
+    pub kind: Tree,
 }
 
 /// What a node is.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum Tree {
     Null,
     Scalar(String),
     Sequence(Vec<Arc<Node>>),
-    Mapping(Vec<(Key, Arc<Node>)>),
+    Mapping(Vec<(MappingKey, Arc<Node>)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub(crate) struct MappingKey {
     pub name: String,
     pub place: Place,
 }
@@ -57,7 +65,7 @@ pub(crate) struct Key {
 /// A node that is not closed yet.
 enum Open {
     Sequence(Place, usize, Vec<Arc<Node>>),
-    Mapping(Place, usize, Vec<(Key, Arc<Node>)>, Option<Key>),
+    Mapping(Place, usize, Vec<(MappingKey, Arc<Node>)>, Option<MappingKey>),
 }
 
 /// What went wrong, without the text it went wrong in.
@@ -69,7 +77,7 @@ struct Problem {
 
 /// Parses one document. The root is `None` where the text is no YAML; duplicate keys leave the first in place.
 pub(crate) fn parse(file: &str, text: &str) -> (Arc<SourceText>, Option<Arc<Node>>, Vec<Diagnostic>) {
-    let mut tree = Tree { open: Vec::new(), anchors: HashMap::new(), root: None, problems: Vec::new() };
+    let mut tree = Growing { open: Vec::new(), anchors: HashMap::new(), root: None, problems: Vec::new() };
     let fine = tree.build(text);
     let mut shown = SourceText::masked(file, text);
     if let Some(root) = &tree.root {
@@ -89,11 +97,11 @@ pub(crate) fn spot(text: &Arc<SourceText>, place: Place) -> Spot {
 /// Masks what is secret by where it stands.
 fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
     match &node.kind {
-        Kind::Null => {}
-        Kind::Scalar(_) if secret => shown.mask(node.place.start, node.place.end),
-        Kind::Scalar(_) => {}
-        Kind::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
-        Kind::Mapping(entries) => {
+        Tree::Null => {}
+        Tree::Scalar(_) if secret => shown.mask(node.place.start, node.place.end),
+        Tree::Scalar(_) => {}
+        Tree::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
+        Tree::Mapping(entries) => {
             for (key, value) in entries {
                 let hides = ["headers", "properties", "password", "api_key"].contains(&key.name.as_str());
                 mask(value, secret || hides, shown);
@@ -102,14 +110,14 @@ fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
     }
 }
 
-struct Tree {
+struct Growing {
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
     problems: Vec<Problem>,
 }
 
-impl Tree {
+impl Growing {
     /// Whether the text is one YAML document.
     fn build(&mut self, text: &str) -> bool {
         let mut documents = 0;
@@ -130,7 +138,7 @@ impl Tree {
                 }
                 Event::Scalar(text, style, anchor, _) => {
                     let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null");
-                    let kind = if null { Kind::Null } else { Kind::Scalar(text.into_owned()) };
+                    let kind = if null { Tree::Null } else { Tree::Scalar(text.into_owned()) };
                     self.add(Node { place, kind }, anchor)
                 }
                 Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -142,11 +150,11 @@ impl Tree {
                 Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                     Some(Open::Sequence(start, anchor, items)) => {
                         let place = Place { start: start.start, end: place.end };
-                        self.add(Node { place, kind: Kind::Sequence(items) }, anchor)
+                        self.add(Node { place, kind: Tree::Sequence(items) }, anchor)
                     }
                     Some(Open::Mapping(start, anchor, entries, _)) => {
                         let place = Place { start: start.start, end: place.end };
-                        self.add(Node { place, kind: Kind::Mapping(entries) }, anchor)
+                        self.add(Node { place, kind: Tree::Mapping(entries) }, anchor)
                     }
                     None => true,
                 },
@@ -196,8 +204,8 @@ impl Tree {
                     }
                 }
                 None => match &node.kind {
-                    Kind::Scalar(name) => *key = Some(Key { name: name.clone(), place }),
-                    Kind::Null => *key = Some(Key { name: "null".into(), place }),
+                    Tree::Scalar(name) => *key = Some(MappingKey { name: name.clone(), place }),
+                    Tree::Null => *key = Some(MappingKey { name: "null".into(), place }),
                     _ => return self.refuse(place, "a key must be plain text".into(), None),
                 },
             },
@@ -215,7 +223,7 @@ mod tests {
         let (_, root, found) = parse("f", "a: &x { b: 1 }\nc: *x\n");
         assert!(found.is_empty(), "{found:?}");
         let root = root.expect("a tree");
-        let Kind::Mapping(entries) = &root.kind else { panic!("{root:?}") };
+        let Tree::Mapping(entries) = &root.kind else { panic!("{root:?}") };
         assert_eq!(entries[1].0.place.start, (2, 1));
         assert!(Arc::ptr_eq(&entries[0].1, &entries[1].1));
     }

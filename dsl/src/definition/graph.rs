@@ -1,18 +1,17 @@
 //! `graph:`: the endpoint, and what the schema cannot say by itself.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::TableText;
 use super::sources::Captured;
-use super::tables::TableText;
-use super::{http_url, tables};
 use crate::diagnostic::Spot;
+use crate::keys::graph as key;
+use crate::keys::tables::{self, Table};
 use crate::plan::{IdTemplate, LeafType, Secret};
-use crate::suggest::{did_you_mean, suggestion};
-use crate::yaml::{Map, Node, Reader, Text};
+use crate::yaml::{At, Hidden, Kind, Map, Reader, Text};
 
 /// `graph:` as written.
 #[derive(Debug, Clone)]
@@ -61,41 +60,26 @@ pub(crate) enum Hint {
     Tables(Vec<TableText>),
 }
 
-const LEAVES: [(&str, LeafType); 7] = [
-    ("long", LeafType::Long),
-    ("double", LeafType::Double),
-    ("boolean", LeafType::Boolean),
-    ("keyword", LeafType::Keyword),
-    ("date", LeafType::Date),
-    ("object", LeafType::Object),
-    ("ignore", LeafType::Ignore),
-];
-
 /// `None`: there is nothing to ask the graph with.
-pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Option<GraphText> {
-    const KEYS: [&str; 9] =
-        ["endpoint", "headers", "timeout", "concurrency", "schema", "vertices", "types", "edges", "scalars"];
-    let map = r.map(node, "graph", &KEYS)?;
-    let endpoint = http_url(r, &map, "endpoint", "send it as `graph.headers`");
-    let headers = headers(r, &map);
-    let least = Duration::from_millis(1);
-    let timeout = map.get("timeout").and_then(|node| r.duration(node, &map.path_of("timeout"), least));
-    let concurrency = map.get("concurrency").and_then(|node| r.number(node, &map.path_of("concurrency"), 1..=1000));
-    let schema_file = map.get("schema").map(|node| r.text(node, &map.path_of("schema")));
-    let vertices = r.required(&map, "vertices").cloned().map(|node| vertices(r, &node, captured)).unwrap_or_default();
-    let types = access(r, &map);
-    let edges = edges(r, &map);
-    let scalars = scalars(r, &map);
-    let schema_file = match schema_file {
-        None => None,
-        Some(file) => Some(file?.value),
-    };
+pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<GraphText> {
+    let endpoint = r.required(map, &key::ENDPOINT);
+    let headers = headers(r, map);
+    let timeout = r.value(map, &key::TIMEOUT);
+    let concurrency = r.value(map, &key::CONCURRENCY);
+    let schema_file = r.optional(map, &key::SCHEMA);
+    let vertices = vertices(r, map, captured);
+    let types = access(r, map);
+    let edges = edges(r, map);
+    let scalars = scalars(r, map);
+    if map.node(&key::SCHEMA).is_some() && schema_file.is_none() {
+        return None;
+    }
     Some(GraphText {
         endpoint: endpoint?.value,
         headers: headers?,
-        timeout: timeout.unwrap_or(Duration::from_secs(10)),
-        concurrency: concurrency.unwrap_or(4),
-        schema_file,
+        timeout,
+        concurrency,
+        schema_file: schema_file.map(|file| file.value),
         vertices,
         types,
         edges,
@@ -105,17 +89,21 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Opt
 
 /// `None`: one of them could not be read, so that asking the endpoint could fail for that alone.
 fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
+    if map.node(&key::HEADERS).is_none() {
+        return Some(BTreeMap::new());
+    }
     let mut headers = Some(BTreeMap::new());
-    let Some(entries) = map.get("headers") else { return headers };
-    let entries = r.entries(entries, "graph.headers")?;
-    for (key, node) in entries.entries() {
+    let entries = r.optional(map, &key::HEADERS)?;
+    for entry in entries.entries() {
+        let name = &entry.0;
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if key.name.is_empty() || !key.name.chars().all(token) {
-            r.error(key.place, format!("`{}` is no name of a header", key.name), None);
+        if name.name.is_empty() || !name.name.chars().all(token) {
+            let help = "letters, digits and `-`, such as `x-api-key`";
+            r.error(name.place, format!("`{}` is no name of a header", name.name), Some(help.into()));
         }
-        match (r.secret(node, &entries.path_of(&key.name)), headers.as_mut()) {
+        match (r.entry(&entries, entry, &Hidden, "secret"), headers.as_mut()) {
             (Some(value), Some(headers)) => {
-                headers.insert(key.name.clone(), value);
+                headers.insert(name.name.clone(), value);
             }
             _ => headers = None,
         }
@@ -123,25 +111,28 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
     headers
 }
 
-fn vertices(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<VertexText> {
+fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Vec<VertexText> {
     let mut rules = Vec::new();
-    let Some(map) = r.entries(node, "graph.vertices") else { return rules };
+    let Some(map) = r.required(graph, &key::VERTICES) else { return rules };
     let mut named: Vec<TableName> = Vec::new();
-    for (key, node) in map.entries() {
-        let Some(TableText { name: table, .. }) = tables::key(r, key) else { continue };
+    for entry in map.entries() {
+        let name = &entry.0;
+        let Some(TableText { name: table, .. }) = tables::key(r, name) else { continue };
         if named.contains(&table) {
-            r.error(key.place, format!("the table `{}` has rules already", key.name), None);
+            let message = format!("the rules of the table `{}` stand here twice", name.name);
+            r.error(name.place, message, Some("put all of them into one list".into()));
         } else if captured.source_of(&table).is_none() && !captured.unsure {
-            let help = tables::suggestion(&table, captured.names());
-            r.error(key.place, format!("no source captures the table `{}`", key.name), help);
+            let message = format!("no source captures the table `{}`", name.name);
+            r.error(name.place, message, Some(captured.remedy(&table)));
         }
         named.push(table.clone());
-        let path = map.path_of(&key.name);
-        let Some(items) = r.list(node, &path) else { continue };
-        for item in items {
-            let Some(rule) = r.map(item, &path, &["type", "id"]) else { continue };
-            let type_name = r.required(&rule, "type").cloned().and_then(|node| r.text(&node, &rule.path_of("type")));
-            let id = r.required(&rule, "id").cloned().and_then(|node| template(r, &node, &rule.path_of("id")));
+        let Some(items) = r.entry(&map, entry, &key::RULES, RULE) else { continue };
+        let path = map.path_of(&name.name);
+        for item in &items {
+            let at = At { path: &path, key: None, example: RULE };
+            let Some(rule) = r.map(item, at, &key::RULE) else { continue };
+            let type_name = r.required(&rule, &key::TYPE);
+            let id = r.required(&rule, &key::ID).and_then(|text| template(r, &text));
             if let (Some(type_name), Some(id)) = (type_name, id) {
                 rules.push(VertexText { table: table.clone(), type_name, id });
             }
@@ -156,8 +147,10 @@ fn vertices(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<Vertex
     rules
 }
 
-fn template(r: &mut Reader, node: &Node, path: &str) -> Option<IdTemplate> {
-    let text = r.text(node, path)?;
+/// A list of rules, as remedy.
+const RULE: &str = "[{ type: Movie, id: \"{id}\" }]";
+
+fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
     IdTemplate::parse(&text.value)
         .map_err(|e| {
             let help = "write a column in braces, such as `\"{movie_id}\"`";
@@ -166,76 +159,59 @@ fn template(r: &mut Reader, node: &Node, path: &str) -> Option<IdTemplate> {
         .ok()
 }
 
-fn access(r: &mut Reader, map: &Map) -> BTreeMap<String, AccessText> {
+fn access(r: &mut Reader, graph: &Map) -> BTreeMap<String, AccessText> {
     let mut types = BTreeMap::new();
-    let Some(entries) = map.get("types").and_then(|node| r.entries(node, "graph.types")) else { return types };
-    for (key, node) in entries.entries() {
-        let Some(entry) = r.map(node, &entries.path_of(&key.name), &["field", "argument"]) else { continue };
-        let field = r.required(&entry, "field").cloned().and_then(|node| r.text(&node, &entry.path_of("field")));
-        let argument =
-            r.required(&entry, "argument").cloned().and_then(|node| r.text(&node, &entry.path_of("argument")));
+    let Some(entries) = r.optional(graph, &key::TYPES) else { return types };
+    for entry in entries.entries() {
+        let name = &entry.0;
+        let Some(map) = r.entry(&entries, entry, &&key::ACCESS, "{ field: movies, argument: ids }") else { continue };
+        let field = r.required(&map, &key::FIELD);
+        let argument = r.required(&map, &key::ARGUMENT);
         if let (Some(field), Some(argument)) = (field, argument) {
-            types.insert(key.name.clone(), AccessText { spot: r.spot(key.place), field, argument });
+            types.insert(name.name.clone(), AccessText { spot: r.spot(name.place), field, argument });
         }
     }
     types
 }
 
-fn edges(r: &mut Reader, map: &Map) -> Vec<EdgeText> {
+fn edges(r: &mut Reader, graph: &Map) -> Vec<EdgeText> {
     let mut edges = Vec::new();
-    let Some(entries) = map.get("edges").and_then(|node| r.entries(node, "graph.edges")) else { return edges };
-    for (key, node) in entries.entries() {
-        let spot = r.spot(key.place);
-        let Some((parent, field)) = key.name.split_once('.') else {
+    let Some(entries) = r.optional(graph, &key::EDGES) else { return edges };
+    for entry in entries.entries() {
+        let name = &entry.0;
+        let spot = r.spot(name.place);
+        let Some((parent, field)) = name.name.split_once('.') else {
             let help = "write the type and its field, such as `Movie.distributor`";
-            r.error(key.place, format!("`{}` names no edge", key.name), Some(help.into()));
+            r.error(name.place, format!("`{}` names no edge", name.name), Some(help.into()));
             continue;
         };
-        let path = entries.path_of(&key.name);
-        let Some(entry) = r.map(node, &path, &["inverse", "stored_in", "tables"]) else { continue };
-        let hint = match (entry.get("inverse"), entry.get("stored_in"), entry.get("tables")) {
-            (Some(inverse), None, None) => r.text(inverse, &entry.path_of("inverse")).map(Hint::Inverse),
-            (None, Some(node), None) => {
-                r.choice(node, &entry.path_of("stored_in"), &[("parent", ())]).map(|()| Hint::StoredInParent)
-            }
-            (None, None, Some(node)) => {
-                let path = entry.path_of("tables");
-                let items = r.list(node, &path).map(<[_]>::to_vec);
-                items.map(|items| Hint::Tables(items.iter().filter_map(|item| tables::value(r, item, &path)).collect()))
-            }
-            _ => {
-                let help = "write one of `inverse: <field>`, `stored_in: parent`, `tables: [<table>]`";
-                r.error(key.place, format!("the edge `{}` needs exactly one hint", key.name), Some(help.into()));
-                None
-            }
-        };
-        if let Some(hint) = hint {
+        let Some(map) = r.entry(&entries, entry, &&key::HINT, "{ stored_in: parent }") else { continue };
+        if let Some(hint) = hint(r, &map) {
             edges.push(EdgeText { parent: parent.to_owned(), field: field.to_owned(), spot, hint });
         }
     }
     edges
 }
 
-fn scalars(r: &mut Reader, map: &Map) -> BTreeMap<String, (LeafType, Spot)> {
+fn hint(r: &mut Reader, map: &Map) -> Option<Hint> {
+    if map.node(&key::INVERSE).is_some() {
+        return r.optional(map, &key::INVERSE).map(Hint::Inverse);
+    }
+    if map.node(&key::STORED_IN).is_some() {
+        return r.optional(map, &key::STORED_IN).map(|()| Hint::StoredInParent);
+    }
+    let items = r.optional(map, &key::EDGE_TABLES)?;
+    let path = map.path_of(key::EDGE_TABLES.name);
+    let at = At { path: &path, key: None, example: "public.movie_talent" };
+    Some(Hint::Tables(items.iter().filter_map(|item| Table.read(r, item, at)).collect()))
+}
+
+fn scalars(r: &mut Reader, graph: &Map) -> BTreeMap<String, (LeafType, Spot)> {
     let mut scalars = BTreeMap::new();
-    let Some(entries) = map.get("scalars").and_then(|node| r.entries(node, "graph.scalars")) else { return scalars };
-    for (key, node) in entries.entries() {
-        let path = entries.path_of(&key.name);
-        let Some(text) = r.text(node, &path) else { continue };
-        let words = || LEAVES.iter().map(|(word, _)| *word).chain(["text"]);
-        let leaf = match LEAVES.iter().find(|(word, _)| *word == text.value) {
-            Some((_, leaf)) => Some(leaf.clone()),
-            None if text.value == "text" => Some(LeafType::Text { analyzer: "standard".into() }),
-            None => None,
-        };
-        match leaf {
-            Some(leaf) => {
-                scalars.insert(key.name.clone(), (leaf, r.spot(key.place)));
-            }
-            None => {
-                let help = did_you_mean(&text.value, words()).or_else(|| suggestion(&text.value, words()));
-                r.found.push(text.spot.error(format!("`{}` is no kind of field", text.shown)).maybe_help(help));
-            }
+    let Some(entries) = r.optional(graph, &key::SCALARS) else { return scalars };
+    for entry in entries.entries() {
+        if let Some(leaf) = r.entry(&entries, entry, &key::LEAVES, "keyword") {
+            scalars.insert(entry.0.name.clone(), ((leaf.0)(), r.spot(entry.0.place)));
         }
     }
     scalars

@@ -1,16 +1,17 @@
 //! Reads a tree into settings: known keys only, variables filled in, units understood; every mistake noted, none fatal.
+//!
+//! One cause, one error: a key that is misspelt is not missing as well, and a mapping without the one key that it needs says
+//! nothing of the rest.
 
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::key::{Described, Is, Key, Keys, Means, Required, Rule};
+use super::kind::{Kind, Printed};
 use super::variables::fill;
-use super::{Key, Kind, Node, Place, spot, units};
+use super::{MappingKey, Node, Place, Tree, spot};
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::plan::Secret;
-use crate::suggest::{listed, suggestion};
+use crate::suggest::{closest, listed, suggestion};
 use crate::text::SourceText;
 
 /// Reads nodes of one text.
@@ -18,14 +19,39 @@ pub(crate) struct Reader<'a> {
     pub text: Arc<SourceText>,
     pub inputs: &'a dyn Inputs,
     pub found: Vec<Diagnostic>,
+    /// Where else in a pipeline a key of this name belongs.
+    pub elsewhere: fn(&str) -> Option<String>,
 }
 
-/// A mapping whose keys are all known.
+/// Where a value stands, and what could stand there.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    /// What it is, such as `sources.studio.postgres`.
+    pub path: &'a str,
+    /// The key that it stands behind, if it is no item of a list.
+    pub key: Option<&'a MappingKey>,
+    /// A value that is accepted, as YAML.
+    pub example: &'a str,
+}
+
+impl At<'_> {
+    /// What is pointed at where a value has nothing in it.
+    fn place(self, node: &Node) -> Place {
+        self.key.map_or(node.place, |key| key.place)
+    }
+}
+
+/// A mapping.
 pub(crate) struct Map {
     /// What it is, such as `sources.studio.postgres`.
     pub path: String,
+    /// What is pointed at where something is missing in it.
     pub place: Place,
-    entries: Vec<(Key, Arc<Node>)>,
+    entries: Vec<(MappingKey, Arc<Node>)>,
+    /// Whether keys were refused.
+    strange: bool,
+    /// The keys that some of those are meant for.
+    misspelt: Vec<String>,
 }
 
 /// A text value.
@@ -40,22 +66,31 @@ pub(crate) struct Text {
 
 impl Map {
     /// A key's value, if the key is there.
-    pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+    pub fn node(&self, key: &dyn Described) -> Option<&Arc<Node>> {
+        self.entry(key.name()).map(|(_, node)| node)
     }
 
     /// The key's place, or that of the whole.
-    pub fn key_place(&self, name: &str) -> Place {
-        self.entries.iter().find(|(key, _)| key.name == name).map_or(self.place, |(key, _)| key.place)
+    pub fn key_place(&self, key: &dyn Described) -> Place {
+        self.entry(key.name()).map_or(self.place, |(key, _)| key.place)
     }
 
-    pub fn entries(&self) -> &[(Key, Arc<Node>)] {
+    fn entry(&self, name: &str) -> Option<&(MappingKey, Arc<Node>)> {
+        self.entries.iter().find(|(key, _)| key.name == name)
+    }
+
+    pub fn entries(&self) -> &[(MappingKey, Arc<Node>)] {
         &self.entries
     }
 
     /// The path of a key in it.
     pub fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// "in `sources.studio`", unless it is the whole.
+    fn within(&self) -> String {
+        if self.path.is_empty() { String::new() } else { format!(" in `{}`", self.path) }
     }
 }
 
@@ -69,74 +104,175 @@ impl Reader<'_> {
         self.found.push(diagnostic);
     }
 
-    /// A mapping with these keys and no others.
-    pub fn map(&mut self, node: &Node, path: &str, known: &[&str]) -> Option<Map> {
-        let map = self.entries(node, path)?;
-        self.refuse_others(&map, known, &[]);
-        Some(map)
+    /// The value of a key that must be there.
+    pub fn required<K: Kind>(&mut self, map: &Map, key: &Key<K, Required>) -> Option<K::Value> {
+        if let Some(found) = map.entry(key.name) {
+            return self.entry(map, found, &key.kind, key.example);
+        }
+        if !map.misspelt.iter().any(|name| name == key.name) {
+            let help = written("add", key.name, key.example);
+            self.error(map.place, format!("`{}` is missing{}", key.name, map.within()), Some(help));
+        }
+        None
     }
 
-    /// Refuses keys that are neither known nor told about elsewhere.
-    pub fn refuse_others(&mut self, map: &Map, known: &[&str], told: &[&str]) {
-        let path = map.path.as_str();
-        for (key, _) in &map.entries {
-            if !known.contains(&key.name.as_str()) && !told.contains(&key.name.as_str()) {
-                let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
-                let help = suggestion(&key.name, known.iter().copied());
-                self.error(key.place, format!("unknown key `{}`{place}", key.name), help);
+    /// The value of a key; `None` if it is left out, or wrong.
+    pub fn optional<K: Kind>(&mut self, map: &Map, key: &Key<K, Means>) -> Option<K::Value> {
+        let found = map.entry(key.name)?;
+        self.entry(map, found, &key.kind, key.example)
+    }
+
+    /// The value of a key, or its default where it is left out, or wrong.
+    pub fn value<K: Printed<Value = V>, V: Clone>(&mut self, map: &Map, key: &Key<K, Is<V>>) -> V {
+        let found = map.entry(key.name).and_then(|found| self.entry(map, found, &key.kind, key.example));
+        found.unwrap_or_else(|| key.left_out.0.clone())
+    }
+
+    /// The value of a key of the user's choice, or of one of ours.
+    pub fn entry<K: Kind>(
+        &mut self,
+        map: &Map,
+        (key, node): &(MappingKey, Arc<Node>),
+        kind: &K,
+        example: &str,
+    ) -> Option<K::Value> {
+        let path = map.path_of(&key.name);
+        kind.read(self, node, At { path: &path, key: Some(key), example })
+    }
+
+    /// A mapping with these keys and no others.
+    pub fn map(&mut self, node: &Node, at: At, keys: &Keys) -> Option<Map> {
+        if matches!(node.kind, Tree::Null) && !keys.may_be_empty() {
+            let help = self.such_as(at);
+            self.error(at.place(node), format!("`{}` is empty", at.path), Some(help));
+            return None;
+        }
+        let mut map = self.entries(node, at)?;
+        self.refuse_others(&mut map, keys);
+        for rule in keys.rules {
+            self.hold(&map, keys, *rule, at);
+        }
+        let fine = !keys.has_one() || map.entries.len() == 1 && !map.strange;
+        fine.then_some(map)
+    }
+
+    /// Refuses keys that are not known, and removes them.
+    fn refuse_others(&mut self, map: &mut Map, keys: &Keys) {
+        let all = std::mem::take(&mut map.entries);
+        let (known, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| keys.find(&key.name).is_some());
+        map.entries = known;
+        let absent: Vec<&str> = keys.names().filter(|name| map.entry(name).is_none()).collect();
+        map.strange = !others.is_empty();
+        for (key, _) in others {
+            let help = match closest(&key.name, absent.iter().copied()) {
+                Some(meant) => {
+                    map.misspelt.push(meant.to_owned());
+                    Some(format!("did you mean `{meant}`?"))
+                }
+                None => (self.elsewhere)(&key.name).or_else(|| suggestion(&key.name, keys.names())),
+            };
+            self.error(key.place, format!("unknown key `{}`{}", key.name, map.within()), help);
+        }
+    }
+
+    fn hold(&mut self, map: &Map, keys: &Keys, rule: Rule, at: At) {
+        let names = || listed(keys.names());
+        match rule {
+            Rule::One if map.entries.is_empty() && !map.strange => {
+                let help = match keys.keys {
+                    [only] => written("add", only.name(), only.example()),
+                    _ => self.such_as(at),
+                };
+                self.error(map.place, format!("`{}` needs one of {}", map.path, names()), Some(help));
+            }
+            Rule::One => {
+                for (key, _) in map.entries.iter().skip(1) {
+                    let message = format!("`{}` can have only one of {}", map.path, names());
+                    let help = format!("remove this, or `{}`", map.entries[0].0.name);
+                    self.error(key.place, message, Some(help));
+                }
+            }
+            Rule::Needs(name, other) => {
+                let absent = map.entry(other).is_none() && !map.misspelt.iter().any(|meant| meant == other);
+                if let (Some((key, _)), true) = (map.entry(name), absent) {
+                    let help = keys.find(other).map(|other| written("add", other.name(), other.example()));
+                    self.error(key.place, format!("`{}` needs `{other}` beside it", map.path_of(name)), help);
+                }
+            }
+            Rule::Apart(name, other) => {
+                if let (Some(_), Some((key, _))) = (map.entry(name), map.entry(other)) {
+                    let message = format!("`{}` excludes `{name}`", map.path_of(other));
+                    self.error(key.place, message, Some("remove one of the two".into()));
+                }
             }
         }
     }
 
     /// A mapping with keys of the user's choice.
-    pub fn entries(&mut self, node: &Node, path: &str) -> Option<Map> {
-        match &node.kind {
-            Kind::Mapping(entries) => {
-                // A whole mapping is pointed at by its first key.
-                let place = entries.first().map_or(node.place, |(key, _)| key.place);
-                Some(Map { path: path.to_owned(), place, entries: entries.clone() })
-            }
+    pub fn entries(&mut self, node: &Node, at: At) -> Option<Map> {
+        let entries = match &node.kind {
+            Tree::Mapping(entries) => entries.clone(),
+            // All of its keys are commented out.
+            Tree::Null => Vec::new(),
             other => {
-                let message = format!("`{path}` must have keys of its own, not {}", word(other));
-                self.error(node.place, message, None);
+                let help = self.such_as(at);
+                self.error(
+                    node.place,
+                    format!("`{}` must have keys of its own, not {}", at.path, word(other)),
+                    Some(help),
+                );
+                return None;
+            }
+        };
+        let place = at.key.or(entries.first().map(|(key, _)| key)).map_or(node.place, |key| key.place);
+        Some(Map { path: at.path.to_owned(), place, entries, strange: false, misspelt: Vec::new() })
+    }
+
+    pub fn list(&mut self, node: &Node, at: At) -> Option<Vec<Arc<Node>>> {
+        match &node.kind {
+            Tree::Sequence(items) => Some(items.clone()),
+            Tree::Null => {
+                let help = self.such_as(at);
+                self.error(at.place(node), format!("`{}` is empty", at.path), Some(help));
                 None
             }
-        }
-    }
-
-    /// A key that must be there.
-    pub fn required<'m>(&mut self, map: &'m Map, name: &str) -> Option<&'m Arc<Node>> {
-        let node = map.get(name);
-        if node.is_none() {
-            let whole = if map.path.is_empty() { String::new() } else { format!(" in `{}`", map.path) };
-            self.error(map.place, format!("`{name}` is missing{whole}"), None);
-        }
-        node
-    }
-
-    pub fn list<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n [Arc<Node>]> {
-        match &node.kind {
-            Kind::Sequence(items) => Some(items),
             other => {
-                let message = format!("`{path}` must be a list, not {}", word(other));
-                self.error(node.place, message, Some("write `[a, b]`, or a line `- a` for each".into()));
+                let help = self.such_as(at);
+                self.error(node.place, format!("`{}` must be a list, not {}", at.path, word(other)), Some(help));
                 None
             }
         }
     }
 
     /// Text, with variables filled in; empty text is refused.
-    pub fn text(&mut self, node: &Node, path: &str) -> Option<Text> {
-        let Kind::Scalar(written) = &node.kind else {
-            let braces = matches!(node.kind, Kind::Mapping(_))
-                .then(|| "text with braces is written in quotes: \"{…}\"".to_owned());
-            self.error(node.place, format!("`{path}` must be a value, not {}", word(&node.kind)), braces);
-            return None;
+    pub fn text(&mut self, node: &Node, at: At) -> Option<Text> {
+        let written = match &node.kind {
+            Tree::Scalar(written) => written,
+            Tree::Null => {
+                let help = self.such_as(at);
+                self.error(at.place(node), format!("`{}` has no value", at.path), Some(help));
+                return None;
+            }
+            other => {
+                let help = match other {
+                    Tree::Mapping(_) => "text with braces is written in quotes: \"{…}\"".to_owned(),
+                    _ => self.such_as(at),
+                };
+                self.error(
+                    node.place,
+                    format!("`{}` must be a single value, not {}", at.path, word(other)),
+                    Some(help),
+                );
+                return None;
+            }
         };
         match fill(written, |name| self.inputs.variable(name)) {
             Ok(filled) if filled.text.trim().is_empty() => {
-                let cause = if filled.variable { "empty: its variable has no value" } else { "empty" };
-                self.error(node.place, format!("`{path}` is {cause}"), None);
+                let (cause, help) = match filled.variable {
+                    true => (": its variable has no value", "give it one, or write `${NAME:-default}`".to_owned()),
+                    false => ("", self.such_as(at)),
+                };
+                self.error(node.place, format!("`{}` is empty{cause}", at.path), Some(help));
                 None
             }
             Ok(filled) => {
@@ -153,59 +289,18 @@ impl Reader<'_> {
         }
     }
 
-    pub fn secret(&mut self, node: &Node, path: &str) -> Option<Secret> {
-        self.text(node, path).map(|text| Secret::new(text.value))
+    /// Whether a value is this word, perhaps by a variable.
+    pub fn is_word(&self, node: &Node, word: &str) -> bool {
+        let Tree::Scalar(written) = &node.kind else { return false };
+        fill(written, |name| self.inputs.variable(name)).is_ok_and(|filled| filled.text == word)
     }
 
-    /// A whole number within bounds.
-    pub fn number<N>(&mut self, node: &Node, path: &str, bounds: RangeInclusive<N>) -> Option<N>
-    where
-        N: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let text = self.text(node, path)?;
-        match text.value.parse() {
-            Ok(number) if bounds.contains(&number) => Some(number),
-            _ => {
-                let message = format!("`{path}` must be a whole number, not `{}`", text.shown);
-                self.error(node.place, message, Some(format!("from {} to {}", bounds.start(), bounds.end())));
-                None
-            }
+    /// A remedy: what could stand there.
+    pub fn such_as(&self, at: At) -> String {
+        match at.key {
+            Some(key) => written("write", &key.name, at.example),
+            None => format!("write `{}`", at.example),
         }
-    }
-
-    pub fn duration(&mut self, node: &Node, path: &str, least: Duration) -> Option<Duration> {
-        let text = self.text(node, path)?;
-        match units::duration(&text.value) {
-            Ok(duration) if duration < least => {
-                self.error(node.place, format!("`{path}` must be at least {least:?}"), None);
-                None
-            }
-            Ok(duration) => Some(duration),
-            Err(help) => {
-                self.error(node.place, format!("`{}` is no duration", text.shown), Some(help));
-                None
-            }
-        }
-    }
-
-    pub fn bytes(&mut self, node: &Node, path: &str) -> Option<u64> {
-        let text = self.text(node, path)?;
-        units::bytes(&text.value)
-            .map_err(|help| self.error(node.place, format!("`{}` is no size in bytes", text.shown), Some(help)))
-            .ok()
-    }
-
-    /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, node: &Node, path: &str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text(node, path)?;
-        let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
-        if found.is_none() {
-            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let help = crate::suggest::did_you_mean(&text.value, names.iter().copied())
-                .unwrap_or_else(|| format!("one of {}", listed(names)));
-            self.error(node.place, format!("`{}` is no value of `{path}`", text.shown), Some(help));
-        }
-        found
     }
 
     /// Where a text stands inside of a value, if it is in sight there.
@@ -222,11 +317,21 @@ impl Reader<'_> {
     }
 }
 
-fn word(kind: &Kind) -> &'static str {
+/// "add `slot: films`", or the same on lines of its own.
+fn written(verb: &str, name: &str, example: &str) -> String {
+    if example.contains('\n') {
+        let lines: String = example.lines().map(|line| format!("\n  {line}")).collect();
+        format!("{verb}\n{name}:{lines}")
+    } else {
+        format!("{verb} `{name}: {example}`")
+    }
+}
+
+fn word(kind: &Tree) -> &'static str {
     match kind {
-        Kind::Null => "nothing",
-        Kind::Scalar(_) => "a single value",
-        Kind::Sequence(_) => "a list",
-        Kind::Mapping(_) => "keys and values",
+        Tree::Null => "nothing",
+        Tree::Scalar(_) => "a single value",
+        Tree::Sequence(_) => "a list",
+        Tree::Mapping(_) => "keys and values",
     }
 }

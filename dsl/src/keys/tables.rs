@@ -1,10 +1,22 @@
 //! Names of tables, wherever a pipeline has them.
 
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
 use tributary_event::{TableName, TableNameError};
 
 use crate::diagnostic::Spot;
 use crate::suggest::did_you_mean;
-use crate::yaml::{Key, Node, Reader};
+use crate::yaml::{At, Documented, Kind, MappingKey, Names, Node, Reader};
+
+/// Two parts, bare or quoted.
+const PATTERN: &str = r#"^("([^"]|"")+"|[^".\s]([^".]*[^".\s])?)\.("([^"]|"")+"|[^".\s]([^".]*[^".\s])?)$"#;
+
+/// Keys that are tables.
+pub(crate) static TABLES: Names = Names { mark: "<table>", pattern: Some(PATTERN), example: "public.movie" };
+
+/// A table.
+pub(crate) struct Table;
 
 /// A table, as it is named at a place.
 #[derive(Debug, Clone)]
@@ -15,19 +27,32 @@ pub(crate) struct TableText {
     pub spot: Spot,
 }
 
-/// The table that a value names; `None`: it names none, which is said.
-pub(super) fn value(r: &mut Reader, node: &Node, path: &str) -> Option<TableText> {
-    let text = r.text(node, path)?;
-    read(r, &text.value, text.shown, text.spot)
+impl Documented for Table {
+    fn word(&self) -> String {
+        "table".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": format!("{PATTERN}|\\$\\{{") })
+    }
 }
 
-/// The same of a key.
-pub(super) fn key(r: &mut Reader, key: &Key) -> Option<TableText> {
+impl Kind for Table {
+    type Value = TableText;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<TableText> {
+        let text = r.text(node, at)?;
+        parse(r, &text.value, text.shown, text.spot)
+    }
+}
+
+/// The table that a key names; `None`: it names none, which is said.
+pub(crate) fn key(r: &mut Reader, key: &MappingKey) -> Option<TableText> {
     let spot = r.spot(key.place);
-    read(r, &key.name, key.name.clone(), spot)
+    parse(r, &key.name, key.name.clone(), spot)
 }
 
-fn read(r: &mut Reader, text: &str, shown: String, spot: Spot) -> Option<TableText> {
+fn parse(r: &mut Reader, text: &str, shown: String, spot: Spot) -> Option<TableText> {
     let parsed: Result<TableName, TableNameError> = text.parse();
     match parsed {
         Ok(name) => Some(TableText { name, shown, spot }),
@@ -54,4 +79,18 @@ pub(crate) fn suggestion<'t>(table: &TableName, tables: impl IntoIterator<Item =
 pub(crate) fn listed<'t>(tables: impl IntoIterator<Item = &'t TableName>) -> String {
     let names: Vec<String> = tables.into_iter().map(TableName::to_string).collect();
     crate::suggest::listed(names.iter().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn editors_take_what_is_a_name() {
+        let validator = jsonschema::validator_for(&Table.schema()).expect("a schema");
+        for text in ["a.b", "a.B c", "\"a.b\".c", "a.\"b\"\"c\"", "a", "a.", ".b", "a.b.c", "a b.c", " a.b", "a.\"b\"c"]
+        {
+            assert_eq!(validator.is_valid(&json!(text)), text.parse::<TableName>().is_ok(), "{text}");
+        }
+    }
 }
