@@ -107,6 +107,10 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         None => keys::LISTEN.left_out.0,
     };
     let data = r.value(&map, &keys::DATA);
+    // Without any source, all that could be said of tables would follow from that.
+    if captured.plans.is_empty() {
+        return None;
+    }
     Some(Definition {
         pipeline: name.unwrap_or_default(),
         sources: captured.plans,

@@ -90,16 +90,17 @@ pub(crate) static DATA: Key<Folder, Is<Cow<'static, str>>> = key(
 );
 
 /// Where keys of a name belong: "`brokers` belongs into `transport.kafka`".
-pub(crate) fn elsewhere(name: &str) -> Option<String> {
+pub(crate) fn elsewhere(name: &str, inside: Option<(&'static Keys, &str)>) -> Option<String> {
+    let (keys, path) = inside.unwrap_or((&PIPELINE, ""));
     let mut found = Vec::new();
-    walk(&PIPELINE, "", &mut |path, keys| {
+    walk(keys, path, &mut |path, keys| {
         if keys.find(name).is_some() {
             found.push(if path.is_empty() { "the outermost keys".to_owned() } else { format!("`{path}`") });
         }
     });
     // A key that is at home in many places says little.
     match found.len() {
-        1..=3 => Some(format!("`{name}` belongs into {}", found.join(" or "))),
+        1..=2 => Some(format!("`{name}` belongs into {}", found.join(" or "))),
         _ => None,
     }
 }

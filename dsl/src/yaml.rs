@@ -7,7 +7,7 @@ mod schema;
 mod units;
 mod variables;
 
-pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key};
+pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
 pub(crate) use kind::{
     Documented, Entries, Folder, Hidden, Inside, Items, Kind, Limit, Line, Names, Period, Printed, Size, Whole, Words,
     pattern,
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use crate::diagnostic::{Diagnostic, Spot};
+use crate::suggest::closest;
 use crate::text::SourceText;
 
 /// Nodes inside of nodes, at most.
@@ -94,6 +95,17 @@ pub(crate) fn spot(text: &Arc<SourceText>, place: Place) -> Spot {
     Spot::new(text, place.start.0, place.start.1, length)
 }
 
+/// What to do about a text that is no YAML, by the parser's words for it.
+fn remedy(info: &str) -> Option<&'static str> {
+    let remedies = [
+        ("tabs", "indent with spaces"),
+        ("simple key", "a line up to here is no `key: value`; a space follows the colon"),
+        ("expected key", "keys that belong together begin in the same column"),
+        ("while parsing a flow", "what begins with `{` or `[` must end; as text it is written in quotes"),
+    ];
+    remedies.iter().find(|(words, _)| info.contains(words)).map(|(_, remedy)| *remedy)
+}
+
 /// Masks what is secret by where it stands.
 fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
     match &node.kind {
@@ -103,7 +115,9 @@ fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
         Tree::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
         Tree::Mapping(entries) => {
             for (key, value) in entries {
-                let hides = ["headers", "properties", "password", "api_key"].contains(&key.name.as_str());
+                // A key that is misspelt has a secret all the same.
+                let hides = !key.name.ends_with("_file")
+                    && closest(&key.name, ["headers", "properties", "password", "api_key"]).is_some();
                 mask(value, secret || hides, shown);
             }
         }
@@ -126,7 +140,8 @@ impl Growing {
                 Ok(event) => event,
                 Err(e) => {
                     let at = (e.marker().line().max(1), e.marker().col() + 1);
-                    return self.refuse(Place { start: at, end: at }, format!("this is no YAML: {}", e.info()), None);
+                    let message = format!("this is no YAML: {}", e.info());
+                    return self.refuse(Place { start: at, end: at }, message, remedy(e.info()));
                 }
             };
             let place = Place::of(span);

@@ -80,7 +80,7 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
         timeout,
         concurrency,
         schema_file: schema_file.map(|file| file.value),
-        vertices,
+        vertices: vertices?,
         types,
         edges,
         scalars,
@@ -98,7 +98,7 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
         let name = &entry.0;
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if name.name.is_empty() || !name.name.chars().all(token) {
-            let help = "letters, digits and `-`, such as `x-api-key`";
+            let help = "write letters, digits and `-`, such as `x-api-key`";
             r.error(name.place, format!("`{}` is no name of a header", name.name), Some(help.into()));
         }
         match (r.entry(&entries, entry, &Hidden, "secret"), headers.as_mut()) {
@@ -111,13 +111,19 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
     headers
 }
 
-fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Vec<VertexText> {
+/// `None`: there are none, which is said; all else that could be said of the graph would follow from it.
+fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<Vec<VertexText>> {
+    let map = r.required(graph, &key::VERTICES)?;
     let mut rules = Vec::new();
-    let Some(map) = r.required(graph, &key::VERTICES) else { return rules };
     let mut named: Vec<TableName> = Vec::new();
     for entry in map.entries() {
         let name = &entry.0;
-        let Some(TableText { name: table, .. }) = tables::key(r, name) else { continue };
+        let Some(TableText { name: table, .. }) = tables::key(r, name) else {
+            if let (Some(help), Some(error)) = (tables::qualified(&name.name, captured.names()), r.found.last_mut()) {
+                error.help = Some(help);
+            }
+            continue;
+        };
         if named.contains(&table) {
             let message = format!("the rules of the table `{}` stand here twice", name.name);
             r.error(name.place, message, Some("put all of them into one list".into()));
@@ -126,7 +132,7 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Vec<VertexText>
             r.error(name.place, message, Some(captured.remedy(&table)));
         }
         named.push(table.clone());
-        let Some(items) = r.entry(&map, entry, &key::RULES, RULE) else { continue };
+        let Some(items) = r.entry(&map, entry, &key::RULES, RULES) else { continue };
         let path = map.path_of(&name.name);
         for item in &items {
             let at = At { path: &path, key: None, example: RULE };
@@ -144,11 +150,12 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Vec<VertexText>
             r.found.push(warning.help("its changes reach no document"));
         }
     }
-    rules
+    Some(rules)
 }
 
-/// A list of rules, as remedy.
-const RULE: &str = "[{ type: Movie, id: \"{id}\" }]";
+/// A rule, and a list of them, as remedies.
+const RULE: &str = "{ type: Movie, id: \"{id}\" }";
+const RULES: &str = "[{ type: Movie, id: \"{id}\" }]";
 
 fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
     IdTemplate::parse(&text.value)

@@ -62,7 +62,7 @@ pub(crate) static VERTICES: Key<Entries, Required> = key(
     "vertices",
     Entries { names: &TABLES, value: &RULES, some: true },
     Required,
-    "public.movie: [{ type: Movie, id: \"{id}\" }]\npublic.movie_talent: [{ type: Movie, id: \"{movie_id}\" }, { type: Talent, id: \"{talent_id}\" }]",
+    "public.movie: [{ type: Movie, id: \"{id}\" }]",
     "Which vertices of the graph a row of a table is, or touches: a change of the row changes the documents that show them. An \
      empty list says that no document shows the table.",
 );

@@ -47,8 +47,9 @@ pub(crate) static URL: Key<DatabaseUrl, Required> = key(
     "url",
     DatabaseUrl,
     Required,
-    "\"postgres://app@db1:5432,db2:5432/studio?sslmode=verify-full\"",
-    "How to connect, with libpq's parameters. It must lead to the server itself, not to a connection pooler.",
+    "\"postgres://app@localhost:5432/studio\"",
+    "How to connect, with libpq's parameters; several hosts with commas between them. It must lead to the server itself, not to a \
+     connection pooler.",
 );
 
 pub(crate) static PASSWORD_FILE: Key<Line, Means> = key(

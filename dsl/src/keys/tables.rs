@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use tributary_event::{TableName, TableNameError};
 
 use crate::diagnostic::Spot;
-use crate::suggest::did_you_mean;
+use crate::suggest::closest;
 use crate::yaml::{At, Documented, Kind, MappingKey, Names, Node, Reader};
 
 /// Two parts, bare or quoted.
@@ -63,16 +63,31 @@ fn parse(r: &mut Reader, text: &str, shown: String, spot: Spot) -> Option<TableT
     }
 }
 
-/// "did you mean `schema.table`?", if a table is like it.
+/// "did you mean `schema.table`?", if a table is like it: one of its schema, or its namesake of another.
 pub(crate) fn similar<'t>(table: &TableName, tables: impl IntoIterator<Item = &'t TableName>) -> Option<String> {
-    let names: Vec<String> = tables.into_iter().map(TableName::to_string).collect();
-    did_you_mean(&table.to_string(), names.iter().map(String::as_str))
+    let (beside, others): (Vec<&TableName>, Vec<&TableName>) =
+        tables.into_iter().partition(|other| other.schema == table.schema);
+    let near = closest(&table.name, beside.iter().map(|other| &*other.name));
+    let near = near.and_then(|name| beside.iter().find(|other| *other.name == *name));
+    let found = near.or_else(|| others.iter().find(|other| other.name == table.name));
+    found.map(|found| format!("did you mean `{found}`?"))
+}
+
+/// "write `schema.table`", if a table is like a name without schema.
+pub(crate) fn qualified<'t>(name: &str, tables: impl IntoIterator<Item = &'t TableName>) -> Option<String> {
+    let tables: Vec<&TableName> = tables.into_iter().collect();
+    let near = closest(name, tables.iter().map(|table| &*table.name))?;
+    tables.iter().find(|table| *table.name == *near).map(|table| format!("write `{table}`"))
 }
 
 /// The same, or else which tables there are.
 pub(crate) fn suggestion<'t>(table: &TableName, tables: impl IntoIterator<Item = &'t TableName>) -> Option<String> {
-    let names: Vec<String> = tables.into_iter().map(TableName::to_string).collect();
-    crate::suggest::suggestion(&table.to_string(), names.iter().map(String::as_str))
+    let tables: Vec<&TableName> = tables.into_iter().collect();
+    similar(table, tables.iter().copied()).or_else(|| match tables.as_slice() {
+        [] => None,
+        [only] => Some(format!("expected `{only}`")),
+        _ => Some(format!("expected one of {}", listed(tables))),
+    })
 }
 
 /// `a.b`, `c.d`.

@@ -96,7 +96,7 @@ impl Kind for ServerName {
         if text.value.len() <= MAX_SERVER_NAME && text.value.chars().all(word) {
             return Some(text.value);
         }
-        let help = format!("lower-case letters, digits and `_`, at most {MAX_SERVER_NAME}");
+        let help = format!("a name has lower-case letters, digits and `_`, {MAX_SERVER_NAME} at most");
         r.found.push(text.spot.error(format!("`{}` is no name of a {}", text.shown, self.0)).help(help));
         None
     }
@@ -126,7 +126,8 @@ impl Kind for DatabaseUrl {
         if DATABASE_SCHEMES.iter().any(|scheme| text.value.starts_with(scheme)) {
             return Some(text);
         }
-        let message = format!("`{}` must start with `{}`", at.path, DATABASE_SCHEMES[0]);
+        let [short, long] = DATABASE_SCHEMES;
+        let message = format!("`{}` must start with `{short}` or `{long}`", at.path);
         r.found.push(text.spot.error(message).help("write `postgres://user:password@host:5432/database`"));
         None
     }

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use crate::keys::PIPELINE;
-use crate::yaml::{Described, Documented, Inside, Keys, LeftOut, Rule};
+use crate::yaml::{Described, Documented, Inside, Keys, LeftOut, Rule, written};
 
 const INTRODUCTION: &str = r#"# Keys of a pipeline
 
-Made from the code by `UPDATE_DOCS=1 cargo test -p tributary-dsl reference`: every key that `tributary` reads, and no other.
+Made from the code by `UPDATE_DOCS=1 cargo test --workspace --lib reference`: every key that `tributary` reads, and no other.
 
 An editor with a YAML language server completes and checks a pipeline that begins with the line
 
@@ -76,7 +76,7 @@ fn sections(out: &mut String, path: &str, keys: &'static Keys) {
         let path = if path.is_empty() { key.name().to_owned() } else { format!("{path}.{}", key.name()) };
         let Some((path, inner)) = inner(&path, key.kind()) else { continue };
         write_or_nothing(out, format_args!("\n## {}\n\n{}\n", heading(&path), key.meaning()));
-        write_or_nothing(out, format_args!("\n```yaml\n{}```\n\n", example(*key)));
+        write_or_nothing(out, format_args!("\n```yaml\n{}\n```\n\n", example(*key)));
         rules(out, inner);
         table(out, &path, inner);
         sections(out, &path, inner);
@@ -103,11 +103,7 @@ fn anchor(path: &str) -> String {
 }
 
 fn example(key: &dyn Described) -> String {
-    if key.example().contains('\n') || !key.example().starts_with(['{', '[']) && key.example().contains(": ") {
-        let lines: String = key.example().lines().map(|line| format!("  {line}\n")).collect();
-        return format!("{}:\n{lines}", key.name());
-    }
-    format!("{}: {}\n", key.name(), key.example())
+    written(key.name(), key.example())
 }
 
 fn rules(out: &mut String, keys: &Keys) {
@@ -150,7 +146,7 @@ fn table(out: &mut String, path: &str, keys: &Keys) {
         let whole = if path.is_empty() { key.name().to_owned() } else { format!("{path}.{}", key.name()) };
         let (kind, example) = match inner(&whole, key.kind()) {
             Some((path, _)) => (format!("[keys](#{})", anchor(&path)), String::new()),
-            None => (key.kind().word(), format!("`{}`", example(*key).trim_end())),
+            None => (key.kind().word(), format!("`{}`", example(*key))),
         };
         let cells = [format!("`{}`", key.name()), kind, left_out, key.meaning().to_owned(), example];
         let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();

@@ -33,6 +33,15 @@ pub(crate) const fn key<K, L>(
     Key { name, kind, left_out, example, meaning }
 }
 
+/// `name: example`, on lines of its own where that is needed or reads better.
+pub(crate) fn written(name: &str, example: &str) -> String {
+    let block = !example.starts_with(['{', '[', '"']) && example.contains(": ");
+    match block || example.contains('\n') {
+        true => format!("{name}:{}", example.lines().map(|line| format!("\n  {line}")).collect::<String>()),
+        false => format!("{name}: {example}"),
+    }
+}
+
 /// A key of any kind, as the reference sees it.
 pub(crate) trait Described: Sync {
     fn name(&self) -> &'static str;

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::key::Keys;
 use super::read::{At, Map, Reader, Text};
-use super::{Node, units};
+use super::{MappingKey, Node, Tree, units};
 use crate::plan::Secret;
 
 /// A kind of value, as the reference sees it.
@@ -286,7 +286,15 @@ impl<K: Kind> Kind for Limit<K> {
     type Value = Option<K::Value>;
 
     fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Self::Value> {
-        if r.is_word(node, UNLIMITED) { Some(None) } else { self.0.read(r, node, at).map(Some) }
+        if r.is_word(node, UNLIMITED) {
+            return Some(None);
+        }
+        let before = r.found.len();
+        let value = self.0.read(r, node, at);
+        for diagnostic in r.found.iter_mut().skip(before) {
+            diagnostic.help = diagnostic.help.take().map(|help| format!("{help}, or `{UNLIMITED}`"));
+        }
+        value.map(Some)
     }
 }
 
@@ -407,7 +415,25 @@ impl Kind for Entries {
             r.error(map.place, format!("`{}` is empty", at.path), Some(r.such_as(at)));
             return None;
         }
+        if let Some(name) = self.unnamed(&map) {
+            let message = format!("`{}` needs a name before `{}`", at.path, name.name);
+            r.error(name.place, message, Some(r.such_as(at)));
+            return None;
+        }
         Some(map)
+    }
+}
+
+impl Entries {
+    /// The first key, if all of them are keys of what should stand behind a name.
+    fn unnamed<'m>(&self, map: &'m Map) -> Option<&'m MappingKey> {
+        let Inside::Keys(keys) = self.value.inside() else { return None };
+        let known = |node: &Node| match &node.kind {
+            Tree::Mapping(entries) => entries.iter().any(|(key, _)| keys.find(&key.name).is_some()),
+            _ => false,
+        };
+        let all = map.entries().iter().all(|(key, node)| keys.find(&key.name).is_some() && !known(node));
+        map.entries().first().filter(|_| all).map(|(key, _)| key)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::key::{Described, Is, Key, Keys, Means, Required, Rule};
+use super::key::{Described, Is, Key, Keys, Means, Required, Rule, written};
 use super::kind::{Kind, Printed};
 use super::variables::fill;
 use super::{MappingKey, Node, Place, Tree, spot};
@@ -19,8 +19,8 @@ pub(crate) struct Reader<'a> {
     pub text: Arc<SourceText>,
     pub inputs: &'a dyn Inputs,
     pub found: Vec<Diagnostic>,
-    /// Where else in a pipeline a key of this name belongs.
-    pub elsewhere: fn(&str) -> Option<String>,
+    /// Where else a key of this name belongs: inside of a mapping with such keys at a path, or anywhere.
+    pub elsewhere: fn(&str, Option<(&'static Keys, &str)>) -> Option<String>,
 }
 
 /// Where a value stands, and what could stand there.
@@ -110,7 +110,7 @@ impl Reader<'_> {
             return self.entry(map, found, &key.kind, key.example);
         }
         if !map.misspelt.iter().any(|name| name == key.name) {
-            let help = written("add", key.name, key.example);
+            let help = remedy("add", key.name, key.example);
             self.error(map.place, format!("`{}` is missing{}", key.name, map.within()), Some(help));
         }
         None
@@ -141,7 +141,7 @@ impl Reader<'_> {
     }
 
     /// A mapping with these keys and no others.
-    pub fn map(&mut self, node: &Node, at: At, keys: &Keys) -> Option<Map> {
+    pub fn map(&mut self, node: &Node, at: At, keys: &'static Keys) -> Option<Map> {
         if matches!(node.kind, Tree::Null) && !keys.may_be_empty() {
             let help = self.such_as(at);
             self.error(at.place(node), format!("`{}` is empty", at.path), Some(help));
@@ -157,11 +157,13 @@ impl Reader<'_> {
     }
 
     /// Refuses keys that are not known, and removes them.
-    fn refuse_others(&mut self, map: &mut Map, keys: &Keys) {
+    fn refuse_others(&mut self, map: &mut Map, keys: &'static Keys) {
         let all = std::mem::take(&mut map.entries);
         let (known, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| keys.find(&key.name).is_some());
         map.entries = known;
         let absent: Vec<&str> = keys.names().filter(|name| map.entry(name).is_none()).collect();
+        // Where something is missing, a strange key is more likely meant for that than for another place.
+        let lacks = keys.required().any(|name| absent.contains(&name));
         map.strange = !others.is_empty();
         for (key, _) in others {
             let help = match closest(&key.name, absent.iter().copied()) {
@@ -169,7 +171,9 @@ impl Reader<'_> {
                     map.misspelt.push(meant.to_owned());
                     Some(format!("did you mean `{meant}`?"))
                 }
-                None => (self.elsewhere)(&key.name).or_else(|| suggestion(&key.name, keys.names())),
+                None => (self.elsewhere)(&key.name, Some((keys, &map.path)))
+                    .or_else(|| if lacks { None } else { (self.elsewhere)(&key.name, None) })
+                    .or_else(|| suggestion(&key.name, keys.names())),
             };
             self.error(key.place, format!("unknown key `{}`{}", key.name, map.within()), help);
         }
@@ -180,7 +184,7 @@ impl Reader<'_> {
         match rule {
             Rule::One if map.entries.is_empty() && !map.strange => {
                 let help = match keys.keys {
-                    [only] => written("add", only.name(), only.example()),
+                    [only] => remedy("add", only.name(), only.example()),
                     _ => self.such_as(at),
                 };
                 self.error(map.place, format!("`{}` needs one of {}", map.path, names()), Some(help));
@@ -195,7 +199,7 @@ impl Reader<'_> {
             Rule::Needs(name, other) => {
                 let absent = map.entry(other).is_none() && !map.misspelt.iter().any(|meant| meant == other);
                 if let (Some((key, _)), true) = (map.entry(name), absent) {
-                    let help = keys.find(other).map(|other| written("add", other.name(), other.example()));
+                    let help = keys.find(other).map(|other| remedy("add", other.name(), other.example()));
                     self.error(key.place, format!("`{}` needs `{other}` beside it", map.path_of(name)), help);
                 }
             }
@@ -298,7 +302,7 @@ impl Reader<'_> {
     /// A remedy: what could stand there.
     pub fn such_as(&self, at: At) -> String {
         match at.key {
-            Some(key) => written("write", &key.name, at.example),
+            Some(key) => remedy("write", &key.name, at.example),
             None => format!("write `{}`", at.example),
         }
     }
@@ -318,13 +322,9 @@ impl Reader<'_> {
 }
 
 /// "add `slot: films`", or the same on lines of its own.
-fn written(verb: &str, name: &str, example: &str) -> String {
-    if example.contains('\n') {
-        let lines: String = example.lines().map(|line| format!("\n  {line}")).collect();
-        format!("{verb}\n{name}:{lines}")
-    } else {
-        format!("{verb} `{name}: {example}`")
-    }
+fn remedy(verb: &str, name: &str, example: &str) -> String {
+    let text = written(name, example);
+    if text.contains('\n') { format!("{verb}\n{text}") } else { format!("{verb} `{text}`") }
 }
 
 fn word(kind: &Tree) -> &'static str {
