@@ -6,10 +6,11 @@ use tributary_event::{TableName, debezium};
 
 use crate::diagnostic::Spot;
 use crate::keys::tables::{self, Table};
-use crate::keys::values::{DATABASE_SCHEMES, MAX_SERVER_NAME, NameOf, ServerName};
+use crate::keys::values::{DATABASE_SCHEMES, MAX_SERVER_NAME, NameOf};
 use crate::keys::{SOURCES, sources as key};
 use crate::plan::{PostgresSettings, Secret, SourcePlan, SourceSettings};
-use crate::yaml::{At, Key, Kind, Map, Means, Reader};
+use crate::suggest::listed;
+use crate::yaml::{At, Kind, Map, Reader};
 
 /// What is captured.
 #[derive(Default)]
@@ -73,6 +74,7 @@ fn postgres(
     // A pipeline without a name is wrong, which is said; its slots have none either.
     let default = pipeline.map(|name| format!("tributary_{}_{}", name.replace('-', "_"), source.replace('-', "_")));
     let default = default.unwrap_or_default();
+    named(r, map, source, &default);
     let at_prepare = r.value(map, &key::PREPARED_TRANSACTIONS);
     if let (true, Some(node)) = (at_prepare, map.node(&key::PREPARED_TRANSACTIONS)) {
         captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
@@ -81,8 +83,8 @@ fn postgres(
         url: url.unwrap_or_else(|| Secret::new("")),
         tables: listed.unwrap_or_default(),
         keys,
-        slot: server_name(r, map, &key::SLOT, &default),
-        publication: server_name(r, map, &key::PUBLICATION, &default),
+        slot: r.optional(map, &key::SLOT).unwrap_or_else(|| default.clone()),
+        publication: r.optional(map, &key::PUBLICATION).unwrap_or(default),
         decimals: r.value(map, &key::DECIMALS),
         streaming: r.value(map, &key::STREAMING),
         messages: r.value(map, &key::MESSAGES),
@@ -200,12 +202,14 @@ fn percent_encoded(text: &str) -> String {
     out
 }
 
-/// The name of a slot or a publication.
-fn server_name(r: &mut Reader, map: &Map, key: &'static Key<ServerName, Means>, default: &str) -> String {
-    if map.node(key).is_none() && default.len() > MAX_SERVER_NAME {
-        let name = key.name;
-        let message = format!("the name of the {name} would be longer than {MAX_SERVER_NAME} characters: `{default}`");
-        r.error(map.place, message, Some(format!("add `{name}: {}`", key.example)));
+/// Whether slot and publication have names, whichever were left out.
+fn named(r: &mut Reader, map: &Map, source: &str, default: &str) {
+    let keys = [&key::SLOT, &key::PUBLICATION];
+    let unnamed: Vec<&str> = keys.into_iter().filter(|key| map.node(*key).is_none()).map(|key| key.name).collect();
+    if default.len() > MAX_SERVER_NAME && !unnamed.is_empty() {
+        let what = unnamed.join(" and the ");
+        let message = format!("`{default}`, the name of the {what}, is longer than {MAX_SERVER_NAME} characters");
+        let help = format!("shorten `{source}`, or add {}", listed(unnamed));
+        r.error(map.place, message, Some(help));
     }
-    r.optional(map, key).unwrap_or_else(|| default.to_owned())
 }

@@ -101,7 +101,7 @@ pub(crate) static STREAMING: Key<Words<bool>, Is<bool>> = key(
     "streaming",
     Words(ON_OFF),
     Is(true),
-    "\"off\"",
+    "off",
     "Whether the server sends large transactions while they are in progress, to be kept in the data folder until they commit; \
      else it keeps them on its own disk.",
 );
@@ -110,7 +110,7 @@ pub(crate) static MESSAGES: Key<Words<bool>, Is<bool>> = key(
     "messages",
     Words(ON_OFF),
     Is(false),
-    "\"on\"",
+    "on",
     "Whether what `pg_logical_emit_message` writes is published, in the topic `<source>.message`.",
 );
 

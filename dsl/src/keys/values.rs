@@ -157,7 +157,7 @@ impl Kind for HttpUrl {
         let path = at.path;
         let rest = text.value.strip_prefix("http://").or_else(|| text.value.strip_prefix("https://"));
         let (message, help) = match rest.map(|rest| rest.split('/').next().unwrap_or_default()) {
-            None if text.value.contains("://") || text.shown != text.value => {
+            None if text.value.contains(['@', '/']) || text.shown != text.value => {
                 (format!("`{path}` must start with `http://` or `https://`"), r.such_as(at))
             }
             None => {

@@ -7,7 +7,7 @@ use crate::yaml::{Described, Documented, Inside, Keys, LeftOut, Rule, written};
 
 const INTRODUCTION: &str = r#"# Keys of a pipeline
 
-Made from the code by `UPDATE_DOCS=1 cargo test --workspace --lib reference`: every key that `tributary` reads, and no other.
+Every key that `tributary` reads, and no other: this page is made of the code.
 
 An editor with a YAML language server completes and checks a pipeline that begins with the line
 

@@ -1,5 +1,5 @@
 //! The reference is true: what it says is current, every example is accepted, every key is read, every default is the one that
-//! holds, and editors accept what the reader accepts.
+//! holds, and editors accept what the reader accepts. `UPDATE_DOCS=1 cargo test --workspace --lib reference` writes the files anew.
 
 use std::path::{Path, PathBuf};
 
@@ -43,15 +43,21 @@ fn read(text: &str) -> (Option<Definition>, Vec<Diagnostic>) {
     (definition, found.into_iter().filter(Diagnostic::is_error).collect())
 }
 
+/// A value without quotes.
+fn plain(text: &str) -> Json {
+    match text {
+        "null" => Json::Null,
+        "true" => json!(true),
+        "false" => json!(false),
+        text => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
+    }
+}
+
 /// YAML as an editor sees it (YAML 1.2's core schema).
 fn json_of(node: &Node) -> Json {
     match &node.kind {
         Tree::Null => Json::Null,
-        Tree::Scalar(text) => match text.as_str() {
-            "true" => json!(true),
-            "false" => json!(false),
-            text => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
-        },
+        Tree::Scalar(text) => plain(text),
         Tree::Sequence(items) => items.iter().map(|item| json_of(item)).collect(),
         Tree::Mapping(entries) => {
             Json::Object(entries.iter().map(|(key, node)| (key.name.clone(), json_of(node))).collect())
@@ -209,6 +215,71 @@ fn every_key_is_read() {
             assert!(free || !validator.is_valid(&pipeline), "editors accept {:?}: {pipeline:#}", place.path);
         }
     }
+}
+
+/// Values that one kind or another takes, or nearly.
+const ODD: [&str; 40] = [
+    "0",
+    "1",
+    "2",
+    "007",
+    "+5",
+    "-1",
+    "1.5",
+    "10000000000000000000000",
+    "0ms",
+    "1ms",
+    "5 s",
+    "7d",
+    "1week",
+    "64KiB",
+    "1 GB",
+    "1gb",
+    "unlimited",
+    "on",
+    "off",
+    "true",
+    "null",
+    "yes",
+    "none",
+    "http://h",
+    "HTTP://h",
+    "https://h:1/x@y",
+    "http://u@h/x",
+    "http:///x",
+    "postgres://h/d",
+    "postgresql://u:p@h",
+    "127.0.0.1:80",
+    "[::1]:80",
+    "localhost:80",
+    "Movie",
+    "a.b",
+    "a b.c",
+    "-a",
+    "a_b-c",
+    "${SOME}",
+    "$$",
+];
+
+#[test]
+fn editors_accept_whatever_the_reader_accepts() {
+    let validator = validator();
+    let (mut accepted, mut refused) = (0, 0);
+    for place in places() {
+        for value in ODD {
+            // As a quoted text, and as an editor takes the plain one.
+            let other = Some(plain(value)).filter(|other| !other.is_string());
+            for value in other.into_iter().chain([json!(value)]) {
+                let pipeline = with(&place, value);
+                let fine = read(&format!("{pipeline:#}")).1.is_empty();
+                let wrong: Vec<String> = validator.iter_errors(&pipeline).map(|e| e.to_string()).collect();
+                assert!(!fine || wrong.is_empty(), "{:?}: {pipeline:#}\n{wrong:#?}", place.path);
+                accepted += usize::from(fine);
+                refused += usize::from(!wrong.is_empty());
+            }
+        }
+    }
+    assert!(accepted > 500 && refused > 500, "{accepted} {refused}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ const VARIABLE: &str = r"\$\{";
 
 /// The schema of text that follows a pattern, unless a variable is in it.
 pub(crate) fn pattern(pattern: &str) -> Json {
-    json!({ "type": ["string", "number"], "pattern": format!("{pattern}|{VARIABLE}") })
+    json!({ "type": ["string", "number", "boolean"], "pattern": format!("{pattern}|{VARIABLE}") })
 }
 
 /// Text of any form.
@@ -144,7 +144,7 @@ impl<N: Display + Sync> Documented for Whole<N> {
             "type": ["integer", "string"],
             "minimum": least,
             "maximum": most,
-            "pattern": format!("^[0-9]+$|{VARIABLE}")
+            "pattern": format!(r"^\+?[0-9]+$|{VARIABLE}")
         })
     }
 }
@@ -446,7 +446,7 @@ pub(crate) struct Items {
 
 impl Documented for Items {
     fn word(&self) -> String {
-        format!("list of {}", self.value.word())
+        format!("list of {}s", self.value.word())
     }
 
     fn schema(&self) -> Json {
