@@ -76,7 +76,7 @@ impl Definition {
 /// A definition can come with errors: then it is good enough for finding more of them, and [`crate::check()`] refuses it.
 pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Definition>, Vec<Diagnostic>) {
     let (text, root, found) = yaml::parse(file_name, text);
-    let mut reader = Reader { text, inputs, found, elsewhere: keys::elsewhere };
+    let mut reader = Reader { text, inputs, found, root: &keys::PIPELINE };
     let definition = root.and_then(|root| pipeline(&mut reader, &root));
     let found = sorted(reader.found);
     let complete = !found.iter().any(Diagnostic::is_error);

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use self::values::{Address, Name, NameOf};
-use crate::yaml::{Documented, Entries, Folder, Inside, Is, Key, Keys, Means, Required, key};
+use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 
 /// The port of the HTTP listener, if none is named.
 const PORT: u16 = 7676;
@@ -88,37 +88,3 @@ pub(crate) static DATA: Key<Folder, Is<Cow<'static, str>>> = key(
     "The folder of everything embedded: the log, the index, transactions in progress, events that were too large. \
      Relative to where `tributary` is started.",
 );
-
-/// Where keys of a name belong: "`brokers` belongs into `transport.kafka`".
-pub(crate) fn elsewhere(name: &str, inside: Option<(&'static Keys, &str)>) -> Option<String> {
-    let (keys, path) = inside.unwrap_or((&PIPELINE, ""));
-    let mut found = Vec::new();
-    walk(keys, path, &mut |path, keys| {
-        if keys.find(name).is_some() {
-            found.push(if path.is_empty() { "the outermost keys".to_owned() } else { format!("`{path}`") });
-        }
-    });
-    // A key that is at home in many places says little.
-    match found.len() {
-        1..=2 => Some(format!("`{name}` belongs into {}", found.join(" or "))),
-        _ => None,
-    }
-}
-
-/// Visits every mapping with keys of ours, from the outside in, with its path.
-pub(crate) fn walk(keys: &'static Keys, path: &str, visit: &mut dyn FnMut(&str, &'static Keys)) {
-    visit(path, keys);
-    for key in keys.keys {
-        let path = if path.is_empty() { key.name().to_owned() } else { format!("{path}.{}", key.name()) };
-        descend(key.kind(), &path, visit);
-    }
-}
-
-fn descend(kind: &dyn Documented, path: &str, visit: &mut dyn FnMut(&str, &'static Keys)) {
-    match kind.inside() {
-        Inside::Nothing => {}
-        Inside::Keys(keys) => walk(keys, path, visit),
-        Inside::Entries(names, value) => descend(value, &format!("{path}.{}", names.mark), visit),
-        Inside::Items(value) => descend(value, path, visit),
-    }
-}

@@ -1,7 +1,7 @@
 //! A key of a mapping, told once: the reader takes its name, kind and default from here, and so does the reference. A key is
 //! read by handing its [`Key`] to the reader, so none can be read that is not described.
 
-use super::kind::{Documented, Kind, Printed};
+use super::kind::{Documented, Inside, Kind, Printed};
 
 /// A key: what stands there, what holds without it, and what people are told about it.
 pub(crate) struct Key<K, L> {
@@ -143,5 +143,38 @@ impl Keys {
     /// Whether the mapping may be empty.
     pub fn may_be_empty(&self) -> bool {
         self.required().next().is_none() && !self.has_one()
+    }
+
+    /// "`brokers` belongs into `transport.kafka`", if a mapping inside of these keys, which are at a path, has such a key.
+    pub fn place_of(&'static self, name: &str, path: &str) -> Option<String> {
+        let mut found = Vec::new();
+        self.walk(path, &mut |path, keys| {
+            if keys.find(name).is_some() {
+                found.push(if path.is_empty() { "the outermost keys".to_owned() } else { format!("`{path}`") });
+            }
+        });
+        // A key that is at home in many places says little.
+        match found.len() {
+            1..=2 => Some(format!("`{name}` belongs into {}", found.join(" or "))),
+            _ => None,
+        }
+    }
+
+    /// Visits every mapping with keys of ours, from the outside in, with its path.
+    fn walk(&'static self, path: &str, visit: &mut dyn FnMut(&str, &'static Self)) {
+        visit(path, self);
+        for key in self.keys {
+            let path = if path.is_empty() { key.name().to_owned() } else { format!("{path}.{}", key.name()) };
+            descend(key.kind(), &path, visit);
+        }
+    }
+}
+
+fn descend(kind: &dyn Documented, path: &str, visit: &mut dyn FnMut(&str, &'static Keys)) {
+    match kind.inside() {
+        Inside::Nothing => {}
+        Inside::Keys(keys) => keys.walk(path, visit),
+        Inside::Entries(names, value) => descend(value, &format!("{path}.{}", names.mark), visit),
+        Inside::Items(value) => descend(value, path, visit),
     }
 }

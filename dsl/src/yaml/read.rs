@@ -19,8 +19,8 @@ pub(crate) struct Reader<'a> {
     pub text: Arc<SourceText>,
     pub inputs: &'a dyn Inputs,
     pub found: Vec<Diagnostic>,
-    /// Where else a key of this name belongs: inside of a mapping with such keys at a path, or anywhere.
-    pub elsewhere: fn(&str, Option<(&'static Keys, &str)>) -> Option<String>,
+    /// The outermost keys.
+    pub root: &'static Keys,
 }
 
 /// Where a value stands, and what could stand there.
@@ -171,8 +171,9 @@ impl Reader<'_> {
                     map.misspelt.push(meant.to_owned());
                     Some(format!("did you mean `{meant}`?"))
                 }
-                None => (self.elsewhere)(&key.name, Some((keys, &map.path)))
-                    .or_else(|| if lacks { None } else { (self.elsewhere)(&key.name, None) })
+                None => keys
+                    .place_of(&key.name, &map.path)
+                    .or_else(|| if lacks { None } else { self.root.place_of(&key.name, "") })
                     .or_else(|| suggestion(&key.name, keys.names())),
             };
             self.error(key.place, format!("unknown key `{}`{}", key.name, map.within()), help);
