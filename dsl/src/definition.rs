@@ -9,7 +9,7 @@ mod transport;
 pub(crate) use crate::keys::tables::{
     TableText, listed as listed_tables, similar as similar_tables, suggestion as tables_like,
 };
-pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint};
+pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
 
 use std::collections::BTreeMap;

@@ -9,8 +9,8 @@ mod variables;
 
 pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
 pub(crate) use kind::{
-    Documented, Entries, Folder, Hidden, Inside, Items, Kind, Limit, Line, Names, Period, Printed, Size, Whole, Words,
-    pattern,
+    Any, Documented, Entries, Folder, Hidden, Inside, Items, Kind, Limit, Line, Names, Period, Printed, Size, Whole,
+    Words, pattern,
 };
 pub(crate) use read::{At, Map, Reader, Text};
 

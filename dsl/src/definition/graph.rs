@@ -11,7 +11,7 @@ use crate::diagnostic::Spot;
 use crate::keys::graph as key;
 use crate::keys::tables::{self, Table};
 use crate::plan::{IdTemplate, LeafType, Secret};
-use crate::yaml::{At, Hidden, Kind, Map, Reader, Text};
+use crate::yaml::{At, Hidden, Kind, Map, Node, Reader, Text, Tree};
 
 /// `graph:` as written.
 #[derive(Debug, Clone)]
@@ -22,7 +22,9 @@ pub(crate) struct GraphText {
     pub concurrency: usize,
     pub schema_file: Option<String>,
     pub vertices: Vec<VertexText>,
-    pub types: BTreeMap<String, AccessText>,
+    /// Types that rules of `vertices` name which could not be read.
+    pub meant: Vec<String>,
+    pub types: BTreeMap<String, TypeText>,
     pub edges: Vec<EdgeText>,
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
 }
@@ -35,10 +37,17 @@ pub(crate) struct VertexText {
     pub id: IdTemplate,
 }
 
-/// An entry of `types`: how vertices of the type are fetched by id.
+/// An entry of `types`: which field is the key of vertices of the type, and how they are fetched by it.
+#[derive(Debug, Clone)]
+pub(crate) struct TypeText {
+    pub spot: Spot,
+    pub key: Option<Text>,
+    pub access: Option<AccessText>,
+}
+
+/// A root field, and its argument that takes ids: a name, or a path into an input object such as `where.id.in`.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessText {
-    pub spot: Spot,
     pub field: Text,
     pub argument: Text,
 }
@@ -54,9 +63,17 @@ pub(crate) struct EdgeText {
 
 /// How the parents of an edge are reached, by the user's word.
 #[derive(Debug, Clone)]
-pub(crate) enum Hint {
-    Inverse(Text),
-    StoredInParent,
+pub(crate) struct Hint {
+    /// A field of the child that leads back.
+    pub inverse: Option<Text>,
+    /// Where the edge itself is kept, if that was said.
+    pub kept: Option<Kept>,
+}
+
+/// Where an edge is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    InParent,
     Tables(Vec<TableText>),
 }
 
@@ -68,19 +85,21 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
     let concurrency = r.value(map, &key::CONCURRENCY);
     let schema_file = r.optional(map, &key::SCHEMA);
     let vertices = vertices(r, map, captured);
-    let types = access(r, map);
+    let types = types(r, map);
     let edges = edges(r, map);
     let scalars = scalars(r, map);
     if map.node(&key::SCHEMA).is_some() && schema_file.is_none() {
         return None;
     }
+    let (vertices, meant) = vertices?;
     Some(GraphText {
         endpoint: endpoint?.value,
         headers: headers?,
         timeout,
         concurrency,
         schema_file: schema_file.map(|file| file.value),
-        vertices: vertices?,
+        vertices,
+        meant,
         types,
         edges,
         scalars,
@@ -112,9 +131,9 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
 }
 
 /// `None`: there are none, which is said; all else that could be said of the graph would follow from it.
-fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<Vec<VertexText>> {
+fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<(Vec<VertexText>, Vec<String>)> {
     let map = r.required(graph, &key::VERTICES)?;
-    let mut rules = Vec::new();
+    let (mut rules, mut meant) = (Vec::new(), Vec::new());
     let mut named: Vec<TableName> = Vec::new();
     for entry in map.entries() {
         let name = &entry.0;
@@ -132,15 +151,19 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<Vec<Vert
             r.error(name.place, message, Some(captured.remedy(&table)));
         }
         named.push(table.clone());
-        let Some(items) = r.entry(&map, entry, &key::RULES, RULES) else { continue };
+        let Some(items) = r.entry(&map, entry, &key::RULES, RULES) else {
+            meant.extend(type_of(&entry.1));
+            continue;
+        };
         let path = map.path_of(&name.name);
         for item in &items {
             let at = At { path: &path, key: None, example: RULE };
             let Some(rule) = r.map(item, at, &key::RULE) else { continue };
             let type_name = r.required(&rule, &key::TYPE);
             let id = r.required(&rule, &key::ID).and_then(|text| template(r, &text));
-            if let (Some(type_name), Some(id)) = (type_name, id) {
-                rules.push(VertexText { table: table.clone(), type_name, id });
+            match (type_name, id) {
+                (Some(type_name), Some(id)) => rules.push(VertexText { table: table.clone(), type_name, id }),
+                _ => meant.extend(type_of(item)),
             }
         }
     }
@@ -150,7 +173,16 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<Vec<Vert
             r.found.push(warning.help("its changes reach no document"));
         }
     }
-    Some(rules)
+    Some((rules, meant))
+}
+
+/// The type that a rule names which cannot be read.
+fn type_of(rule: &Node) -> Option<String> {
+    let Tree::Mapping(entries) = &rule.kind else { return None };
+    entries.iter().find(|(key, _)| key.name == key::TYPE.name).and_then(|(_, node)| match &node.kind {
+        Tree::Scalar(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
 /// A rule, and a list of them, as remedies.
@@ -166,17 +198,17 @@ fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
         .ok()
 }
 
-fn access(r: &mut Reader, graph: &Map) -> BTreeMap<String, AccessText> {
+fn types(r: &mut Reader, graph: &Map) -> BTreeMap<String, TypeText> {
     let mut types = BTreeMap::new();
     let Some(entries) = r.optional(graph, &key::TYPES) else { return types };
     for entry in entries.entries() {
         let name = &entry.0;
-        let Some(map) = r.entry(&entries, entry, &&key::ACCESS, "{ field: movies, argument: ids }") else { continue };
-        let field = r.required(&map, &key::FIELD);
-        let argument = r.required(&map, &key::ARGUMENT);
-        if let (Some(field), Some(argument)) = (field, argument) {
-            types.insert(name.name.clone(), AccessText { spot: r.spot(name.place), field, argument });
-        }
+        let Some(map) = r.entry(&entries, entry, &&key::TYPE_KEYS, "{ id: rowId }") else { continue };
+        let id = r.optional(&map, &key::KEY_FIELD);
+        let field = r.optional(&map, &key::FIELD);
+        let argument = r.optional(&map, &key::ARGUMENT);
+        let access = field.zip(argument).map(|(field, argument)| AccessText { field, argument });
+        types.insert(name.name.clone(), TypeText { spot: r.spot(name.place), key: id, access });
     }
     types
 }
@@ -200,17 +232,20 @@ fn edges(r: &mut Reader, graph: &Map) -> Vec<EdgeText> {
     edges
 }
 
+/// `None`: a part of it is wrong, which is said.
 fn hint(r: &mut Reader, map: &Map) -> Option<Hint> {
-    if map.node(&key::INVERSE).is_some() {
-        return r.optional(map, &key::INVERSE).map(Hint::Inverse);
-    }
-    if map.node(&key::STORED_IN).is_some() {
-        return r.optional(map, &key::STORED_IN).map(|()| Hint::StoredInParent);
-    }
-    let items = r.optional(map, &key::EDGE_TABLES)?;
-    let path = map.path_of(key::EDGE_TABLES.name);
-    let at = At { path: &path, key: None, example: "public.movie_talent" };
-    Some(Hint::Tables(items.iter().filter_map(|item| Table.read(r, item, at)).collect()))
+    let inverse = r.optional(map, &key::INVERSE);
+    let parent = r.optional(map, &key::STORED_IN);
+    let tables = r.optional(map, &key::EDGE_TABLES).map(|items| {
+        let path = map.path_of(key::EDGE_TABLES.name);
+        let at = At { path: &path, key: None, example: "public.movie_talent" };
+        items.iter().filter_map(|item| Table.read(r, item, at)).collect()
+    });
+    let unread = map.node(&key::INVERSE).is_some() && inverse.is_none()
+        || map.node(&key::STORED_IN).is_some() && parent.is_none()
+        || map.node(&key::EDGE_TABLES).is_some() && tables.is_none();
+    let kept = tables.map(Kept::Tables).or(parent.map(|()| Kept::InParent));
+    (!unread).then_some(Hint { inverse, kept })
 }
 
 fn scalars(r: &mut Reader, graph: &Map) -> BTreeMap<String, (LeafType, Spot)> {

@@ -10,8 +10,8 @@ use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{INDEXES, indexes as key};
 use crate::plan::{BuildSettings, RetrySettings, StorePlan};
-use crate::query::Document;
-use crate::yaml::{Map, Reader, Text};
+use crate::query::{Constants, Document};
+use crate::yaml::{Any, Map, Reader, Text};
 
 /// An index as written.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct IndexText {
     pub spot: Spot,
     /// `None`: it could not be read or parsed, which was said.
     pub query: Option<Arc<Document>>,
+    /// Values of the query's variables, but for the ids.
+    pub variables: Constants,
     pub roots: Option<RootsText>,
     pub refresh: Duration,
     pub build: BuildSettings,
@@ -48,6 +50,7 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, captured: &Captured) -> Vec<I
             name: name.name.clone(),
             spot: r.spot(name.place),
             query,
+            variables: variables(r, &map),
             roots: map.node(&key::ROOTS).is_some().then(|| roots(r, &map, captured).unwrap_or(RootsText::Wrong)),
             refresh: r.value(&map, &key::REFRESH),
             build: build(r, &map),
@@ -74,6 +77,15 @@ fn query(r: &mut Reader, file: &Text) -> Option<Arc<Document>> {
             None
         }
     }
+}
+
+fn variables(r: &mut Reader, index: &Map) -> Constants {
+    let Some(map) = r.optional(index, &key::VARIABLES) else { return Constants::new() };
+    let values = map.entries().iter().filter_map(|entry| {
+        let value = r.entry(&map, entry, &Any, "some")?;
+        Some((entry.0.name.clone(), (value, r.spot(entry.0.place))))
+    });
+    values.collect()
 }
 
 fn roots(r: &mut Reader, index: &Map, captured: &Captured) -> Option<RootsText> {

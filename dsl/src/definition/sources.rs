@@ -20,7 +20,7 @@ pub(super) struct Captured {
     pub tables: Vec<(TableName, String, Spot)>,
     /// Sources that publish prepared transactions when they are prepared, and where that is written.
     pub at_prepare: Vec<(String, Spot)>,
-    /// A source could not be read, so that a table's absence from `tables` proves nothing.
+    /// Not all tables of all sources could be read, so that one's absence from `tables` proves nothing.
     pub unsure: bool,
 }
 
@@ -48,14 +48,13 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>) -> Captur
     for entry in sources.entries() {
         let source = &entry.0;
         NameOf::SOURCE.check_key(r, source);
-        let before = r.found.len();
         let example = "{ postgres: { url: \"postgres://app@localhost/studio\", tables: [public.movie] } }";
         let map = r.entry(&sources, entry, &&key::SOURCE, example);
         let plan = map.and_then(|map| r.optional(&map, &key::POSTGRES)).map(|map| {
             let settings = postgres(r, &map, &source.name, name, &mut captured);
             SourcePlan { name: source.name.clone(), settings: SourceSettings::Postgres(settings) }
         });
-        captured.unsure |= plan.is_none() || r.found.len() > before;
+        captured.unsure |= plan.is_none();
         captured.plans.extend(plan);
     }
     captured
@@ -70,6 +69,7 @@ fn postgres(
 ) -> PostgresSettings {
     let url = url(r, map);
     let listed = list(r, map, source, captured);
+    captured.unsure |= listed.is_none();
     let keys = keys(r, map, listed.as_deref());
     // A pipeline without a name is wrong, which is said; its slots have none either.
     let default = pipeline.map(|name| format!("tributary_{}_{}", name.replace('-', "_"), source.replace('-', "_")));

@@ -79,27 +79,52 @@ pub(crate) static ID: Key<Line, Required> = key(
     Line("id template"),
     Required,
     "\"{id}\"",
-    "How the vertex's id is made of the row: text with columns in braces, such as `\"{tenant}/{number}\"`. Braces themselves are \
-     written twice; a column whose name has a brace or a quote in it is quoted as in SQL: `'{\"odd}column\"}'`.",
+    "How the vertex's id is made of the row: text with columns in braces, such as `\"{tenant}/{number}\"`. In braces there may be a \
+     function: `base64(…)`, `base64url(…)`, `json(…, …)` (an array; numbers as numbers), `concat(…, …)`, `text(…)` (a number as text), \
+     `lower(…)`, `upper(…)`, of columns, texts in single quotes and functions, as in `\"{base64(json('Movie', id))}\"`. Braces \
+     themselves are written twice; a column with other characters than letters, digits and `_.-$` in its name is quoted as in SQL: \
+     `'{\"odd}column\"}'`.",
 );
 
 static TYPE_NAMES: Names = Names { mark: "<type>", pattern: Some("^[_A-Za-z][_0-9A-Za-z]*$"), example: "Movie" };
 
 pub(crate) static TYPES: Key<Entries, Means> = key(
     "types",
-    Entries { names: &TYPE_NAMES, value: &&ACCESS, some: false },
+    Entries { names: &TYPE_NAMES, value: &&TYPE_KEYS, some: false },
     Means("they are found in the schema"),
-    "Movie: { field: moviesById, argument: ids }",
-    "How vertices of a type are fetched by their ids, to find the documents that show them.",
+    "Movie: { id: rowId, field: allMovies, argument: where.id.in }",
+    "Which field has the id of vertices of a type, and how they are fetched by it, to find the documents that show them.",
 );
 
-pub(crate) static ACCESS: Keys = Keys { keys: &[&FIELD, &ARGUMENT], rules: &[] };
+pub(crate) static TYPE_KEYS: Keys = Keys {
+    keys: &[&KEY_FIELD, &FIELD, &ARGUMENT],
+    rules: &[Rule::Some, Rule::Needs("field", "argument"), Rule::Needs("argument", "field")],
+};
 
-pub(crate) static FIELD: Key<Line, Required> =
-    key("field", Line("field"), Required, "moviesById", "The field of `Query` that answers them.");
+pub(crate) static KEY_FIELD: Key<Line, Means> = key(
+    "id",
+    Line("field"),
+    Means("`id`"),
+    "rowId",
+    "The field of the type whose value is the id that the rules of `vertices` make; of any scalar type.",
+);
 
-pub(crate) static ARGUMENT: Key<Line, Required> =
-    key("argument", Line("argument"), Required, "ids", "Its argument that takes the ids, or one id.");
+pub(crate) static FIELD: Key<Line, Means> = key(
+    "field",
+    Line("field"),
+    Means("it is found in the schema"),
+    "movies",
+    "The field of `Query` that answers vertices by their ids: as a list, as a connection, or one of them (then many are asked for \
+     in one request, by aliases).",
+);
+
+pub(crate) static ARGUMENT: Key<Line, Means> = key(
+    "argument",
+    Line("argument"),
+    Means("it is found in the schema"),
+    "ids",
+    "The field's argument that takes the ids, or one id; or a path into an input object, such as `where.id.in`.",
+);
 
 pub(crate) static EDGES: Key<Entries, Means> = key(
     "edges",
@@ -118,17 +143,18 @@ pub(crate) static EDGES: Key<Entries, Means> = key(
      found.",
 );
 
-pub(crate) static HINT: Keys = Keys { keys: &[&INVERSE, &STORED_IN, &EDGE_TABLES], rules: &[Rule::One] };
+pub(crate) static HINT: Keys =
+    Keys { keys: &[&INVERSE, &STORED_IN, &EDGE_TABLES], rules: &[Rule::Some, Rule::Apart("stored_in", "tables")] };
 
-const ANOTHER: Means = Means("one of the others");
+const FOUND: Means = Means("it is found in the schema and in `vertices`");
 
 pub(crate) static INVERSE: Key<Line, Means> =
-    key("inverse", Line("field"), ANOTHER, "movies", "The field of the shown type that leads back.");
+    key("inverse", Line("field"), FOUND, "movies", "The field of the shown type that leads back.");
 
 pub(crate) static STORED_IN: Key<Words<()>, Means> = key(
     "stored_in",
     Words(&[("parent", ())]),
-    ANOTHER,
+    FOUND,
     "parent",
     "The edge is a column of the showing row itself (a foreign key), so a change of the edge is a change of that row.",
 );
@@ -136,7 +162,7 @@ pub(crate) static STORED_IN: Key<Words<()>, Means> = key(
 pub(crate) static EDGE_TABLES: Key<Items, Means> = key(
     "tables",
     Items { value: &Table, some: true },
-    ANOTHER,
+    FOUND,
     "[public.movie_talent]",
     "The edge is a row of these tables, whose rules in `vertices` name both of its ends.",
 );

@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::store::STORES;
 use super::tables::Table;
 use super::values::NameOf;
-use crate::yaml::{Is, Key, Keys, Line, Means, Names, Period, Required, Rule, Whole, key};
+use crate::yaml::{Any, Entries, Is, Key, Keys, Line, Means, Names, Period, Required, Rule, Whole, key};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(crate) static NAMES: Names = Names { mark: "<index>", pattern: Some(NameOf::PATTERN), example: "movies" };
 
-pub(crate) static INDEX: Keys = Keys { keys: &[&QUERY, &ROOTS, &REFRESH, &BUILD, &RETRY, &STORE], rules: &[] };
+pub(crate) static INDEX: Keys =
+    Keys { keys: &[&QUERY, &VARIABLES, &ROOTS, &REFRESH, &BUILD, &RETRY, &STORE], rules: &[] };
 
 pub(crate) static QUERY: Key<Line, Required> = key(
     "query",
@@ -19,6 +20,19 @@ pub(crate) static QUERY: Key<Line, Required> = key(
     Required,
     "movies.graphql",
     "A file with the GraphQL query whose answer is the document. Relative to the pipeline's file.",
+);
+
+pub(crate) static VARIABLES: Key<Entries, Means> = key(
+    "variables",
+    Entries {
+        names: &Names { mark: "<variable>", pattern: Some("^[_A-Za-z][_0-9A-Za-z]*$"), example: "locale" },
+        value: &Any,
+        some: false,
+    },
+    Means("their defaults in the query"),
+    "{ locale: en, first: 3 }",
+    "Values of the query's variables, but for the one that takes the ids. What a value is (text, number …) depends on the \
+     variable's type.",
 );
 
 pub(crate) static ROOTS: Key<&Keys, Means> = key(

@@ -111,6 +111,7 @@ fn rules(out: &mut String, keys: &Keys) {
         match rule {
             Rule::One if keys.keys.len() == 1 => {}
             Rule::One => out.push_str("Exactly one of these keys.\n\n"),
+            Rule::Some => out.push_str("At least one of these keys.\n\n"),
             Rule::Needs(..) => {}
             Rule::Apart(key, other) => {
                 write_or_nothing(out, format_args!("`{key}` and `{other}` exclude each other.\n\n"));

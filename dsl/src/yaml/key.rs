@@ -117,6 +117,8 @@ pub(crate) struct Keys {
 pub(crate) enum Rule {
     /// Exactly one of all stands there.
     One,
+    /// At least one of all stands there.
+    Some,
     /// The first says nothing without the second.
     Needs(&'static str, &'static str),
     /// The two exclude each other.
@@ -140,9 +142,13 @@ impl Keys {
         self.rules.contains(&Rule::One)
     }
 
+    pub fn has_some(&self) -> bool {
+        self.rules.contains(&Rule::Some)
+    }
+
     /// Whether the mapping may be empty.
     pub fn may_be_empty(&self) -> bool {
-        self.required().next().is_none() && !self.has_one()
+        self.required().next().is_none() && !self.has_one() && !self.has_some()
     }
 
     /// "`brokers` belongs into `transport.kafka`", if a mapping inside of these keys, which are at a path, has such a key.

@@ -78,6 +78,27 @@ impl Kind for Line {
     }
 }
 
+/// A value of any shape.
+pub(crate) struct Any;
+
+impl Documented for Any {
+    fn word(&self) -> String {
+        "any value".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!(true)
+    }
+}
+
+impl Kind for Any {
+    type Value = Json;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Json> {
+        r.json(node, at)
+    }
+}
+
 /// The path of a folder.
 pub(crate) struct Folder;
 

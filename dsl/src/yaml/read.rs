@@ -152,7 +152,11 @@ impl Reader<'_> {
         for rule in keys.rules {
             self.hold(&map, keys, *rule, at);
         }
-        let fine = !keys.has_one() || map.entries.len() == 1 && !map.strange;
+        let fine = match map.entries.len() {
+            0 => !keys.has_one() && !keys.has_some(),
+            1 => !keys.has_one() || !map.strange,
+            _ => !keys.has_one(),
+        };
         fine.then_some(map)
     }
 
@@ -190,6 +194,11 @@ impl Reader<'_> {
                 };
                 self.error(map.place, format!("`{}` needs one of {}", map.path, names()), Some(help));
             }
+            Rule::Some if map.entries.is_empty() && !map.strange => {
+                let help = self.such_as(at);
+                self.error(map.place, format!("`{}` needs some of {}", map.path, names()), Some(help));
+            }
+            Rule::Some => {}
             Rule::One => {
                 for (key, _) in map.entries.iter().skip(1) {
                     let message = format!("`{}` can have only one of {}", map.path, names());
@@ -291,6 +300,24 @@ impl Reader<'_> {
                 }
                 None
             }
+        }
+    }
+
+    /// A value of any shape, as JSON whose plain values are all text: what they are depends on where they are used.
+    pub fn json(&mut self, node: &Node, at: At) -> Option<serde_json::Value> {
+        match &node.kind {
+            Tree::Null => Some(serde_json::Value::Null),
+            Tree::Scalar(text) if text.is_empty() => Some("".into()),
+            Tree::Scalar(_) => self.text(node, at).map(|text| text.value.into()),
+            Tree::Sequence(items) => items.iter().map(|item| self.json(item, At { key: None, ..at })).collect(),
+            Tree::Mapping(entries) => entries
+                .iter()
+                .map(|(key, node)| {
+                    let path = format!("{}.{}", at.path, key.name);
+                    let value = self.json(node, At { path: &path, key: Some(key), ..at })?;
+                    Some((key.name.clone(), value))
+                })
+                .collect(),
         }
     }
 
