@@ -1,18 +1,21 @@
 //! YAML as a tree whose every node knows its place.
 
+mod collections;
 mod key;
 mod kind;
+mod mapping;
 mod read;
+mod scalars;
 mod schema;
 mod units;
 mod variables;
 
+pub(crate) use collections::{Entries, Items, Names};
 pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
-pub(crate) use kind::{
-    Any, Documented, Entries, Folder, Hidden, Inside, Items, Kind, Limit, Line, Names, Period, Printed, Size, Whole,
-    Words, pattern,
-};
-pub(crate) use read::{At, Map, Reader, Text};
+pub(crate) use kind::{Documented, Inside, Kind, Printed, pattern};
+pub(crate) use mapping::Map;
+pub(crate) use read::{At, Reader, Text};
+pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Size, Whole, Words};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,8 +98,11 @@ pub(crate) fn spot(text: &Arc<SourceText>, place: Place) -> Spot {
     Spot::new(text, place.start.0, place.start.1, length)
 }
 
-/// What to do about a text that is no YAML, by the parser's words for it.
-fn remedy(info: &str) -> Option<&'static str> {
+/// What to do about a text that is no YAML, by the parser's words for it and the line.
+fn remedy(info: &str, line: &str) -> Option<&'static str> {
+    if info.contains("while parsing a flow") && line.contains(" ${") {
+        return Some("a value that begins with `${` is written in quotes inside of `{ }` and `[ ]`");
+    }
     let remedies = [
         ("tabs", "indent with spaces"),
         ("simple key", "a line up to here is no `key: value`; a space follows the colon"),
@@ -141,7 +147,8 @@ impl Growing {
                 Err(e) => {
                     let at = (e.marker().line().max(1), e.marker().col() + 1);
                     let message = format!("this is no YAML: {}", e.info());
-                    return self.refuse(Place { start: at, end: at }, message, remedy(e.info()));
+                    let line = text.lines().nth(at.0 - 1).unwrap_or_default();
+                    return self.refuse(Place { start: at, end: at }, message, remedy(e.info(), line));
                 }
             };
             let place = Place::of(span);
@@ -158,7 +165,10 @@ impl Growing {
                 }
                 Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                     Some(node) => self.put(node, place),
-                    None => self.refuse(place, "an alias of something that is not complete".into(), None),
+                    None => {
+                        let help = "an alias stands for a value that ended before it";
+                        self.refuse(place, "the alias is inside of what it stands for".into(), Some(help))
+                    }
                 },
                 Event::SequenceStart(anchor, _) => self.push(place, Open::Sequence(place, anchor, Vec::new())),
                 Event::MappingStart(anchor, _) => self.push(place, Open::Mapping(place, anchor, Vec::new(), None)),
@@ -221,7 +231,10 @@ impl Growing {
                 None => match &node.kind {
                     Tree::Scalar(name) => *key = Some(MappingKey { name: name.clone(), place }),
                     Tree::Null => *key = Some(MappingKey { name: "null".into(), place }),
-                    _ => return self.refuse(place, "a key must be plain text".into(), None),
+                    _ => {
+                        let help = "text that begins with `{` or `[` is written in quotes";
+                        return self.refuse(place, "a key must be plain text".into(), Some(help));
+                    }
                 },
             },
         }

@@ -10,7 +10,8 @@ use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::graph as key;
 use crate::keys::tables::{self, Table};
-use crate::plan::{IdTemplate, LeafType, Secret};
+use crate::plan::{IdTemplate, LeafType, Secret, TemplateError};
+use crate::suggest::did_you_mean;
 use crate::yaml::{At, Hidden, Kind, Map, Node, Reader, Text, Tree};
 
 /// `graph:` as written.
@@ -189,13 +190,32 @@ fn type_of(rule: &Node) -> Option<String> {
 const RULE: &str = "{ type: Movie, id: \"{id}\" }";
 const RULES: &str = "[{ type: Movie, id: \"{id}\" }]";
 
+/// A template with a function, as remedy.
+const FUNCTION: &str = "write a function in braces as in `\"{base64(json('Movie', id))}\"`";
+
 fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
-    IdTemplate::parse(&text.value)
-        .map_err(|e| {
-            let help = "write a column in braces, such as `\"{movie_id}\"`";
-            r.found.push(text.spot.error(format!("`{}` is no id template: {e}", text.shown)).help(help));
-        })
-        .ok()
+    let error = match IdTemplate::parse(&text.value) {
+        Ok(template) => return Some(template),
+        Err(error) => error,
+    };
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let help = match &error {
+        TemplateError::UnknownFunction { name, .. } => {
+            let names = ["base64", "base64url", "json", "concat", "text", "lower", "upper"];
+            did_you_mean(name, names).unwrap_or_else(|| FUNCTION.to_owned())
+        }
+        TemplateError::NoColumn if text.value == text.shown && text.value.chars().all(word) => {
+            format!("write `\"{{{}}}\"`, if that is the column", text.value)
+        }
+        TemplateError::Unclosed(_)
+        | TemplateError::Unopened(_)
+        | TemplateError::Quotes(_)
+        | TemplateError::Empty(_)
+        | TemplateError::NoColumn => "write a column in braces, such as `\"{movie_id}\"`".to_owned(),
+        TemplateError::Arguments { .. } | TemplateError::Expected { .. } => FUNCTION.to_owned(),
+    };
+    r.found.push(text.spot.error(format!("`{}` is no id template: {error}", text.shown)).help(help));
+    None
 }
 
 fn types(r: &mut Reader, graph: &Map) -> BTreeMap<String, TypeText> {

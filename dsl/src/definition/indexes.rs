@@ -66,7 +66,11 @@ fn query(r: &mut Reader, file: &Text) -> Option<Arc<Document>> {
         Ok(text) => text,
         Err(cause) => {
             let message = format!("the query `{}` cannot be read: {cause}", file.shown);
-            r.found.push(file.spot.error(message).help("the path is relative to the pipeline's file"));
+            let help = match file.value.contains('{') {
+                true => "write the query into a file, and name it here",
+                false => "the path is relative to the pipeline's file",
+            };
+            r.found.push(file.spot.error(message).help(help));
             return None;
         }
     };

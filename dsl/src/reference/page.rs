@@ -56,7 +56,7 @@ YAML's anchors (`&name`) and aliases (`*name`) may be used; merge keys (`<<`) ar
 "#;
 
 /// The page, as Markdown.
-pub fn page() -> String {
+pub(super) fn page() -> String {
     let mut out = INTRODUCTION.to_owned();
     write_or_nothing(&mut out, format_args!("```yaml\n{SMALLEST}```\n{VALUES}"));
     out.push_str("\n## Keys\n\n");
