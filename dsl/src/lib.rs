@@ -20,7 +20,7 @@ mod yaml;
 pub use check::check;
 pub use definition::{Definition, parse};
 pub use diagnostic::{Diagnostic, Severity};
-pub use reference::json_schema;
+pub use reference::{json_schema, reference_page};
 pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 

@@ -1,10 +1,11 @@
 //! The reference of `pipeline.yaml`, made of [`crate::keys`]: a JSON Schema for editors, and the page
 //! `docs/pipeline.md` for people, which a test writes and holds to be current.
 
-#[cfg(test)]
 mod page;
 #[cfg(test)]
 mod tests;
+
+pub use page::reference_page;
 
 use serde_json::json;
 

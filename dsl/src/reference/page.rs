@@ -55,8 +55,8 @@ URLs among them, do not appear in messages, plans and logs.
 YAML's anchors (`&name`) and aliases (`*name`) may be used; merge keys (`<<`) are not known.
 "#;
 
-/// The page, as Markdown.
-pub(super) fn page() -> String {
+/// Every key of a pipeline, as Markdown.
+pub fn reference_page() -> String {
     let mut out = INTRODUCTION.to_owned();
     write_or_nothing(&mut out, format_args!("```yaml\n{SMALLEST}```\n{VALUES}"));
     out.push_str("\n## Keys\n\n");
