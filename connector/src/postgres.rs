@@ -16,6 +16,7 @@ mod extension;
 mod frame;
 mod heartbeat;
 mod hosts;
+mod inspect;
 mod keys;
 mod known;
 mod learn;
@@ -46,6 +47,7 @@ pub mod value;
 mod wire;
 
 pub use catalog::{Carried, TableInfo, table_columns};
+pub use inspect::inspect;
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use known::Known;
 pub(crate) use monitor::{Watch, monitor};

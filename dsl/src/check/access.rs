@@ -80,7 +80,7 @@ fn found(schema: &Schema, name: &str, way: impl Fn(&Schema, &str, &FieldDef) -> 
     schema.root_fields().iter().find_map(|field| way(schema, name, field))
 }
 
-fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
+pub(super) fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
     let AccessText { field, argument } = declared;
     let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
         let fields = schema.root_fields().iter().map(|f| f.name.as_str());

@@ -25,6 +25,8 @@ pub(crate) struct GraphText {
     pub vertices: Vec<VertexText>,
     /// Types that rules of `vertices` name which could not be read.
     pub meant: Vec<String>,
+    /// Whether ids that are made of rows are compared with the graph's before a first build.
+    pub probe: bool,
     pub types: BTreeMap<String, TypeText>,
     pub edges: Vec<EdgeText>,
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
@@ -86,6 +88,7 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
     let concurrency = r.value(map, &key::CONCURRENCY);
     let schema_file = r.optional(map, &key::SCHEMA);
     let vertices = vertices(r, map, captured);
+    let probe = r.value(map, &key::PROBE);
     let types = types(r, map);
     let edges = edges(r, map);
     let scalars = scalars(r, map);
@@ -101,6 +104,7 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
         schema_file: schema_file.map(|file| file.value),
         vertices,
         meant,
+        probe,
         types,
         edges,
         scalars,

@@ -10,7 +10,7 @@ use crate::yaml::{
 };
 
 pub(crate) static GRAPH: Keys = Keys {
-    keys: &[&ENDPOINT, &HEADERS, &TIMEOUT, &CONCURRENCY, &SCHEMA, &VERTICES, &TYPES, &EDGES, &SCALARS],
+    keys: &[&ENDPOINT, &HEADERS, &TIMEOUT, &CONCURRENCY, &SCHEMA, &VERTICES, &TYPES, &EDGES, &SCALARS, &PROBE],
     rules: &[],
 };
 
@@ -177,6 +177,15 @@ pub(crate) static SCALARS: Key<Entries, Means> = key(
     Means("common names are known"),
     "{ Money: double, Json: object }",
     "How values of a custom scalar are indexed: as the type of the field in the index.",
+);
+
+pub(crate) static PROBE: Key<Words<bool>, Is<bool>> = key(
+    "probe",
+    Words(&[("on", true), ("off", false)]),
+    Is(true),
+    "off",
+    "Whether ids that rules of `vertices` make of rows are compared with those that the graph answers, by `check` and before a first \
+     build; a mismatch stops, and says which template would fit.",
 );
 
 /// Kinds of fields. Text is analyzed as the standard analyzer does.

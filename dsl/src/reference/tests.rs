@@ -324,11 +324,12 @@ fn settings(definition: &Definition) -> String {
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?}\n{indexes:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
         definition.graph.concurrency,
+        definition.graph.probe,
         definition.http,
         definition.data
     )

@@ -94,6 +94,8 @@ fn plan(endpoint: &str) -> GraphPlan {
         concurrency: 4,
         vertices: Default::default(),
         fan_outs: Default::default(),
+        probe: false,
+        probes: Default::default(),
     }
 }
 
