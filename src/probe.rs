@@ -66,6 +66,14 @@ struct Made {
 /// # Errors
 /// The graph or a source does not answer.
 pub async fn probe(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<String>, GraphError> {
+    Ok(problems(plan, index, graph).await?.iter().map(ToString::to_string).collect())
+}
+
+/// Compares the ids of an index's vertices: the types whose ids do not fit.
+///
+/// # Errors
+/// The graph or a source does not answer.
+pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<Problem>, GraphError> {
     let shown = index.vertex_types();
     let mut problems: Vec<Problem> = Vec::new();
     // What documents embed, if a root was found.
@@ -102,16 +110,17 @@ pub async fn probe(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<
             add(&mut problems, problem);
         }
     }
-    Ok(problems.iter().map(ToString::to_string).collect())
+    Ok(problems)
 }
 
 /// What is wrong with the rules for a type: of one cause, however many tables map to it.
-struct Problem {
-    type_name: String,
+pub struct Problem {
+    /// The type.
+    pub type_name: String,
     /// What was asked or made, and what came.
     text: String,
     /// What fits in the place of each rule, if that is known.
-    rules: Vec<(TableName, Option<IdTemplate>)>,
+    pub rules: Vec<(TableName, Option<IdTemplate>)>,
     /// Other fields of the type that can be its key.
     keys: Vec<String>,
 }
@@ -166,9 +175,12 @@ fn source_of<'p>(plan: &'p Plan, table: &TableName) -> Option<&'p SourcePlan> {
 async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, GraphError> {
     let SourceSettings::Postgres(postgres) = &source.settings;
     let failed = |e: ConnectorError| GraphError::new(e.class(), format!("source {}: {e}", source.name));
-    let mut columns: Vec<String> = rule.id.columns().map(str::to_owned).collect();
-    columns.sort();
-    columns.dedup();
+    let mut columns: Vec<String> = Vec::new();
+    for column in rule.id.columns() {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+    }
     let mut pager = match KeyPager::open(&connection(postgres), table, &columns).await {
         Ok(pager) => pager,
         // What is wrong with the table or its columns is told by the check of the rules.
@@ -212,7 +224,7 @@ impl Asked<'_> {
         loop {
             let ids: Vec<String> = asked.iter().map(|made| made.id.clone()).collect();
             let mut known = Vec::new();
-            let mut refused = None;
+            let (mut refused, mut failed) = (None, None);
             for (made, identified) in asked.iter().zip(self.ask(graph, &ids).await?) {
                 match identified {
                     Identified::Known => known.push(made.id.clone()),
@@ -221,7 +233,9 @@ impl Asked<'_> {
                         return Ok(Err(self.problem(&made.id, asked.len(), &format!("answers the id {came:?}"), seen)));
                     }
                     Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
-                    Identified::Failed(error) => return Err(error),
+                    Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error),
+                    // It may be an outage, or how the server says that it cannot read such an id.
+                    Identified::Failed(error) => failed = Some((made, error)),
                     Identified::Missing => {}
                 }
             }
@@ -231,6 +245,14 @@ impl Asked<'_> {
             if let Some((made, error)) = refused {
                 let came = format!("refuses it: {}", error.message);
                 return Ok(Err(self.problem(&made.id, asked.len(), &came, None)));
+            }
+            if let Some((made, error)) = failed {
+                let seen = self.seen(graph).await?.filter(|seen| Look::of(seen) != Look::of(&made.id));
+                let Some(seen) = seen else { return Err(error) };
+                let type_name = &self.rule.type_name;
+                let came = format!("fails: {}; ids of {type_name} look there like {seen:?}", error.message);
+                let seen = Some((seen.as_str(), made.columns.as_slice(), false));
+                return Ok(Err(self.problem(&made.id, asked.len(), &came, seen)));
             }
             let Some(first) = asked.first() else { return Ok(Ok(known)) };
             let seen = self.seen(graph).await?;

@@ -11,6 +11,7 @@ mod binary;
 mod binding;
 pub mod catalog;
 mod charset;
+mod describe;
 pub mod endpoint;
 mod extension;
 mod frame;
@@ -47,6 +48,7 @@ pub mod value;
 mod wire;
 
 pub use catalog::{Carried, TableInfo, table_columns};
+pub use describe::{Description, describe};
 pub use inspect::inspect;
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use known::Known;

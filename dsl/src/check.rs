@@ -12,6 +12,9 @@ mod probes;
 mod roots;
 mod vertices;
 
+pub(crate) use access::way_to;
+pub(crate) use fan_out::call;
+
 use std::collections::BTreeMap;
 
 use tributary_event::TableName;

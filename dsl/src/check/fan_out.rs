@@ -55,8 +55,7 @@ impl Checker<'_> {
                 id_type: format!("{}!", way.id),
                 before,
                 after,
-                answers: way.answers,
-                selected,
+                selected: indented(&selected),
                 directives: String::new(),
                 fragments: String::new(),
             })
@@ -74,7 +73,7 @@ impl Checker<'_> {
 }
 
 /// The root field, before and behind its variable.
-fn call(way: &Way) -> (String, String) {
+pub(crate) fn call(way: &Way) -> (String, String) {
     let mut before = format!("{}(", way.field);
     let mut after = String::new();
     for (i, step) in way.argument.iter().enumerate() {
