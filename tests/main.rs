@@ -14,5 +14,6 @@ mod scenarios {
     mod crashes;
     mod names;
     mod outages;
+    mod proposal;
     mod schema;
 }
