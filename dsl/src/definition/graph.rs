@@ -265,7 +265,9 @@ fn hint(r: &mut Reader, map: &Map) -> Option<Hint> {
         let at = At { path: &path, key: None, example: "public.movie_talent" };
         items.iter().filter_map(|item| Table.read(r, item, at)).collect()
     });
-    let unread = map.node(&key::INVERSE).is_some() && inverse.is_none()
+    let both = map.node(&key::STORED_IN).is_some() && map.node(&key::EDGE_TABLES).is_some();
+    let unread = both
+        || map.node(&key::INVERSE).is_some() && inverse.is_none()
         || map.node(&key::STORED_IN).is_some() && parent.is_none()
         || map.node(&key::EDGE_TABLES).is_some() && tables.is_none();
     let kept = tables.map(Kept::Tables).or(parent.map(|()| Kept::InParent));
