@@ -51,7 +51,8 @@ pub(crate) static GRAPH: Key<&Keys, Required> = key(
     &graph::GRAPH,
     Required,
     "endpoint: http://localhost:4000/graphql\nvertices:\n  public.movie: [{ type: Movie, id: \"{id}\" }]",
-    "The GraphQL server that documents are built from, and what its schema does not say by itself.",
+    "The GraphQL server that documents are built from, and what its schema does not say by itself: \
+     [GRAPHS.md](../dsl/GRAPHS.md).",
 );
 
 pub(crate) static INDEXES: Key<Entries, Required> = key(
