@@ -37,8 +37,8 @@ pub struct World {
     pub name: String,
     pub sql: tokio_postgres::Client,
     pub service: Option<Service>,
-    /// The GraphQL server that somebody else wrote, where the world has one.
-    pub graphql: Option<GraphqlServer>,
+    /// The GraphQL server that somebody else wrote, where the world has one: it stops with the world.
+    _graphql: Option<GraphqlServer>,
     pub postgres: Option<Postgres>,
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
@@ -87,7 +87,7 @@ impl World {
         world.execute(tables).await;
         let server = GraphqlServer::start(product, &world.database_url).await.expect("the GraphQL server starts");
         world.graph_url = server.url().to_owned();
-        world.graphql = Some(server);
+        world._graphql = Some(server);
         world.documents = std::fs::read_to_string(definition.join("documents.sql")).expect("the truth");
         world.definition = definition.to_owned();
         world.write_pipeline(pair, "");
@@ -122,7 +122,7 @@ impl World {
             sql: connect(&database_url).await,
             graph_url: String::new(),
             service: None,
-            graphql: None,
+            _graphql: None,
             definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
             documents: truth::DOCUMENTS.to_owned(),
             folder: tempfile::tempdir().expect("a folder"),
@@ -316,6 +316,11 @@ impl World {
 
     /// Waits until the pipeline is at rest, then asserts that the index equals the truth.
     pub async fn assert_converged(&mut self) {
+        self.assert_converged_after("all changes").await;
+    }
+
+    /// The same; the words say which changes, if it fails.
+    pub async fn assert_converged_after(&mut self, what: &str) {
         let (index, database_url, documents) = (self.index(), self.database_url.clone(), self.documents.clone());
         let last = std::sync::Mutex::new(Vec::new());
         let converged = async |address: &str| {
@@ -328,7 +333,7 @@ impl World {
             last.push(format!("at rest: {quiet}"));
             converged
         };
-        self.until_or("the pipeline is at rest and its index is right", converged, || {
+        self.until_or(&format!("the pipeline is at rest and its index is right, after {what}"), converged, || {
             last.lock().expect("not poisoned").join("\n")
         })
         .await;

@@ -180,7 +180,8 @@ async fn foreign_graphql_servers_answer_from_the_database_and_again_after_a_kill
     }
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
-    query(&url, "CREATE TABLE movie (id bigint PRIMARY KEY, title text); INSERT INTO movie VALUES (7, 'Alien')").await?;
+    query(&url, "CREATE TABLE movie (id bigint PRIMARY KEY, title text); INSERT INTO movie VALUES (7, 'Alien')")
+        .await?;
     query(&url, "ALTER TABLE movie ADD year int, ADD score numeric, ADD distributor_id int").await?;
     for product in GraphqlProduct::ALL {
         let field = match product {

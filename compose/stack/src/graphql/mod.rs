@@ -58,8 +58,7 @@ static APOLLO: Project = Project {
 
 impl GraphqlProduct {
     /// All of them.
-    pub const ALL: [GraphqlProduct; 4] =
-        [Self::Postgraphile4, Self::Postgraphile5, Self::Platformatic, Self::Apollo];
+    pub const ALL: [GraphqlProduct; 4] = [Self::Postgraphile4, Self::Postgraphile5, Self::Platformatic, Self::Apollo];
 
     /// Why these servers cannot be had here, if so: they are left out in continuous integration, and without npm.
     pub fn left_out() -> Option<&'static str> {

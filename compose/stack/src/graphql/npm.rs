@@ -41,7 +41,8 @@ impl Project {
                 let folder = &making.partial;
                 std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
                 let program = program.map(|program| (PROGRAM, program));
-                for (file, text) in [("package.json", package), ("package-lock.json", lock)].into_iter().chain(program) {
+                for (file, text) in [("package.json", package), ("package-lock.json", lock)].into_iter().chain(program)
+                {
                     let path = folder.join(file);
                     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
                 }
