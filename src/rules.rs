@@ -6,9 +6,7 @@
 //! that leaves out rows or operations, for documents are built of all rows.
 
 use tributary_connector::postgres::Carried;
-use tributary_dsl::plan::{
-    DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
-};
+use tributary_dsl::plan::{DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule};
 
 /// Checks the rules of a source's tables.
 ///

@@ -151,7 +151,8 @@ impl Checker<'_> {
         let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
         let mut told: Vec<&str> = Vec::new();
         let root = [(resolved.root_type.as_str(), &index.spot)];
-        let others = resolved.edges.iter().filter(|site| !site.keyless).map(|site| (site.child_type.as_str(), &site.spot));
+        let others =
+            resolved.edges.iter().filter(|site| !site.keyless).map(|site| (site.child_type.as_str(), &site.spot));
         for (name, spot) in root.into_iter().chain(others) {
             if !mapped(name) && !told.contains(&name) {
                 told.push(name);

@@ -189,7 +189,8 @@ fn filter(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
             Some((vec![field.name.clone(), member.name.clone()], member))
         });
         let flat = || {
-            let member = fields.iter().filter(|f| f.name == format!("{key}_in") || f.name == format!("{key}In")).find(list)?;
+            let member =
+                fields.iter().filter(|f| f.name == format!("{key}_in") || f.name == format!("{key}In")).find(list)?;
             Some((vec![member.name.clone()], member))
         };
         if let Some((inner, member)) = condition.or_else(flat).filter(|_| many) {
@@ -210,9 +211,11 @@ fn filter(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
 fn one_id(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
     let (way, _) = exactly(root, schema, name).filter(|(_, many)| !many)?;
     let key = schema.key_name(name);
-    let argument = root.arguments.iter().find(|a| a.name == key).filter(|a| {
-        !a.ty.is_list() && takes_key(schema, name, &a.ty) && no_others(root, &a.name)
-    })?;
+    let argument = root
+        .arguments
+        .iter()
+        .find(|a| a.name == key)
+        .filter(|a| !a.ty.is_list() && takes_key(schema, name, &a.ty) && no_others(root, &a.name))?;
     Some(Way {
         field: root.name.clone(),
         argument: vec![argument.name.clone()],

@@ -38,8 +38,8 @@ impl Checker<'_> {
         let selected = selected(schema, type_name, &way, inverses);
         let variable = if way.id == "_Any" { "representations" } else { "ids" };
         let form = if way.many {
-            let representation = (way.id == "_Any")
-                .then(|| Representation { type_name: type_name.to_owned(), key: key.to_owned() });
+            let representation =
+                (way.id == "_Any").then(|| Representation { type_name: type_name.to_owned(), key: key.to_owned() });
             let (before, after) = call(&way);
             let query = format!(
                 "query {operation}(${variable}: [{}!]!) {{\n  {before}${variable}{after} {}}}\n",

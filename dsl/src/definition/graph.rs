@@ -198,7 +198,9 @@ fn types(r: &mut Reader, map: &Map) -> BTreeMap<String, TypeText> {
             (None, None) => None,
             (one, _) => {
                 let (is, lacks) = if one.is_some() { ("field", "argument") } else { ("argument", "field") };
-                let help = format!("write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing");
+                let help = format!(
+                    "write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing"
+                );
                 r.error(entry.key_place(is), format!("`{is}` needs `{lacks}` beside it"), Some(help));
                 continue;
             }

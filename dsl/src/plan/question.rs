@@ -116,8 +116,7 @@ impl Question {
                 (Cow::Borrowed(query), Json::Object(variables))
             }
             Form::Apart(apart) => {
-                variables
-                    .extend(ids.iter().enumerate().map(|(i, id)| (Self::alias(i), self.sent_as.value(id))));
+                variables.extend(ids.iter().enumerate().map(|(i, id)| (Self::alias(i), self.sent_as.value(id))));
                 (Cow::Owned(apart.query(&self.operation, ids.len())), Json::Object(variables))
             }
         }

@@ -41,7 +41,9 @@ pub enum TemplateError {
     #[error("the template names no column, so every row would have the same id")]
     NoColumn,
     /// `{md5(id)}`.
-    #[error("there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper")]
+    #[error(
+        "there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper"
+    )]
     UnknownFunction {
         /// As written.
         name: String,

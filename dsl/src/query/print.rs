@@ -255,9 +255,7 @@ impl<'r, 'a> Printer<'r, 'a> {
 
 /// Whether a field is selected as it is, without an alias.
 fn is_selected(set: &SelectionSet, name: &str) -> bool {
-    let plain = |item: &Positioned<Selection>| {
-        matches!(&item.node, Selection::Field(f) if f.node.alias.is_none() && f.node.name.node == name)
-    };
+    let plain = |item: &Positioned<Selection>| matches!(&item.node, Selection::Field(f) if f.node.alias.is_none() && f.node.name.node == name);
     set.items.iter().any(plain)
 }
 
@@ -279,4 +277,3 @@ fn variable_at(printed: &str, name: &str) -> Option<usize> {
     }
     None
 }
-

@@ -212,7 +212,8 @@ fn one(
             }
             None => {
                 let type_name = item.get("__typename").and_then(Json::as_str).unwrap_or("an object");
-                let message = format!("{place}: {root} answers {type_name} without `{}` for the id {id:?}", question.key);
+                let message =
+                    format!("{place}: {root} answers {type_name} without `{}` for the id {id:?}", question.key);
                 Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
             }
         },
