@@ -37,8 +37,8 @@ pub struct World {
     pub name: String,
     pub sql: tokio_postgres::Client,
     pub service: Option<Service>,
-    /// The GraphQL server that somebody else wrote, where the world has one: it stops with the world.
-    _graphql: Option<GraphqlServer>,
+    /// The GraphQL server that somebody else wrote, where the world has one.
+    pub graphql: Option<GraphqlServer>,
     pub postgres: Option<Postgres>,
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
@@ -87,7 +87,7 @@ impl World {
         world.execute(tables).await;
         let server = GraphqlServer::start(product, &world.database_url).await.expect("the GraphQL server starts");
         world.graph_url = server.url().to_owned();
-        world._graphql = Some(server);
+        world.graphql = Some(server);
         world.documents = std::fs::read_to_string(definition.join("documents.sql")).expect("the truth");
         world.definition = definition.to_owned();
         world.write_pipeline(pair, "");
@@ -122,7 +122,7 @@ impl World {
             sql: connect(&database_url).await,
             graph_url: String::new(),
             service: None,
-            _graphql: None,
+            graphql: None,
             definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
             documents: truth::DOCUMENTS.to_owned(),
             folder: tempfile::tempdir().expect("a folder"),

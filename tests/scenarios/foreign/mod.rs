@@ -142,10 +142,17 @@ fn changes() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Changes of every table, some of them while nobody is there; the process is killed in between without warning.
+/// Changes of every table, some of them while nobody is there: the process is killed in between without warning, and so is the
+/// GraphQL server.
 async fn killed_in_a_burst(world: &mut World) {
     for round in 0..3 {
         for i in 0..120 {
+            let server = world.graphql.as_ref().expect("a server");
+            match (round, i) {
+                (1, 30) => server.kill().await.expect("it is killed"),
+                (1, 90) => server.start_again().await.expect("it starts again"),
+                _ => {}
+            }
             let movie = BELOW - 49 + (round * 71 + i * 17) % 240;
             world
                 .execute(&format!(
