@@ -42,6 +42,25 @@ impl Indexes {
     }
 }
 
+/// The rules of a plan for one of its sources, before anything runs.
+pub struct Rules {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The source.
+    pub source: SourcePlan,
+}
+
+#[async_trait]
+impl Dependent for Rules {
+    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+        rules::check(&self.plan, &self.source, tables)
+    }
+
+    async fn doubt(&self, _doubts: &[Doubt]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {

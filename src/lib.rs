@@ -12,6 +12,7 @@ pub mod exit;
 pub mod http;
 pub mod logs;
 pub mod output;
+pub mod probe;
 pub mod record;
 pub mod rules;
 pub mod run;

@@ -81,6 +81,11 @@ pub(super) fn leaf_type(schema: &Schema, scalars: &Scalars, type_name: &str) -> 
     }
 }
 
+/// Whether it is known how to index values of a type.
+pub(crate) fn is_known(schema: &Schema, type_name: &str) -> bool {
+    leaf_type(schema, &Scalars::new(), type_name).is_some()
+}
+
 /// How a variable of a type takes ids: numbers as numbers.
 pub(crate) fn sent_as(schema: &Schema, scalars: &Scalars, type_name: &str) -> SentAs {
     match leaf_type(schema, scalars, type_name) {
