@@ -43,14 +43,16 @@ pub struct World {
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
     pub folder: tempfile::TempDir,
-    database_url: String,
+    pub database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
     source_url: String,
-    graph_url: String,
+    pub graph_url: String,
     /// The folder that its pipeline and its query are copied from.
     definition: PathBuf,
     /// The statement that computes every document.
     documents: String,
+    /// Whether the order of lists says nothing: some servers let the database choose it.
+    pub unordered: bool,
     process: Option<Child>,
     runs: usize,
 }
@@ -79,19 +81,22 @@ impl World {
         world
     }
 
-    /// A world over other tables, behind a GraphQL server that somebody else wrote. `definition` is a folder with a
-    /// `pipeline.yaml`, its `movies.graphql`, and the truth in `documents.sql`.
-    pub async fn behind(product: GraphqlProduct, pair: Pair, tables: &str, definition: &Path) -> Self {
-        let name = definition.file_name().expect("a name").to_string_lossy().into_owned();
-        let mut world = Self::bare(&name, Own::default()).await;
+    /// A world over other tables, behind a GraphQL server that somebody else wrote, without a pipeline.
+    pub async fn behind(product: GraphqlProduct, name: &str, tables: &str) -> Self {
+        let mut world = Self::bare(name, Own::default()).await;
         world.execute(tables).await;
         let server = GraphqlServer::start(product, &world.database_url).await.expect("the GraphQL server starts");
         world.graph_url = server.url().to_owned();
         world.graphql = Some(server);
-        world.documents = std::fs::read_to_string(definition.join("documents.sql")).expect("the truth");
-        world.definition = definition.to_owned();
-        world.write_pipeline(pair, "");
         world
+    }
+
+    /// Gives the world a pipeline: that of a folder with a `pipeline.yaml`, its `movies.graphql`, and the truth in
+    /// `documents.sql`.
+    pub fn define(&mut self, pair: Pair, definition: &Path) {
+        self.documents = std::fs::read_to_string(definition.join("documents.sql")).expect("the truth");
+        self.definition = definition.to_owned();
+        self.write_pipeline(pair, "");
     }
 
     /// A world with an empty database, whose times are in UTC, and no graph.
@@ -125,6 +130,7 @@ impl World {
             graphql: None,
             definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
             documents: truth::DOCUMENTS.to_owned(),
+            unordered: false,
             folder: tempfile::tempdir().expect("a folder"),
             process: None,
             runs: 0,
@@ -322,10 +328,11 @@ impl World {
     /// The same; the words say which changes, if it fails.
     pub async fn assert_converged_after(&mut self, what: &str) {
         let (index, database_url, documents) = (self.index(), self.database_url.clone(), self.documents.clone());
+        let unordered = self.unordered;
         let last = std::sync::Mutex::new(Vec::new());
         let converged = async |address: &str| {
             let quiet = client::is_quiet(address, &index).await;
-            let differences = wrong(&database_url, &documents, address, &index).await;
+            let differences = wrong(&database_url, &documents, unordered, address, &index).await;
             let converged = quiet && differences.is_empty();
             let mut last = last.lock().expect("not poisoned");
             *last = differences;
@@ -406,12 +413,26 @@ fn ignoring_file_size_signals(command: &Command) -> Command {
     shell
 }
 
-async fn wrong(database_url: &str, documents: &str, address: &str, index: &str) -> Vec<String> {
+async fn wrong(database_url: &str, documents: &str, unordered: bool, address: &str, index: &str) -> Vec<String> {
     let client = connect(database_url).await;
-    let expected = truth::documents_of(&client, documents).await.expect("the truth");
-    match client::documents(address, index).await {
-        Some(actual) => truth::differences(&expected, &actual),
-        None => vec!["the index does not answer".to_owned()],
+    let mut expected = truth::documents_of(&client, documents).await.expect("the truth");
+    let Some(mut actual) = client::documents(address, index).await else {
+        return vec!["the index does not answer".to_owned()];
+    };
+    if unordered {
+        expected.values_mut().chain(actual.values_mut()).for_each(sort_lists);
+    }
+    truth::differences(&expected, &actual)
+}
+
+fn sort_lists(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Array(items) => {
+            items.iter_mut().for_each(sort_lists);
+            items.sort_by_cached_key(ToString::to_string);
+        }
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(sort_lists),
+        _ => {}
     }
 }
 

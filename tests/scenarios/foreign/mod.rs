@@ -181,17 +181,33 @@ async fn killed_in_a_burst(world: &mut World) {
     }
 }
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/foreign")
+}
+
+/// Whether a product cannot be had here, which is said.
+fn is_left_out(product: GraphqlProduct) -> bool {
+    let Some(cause) = GraphqlProduct::left_out() else { return false };
+    // The print macros are captured by the harness.
+    writeln!(std::io::stderr(), "NOT TESTED: a pipeline in front of {product}: {cause}").expect("standard error");
+    true
+}
+
+async fn succeeds(world: &World, arguments: &[&str]) -> String {
+    let (code, out, err) = world.run(arguments).await;
+    assert_eq!(code, 0, "tributary {}: {out}{err}", arguments.join(" "));
+    out
+}
+
 /// The whole walk: the first build, every kind of change, and kills.
 async fn walk(product: GraphqlProduct, pair: Pair, definition: &str) {
-    if let Some(cause) = GraphqlProduct::left_out() {
-        // The print macros are captured by the harness.
-        writeln!(std::io::stderr(), "NOT TESTED: a pipeline in front of {product}: {cause}").expect("standard error");
+    if is_left_out(product) {
         return;
     }
-    let definition = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/foreign").join(definition);
-    let mut world = World::behind(product, pair, TABLES, &definition).await;
-    let (code, out, err) = world.run(&["check", world.pipeline().to_str().expect("a path")]).await;
-    assert_eq!(code, 0, "{out}{err}");
+    let mut world = World::behind(product, definition, TABLES).await;
+    world.define(pair, &folder().join(definition));
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    succeeds(&world, &["check", &pipeline]).await;
     world.start();
     world.until_documents(MOVIES).await;
     world.assert_converged().await;
@@ -204,8 +220,71 @@ async fn walk(product: GraphqlProduct, pair: Pair, definition: &str) {
     }
     killed_in_a_burst(&mut world).await;
     world.assert_converged_after("kills in a burst").await;
-    let (code, out, err) = world.run(&["dlq", "list", world.pipeline().to_str().expect("a path")]).await;
-    assert_eq!((code, out.trim()), (0, "no dead letters"), "{err}");
+    assert_eq!(succeeds(&world, &["dlq", "list", &pipeline]).await.trim(), "no dead letters");
+}
+
+/// The pipeline that is proposed is right as it is: it passes the check, and its index follows. Only names and addresses are
+/// changed, for tests run beside each other.
+async fn proposed(product: GraphqlProduct, name: &str) {
+    if is_left_out(product) {
+        return;
+    }
+    let mut world = World::behind(product, &format!("init_{name}"), TABLES).await;
+    let proposal = world.folder.path().join("proposal");
+    let place = proposal.to_str().expect("a path").to_owned();
+    std::fs::create_dir(&proposal).expect("a folder");
+    let (graph, source) = (world.graph_url.clone(), world.database_url.clone());
+    let arguments = ["init", "--graph", &graph, "--source", &source, "--root", "Movie", "--folder", &place];
+    succeeds(&world, &arguments).await;
+    let file = proposal.join("pipeline.yaml");
+    let mut text = std::fs::read_to_string(&file).expect("it is written");
+    for (proposed, ours) in [
+        ("pipeline: movies-search\n", "pipeline: movie-search\n"),
+        ("  database:\n", "  studio:\n"),
+        ("${DATABASE_URL}", "${STUDIO_URL}"),
+        ("  movies: { query: movies.graphql }\n", "  movies:\n    query: movies.graphql\n    refresh: 100ms\n"),
+    ] {
+        assert!(text.contains(proposed), "{proposed} is not in\n{text}");
+        text = text.replace(proposed, ours);
+    }
+    text.push_str("http: { listen: \"${TRIBUTARY_LISTEN}\" }\ndata: \"${TRIBUTARY_DATA}\"\n");
+    std::fs::write(&file, text).expect("written");
+    let truth = folder().join("proposed").join(name).with_extension("sql");
+    std::fs::copy(truth, proposal.join("documents.sql")).expect("the truth");
+    world.define(Pair::Embedded, &proposal);
+    // It proposes no order, and the database changes its own with every update.
+    world.unordered = product == GraphqlProduct::Platformatic;
+
+    succeeds(&world, &["check", world.pipeline().to_str().expect("a path")]).await;
+    world.start();
+    world.until_documents(MOVIES).await;
+    world.assert_converged().await;
+    for statement in changes().iter().flat_map(|(_, sql)| sql.split(";\n")) {
+        world.execute(statement).await;
+    }
+    world.assert_converged().await;
+    killed_in_a_burst(&mut world).await;
+    world.assert_converged_after("kills in a burst").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgraphile_4_as_proposed() {
+    proposed(GraphqlProduct::Postgraphile4, "postgraphile_4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgraphile_5_as_proposed() {
+    proposed(GraphqlProduct::Postgraphile5, "postgraphile_5").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn platformatic_as_proposed() {
+    proposed(GraphqlProduct::Platformatic, "platformatic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apollo_as_proposed() {
+    proposed(GraphqlProduct::Apollo, "apollo").await;
 }
 
 macro_rules! walks {
