@@ -15,5 +15,6 @@ mod scenarios {
     mod foreign;
     mod names;
     mod outages;
+    mod proposal;
     mod schema;
 }

@@ -43,10 +43,10 @@ pub struct World {
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
     pub folder: tempfile::TempDir,
-    pub database_url: String,
+    database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
     source_url: String,
-    pub graph_url: String,
+    graph_url: String,
     /// The folder that its pipeline and its query are copied from.
     definition: PathBuf,
     /// The statement that computes every document.
@@ -91,10 +91,15 @@ impl World {
         world
     }
 
+    /// What the documents must be: a statement that computes each.
+    pub fn expect(&mut self, documents: &Path) {
+        self.documents = std::fs::read_to_string(documents).expect("the truth");
+    }
+
     /// Gives the world a pipeline: that of a folder with a `pipeline.yaml`, its `movies.graphql`, and the truth in
     /// `documents.sql`.
     pub fn define(&mut self, pair: Pair, definition: &Path) {
-        self.documents = std::fs::read_to_string(definition.join("documents.sql")).expect("the truth");
+        self.expect(&definition.join("documents.sql"));
         self.definition = definition.to_owned();
         self.write_pipeline(pair, "");
     }
@@ -176,6 +181,16 @@ impl World {
             .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{store}{extra}"))
             .replace("  movies:\n", &format!("  {}:\n", self.index()));
         std::fs::write(self.pipeline(), text).expect("the pipeline");
+    }
+
+    /// URL of the GraphQL service.
+    pub fn graph_url(&self) -> String {
+        self.graph_url.clone()
+    }
+
+    /// URL of the database, as its owner.
+    pub fn database_url(&self) -> String {
+        self.database_url.clone()
     }
 
     /// The index's name: the world's own, for servers are shared.

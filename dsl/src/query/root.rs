@@ -208,6 +208,11 @@ impl<'a> Resolver<'a> {
         let mut types: Vec<&str> = groups.iter().filter_map(|group| group.on).collect();
         types.sort_unstable();
         types.dedup();
+        // Of a union with one member every fragment applies always.
+        let possible: Vec<&str> = self.schema.possible(base).into_iter().collect();
+        if let ([], [only]) = (types.as_slice(), possible.as_slice()) {
+            types.push(only);
+        }
         match types.as_slice() {
             [one] if self.schema.is_vertex(one) => {
                 let one: &'a str = one;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Question};
+use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 use super::ceiling::{Ceiling, Learnt};
@@ -59,8 +59,9 @@ impl HttpGraph {
         }
     }
 
-    async fn page(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, Trouble> {
-        let variables = json!({ "first": first, "after": after });
+    async fn page(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, Trouble> {
+        let Paging { query, key, cursor } = paging;
+        let variables = json!({ "first": first, "after": after.map(|after| cursor.value(after)) });
         let request = Request { kind: Kind::Roots, query, operation: None, variables };
         let answer = self.client.post(request).await?;
         let replaced = answer.replaced;
@@ -221,12 +222,12 @@ impl Graph for HttpGraph {
         Ok(identified.collect())
     }
 
-    async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
-        let ceiling = self.ceiling(format!("roots {query}"));
+    async fn root_ids(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
+        let ceiling = self.ceiling(format!("roots {}", paging.query));
         let mut size = first.min(ceiling.limit()).max(1);
         let mut refused = false;
         loop {
-            let trouble = match self.page(query, key, after, size).await {
+            let trouble = match self.page(paging, after, size).await {
                 Ok(page) => {
                     ceiling.learn(Learnt { asked: first, answered: size, refused, silent: false });
                     return Ok(page);

@@ -223,8 +223,7 @@ async fn walk(product: GraphqlProduct, pair: Pair, definition: &str) {
     assert_eq!(succeeds(&world, &["dlq", "list", &pipeline]).await.trim(), "no dead letters");
 }
 
-/// The pipeline that is proposed is right as it is: it passes the check, and its index follows. Only names and addresses are
-/// changed, for tests run beside each other.
+/// The pipeline that is proposed is right as it is: it passes the check, and its index follows.
 async fn proposed(product: GraphqlProduct, name: &str) {
     if is_left_out(product) {
         return;
@@ -232,26 +231,11 @@ async fn proposed(product: GraphqlProduct, name: &str) {
     let mut world = World::behind(product, &format!("init_{name}"), TABLES).await;
     let proposal = world.folder.path().join("proposal");
     let place = proposal.to_str().expect("a path").to_owned();
-    std::fs::create_dir(&proposal).expect("a folder");
-    let (graph, source) = (world.graph_url.clone(), world.database_url.clone());
+    let (graph, source) = (world.graph_url(), world.database_url());
     let arguments = ["init", "--graph", &graph, "--source", &source, "--root", "Movie", "--folder", &place];
     succeeds(&world, &arguments).await;
-    let file = proposal.join("pipeline.yaml");
-    let mut text = std::fs::read_to_string(&file).expect("it is written");
-    for (proposed, ours) in [
-        ("pipeline: movies-search\n", "pipeline: movie-search\n"),
-        ("  database:\n", "  studio:\n"),
-        ("${DATABASE_URL}", "${STUDIO_URL}"),
-        ("  movies: { query: movies.graphql }\n", "  movies:\n    query: movies.graphql\n    refresh: 100ms\n"),
-    ] {
-        assert!(text.contains(proposed), "{proposed} is not in\n{text}");
-        text = text.replace(proposed, ours);
-    }
-    text.push_str("http: { listen: \"${TRIBUTARY_LISTEN}\" }\ndata: \"${TRIBUTARY_DATA}\"\n");
-    std::fs::write(&file, text).expect("written");
-    let truth = folder().join("proposed").join(name).with_extension("sql");
-    std::fs::copy(truth, proposal.join("documents.sql")).expect("the truth");
-    world.define(Pair::Embedded, &proposal);
+    world.adopt(&proposal);
+    world.expect(&folder().join("proposed").join(name).with_extension("sql"));
     // It proposes no order, and the database changes its own with every update.
     world.unordered = product == GraphqlProduct::Platformatic;
 
