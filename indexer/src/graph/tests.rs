@@ -35,7 +35,6 @@ pub(crate) fn together(query: &str, variable: &str, root: &str, representation: 
         form,
         way: Vec::new(),
         key: "id".into(),
-        can_be_cut: false,
         sent_as: SentAs::Text,
         constants: Default::default(),
     }
