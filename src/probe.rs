@@ -153,11 +153,11 @@ impl std::fmt::Display for Problem {
             write!(f, "\n  write under graph.vertices:{}", fitting.concat())?;
         }
         if let Some(first) = keys.first() {
-            let or = if fitting.is_empty() { "write" } else { "or" };
+            let or = if fitting.is_empty() { "" } else { "or " };
             let of = if keys.len() > 1 { format!("   # of {}", keys.join(", ")) } else { String::new() };
             write!(
                 f,
-                "\n  {or} say which field has the plain key: graph: {{ types: {{ {type_name}: {{ id: {first} }} }} }}{of}"
+                "\n  {or}say which field has the plain key: graph: {{ types: {{ {type_name}: {{ id: {first} }} }} }}{of}"
             )?;
         }
         Ok(())
@@ -309,6 +309,8 @@ impl Asked<'_> {
         let others = if asked > 1 { format!(" (and {} more)", asked - 1) } else { String::new() };
         let template = seen.and_then(|(seen, columns, same)| propose(seen, columns, same));
         let is_global = seen.is_some_and(|(seen, ..)| Look::of(seen) == Look::Global);
+        // One field holds the key of one column only.
+        let one_column = matches!(seen, Some((_, [_], _)));
         Problem {
             type_name: self.rule.type_name.clone(),
             text: format!(
@@ -316,7 +318,11 @@ impl Asked<'_> {
                 self.question.operation, self.rule.id
             ),
             rules: vec![(self.table.clone(), template)],
-            keys: if is_global { self.look.map(|look| look.others.clone()).unwrap_or_default() } else { Vec::new() },
+            keys: if is_global && one_column {
+                self.look.map(|look| look.others.clone()).unwrap_or_default()
+            } else {
+                Vec::new()
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ mod scenarios {
     mod changes;
     mod commands;
     mod crashes;
+    mod foreign;
     mod names;
     mod outages;
     mod proposal;

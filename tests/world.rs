@@ -1,11 +1,13 @@
 //! One scenario's world: its own database, GraphQL service, pipeline and process, on servers that are shared or its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use movie_graph::{Faults, LoadOptions, Service, truth};
-use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
+use tributary_stack::{
+    Elasticsearch, ElasticsearchOptions, GraphqlProduct, GraphqlServer, Kafka, KafkaOptions, Postgres, PostgresOptions,
+};
 
 use crate::client;
 
@@ -35,6 +37,8 @@ pub struct World {
     pub name: String,
     pub sql: tokio_postgres::Client,
     pub service: Option<Service>,
+    /// The GraphQL server that somebody else wrote, where the world has one.
+    pub graphql: Option<GraphqlServer>,
     pub postgres: Option<Postgres>,
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
@@ -42,7 +46,13 @@ pub struct World {
     database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
     source_url: String,
-    graph_address: std::net::SocketAddr,
+    graph_url: String,
+    /// The folder that its pipeline and its query are copied from.
+    definition: PathBuf,
+    /// The statement that computes every document.
+    documents: String,
+    /// Whether the order of lists says nothing: some servers let the database choose it.
+    pub unordered: bool,
     process: Option<Child>,
     runs: usize,
 }
@@ -61,6 +71,41 @@ async fn connect(url: &str) -> tokio_postgres::Client {
 impl World {
     /// A world with the demo's movies, a GraphQL service over them, and a pipeline file. Nothing runs yet.
     pub async fn new(name: &str, pair: Pair, own: Own) -> Self {
+        let mut world = Self::bare(name, own).await;
+        movie_graph::load(&world.database_url, LoadOptions::default()).await.expect("the movies are loaded");
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let service = start_service(&world.database_url, listen).await;
+        world.graph_url = format!("http://{}/graphql", service.address());
+        world.service = Some(service);
+        world.write_pipeline(pair, "");
+        world
+    }
+
+    /// A world over other tables, behind a GraphQL server that somebody else wrote, without a pipeline.
+    pub async fn behind(product: GraphqlProduct, name: &str, tables: &str) -> Self {
+        let mut world = Self::bare(name, Own::default()).await;
+        world.execute(tables).await;
+        let server = GraphqlServer::start(product, &world.database_url).await.expect("the GraphQL server starts");
+        world.graph_url = server.url().to_owned();
+        world.graphql = Some(server);
+        world
+    }
+
+    /// What the documents must be: a statement that computes each.
+    pub fn expect(&mut self, documents: &Path) {
+        self.documents = std::fs::read_to_string(documents).expect("the truth");
+    }
+
+    /// Gives the world a pipeline: that of a folder with a `pipeline.yaml`, its `movies.graphql`, and the truth in
+    /// `documents.sql`.
+    pub fn define(&mut self, pair: Pair, definition: &Path) {
+        self.expect(&definition.join("documents.sql"));
+        self.definition = definition.to_owned();
+        self.write_pipeline(pair, "");
+    }
+
+    /// A world with an empty database, whose times are in UTC, and no graph.
+    async fn bare(name: &str, own: Own) -> Self {
         let name = format!("{}-{:06x}", name.replace('_', "-"), rand::random::<u32>() & 0xff_ffff);
         let postgres = match own.postgres {
             true => {
@@ -73,8 +118,8 @@ impl World {
         let database = name.replace('-', "_");
         let admin = connect(&format!("{server}/postgres")).await;
         admin.execute(&format!("CREATE DATABASE {database}"), &[]).await.expect("a database");
+        admin.execute(&format!("ALTER DATABASE {database} SET timezone TO 'UTC'"), &[]).await.expect("a time zone");
         let database_url = format!("{server}/{database}");
-        movie_graph::load(&database_url, LoadOptions::default()).await.expect("the movies are loaded");
         let kafka = match own.kafka {
             true => Some(Kafka::start(KafkaOptions::default()).await.expect("Kafka starts")),
             false => None,
@@ -83,12 +128,14 @@ impl World {
             true => Some(Elasticsearch::start(ElasticsearchOptions::default()).await.expect("Elasticsearch starts")),
             false => None,
         };
-        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let service = start_service(&database_url, listen).await;
-        let mut world = Self {
+        Self {
             sql: connect(&database_url).await,
-            graph_address: service.address(),
-            service: Some(service),
+            graph_url: String::new(),
+            service: None,
+            graphql: None,
+            definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
+            documents: truth::DOCUMENTS.to_owned(),
+            unordered: false,
             folder: tempfile::tempdir().expect("a folder"),
             process: None,
             runs: 0,
@@ -98,16 +145,13 @@ impl World {
             elasticsearch,
             source_url: database_url.clone(),
             database_url,
-        };
-        world.write_pipeline(pair, "");
-        world
+        }
     }
 
-    /// Writes the pipeline: the demo's, on this world's servers. `extra` goes under the index.
+    /// Writes the pipeline: as it is defined, on this world's servers. `extra` goes under the index.
     pub fn write_pipeline(&mut self, pair: Pair, extra: &str) {
         let folder = self.folder.path();
-        let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo");
-        std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql")).expect("the query");
+        std::fs::copy(self.definition.join("movies.graphql"), folder.join("movies.graphql")).expect("the query");
         let transport = |brokers: String| {
             format!(
                 "transport: {{ kafka: {{ brokers: \"{brokers}\", partitions: 3, replication: 1, min_insync: 1 }} }}\n"
@@ -130,7 +174,7 @@ impl World {
                 (transport(self.brokers()), format!("    store: {{ opensearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
             }
         };
-        let text = std::fs::read_to_string(demo.join("pipeline.yaml")).expect("the demo's pipeline");
+        let text = std::fs::read_to_string(self.definition.join("pipeline.yaml")).expect("the pipeline's definition");
         let text = text
             .replace("pipeline: movie-search\n", &format!("pipeline: {}\n{transport}", self.name))
             .replace("  studio:\n", &format!("  {}:\n", self.source()))
@@ -141,7 +185,7 @@ impl World {
 
     /// URL of the GraphQL service.
     pub fn graph_url(&self) -> String {
-        format!("http://{}/graphql", self.graph_address)
+        self.graph_url.clone()
     }
 
     /// URL of the database, as its owner.
@@ -183,7 +227,7 @@ impl World {
         command
             .args(arguments)
             .env("STUDIO_URL", &self.source_url)
-            .env("GRAPH_URL", self.graph_url())
+            .env("GRAPH_URL", &self.graph_url)
             .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
             .env("TRIBUTARY_DATA", self.data())
             .env("TRIBUTARY_LOG_FORMAT", "json")
@@ -293,11 +337,17 @@ impl World {
 
     /// Waits until the pipeline is at rest, then asserts that the index equals the truth.
     pub async fn assert_converged(&mut self) {
-        let (index, database_url) = (self.index(), self.database_url.clone());
+        self.assert_converged_after("all changes").await;
+    }
+
+    /// The same; the words say which changes, if it fails.
+    pub async fn assert_converged_after(&mut self, what: &str) {
+        let (index, database_url, documents) = (self.index(), self.database_url.clone(), self.documents.clone());
+        let unordered = self.unordered;
         let last = std::sync::Mutex::new(Vec::new());
         let converged = async |address: &str| {
             let quiet = client::is_quiet(address, &index).await;
-            let differences = wrong(&database_url, address, &index).await;
+            let differences = wrong(&database_url, &documents, unordered, address, &index).await;
             let converged = quiet && differences.is_empty();
             let mut last = last.lock().expect("not poisoned");
             *last = differences;
@@ -305,7 +355,7 @@ impl World {
             last.push(format!("at rest: {quiet}"));
             converged
         };
-        self.until_or("the pipeline is at rest and its index is right", converged, || {
+        self.until_or(&format!("the pipeline is at rest and its index is right, after {what}"), converged, || {
             last.lock().expect("not poisoned").join("\n")
         })
         .await;
@@ -364,7 +414,9 @@ impl World {
     }
 
     pub async fn start_service_again(&mut self) {
-        self.service = Some(start_service(&self.database_url, self.graph_address).await);
+        let address = self.graph_url.trim_start_matches("http://").trim_end_matches("/graphql");
+        let address = address.parse().expect("the address of the service");
+        self.service = Some(start_service(&self.database_url, address).await);
     }
 }
 
@@ -376,12 +428,26 @@ fn ignoring_file_size_signals(command: &Command) -> Command {
     shell
 }
 
-async fn wrong(database_url: &str, address: &str, index: &str) -> Vec<String> {
+async fn wrong(database_url: &str, documents: &str, unordered: bool, address: &str, index: &str) -> Vec<String> {
     let client = connect(database_url).await;
-    let expected = truth::documents(&client).await.expect("the truth");
-    match client::documents(address, index).await {
-        Some(actual) => truth::differences(&expected, &actual),
-        None => vec!["the index does not answer".to_owned()],
+    let mut expected = truth::documents_of(&client, documents).await.expect("the truth");
+    let Some(mut actual) = client::documents(address, index).await else {
+        return vec!["the index does not answer".to_owned()];
+    };
+    if unordered {
+        expected.values_mut().chain(actual.values_mut()).for_each(sort_lists);
+    }
+    truth::differences(&expected, &actual)
+}
+
+fn sort_lists(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Array(items) => {
+            items.iter_mut().for_each(sort_lists);
+            items.sort_by_cached_key(ToString::to_string);
+        }
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(sort_lists),
+        _ => {}
     }
 }
 

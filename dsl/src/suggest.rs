@@ -48,8 +48,13 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     text
 }
 
-/// Says of a type why its objects cannot be told apart, and what to do.
-pub(crate) fn no_key(schema: &Schema, type_name: &str, error: impl FnOnce(String) -> Diagnostic) -> Diagnostic {
+/// Says of a type why its objects cannot be told apart, and what to do; `columns` are those that a rule makes their ids of.
+pub(crate) fn no_key(
+    schema: &Schema,
+    type_name: &str,
+    columns: &[&str],
+    error: impl FnOnce(String) -> Diagnostic,
+) -> Diagnostic {
     let key = schema.key_name(type_name);
     let unlike =
         |why: &str| format!("the field `{key}` of `{type_name}` {why}, so its objects cannot be told apart by it");
@@ -66,7 +71,9 @@ pub(crate) fn no_key(schema: &Schema, type_name: &str, error: impl FnOnce(String
             && !["Boolean", "Float"].contains(&field.ty.name())
     };
     let mut candidates: Vec<&str> = schema.fields(type_name).iter().filter(can_be).map(|f| f.name.as_str()).collect();
-    candidates.sort_by_key(|name| !name.to_lowercase().ends_with("id"));
+    candidates.retain(|name| !names_another(schema, type_name, name));
+    let is_column = |name: &str| matches!(columns, [column] if bare(column) == bare(name));
+    candidates.sort_by_key(|name| (!is_column(name), !name.to_lowercase().ends_with("id")));
     let help = match candidates.first() {
         None => "an index and its edges need types with a field that is different for each object".to_owned(),
         Some(first) => format!(
@@ -76,6 +83,18 @@ pub(crate) fn no_key(schema: &Schema, type_name: &str, error: impl FnOnce(String
         ),
     };
     error(message).help(help)
+}
+
+/// Whether a field is named like the key of another type, as `movieId` of a `Screening` is: many have the same.
+pub(crate) fn names_another(schema: &Schema, type_name: &str, field: &str) -> bool {
+    let bare = bare(field);
+    let Some(owner) = bare.strip_suffix("id") else { return false };
+    schema.type_names().any(|other| other != type_name && other.to_lowercase() == owner && !schema.is_abstract(other))
+}
+
+/// A name without what conventions of naming differ in.
+fn bare(name: &str) -> String {
+    name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

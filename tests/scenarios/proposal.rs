@@ -6,7 +6,7 @@ use crate::world::{Own, Pair, World};
 
 impl World {
     /// Puts a proposed pipeline in the place of this world's, under this world's names.
-    fn adopt(&self, folder: &std::path::Path) {
+    pub fn adopt(&self, folder: &std::path::Path) {
         let text = std::fs::read_to_string(folder.join("pipeline.yaml")).expect("a pipeline");
         let text = text
             .replace("pipeline: movies-search", &format!("pipeline: {}", self.name))

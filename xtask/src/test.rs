@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
+use tributary_stack::{GraphqlProduct, Part, prefetch};
 
 /// Options of `x test`.
 #[derive(Args, Debug, Default)]
@@ -40,6 +41,8 @@ enum Without {
     Kafka,
     Elasticsearch,
     Opensearch,
+    /// GraphQL servers that others wrote, which npm fetches
+    Foreign,
 }
 
 /// Runs the tests and returns the exit code of `cargo test`.
@@ -76,9 +79,13 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
         opensearch: opensearch.first().cloned(),
     };
     let begin = Instant::now();
-    let advice = "a part of the stack cannot be had on this machine; `x test --without kafka,elasticsearch,opensearch` \
+    let advice = "a part of the stack cannot be had on this machine; `x test --without kafka,elasticsearch,opensearch,foreign` \
                   leaves parts out, and says so";
     let running = wanted.start().await.context(advice)?;
+    // Without npm their tests say one by one that they are left out.
+    if !left_out(Without::Foreign) && GraphqlProduct::left_out().is_none() {
+        prefetch(&GraphqlProduct::ALL.map(Part::Graphql)).await.context(advice)?;
+    }
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast"]).args(&cargo);
     // Tests name the servers they need.
@@ -98,6 +105,10 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
         without.iter().filter_map(|part| Some(part.to_possible_value()?.get_name().to_owned())).collect();
     if !words.is_empty() {
         println!("NOT TESTED, left out by --without: {}", words.join(", "));
+    }
+    if let Some(cause) = GraphqlProduct::left_out() {
+        let products = GraphqlProduct::ALL.map(|product| product.to_string()).join(", ");
+        println!("NOT TESTED: pipelines in front of {products}: {cause}");
     }
     let without = words.join(",");
     tests.env("TRIBUTARY_TEST_WITHOUT", &without);

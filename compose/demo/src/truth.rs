@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 /// One statement, so one snapshot. Names and encodings are those of the demo's `movies.graphql`.
-const DOCUMENTS: &str = r#"
+pub const DOCUMENTS: &str = r#"
 SELECT m.id::text, json_build_object(
     'id', m.id::text, 'title', m.title, 'released', m.released::text,
     'mpaa', CASE m.mpaa WHEN 'PG-13' THEN 'PG_13' WHEN 'NC-17' THEN 'NC_17' WHEN 'Not Rated' THEN 'NOT_RATED' ELSE upper(m.mpaa) END,
@@ -23,7 +23,12 @@ FROM movie m"#;
 
 /// All documents by id, as they must be now.
 pub async fn documents(client: &tokio_postgres::Client) -> anyhow::Result<BTreeMap<String, Json>> {
-    let rows = client.query(DOCUMENTS, &[]).await?;
+    documents_of(client, DOCUMENTS).await
+}
+
+/// All documents by id that a statement computes: of each the id and its JSON, both as text.
+pub async fn documents_of(client: &tokio_postgres::Client, sql: &str) -> anyhow::Result<BTreeMap<String, Json>> {
+    let rows = client.query(sql, &[]).await?;
     rows.iter().map(|row| Ok((row.get::<_, String>(0), serde_json::from_str(row.get::<_, &str>(1))?))).collect()
 }
 

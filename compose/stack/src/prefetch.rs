@@ -1,5 +1,6 @@
 //! Fetches parts before they are needed, so that tests start at once and do not wait for each other.
 
+use crate::graphql::{self, GraphqlProduct};
 use crate::{elasticsearch, kafka, opensearch, postgres, search_node};
 use anyhow::{Context as _, Result};
 
@@ -14,6 +15,8 @@ pub enum Part {
     Elasticsearch(String),
     /// An OpenSearch node of a major version, for example `3`.
     OpenSearch(String),
+    /// A GraphQL server that others wrote.
+    Graphql(GraphqlProduct),
 }
 
 /// Fetches and prepares every part that is not in the cache yet. Any number of processes may do so at the same time.
@@ -27,6 +30,7 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
             Part::Kafka => Box::pin(kafka::install()).await.map(drop),
             Part::Elasticsearch(version) => Box::pin(elasticsearch::install(version)).await,
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
+            Part::Graphql(product) => Box::pin(graphql::install(*product)).await.map(drop),
         };
         fetched.with_context(|| format!("preparing {part}"))?;
     }
@@ -40,6 +44,7 @@ impl std::fmt::Display for Part {
             Part::Kafka => f.write_str("Kafka"),
             Part::Elasticsearch(version) => write!(f, "Elasticsearch {version}"),
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
+            Part::Graphql(product) => product.fmt(f),
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Probe {
     Kafka(u16),
     /// `GET` of this URL is answered with 200.
     Http(String),
+    /// `POST` of a query to this URL is answered with data.
+    Graphql(String),
     /// This port is open: of a server that answers only those whom it knows.
     Port(u16),
 }
@@ -30,6 +32,7 @@ impl Probe {
                 Probe::Postgres(config) => Box::pin(postgres(config)).await,
                 Probe::Kafka(port) => kafka(*port).await,
                 Probe::Http(url) => Box::pin(http(url)).await,
+                Probe::Graphql(url) => Box::pin(graphql(url)).await,
                 Probe::Port(port) => {
                     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
                     TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
@@ -80,5 +83,17 @@ async fn http(url: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("GET {url} was answered with {}", response.status()))
+    }
+}
+
+/// Every schema has `__typename` (GraphQL, "Type Name Introspection").
+async fn graphql(url: &str) -> Result<(), String> {
+    let client = reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())?;
+    let query = serde_json::json!({ "query": "{ __typename }" });
+    let response = client.post(url).json(&query).send().await.map_err(|error| error.to_string())?;
+    let answer: serde_json::Value = response.json().await.map_err(|error| error.to_string())?;
+    match answer["data"]["__typename"].as_str() {
+        Some(_) => Ok(()),
+        None => Err(format!("POST {url} was answered with {answer}")),
     }
 }

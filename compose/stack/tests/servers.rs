@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Instant;
 use tributary_stack::{
-    Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, OpenSearch, OpenSearchOptions, Postgres, PostgresOptions,
+    Elasticsearch, ElasticsearchOptions, GraphqlProduct, GraphqlServer, Kafka, KafkaOptions, OpenSearch,
+    OpenSearchOptions, Postgres, PostgresOptions,
 };
 
 fn left_out(part: &str) -> bool {
@@ -167,6 +168,43 @@ async fn three_kafka_brokers_survive_the_loss_of_one() -> Result<()> {
     kafka.kill_broker(2).await?;
     kafka.start_broker_again(2).await?;
     kafka.stop().await
+}
+
+#[tokio::test]
+async fn foreign_graphql_servers_answer_from_the_database_and_again_after_a_kill() -> Result<()> {
+    use std::io::Write as _;
+    if let Some(cause) = GraphqlProduct::left_out() {
+        // The print macros are captured by the harness.
+        writeln!(std::io::stderr(), "NOT TESTED: GraphQL servers that others wrote: {cause}")?;
+        return Ok(());
+    }
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let url = postgres.url("postgres");
+    query(&url, "CREATE TABLE movie (id bigint PRIMARY KEY, title text); INSERT INTO movie VALUES (7, 'Alien')")
+        .await?;
+    query(&url, "ALTER TABLE movie ADD year int, ADD score numeric, ADD distributor_id int").await?;
+    for product in GraphqlProduct::ALL {
+        let field = match product {
+            GraphqlProduct::Postgraphile4 => "movieById(id: \"7\")",
+            GraphqlProduct::Postgraphile5 => "movieByRowId(rowId: \"7\")",
+            GraphqlProduct::Platformatic => "getMovieById(id: \"7\")",
+            GraphqlProduct::Apollo => "movie(id: \"7\")",
+        };
+        let question = json!({ "query": format!("{{ movie: {field} {{ title }} }}") });
+        let begin = Instant::now();
+        let server = GraphqlServer::start(product, &url).await?;
+        seconds(&format!("{product} started"), begin);
+        let client = reqwest::Client::new();
+        for round in 0..2 {
+            let answer: Value = client.post(server.url()).json(&question).send().await?.json().await?;
+            ensure!(answer["data"]["movie"]["title"] == "Alien", "{product}, round {round}: {answer}");
+            server.kill().await?;
+            ensure!(client.post(server.url()).json(&question).send().await.is_err(), "{product} is gone");
+            server.start_again().await?;
+        }
+        server.stop().await?;
+    }
+    Ok(())
 }
 
 async fn write_document(url: &str, version: &str) -> Result<()> {

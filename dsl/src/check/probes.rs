@@ -7,6 +7,7 @@ use super::access::{declared_way, way_to};
 use super::roots::paging;
 use crate::plan::Probe;
 use crate::schema::{FieldDef, TypeRef};
+use crate::suggest::names_another;
 
 impl Checker<'_> {
     /// For every type that a table maps to.
@@ -33,6 +34,7 @@ impl Checker<'_> {
         let is_id = |name: &String| name.to_lowercase().ends_with("id");
         if others.iter().any(is_id) {
             others.retain(is_id);
+            others.retain(|field| !names_another(schema, name, field));
         }
         Probe { question: way.map(|way| self.question("Look", name, way, &[])), listing, others }
     }

@@ -43,9 +43,10 @@ impl Checker<'_> {
 
     fn inferred(&self, index: &IndexText, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
         let all: Vec<&TableName> = self.tables_of(root_type).filter(|t| self.table(t).is_some()).collect();
+        // As written: a rule that is wrong, which is told elsewhere, still says that the table is another's too.
         let own = |table: &&TableName| {
-            let rules = self.vertices.get(*table);
-            rules.is_some_and(|rules| rules.iter().all(|rule| rule.type_name == root_type))
+            let mut rules = self.graph.vertices.iter().filter(|rule| rule.table == **table);
+            rules.all(|rule| rule.type_name.value == root_type)
         };
         let own: Vec<&TableName> = all.iter().copied().filter(own).collect();
         let choice = if own.is_empty() { &all } else { &own };

@@ -180,6 +180,21 @@ impl<'a> Resolver<'a> {
         }
         let schema = self.schema;
         let Some(definition) = schema.field(scope, name) else {
+            if let Some((way, member)) = schema.connection(scope)
+                && schema.field(member, name).is_some()
+            {
+                // Once for all fields that are sought in the wrong place.
+                let message = format!(
+                    "`{scope}` is a page of a list: its members (`{member}`) have the fields, such as `{name}`"
+                );
+                let known = message.split(':').next().unwrap_or_default();
+                if !self.found.iter().any(|told| told.message.starts_with(known)) {
+                    let way = if schema.walk(scope, &["nodes"]).is_some() { &["nodes"] } else { way };
+                    let (open, close) = (way.join(" { "), " }".repeat(way.len()));
+                    self.found.push(spot.error(message).help(format!("write `{open} {{ {name} …{close}`")));
+                }
+                return None;
+            }
             let fields = schema.fields(scope).iter().map(|f| f.name.as_str());
             let narrower = || {
                 let owner = schema.possible(scope).into_iter().find(|t| schema.field(t, name).is_some());

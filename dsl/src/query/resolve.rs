@@ -231,7 +231,7 @@ impl<'a> Resolver<'a> {
 
     /// A type whose objects cannot be told apart.
     pub(super) fn no_key(&self, type_name: &str, spot: &Spot) -> Diagnostic {
-        crate::suggest::no_key(self.schema, type_name, |message| spot.error(message))
+        crate::suggest::no_key(self.schema, type_name, &[], |message| spot.error(message))
     }
 
     fn kind(&mut self, group: &Group<'a>, above: &Above<'a>, ignore: bool, depth: usize) -> Option<FieldKind> {

@@ -1,0 +1,10 @@
+SELECT m.id::text, json_build_object(
+    'id', m.id::text, 'title', m.title, 'year', m.year, 'score', m.score::text,
+    'distributor', (SELECT json_build_object('id', d.id::text, 'name', d.name) FROM distributor d WHERE d.id = m.distributor_id),
+    'awards', coalesce((SELECT json_agg(json_build_object('id', a.id::text, 'title', a.title,
+            'talent', (SELECT json_build_object('id', t.id::text, 'name', t.name, 'born', t.born::text) FROM talent t WHERE t.id = a.talent_id)) ORDER BY a.id)
+        FROM award a WHERE a.movie_id = m.id), '[]'),
+    'screenings', coalesce((SELECT json_agg(json_build_object('id', s.id::text,
+            'startsAt', to_char(s.starts_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'hall', s.hall) ORDER BY s.starts_at, s.id)
+        FROM (SELECT * FROM screening WHERE movie_id = m.id ORDER BY starts_at, id LIMIT 3) s), '[]'))::text
+FROM movie m
