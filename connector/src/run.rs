@@ -25,7 +25,7 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Runs a connector until `shutdown` is cancelled (then what was read is published, acknowledged, and `Ok` returned) or an
 /// error that is not transient. Transient failures are retried for ever, with exponential backoff and jitter, and
 /// shown by `health`; so is, once it has streamed, what an administrator can mend on the server (see
-/// [`ConnectorError::is_mendable`]).
+/// [`ConnectorError::is_mendable`]). While another process reads the slot it is a standby, which is no trouble.
 ///
 /// Not cancel-safe: end it through `shutdown`.
 ///
@@ -63,7 +63,8 @@ pub async fn run(
             postgres.unconverted = true;
             continue;
         }
-        health.down(error.to_string());
+        let standby = matches!(error, ConnectorError::SlotInUse { .. });
+        let news = if standby { health.standby(error.to_string()) } else { health.down(error.to_string()) };
         let waits = error.class() == ErrorClass::Transient || streamed && error.is_mendable();
         if !waits {
             tracing::error!(source = settings.name, %error, "the connector stops");
@@ -76,11 +77,15 @@ pub async fn run(
             wait = FIRST_WAIT;
             trouble.over();
         }
-        if let ConnectorError::SlotInUse { .. } = &error {
+        if standby {
             wait = wait.min(STANDBY_WAIT);
+            trouble.over();
+            if news {
+                tracing::info!(source = settings.name, reason = %error, "a standby until its turn comes");
+            }
         }
         let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        if let Some(lasting) = trouble.note(&error.to_string()) {
+        if let Some(lasting) = (!standby).then(|| trouble.note(&error.to_string())).flatten() {
             let (retry_ms, lasting_s) = (jittered.as_millis() as u64, lasting.as_secs());
             tracing::warn!(source = settings.name, %error, retry_ms, lasting_s, "trying again");
         }
@@ -124,6 +129,10 @@ async fn attempt(
             // We began to read behind a checkpoint that was not its last; it will be the next time.
             let cause = "another process of this source was still publishing".to_owned();
             return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
+        }
+        if let Some(checkpoint) = &prepared.checkpoint {
+            // Slot and checkpoint are ours now, so neither moves while they are compared.
+            postgres::continues(&postgres.slot, postgres::position(postgres).await?, checkpoint)?;
         }
         let known = Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?;
         Ok::<_, ConnectorError>((producer, source, prepared, known))
