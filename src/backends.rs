@@ -23,7 +23,7 @@ use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGrap
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
-use tributary_indexer::vertices::id_text;
+use tributary_indexer::vertices::id_value;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
 use crate::exit::Failure;
@@ -246,7 +246,7 @@ impl RootIdSource for TableRoots {
         let next =
             (rows.len() == size).then(|| rows.last().and_then(|r| serde_json::to_string(&r.place).ok())).flatten();
         let id = |values: &[tributary_event::Value]| {
-            self.id.render(|column| id_text(values.get(columns.iter().position(|c| c == column)?)?))
+            self.id.render(|column| id_value(values.get(columns.iter().position(|c| c == column)?)?))
         };
         Ok(IdPage { ids: rows.iter().filter_map(|row| id(&row.values)).collect(), next })
     }

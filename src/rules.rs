@@ -6,7 +6,9 @@
 //! that leaves out rows or operations, for documents are built of all rows.
 
 use tributary_connector::postgres::Carried;
-use tributary_dsl::plan::{DecimalHandling, IdTemplate, Plan, SourcePlan, SourceSettings, VertexRule};
+use tributary_dsl::plan::{
+    DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
+};
 
 /// Checks the rules of a source's tables.
 ///
@@ -88,6 +90,16 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
     };
     for rule in rules {
         let Some(column) = lacks(&rule.id) else { continue };
+        if let Some((index, path)) = counted(plan, table, rule, rules) {
+            wrong.push(format!(
+                "graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
+                 they were before an update or a delete, and documents of {index} count such rows, or show them by their place, \
+                 at `{path}`; run: ALTER TABLE {} REPLICA IDENTITY FULL;",
+                rule.type_name,
+                table.quoted_name()
+            ));
+            continue;
+        }
         let reached = |other: &&VertexRule| {
             lacks(&other.id).is_none()
                 && plan
@@ -106,4 +118,22 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
             ));
         }
     }
+}
+
+/// The index, and the place in its documents, where rows of a table count that documents do not show: only the rows say whose they
+/// were.
+fn counted<'p>(plan: &'p Plan, table: &Carried, rule: &VertexRule, rules: &[VertexRule]) -> Option<(&'p str, &'p str)> {
+    let maps = |name: &str| rules.iter().any(|rule| rule.type_name == name);
+    let name = table.schema.table_name();
+    let counts = |edge: &&EdgePlan| {
+        let by_rows = match &edge.reach {
+            Reach::Tables(tables) => tables.contains(&name),
+            Reach::Inverse { .. } | Reach::StoredInParent => maps(&edge.child_type),
+        };
+        edge.counted && by_rows && edge.parent_type == rule.type_name
+    };
+    plan.indexes.iter().find_map(|index| {
+        let edge = index.edges.iter().find(counts)?;
+        Some((index.name.as_str(), edge.path.as_str()))
+    })
 }

@@ -1,12 +1,12 @@
 //! A definition held against the graph's schema.
 //!
-//! Ids: a vertex's id is the value of the field `id` that queries select. Where a graph answers Relay's global ids there, the rules
-//! of `graph.vertices` must make global ids too; where `id` is the plain key and only `node(id:)` wants global ids, name a root field
-//! that takes plain ones under `graph.types`.
+//! Ids: a vertex's id is the value of its type's key, the field `id` unless `graph.types` names another. What the rules of
+//! `graph.vertices` make of rows must be the same text.
 
 mod access;
 mod edges;
 mod fan_out;
+mod partial;
 mod prepared;
 mod roots;
 mod vertices;
@@ -18,7 +18,7 @@ use tributary_event::TableName;
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::plan::{EdgePlan, FanOutPlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
-use crate::query::{Resolved, resolve};
+use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
 use crate::suggest::did_you_mean;
 
@@ -26,13 +26,15 @@ use crate::suggest::did_you_mean;
 ///
 /// A definition that was parsed with errors is never accepted; the `Err` may be empty then, for those errors were told already.
 pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let (keys, unkeyed) = vertices::keys(&definition.graph, schema);
+    let schema = &schema.with_keys(keys);
     let mut checker = Checker {
         graph: &definition.graph,
         definition,
         schema,
         vertices: BTreeMap::new(),
         wanted: Vec::new(),
-        found: Vec::new(),
+        found: unkeyed,
     };
     checker.scalars();
     checker.rules();
@@ -105,7 +107,7 @@ impl Checker<'_> {
 
     fn index(&mut self, index: &IndexText) -> Option<IndexPlan> {
         let query = index.query.as_ref()?;
-        let (resolved, found) = resolve(query, self.schema, &self.graph.scalars);
+        let (resolved, found) = resolve(query, self.schema, &self.graph.scalars, &index.variables);
         self.found.extend(found);
         let resolved = resolved?;
         self.unmapped(index, &resolved);
@@ -120,12 +122,7 @@ impl Checker<'_> {
         for site in &resolved.edges {
             let Some(reach) = self.reach(site) else { continue };
             if let Reach::Inverse { path, .. } = &reach {
-                self.wanted.push(Wanted {
-                    child_type: site.child_type.clone(),
-                    path: path.clone(),
-                    parent_type: site.parent_type.clone(),
-                    spot: site.spot.clone(),
-                });
+                self.want(site, path.clone());
             }
             edges.push(EdgePlan {
                 parent_type: site.parent_type.clone(),
@@ -133,9 +130,20 @@ impl Checker<'_> {
                 child_type: site.child_type.clone(),
                 path: site.path.clone(),
                 reach,
+                counted: site.partial.as_ref().is_some_and(Part::is_counted),
             });
         }
         edges
+    }
+
+    /// The graph is to be asked for the parents of changed children.
+    fn want(&mut self, site: &EdgeSite, path: Vec<String>) {
+        self.wanted.push(Wanted {
+            child_type: site.child_type.clone(),
+            path,
+            parent_type: site.parent_type.clone(),
+            spot: site.spot.clone(),
+        });
     }
 
     /// Vertices in documents that no table maps to: their changes go unnoticed.
@@ -143,7 +151,7 @@ impl Checker<'_> {
         let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
         let mut told: Vec<&str> = Vec::new();
         let root = [(resolved.root_type.as_str(), &index.spot)];
-        let others = resolved.edges.iter().map(|site| (site.child_type.as_str(), &site.spot));
+        let others = resolved.edges.iter().filter(|site| !site.keyless).map(|site| (site.child_type.as_str(), &site.spot));
         for (name, spot) in root.into_iter().chain(others) {
             if !mapped(name) && !told.contains(&name) {
                 told.push(name);

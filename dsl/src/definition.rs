@@ -7,7 +7,7 @@ mod sources;
 mod tables;
 mod transport;
 
-pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint};
+pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
 pub(crate) use tables::{TableText, listed as listed_tables, similar as similar_tables, suggestion as tables_like};
 

@@ -1,18 +1,20 @@
 //! The checked plan: everything a process needs to run a pipeline, with no question left open.
 
 mod document;
+mod question;
 mod reach;
 mod settings;
 mod template;
 
-pub use document::{FetchPlan, FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
-pub use reach::{Access, EdgePlan, FanOutPlan, InverseField, Reach};
+pub use document::{FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
+pub use question::{Apart, Form, Question, Representation, SentAs};
+pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
     BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
     InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings,
     SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
-pub use template::{IdTemplate, TemplateError};
+pub use template::{IdTemplate, IdValue, TemplateError};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

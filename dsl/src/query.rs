@@ -4,12 +4,16 @@ mod collect;
 mod directives;
 mod leaf;
 mod merge;
+mod partial;
 mod print;
 mod resolve;
 mod root;
 mod values;
 
+pub(crate) use leaf::sent_as;
+pub(crate) use partial::{Part, can_be_cut, is_paging};
 pub(crate) use resolve::{EdgeSite, Resolved, resolve};
+pub(crate) use values::Constants;
 
 use std::sync::Arc;
 

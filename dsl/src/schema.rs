@@ -19,6 +19,20 @@ pub struct Schema {
     query: String,
     /// Directives of the server for queries, and their arguments.
     directives: BTreeMap<String, Vec<ArgumentDef>>,
+    /// The field that vertices of a type are told apart by, where it is not `id`.
+    keys: BTreeMap<String, String>,
+}
+
+/// Where the id of an object stands in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity<'a> {
+    /// The object's type, where the field cannot be selected of every object that there can be.
+    pub on: Option<&'a str>,
+    /// The field.
+    pub field: &'a str,
+    /// Whether another type that the object can have has a key of the same name and another type of value, so that both cannot
+    /// have the same response key.
+    pub contested: bool,
 }
 
 impl Schema {
@@ -83,18 +97,48 @@ impl Schema {
         }
     }
 
-    /// Whether the type has an `id` that vertices are told apart by.
-    pub(crate) fn has_id(&self, type_name: &str) -> bool {
-        self.field(type_name, "id").is_some_and(|id| {
-            !id.ty.is_list()
-                && ["ID", "String", "Int"].contains(&id.ty.name())
-                && !id.arguments.iter().any(ArgumentDef::is_required)
-        })
+    /// The same schema, where types have other keys than `id`.
+    pub(crate) fn with_keys(&self, keys: BTreeMap<String, String>) -> Self {
+        Self { keys, ..self.clone() }
+    }
+
+    /// The name of the field that vertices of a type would be told apart by.
+    pub(crate) fn key_name(&self, type_name: &str) -> &str {
+        self.keys.get(type_name).map_or("id", String::as_str)
+    }
+
+    /// The field that vertices of the type are told apart by; `None`: the type is no vertex.
+    pub(crate) fn key(&self, type_name: &str) -> Option<&FieldDef> {
+        let key = self.field(type_name, self.key_name(type_name))?;
+        let fits = !key.ty.is_list() && !self.is_composite(key.ty.name()) && !key.needs_arguments();
+        (fits && type_name != self.query).then_some(key)
+    }
+
+    /// Whether objects of the type are vertices.
+    pub(crate) fn is_vertex(&self, type_name: &str) -> bool {
+        self.key(type_name).is_some()
     }
 
     /// The vertex types among the object types that a value of the type can have.
     pub(crate) fn vertices(&self, type_name: &str) -> Vec<&str> {
-        self.possible(type_name).into_iter().filter(|name| self.has_id(name)).collect()
+        self.possible(type_name).into_iter().filter(|name| self.is_vertex(name)).collect()
+    }
+
+    /// Where the ids of objects of the type stand in an answer.
+    pub(crate) fn identities<'a>(&'a self, type_name: &'a str) -> Vec<Identity<'a>> {
+        let members = self.vertices(type_name);
+        let key = |name: &str| self.key(name).map(|key| (key.name.as_str(), key.ty.nullable()));
+        let Some(first) = members.first().and_then(|name| key(name)) else { return Vec::new() };
+        let alike = members.len() == self.possible(type_name).len() && members.iter().all(|name| key(name) == Some(first));
+        if alike && self.field(type_name, first.0).is_some() {
+            return vec![Identity { on: None, field: first.0, contested: false }];
+        }
+        let identity = |name: &'a str| {
+            let (field, ty) = self.key(name).map(|key| (key.name.as_str(), key.ty.nullable()))?;
+            let differs = |other: &&str| key(other).is_some_and(|(f, t)| f == field && t != ty);
+            Some(Identity { on: Some(name), field, contested: members.iter().any(differs) })
+        };
+        members.iter().filter_map(|name| identity(name)).collect()
     }
 
     /// The type at the end of a path of fields; no field on the way may need an argument.
@@ -112,18 +156,23 @@ impl Schema {
         self.walk(type_name, &["pageInfo", "hasNextPage"]).is_some()
     }
 
-    /// Where a connection's vertices are: `edges.node`, or `nodes`. `None`: the type is no connection.
+    /// Where a connection's members are: `edges.node`, or `nodes`. `None`: the type is no connection of objects.
     pub(crate) fn connection(&self, type_name: &str) -> Option<(&'static [&'static str], &str)> {
         const WAYS: [&[&str]; 2] = [&["edges", "node"], &["nodes"]];
-        if self.is_abstract(type_name) || self.has_id(type_name) {
+        if self.is_abstract(type_name) || self.is_vertex(type_name) {
             return None;
         }
         let way = |way: &&'static [&'static str]| {
             let list =
                 way.first().and_then(|first| self.field(type_name, first)).is_some_and(|field| field.ty.is_list());
-            let node = self.walk(type_name, way).filter(|node| list && !self.vertices(node).is_empty())?;
+            let node = self.walk(type_name, way).filter(|node| list && self.is_composite(node))?;
             Some((*way, node))
         };
         WAYS.iter().find_map(way)
+    }
+
+    /// The same, of vertices.
+    pub(crate) fn vertex_connection(&self, type_name: &str) -> Option<(&'static [&'static str], &str)> {
+        self.connection(type_name).filter(|(_, node)| !self.vertices(node).is_empty())
     }
 }

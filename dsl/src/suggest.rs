@@ -1,5 +1,8 @@
 //! "Did you mean …?"
 
+use crate::diagnostic::Diagnostic;
+use crate::schema::{FieldDef, Schema, TypeRef};
+
 /// The candidate most like a name, if one is like it at all.
 pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
@@ -43,6 +46,35 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
+}
+
+/// Says of a type why its objects cannot be told apart, and what to do.
+pub(crate) fn no_key(schema: &Schema, type_name: &str, error: impl FnOnce(String) -> Diagnostic) -> Diagnostic {
+    let key = schema.key_name(type_name);
+    let unlike = |why: &str| format!("the field `{key}` of `{type_name}` {why}, so its objects cannot be told apart by it");
+    let message = match schema.field(type_name, key) {
+        None => format!("`{type_name}` has no field `{key}`, so its objects cannot be told apart"),
+        Some(field) if field.ty.is_list() => unlike("is a list"),
+        Some(field) if schema.is_composite(field.ty.name()) => unlike("is an object"),
+        Some(_) => unlike("needs arguments"),
+    };
+    // Those that must be there, and are values, can be keys.
+    let can_be = |field: &&FieldDef| {
+        matches!(&field.ty, TypeRef::NonNull(inner) if !inner.is_list() && !schema.is_composite(inner.name()))
+            && !field.needs_arguments()
+            && !["Boolean", "Float"].contains(&field.ty.name())
+    };
+    let mut candidates: Vec<&str> = schema.fields(type_name).iter().filter(can_be).map(|f| f.name.as_str()).collect();
+    candidates.sort_by_key(|name| !name.to_lowercase().ends_with("id"));
+    let help = match candidates.first() {
+        None => "an index and its edges need types with a field that is different for each object".to_owned(),
+        Some(first) => format!(
+            "say which field is different for each {type_name}, in the pipeline:\n\
+             graph: {{ types: {{ {type_name}: {{ id: {first} }} }} }}   # of {}",
+            listed(candidates.iter().copied())
+        ),
+    };
+    error(message).help(help)
 }
 
 #[cfg(test)]

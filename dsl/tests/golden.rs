@@ -40,9 +40,10 @@ fn outcome(case: &Case) -> (String, Vec<(&'static str, String)>) {
                     say(&warnings);
                     assert!(!found.iter().chain(&warnings).any(Diagnostic::is_error));
                     out.push_str(&render_plan(&plan));
-                    let fan_outs = plan.graph.fan_outs.values().map(|f| &f.query);
-                    for query in fan_outs.chain(plan.indexes.iter().map(|i| &i.fetch.query)) {
-                        async_graphql_parser::parse_query(query).unwrap_or_else(|e| panic!("{query}\n{e}"));
+                    let fan_outs = plan.graph.fan_outs.values().map(|f| &f.question);
+                    for question in fan_outs.chain(plan.indexes.iter().map(|i| &i.fetch)) {
+                        let query = question.text();
+                        async_graphql_parser::parse_query(&query).unwrap_or_else(|e| panic!("{query}\n{e}"));
                     }
                     pictures.push(("expected.mmd", render_graph(&plan, GraphFormat::Mermaid)));
                     pictures.push(("expected.dot", render_graph(&plan, GraphFormat::Dot)));

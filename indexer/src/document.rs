@@ -141,6 +141,15 @@ impl<'a> Walk<'a> {
         if vertex {
             self.reference(members, typename, &fields)?;
         }
+        if let Some((field, _)) = fields.iter().find(|(field, sure)| field.flatten && *sure) {
+            let same: Vec<Candidate<'a>> = fields.iter().filter(|(f, _)| f.key == field.key).copied().collect();
+            self.path.push(Step::Key(&field.key));
+            let value = self.member(members.get(&field.key), &same)?;
+            self.path.pop();
+            self.hidden(members, &fields)?;
+            return Ok(value.unwrap_or(Json::Null));
+        }
+        self.hidden(members, &fields)?;
         let mut content = Map::new();
         for (i, (field, _)) in fields.iter().enumerate() {
             if fields[..i].iter().any(|(earlier, _)| earlier.key == field.key) {
@@ -156,6 +165,19 @@ impl<'a> Walk<'a> {
         Ok(Json::Object(content))
     }
 
+    /// What we asked for besides: a list that is taken for a whole one must be whole.
+    fn hidden(&mut self, members: &Map<String, Json>, fields: &[Candidate<'a>]) -> Result<(), AssembleError> {
+        let ends = fields.iter().filter(|(field, _)| field.kind == FieldKind::LastPage);
+        for (field, _) in ends {
+            if members.get(&field.key).and_then(|page| page.get("hasNextPage")) == Some(&Json::Bool(true)) {
+                let problem = "the graph cut the list and says that there is another page: say in the query how many it may have \
+                               (`first:`), or raise the server's own limit";
+                return Err(self.error(problem.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// A member under one key. `None`: hidden, or its condition does not hold for this object.
     fn member(&mut self, value: Option<&Json>, same: &[Candidate<'a>]) -> Result<Option<Json>, AssembleError> {
         let sure = same.iter().any(|(_, sure)| *sure);
@@ -169,27 +191,33 @@ impl<'a> Walk<'a> {
             return Ok(None);
         };
         match &field.kind {
+            FieldKind::LastPage => Ok(None),
             FieldKind::Leaf(LeafType::Object | LeafType::Ignore) => Ok(Some(value.clone())),
-            FieldKind::Leaf(leaf) => self.items(value, field.list, &mut |walk, item| walk.leaf(item, leaf)).map(Some),
+            FieldKind::Leaf(leaf) => {
+                self.items(value, (field.list, false), &mut |walk, item| walk.leaf(item, leaf)).map(Some)
+            }
             FieldKind::Object { .. } => {
-                let mut vertex = false;
+                let (mut vertex, mut flat) = (false, false);
                 let mut parts: Vec<Part<'a>> = Vec::with_capacity(same.len());
                 for (field, sure) in same {
                     if let FieldKind::Object { vertex: v, selection, .. } = &field.kind {
                         vertex |= v;
+                        flat |= selection.fields.iter().any(|field| field.flatten);
                         parts.push((selection, *sure));
                     }
                 }
-                self.items(value, field.list, &mut |walk, item| walk.object(item, &parts, vertex)).map(Some)
+                let list = (field.list, flat);
+                self.items(value, list, &mut |walk, item| walk.object(item, &parts, vertex)).map(Some)
             }
         }
     }
 
-    /// Applies `each` to a value, or to the elements of a list of any depth. Nulls stay.
+    /// Applies `each` to a value, or to the elements of a list of any depth. Nulls stay, unless elements are replaced by what is in
+    /// them (`flat`): then what is null there is left out, and lists become one.
     fn items(
         &mut self,
         value: &Json,
-        list: bool,
+        (list, flat): (bool, bool),
         each: &mut dyn FnMut(&mut Self, &Json) -> Result<Json, AssembleError>,
     ) -> Result<Json, AssembleError> {
         match value {
@@ -200,10 +228,14 @@ impl<'a> Walk<'a> {
                     self.path.push(Step::Index(i));
                     let element = match element {
                         Json::Null => Json::Null,
-                        Json::Array(_) => self.items(element, true, each)?,
+                        Json::Array(_) => self.items(element, (true, flat), each)?,
                         other => each(self, other)?,
                     };
-                    out.push(element);
+                    match element {
+                        Json::Null if flat => {}
+                        Json::Array(inner) if flat => out.extend(inner),
+                        element => out.push(element),
+                    }
                     self.path.pop();
                 }
                 Ok(Json::Array(out))
@@ -230,13 +262,12 @@ impl<'a> Walk<'a> {
         typename: &str,
         fields: &[Candidate<'a>],
     ) -> Result<(), AssembleError> {
-        let keys = fields.iter().filter(|(f, sure)| *sure && f.name == "id").map(|(f, _)| f.key.as_str());
-        let selected = keys.fold(None, |best, key| if best.is_none() || key == "id" { Some(key) } else { best });
-        let Some(id) = members.get(selected.unwrap_or("id")) else {
+        let selected = fields.iter().find(|(f, sure)| *sure && f.identity).map(|(f, _)| f.key.as_str());
+        let Some(id) = selected.and_then(|key| members.get(key)) else {
             // A member of a union need not be a vertex: only a field that surely applies must be there.
             return match selected {
                 Some(key) => Err(self.error(format!("has no `{key}`, so it cannot be found when it changes"))),
-                None if self.path.is_empty() => Err(self.error("the root has no `id`".into())),
+                None if self.path.is_empty() => Err(self.error("the root has no key".into())),
                 None => Ok(()),
             };
         };

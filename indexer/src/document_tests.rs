@@ -56,6 +56,50 @@ fn hidden_fields_go_and_every_vertex_is_a_reference() {
 }
 
 #[test]
+fn levels_without_fields_of_their_own_disappear() {
+    let flat = |field: SelectedField| SelectedField { flatten: true, ..field };
+    let list = |field: SelectedField| SelectedField { list: true, ..field };
+    let page = SelectedField { hidden: true, key: "_page".into(), ..SelectedField::new("pageInfo", FieldKind::LastPage) };
+    let key = |name: &str| SelectedField { identity: true, ..leaf(name) };
+    let talent = vec![hidden("__typename"), key("rowId"), leaf("name")];
+    let credit = vec![hidden("__typename"), flat(object("talent", true, talent))];
+    let genre = vec![hidden("__typename"), flat(leaf("label"))];
+    let plan = index(
+        true,
+        vec![
+            hidden("__typename"),
+            hidden("id"),
+            object("talents", false, vec![page, flat(list(object("nodes", false, credit)))]),
+            object("genres", false, vec![flat(list(object("nodes", false, genre)))]),
+            object("first", false, vec![flat(object("talent", true, vec![hidden("__typename"), key("rowId")]))]),
+        ],
+    );
+    let scott = json!({"__typename": "Talent", "rowId": 2, "name": "Scott"});
+    let answer = |more: bool| {
+        json!({
+            "__typename": "Movie", "id": "7",
+            "talents": {"_page": {"hasNextPage": more}, "nodes": [{"talent": scott}, {"talent": null}, null, {"talent": scott}]},
+            "genres": {"nodes": [{"label": "Horror"}, {"label": "Space"}]},
+            "first": null,
+        })
+    };
+    let document = assemble(&plan, &answer(false)).unwrap();
+    let expected = json!({"rowId": 2, "name": "Scott"});
+    assert_eq!(
+        document.content,
+        json!({"talents": [expected, expected], "genres": ["Horror", "Space"], "first": null})
+    );
+    assert_eq!(document.refs, ["Movie:7", "Talent:2"]);
+    let error = assemble(&plan, &answer(true)).unwrap_err();
+    assert!(error.path == "talents" && error.problem.contains("another page"), "{error}");
+    let mapped = crate::mapping::fields(&plan).unwrap();
+    assert_eq!(mapped.keys().collect::<Vec<_>>(), ["first", "genres", "talents"]);
+    assert_eq!(mapped["genres"], crate::mapping::Field::Leaf(LeafType::Keyword));
+    let crate::mapping::Field::Object { fields, .. } = &mapped["talents"] else { panic!("{mapped:?}") };
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["name", "rowId"]);
+}
+
+#[test]
 fn what_was_not_asked_for_is_left_out() {
     let mut answer = alien();
     answer["surplus"] = json!(1);

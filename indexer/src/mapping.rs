@@ -121,9 +121,14 @@ pub fn fields(index: &IndexPlan) -> Result<Fields, MappingError> {
 fn merge_selection(into: &mut Fields, selection: &Selection, path: &str) -> Result<(), MappingError> {
     for selected in selection.fields.iter().filter(|f| !f.hidden) {
         let path = join(path, &selected.key);
-        let field = match &selected.kind {
+        let nested = match &selected.kind {
+            FieldKind::Object { nested, .. } => nested,
+            _ => &false,
+        };
+        let field = match selected.shown().0 {
+            FieldKind::LastPage => continue,
             FieldKind::Leaf(leaf) => Field::Leaf(leaf.clone()),
-            FieldKind::Object { nested, selection, .. } => {
+            FieldKind::Object { selection, .. } => {
                 let mut fields = match into.remove(&selected.key) {
                     None => Fields::new(),
                     Some(Field::Object { nested: before, fields }) if before == *nested => fields,

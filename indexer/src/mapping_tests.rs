@@ -9,7 +9,7 @@ fn leaf(key: &str, kind: LeafType) -> SelectedField {
 }
 
 fn selected(key: &str, kind: FieldKind) -> SelectedField {
-    SelectedField { key: key.to_owned(), name: key.to_owned(), on: None, hidden: false, list: false, kind }
+    SelectedField::new(key, kind)
 }
 
 fn object(key: &str, nested: bool, fields: Vec<SelectedField>) -> SelectedField {

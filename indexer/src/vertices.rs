@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_dsl::plan::VertexRule;
+use tributary_dsl::plan::{IdValue, VertexRule};
 use tributary_event::{ChangeEvent, Op, Row, TableName, Value};
 
 use crate::graph::Vertex;
@@ -44,19 +44,19 @@ pub fn touched(event: &ChangeEvent, rules: &BTreeMap<TableName, Vec<VertexRule>>
 }
 
 fn vertex(rule: &VertexRule, row: &Row) -> Option<Vertex> {
-    let id = rule.id.render(|column| id_text(row.get(column)?))?;
+    let id = rule.id.render(|column| id_value(row.get(column)?))?;
     Some(Vertex::new(rule.type_name.clone(), id))
 }
 
 /// A column's value as a part of an id; null and unchanged values give none.
-pub fn id_text(value: &Value) -> Option<String> {
+pub fn id_value(value: &Value) -> Option<IdValue> {
     match value {
-        Value::Int(i) => Some(i.to_string()),
-        Value::Text(text) => Some(text.to_string()),
-        Value::Bool(b) => Some(b.to_string()),
-        Value::Decimal { text, .. } => Some(text.to_string()),
-        Value::Float64(f) => Some(f.to_string()),
-        Value::Float32(f) => Some(f.to_string()),
+        Value::Int(i) => Some(IdValue::Number(i.to_string())),
+        Value::Text(text) => Some(IdValue::Text(text.to_string())),
+        Value::Bool(b) => Some(IdValue::Text(b.to_string())),
+        Value::Decimal { text, .. } => Some(IdValue::Number(text.to_string())),
+        Value::Float64(f) => Some(IdValue::Number(f.to_string())),
+        Value::Float32(f) => Some(IdValue::Number(f.to_string())),
         Value::Null | Value::Unchanged | Value::Bytes(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }

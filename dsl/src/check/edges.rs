@@ -7,24 +7,34 @@
 use tributary_event::TableName;
 
 use super::Checker;
-use crate::definition::{EdgeText, Hint, listed_tables};
+use crate::definition::{EdgeText, Hint, Kept, listed_tables};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Reach;
-use crate::query::EdgeSite;
+use crate::query::{EdgeSite, is_paging};
 use crate::suggest::{listed, suggestion};
 use crate::yaml::Text;
-
-/// Arguments that say that a list comes in pages.
-const PAGING: [&str; 6] = ["first", "last", "limit", "take", "pageSize", "size"];
 
 impl<'a> Checker<'a> {
     /// `None`: there is no way, or a hint is wrong, which is said.
     pub(super) fn reach(&mut self, site: &EdgeSite) -> Option<Reach> {
+        if site.keyless {
+            return self.rows_of(site);
+        }
+        if let Some(part) = &site.partial {
+            return self.partly_shown(site, part);
+        }
         if let Some(hint) = self.hint(site) {
-            return match &hint.hint {
-                Hint::StoredInParent => Some(Reach::StoredInParent),
-                Hint::Tables(tables) => Some(Reach::Tables(tables.iter().map(|t| t.name.clone()).collect())),
-                Hint::Inverse(text) => self.declared_inverse(site, text),
+            if let Some(text) = &hint.inverse {
+                let inverse = self.declared_inverse(site, text)?;
+                match &hint.kept {
+                    None => return Some(inverse),
+                    Some(_) => self.also(site, inverse),
+                }
+            }
+            return match &hint.kept {
+                Some(Kept::Tables(tables)) => Some(Reach::Tables(tables.iter().map(|t| t.name.clone()).collect())),
+                Some(Kept::InParent) => Some(Reach::StoredInParent),
+                None => None,
             };
         }
         let tables = self.tables(site);
@@ -45,33 +55,30 @@ impl<'a> Checker<'a> {
                 Some(Reach::Inverse { path, declared: false })
             }
             _ => {
-                let paths: Vec<String> = candidates.iter().map(|path| path.join(".")).collect();
-                let edge = format!("{}.{}", site.parent_type, site.field);
-                let message = format!(
-                    "several fields of `{}` lead to `{}`: {}; which one is the inverse of `{edge}`?",
-                    site.child_type,
-                    site.parent_type,
-                    listed(paths.iter().map(String::as_str)),
-                );
-                let mut help = "name it in the pipeline, under `graph.edges`:".to_owned();
-                for path in &paths {
-                    help.push_str(&format!("\n{edge}: {{ inverse: {path} }}"));
-                }
-                self.found.push(site.spot.error(message).help(help));
+                let diagnostic = which_inverse(site, &candidates);
+                self.found.push(diagnostic);
                 None
             }
         }
     }
 
+    /// Parents of changed children are asked for besides.
+    pub(super) fn also(&mut self, site: &EdgeSite, inverse: Reach) {
+        if let Reach::Inverse { path, .. } = inverse {
+            self.want(site, path);
+        }
+    }
+
     /// A hint for the edge, by its type or by an interface of its type.
-    fn hint(&self, site: &EdgeSite) -> Option<&'a EdgeText> {
+    pub(super) fn hint(&self, site: &EdgeSite) -> Option<&'a Hint> {
         let graph = self.graph;
         let hints = || graph.edges.iter().filter(|e| e.field == site.field);
         let interface = |e: &&EdgeText| self.schema.possible(&e.parent).contains(site.parent_type.as_str());
-        hints().find(|e| e.parent == site.parent_type).or_else(|| hints().find(interface))
+        let found = hints().find(|e| e.parent == site.parent_type).or_else(|| hints().find(interface));
+        found.map(|edge| &edge.hint)
     }
 
-    fn declared_inverse(&mut self, site: &EdgeSite, text: &Text) -> Option<Reach> {
+    pub(super) fn declared_inverse(&mut self, site: &EdgeSite, text: &Text) -> Option<Reach> {
         let path: Vec<&str> = text.value.split('.').collect();
         let mut at = site.child_type.as_str();
         for segment in &path {
@@ -91,7 +98,7 @@ impl<'a> Checker<'a> {
         if !self.schema.possible(at).contains(site.parent_type.as_str()) {
             let message =
                 format!("`{}.{}` leads to `{at}`, not to `{}`", site.child_type, text.shown, site.parent_type);
-            let way = self.schema.connection(at).filter(|(_, node)| self.leads(node, &site.parent_type));
+            let way = self.schema.vertex_connection(at).filter(|(_, node)| self.leads(node, &site.parent_type));
             let help = way.map(|(way, _)| format!("write `{}.{}`", text.shown, way.join(".")));
             self.found.push(text.spot.error(message).maybe_help(help));
             return None;
@@ -102,7 +109,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Tables whose rows map to the parent by one rule and to the child by another.
-    fn tables(&self, site: &EdgeSite) -> Vec<TableName> {
+    pub(super) fn tables(&self, site: &EdgeSite) -> Vec<TableName> {
         let covers = |types: &[&str]| {
             let both = |i: usize, j: usize| i != j && types[i] == site.parent_type && types[j] == site.child_type;
             (0..types.len()).any(|i| (0..types.len()).any(|j| both(i, j)))
@@ -115,7 +122,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Paths from the child that lead to the parent: exactly to its type if there are such, else to an interface or union of it.
-    fn inverses(&self, site: &EdgeSite) -> Vec<Vec<String>> {
+    pub(super) fn inverses(&self, site: &EdgeSite) -> Vec<Vec<String>> {
         let mut exact: Vec<(Vec<String>, bool)> = Vec::new();
         let mut wider = Vec::new();
         for field in self.schema.fields(&site.child_type) {
@@ -124,7 +131,7 @@ impl<'a> Checker<'a> {
             if itself || field.needs_arguments() {
                 continue;
             }
-            let (path, end, connection) = match self.schema.connection(field.ty.name()) {
+            let (path, end, connection) = match self.schema.vertex_connection(field.ty.name()) {
                 Some((way, node)) => {
                     let path = [field.name.as_str()].into_iter().chain(way.iter().copied());
                     (path.map(str::to_owned).collect(), node, true)
@@ -157,7 +164,7 @@ impl<'a> Checker<'a> {
         }
         let leads = |type_name: &str| {
             type_name == site.child_type
-                || self.schema.connection(type_name).is_some_and(|(_, node)| node == site.child_type)
+                || self.schema.vertex_connection(type_name).is_some_and(|(_, node)| node == site.child_type)
         };
         let all = self.schema.fields(&site.parent_type).iter().filter(|f| !f.needs_arguments() && leads(f.ty.name()));
         let forward: Vec<&str> = all.map(|f| f.name.as_str()).collect();
@@ -176,9 +183,9 @@ impl<'a> Checker<'a> {
     }
 
     /// An inverse that answers in pages shows its first page only.
-    fn paged(&mut self, site: &EdgeSite, path: &[String]) {
+    pub(super) fn paged(&mut self, site: &EdgeSite, path: &[String]) {
         let Some(field) = path.first().and_then(|first| self.schema.field(&site.child_type, first)) else { return };
-        if let Some(argument) = field.arguments.iter().find(|a| PAGING.contains(&a.name.as_str())) {
+        if let Some(argument) = field.arguments.iter().find(|a| is_paging(&a.name)) {
             let beyond = if self.schema.tells_next_page(field.ty.name()) {
                 "a change of one with more is set aside as a dead letter"
             } else {
@@ -196,6 +203,23 @@ impl<'a> Checker<'a> {
             self.found.push(site.spot.warning(message).help(help));
         }
     }
+}
+
+/// A question for the user.
+pub(super) fn which_inverse(site: &EdgeSite, candidates: &[Vec<String>]) -> Diagnostic {
+    let paths: Vec<String> = candidates.iter().map(|path| path.join(".")).collect();
+    let edge = format!("{}.{}", site.parent_type, site.field);
+    let message = format!(
+        "several fields of `{}` lead to `{}`: {}; which one is the inverse of `{edge}`?",
+        site.child_type,
+        site.parent_type,
+        listed(paths.iter().map(String::as_str)),
+    );
+    let mut help = "name it in the pipeline, under `graph.edges`:".to_owned();
+    for path in &paths {
+        help.push_str(&format!("\n{edge}: {{ inverse: {path} }}"));
+    }
+    site.spot.error(message).help(help)
 }
 
 fn no_way(site: &EdgeSite) -> Diagnostic {

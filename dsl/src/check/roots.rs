@@ -6,10 +6,11 @@
 use tributary_event::TableName;
 
 use super::Checker;
+use super::fan_out::keys;
 use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{RootIds, SourceSettings};
-use crate::schema::{FieldDef, Schema};
+use crate::schema::{ArgumentDef, FieldDef, Schema, TypeDef};
 use crate::suggest::suggestion;
 use crate::yaml::Text;
 
@@ -94,7 +95,7 @@ fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<Root
     };
     paging(schema, root, root_type).ok_or_else(|| {
         let message = format!("`{}` is no Relay connection of `{root_type}`", root.name);
-        let help = "it must take `first: Int` and `after: String`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
+        let help = "it must take `first: Int` and a cursor `after`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
                     and need no other argument";
         Box::new(field.spot.error(message).help(help))
     })
@@ -103,7 +104,7 @@ fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<Root
 /// A query for pages of ids, if the field is a connection of the type.
 fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> {
     let connection = root.ty.name();
-    let (way, node) = schema.connection(connection)?;
+    let (way, node) = schema.vertex_connection(connection)?;
     let takes = |name: &str, scalars: &[&str]| {
         root.argument(name).is_some_and(|a| !a.ty.is_list() && scalars.contains(&a.ty.name()))
     };
@@ -113,9 +114,9 @@ fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> 
     if node != root_type || root.ty.is_list() || others || !pages || !takes("first", &["Int"]) {
         return None;
     }
-    let after =
-        root.argument("after").filter(|_| takes("after", &["String", "ID"])).map(|a| a.ty.nullable().to_string())?;
-    let mut inner = "{ __typename id }".to_owned();
+    let cursor = |a: &&ArgumentDef| !a.ty.is_list() && schema.get(a.ty.name()).is_some_and(TypeDef::is_leaf);
+    let after = root.argument("after").filter(cursor).map(|a| a.ty.nullable().to_string())?;
+    let mut inner = format!("{{ __typename {} }}", keys(schema, root_type));
     for (i, segment) in way.iter().rev().enumerate() {
         inner = if i == 0 { format!("{segment} {inner}") } else { format!("{segment} {{ {inner} }}") };
     }

@@ -1,10 +1,37 @@
 //! Rules and hints of the pipeline that name types and fields: do they exist?
 
+use std::collections::BTreeMap;
+
 use super::Checker;
-use crate::definition::{Hint, similar_tables};
-use crate::diagnostic::Spot;
+use crate::definition::{GraphText, Kept, similar_tables};
+use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::VertexRule;
-use crate::suggest::{did_you_mean, suggestion};
+use crate::schema::Schema;
+use crate::suggest::{did_you_mean, no_key, suggestion};
+
+/// The keys of types by `graph.types`, and what is wrong with them.
+pub(super) fn keys(graph: &GraphText, schema: &Schema) -> (BTreeMap<String, String>, Vec<Diagnostic>) {
+    let mut keys = BTreeMap::new();
+    let mut found = Vec::new();
+    for (name, ty) in &graph.types {
+        let Some(key) = ty.key.as_ref().filter(|_| schema.get(name).is_some()) else { continue };
+        keys.insert(name.clone(), key.value.clone());
+        let keyed = schema.with_keys(BTreeMap::from([(name.clone(), key.value.clone())]));
+        if keyed.is_vertex(name) {
+            continue;
+        }
+        if keyed.field(name, &key.value).is_none() {
+            let fields = schema.fields(name).iter().map(|f| f.name.as_str());
+            let message = format!("`{name}` has no field `{}`", key.shown);
+            found.push(key.spot.error(message).maybe_help(suggestion(&key.value, fields)));
+        } else {
+            let message = format!("the field `{}` of `{name}` is no plain value that every object has", key.shown);
+            let help = "a key is a scalar or an enum, no list, and needs no arguments";
+            found.push(key.spot.error(message).help(help));
+        }
+    }
+    (keys, found)
+}
 
 impl Checker<'_> {
     /// `graph.vertices`.
@@ -18,14 +45,20 @@ impl Checker<'_> {
                     self.found.push(rule.type_name.spot.error(message).maybe_help(help));
                 }
                 Some(_) if self.schema.is_abstract(name) => {
-                    let members: Vec<&str> = self.schema.vertices(name).into_iter().collect();
+                    let members: Vec<&str> = self.schema.vertices(name);
                     let message = format!("`{name}` is no object type: a row maps to one type");
                     let help = suggestion("", members.iter().copied());
                     self.found.push(rule.type_name.spot.error(message).maybe_help(help));
                 }
-                Some(_) if !self.schema.has_id(name) => {
-                    let message = format!("`{name}` has no field `id`, so it is no vertex");
+                Some(ty) if !ty.is_composite() => {
+                    let message = format!("`{name}` is no object type, so no row can be one");
                     self.found.push(rule.type_name.spot.error(message));
+                }
+                Some(_) if !self.schema.is_vertex(name) => {
+                    // A key that is none was told of where it is named.
+                    if self.graph.types.get(name).is_none_or(|ty| ty.key.is_none()) {
+                        self.found.push(no_key(self.schema, name, |message| rule.type_name.spot.error(message)));
+                    }
                 }
                 Some(_) => {
                     let rules = self.vertices.entry(rule.table.clone()).or_default();
@@ -37,8 +70,8 @@ impl Checker<'_> {
 
     /// `graph.types` and `graph.edges`, as far as they can be checked without a query.
     pub(super) fn hints(&mut self) {
-        for (name, access) in &self.graph.types {
-            self.type_exists(name, &access.spot);
+        for (name, ty) in &self.graph.types {
+            self.type_exists(name, &ty.spot);
         }
         for edge in &self.graph.edges {
             if !self.type_exists(&edge.parent, &edge.spot) {
@@ -49,7 +82,7 @@ impl Checker<'_> {
                 let message = format!("`{}` has no field `{}`", edge.parent, edge.field);
                 self.found.push(edge.spot.error(message).maybe_help(suggestion(&edge.field, fields)));
             }
-            let Hint::Tables(tables) = &edge.hint else { continue };
+            let Some(Kept::Tables(tables)) = &edge.hint.kept else { continue };
             for table in tables.iter().filter(|t| !self.graph.vertices.iter().any(|rule| rule.table == t.name)) {
                 let known = self.graph.vertices.iter().map(|rule| &rule.table);
                 let message = format!("no rule of `graph.vertices` is for the table `{}`", table.shown);

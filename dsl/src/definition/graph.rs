@@ -23,7 +23,7 @@ pub(crate) struct GraphText {
     pub concurrency: usize,
     pub schema_file: Option<String>,
     pub vertices: Vec<VertexText>,
-    pub types: BTreeMap<String, AccessText>,
+    pub types: BTreeMap<String, TypeText>,
     pub edges: Vec<EdgeText>,
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
 }
@@ -36,10 +36,17 @@ pub(crate) struct VertexText {
     pub id: IdTemplate,
 }
 
-/// An entry of `types`: how vertices of the type are fetched by id.
+/// An entry of `types`: which field is the key of vertices of the type, and how they are fetched by it.
+#[derive(Debug, Clone)]
+pub(crate) struct TypeText {
+    pub spot: Spot,
+    pub key: Option<Text>,
+    pub access: Option<AccessText>,
+}
+
+/// A root field, and its argument that takes ids: a name, or a path into an input object such as `where.id.in`.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessText {
-    pub spot: Spot,
     pub field: Text,
     pub argument: Text,
 }
@@ -55,9 +62,17 @@ pub(crate) struct EdgeText {
 
 /// How the parents of an edge are reached, by the user's word.
 #[derive(Debug, Clone)]
-pub(crate) enum Hint {
-    Inverse(Text),
-    StoredInParent,
+pub(crate) struct Hint {
+    /// A field of the child that leads back.
+    pub inverse: Option<Text>,
+    /// Where the edge itself is kept, if that was said.
+    pub kept: Option<Kept>,
+}
+
+/// Where an edge is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    InParent,
     Tables(Vec<TableText>),
 }
 
@@ -83,7 +98,7 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Opt
     let concurrency = map.get("concurrency").and_then(|node| r.number(node, &map.path_of("concurrency"), 1..=1000));
     let schema_file = map.get("schema").map(|node| r.text(node, &map.path_of("schema")));
     let vertices = r.required(&map, "vertices").cloned().map(|node| vertices(r, &node, captured)).unwrap_or_default();
-    let types = access(r, &map);
+    let types = types(r, &map);
     let edges = edges(r, &map);
     let scalars = scalars(r, &map);
     let schema_file = match schema_file {
@@ -166,17 +181,29 @@ fn template(r: &mut Reader, node: &Node, path: &str) -> Option<IdTemplate> {
         .ok()
 }
 
-fn access(r: &mut Reader, map: &Map) -> BTreeMap<String, AccessText> {
+fn types(r: &mut Reader, map: &Map) -> BTreeMap<String, TypeText> {
     let mut types = BTreeMap::new();
     let Some(entries) = map.get("types").and_then(|node| r.entries(node, "graph.types")) else { return types };
     for (key, node) in entries.entries() {
-        let Some(entry) = r.map(node, &entries.path_of(&key.name), &["field", "argument"]) else { continue };
-        let field = r.required(&entry, "field").cloned().and_then(|node| r.text(&node, &entry.path_of("field")));
-        let argument =
-            r.required(&entry, "argument").cloned().and_then(|node| r.text(&node, &entry.path_of("argument")));
-        if let (Some(field), Some(argument)) = (field, argument) {
-            types.insert(key.name.clone(), AccessText { spot: r.spot(key.place), field, argument });
-        }
+        let Some(entry) = r.map(node, &entries.path_of(&key.name), &["id", "field", "argument"]) else { continue };
+        let mut text = |name: &str| {
+            let node = entry.get(name)?;
+            Some(r.text(node, &entry.path_of(name)))
+        };
+        let (id, field, argument) = (text("id"), text("field"), text("argument"));
+        let access = match (field, argument) {
+            (Some(field), Some(argument)) => {
+                field.zip(argument).map(|(field, argument)| AccessText { field, argument })
+            }
+            (None, None) => None,
+            (one, _) => {
+                let (is, lacks) = if one.is_some() { ("field", "argument") } else { ("argument", "field") };
+                let help = format!("write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing");
+                r.error(entry.key_place(is), format!("`{is}` needs `{lacks}` beside it"), Some(help));
+                continue;
+            }
+        };
+        types.insert(key.name.clone(), TypeText { spot: r.spot(key.place), key: id.flatten(), access });
     }
     types
 }
@@ -193,21 +220,32 @@ fn edges(r: &mut Reader, map: &Map) -> Vec<EdgeText> {
         };
         let path = entries.path_of(&key.name);
         let Some(entry) = r.map(node, &path, &["inverse", "stored_in", "tables"]) else { continue };
-        let hint = match (entry.get("inverse"), entry.get("stored_in"), entry.get("tables")) {
-            (Some(inverse), None, None) => r.text(inverse, &entry.path_of("inverse")).map(Hint::Inverse),
-            (None, Some(node), None) => {
-                r.choice(node, &entry.path_of("stored_in"), &[("parent", ())]).map(|()| Hint::StoredInParent)
+        let inverse = entry.get("inverse").map(|node| r.text(node, &entry.path_of("inverse")));
+        let kept = match (entry.get("stored_in"), entry.get("tables")) {
+            (Some(node), None) => {
+                Some(r.choice(node, &entry.path_of("stored_in"), &[("parent", ())]).map(|()| Kept::InParent))
             }
-            (None, None, Some(node)) => {
+            (None, Some(node)) => {
                 let path = entry.path_of("tables");
                 let items = r.list(node, &path).map(<[_]>::to_vec);
-                items.map(|items| Hint::Tables(items.iter().filter_map(|item| tables::value(r, item, &path)).collect()))
+                Some(items.map(|items| Kept::Tables(items.iter().filter_map(|i| tables::value(r, i, &path)).collect())))
             }
-            _ => {
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                let message = format!("the edge `{}` is kept in one place", key.name);
+                r.error(key.place, message, Some("keep one of `stored_in: parent`, `tables: [<table>]`".into()));
+                Some(None)
+            }
+        };
+        let hint = match (inverse, kept) {
+            (None, None) => {
                 let help = "write one of `inverse: <field>`, `stored_in: parent`, `tables: [<table>]`";
-                r.error(key.place, format!("the edge `{}` needs exactly one hint", key.name), Some(help.into()));
+                r.error(key.place, format!("the hint for the edge `{}` says nothing", key.name), Some(help.into()));
                 None
             }
+            // What could not be read was told.
+            (Some(None), _) | (_, Some(None)) => None,
+            (inverse, kept) => Some(Hint { inverse: inverse.flatten(), kept: kept.flatten() }),
         };
         if let Some(hint) = hint {
             edges.push(EdgeText { parent: parent.to_owned(), field: field.to_owned(), spot, hint });

@@ -9,7 +9,7 @@ use super::tables::TableText;
 use super::{is_name, name_help, tables};
 use crate::diagnostic::Spot;
 use crate::plan::{BuildSettings, RetrySettings, StorePlan};
-use crate::query::Document;
+use crate::query::{Constants, Document};
 use crate::yaml::{Map, Node, Reader, Text};
 
 /// An index as written.
@@ -19,6 +19,8 @@ pub(crate) struct IndexText {
     pub spot: Spot,
     /// `None`: it could not be read or parsed, which was said.
     pub query: Option<Arc<Document>>,
+    /// Values of the query's variables, but for the ids.
+    pub variables: Constants,
     pub roots: Option<RootsText>,
     pub refresh: Duration,
     pub build: BuildSettings,
@@ -47,13 +49,14 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec
         if !is_name(&key.name, true) {
             r.error(key.place, format!("`{}` is no name for an index", key.name), Some(name_help(true).into()));
         }
-        let keys = ["query", "roots", "refresh", "build", "retry", "store"];
+        let keys = ["query", "variables", "roots", "refresh", "build", "retry", "store"];
         let Some(map) = r.map(node, &entries.path_of(&key.name), &keys) else { continue };
         let query = r.required(&map, "query").cloned().and_then(|node| query(r, &node, &map));
         indexes.push(IndexText {
             name: key.name.clone(),
             spot: r.spot(key.place),
             query,
+            variables: variables(r, &map),
             roots: map.get("roots").map(|node| roots(r, node, &map, captured).unwrap_or(RootsText::Wrong)),
             refresh: duration(r, &map, "refresh", Duration::from_millis(100), MILLISECOND),
             build: build(r, &map),
@@ -81,6 +84,16 @@ fn query(r: &mut Reader, node: &Arc<Node>, map: &Map) -> Option<Arc<Document>> {
             None
         }
     }
+}
+
+fn variables(r: &mut Reader, map: &Map) -> Constants {
+    let path = map.path_of("variables");
+    let Some(entries) = map.get("variables").and_then(|node| r.entries(node, &path)) else { return Constants::new() };
+    let values = entries.entries().iter().filter_map(|(key, node)| {
+        let value = r.json(node, &entries.path_of(&key.name))?;
+        Some((key.name.clone(), (value, r.spot(key.place))))
+    });
+    values.collect()
 }
 
 fn roots(r: &mut Reader, node: &Arc<Node>, map: &Map, captured: &Captured) -> Option<RootsText> {

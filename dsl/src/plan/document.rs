@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::question::Question;
 use super::reach::EdgePlan;
 use super::settings::{BuildSettings, RetrySettings, StorePlan};
 
@@ -14,8 +15,8 @@ pub struct IndexPlan {
     pub name: String,
     /// The type of its root vertices; a document's id is its root's id.
     pub root_type: String,
-    /// How documents are fetched.
-    pub fetch: FetchPlan,
+    /// How documents are fetched: the index's query, our directives left out, `__typename` and the key put in at every vertex.
+    pub fetch: Question,
     /// The shape of a document.
     pub selection: Selection,
     /// Every edge of the query, in the order of the query.
@@ -40,21 +41,6 @@ impl IndexPlan {
     }
 }
 
-/// The query that fetches documents: our directives stripped, `__typename` and `id` added at every vertex.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchPlan {
-    /// The operation as sent.
-    pub query: String,
-    /// Its name, sent as `operationName`.
-    pub operation: String,
-    /// The variable that takes the ids.
-    pub variable: String,
-    /// Whether it takes a list of ids (and the field answers a list), or one id.
-    pub many: bool,
-    /// The response key of the root field.
-    pub root_key: String,
-}
-
 /// Selected fields of one object, in order. Fields of fragments are merged in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -71,8 +57,12 @@ pub struct SelectedField {
     pub name: String,
     /// The type condition of the fragment it stands in, if that is narrower than the object's type.
     pub on: Option<String>,
-    /// Added by us (`__typename`, `id`): used to find vertices, left out of the document.
+    /// Added by us (`__typename`, keys, `pageInfo`): used to find vertices, left out of the document.
     pub hidden: bool,
+    /// Whether it is the key of its object: the value that the vertex is found by.
+    pub identity: bool,
+    /// `@flatten`: its value takes the place of the object that it is in, whose other fields are all hidden.
+    pub flatten: bool,
     /// Whether the value is a list (of any depth).
     pub list: bool,
     /// A value, or an object with fields of its own.
@@ -84,6 +74,8 @@ pub struct SelectedField {
 pub enum FieldKind {
     /// A value.
     Leaf(LeafType),
+    /// The `pageInfo` of a list that is taken for a whole one: it must not say that there is another page.
+    LastPage,
     /// An object.
     Object {
         /// Whether its type is a vertex (has an `id`), so that it counts among the document's references.
@@ -93,6 +85,26 @@ pub enum FieldKind {
         /// Its fields.
         selection: Selection,
     },
+}
+
+impl SelectedField {
+    /// A field of that name, that is shown, without an alias.
+    pub fn new(name: impl Into<String>, kind: FieldKind) -> Self {
+        let name = name.into();
+        let key = name.clone();
+        Self { key, name, on: None, hidden: false, identity: false, flatten: false, list: false, kind }
+    }
+
+    /// What the field is in the document: itself, or what takes the place of its object by `@flatten`; and whether that is a
+    /// list, for it is one if any level on the way is.
+    pub fn shown(&self) -> (&FieldKind, bool) {
+        let (mut kind, mut list) = (&self.kind, self.list);
+        while let FieldKind::Object { selection, .. } = kind {
+            let Some(inner) = selection.fields.iter().find(|field| field.flatten) else { break };
+            (kind, list) = (&inner.kind, list || inner.list);
+        }
+        (kind, list)
+    }
 }
 
 /// How a value is indexed. Derived from its GraphQL type and directives.
@@ -131,7 +143,7 @@ pub enum RootIds {
     },
     /// From a Relay connection of the graph.
     Paging {
-        /// The generated query, with `$first: Int!` and `$after: String`.
+        /// The generated query, with `$first: Int!` and `$after`. Its vertices answer their key as `id`.
         query: String,
         /// The response key of the connection.
         key: String,

@@ -2,6 +2,8 @@
 
 use tributary_event::TableName;
 
+use super::question::Question;
+
 /// One edge of the query: a field that leads from one vertex to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgePlan {
@@ -16,6 +18,9 @@ pub struct EdgePlan {
     /// How the parents of a changed child are reached. (Documents that embed the child already are found by lookup,
     /// always; this is about edges that the change itself made.)
     pub reach: Reach,
+    /// Whether children that a document does not show change it also by going away: they are counted, or shown by their place. Rows
+    /// of the edge's tables must name their parents then also as they were before a change.
+    pub counted: bool,
 }
 
 /// How the parents of a changed child are reached.
@@ -35,35 +40,15 @@ pub enum Reach {
 }
 
 /// What to ask the graph when vertices of one type changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FanOutPlan {
     /// The type of the changed vertices.
     pub type_name: String,
-    /// How vertices of the type are fetched by id.
-    pub access: Access,
     /// The fields that lead to parents.
     pub inverses: Vec<InverseField>,
-    /// The generated query. `$ids: [ID!]!` for `Nodes` and `Field`, `$representations: [_Any!]!` for `Entities`, `$id: ID!` for
-    /// `Node`. Every vertex in it selects `__typename` and `id`; the inverse fields have the response keys `p0`, `p1`, …
-    pub query: String,
-}
-
-/// How vertices of a type are fetched by id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
-    /// `_entities(representations: [{ __typename, id }])` of a federated graph.
-    Entities,
-    /// Relay's `nodes(ids:)`.
-    Nodes,
-    /// Relay's `node(id:)`, one request a vertex.
-    Node,
-    /// A root field that takes a list of ids and answers a list.
-    Field {
-        /// The field.
-        field: String,
-        /// Its argument.
-        argument: String,
-    },
+    /// The generated query. Every vertex in it answers `__typename` and, as `id`, its key (as `id_<Type>` where the members of a
+    /// union have keys of different types); the inverse fields have the response keys `p0`, `p1`, …
+    pub question: Question,
 }
 
 /// A field that leads from a changed vertex to its parents.

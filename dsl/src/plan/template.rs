@@ -1,14 +1,25 @@
-//! Id templates such as `{movie_id}` or `{tenant}/{number}`.
+//! Id templates such as `{movie_id}`, `{tenant}/{number}`, or `{base64(json('Movie', id))}`.
 
-/// Text with columns in braces. `{{` and `}}` are braces themselves. A column whose name has a brace or a quote in it is
-/// quoted as in SQL: `{"odd}column"}`.
+mod expression;
+mod reader;
+
+use expression::Expression;
+
+pub use expression::IdValue;
+
+/// Text with columns in braces. `{{` and `}}` are braces themselves. A column whose name has other characters than letters, digits
+/// and `_.-$` in it may be quoted as in SQL, and must be where they are a brace, a quote or a parenthesis: `{"odd}column"}`.
+///
+/// In braces there may be a function instead: `base64(…)`, `base64url(…)` (without padding), `json(…, …)` (a JSON array without
+/// blanks, numbers as numbers, but for whole ones beyond 2^53), `concat(…, …)`, `text(…)` (a number as text, so that `json` quotes it), `lower(…)`, `upper(…)`. It
+/// takes columns, texts in single quotes, and functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdTemplate(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Column(String),
+    Value(Expression),
 }
 
 /// The text is no template. Offsets are in bytes.
@@ -29,91 +40,62 @@ pub enum TemplateError {
     /// Nothing but text: every row would be the same vertex.
     #[error("the template names no column, so every row would have the same id")]
     NoColumn,
+    /// `{md5(id)}`.
+    #[error("there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper")]
+    UnknownFunction {
+        /// As written.
+        name: String,
+        /// Where.
+        at: usize,
+    },
+    /// `{base64()}`, `{base64(a, b)}`.
+    #[error("the function `{name}` at offset {at} takes {takes}")]
+    Arguments {
+        /// The function.
+        name: &'static str,
+        /// Where.
+        at: usize,
+        /// What it takes.
+        takes: &'static str,
+    },
+    /// Something else stands where an argument, a comma or a parenthesis is expected.
+    #[error("at offset {at}, {expected} is expected")]
+    Expected {
+        /// Where.
+        at: usize,
+        /// What.
+        expected: &'static str,
+    },
 }
 
 impl IdTemplate {
     /// Parses a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut chars = text.char_indices().peekable();
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '{' if chars.next_if(|(_, n)| *n == '{').is_some() => literal.push('{'),
-                '}' if chars.next_if(|(_, n)| *n == '}').is_some() => literal.push('}'),
-                '}' => return Err(TemplateError::Unopened(at)),
-                '{' => {
-                    while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
-                    let name = match chars.next_if(|(_, c)| *c == '"') {
-                        Some(_) => quoted(&mut chars).ok_or(TemplateError::Quotes(at))?,
-                        None => bare(&mut chars).ok_or(TemplateError::Unclosed(at))?,
-                    };
-                    if name.is_empty() {
-                        return Err(TemplateError::Empty(at));
-                    }
-                    if !literal.is_empty() {
-                        parts.push(Part::Literal(std::mem::take(&mut literal)));
-                    }
-                    parts.push(Part::Column(name));
-                }
-                c => literal.push(c),
-            }
-        }
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
-        if !parts.iter().any(|p| matches!(p, Part::Column(_))) {
-            return Err(TemplateError::NoColumn);
-        }
-        Ok(Self(parts))
+        reader::template(text)
     }
 
-    /// The columns it names, in order.
+    /// The columns it names, in order; one may come twice.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|p| match p {
-            Part::Column(name) => Some(name.as_str()),
-            Part::Literal(_) => None,
-        })
+        let mut columns = Vec::new();
+        for part in &self.0 {
+            if let Part::Value(expression) = part {
+                expression.columns(&mut columns);
+            }
+        }
+        columns.into_iter()
     }
 
     /// The id for a row; `None` if one of its columns is null or absent there.
-    pub fn render(&self, column: impl Fn(&str) -> Option<String>) -> Option<String> {
+    pub fn render(&self, column: impl Fn(&str) -> Option<IdValue>) -> Option<String> {
         let mut out = String::new();
         for part in &self.0 {
             match part {
                 Part::Literal(text) => out.push_str(text),
-                Part::Column(name) => out.push_str(&column(name)?),
+                Part::Value(expression) => out.push_str(expression.value(&column)?.as_str()),
             }
         }
         Some(out)
     }
-}
-
-type Chars<'a> = std::iter::Peekable<std::str::CharIndices<'a>>;
-
-/// A column's name up to its brace.
-fn bare(chars: &mut Chars<'_>) -> Option<String> {
-    let mut name = String::new();
-    loop {
-        match chars.next()?.1 {
-            '}' => return Some(name.trim().to_owned()),
-            c => name.push(c),
-        }
-    }
-}
-
-/// A column's name up to its quote, and the brace behind it.
-fn quoted(chars: &mut Chars<'_>) -> Option<String> {
-    let mut name = String::new();
-    loop {
-        match chars.next()?.1 {
-            '"' if chars.next_if(|(_, c)| *c == '"').is_some() => name.push('"'),
-            '"' => break,
-            c => name.push(c),
-        }
-    }
-    while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
-    chars.next_if(|(_, c)| *c == '}').map(|_| name)
 }
 
 impl std::fmt::Display for IdTemplate {
@@ -121,10 +103,7 @@ impl std::fmt::Display for IdTemplate {
         for part in &self.0 {
             match part {
                 Part::Literal(text) => f.write_str(&text.replace('{', "{{").replace('}', "}}"))?,
-                Part::Column(name) if name.contains(['{', '}', '"']) || name.trim() != name => {
-                    write!(f, "{{\"{}\"}}", name.replace('"', "\"\""))?;
-                }
-                Part::Column(name) => write!(f, "{{{name}}}")?,
+                Part::Value(expression) => write!(f, "{{{expression}}}")?,
             }
         }
         Ok(())
@@ -140,7 +119,7 @@ mod tests {
     fn templates_render_and_print() {
         let template = IdTemplate::parse("{{{tenant}/{ number }").expect("a template");
         assert_eq!(template.to_string(), "{{{tenant}/{number}");
-        let row = |name: &str| Some(name.to_uppercase());
+        let row = |name: &str| Some(IdValue::Text(name.to_uppercase()));
         assert_eq!(template.render(row).as_deref(), Some("{TENANT/NUMBER"));
         assert_eq!(template.render(|_| None), None);
     }
@@ -156,15 +135,56 @@ mod tests {
         assert_eq!(IdTemplate::parse("{\"\"}"), Err(TemplateError::Empty(0)));
     }
 
+    #[test]
+    fn global_ids_are_made_by_functions() {
+        let row = |name: &str| match name {
+            "id" => Some(IdValue::Number("7".into())),
+            "big" => Some(IdValue::Number("9007199254740992".into())),
+            "name" => Some(IdValue::Text("Ä \"b\"".into())),
+            _ => None,
+        };
+        for (template, id, printed) in [
+            ("{base64(json('Movie', id))}", "WyJNb3ZpZSIsN10=", "{base64(json('Movie', id))}"),
+            ("{base64( json( 'Movie' , text(id) ) ) }", "WyJNb3ZpZSIsIjciXQ==", "{base64(json('Movie', text(id)))}"),
+            ("{base64(concat('Movie:', id))}", "TW92aWU6Nw==", "{base64(concat('Movie:', id))}"),
+            ("{base64url(concat('Movie:', \"id\"))}", "TW92aWU6Nw", "{base64url(concat('Movie:', id))}"),
+            ("{json(name, id)}", "[\"Ä \\\"b\\\"\",7]", "{json(name, id)}"),
+            ("{json(big)}", "[\"9007199254740992\"]", "{json(big)}"),
+            ("{upper(name)}-{lower(name)}", "Ä \"B\"-ä \"b\"", "{upper(name)}-{lower(name)}"),
+            ("{concat('it''s ', id)}", "it's 7", "{concat('it''s ', id)}"),
+        ] {
+            let parsed = IdTemplate::parse(template).expect(template);
+            assert_eq!(parsed.render(row).as_deref(), Some(id), "{template}");
+            assert_eq!(parsed.to_string(), printed);
+        }
+        let template = IdTemplate::parse("{base64(json('Movie', id, other))}").expect("a template");
+        assert_eq!(template.columns().collect::<Vec<_>>(), ["id", "other"]);
+        assert_eq!(template.render(row), None);
+    }
+
+    #[test]
+    fn wrong_functions_are_refused() {
+        let error = |text: &str| IdTemplate::parse(text).expect_err(text).to_string();
+        assert!(error("{md5(id)}").contains("no function `md5`"));
+        assert!(error("{base64()}").contains("`base64` at offset 1 takes one argument"));
+        assert!(error("{base64(a, b)}").contains("takes one argument"));
+        assert!(error("{json()}").contains("takes at least one argument"));
+        assert!(error("{base64(id}").contains("a comma or `)`"), "{}", error("{base64(id}"));
+        assert!(error("{base64('a)}").contains("the end of the text in quotes"));
+        assert!(error("{base64(id)x}").contains("`}` is expected"));
+        assert!(error("{base64('a')}").contains("names no column"));
+        assert!(error("{base64(, a)}").contains("a column, a text in single quotes or a function"));
+    }
+
     proptest! {
         #[test]
         fn any_column_can_be_named_and_what_is_printed_is_read_again(
-            columns in prop::collection::vec("[{}\" a.]{1,5}", 1..4),
+            columns in prop::collection::vec("[{}()\" a.']{1,5}", 1..4),
             literal in "[{}\" /a]{0,4}",
         ) {
             let mut parts = Vec::new();
             for column in &columns {
-                parts.push(Part::Column(column.clone()));
+                parts.push(Part::Value(Expression::Column(column.clone())));
                 if !literal.is_empty() {
                     parts.push(Part::Literal(literal.clone()));
                 }
@@ -174,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "[{}\" a]{0,12}") {
+        fn any_text_is_read_or_refused(text in "[{}\" a(),']{0,12}|\\{(base64|json|concat)\\([a, '\"(){}]{0,8}") {
             if let Ok(template) = IdTemplate::parse(&text) {
                 prop_assert_eq!(IdTemplate::parse(&template.to_string()), Ok(template));
             }

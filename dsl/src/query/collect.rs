@@ -175,10 +175,6 @@ impl<'a> Resolver<'a> {
             let message = format!("`{}`: names of a document's fields must not start with `_`", key.node);
             self.found.push(self.document.name_spot(key).error(message).help(help));
         }
-        if key.node == "id" && name != "id" && !self.at_root {
-            let message = format!("`id` must be the vertex's id, not its `{name}`");
-            self.found.push(self.document.name_spot(key).error(message).help("choose another alias"));
-        }
         if name == "__typename" {
             return Some((self.typename, marks));
         }
@@ -193,9 +189,12 @@ impl<'a> Resolver<'a> {
             self.found.push(spot.error(format!("`{scope}` has no field `{name}`")).maybe_help(help));
             return None;
         };
-        let variable = self.variable.as_ref().filter(|_| self.at_root).map(|(name, ty)| (name.as_str(), ty));
+        let variables = values::Variables {
+            declared: &self.declared,
+            ids: self.variable.as_ref().map(|variable| variable.name.as_str()).filter(|_| !self.at_root),
+        };
         let arguments = &definition.arguments;
-        values::check_arguments(self.document, schema, arguments, &node.arguments, variable, &spot, &mut self.found);
+        values::check_arguments(self.document, schema, arguments, &node.arguments, variables, &spot, &mut self.found);
         let type_name = definition.ty.name();
         let composite = schema.is_composite(type_name);
         if composite && node.selection_set.node.items.is_empty() {

@@ -1,18 +1,18 @@
-//! `@text`, `@keyword`, `@ignore`, `@nested`: ours; the server never sees them.
+//! `@text`, `@keyword`, `@ignore`, `@nested`, `@flatten`: ours; the server never sees them.
 
 use async_graphql_parser::Positioned;
 use async_graphql_parser::types::Directive;
 use async_graphql_value::Value;
 
 use super::Document;
-use super::values::check_arguments;
+use super::values::{Variables, check_arguments};
 use crate::diagnostic::Diagnostic;
 use crate::plan::LeafType;
 use crate::schema::Schema;
 use crate::suggest::suggestion;
 
 /// Ours.
-pub(super) const OURS: [&str; 4] = ["text", "keyword", "ignore", "nested"];
+pub(super) const OURS: [&str; 5] = ["text", "keyword", "ignore", "nested", "flatten"];
 
 /// What our directives say about a field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(super) struct Marks {
     /// `@text`, `@keyword` or `@ignore`.
     pub leaf: Option<LeafType>,
     pub nested: bool,
+    pub flatten: bool,
 }
 
 /// Reads and checks the directives of a field, or (where `field` is false) of something else, which ours do not belong on.
@@ -58,11 +59,13 @@ pub(super) fn read(
                     );
                 }
                 marks.nested |= name == "nested";
+                marks.flatten |= name == "flatten";
                 marks.leaf = marks.leaf.or(leaf);
             }
             _ => match schema.directive(name) {
                 Some(arguments) => {
-                    check_arguments(document, schema, arguments, &directive.node.arguments, None, &spot, found);
+                    let variables = Variables { declared: &[], ids: None };
+                    check_arguments(document, schema, arguments, &directive.node.arguments, variables, &spot, found);
                 }
                 None => {
                     let known =

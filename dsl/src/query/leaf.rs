@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Spot;
-use crate::plan::LeafType;
+use crate::plan::{LeafType, SentAs};
 use crate::schema::{Schema, TypeKind};
 
 /// Scalars that need no declaration.
@@ -54,6 +54,14 @@ pub(super) fn leaf_type(schema: &Schema, scalars: &Scalars, type_name: &str) -> 
         "Boolean" => Some(LeafType::Boolean),
         _ if schema.get(type_name).is_some_and(|t| t.kind == TypeKind::Enum) => Some(LeafType::Keyword),
         _ => WELL_KNOWN.iter().find(|(name, _)| *name == type_name).map(|(_, leaf)| leaf.clone()),
+    }
+}
+
+/// How a variable of a type takes ids: numbers as numbers.
+pub(crate) fn sent_as(schema: &Schema, scalars: &Scalars, type_name: &str) -> SentAs {
+    match leaf_type(schema, scalars, type_name) {
+        Some(LeafType::Long | LeafType::Double) => SentAs::Number,
+        _ => SentAs::Text,
     }
 }
 

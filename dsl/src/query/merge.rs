@@ -53,12 +53,15 @@ fn same_arguments(a: &Field, b: &Field) -> bool {
 }
 
 fn described(field: &SelectedField, ty: &TypeRef) -> String {
-    match &field.kind {
+    let nested = matches!(&field.kind, FieldKind::Object { nested: true, .. });
+    let (kind, list) = field.shown();
+    match kind {
         FieldKind::Leaf(LeafType::Text { analyzer }) => format!("text ({analyzer}, `{ty}`)"),
         FieldKind::Leaf(leaf) => format!("{} (`{ty}`)", word(leaf)),
-        FieldKind::Object { nested, .. } => {
-            let list = if field.list { "a list of " } else { "" };
-            format!("{list}{}", if *nested { "nested objects" } else { "objects" })
+        FieldKind::LastPage => "the end of a list".to_owned(),
+        FieldKind::Object { .. } => {
+            let list = if list { "a list of " } else { "" };
+            format!("{list}{}", if nested { "nested objects" } else { "objects" })
         }
     }
 }

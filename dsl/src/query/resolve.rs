@@ -7,9 +7,15 @@ use async_graphql_parser::types::SelectionSet;
 use super::Document;
 use super::collect::Group;
 use super::leaf::{Scalars, leaf_type, word};
+use super::partial::{Part, asks_for_all, counted_by, cut_by, silent_limit};
+use super::root::IdVariable;
+use super::values::{Constants, aliased, variables_used};
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::plan::{FetchPlan, FieldKind, LeafType, SelectedField, Selection};
-use crate::schema::{FieldDef, Schema, TypeRef};
+use crate::plan::{FieldKind, LeafType, Question, SelectedField, Selection};
+use crate::schema::{FieldDef, Identity, Schema, TypeRef};
+
+/// The response key of the `pageInfo` that we ask for.
+pub(super) const PAGE: &str = "_page";
 
 /// Objects inside of one another, at most. Circles of fragments end here.
 const MAX_DEPTH: usize = 50;
@@ -17,7 +23,7 @@ const MAX_DEPTH: usize = 50;
 /// What a query means.
 pub(crate) struct Resolved {
     pub root_type: String,
-    pub fetch: FetchPlan,
+    pub fetch: Question,
     pub selection: Selection,
     pub edges: Vec<EdgeSite>,
 }
@@ -27,22 +33,36 @@ pub(crate) struct EdgeSite {
     pub parent_type: String,
     pub field: String,
     pub child_type: String,
+    /// As users see it: by the names that fields have in the document.
     pub path: String,
+    /// What a document shows of the children, if not all.
+    pub partial: Option<Part>,
+    /// Whether the children are no vertices, so that only a table's rows can tell of them.
+    pub keyless: bool,
     pub spot: Spot,
 }
 
-/// The nearest vertices above: their types, and the field that was taken from them, if one was.
+/// The nearest vertices above: their types, and the field that was taken from them, if one was; and why members of what it leads to
+/// may not be shown.
 #[derive(Clone)]
 pub(super) struct Above<'a> {
     pub types: Vec<&'a str>,
     pub field: Option<&'a str>,
+    pub partial: Option<Part>,
 }
 
 pub(super) struct Resolver<'a> {
     pub document: &'a Document,
     pub schema: &'a Schema,
     pub scalars: &'a Scalars,
-    pub variable: Option<(String, TypeRef)>,
+    /// Values of variables by the pipeline's word.
+    pub constants: &'a Constants,
+    /// The variables of the operation.
+    pub declared: Vec<(String, TypeRef)>,
+    /// The one among them that takes the ids.
+    pub variable: Option<IdVariable>,
+    /// Response keys that stand for something else than the field of that name.
+    aliased: BTreeSet<&'a str>,
     pub at_root: bool,
     pub typename: &'a FieldDef,
     pub fragments: BTreeSet<&'a str>,
@@ -54,7 +74,12 @@ pub(super) struct Resolver<'a> {
 
 /// Checks a query. What it means is told as far as it can be, for finding more mistakes; where an error was found, it is not
 /// good for running.
-pub(crate) fn resolve(document: &Document, schema: &Schema, scalars: &Scalars) -> (Option<Resolved>, Vec<Diagnostic>) {
+pub(crate) fn resolve(
+    document: &Document,
+    schema: &Schema,
+    scalars: &Scalars,
+    constants: &Constants,
+) -> (Option<Resolved>, Vec<Diagnostic>) {
     let typename = FieldDef {
         name: "__typename".into(),
         arguments: Vec::new(),
@@ -64,7 +89,10 @@ pub(crate) fn resolve(document: &Document, schema: &Schema, scalars: &Scalars) -
         document,
         schema,
         scalars,
+        constants,
+        declared: Vec::new(),
         variable: None,
+        aliased: aliased(document),
         at_root: true,
         typename: &typename,
         fragments: BTreeSet::new(),
@@ -77,6 +105,7 @@ pub(crate) fn resolve(document: &Document, schema: &Schema, scalars: &Scalars) -
     let fine = !resolver.found.iter().any(Diagnostic::is_error);
     if fine {
         resolver.unused_fragments();
+        resolver.unused_variables();
     }
     (resolved, resolver.found)
 }
@@ -107,22 +136,97 @@ impl<'a> Resolver<'a> {
                 );
                 break;
             }
-            self.path.push(group.key);
+            let flatten = group.occurrences.iter().any(|o| o.marks.flatten);
+            if !flatten {
+                self.path.push(group.key);
+            }
             if let Some(kind) = self.kind(group, above, ignore, depth) {
                 selection.fields.push(SelectedField {
                     key: group.key.to_owned(),
-                    name: first.definition.name.clone(),
                     on: group.on.map(str::to_owned),
-                    hidden: false,
+                    flatten,
                     list: first.definition.ty.is_list(),
-                    kind,
+                    ..SelectedField::new(first.definition.name.as_str(), kind)
                 });
             }
-            self.path.pop();
+            if !flatten {
+                self.path.pop();
+            }
         }
         self.same_kinds(&groups, &selection);
-        selection.fields.splice(0..0, hidden(self.schema, base, &selection));
+        self.flattened(&groups);
+        self.identify(base, &mut selection);
         selection
+    }
+
+    /// A field that takes its object's place has nothing beside it.
+    fn flattened(&mut self, groups: &[Group<'a>]) {
+        let marked = |group: &&Group<'a>| group.occurrences.iter().any(|o| o.marks.flatten);
+        let Some(field) = groups.iter().find(marked) else { return };
+        let Some(at) = field.occurrences.iter().find(|o| o.marks.flatten) else { return };
+        let spot = self.document.name_spot(&at.field.name);
+        if let Some(other) = groups.iter().find(|group| group.key != field.key) {
+            let message = format!(
+                "`{}` cannot take the place of its object, for `{}` is selected beside it",
+                field.key, other.key
+            );
+            let help = format!("remove `@flatten`, or `{}`", other.key);
+            self.found.push(spot.error(message).help(help));
+        } else if field.on.is_some() {
+            let message = format!("`{}` is there for some types only, so it cannot take the place of its object", field.key);
+            self.found.push(spot.error(message).help("remove `@flatten`"));
+        }
+    }
+
+    /// A document cannot be replaced by one of its fields.
+    pub(super) fn one_level(&mut self, selection: &Selection, parts: &[(&'a str, &'a SelectionSet)]) {
+        if !selection.fields.iter().any(|field| field.flatten) {
+            return;
+        }
+        for group in self.collect(selection_base(parts), parts) {
+            for marked in group.occurrences.iter().filter(|o| o.marks.flatten) {
+                let spot = self.document.name_spot(&marked.field.name);
+                let help = "write `@flatten` further down, at the only field of an object";
+                self.found.push(spot.error("a document is an object, which no field can take the place of").help(help));
+            }
+        }
+    }
+
+    /// What we select besides, to find vertices in the answer; and which fields are their keys.
+    fn identify(&self, base: &'a str, selection: &mut Selection) {
+        let hidden = |key: String, name: &str, on: Option<&str>, identity: bool| SelectedField {
+            key,
+            on: on.map(str::to_owned),
+            hidden: true,
+            identity,
+            ..SelectedField::new(name, FieldKind::Leaf(LeafType::Keyword))
+        };
+        let mut fields = vec![hidden("__typename".to_owned(), "__typename", None, false)];
+        for identity in self.schema.identities(base) {
+            let key = self.response_key(&identity);
+            let selected = selection.fields.iter_mut().find(|field| {
+                field.key == key && field.name == identity.field && field.on.as_deref() == identity.on
+            });
+            match selected {
+                Some(field) => field.identity = true,
+                None => fields.push(hidden(key, identity.field, identity.on, true)),
+            }
+        }
+        selection.fields.splice(0..0, fields);
+    }
+
+    /// The response key of an id.
+    pub(super) fn response_key(&self, identity: &Identity<'_>) -> String {
+        match identity.on {
+            Some(member) if identity.contested => format!("_{}_{member}", identity.field),
+            _ if self.aliased.contains(identity.field) => format!("_{}", identity.field),
+            _ => identity.field.to_owned(),
+        }
+    }
+
+    /// A type whose objects cannot be told apart.
+    pub(super) fn no_key(&self, type_name: &str, spot: &Spot) -> Diagnostic {
+        crate::suggest::no_key(self.schema, type_name, |message| spot.error(message))
     }
 
     fn kind(&mut self, group: &Group<'a>, above: &Above<'a>, ignore: bool, depth: usize) -> Option<FieldKind> {
@@ -155,47 +259,105 @@ impl<'a> Resolver<'a> {
                 self.found.push(spot.error(message).help("write it on a field of the object"));
             }
         }
-        if nested && !ty.is_list() {
-            self.found.push(
-                spot.error("`@nested` is for lists of objects")
-                    .help(format!("`{}` is `{ty}`, a single one", first.field.name.node)),
-            );
-        }
-        let below = self.edge(group, above, ty.name(), &spot);
-        let vertex = !self.schema.vertices(ty.name()).is_empty();
         let parts = Self::parts(group);
-        let selection = self.selection(ty.name(), &parts, &below, ignore || mark.is_some(), depth + 1);
-        Some(FieldKind::Object { vertex, nested, selection })
+        let below = self.edge(group, above, &parts, &spot);
+        let before = self.edges.len();
+        let vertex = !self.schema.vertices(ty.name()).is_empty();
+        let mut selection = self.selection(ty.name(), &parts, &below, ignore || mark.is_some(), depth + 1);
+        if self.schema.connection(ty.name()).is_some() {
+            self.members(&below, ty.name(), before, &spot);
+            if asks_for_all(self.schema, first.definition, &first.field.arguments) {
+                selection.fields.push(last_page());
+            }
+        }
+        let kind = FieldKind::Object { vertex, nested, selection };
+        if nested {
+            self.can_nest(&kind, ty, &first.field.name.node, &spot);
+        }
+        Some(kind)
+    }
+
+    /// Whether what a field shows is a list of objects.
+    fn can_nest(&mut self, kind: &FieldKind, ty: &TypeRef, name: &str, spot: &Spot) {
+        let field = SelectedField { list: ty.is_list(), ..SelectedField::new(name, kind.clone()) };
+        let help = match field.shown() {
+            (FieldKind::Object { .. }, true) => return,
+            (FieldKind::Object { .. }, false) => format!("`{name}` is `{ty}`, a single one"),
+            _ => format!("`@flatten` leaves values of `{name}`, and no objects"),
+        };
+        self.found.push(spot.error("`@nested` is for lists of objects").help(help));
     }
 
     /// Notes the edges that a field is, and says what is above the fields below it.
-    fn edge(&mut self, group: &Group<'a>, above: &Above<'a>, type_name: &'a str, spot: &Spot) -> Above<'a> {
-        let first = group.occurrences.first().map_or("", |o| o.definition.name.as_str());
-        let field = above.field.unwrap_or(first);
+    fn edge(
+        &mut self,
+        group: &Group<'a>,
+        above: &Above<'a>,
+        parts: &[(&'a str, &'a SelectionSet)],
+        spot: &Spot,
+    ) -> Above<'a> {
+        let Some(first) = group.occurrences.first() else { return above.clone() };
+        let type_name = first.definition.ty.name();
+        let field = above.field.unwrap_or(first.definition.name.as_str());
         let parents: Vec<&str> = match (above.field, group.on) {
             (None, Some(on)) => vec![on],
             _ => above.types.clone(),
         };
+        let mut partial = above.partial.clone().or_else(|| cut_by(self.schema, group));
+        if self.schema.connection(type_name).is_some() {
+            // What is wrong with these fields is said when they are taken.
+            let found = self.found.len();
+            let groups = self.collect(type_name, parts);
+            self.found.truncate(found);
+            partial = counted_by(self.schema, type_name, &groups).or(partial);
+        }
         let children = self.schema.vertices(type_name);
         if children.is_empty() {
-            return Above { types: parents, field: Some(field) };
+            return Above { types: parents, field: Some(field), partial };
         }
-        for parent in parents.iter().filter(|parent| self.schema.has_id(parent)) {
-            for child in &children {
-                let site = EdgeSite {
-                    parent_type: (*parent).to_owned(),
-                    field: field.to_owned(),
-                    child_type: (*child).to_owned(),
-                    path: self.path.join("."),
-                    spot: spot.clone(),
-                };
-                let known = |e: &EdgeSite| e.path == site.path && e.parent_type == *parent && e.child_type == *child;
-                if !self.edges.iter().any(known) {
-                    self.edges.push(site);
-                }
+        if let Some(argument) = silent_limit(self.schema, group) {
+            let message = format!(
+                "`{}` can be cut by `{argument}:`, and the server may do so where the query does not say how many it wants",
+                first.definition.name
+            );
+            let help = format!("say it: `{}({argument}: 1000)`, or as many as there can be", first.definition.name);
+            self.found.push(spot.warning(message).help(help));
+        }
+        for child in &children {
+            self.site(&parents, field, child, partial.as_ref(), spot);
+        }
+        Above { types: children, field: None, partial: None }
+    }
+
+    /// The edges to the members of a connection that were not noted yet: none is selected, or they are no vertices.
+    fn members(&mut self, above: &Above<'a>, connection: &str, before: usize, spot: &Spot) {
+        let (Some(field), Some((_, node))) = (above.field, self.schema.connection(connection)) else { return };
+        if self.edges[before..].iter().any(|site| site.field == field && above.types.contains(&site.parent_type.as_str())) {
+            return;
+        }
+        let vertices = self.schema.vertices(node);
+        let children = if vertices.is_empty() { vec![node] } else { vertices };
+        for child in children {
+            self.site(&above.types, field, child, above.partial.as_ref(), spot);
+        }
+    }
+
+    fn site(&mut self, parents: &[&str], field: &str, child: &str, partial: Option<&Part>, spot: &Spot) {
+        for parent in parents.iter().filter(|parent| self.schema.is_vertex(parent)) {
+            let site = EdgeSite {
+                parent_type: (*parent).to_owned(),
+                field: field.to_owned(),
+                child_type: child.to_owned(),
+                path: self.path.join("."),
+                partial: partial.cloned(),
+                keyless: !self.schema.is_vertex(child),
+                spot: spot.clone(),
+            };
+            let known = |e: &EdgeSite| e.path == site.path && e.parent_type == *parent && e.child_type == child;
+            if !self.edges.iter().any(known) {
+                self.edges.push(site);
             }
         }
-        Above { types: children, field: None }
     }
 
     fn leaf(&mut self, type_name: &str, mark: Option<LeafType>, spot: &Spot) -> Option<LeafType> {
@@ -220,6 +382,19 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Servers refuse a query with such a variable.
+    fn unused_variables(&mut self) {
+        let Some((_, operation)) = self.document.operation() else { return };
+        let used = variables_used(self.document);
+        for definition in &operation.node.variable_definitions {
+            let name = &definition.node.name;
+            if !used.contains(name.node.as_str()) {
+                let spot = self.document.name_spot(name);
+                self.found.push(spot.error(format!("the variable `${}` is never used", name.node)).help("remove it"));
+            }
+        }
+    }
+
     fn unused_fragments(&mut self) {
         let mut unused: Vec<_> =
             self.document.parsed.fragments.iter().filter(|(name, _)| !self.fragments.contains(name.as_str())).collect();
@@ -231,24 +406,11 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// What we select besides, to find vertices in the answer.
-fn hidden(schema: &Schema, base: &str, selection: &Selection) -> Vec<SelectedField> {
-    let field = |name: &str, on: Option<&str>| SelectedField {
-        key: name.to_owned(),
-        name: name.to_owned(),
-        on: on.map(str::to_owned),
-        hidden: true,
-        list: false,
-        kind: FieldKind::Leaf(LeafType::Keyword),
-    };
-    let mut fields = vec![field("__typename", None)];
-    let selected = |on: Option<&str>| selection.fields.iter().any(|f| f.key == "id" && f.on.as_deref() == on);
-    if schema.has_id(base) {
-        if !selected(None) {
-            fields.push(field("id", None));
-        }
-    } else {
-        fields.extend(schema.vertices(base).into_iter().filter(|t| !selected(Some(t))).map(|t| field("id", Some(t))));
-    }
-    fields
+fn selection_base<'a>(parts: &[(&'a str, &'a SelectionSet)]) -> &'a str {
+    parts.first().map_or("", |(base, _)| base)
+}
+
+/// What shows that a list was not cut.
+fn last_page() -> SelectedField {
+    SelectedField { key: PAGE.to_owned(), hidden: true, ..SelectedField::new("pageInfo", FieldKind::LastPage) }
 }

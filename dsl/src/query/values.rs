@@ -1,15 +1,30 @@
 //! Arguments held against the schema.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_graphql_parser::types::{Directive, Selection, SelectionSet};
 use async_graphql_parser::{Pos, Positioned};
 use async_graphql_value::{Name, Value};
+use serde_json::Value as Json;
 
 use super::Document;
+use super::leaf::{Scalars, leaf_type};
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::schema::{ArgumentDef, Schema, TypeKind, TypeRef};
-use crate::suggest::suggestion;
+use crate::plan::LeafType;
+use crate::schema::{ArgumentDef, Schema, TypeDef, TypeKind, TypeRef};
+use crate::suggest::{closest, suggestion};
 
-/// A variable that may be used here, and its type.
-pub(super) type Variable<'a> = Option<(&'a str, &'a TypeRef)>;
+/// Values of variables by the pipeline's word, and where they are written.
+pub(crate) type Constants = BTreeMap<String, (Json, Spot)>;
+
+/// The variables of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Variables<'a> {
+    /// All, with their types.
+    pub declared: &'a [(String, TypeRef)],
+    /// The one that takes the ids, where it must not be used.
+    pub ids: Option<&'a str>,
+}
 
 /// Unknown, missing and ill-typed arguments.
 pub(super) fn check_arguments(
@@ -17,7 +32,7 @@ pub(super) fn check_arguments(
     schema: &Schema,
     defined: &[ArgumentDef],
     given: &[(Positioned<Name>, Positioned<Value>)],
-    variable: Variable,
+    variables: Variables<'_>,
     owner: &Spot,
     found: &mut Vec<Diagnostic>,
 ) {
@@ -35,7 +50,7 @@ pub(super) fn check_arguments(
             }
             Some(argument) => {
                 let place = |pos: Pos| document.spot(pos, value.node.to_string().chars().count());
-                if let Err(problem) = fits(schema, &value.node, &argument.ty, argument.has_default, variable) {
+                if let Err(problem) = fits(schema, &value.node, &argument.ty, argument.has_default, variables) {
                     found.push(place(value.pos).error(problem.0).maybe_help(problem.1));
                 }
             }
@@ -52,19 +67,18 @@ pub(super) fn check_arguments(
 /// Cause and remedy.
 struct Problem(String, Option<String>);
 
-fn fits(schema: &Schema, value: &Value, ty: &TypeRef, default: bool, variable: Variable) -> Result<(), Problem> {
+fn fits(schema: &Schema, value: &Value, ty: &TypeRef, default: bool, variables: Variables<'_>) -> Result<(), Problem> {
     match (value, ty) {
         (Value::Variable(name), ty) => {
-            let Some((known, has)) = variable else {
-                let help = "a query of an index has one variable, and the root field takes it".to_owned();
-                return Err(Problem(format!("the variable `${name}` has no place here"), Some(help)));
-            };
-            if known != name.as_str() {
-                return Err(Problem(
-                    format!("the variable `${name}` is not defined"),
-                    Some(format!("did you mean `${known}`?")),
-                ));
+            if variables.ids == Some(name.as_str()) {
+                let message = format!("the variable `${name}` takes the ids, which the root field alone is asked by");
+                return Err(Problem(message, None));
             }
+            let Some((_, has)) = variables.declared.iter().find(|(known, _)| known == name.as_str()) else {
+                let like = closest(name, variables.declared.iter().map(|(known, _)| known.as_str()));
+                let help = like.map(|known| format!("did you mean `${known}`?"));
+                return Err(Problem(format!("the variable `${name}` is not defined"), help));
+            };
             let wanted = if default { ty.nullable() } else { ty };
             if has.fits(wanted) {
                 return Ok(());
@@ -74,17 +88,17 @@ fn fits(schema: &Schema, value: &Value, ty: &TypeRef, default: bool, variable: V
         }
         (Value::Null, TypeRef::NonNull(_)) => Err(Problem(format!("null, where `{ty}` is expected"), None)),
         (Value::Null, _) => Ok(()),
-        (value, TypeRef::NonNull(inner)) => fits(schema, value, inner, false, variable),
+        (value, TypeRef::NonNull(inner)) => fits(schema, value, inner, false, variables),
         (Value::List(items), TypeRef::List(inner)) => {
-            items.iter().try_for_each(|item| fits(schema, item, inner, false, variable))
+            items.iter().try_for_each(|item| fits(schema, item, inner, false, variables))
         }
         // A single value stands for a list of one.
-        (value, TypeRef::List(inner)) => fits(schema, value, inner, false, variable),
-        (value, TypeRef::Named(name)) => named(schema, value, name, variable),
+        (value, TypeRef::List(inner)) => fits(schema, value, inner, false, variables),
+        (value, TypeRef::Named(name)) => named(schema, value, name, variables),
     }
 }
 
-fn named(schema: &Schema, value: &Value, name: &str, variable: Variable) -> Result<(), Problem> {
+fn named(schema: &Schema, value: &Value, name: &str, variables: Variables<'_>) -> Result<(), Problem> {
     let expected = || Problem(format!("`{value}`, where `{name}` is expected"), None);
     let Some(ty) = schema.get(name) else { return Ok(()) };
     let whole = |n: &Value| matches!(n, Value::Number(n) if n.is_i64() || n.is_u64());
@@ -102,7 +116,7 @@ fn named(schema: &Schema, value: &Value, name: &str, variable: Variable) -> Resu
             }
             _ => false,
         },
-        (_, TypeKind::Input) => return input(schema, value, &ty.inputs, name, variable),
+        (_, TypeKind::Input) => return input(schema, value, &ty.inputs, name, variables),
         _ => true,
     };
     if fine { Ok(()) } else { Err(expected()) }
@@ -113,14 +127,14 @@ fn input(
     value: &Value,
     inputs: &[ArgumentDef],
     name: &str,
-    variable: Variable,
+    variables: Variables<'_>,
 ) -> Result<(), Problem> {
     let Value::Object(members) = value else {
         return Err(Problem(format!("`{value}`, where `{name}` is expected"), None));
     };
     for (key, value) in members {
         match inputs.iter().find(|input| input.name == key.as_str()) {
-            Some(field) => fits(schema, value, &field.ty, field.has_default, variable)?,
+            Some(field) => fits(schema, value, &field.ty, field.has_default, variables)?,
             None => {
                 let help = suggestion(key, inputs.iter().map(|i| i.name.as_str()));
                 return Err(Problem(format!("`{name}` has no field `{key}`"), help));
@@ -132,5 +146,112 @@ fn input(
             Err(Problem(format!("the field `{}: {}` of `{name}` is missing", missing.name, missing.ty), None))
         }
         None => Ok(()),
+    }
+}
+
+/// A value of the pipeline, whose plain values are text, as a variable of a type takes it. `Err`: what is expected.
+pub(super) fn constant(schema: &Schema, scalars: &Scalars, value: &Json, ty: &TypeRef) -> Result<Json, String> {
+    let expected = || format!("`{ty}`");
+    match (value, ty) {
+        (Json::Null, TypeRef::NonNull(_)) => Err(expected()),
+        (Json::Null, _) => Ok(Json::Null),
+        (value, TypeRef::NonNull(inner)) => constant(schema, scalars, value, inner),
+        (Json::Array(items), TypeRef::List(inner)) => {
+            items.iter().map(|item| constant(schema, scalars, item, inner)).collect()
+        }
+        (value, TypeRef::List(inner)) => constant(schema, scalars, value, inner),
+        (Json::Object(members), TypeRef::Named(name)) => {
+            let Some(input) = schema.get(name).filter(|ty| ty.kind == TypeKind::Input) else {
+                return if schema.get(name).is_some_and(TypeDef::is_leaf) { Ok(value.clone()) } else { Err(expected()) };
+            };
+            let member = |(key, value): (&String, &Json)| {
+                let field = input.inputs.iter().find(|field| field.name == *key);
+                let field = field.ok_or_else(|| format!("`{name}`, which has no field `{key}`"))?;
+                Ok((key.clone(), constant(schema, scalars, value, &field.ty)?))
+            };
+            members.iter().map(member).collect()
+        }
+        (Json::String(text), TypeRef::Named(name)) => {
+            let number = || text.parse::<serde_json::Number>().map(Json::Number).map_err(|_| expected());
+            match leaf_type(schema, scalars, name) {
+                Some(LeafType::Long | LeafType::Double) => number(),
+                Some(LeafType::Boolean) => text.parse::<bool>().map(Json::Bool).map_err(|_| expected()),
+                _ if schema.get(name).is_some_and(TypeDef::is_leaf) => Ok(value.clone()),
+                _ => Err(expected()),
+            }
+        }
+        _ => Err(expected()),
+    }
+}
+
+/// Whether a value names a variable, wherever in it.
+pub(super) fn mentions(value: &Value, variable: &str) -> bool {
+    let mut found = BTreeSet::new();
+    variables_of(value, &mut found);
+    found.contains(variable)
+}
+
+fn variables_of(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Variable(name) => {
+            found.insert(name.to_string());
+        }
+        Value::List(items) => items.iter().for_each(|item| variables_of(item, found)),
+        Value::Object(members) => members.values().for_each(|member| variables_of(member, found)),
+        _ => {}
+    }
+}
+
+/// The variables that a document uses, in its operation and in its fragments.
+pub(super) fn variables_used(document: &Document) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut note = |arguments: &[(Positioned<Name>, Positioned<Value>)]| {
+        arguments.iter().for_each(|(_, value)| variables_of(&value.node, &mut found));
+    };
+    let directives = |directives: &[Positioned<Directive>], note: &mut dyn FnMut(&[(Positioned<Name>, Positioned<Value>)])| {
+        directives.iter().for_each(|directive| note(&directive.node.arguments));
+    };
+    if let Some((_, operation)) = document.operation() {
+        directives(&operation.node.directives, &mut note);
+    }
+    each_selection(document, &mut |item| match item {
+        Selection::Field(field) => {
+            note(&field.node.arguments);
+            directives(&field.node.directives, &mut note);
+        }
+        Selection::FragmentSpread(spread) => directives(&spread.node.directives, &mut note),
+        Selection::InlineFragment(fragment) => directives(&fragment.node.directives, &mut note),
+    });
+    found
+}
+
+/// Response keys that stand, somewhere in a document, for something else than the field of that name without arguments.
+pub(super) fn aliased(document: &Document) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    each_selection(document, &mut |item| {
+        if let Selection::Field(field) = item {
+            let key = &field.node.response_key().node;
+            if *key != field.node.name.node || !field.node.arguments.is_empty() {
+                found.insert(key.as_str());
+            }
+        }
+    });
+    found
+}
+
+fn each_selection<'a>(document: &'a Document, each: &mut dyn FnMut(&'a Selection)) {
+    let operation = document.operation().map(|(_, operation)| &operation.node.selection_set.node);
+    let fragments = document.parsed.fragments.values().map(|fragment| &fragment.node.selection_set.node);
+    operation.into_iter().chain(fragments).for_each(|set| each_within(set, each));
+}
+
+fn each_within<'a>(set: &'a SelectionSet, each: &mut dyn FnMut(&'a Selection)) {
+    for item in &set.items {
+        each(&item.node);
+        match &item.node {
+            Selection::Field(field) => each_within(&field.node.selection_set.node, each),
+            Selection::InlineFragment(fragment) => each_within(&fragment.node.selection_set.node, each),
+            Selection::FragmentSpread(_) => {}
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    Access, FieldKind, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan,
+    FieldKind, Form, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan,
     TransportPlan,
 };
 
@@ -30,21 +30,11 @@ pub fn render_plan(plan: &Plan) -> String {
     let limits = format!("at most {} requests at a time, {} each", graph.concurrency, time(graph.timeout));
     line(&mut out, 0, format_args!("graph: {endpoint} ({limits})"));
     for fan_out in graph.fan_outs.values() {
-        let access = match &fan_out.access {
-            Access::Entities => "_entities".to_owned(),
-            Access::Nodes => "nodes(ids:)".to_owned(),
-            Access::Node => "node(id:), one request for each".to_owned(),
-            Access::Field { field, argument } => format!("{field}({argument}:)"),
-        };
-        line(
-            &mut out,
-            0,
-            format_args!("\nwhen a {} changes, its parents are asked for by {access}:", fan_out.type_name),
-        );
+        line(&mut out, 0, format_args!("\nwhen a {} changes, its parents are asked for:", fan_out.type_name));
         for inverse in &fan_out.inverses {
             line(&mut out, 1, format_args!("{}: {} → {}", inverse.key, inverse.path.join("."), inverse.parent_type));
         }
-        block(&mut out, &fan_out.query);
+        block(&mut out, &fan_out.question.text());
     }
     for index in &plan.indexes {
         self::index(&mut out, index);
@@ -78,14 +68,12 @@ fn index(out: &mut String, index: &IndexPlan) {
             block(out, query);
         }
     }
-    let fetch = &index.fetch;
-    let many = if fetch.many { "many" } else { "one" };
-    line(
-        out,
-        1,
-        format_args!("\n  documents are fetched {many} at a time by ${} ({}):", fetch.variable, fetch.root_key),
-    );
-    block(out, &fetch.query);
+    let how = match &index.fetch.form {
+        Form::Together { variable, .. } => format!("many at a time by ${variable}"),
+        Form::Apart(_) => "many at a time, each by an alias of its own".to_owned(),
+    };
+    line(out, 1, format_args!("\n  documents are fetched {how}:"));
+    block(out, &index.fetch.text());
 }
 
 fn fields(out: &mut String, depth: usize, selection: &Selection) {
@@ -93,6 +81,7 @@ fn fields(out: &mut String, depth: usize, selection: &Selection) {
         let list = if field.list { "list of " } else { "" };
         let kind = match &field.kind {
             FieldKind::Leaf(leaf) => leaf_name(leaf),
+            FieldKind::LastPage => "whether there is another page".to_owned(),
             FieldKind::Object { vertex, nested, .. } => {
                 let nested = if *nested { "nested " } else { "" };
                 format!("{nested}{}", if *vertex { "vertex" } else { "object" })
@@ -100,7 +89,11 @@ fn fields(out: &mut String, depth: usize, selection: &Selection) {
         };
         let on = field.on.as_ref().map(|on| format!(" (of {on})")).unwrap_or_default();
         let name = if field.key == field.name { String::new() } else { format!(" = {}", field.name) };
-        let hidden = if field.hidden { ", hidden" } else { "" };
+        let hidden = match (field.hidden, field.flatten) {
+            (true, _) => ", hidden",
+            (_, true) => ", in the place of its object",
+            _ => "",
+        };
         line(out, depth, format_args!("{}{name}{on}: {list}{kind}{hidden}", field.key));
         if let FieldKind::Object { selection, .. } = &field.kind {
             fields(out, depth + 1, selection);

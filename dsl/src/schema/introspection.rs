@@ -112,7 +112,7 @@ pub(super) fn read(json: &Json) -> Result<Schema, SchemaError> {
             directives.insert(directive.name, arguments(directive.args)?);
         }
     }
-    let schema = Schema { types, query: answer.query_type.name, directives };
+    let schema = Schema { types, query: answer.query_type.name, directives, keys: BTreeMap::new() };
     match undefined(&schema) {
         Some(name) => Err(SchemaError::UnknownType(name)),
         None => Ok(schema),

@@ -176,7 +176,7 @@ impl Reader {
                 interface.possible.push(object);
             }
         }
-        Ok(Schema { types: self.types, query, directives })
+        Ok(Schema { types: self.types, query, directives, keys: BTreeMap::new() })
     }
 }
 

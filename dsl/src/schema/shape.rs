@@ -32,6 +32,11 @@ impl TypeDef {
         }
     }
 
+    /// Whether values of it are plain values.
+    pub fn is_leaf(&self) -> bool {
+        matches!(self.kind, TypeKind::Scalar | TypeKind::Enum)
+    }
+
     pub fn is_composite(&self) -> bool {
         matches!(self.kind, TypeKind::Object | TypeKind::Interface | TypeKind::Union)
     }

@@ -153,6 +153,20 @@ impl Reader<'_> {
         }
     }
 
+    /// A value of any shape, as JSON whose plain values are all text: what they are depends on where they are used.
+    pub fn json(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
+        match &node.kind {
+            Kind::Null => Some(serde_json::Value::Null),
+            Kind::Scalar(text) if text.is_empty() => Some("".into()),
+            Kind::Scalar(_) => self.text(node, path).map(|text| text.value.into()),
+            Kind::Sequence(items) => items.iter().map(|item| self.json(item, path)).collect(),
+            Kind::Mapping(entries) => entries
+                .iter()
+                .map(|(key, node)| Some((key.name.clone(), self.json(node, &format!("{path}.{}", key.name))?)))
+                .collect(),
+        }
+    }
+
     pub fn secret(&mut self, node: &Node, path: &str) -> Option<Secret> {
         self.text(node, path).map(|text| Secret::new(text.value))
     }

@@ -169,11 +169,22 @@ impl ServerError {
         message.contains("introspection") || message.contains("__schema")
     }
 
-    /// The index of the root field's list that the error lies under, and whether it lies deeper than the item itself.
-    pub(super) fn under(&self, root: &str) -> Option<(usize, bool)> {
+    /// The index in the list of vertices that the error lies under, and whether it lies deeper than the vertex itself. The list
+    /// is where the first index is on the way from the root field to the vertices.
+    pub(super) fn under(&self, root: &str, way: &[String]) -> Option<(usize, bool)> {
         let path = self.path.as_ref()?;
-        let at = path.get(1).and_then(Json::as_u64).and_then(|at| usize::try_from(at).ok())?;
-        (path.first()?.as_str()? == root).then_some((at, path.len() > 2))
+        let at = path.iter().position(Json::is_u64)?;
+        let steps = [root].into_iter().chain(way.iter().map(String::as_str));
+        if at == 0 || at > way.len() + 1 || !path[..at].iter().zip(steps).all(|(a, b)| a.as_str() == Some(b)) {
+            return None;
+        }
+        let index = usize::try_from(path[at].as_u64()?).ok()?;
+        Some((index, path.len() > way.len() + 2))
+    }
+
+    /// The root field that the error lies under.
+    pub(super) fn root(&self) -> Option<&str> {
+        self.path.as_ref()?.first()?.as_str()
     }
 
     /// What the server said, and where.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{Access, FanOutPlan, GraphPlan, IndexPlan};
+use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Question};
 use tributary_event::ErrorClass;
 
 use super::ceiling::{Ceiling, Learnt};
@@ -98,79 +98,68 @@ impl HttpGraph {
     }
 }
 
-struct FetchAsk<'a> {
+/// Asks a question about some vertices.
+struct Questioner<'a> {
     graph: &'a HttpGraph,
-    index: &'a IndexPlan,
+    question: &'a Question,
+    kind: Kind,
+    /// Whom the question is for: an index or a type.
+    name: &'a str,
 }
 
 #[async_trait]
-impl Ask for FetchAsk<'_> {
+impl Ask for Questioner<'_> {
     async fn ask(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
-        let (client, plan) = (&self.graph.client, &self.index.fetch);
-        let request = |value: Json| Request {
-            kind: Kind::Fetch,
-            query: &plan.query,
-            operation: Some(&plan.operation),
-            variables: Json::Object([(plan.variable.clone(), value)].into_iter().collect()),
-        };
-        let (mut items, mut replaced) = (Vec::with_capacity(ids.len()), 0);
-        if plan.many {
-            let answer = client.post(request(json!(ids))).await?;
-            replaced = answer.replaced;
-            items = answer.list(&client.place, &plan.root_key, ids)?;
-        } else {
-            for id in ids {
-                let answer = client.post(request(json!(id))).await?;
-                replaced += answer.replaced;
-                items.push(answer.single(&client.place, &plan.root_key, id)?);
+        let mut items = self.once(ids).await?;
+        self.all_failed(ids, &items).await?;
+        // A list that the server cuts says nothing about what it lacks. One that lacks everything is not cut.
+        while self.question.can_be_cut {
+            let missing: Vec<usize> = (0..ids.len()).filter(|i| items[*i] == Item::Missing).collect();
+            if missing.is_empty() || missing.len() == ids.len() {
+                break;
+            }
+            let again: Vec<String> = missing.iter().map(|i| ids[*i].clone()).collect();
+            let answered = self.once(&again).await?;
+            if answered.iter().all(|item| *item == Item::Missing) {
+                break;
+            }
+            missing.into_iter().zip(answered).for_each(|(i, item)| items[i] = item);
+        }
+        Ok(items)
+    }
+
+    async fn probe(&self) -> Result<(), GraphError> {
+        self.graph.probe().await
+    }
+}
+
+impl Questioner<'_> {
+    /// Servers that load all of them in one statement fail all for one that is bad, or for too many: where the first or the last
+    /// alone does not fail, the batch is to be split.
+    async fn all_failed(&self, ids: &[String], items: &[Item]) -> Result<(), Trouble> {
+        let Some(Item::Failed(error)) = items.first() else { return Ok(()) };
+        if ids.len() < 2 || !items.iter().all(|item| matches!(item, Item::Failed(_))) {
+            return Ok(());
+        }
+        for id in [ids.first(), ids.last()].into_iter().flatten() {
+            let alone = self.once(std::slice::from_ref(id)).await?;
+            if !matches!(alone.as_slice(), [Item::Failed(_)]) {
+                return Err(Trouble::Unclear(error.clone()));
             }
         }
-        self.graph.replaced.tell_items(&self.index.name, replaced, ids, &items);
-        Ok(items)
+        Ok(())
     }
 
-    async fn probe(&self) -> Result<(), GraphError> {
-        self.graph.probe().await
-    }
-}
-
-struct ParentsAsk<'a> {
-    graph: &'a HttpGraph,
-    plan: &'a FanOutPlan,
-}
-
-#[async_trait]
-impl Ask for ParentsAsk<'_> {
-    async fn ask(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
-        let (client, plan) = (&self.graph.client, self.plan);
-        let request = |variables| Request { kind: Kind::Parents, query: &plan.query, operation: None, variables };
-        let (root, variables) = match &plan.access {
-            Access::Entities => {
-                let representations = ids.iter().map(|id| json!({ "__typename": plan.type_name, "id": id }));
-                ("_entities", json!({ "representations": representations.collect::<Vec<_>>() }))
-            }
-            Access::Nodes => ("nodes", json!({ "ids": ids })),
-            Access::Field { field, .. } => (field.as_str(), json!({ "ids": ids })),
-            Access::Node => {
-                let (mut items, mut replaced) = (Vec::with_capacity(ids.len()), 0);
-                for id in ids {
-                    let answer = client.post(request(json!({ "id": id }))).await?;
-                    replaced += answer.replaced;
-                    items.push(answer.single(&client.place, "node", id)?);
-                }
-                self.graph.replaced.tell_items(&plan.type_name, replaced, ids, &items);
-                return Ok(items);
-            }
-        };
-        let answer = client.post(request(variables)).await?;
+    async fn once(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
+        let (query, variables) = self.question.request(ids);
+        let operation = Some(self.question.operation.as_str());
+        let request = Request { kind: self.kind, query: &query, operation, variables };
+        let client = &self.graph.client;
+        let answer = client.post(request).await?;
         let replaced = answer.replaced;
-        let items = answer.list(&client.place, root, ids)?;
-        self.graph.replaced.tell_items(&plan.type_name, replaced, ids, &items);
+        let items = answer.items(&client.place, self.question, ids)?;
+        self.graph.replaced.tell_items(self.name, replaced, ids, &items);
         Ok(items)
-    }
-
-    async fn probe(&self) -> Result<(), GraphError> {
-        self.graph.probe().await
     }
 }
 
@@ -182,8 +171,8 @@ impl Graph for HttpGraph {
 
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
         let ceiling = self.ceiling(format!("fetch {}", index.name));
-        let most = if index.fetch.many { usize::MAX } else { 1 };
-        let items = outcomes(&FetchAsk { graph: self, index }, &ceiling, ids, most, self.width).await?;
+        let ask = Questioner { graph: self, question: &index.fetch, kind: Kind::Fetch, name: &index.name };
+        let items = outcomes(&ask, &ceiling, ids, self.width).await?;
         let count = |outcome: &'static str, fetched: Fetched| {
             metrics::counter!("tributary_graph_documents_total", "outcome" => outcome).increment(1);
             fetched
@@ -202,8 +191,8 @@ impl Graph for HttpGraph {
         ids: &[String],
     ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError> {
         let ceiling = self.ceiling(format!("parents {}", plan.type_name));
-        let most = if plan.access == Access::Node { 1 } else { usize::MAX };
-        let items = outcomes(&ParentsAsk { graph: self, plan }, &ceiling, ids, most, self.width).await?;
+        let ask = Questioner { graph: self, question: &plan.question, kind: Kind::Parents, name: &plan.type_name };
+        let items = outcomes(&ask, &ceiling, ids, self.width).await?;
         let place = &self.client.place;
         let parents = items.into_iter().zip(ids).map(|(item, id)| match item {
             Item::Found(json) => parents_of(plan, &json).map_err(|problem| {

@@ -34,7 +34,9 @@ fn collect(value: &Json, steps: &[String], path: &str, parents: &mut BTreeSet<Ve
                 return collect(next, rest, path, parents);
             }
             let type_name = members.get("__typename").and_then(Json::as_str);
-            let id = members.get("id").and_then(id_text);
+            // Where keys of several types are of several kinds, each has a response key of its own.
+            let of_type = || type_name.and_then(|type_name| members.get(&format!("id_{type_name}")));
+            let id = members.get("id").or_else(of_type).and_then(id_text);
             let (Some(type_name), Some(id)) = (type_name, id) else {
                 return Err(format!("`{path}` answers a parent without `__typename` or `id`"));
             };

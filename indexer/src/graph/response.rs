@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value as Json;
+use tributary_dsl::plan::{Form, Question};
 use tributary_event::ErrorClass;
 
 use super::GraphError;
@@ -80,37 +81,59 @@ impl Answer {
         Err(Trouble::Unclear(first.describe(place)))
     }
 
-    /// What the answer says about each of a list of vertices asked for by id; the root field answers a list.
+    /// What the answer says about each of the vertices that a question asked for.
+    pub(super) fn items(self, place: &str, question: &Question, ids: &[String]) -> Result<Vec<Item>, Trouble> {
+        match &question.form {
+            Form::Together { root, .. } => {
+                let asked = Asked { place, root, way: &question.way, key: &question.key, ids };
+                self.together(&asked)
+            }
+            Form::Apart(_) => self.apart(place, question, ids),
+        }
+    }
+
+    /// The root field answers a list, or a connection.
     ///
     /// The list may be aligned with the ids (null for what is not there), or hold just what is there.
-    pub(super) fn list(mut self, place: &str, root: &str, ids: &[String]) -> Result<Vec<Item>, Trouble> {
+    fn together(mut self, asked: &Asked<'_>) -> Result<Vec<Item>, Trouble> {
+        let Asked { place, root, way, ids, .. } = *asked;
         let errors = self.errors.take().unwrap_or_default();
-        let items = match self.take(root) {
-            Some(Json::Array(items)) => items,
-            other => return whole(place, root, 2, ids.len(), other, &errors).map(|item| vec![item; ids.len()]),
+        let depth = 2 + way.len();
+        let items = match members(self.take(root), way) {
+            Ok(items) => items,
+            Err(other) => {
+                return whole(place, root, depth, ids.len(), other, &errors).map(|item| vec![item; ids.len()]);
+            }
         };
         if let ([error, ..], [_]) = (errors.as_slice(), ids) {
             // Whatever is wrong, it is about this one.
-            let gone = errors.len() == 1 && error.denies(2) && items.iter().all(Json::is_null);
+            let gone = errors.len() == 1 && error.denies(depth) && items.iter().all(Json::is_null);
             let error = worst(&errors, place);
             return Ok(vec![if gone { Item::NotFound(error) } else { Item::Failed(error) }]);
         }
-        attribute(place, root, ids, items, &errors)
+        attribute(asked, items, &errors)
     }
 
-    /// What the answer says about a single vertex; the root field answers an object.
-    pub(super) fn single(mut self, place: &str, root: &str, id: &str) -> Result<Item, Trouble> {
+    /// The root field stands in the answer once for each id.
+    fn apart(mut self, place: &str, question: &Question, ids: &[String]) -> Result<Vec<Item>, Trouble> {
         let errors = self.errors.take().unwrap_or_default();
-        match self.take(root) {
-            Some(item @ Json::Object(_)) if errors.is_empty() => match item.get("id").and_then(id_text) {
-                Some(answered) if answered != id => {
-                    let message = format!("{place}: {root} answers the id {answered:?}, {id:?} was asked for");
-                    Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
-                }
-                _ => Ok(Item::Found(item)),
-            },
-            other => whole(place, root, 1, 1, other, &errors),
+        let aliases: Vec<String> = (0..ids.len()).map(Question::alias).collect();
+        let owner = |error: &ServerError| aliases.iter().position(|alias| error.root() == Some(alias));
+        if let Some(stray) = errors.iter().find(|e| ids.len() > 1 && owner(e).is_none()) {
+            return Err(Trouble::Unclear(stray.describe(place)));
         }
+        if let Some(error) = errors.first().filter(|_| self.data.is_none() && ids.len() > 1) {
+            // A null rose up to the data, and took the others with it.
+            return Err(Trouble::Unclear(error.describe(place)));
+        }
+        let mut items = Vec::with_capacity(ids.len());
+        for (i, id) in ids.iter().enumerate() {
+            let own: Vec<ServerError> =
+                errors.iter().filter(|e| ids.len() == 1 || owner(e) == Some(i)).cloned().collect();
+            let value = self.take(&aliases[i]);
+            items.push(one(place, question, id, value, &own)?);
+        }
+        Ok(items)
     }
 
     /// A root field that nobody asked for by id, such as a connection.
@@ -132,22 +155,82 @@ impl Answer {
     }
 }
 
-/// Sorts the items of a list and its errors by the ids asked for.
-fn attribute(
+/// What was asked for in one list.
+struct Asked<'a> {
+    place: &'a str,
+    /// The root field, and the way from it to the vertices.
+    root: &'a str,
+    way: &'a [String],
+    /// The response key of a vertex's id.
+    key: &'a str,
+    ids: &'a [String],
+}
+
+/// The vertices of a list that lies on a way, and what is at the end of it for each. `Err`: there is no list.
+fn members(value: Option<Json>, way: &[String]) -> Result<Vec<Json>, Option<Json>> {
+    match (value, way.split_first()) {
+        (Some(Json::Array(items)), None) => Ok(items),
+        (Some(Json::Array(items)), Some(_)) => Ok(items.into_iter().map(|item| end(item, way)).collect()),
+        (Some(Json::Object(mut object)), Some((step, rest))) => members(object.remove(step), rest),
+        (other, _) => Err(other),
+    }
+}
+
+fn end(mut value: Json, way: &[String]) -> Json {
+    for step in way {
+        value = value.as_object_mut().and_then(|object| object.remove(step)).unwrap_or(Json::Null);
+    }
+    value
+}
+
+/// What an answer says about a vertex that has its root field for itself.
+fn one(
     place: &str,
-    root: &str,
-    ids: &[String],
-    items: Vec<Json>,
+    question: &Question,
+    id: &str,
+    value: Option<Json>,
     errors: &[ServerError],
-) -> Result<Vec<Item>, Trouble> {
-    let item_ids: Vec<Option<String>> = items.iter().map(|i| i.get("id").and_then(id_text)).collect();
+) -> Result<Item, Trouble> {
+    let root = format!("the root field of {}", question.operation);
+    let value = match members(value, &question.way) {
+        Ok(mut items) => {
+            items.retain(|item| !item.is_null());
+            if items.len() > 1 {
+                let message = format!("{place}: {root} answers {} objects for the id {id:?}", items.len());
+                return Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)));
+            }
+            Some(items.pop().unwrap_or(Json::Null))
+        }
+        Err(other) => other,
+    };
+    match value {
+        Some(item @ Json::Object(_)) if errors.is_empty() => match item.get(&question.key).and_then(id_text) {
+            Some(answered) if answered == id => Ok(Item::Found(item)),
+            Some(answered) => {
+                let message = format!("{place}: {root} answers the id {answered:?}, {id:?} was asked for");
+                Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
+            }
+            None => {
+                let type_name = item.get("__typename").and_then(Json::as_str).unwrap_or("an object");
+                let message = format!("{place}: {root} answers {type_name} without `{}` for the id {id:?}", question.key);
+                Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
+            }
+        },
+        other => whole(place, &root, 1 + question.way.len(), 1, other, errors),
+    }
+}
+
+/// Sorts the items of a list and its errors by the ids asked for.
+fn attribute(asked: &Asked<'_>, items: Vec<Json>, errors: &[ServerError]) -> Result<Vec<Item>, Trouble> {
+    let Asked { place, root, way, key, ids } = *asked;
+    let item_ids: Vec<Option<String>> = items.iter().map(|i| i.get(key).and_then(id_text)).collect();
     let fits = |((item, id), asked): ((&Json, &Option<String>), &String)| item.is_null() || id.as_ref() == Some(asked);
     let aligned = items.len() == ids.len() && items.iter().zip(&item_ids).zip(ids).all(fits);
     let mut failed: HashMap<String, Item> = HashMap::new();
     for error in errors {
-        let owner = error.under(root).and_then(|(at, deeper)| {
+        let owner = error.under(root, way).and_then(|(at, deeper)| {
             let id = if aligned { ids.get(at) } else { item_ids.get(at).and_then(Option::as_ref) };
-            id.map(|id| (id, !deeper && items[at].is_null()))
+            id.map(|id| (id, !deeper && items.get(at).is_some_and(Json::is_null)))
         });
         let Some((id, whole)) = owner else {
             return Err(Trouble::Unclear(error.describe(place)));
@@ -171,7 +254,7 @@ fn attribute(
             }
             // Never taken for absence: the server may write ids in another way than we do.
             Some(id) => format!("answers the id {id:?}, which was not asked for (as {:?} was)", ids[0]),
-            None => "answers something without an id".to_owned(),
+            None => format!("answers something without an id (`{key}`)"),
         };
         let message = format!("{place}: {root} {problem}");
         return Err(Trouble::Unclear(GraphError::new(ErrorClass::Definite, message)));

@@ -26,12 +26,11 @@ pub(super) trait Ask: Send + Sync {
 
 /// One outcome per id, in order. `Err`: nothing is known about any.
 ///
-/// `most` is the largest batch, besides what `ceiling` allows; `width` bounds the batches that are begun at once.
+/// `ceiling` allows the largest batch; `width` bounds the batches that are begun at once.
 pub(super) async fn outcomes(
     ask: &dyn Ask,
     ceiling: &Ceiling,
     ids: &[String],
-    most: usize,
     width: usize,
 ) -> Result<Vec<Item>, GraphError> {
     let call = Call {
@@ -44,7 +43,7 @@ pub(super) async fn outcomes(
         silent: AtomicBool::new(true),
     };
     // Borrowed batches would tie the stream to a lifetime that an async trait's future cannot name.
-    let batches: Vec<BoxFuture<'_, _>> = ids.chunks(ceiling.limit().min(most).max(1)).map(|b| call.batch(b)).collect();
+    let batches: Vec<BoxFuture<'_, _>> = ids.chunks(ceiling.limit().max(1)).map(|b| call.batch(b)).collect();
     let all: Result<Vec<Vec<Item>>, GraphError> = stream::iter(batches).buffered(width.max(1)).try_collect().await;
     if !call.hangs() {
         call.silent.store(false, Ordering::Release);

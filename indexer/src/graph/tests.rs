@@ -10,19 +10,12 @@ mod server;
 use std::time::Duration;
 
 use tributary_dsl::plan::{
-    Access, BuildSettings, FanOutPlan, FetchPlan, FieldKind, GraphPlan, IndexPlan, InverseField, LeafType,
-    RetrySettings, RootIds, SelectedField, Selection, StorePlan,
+    Apart, BuildSettings, FanOutPlan, FieldKind, Form, GraphPlan, IndexPlan, InverseField, LeafType, Question,
+    Representation, RetrySettings, RootIds, SelectedField, Selection, SentAs, StorePlan,
 };
 
 pub(crate) fn leaf(name: &str) -> SelectedField {
-    SelectedField {
-        key: name.into(),
-        name: name.into(),
-        on: None,
-        hidden: false,
-        list: false,
-        kind: FieldKind::Leaf(LeafType::Keyword),
-    }
+    SelectedField { identity: name == "id", ..SelectedField::new(name, FieldKind::Leaf(LeafType::Keyword)) }
 }
 
 pub(crate) fn hidden(name: &str) -> SelectedField {
@@ -34,23 +27,46 @@ pub(crate) fn object(name: &str, vertex: bool, fields: Vec<SelectedField>) -> Se
     SelectedField { kind: FieldKind::Object { vertex, nested: false, selection }, ..leaf(name) }
 }
 
-/// An index of movies; `many`: by a list of ids, otherwise one by one.
+/// A question that takes a list of ids.
+pub(crate) fn together(query: &str, variable: &str, root: &str, representation: Option<Representation>) -> Question {
+    let form = Form::Together { query: query.into(), variable: variable.into(), root: root.into(), representation };
+    Question {
+        operation: "Movies".into(),
+        form,
+        way: Vec::new(),
+        key: "id".into(),
+        can_be_cut: false,
+        sent_as: SentAs::Text,
+        constants: Default::default(),
+    }
+}
+
+/// A question that takes one id, asked once for each.
+pub(crate) fn apart(root: &str, selected: &str) -> Question {
+    let apart = Apart {
+        declared: String::new(),
+        id_type: "ID!".into(),
+        before: format!("{root}(id: "),
+        after: ")".into(),
+        answers: "Movie".into(),
+        selected: selected.into(),
+        directives: String::new(),
+        fragments: String::new(),
+    };
+    Question { form: Form::Apart(apart), ..together("", "", "", None) }
+}
+
+/// An index of movies; `many`: by a list of ids, otherwise each by an alias.
 pub(crate) fn index(many: bool, fields: Vec<SelectedField>) -> IndexPlan {
-    let (query, variable, root_key) = if many {
-        ("query Movies($ids: [ID!]!) { movies(ids: $ids) { __typename id title } }", "ids", "movies")
+    let fetch = if many {
+        together("query Movies($ids: [ID!]!) { movies(ids: $ids) { __typename id title } }", "ids", "movies", None)
     } else {
-        ("query Movies($id: ID!) { movie(id: $id) { __typename id title } }", "id", "movie")
+        apart("movie", "{ __typename id title }")
     };
     IndexPlan {
         name: "movies".into(),
         root_type: "Movie".into(),
-        fetch: FetchPlan {
-            query: query.into(),
-            operation: "Movies".into(),
-            variable: variable.into(),
-            many,
-            root_key: root_key.into(),
-        },
+        fetch,
         selection: Selection { fields },
         edges: Vec::new(),
         root_ids: RootIds::Table { source: "studio".into(), table: "public.movie".into() },
@@ -81,17 +97,20 @@ fn plan(endpoint: &str) -> GraphPlan {
     }
 }
 
-fn fan_out(access: Access, path: &[&str]) -> FanOutPlan {
+fn fan_out(question: Question, path: &[&str]) -> FanOutPlan {
     FanOutPlan {
         type_name: "Talent".into(),
-        access,
         inverses: vec![InverseField {
             key: "p0".into(),
             path: path.iter().map(|s| (*s).to_owned()).collect(),
             parent_type: "Movie".into(),
         }],
-        query: "query FanOut { whatever }".into(),
+        question,
     }
+}
+
+fn of_talents() -> Option<Representation> {
+    Some(Representation { type_name: "Talent".into(), key: "id".into() })
 }
 
 fn ids(range: std::ops::Range<u32>) -> Vec<String> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tributary_dsl::plan::{
-    BuildSettings, FetchPlan, FieldKind, IndexPlan, LeafType, RetrySettings, RootIds, SelectedField, Selection,
-    StorePlan,
+    BuildSettings, FieldKind, Form, IndexPlan, LeafType, Question, RetrySettings, RootIds, SelectedField, Selection,
+    SentAs, StorePlan,
 };
 use tributary_indexer::store::{Document, DocumentWrite, WriteAction};
 
@@ -15,7 +15,7 @@ pub fn leaf(key: &str, kind: LeafType) -> SelectedField {
 }
 
 fn selected(key: &str, kind: FieldKind) -> SelectedField {
-    SelectedField { key: key.to_owned(), name: key.to_owned(), on: None, hidden: false, list: false, kind }
+    SelectedField::new(key, kind)
 }
 
 pub fn object(key: &str, nested: bool, fields: Vec<SelectedField>) -> SelectedField {
@@ -43,12 +43,19 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
     IndexPlan {
         name: name.to_owned(),
         root_type: "Movie".to_owned(),
-        fetch: FetchPlan {
-            query: String::new(),
+        fetch: Question {
             operation: "Movies".to_owned(),
-            variable: "ids".to_owned(),
-            many: true,
-            root_key: "movies".to_owned(),
+            form: Form::Together {
+                query: String::new(),
+                variable: "ids".to_owned(),
+                root: "movies".to_owned(),
+                representation: None,
+            },
+            way: Vec::new(),
+            key: "id".to_owned(),
+            can_be_cut: false,
+            sent_as: SentAs::Text,
+            constants: Default::default(),
         },
         selection: Selection { fields },
         edges: Vec::new(),

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tributary_event::ErrorClass;
 
-use super::server::{Reply, Server, ids_of, is_probe, movie, movies};
+use super::server::{Reply, Server, aliased, ids_of, is_probe, movie, movies};
 use super::*;
 use crate::graph::{Fetched, Graph, GraphError, HttpGraph};
 
@@ -160,22 +160,110 @@ async fn ids_written_another_way_are_no_absence() {
 }
 
 #[tokio::test]
-async fn one_by_one_where_the_root_takes_one_id() {
+async fn by_aliases_where_the_root_takes_one_id() {
     let server = Server::start(|request| {
         assert_eq!(request["operationName"], "Movies");
-        Reply::Json(match request["variables"]["id"].as_str().unwrap() {
-            "2" => json!({ "data": { "movie": null } }),
-            "3" => json!({ "data": { "movie": movie("3") }, "errors": [error(json!(["movie", "title"]), None)] }),
-            "4" => json!({ "data": null, "errors": [error(json!(["movie"]), Some("NOT_FOUND"))] }),
-            "5" => json!({ "data": { "movie": movie("55") } }),
-            id => json!({ "data": { "movie": movie(id) } }),
+        let ids = ids_of(request);
+        let data = aliased(&ids, |id| match id {
+            "2" | "4" | "6" => Json::Null,
+            "5" => movie("55"),
+            "7" => json!({ "__typename": "Talent" }),
+            id => movie(id),
+        });
+        let alias = |id: &str| ids.iter().position(|i| i == id).map(|i| format!("_{i}"));
+        let errors: Vec<Json> = [("3", Some("title"), None), ("4", None, Some("NOT_FOUND")), ("6", None, None)]
+            .into_iter()
+            .filter_map(|(id, below, code)| {
+                let path: Vec<String> = [alias(id)?].into_iter().chain(below.map(str::to_owned)).collect();
+                Some(error(json!(path), code))
+            })
+            .collect();
+        Reply::Json(json!({ "data": data, "errors": errors }))
+    })
+    .await;
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    let fetched = graph.fetch(&super::movies(false), &ids(1..9)).await.unwrap();
+    assert_eq!(letters(&fetched), "+-tddtd+");
+    assert!(failure(&fetched[4]).contains("answers the id \"55\", \"5\" was asked for"), "{fetched:?}");
+    assert!(failure(&fetched[6]).contains("answers Talent without `id`"), "{fetched:?}");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0]["variables"]["_7"], "8");
+}
+
+/// Where the root field must not be null, one that is missing takes the others with it.
+#[tokio::test]
+async fn a_null_that_rises_up_is_found_by_bisection() {
+    let server = Server::start(|request| {
+        let ids = ids_of(request);
+        let at = ids.iter().position(|id| id == "3").map(|i| format!("_{i}"));
+        Reply::Json(match at {
+            Some(at) => json!({ "data": null, "errors": [error(json!([at]), Some("NOT_FOUND"))] }),
+            None => json!({ "data": aliased(&ids, movie) }),
         })
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let fetched = graph.fetch(&super::movies(false), &ids(1..7)).await.unwrap();
-    assert_eq!(letters(&fetched), "+-tdd+");
-    assert_eq!(server.requests().len(), 6);
+    assert_eq!(letters(&graph.fetch(&super::movies(false), &ids(0..8)).await.unwrap()), "+++d++++");
+}
+
+/// A server that loads all of a batch in one statement fails all of it for one that is bad, or for too many.
+#[tokio::test]
+async fn a_batch_that_fails_as_one_is_split() {
+    let server = Server::start(|request| {
+        let ids = ids_of(request);
+        let fails = ids.len() > 5 || ids.contains(&"3".to_owned());
+        let errors: Vec<Json> =
+            (0..ids.len()).filter(|_| fails).map(|i| error(json!([format!("_{i}")]), None)).collect();
+        let data = aliased(&ids, |id| if fails { Json::Null } else { movie(id) });
+        Reply::Json(json!({ "data": data, "errors": errors }))
+    })
+    .await;
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    assert_eq!(letters(&graph.fetch(&super::movies(false), &ids(0..16)).await.unwrap()), "+++t++++++++++++");
+}
+
+/// A filter answers a connection, with numbers for ids, and may answer fewer than are asked for.
+#[tokio::test]
+async fn a_filter_that_is_cut_is_asked_for_what_is_missing() {
+    for edges in [false, true] {
+        let server = Server::start(move |request| {
+            let ids = request["variables"]["ids"].as_array().unwrap().clone();
+            let there = ids.iter().filter_map(Json::as_i64).filter(|id| *id != 13).take(10);
+            let node = |id: i64| json!({ "__typename": "Movie", "rowId": id, "title": format!("title {id}") });
+            let nodes: Vec<Json> = there.map(|id| if edges { json!({ "node": node(id) }) } else { node(id) }).collect();
+            Reply::Json(json!({ "data": { "movies": { if edges { "edges" } else { "nodes" }: nodes } } }))
+        })
+        .await;
+        let mut index = super::movies(true);
+        index.fetch = Question {
+            way: if edges { vec!["edges".into(), "node".into()] } else { vec!["nodes".into()] },
+            key: "rowId".into(),
+            can_be_cut: true,
+            sent_as: SentAs::Number,
+            ..index.fetch
+        };
+        let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+        let fetched = graph.fetch(&index, &ids(0..25)).await.unwrap();
+        assert_eq!(letters(&fetched), "+++++++++++++-+++++++++++");
+        assert_eq!(server.requests().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_a_connection_is_that_of_its_node() {
+    let server = Server::start(|request| {
+        let node = |id: &String| json!({ "node": movie(id) });
+        let nodes: Vec<Json> = ids_of(request).iter().map(node).collect();
+        let errors = [error(json!(["movies", "edges", 1, "node", "title"]), None)];
+        Reply::Json(json!({ "data": { "movies": { "edges": nodes } }, "errors": errors }))
+    })
+    .await;
+    let mut index = super::movies(true);
+    index.fetch.way = vec!["edges".into(), "node".into()];
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    assert_eq!(letters(&graph.fetch(&index, &ids(0..3)).await.unwrap()), "+t+");
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

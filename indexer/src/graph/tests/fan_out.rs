@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tributary_event::ErrorClass;
 
-use super::server::{Reply, Server, ids_of, movie};
+use super::server::{Reply, Server, aliased, ids_of, movie};
 use super::*;
 use crate::graph::{Graph, HttpGraph, IdPage, Vertex};
 
@@ -27,48 +27,56 @@ fn talents(ids: &[String]) -> Vec<Json> {
 
 #[tokio::test]
 async fn parents_by_every_access_to_lists() {
-    let field = Access::Field { field: "talents".into(), argument: "ids".into() };
-    for (access, root) in [(Access::Entities, "_entities"), (Access::Nodes, "nodes"), (field, "talents")] {
+    for (variable, root, of) in [("representations", "_entities", of_talents()), ("ids", "talents", None)] {
         let server =
             Server::start(move |request| Reply::Json(json!({ "data": { root: talents(&ids_of(request)) } }))).await;
         let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-        let parents = graph.parents(&fan_out(access.clone(), &["movies"]), &ids(0..4)).await.unwrap();
+        let question = together("", variable, root, of.clone());
+        let parents = graph.parents(&fan_out(question, &["movies"]), &ids(0..4)).await.unwrap();
         let expected = vec![Vertex::new("Movie", "5"), Vertex::new("Movie", "7")];
         assert_eq!(parents, [Ok(vec![]), Ok(expected), Ok(vec![]), Ok(vec![])]);
         let variables = &server.requests()[0]["variables"];
-        match access {
-            Access::Entities => {
-                assert_eq!(variables["representations"][1], json!({ "__typename": "Talent", "id": "1" }))
-            }
-            _ => assert_eq!(variables, &json!({ "ids": ["0", "1", "2", "3"] })),
+        match of {
+            Some(_) => assert_eq!(variables["representations"][1], json!({ "__typename": "Talent", "id": "1" })),
+            None => assert_eq!(variables, &json!({ "ids": ["0", "1", "2", "3"] })),
         }
     }
 }
 
 #[tokio::test]
-async fn parents_node_by_node_through_a_connection() {
+async fn parents_by_aliases_through_a_connection() {
     let server = Server::start(|request| {
-        let movies =
-            |edges: Json| json!({ "data": { "node": talent(&ids_of(request)[0], json!({ "edges": edges })) } });
-        Reply::Json(match ids_of(request)[0].as_str() {
-            "0" => json!({ "data": { "node": null } }),
-            "1" => movies(json!([{ "node": parent(3) }, { "node": null }, { "node": parent(2) }])),
-            "2" => json!({ "data": null, "errors": [
-                { "message": "no such talent", "path": ["node"], "extensions": { "code": "NOT_FOUND" } },
-            ] }),
-            "3" => json!({ "data": { "node": null }, "errors": [{ "message": "boom", "path": ["node"] }] }),
-            "4" => json!({ "data": { "node": { "__typename": "Talent", "id": "4", "p0": {
-                "edges": [], "pageInfo": { "hasNextPage": true },
-            } } } }),
-            "5" => json!({ "data": null, "errors": [
-                { "message": "no such movie", "path": ["node", "p0"], "extensions": { "code": "NOT_FOUND" } },
-            ] }),
-            _ => movies(json!([{ "node": { "__typename": "Movie" } }])),
-        })
+        let ids = ids_of(request);
+        let movies = |id: &str, edges: Json| talent(id, json!({ "edges": edges }));
+        let data = aliased(&ids, |id| match id {
+            "0" | "2" | "3" => Json::Null,
+            "1" => movies(id, json!([{ "node": parent(3) }, { "node": null }, { "node": parent(2) }])),
+            "4" => talent(id, json!({ "edges": [], "pageInfo": { "hasNextPage": true } })),
+            "5" => talent(id, Json::Null),
+            _ => movies(id, json!([{ "node": { "__typename": "Movie" } }])),
+        });
+        let errors: Vec<Json> = ids
+            .iter()
+            .enumerate()
+            .filter_map(|(i, id)| {
+                let error = |message: &str, path: Json| Some(json!({ "message": message, "path": path }));
+                let not_found = |message: &str, path: Json| {
+                    Some(json!({ "message": message, "path": path, "extensions": { "code": "NOT_FOUND" } }))
+                };
+                let alias = format!("_{i}");
+                match id.as_str() {
+                    "2" => not_found("no such talent", json!([alias])),
+                    "3" => error("boom", json!([alias])),
+                    "5" => not_found("no such movie", json!([alias, "p0"])),
+                    _ => None,
+                }
+            })
+            .collect();
+        Reply::Json(json!({ "data": data, "errors": errors }))
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let plan = fan_out(Access::Node, &["movies", "edges", "node"]);
+    let plan = fan_out(apart("node", "{ whatever }"), &["movies", "edges", "node"]);
     let parents = graph.parents(&plan, &ids(0..7)).await.unwrap();
     assert_eq!(parents[..3], [Ok(vec![]), Ok(vec![Vertex::new("Movie", "2"), Vertex::new("Movie", "3")]), Ok(vec![])]);
     assert_eq!(parents[3].as_ref().unwrap_err().class, ErrorClass::Transient);
@@ -76,6 +84,22 @@ async fn parents_node_by_node_through_a_connection() {
     assert!(many.class == ErrorClass::Definite && many.message.contains("more parents than one page"), "{many}");
     assert_eq!(parents[5].as_ref().unwrap_err().class, ErrorClass::Definite);
     assert!(parents[6].as_ref().unwrap_err().message.contains("Talent:6"));
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// The members of a union may have keys of several kinds.
+#[tokio::test]
+async fn a_parent_whose_key_has_a_response_key_of_its_own() {
+    let parents = json!([parent(3), { "__typename": "Series", "id_Series": "s" }]);
+    let server = Server::start(move |request| {
+        let talents: Vec<Json> = ids_of(request).iter().map(|id| talent(id, parents.clone())).collect();
+        Reply::Json(json!({ "data": { "talents": talents } }))
+    })
+    .await;
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    let plan = fan_out(together("", "ids", "talents", None), &["works"]);
+    let expected = vec![Vertex::new("Movie", "3"), Vertex::new("Series", "s")];
+    assert_eq!(graph.parents(&plan, &ids(0..1)).await.unwrap(), [Ok(expected)]);
 }
 
 #[tokio::test]
@@ -89,7 +113,7 @@ async fn an_error_among_parents_fails_that_vertex_alone() {
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let parents = graph.parents(&fan_out(Access::Entities, &["movies"]), &ids(1..5)).await.unwrap();
+    let parents = graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(1..5)).await.unwrap();
     let failed: Vec<bool> = parents.iter().map(Result::is_err).collect();
     assert_eq!(failed, [false, false, true, false]);
 }

@@ -51,7 +51,7 @@ async fn a_graph_that_refuses_everything_is_away() {
             };
             away(graph.fetch(&super::movies(true), &ids(0..4)).await.unwrap_err());
             away(graph.fetch(&super::movies(false), &ids(0..4)).await.unwrap_err());
-            away(graph.parents(&fan_out(Access::Entities, &["movies"]), &ids(0..4)).await.unwrap_err());
+            away(graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(0..4)).await.unwrap_err());
             away(graph.root_ids("q", "movies", None, 10).await.unwrap_err());
         }
     }
@@ -124,7 +124,7 @@ async fn a_vertex_fails_alone_unless_others_fail_too_or_it_is_refused() {
         let serves = Arc::new(AtomicBool::new(true));
         let server = picky(code, serves.clone()).await;
         let graph = patient(&server);
-        let fan_out = fan_out(Access::Entities, &["movies"]);
+        let fan_out = fan_out(together("", "representations", "_entities", of_talents()), &["movies"]);
         assert_eq!(graph.parents(&fan_out, &ids(2..3)).await.is_ok(), alone);
         assert_eq!(graph.parents(&fan_out, &ids(3..4)).await.unwrap(), [Ok(Vec::<Vertex>::new())]);
         assert!(graph.parents(&fan_out, &ids(2..3)).await.unwrap()[0].is_err());

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tributary_event::ErrorClass;
 
-use super::server::{Reply, Server, ids_of, is_probe, movie, movies};
+use super::server::{Reply, Server, aliased, ids_of, is_probe, movie, movies};
 use super::*;
 use crate::document::{assemble, content_hash};
 use crate::graph::{Fetched, Graph, GraphError, HttpGraph, Vertex};
@@ -157,11 +157,11 @@ async fn a_server_that_answers_no_probe_is_away() {
 }
 
 #[tokio::test]
-async fn one_by_one_too() {
-    let server = Server::start(|request| match ids_of(request).first().map(String::as_str) {
-        Some("2") => ok("NaN"),
-        Some(id) => Reply::Json(json!({ "data": { "movie": movie(id) } })),
-        None => Reply::Json(json!({ "data": { "__typename": "Query" } })),
+async fn by_aliases_too() {
+    let server = Server::start(|request| match ids_of(request) {
+        ids if ids.contains(&"2".to_owned()) => ok("NaN"),
+        ids if ids.is_empty() => Reply::Json(json!({ "data": { "__typename": "Query" } })),
+        ids => Reply::Json(json!({ "data": aliased(&ids, movie) })),
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
@@ -182,7 +182,7 @@ async fn parents_of_the_others_are_found() {
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let parents = graph.parents(&fan_out(Access::Entities, &["movies"]), &ids(0..10)).await.unwrap();
+    let parents = graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(0..10)).await.unwrap();
     for (id, parents) in ids(0..10).into_iter().zip(parents) {
         match parents {
             Ok(parents) => assert_eq!(parents, [Vertex::new("Movie", id)]),

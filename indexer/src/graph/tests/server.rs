@@ -110,8 +110,10 @@ pub fn is_probe(request: &Json) -> bool {
 /// The ids that a request asks for.
 pub fn ids_of(request: &Json) -> Vec<String> {
     let variables = &request["variables"];
-    if let Some(id) = variables["id"].as_str() {
-        return vec![id.to_owned()];
+    let apart: Vec<String> =
+        (0..).map_while(|i| variables[format!("_{i}")].as_str().map(str::to_owned)).collect();
+    if !apart.is_empty() {
+        return apart;
     }
     if let Some(representations) = variables["representations"].as_array() {
         return representations.iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
@@ -129,6 +131,11 @@ pub fn movies(ids: &[String], change: &[(&str, Json)]) -> Json {
     let change: BTreeMap<&str, &Json> = change.iter().map(|(id, json)| (*id, json)).collect();
     let movie = |id: &String| change.get(id.as_str()).map_or_else(|| movie(id), |json| (*json).clone());
     json!({ "movies": ids.iter().map(movie).collect::<Vec<_>>() })
+}
+
+/// `data` with what each id has under its alias.
+pub fn aliased(ids: &[String], answer: impl Fn(&str) -> Json) -> Json {
+    ids.iter().enumerate().map(|(i, id)| (format!("_{i}"), answer(id))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// Bytes as gzip with a single stored block (RFC 1952, RFC 1951 3.2.4).

@@ -1,0 +1,121 @@
+//! Lists that documents show in part: cut, filtered or counted. A member that a document does not show can change it all the same:
+//! it may come to be shown when it changes; and where members are counted, or shown by their place among all, also by going away.
+
+use async_graphql_parser::Positioned;
+use async_graphql_value::{Name, Value};
+
+use super::collect::Group;
+use crate::schema::{FieldDef, Schema};
+
+/// Arguments that cut a list, in lower case without `_`.
+const PAGING: [&str; 16] = [
+    "first", "last", "limit", "take", "top", "pagesize", "size", "perpage", "page", "offset", "skip", "after", "before",
+    "cursor", "pagination", "paging",
+];
+/// Arguments that change neither which members a list has nor how many.
+const HARMLESS: [&str; 11] =
+    ["orderby", "order", "sort", "sortby", "sorting", "ordering", "locale", "lang", "language", "format", "unit"];
+
+/// A list that a document shows in part, and the argument or the field that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Some members: what the others do matters when they come to be shown.
+    Cut(String),
+    /// Some members by their place, or how many there are: every member matters, also when it goes away.
+    Counted(String),
+}
+
+impl Part {
+    /// What says so.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Cut(why) | Self::Counted(why) => why,
+        }
+    }
+
+    pub fn is_counted(&self) -> bool {
+        matches!(self, Self::Counted(_))
+    }
+}
+
+fn bare(name: &str) -> String {
+    name.to_lowercase().replace('_', "")
+}
+
+/// Whether an argument says how much of a list is answered.
+pub(crate) fn is_paging(name: &str) -> bool {
+    PAGING.contains(&bare(name).as_str())
+}
+
+fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(&bare(name).as_str())
+}
+
+/// Whether a field holds several objects: a list, or a connection.
+fn is_several(schema: &Schema, definition: &FieldDef) -> bool {
+    definition.ty.is_list() || schema.connection(definition.ty.name()).is_some()
+}
+
+/// Whether a connection is asked for without saying how much of it, and can say whether it is cut all the same.
+pub(super) fn asks_for_all(
+    schema: &Schema,
+    definition: &FieldDef,
+    arguments: &[(Positioned<Name>, Positioned<Value>)],
+) -> bool {
+    schema.connection(definition.ty.name()).is_some()
+        && schema.tells_next_page(definition.ty.name())
+        && !arguments.iter().any(|(name, value)| is_paging(&name.node) && value.node != Value::Null)
+}
+
+/// How much of what a field leads to is shown, by its arguments. `None`: all.
+pub(super) fn cut_by(schema: &Schema, group: &Group<'_>) -> Option<Part> {
+    let first = group.occurrences.first()?;
+    if !is_several(schema, first.definition) {
+        return None;
+    }
+    let given = || {
+        let matters = |(name, value): &&(Positioned<Name>, Positioned<Value>)| {
+            value.node != Value::Null && !is_harmless(&name.node)
+        };
+        first.field.arguments.iter().filter(matters).map(|(name, _)| name.node.as_str())
+    };
+    if let Some(name) = given().find(|name| is_open(name)) {
+        return Some(Part::Counted(format!("`{name}:`")));
+    }
+    if let Some(name) = given().next() {
+        return Some(Part::Cut(format!("`{name}:`")));
+    }
+    let by_default = first.definition.arguments.iter().find(|a| a.has_default && is_paging(&a.name) && !is_open(&a.name));
+    let silent = || silent_limit(schema, group).map(|name| Part::Cut(format!("the server's limit, where `{name}:` is left out")));
+    by_default.map(|a| Part::Cut(format!("the default of `{}:`", a.name))).or_else(silent)
+}
+
+/// Arguments that say where among all members the shown ones begin; their default is the beginning.
+fn is_open(name: &str) -> bool {
+    ["offset", "skip", "page", "after", "before", "cursor"].contains(&bare(name).as_str())
+}
+
+/// Whether a root field may answer fewer than it is asked for.
+pub(crate) fn can_be_cut(root: &FieldDef) -> bool {
+    root.arguments.iter().any(|a| is_paging(&a.name))
+}
+
+/// The argument that a list without pages is cut by, where the query does not give it: the server may have a limit of its own.
+pub(super) fn silent_limit<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a str> {
+    let first = group.occurrences.first()?;
+    let cuts = |name: &str| is_paging(name) && !is_open(name);
+    let given = first.field.arguments.iter().any(|(name, _)| cuts(&name.node));
+    let listed = first.definition.ty.is_list() && schema.connection(first.definition.ty.name()).is_none();
+    let takes = first.definition.arguments.iter().find(|a| !a.has_default && cuts(&a.name));
+    takes.filter(|_| listed && !given).map(|a| a.name.as_str())
+}
+
+/// The field of a connection that says something about members that are not shown, such as `totalCount`.
+pub(super) fn counted_by<'a>(schema: &Schema, type_name: &str, groups: &[Group<'a>]) -> Option<Part> {
+    schema.connection(type_name)?;
+    let outside = |group: &&Group<'a>| {
+        group.occurrences.first().is_some_and(|o| !["nodes", "edges"].contains(&o.definition.name.as_str()))
+    };
+    let counted = groups.iter().find(outside)?;
+    Some(Part::Counted(format!("`{}`", counted.occurrences.first()?.definition.name)))
+}
