@@ -8,6 +8,7 @@ mod client;
 mod world;
 
 mod scenarios {
+    mod absent_graph;
     mod bad_input;
     mod changes;
     mod commands;
@@ -15,4 +16,5 @@ mod scenarios {
     mod names;
     mod outages;
     mod schema;
+    mod standby;
 }

@@ -84,6 +84,11 @@ impl Verdicts {
 }
 
 impl Progress {
+    /// Before it is known whether roots must be listed.
+    pub(crate) fn unknown() -> Self {
+        Self { listing: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// The verdicts so far.
     pub fn verdicts(&self) -> Verdicts {
         let [built, deleted, set_aside] =
@@ -130,10 +135,9 @@ const FORGET_US: i64 = 600_000_000;
 const MAX_OPEN: usize = 100_000;
 
 impl Reports {
-    /// Reports for one index.
-    pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
-        let progress = Progress { listing: AtomicBool::new(true), ..Progress::default() };
-        let (open, progress) = (Mutex::default(), Arc::new(progress));
+    /// Reports for one index, whose listings tell their progress here.
+    pub fn new(index: impl Into<String>, on_change: OnChange, progress: Arc<Progress>) -> Self {
+        let open = Mutex::default();
         Self { index: index.into(), open, on_change, progress, set_aside: AtomicU64::new(0) }
     }
 
@@ -213,8 +217,11 @@ mod tests {
     fn a_cause_is_reported_once_when_its_last_document_has_a_verdict() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let sink = heard.clone();
-        let reports =
-            Reports::new("movies", Arc::new(move |r: &ChangeReport| sink.lock().expect("a lock").push(r.clone())));
+        let reports = Reports::new(
+            "movies",
+            Arc::new(move |r: &ChangeReport| sink.lock().expect("a lock").push(r.clone())),
+            Arc::default(),
+        );
         let cause = Cause { id: "1".into(), label: "public.movie u".into(), commit_us: now_us(), affected: 3 };
         reports.finished(&cause, Outcome::Built);
         reports.finished(&cause, Outcome::Unchanged);
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_does_not_count_as_built() {
-        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}));
+        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
         let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now_us(), affected: 0 };
         for outcome in [Outcome::Built, Outcome::Unchanged, Outcome::Deleted, Outcome::DeadLetter] {
             reports.finished(&cause, outcome);
