@@ -43,6 +43,12 @@ async fn assert_waits(world: &mut World) {
     world
         .until("health says that the graph is away", async |address| graph_says(address, "cannot connect").await)
         .await;
+    let streams = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let is_up = |(name, part): (&String, &serde_json::Value)| name.starts_with("source ") && part["state"] == "up";
+        health["parts"].as_object().is_some_and(|parts| parts.iter().any(is_up))
+    };
+    world.until("the source is up", streams).await;
     let address = world.address().expect("it listens");
     let health = client::get(&address, "/health").await.expect("health");
     let index = &health["parts"][format!("index {}", world.index())];
