@@ -51,6 +51,9 @@ impl Source {
             };
             match prepared {
                 Ok(_) => return Ok(true),
+                Err(error @ ConnectorError::SlotInUse { .. }) => {
+                    self.health.standby(error.to_string());
+                }
                 Err(error) if error.class() == ErrorClass::Transient => {
                     if self.health.down(error.to_string()) {
                         let outage_s = self.health.outage().as_secs();

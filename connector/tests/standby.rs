@@ -173,7 +173,7 @@ async fn processes_that_start_while_the_slot_is_made_wait() {
     until("two wait for the third", async || all.iter().filter(standby).count() == 2).await;
     let error = prepare(&settings, &recorder, &Independent).await.expect_err("it is not ready");
     assert_eq!(error.class(), ErrorClass::Transient, "{error}");
-    assert!(error.to_string().contains("is being made"), "{error}");
+    assert!(error.to_string().contains("is making it"), "{error}");
     older.batch_execute("commit").await.expect("committed");
     let up = |one: &&Running| one.health.is_up();
     until("one of them streams", async || all.iter().filter(up).count() == 1).await;

@@ -114,13 +114,8 @@ pub(super) fn decide(
     }
     match facts.confirmed {
         Some(confirmed) => Ok(SlotDecision::Use(confirmed)),
-        // A slot whose creation fails goes with it.
-        None => Err(ConnectorError::Server {
-            place: format!("replication slot {slot}"),
-            cause: "it is being made".into(),
-            remedy: "it is waited for; if this does not pass, drop it".into(),
-            class: ErrorClass::Transient,
-        }),
+        // By another process; it is gone if that does not succeed.
+        None => Err(ConnectorError::SlotInUse { slot: slot.to_owned(), cause: "another process is making it".into() }),
     }
 }
 
