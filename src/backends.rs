@@ -29,6 +29,7 @@ use tributary_indexer::vertices::id_value;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
 use crate::exit::Failure;
+use crate::probe::Probed;
 
 /// Opens a definition's transport.
 pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
@@ -105,7 +106,8 @@ pub fn topics(definition: &Definition) -> Result<Vec<TopicSpec>, Failure> {
     Ok(topics)
 }
 
-fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
+/// The settings of a connection.
+pub fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
     PostgresSettings {
         url: tributary_connector::Secret::new(postgres.url.reveal()),
         tables: postgres.tables.clone(),
@@ -162,6 +164,8 @@ pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Resul
         concurrency: 1,
         vertices: BTreeMap::new(),
         fan_outs: BTreeMap::new(),
+        probe: false,
+        probes: BTreeMap::new(),
     })
 }
 
@@ -179,7 +183,7 @@ pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn Docum
 }
 
 /// What lists the roots of each index.
-pub fn roots(plan: &Plan, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
+pub fn roots(plan: &Arc<Plan>, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
     let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
     for index in &plan.indexes {
         let roots: Arc<dyn RootIdSource> = match &index.root_ids {
@@ -188,7 +192,8 @@ pub fn roots(plan: &Plan, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<
             }
             RootIds::Table { source, table } => Arc::new(table_roots(plan, index, source, table)?),
         };
-        all.insert(index.name.clone(), roots);
+        let (plan, index, graph) = (plan.clone(), index.clone(), graph.clone());
+        all.insert(index.name.clone(), Arc::new(Probed { plan, index, graph, roots }));
     }
     Ok(all)
 }

@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 A pipeline is a YAML file that names databases, a GraphQL endpoint and indexes, with one GraphQL query per index.
 A first hour usually goes:
 
+  tributary init --graph URL --source URL   proposes pipeline.yaml and its query
   tributary check pipeline.yaml          is it right? every error at once, each with its place and remedy
   tributary plan pipeline.yaml           what would run: mappings, queries, how each edge finds its parents
   tributary run pipeline.yaml            build every document, then follow the databases' logs
@@ -36,7 +37,27 @@ Exit codes: 0 done; 1 stopped by an error while running; 2 wrong usage; 3 the pi
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a pipeline against its graph's schema, and say everything that is wrong with it.
+    /// Propose a pipeline from a graph's schema and a database's keys: pipeline.yaml, and the query of its index.
+    ///
+    /// Writes the files, and checks them. The database's URL is not written: pipeline.yaml has ${DATABASE_URL} in its place.
+    Init {
+        /// URL of the GraphQL endpoint.
+        #[arg(long)]
+        graph: String,
+        /// URL of the database: postgres://user:password@host/database.
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        source: String,
+        /// The GraphQL type whose objects are the documents. Left out, the one that most tables refer to.
+        #[arg(long)]
+        root: Option<String>,
+        /// A header for the graph, such as "authorization: Bearer …". May come several times.
+        #[arg(long)]
+        header: Vec<String>,
+        /// The folder to write to.
+        #[arg(long, default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Check a pipeline against its graph's schema, its tables and their ids, and say everything that is wrong with it.
     Check(Pipeline),
     /// Show what a pipeline would run: mappings, queries, and how each edge finds its parents.
     Plan(Pipeline),

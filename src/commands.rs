@@ -3,6 +3,7 @@
 mod definition;
 mod documents;
 mod letters;
+mod proposal;
 mod running;
 
 use crate::cli::{Cli, Command, Dlq};
@@ -11,6 +12,9 @@ use crate::exit::Failure;
 /// Carries a command out.
 pub async fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Init { graph, source, root, header, folder } => {
+            proposal::init(proposal::Wish { graph, source, root, headers: header, folder }).await
+        }
         Command::Check(pipeline) => definition::check(&pipeline.file).await,
         Command::Plan(pipeline) => definition::plan(&pipeline.file).await,
         Command::Graph { pipeline, format } => definition::graph(&pipeline.file, format).await,

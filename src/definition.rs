@@ -138,7 +138,8 @@ fn refuse(found: &[Diagnostic]) -> Failure {
     Failure::Pipeline { errors: found.iter().filter(|d| d.is_error()).count() }
 }
 
-fn print(found: &[Diagnostic]) {
+/// Prints diagnostics on standard error.
+pub fn print(found: &[Diagnostic]) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for diagnostic in found {
         let _ = writeln!(std::io::stderr(), "{}\n", diagnostic.render(color));

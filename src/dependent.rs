@@ -17,13 +17,13 @@ use tributary_event::ErrorClass;
 use tributary_indexer::listing::Listings;
 use tributary_processor::Backoff;
 
-use crate::rules::{self, Rules};
+use crate::rules::{self, Written};
 
 /// The indexes of a pipeline, as they depend on one of its sources.
 pub struct Indexes {
     source: SourcePlan,
     /// As they are written.
-    rules: Rules,
+    rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
     known: Mutex<Known>,
@@ -40,7 +40,7 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Rules, listings: Vec<Arc<Listings>>) -> Self {
+    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
         Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
     }
 
@@ -102,6 +102,25 @@ impl Indexes {
             1 => format!("{text}; and those of one more table"),
             more => format!("{text}; and those of {more} more tables"),
         })
+    }
+}
+
+/// The rules of a plan for one of its sources, before anything runs.
+pub struct Rules {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The source.
+    pub source: SourcePlan,
+}
+
+#[async_trait]
+impl Dependent for Rules {
+    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+        rules::check(&self.plan, &self.source, tables)
+    }
+
+    async fn doubt(&self, _doubts: &[Doubt]) -> Result<(), ConnectorError> {
+        Ok(())
     }
 }
 

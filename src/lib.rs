@@ -13,6 +13,7 @@ pub mod http;
 pub mod logs;
 pub mod output;
 pub mod planning;
+pub mod probe;
 pub mod record;
 pub mod rules;
 pub mod run;

@@ -68,7 +68,7 @@ pub fn change(report: &ChangeReport) -> String {
 /// What became of documents that were not built, to go behind the number of those that were.
 fn others(verdicts: Verdicts) -> String {
     let mut text = String::new();
-    for (n, what) in [(verdicts.deleted, "deleted"), (verdicts.set_aside, "set aside")] {
+    for (n, what) in [(verdicts.deleted, "not in the graph"), (verdicts.set_aside, "set aside")] {
         if n > 0 {
             text.push_str(&format!(", {n} {what}"));
         }

@@ -11,8 +11,8 @@ use tributary_connector::postgres::Carried;
 use tributary_dsl::plan::{DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule};
 use tributary_event::TableName;
 
-/// Rules, by the table that they are for.
-pub type Rules = BTreeMap<TableName, Vec<VertexRule>>;
+/// Rules as they are written, by the table that they are for.
+pub type Written = BTreeMap<TableName, Vec<VertexRule>>;
 
 /// Checks the rules of a source's tables.
 ///
@@ -26,11 +26,11 @@ pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Result<(),
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_without_schema(rules: &Rules, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+pub fn check_without_schema(rules: &Written, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
     examine(rules, None, source, tables)
 }
 
-fn examine(rules: &Rules, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
     let SourceSettings::Postgres(settings) = &source.settings;
     let mut wrong = Vec::new();
     for table in tables {

@@ -158,6 +158,7 @@ impl Base {
 
     /// Opens what the indexes are made of.
     fn indexer(&self, plan: Plan, entry: Entry) -> Result<Ready, Failure> {
+        let plan = Arc::new(plan);
         let graph = backends::graph(&plan, entry.fail_fast)?;
         let parts = Parts {
             transport: self.transport.clone(),
@@ -172,7 +173,7 @@ impl Base {
             graph,
         };
         let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
-        Ok(Ready { plan: Arc::new(plan), indexer, entry })
+        Ok(Ready { plan, indexer, entry })
     }
 
     /// What depends on each source.

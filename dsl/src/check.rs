@@ -8,8 +8,12 @@ mod edges;
 mod fan_out;
 mod partial;
 mod prepared;
+mod probes;
 mod roots;
 mod vertices;
+
+pub(crate) use access::way_to;
+pub(crate) use fan_out::call;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +21,7 @@ use tributary_event::TableName;
 
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, FanOutPlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
 use crate::suggest::did_you_mean;
@@ -42,34 +46,38 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
     checker.declared_ways();
     let indexes: Vec<IndexPlan> = definition.indexes.iter().filter_map(|index| checker.index(index)).collect();
     let fan_outs = checker.fan_outs();
+    let probes = checker.probes();
     let fine = definition.complete && !checker.found.iter().any(Diagnostic::is_error);
     let (vertices, found) = (checker.vertices, sorted(checker.found));
     if fine && indexes.len() == definition.indexes.len() {
-        Ok((plan(definition, vertices, fan_outs, indexes), found))
+        let graph = GraphPlan { vertices, fan_outs, probes, ..graph(definition) };
+        Ok((plan(definition, graph, indexes), found))
     } else {
         Err(found)
     }
 }
 
-fn plan(
-    definition: &Definition,
-    vertices: BTreeMap<TableName, Vec<VertexRule>>,
-    fan_outs: BTreeMap<String, FanOutPlan>,
-    indexes: Vec<IndexPlan>,
-) -> Plan {
+/// The graph without what was found.
+fn graph(definition: &Definition) -> GraphPlan {
     let graph = &definition.graph;
+    GraphPlan {
+        endpoint: graph.endpoint.clone(),
+        headers: graph.headers.clone(),
+        timeout: graph.timeout,
+        concurrency: graph.concurrency,
+        vertices: BTreeMap::new(),
+        fan_outs: BTreeMap::new(),
+        probe: graph.probe,
+        probes: BTreeMap::new(),
+    }
+}
+
+fn plan(definition: &Definition, graph: GraphPlan, indexes: Vec<IndexPlan>) -> Plan {
     Plan {
         pipeline: definition.pipeline.clone(),
         sources: definition.sources.clone(),
         transport: definition.transport.clone(),
-        graph: GraphPlan {
-            endpoint: graph.endpoint.clone(),
-            headers: graph.headers.clone(),
-            timeout: graph.timeout,
-            concurrency: graph.concurrency,
-            vertices,
-            fan_outs,
-        },
+        graph,
         indexes,
         http: definition.http.clone(),
         data: definition.data.clone(),
@@ -151,7 +159,8 @@ impl Checker<'_> {
         let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
         let mut told: Vec<&str> = Vec::new();
         let root = [(resolved.root_type.as_str(), &index.spot)];
-        let others = resolved.edges.iter().filter(|site| !site.keyless).map(|site| (site.child_type.as_str(), &site.spot));
+        let others =
+            resolved.edges.iter().filter(|site| !site.keyless).map(|site| (site.child_type.as_str(), &site.spot));
         for (name, spot) in root.into_iter().chain(others) {
             if !mapped(name) && !told.contains(&name) {
                 told.push(name);

@@ -8,6 +8,7 @@ mod check;
 mod definition;
 mod diagnostic;
 pub mod plan;
+mod proposal;
 mod query;
 mod render;
 mod schema;
@@ -18,6 +19,7 @@ mod yaml;
 pub use check::check;
 pub use definition::{Definition, parse};
 pub use diagnostic::{Diagnostic, Severity};
+pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};
 pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 

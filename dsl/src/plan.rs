@@ -14,7 +14,7 @@ pub use settings::{
     InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings,
     SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
-pub use template::{IdTemplate, IdValue, TemplateError};
+pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +56,21 @@ pub struct GraphPlan {
     pub vertices: BTreeMap<TableName, Vec<VertexRule>>,
     /// What to ask the graph when a vertex of a type changes, by type. Types that need no fan-out are absent.
     pub fan_outs: BTreeMap<String, FanOutPlan>,
+    /// Whether ids that are made of rows are compared with the graph's before a first build.
+    pub probe: bool,
+    /// How vertices of the types that tables map to can be looked at.
+    pub probes: BTreeMap<String, Probe>,
+}
+
+/// How vertices of a type can be looked at, to see whether the graph knows the ids that are made of rows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Probe {
+    /// Asks for some by their ids; `None`: the schema shows no way.
+    pub question: Option<Question>,
+    /// Lists some, as [`RootIds::Paging`] does: the query, and the response key of its connection.
+    pub listing: Option<(String, String)>,
+    /// Plain values of the type beside its key, which may be what rows have.
+    pub others: Vec<String>,
 }
 
 /// One vertex that a row's change touches.

@@ -129,7 +129,8 @@ impl Schema {
         let members = self.vertices(type_name);
         let key = |name: &str| self.key(name).map(|key| (key.name.as_str(), key.ty.nullable()));
         let Some(first) = members.first().and_then(|name| key(name)) else { return Vec::new() };
-        let alike = members.len() == self.possible(type_name).len() && members.iter().all(|name| key(name) == Some(first));
+        let alike =
+            members.len() == self.possible(type_name).len() && members.iter().all(|name| key(name) == Some(first));
         if alike && self.field(type_name, first.0).is_some() {
             return vec![Identity { on: None, field: first.0, contested: false }];
         }

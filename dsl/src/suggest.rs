@@ -51,7 +51,8 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// Says of a type why its objects cannot be told apart, and what to do.
 pub(crate) fn no_key(schema: &Schema, type_name: &str, error: impl FnOnce(String) -> Diagnostic) -> Diagnostic {
     let key = schema.key_name(type_name);
-    let unlike = |why: &str| format!("the field `{key}` of `{type_name}` {why}, so its objects cannot be told apart by it");
+    let unlike =
+        |why: &str| format!("the field `{key}` of `{type_name}` {why}, so its objects cannot be told apart by it");
     let message = match schema.field(type_name, key) {
         None => format!("`{type_name}` has no field `{key}`, so its objects cannot be told apart"),
         Some(field) if field.ty.is_list() => unlike("is a list"),

@@ -59,7 +59,8 @@ fn hidden_fields_go_and_every_vertex_is_a_reference() {
 fn levels_without_fields_of_their_own_disappear() {
     let flat = |field: SelectedField| SelectedField { flatten: true, ..field };
     let list = |field: SelectedField| SelectedField { list: true, ..field };
-    let page = SelectedField { hidden: true, key: "_page".into(), ..SelectedField::new("pageInfo", FieldKind::LastPage) };
+    let page =
+        SelectedField { hidden: true, key: "_page".into(), ..SelectedField::new("pageInfo", FieldKind::LastPage) };
     let key = |name: &str| SelectedField { identity: true, ..leaf(name) };
     let talent = vec![hidden("__typename"), key("rowId"), leaf("name")];
     let credit = vec![hidden("__typename"), flat(object("talent", true, talent))];

@@ -18,7 +18,7 @@ pub use patient::{PatientGraph, Refusals};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::{FanOutPlan, IndexPlan};
+use tributary_dsl::plan::{FanOutPlan, IndexPlan, Question};
 use tributary_event::ErrorClass;
 
 /// An entity of the graph.
@@ -59,6 +59,19 @@ pub enum Fetched {
     Failed(GraphError),
 }
 
+/// Whether the graph knows a vertex by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identified {
+    /// It does.
+    Known,
+    /// It says, without an error, that there is none.
+    Missing,
+    /// It answers a vertex with this other id.
+    Other(String),
+    /// It could not be asked.
+    Failed(GraphError),
+}
+
 /// One page of root ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdPage {
@@ -83,6 +96,9 @@ pub trait Graph: Send + Sync {
         plan: &FanOutPlan,
         ids: &[String],
     ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError>;
+
+    /// Whether the graph knows vertices by their ids: one outcome per id, in order. `name`: whom it is asked for, in metrics and logs.
+    async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError>;
 
     /// A page of root ids for [`tributary_dsl::plan::RootIds::Paging`]; `after` is the last page's `next`.
     async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;

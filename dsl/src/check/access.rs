@@ -13,7 +13,7 @@ use crate::schema::{ArgumentDef, FieldDef, Schema, TypeRef};
 use crate::suggest::suggestion;
 
 /// How vertices are fetched: a root field, and where it takes ids.
-pub(super) struct Way {
+pub(crate) struct Way {
     /// The root field.
     pub field: String,
     /// Its argument, and the way into it.
@@ -66,7 +66,7 @@ impl Checker<'_> {
 }
 
 /// The way that the schema shows.
-pub(super) fn way_to(schema: &Schema, name: &str) -> Option<Way> {
+pub(crate) fn way_to(schema: &Schema, name: &str) -> Option<Way> {
     entities(schema, name)
         .or_else(|| found(schema, name, list_of_ids))
         .or_else(|| found(schema, name, |s, n, f| filter(s, n, f).filter(|way| !way.way.is_empty() || !can_be_cut(f))))
@@ -80,7 +80,7 @@ fn found(schema: &Schema, name: &str, way: impl Fn(&Schema, &str, &FieldDef) -> 
     schema.root_fields().iter().find_map(|field| way(schema, name, field))
 }
 
-fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
+pub(super) fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
     let AccessText { field, argument } = declared;
     let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
         let fields = schema.root_fields().iter().map(|f| f.name.as_str());
@@ -189,7 +189,8 @@ fn filter(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
             Some((vec![field.name.clone(), member.name.clone()], member))
         });
         let flat = || {
-            let member = fields.iter().filter(|f| f.name == format!("{key}_in") || f.name == format!("{key}In")).find(list)?;
+            let member =
+                fields.iter().filter(|f| f.name == format!("{key}_in") || f.name == format!("{key}In")).find(list)?;
             Some((vec![member.name.clone()], member))
         };
         if let Some((inner, member)) = condition.or_else(flat).filter(|_| many) {
@@ -210,9 +211,11 @@ fn filter(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
 fn one_id(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
     let (way, _) = exactly(root, schema, name).filter(|(_, many)| !many)?;
     let key = schema.key_name(name);
-    let argument = root.arguments.iter().find(|a| a.name == key).filter(|a| {
-        !a.ty.is_list() && takes_key(schema, name, &a.ty) && no_others(root, &a.name)
-    })?;
+    let argument = root
+        .arguments
+        .iter()
+        .find(|a| a.name == key)
+        .filter(|a| !a.ty.is_list() && takes_key(schema, name, &a.ty) && no_others(root, &a.name))?;
     Some(Way {
         field: root.name.clone(),
         argument: vec![argument.name.clone()],

@@ -23,23 +23,24 @@ impl Checker<'_> {
         let mut plans = BTreeMap::new();
         for (type_name, (first, inverses)) in by_type {
             let Some(way) = wanted.get(first).and_then(|wanted| self.access(wanted)) else { continue };
-            let question = self.question(&type_name, way, &inverses);
+            let question = self.question("ParentsOf", &type_name, way, &inverses);
             plans.insert(type_name.clone(), FanOutPlan { type_name, inverses, question });
         }
         plans
     }
 
-    fn question(&self, type_name: &str, way: Way, inverses: &[InverseField]) -> Question {
+    /// Asks for vertices of a type, and by fields of theirs for their parents.
+    pub(super) fn question(&self, what: &str, type_name: &str, way: Way, inverses: &[InverseField]) -> Question {
         let schema = self.schema;
-        let operation = format!("ParentsOf{type_name}");
+        let operation = format!("{what}{type_name}");
         let key = schema.key_name(type_name);
         let by = if way.id == "_Any" { schema.key(type_name).map_or("ID", |key| key.ty.name()) } else { &way.id };
         let sent_as = sent_as(schema, &self.graph.scalars, by);
         let selected = selected(schema, type_name, &way, inverses);
         let variable = if way.id == "_Any" { "representations" } else { "ids" };
         let form = if way.many {
-            let representation = (way.id == "_Any")
-                .then(|| Representation { type_name: type_name.to_owned(), key: key.to_owned() });
+            let representation =
+                (way.id == "_Any").then(|| Representation { type_name: type_name.to_owned(), key: key.to_owned() });
             let (before, after) = call(&way);
             let query = format!(
                 "query {operation}(${variable}: [{}!]!) {{\n  {before}${variable}{after} {}}}\n",
@@ -54,8 +55,7 @@ impl Checker<'_> {
                 id_type: format!("{}!", way.id),
                 before,
                 after,
-                answers: way.answers,
-                selected,
+                selected: indented(&selected),
                 directives: String::new(),
                 fragments: String::new(),
             })
@@ -73,7 +73,7 @@ impl Checker<'_> {
 }
 
 /// The root field, before and behind its variable.
-fn call(way: &Way) -> (String, String) {
+pub(crate) fn call(way: &Way) -> (String, String) {
     let mut before = format!("{}(", way.field);
     let mut after = String::new();
     for (i, step) in way.argument.iter().enumerate() {

@@ -11,6 +11,7 @@ use super::edges::which_inverse;
 use crate::definition::Kept;
 use crate::diagnostic::Diagnostic;
 use crate::plan::Reach;
+use crate::proposal::alike;
 use crate::query::{EdgeSite, Part};
 
 impl Checker<'_> {
@@ -134,10 +135,4 @@ impl Checker<'_> {
         let maps = |table: &&TableName| self.vertices[*table].iter().any(|rule| rule.type_name == type_name);
         self.vertices.keys().filter(maps).cloned().collect()
     }
-}
-
-/// A name without its way of writing: `MovieTalent`, `movie_talents`.
-fn alike(name: &str) -> String {
-    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    plain.strip_suffix('s').map_or_else(|| plain.clone(), str::to_owned)
 }

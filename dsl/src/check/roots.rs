@@ -102,7 +102,7 @@ fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<Root
 }
 
 /// A query for pages of ids, if the field is a connection of the type.
-fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> {
+pub(super) fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> {
     let connection = root.ty.name();
     let (way, node) = schema.vertex_connection(connection)?;
     let takes = |name: &str, scalars: &[&str]| {

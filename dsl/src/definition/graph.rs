@@ -23,6 +23,8 @@ pub(crate) struct GraphText {
     pub concurrency: usize,
     pub schema_file: Option<String>,
     pub vertices: Vec<VertexText>,
+    /// Whether ids that are made of rows are compared with the graph's before a first build.
+    pub probe: bool,
     pub types: BTreeMap<String, TypeText>,
     pub edges: Vec<EdgeText>,
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
@@ -88,8 +90,8 @@ const LEAVES: [(&str, LeafType); 7] = [
 
 /// `None`: there is nothing to ask the graph with.
 pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Option<GraphText> {
-    const KEYS: [&str; 9] =
-        ["endpoint", "headers", "timeout", "concurrency", "schema", "vertices", "types", "edges", "scalars"];
+    const KEYS: [&str; 10] =
+        ["endpoint", "headers", "timeout", "concurrency", "schema", "vertices", "types", "edges", "scalars", "probe"];
     let map = r.map(node, "graph", &KEYS)?;
     let endpoint = http_url(r, &map, "endpoint", "send it as `graph.headers`");
     let headers = headers(r, &map);
@@ -98,6 +100,8 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Opt
     let concurrency = map.get("concurrency").and_then(|node| r.number(node, &map.path_of("concurrency"), 1..=1000));
     let schema_file = map.get("schema").map(|node| r.text(node, &map.path_of("schema")));
     let vertices = r.required(&map, "vertices").cloned().map(|node| vertices(r, &node, captured)).unwrap_or_default();
+    let probe =
+        map.get("probe").and_then(|node| r.choice(node, &map.path_of("probe"), &[("on", true), ("off", false)]));
     let types = types(r, &map);
     let edges = edges(r, &map);
     let scalars = scalars(r, &map);
@@ -112,6 +116,7 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Opt
         concurrency: concurrency.unwrap_or(4),
         schema_file,
         vertices,
+        probe: probe.unwrap_or(true),
         types,
         edges,
         scalars,
@@ -198,7 +203,9 @@ fn types(r: &mut Reader, map: &Map) -> BTreeMap<String, TypeText> {
             (None, None) => None,
             (one, _) => {
                 let (is, lacks) = if one.is_some() { ("field", "argument") } else { ("argument", "field") };
-                let help = format!("write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing");
+                let help = format!(
+                    "write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing"
+                );
                 r.error(entry.key_place(is), format!("`{is}` needs `{lacks}` beside it"), Some(help));
                 continue;
             }

@@ -1,11 +1,13 @@
 //! Id templates such as `{movie_id}`, `{tenant}/{number}`, or `{base64(json('Movie', id))}`.
 
 mod expression;
+mod proposal;
 mod reader;
 
 use expression::Expression;
 
 pub use expression::IdValue;
+pub use proposal::{Columns, Look, propose};
 
 /// Text with columns in braces. `{{` and `}}` are braces themselves. A column whose name has other characters than letters, digits
 /// and `_.-$` in it may be quoted as in SQL, and must be where they are a brace, a quote or a parenthesis: `{"odd}column"}`.
@@ -41,7 +43,9 @@ pub enum TemplateError {
     #[error("the template names no column, so every row would have the same id")]
     NoColumn,
     /// `{md5(id)}`.
-    #[error("there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper")]
+    #[error(
+        "there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper"
+    )]
     UnknownFunction {
         /// As written.
         name: String,

@@ -10,33 +10,52 @@ use crate::diagnostic::Spot;
 use crate::plan::{LeafType, SentAs};
 use crate::schema::{Schema, TypeKind};
 
-/// Scalars that need no declaration.
-const WELL_KNOWN: [(&str, LeafType); 25] = [
-    ("Date", LeafType::Date),
-    ("DateTime", LeafType::Date),
-    ("LocalDate", LeafType::Date),
-    ("LocalDateTime", LeafType::Date),
-    ("NaiveDate", LeafType::Date),
-    ("NaiveDateTime", LeafType::Date),
-    ("Timestamp", LeafType::Date),
-    ("Time", LeafType::Keyword),
-    ("Long", LeafType::Long),
-    ("BigInt", LeafType::Long),
-    ("Int64", LeafType::Long),
-    ("Decimal", LeafType::Double),
-    ("BigDecimal", LeafType::Double),
-    ("Double", LeafType::Double),
-    ("UUID", LeafType::Keyword),
-    ("Uuid", LeafType::Keyword),
-    ("URL", LeafType::Keyword),
-    ("Url", LeafType::Keyword),
-    ("URI", LeafType::Keyword),
-    ("Email", LeafType::Keyword),
-    ("EmailAddress", LeafType::Keyword),
-    ("JSON", LeafType::Object),
-    ("JSONObject", LeafType::Object),
-    ("Json", LeafType::Object),
-    ("Map", LeafType::Object),
+/// Scalars that need no declaration, in lower case: of the usual libraries, and of servers that name them as PostgreSQL does.
+const WELL_KNOWN: [(&str, LeafType); 44] = [
+    ("date", LeafType::Date),
+    ("datetime", LeafType::Date),
+    ("datetimeiso", LeafType::Date),
+    ("localdate", LeafType::Date),
+    ("localdatetime", LeafType::Date),
+    ("naivedate", LeafType::Date),
+    ("naivedatetime", LeafType::Date),
+    ("timestamp", LeafType::Date),
+    ("timestamptz", LeafType::Date),
+    ("instant", LeafType::Date),
+    ("time", LeafType::Keyword),
+    ("timetz", LeafType::Keyword),
+    ("localtime", LeafType::Keyword),
+    ("long", LeafType::Long),
+    ("bigint", LeafType::Long),
+    ("int64", LeafType::Long),
+    ("int8", LeafType::Long),
+    ("smallint", LeafType::Long),
+    ("positiveint", LeafType::Long),
+    ("nonnegativeint", LeafType::Long),
+    ("decimal", LeafType::Double),
+    ("bigdecimal", LeafType::Double),
+    ("bigfloat", LeafType::Double),
+    ("numeric", LeafType::Double),
+    ("float8", LeafType::Double),
+    ("float4", LeafType::Double),
+    ("double", LeafType::Double),
+    ("uuid", LeafType::Keyword),
+    ("guid", LeafType::Keyword),
+    ("url", LeafType::Keyword),
+    ("uri", LeafType::Keyword),
+    ("email", LeafType::Keyword),
+    ("emailaddress", LeafType::Keyword),
+    ("nonemptystring", LeafType::Keyword),
+    ("citext", LeafType::Keyword),
+    ("character", LeafType::Keyword),
+    ("bpchar", LeafType::Keyword),
+    ("cursor", LeafType::Keyword),
+    ("inet", LeafType::Keyword),
+    ("json", LeafType::Object),
+    ("jsonb", LeafType::Object),
+    ("jsonobject", LeafType::Object),
+    ("object", LeafType::Object),
+    ("map", LeafType::Object),
 ];
 
 /// Scalars by configuration, and where they are declared.
@@ -53,8 +72,18 @@ pub(super) fn leaf_type(schema: &Schema, scalars: &Scalars, type_name: &str) -> 
         "Float" => Some(LeafType::Double),
         "Boolean" => Some(LeafType::Boolean),
         _ if schema.get(type_name).is_some_and(|t| t.kind == TypeKind::Enum) => Some(LeafType::Keyword),
-        _ => WELL_KNOWN.iter().find(|(name, _)| *name == type_name).map(|(_, leaf)| leaf.clone()),
+        // A composite type of that name is none of them.
+        _ if schema.is_composite(type_name) => None,
+        _ => {
+            let lower = type_name.to_ascii_lowercase();
+            WELL_KNOWN.iter().find(|(name, _)| *name == lower).map(|(_, leaf)| leaf.clone())
+        }
     }
+}
+
+/// Whether it is known how to index values of a type.
+pub(crate) fn is_known(schema: &Schema, type_name: &str) -> bool {
+    leaf_type(schema, &Scalars::new(), type_name).is_some()
 }
 
 /// How a variable of a type takes ids: numbers as numbers.

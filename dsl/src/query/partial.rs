@@ -9,8 +9,22 @@ use crate::schema::{FieldDef, Schema};
 
 /// Arguments that cut a list, in lower case without `_`.
 const PAGING: [&str; 16] = [
-    "first", "last", "limit", "take", "top", "pagesize", "size", "perpage", "page", "offset", "skip", "after", "before",
-    "cursor", "pagination", "paging",
+    "first",
+    "last",
+    "limit",
+    "take",
+    "top",
+    "pagesize",
+    "size",
+    "perpage",
+    "page",
+    "offset",
+    "skip",
+    "after",
+    "before",
+    "cursor",
+    "pagination",
+    "paging",
 ];
 /// Arguments that change neither which members a list has nor how many.
 const HARMLESS: [&str; 11] =
@@ -85,8 +99,11 @@ pub(super) fn cut_by(schema: &Schema, group: &Group<'_>) -> Option<Part> {
     if let Some(name) = given().next() {
         return Some(Part::Cut(format!("`{name}:`")));
     }
-    let by_default = first.definition.arguments.iter().find(|a| a.has_default && is_paging(&a.name) && !is_open(&a.name));
-    let silent = || silent_limit(schema, group).map(|name| Part::Cut(format!("the server's limit, where `{name}:` is left out")));
+    let by_default =
+        first.definition.arguments.iter().find(|a| a.has_default && is_paging(&a.name) && !is_open(&a.name));
+    let silent = || {
+        silent_limit(schema, group).map(|name| Part::Cut(format!("the server's limit, where `{name}:` is left out")))
+    };
     by_default.map(|a| Part::Cut(format!("the default of `{}:`", a.name))).or_else(silent)
 }
 

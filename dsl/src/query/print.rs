@@ -83,7 +83,6 @@ impl<'r, 'a> Printer<'r, 'a> {
             id_type: id.1.to_string(),
             before,
             after,
-            answers: answers.to_owned(),
             selected,
             directives,
             fragments: self.out,
@@ -92,7 +91,7 @@ impl<'r, 'a> Printer<'r, 'a> {
 
     /// What is selected of the root field, wherever it is.
     fn selected(&mut self, root: &Group<'a>, answers: &str) -> Option<String> {
-        let place = Place { scope: answers, depth: 0, whole: true, above: Some(self.levels) };
+        let place = Place { scope: answers, depth: 1, whole: true, above: Some(self.levels) };
         match root.occurrences.as_slice() {
             [one] => self.set(place, &one.field.selection_set.node)?,
             several => {
@@ -100,10 +99,10 @@ impl<'r, 'a> Printer<'r, 'a> {
                 let whole = several.iter().flat_map(|o| o.field.selection_set.node.items.iter().cloned()).collect();
                 self.needs(place, &SelectionSet { items: whole }, true);
                 for occurrence in several {
-                    let _ = write!(self.out, "  ... on {answers} ");
-                    self.set(Place { depth: 1, whole: false, ..place }, &occurrence.field.selection_set.node)?;
+                    let _ = write!(self.out, "    ... on {answers} ");
+                    self.set(Place { depth: 2, whole: false, ..place }, &occurrence.field.selection_set.node)?;
                 }
-                self.out.push_str("}\n");
+                self.out.push_str("  }\n");
             }
         }
         Some(std::mem::take(&mut self.out))
@@ -206,7 +205,7 @@ impl<'r, 'a> Printer<'r, 'a> {
 
     /// `__typename`, and keys that are not selected as they are; where only some members of a union have one, on each of them.
     fn needs(&mut self, place: Place<'_>, set: &SelectionSet, shallow: bool) {
-        let depth = if shallow { 1 } else { place.depth + 1 };
+        let depth = if shallow { 2 } else { place.depth + 1 };
         self.line(depth, "__typename");
         let documents = place.above == Some(0);
         for identity in self.schema.identities(place.scope) {
@@ -255,9 +254,7 @@ impl<'r, 'a> Printer<'r, 'a> {
 
 /// Whether a field is selected as it is, without an alias.
 fn is_selected(set: &SelectionSet, name: &str) -> bool {
-    let plain = |item: &Positioned<Selection>| {
-        matches!(&item.node, Selection::Field(f) if f.node.alias.is_none() && f.node.name.node == name)
-    };
+    let plain = |item: &Positioned<Selection>| matches!(&item.node, Selection::Field(f) if f.node.alias.is_none() && f.node.name.node == name);
     set.items.iter().any(plain)
 }
 
@@ -279,4 +276,3 @@ fn variable_at(printed: &str, name: &str) -> Option<usize> {
     }
     None
 }
-

@@ -173,7 +173,8 @@ impl<'a> Resolver<'a> {
             let help = format!("remove `@flatten`, or `{}`", other.key);
             self.found.push(spot.error(message).help(help));
         } else if field.on.is_some() {
-            let message = format!("`{}` is there for some types only, so it cannot take the place of its object", field.key);
+            let message =
+                format!("`{}` is there for some types only, so it cannot take the place of its object", field.key);
             self.found.push(spot.error(message).help("remove `@flatten`"));
         }
     }
@@ -204,9 +205,10 @@ impl<'a> Resolver<'a> {
         let mut fields = vec![hidden("__typename".to_owned(), "__typename", None, false)];
         for identity in self.schema.identities(base) {
             let key = self.response_key(&identity);
-            let selected = selection.fields.iter_mut().find(|field| {
-                field.key == key && field.name == identity.field && field.on.as_deref() == identity.on
-            });
+            let selected = selection
+                .fields
+                .iter_mut()
+                .find(|field| field.key == key && field.name == identity.field && field.on.as_deref() == identity.on);
             match selected {
                 Some(field) => field.identity = true,
                 None => fields.push(hidden(key, identity.field, identity.on, true)),
@@ -332,7 +334,10 @@ impl<'a> Resolver<'a> {
     /// The edges to the members of a connection that were not noted yet: none is selected, or they are no vertices.
     fn members(&mut self, above: &Above<'a>, connection: &str, before: usize, spot: &Spot) {
         let (Some(field), Some((_, node))) = (above.field, self.schema.connection(connection)) else { return };
-        if self.edges[before..].iter().any(|site| site.field == field && above.types.contains(&site.parent_type.as_str())) {
+        if self.edges[before..]
+            .iter()
+            .any(|site| site.field == field && above.types.contains(&site.parent_type.as_str()))
+        {
             return;
         }
         let vertices = self.schema.vertices(node);

@@ -60,7 +60,8 @@ impl<'a> Resolver<'a> {
         self.takes_variable(&first, documents.list, &spot);
         if let Some(argument) = silent_limit(self.schema, &root) {
             let name = &first.field.name.node;
-            let message = format!("`{name}` can be cut by `{argument}:`, and is asked again for what is missing in an answer");
+            let message =
+                format!("`{name}` can be cut by `{argument}:`, and is asked again for what is missing in an answer");
             let help = format!("say how many it may answer, as many as `build.batch`: `{name}({argument}: 100, …)`");
             self.found.push(spot.warning(message).help(help));
         }
@@ -107,7 +108,8 @@ impl<'a> Resolver<'a> {
                         constants.insert(name.to_owned(), value);
                     }
                     Err(expected) => {
-                        self.found.push(at.error(format!("the value of `${name}` does not fit, {expected} is expected")));
+                        self.found
+                            .push(at.error(format!("the value of `${name}` does not fit, {expected} is expected")));
                     }
                 },
                 None if definition.node.default_value.is_some() => {}
@@ -257,8 +259,8 @@ impl<'a> Resolver<'a> {
             return printer.apart(root, (variable, ty)).map(Form::Apart);
         }
         let key = || self.schema.key_name(root_type).to_owned();
-        let representation = (ty.name() == "_Any")
-            .then(|| Representation { type_name: root_type.to_owned(), key: key() });
+        let representation =
+            (ty.name() == "_Any").then(|| Representation { type_name: root_type.to_owned(), key: key() });
         Some(Form::Together {
             query: printer.together(operation)?,
             variable: variable.clone(),

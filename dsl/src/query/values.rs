@@ -162,7 +162,11 @@ pub(super) fn constant(schema: &Schema, scalars: &Scalars, value: &Json, ty: &Ty
         (value, TypeRef::List(inner)) => constant(schema, scalars, value, inner),
         (Json::Object(members), TypeRef::Named(name)) => {
             let Some(input) = schema.get(name).filter(|ty| ty.kind == TypeKind::Input) else {
-                return if schema.get(name).is_some_and(TypeDef::is_leaf) { Ok(value.clone()) } else { Err(expected()) };
+                return if schema.get(name).is_some_and(TypeDef::is_leaf) {
+                    Ok(value.clone())
+                } else {
+                    Err(expected())
+                };
             };
             let member = |(key, value): (&String, &Json)| {
                 let field = input.inputs.iter().find(|field| field.name == *key);
@@ -208,7 +212,8 @@ pub(super) fn variables_used(document: &Document) -> BTreeSet<String> {
     let mut note = |arguments: &[(Positioned<Name>, Positioned<Value>)]| {
         arguments.iter().for_each(|(_, value)| variables_of(&value.node, &mut found));
     };
-    let directives = |directives: &[Positioned<Directive>], note: &mut dyn FnMut(&[(Positioned<Name>, Positioned<Value>)])| {
+    let directives = |directives: &[Positioned<Directive>],
+                      note: &mut dyn FnMut(&[(Positioned<Name>, Positioned<Value>)])| {
         directives.iter().for_each(|directive| note(&directive.node.arguments));
     };
     if let Some((_, operation)) = document.operation() {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    FieldKind, Form, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan,
-    TransportPlan,
+    FieldKind, Form, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan, TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The

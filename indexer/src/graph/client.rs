@@ -26,6 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum Kind {
     Fetch,
     Parents,
+    Identify,
     Roots,
     Introspect,
     Probe,
@@ -36,6 +37,7 @@ impl Kind {
         match self {
             Self::Fetch => "fetch",
             Self::Parents => "parents",
+            Self::Identify => "identify",
             Self::Roots => "roots",
             Self::Introspect => "introspect",
             Self::Probe => "probe",

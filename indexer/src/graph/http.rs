@@ -16,7 +16,7 @@ use super::replaced::Replaced;
 use super::response::Item;
 use super::roots::id_page;
 use super::split::{Ask, outage, outcomes};
-use super::{Fetched, Graph, GraphError, IdPage, Vertex};
+use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// A query that every server answers at once.
 const PROBE_QUERY: &str = "{ __typename }";
@@ -180,7 +180,9 @@ impl Graph for HttpGraph {
         let fetched = items.into_iter().map(|item| match item {
             Item::Found(json) => count("found", Fetched::Found(json)),
             Item::Missing => count("missing", Fetched::Missing),
-            Item::NotFound(error) | Item::Failed(error) => count("failed", Fetched::Failed(error)),
+            Item::NotFound(error) | Item::Other(_, error) | Item::Failed(error) => {
+                count("failed", Fetched::Failed(error))
+            }
         });
         Ok(fetched.collect())
     }
@@ -201,9 +203,22 @@ impl Graph for HttpGraph {
             }),
             // The vertex is gone, whichever way the server says so; nothing leads from it any more.
             Item::Missing | Item::NotFound(_) => Ok(Vec::new()),
-            Item::Failed(error) => Err(error),
+            Item::Other(_, error) | Item::Failed(error) => Err(error),
         });
         Ok(parents.collect())
+    }
+
+    async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
+        let ask = Questioner { graph: self, question, kind: Kind::Identify, name };
+        let ceiling = self.ceiling(format!("{} {name}", question.operation));
+        let items = outcomes(&ask, &ceiling, ids, self.width).await?;
+        let identified = items.into_iter().map(|item| match item {
+            Item::Found(_) => Identified::Known,
+            Item::Missing | Item::NotFound(_) => Identified::Missing,
+            Item::Other(id, _) => Identified::Other(id),
+            Item::Failed(error) => Identified::Failed(error),
+        });
+        Ok(identified.collect())
     }
 
     async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {

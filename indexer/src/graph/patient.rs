@@ -17,10 +17,10 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::{FanOutPlan, IndexPlan};
+use tributary_dsl::plan::{FanOutPlan, IndexPlan, Question};
 use tributary_event::ErrorClass;
 
-use super::{Fetched, Graph, GraphError, IdPage, Vertex};
+use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// What refusals mean: answers that reject the query, or us, or that are no GraphQL server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,10 @@ impl<G: Graph> Graph for PatientGraph<G> {
             }
         }
         Ok(parents.into_iter().map(|parents| parents.map_err(alone)).collect())
+    }
+
+    async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
+        self.graph.identify(question, name, ids).await.map_err(|e| self.outage(e))
     }
 
     async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {

@@ -34,6 +34,8 @@ pub(super) enum Item {
     Missing,
     /// The server reports, as an error at the vertex itself, that there is none.
     NotFound(GraphError),
+    /// The server answers a vertex with another id, which it was not asked for.
+    Other(String, GraphError),
     /// Something under it failed.
     Failed(GraphError),
 }
@@ -208,11 +210,12 @@ fn one(
             Some(answered) if answered == id => Ok(Item::Found(item)),
             Some(answered) => {
                 let message = format!("{place}: {root} answers the id {answered:?}, {id:?} was asked for");
-                Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
+                Ok(Item::Other(answered, GraphError::new(ErrorClass::Definite, message)))
             }
             None => {
                 let type_name = item.get("__typename").and_then(Json::as_str).unwrap_or("an object");
-                let message = format!("{place}: {root} answers {type_name} without `{}` for the id {id:?}", question.key);
+                let message =
+                    format!("{place}: {root} answers {type_name} without `{}` for the id {id:?}", question.key);
                 Ok(Item::Failed(GraphError::new(ErrorClass::Definite, message)))
             }
         },
@@ -253,6 +256,10 @@ fn attribute(asked: &Asked<'_>, items: Vec<Json>, errors: &[ServerError]) -> Res
                 continue;
             }
             // Never taken for absence: the server may write ids in another way than we do.
+            Some(id) if ids.len() == 1 => {
+                let message = format!("{place}: {root} answers the id {id:?}, {:?} was asked for", ids[0]);
+                return Ok(vec![Item::Other(id, GraphError::new(ErrorClass::Definite, message))]);
+            }
             Some(id) => format!("answers the id {id:?}, which was not asked for (as {:?} was)", ids[0]),
             None => format!("answers something without an id (`{key}`)"),
         };

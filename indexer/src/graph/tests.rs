@@ -48,7 +48,6 @@ pub(crate) fn apart(root: &str, selected: &str) -> Question {
         id_type: "ID!".into(),
         before: format!("{root}(id: "),
         after: ")".into(),
-        answers: "Movie".into(),
         selected: selected.into(),
         directives: String::new(),
         fragments: String::new(),
@@ -94,6 +93,8 @@ fn plan(endpoint: &str) -> GraphPlan {
         concurrency: 4,
         vertices: Default::default(),
         fan_outs: Default::default(),
+        probe: false,
+        probes: Default::default(),
     }
 }
 

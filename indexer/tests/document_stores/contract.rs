@@ -390,16 +390,25 @@ pub async fn another_mapping_is_refused(mut subject: Subject) {
     let again = subject.open();
     assert_eq!(again.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
     drop(again);
+    let first_plan = subject.plan.clone();
     let fields = &mut subject.plan.selection.fields;
     fields.retain(|field| field.key != "tagline");
     fields.push(leaf("budget", LeafType::Long));
     fields.iter_mut().find(|field| field.key == "runtimeMin").unwrap().kind = leaf("", LeafType::Keyword).kind;
+    // Nothing is lost with an index that has no document.
+    assert_eq!(subject.open().prepare(&subject.plan).await.unwrap(), Prepared::Created);
+    let store = subject.open();
+    assert_eq!(store.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    store.write(&[small("1", 1)]).await.unwrap();
+    store.refresh().await.unwrap();
+    drop(store);
+    subject.plan = first_plan;
     let error = subject.open().prepare(&subject.plan).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Fatal);
     for part in [
-        "`runtimeMin` is long and should be keyword",
-        "`budget` is missing and should be long",
-        "`tagline` is text and is not in the plan",
+        "`runtimeMin` is keyword and should be long",
+        "`budget` is long and is not in the plan",
+        "`tagline` is missing and should be text",
         "delete ",
     ] {
         assert!(error.message.contains(part), "{part}: {error}");

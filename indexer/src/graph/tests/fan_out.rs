@@ -113,7 +113,10 @@ async fn an_error_among_parents_fails_that_vertex_alone() {
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let parents = graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(1..5)).await.unwrap();
+    let parents = graph
+        .parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(1..5))
+        .await
+        .unwrap();
     let failed: Vec<bool> = parents.iter().map(Result::is_err).collect();
     assert_eq!(failed, [false, false, true, false]);
 }

@@ -51,7 +51,15 @@ async fn a_graph_that_refuses_everything_is_away() {
             };
             away(graph.fetch(&super::movies(true), &ids(0..4)).await.unwrap_err());
             away(graph.fetch(&super::movies(false), &ids(0..4)).await.unwrap_err());
-            away(graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(0..4)).await.unwrap_err());
+            away(
+                graph
+                    .parents(
+                        &fan_out(together("", "representations", "_entities", of_talents()), &["movies"]),
+                        &ids(0..4),
+                    )
+                    .await
+                    .unwrap_err(),
+            );
             away(graph.root_ids("q", "movies", None, 10).await.unwrap_err());
         }
     }

@@ -182,7 +182,10 @@ async fn parents_of_the_others_are_found() {
     })
     .await;
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-    let parents = graph.parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(0..10)).await.unwrap();
+    let parents = graph
+        .parents(&fan_out(together("", "representations", "_entities", of_talents()), &["movies"]), &ids(0..10))
+        .await
+        .unwrap();
     for (id, parents) in ids(0..10).into_iter().zip(parents) {
         match parents {
             Ok(parents) => assert_eq!(parents, [Vertex::new("Movie", id)]),

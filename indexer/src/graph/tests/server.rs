@@ -110,8 +110,7 @@ pub fn is_probe(request: &Json) -> bool {
 /// The ids that a request asks for.
 pub fn ids_of(request: &Json) -> Vec<String> {
     let variables = &request["variables"];
-    let apart: Vec<String> =
-        (0..).map_while(|i| variables[format!("_{i}")].as_str().map(str::to_owned)).collect();
+    let apart: Vec<String> = (0..).map_while(|i| variables[format!("_{i}")].as_str().map(str::to_owned)).collect();
     if !apart.is_empty() {
         return apart;
     }

@@ -34,6 +34,7 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
     std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
     let directory = || CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()));
     let exists = Index::exists(&directory()?).map_err(|e| error(folder, "be opened", e.into()))?;
+    let exists = exists && !remove_empty(folder, name, plan, directory()?)?;
     let (mut index, prepared) = if exists {
         check(folder, plan)?;
         let open = || Index::open(directory()?).map_err(|e| error(folder, "be opened", e));
@@ -56,6 +57,29 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
     };
     index.set_tokenizers(analyzers::manager());
     Ok((shared(folder, name, index, Some(&fields))?, prepared))
+}
+
+/// Removes an index that has no document and was made for another query: nothing is lost with it.
+fn remove_empty(folder: &Path, name: &str, plan: &IndexPlan, directory: CommitDirectory) -> Result<bool, StoreError> {
+    if check(folder, plan).is_ok() {
+        return Ok(false);
+    }
+    let failed = |e: TantivyError| error(folder, "be opened", e);
+    let index = Index::open(directory).map_err(failed)?;
+    let reader: tantivy::IndexReader =
+        index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(failed)?;
+    if reader.searcher().num_docs() > 0 {
+        return Ok(false);
+    }
+    // Whoever else writes it has its lock.
+    let lock: tantivy::IndexWriter<tantivy::TantivyDocument> =
+        index.writer_with_num_threads(1, 15_000_000).map_err(failed)?;
+    tracing::info!(index = name, "the index is empty and the query has changed; it is made anew");
+    drop(lock);
+    std::fs::remove_dir_all(folder)
+        .and_then(|()| std::fs::create_dir_all(folder))
+        .map_err(|e| io(folder, "be made anew", e))?;
+    Ok(true)
 }
 
 fn create(folder: &Path, schema: Schema, plan: &IndexPlan) -> Result<Index, StoreError> {

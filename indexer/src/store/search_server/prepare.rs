@@ -23,7 +23,10 @@ pub(super) async fn prepare(
         mapping::mapping(index, dialect).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
     recognise(server, dialect).await?;
     if let Some(found) = behind_alias(server, name).await? {
-        return check(server, name, &found, &planned).await;
+        match check(server, name, &found, &planned).await? {
+            Found::Fitting => return Ok(Prepared::Existing),
+            Found::Empty => remove(server, name, &found).await?,
+        }
     }
     let concrete = format!("{name}-000001");
     // A missing index answers 404, and so does an alias: which was just ruled out.
@@ -43,7 +46,13 @@ pub(super) async fn prepare(
         return Err(server.failure(&format!("PUT /{concrete}"), &answer));
     }
     match behind_alias(server, name).await? {
-        Some(found) => check(server, name, &found, &planned).await,
+        Some(found) => match check(server, name, &found, &planned).await? {
+            Found::Fitting => Ok(Prepared::Existing),
+            Found::Empty => {
+                let message = format_args!("another process made `{found}` with another mapping at the same moment");
+                Err(server.error(ErrorClass::Transient, message))
+            }
+        },
         None => {
             let message = format_args!(
                 "the index `{concrete}` exists, and the alias `{name}` that should point at it does not: \
@@ -113,7 +122,21 @@ async fn behind_alias(server: &Server, name: &str) -> Result<Option<String>, Sto
     }
 }
 
-async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> Result<Prepared, StoreError> {
+/// What an index is that was there.
+enum Found {
+    /// One with the planned mapping.
+    Fitting,
+    /// One of ours with another mapping, and without a document: nothing is lost with it.
+    Empty,
+}
+
+/// Removes an index that has no document, so that it is made with the mapping of today's query.
+async fn remove(server: &Server, name: &str, concrete: &str) -> Result<(), StoreError> {
+    tracing::info!(index = name, concrete, "the index is empty and the query has changed; it is made anew");
+    server.expect(Method::Delete, &format!("/{concrete}"), None).await.map(|_| ())
+}
+
+async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> Result<Found, StoreError> {
     let found = server.expect(Method::Get, &format!("/{concrete}/_mapping"), None).await?;
     let mut differences = mapping::differences(planned, &found[concrete]["mappings"]);
     let strict = &found[concrete]["mappings"]["dynamic"];
@@ -127,7 +150,17 @@ async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> R
             server.expect(Method::Put, &path, Some(&json!({ "properties": additions }))).await?;
             tracing::info!(index = name, concrete, "fields of a newer version were added to the index");
         }
-        return Ok(Prepared::Existing);
+        return Ok(Found::Fitting);
+    }
+    let is_ours = [mapping::REFS, mapping::STAMP]
+        .iter()
+        .all(|field| !found[concrete]["mappings"]["properties"][*field].is_null());
+    if is_ours {
+        server.expect(Method::Post, &format!("/{concrete}/_refresh"), None).await?;
+        let counted = server.expect(Method::Get, &format!("/{concrete}/_count"), None).await?;
+        if counted["count"] == 0 {
+            return Ok(Found::Empty);
+        }
     }
     let message = format_args!(
         "the index `{concrete}` has another mapping than the query of `{name}` asks for:\n  {}\nundo the change of the query, \

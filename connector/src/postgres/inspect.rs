@@ -1,0 +1,26 @@
+//! Looks at a source without making anything: what is wrong with its tables and with what the log will carry of them.
+
+use super::absent::no_such_table;
+use super::catalog::{self, Which};
+use super::hosts;
+use super::prepare::{missing, suffice};
+use super::publication::Published;
+use super::sql::Sql;
+use crate::dependent::Dependent;
+use crate::error::ConnectorError;
+use crate::settings::PostgresSettings;
+
+/// Checks the listed tables as [`prepare`](super::prepare()) does at a start, but for the slot, which need not exist yet; changes nothing.
+///
+/// # Errors
+/// The first thing that is wrong with a table; all that the dependent refuses; or the server does not answer.
+pub async fn inspect(settings: &PostgresSettings, dependent: &dyn Dependent) -> Result<(), ConnectorError> {
+    let endpoint = hosts::find(&settings.url).await?;
+    let sql = Sql::connect(&endpoint).await?;
+    let published = Published::read(&sql, &settings.publication).await?;
+    let tables = catalog::tables(&sql, &settings.table_names(), Which::Published(&published)).await?;
+    if let Some(name) = missing(settings, &tables) {
+        return Err(no_such_table(&sql, &name).await?);
+    }
+    suffice(&tables, &endpoint, settings, &published.left_out, dependent)
+}

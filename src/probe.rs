@@ -1,0 +1,345 @@
+//! Before a first build: whether the graph knows the ids that the rules of `graph.vertices` make of rows.
+//!
+//! A rule that makes other ids than the graph has fails without a word: the graph answers null for every root, so that the index
+//! stays empty, and no lookup finds the documents that embed a changed vertex. So a few rows of each table are asked for first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tributary_connector::ConnectorError;
+use tributary_connector::postgres::{KeyPager, KeyRow};
+use tributary_dsl::plan::{
+    Columns, IdTemplate, IdValue, IndexPlan, Look, Plan, Probe, Question, SourcePlan, SourceSettings, VertexRule,
+    propose,
+};
+use tributary_event::{ErrorClass, TableName};
+use tributary_indexer::document::assemble;
+use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
+use tributary_indexer::listing::RootIdSource;
+use tributary_indexer::vertices::id_value;
+
+use crate::backends::connection;
+
+/// Rows that are asked for at first.
+const FEW: usize = 20;
+/// Rows that are asked for before it is said that the graph knows none.
+const MANY: usize = 500;
+
+/// What lists the roots of an index, and compares ids before it begins.
+pub struct Probed {
+    /// The pipeline.
+    pub plan: Arc<Plan>,
+    /// The index.
+    pub index: IndexPlan,
+    /// The graph.
+    pub graph: Arc<dyn Graph>,
+    /// What lists them.
+    pub roots: Arc<dyn RootIdSource>,
+}
+
+#[async_trait]
+impl RootIdSource for Probed {
+    async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
+        if after.is_none() && self.plan.graph.probe {
+            let problems = probe(&self.plan, &self.index, self.graph.as_ref()).await?;
+            if !problems.is_empty() {
+                return Err(GraphError::new(ErrorClass::Fatal, problems.join("\n")));
+            }
+        }
+        self.roots.page(after, size).await
+    }
+
+    async fn expected(&self) -> Option<u64> {
+        self.roots.expected().await
+    }
+}
+
+/// A row, and the id that a rule makes of it.
+struct Made {
+    columns: Vec<(String, IdValue)>,
+    id: String,
+}
+
+/// Compares the ids of an index's vertices: what is wrong with each rule.
+///
+/// # Errors
+/// The graph or a source does not answer.
+pub async fn probe(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<String>, GraphError> {
+    Ok(problems(plan, index, graph).await?.iter().map(ToString::to_string).collect())
+}
+
+/// Compares the ids of an index's vertices: the types whose ids do not fit.
+///
+/// # Errors
+/// The graph or a source does not answer.
+pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<Problem>, GraphError> {
+    let shown = index.vertex_types();
+    let mut problems: Vec<Problem> = Vec::new();
+    // What documents embed, if a root was found.
+    let mut embedded: Option<BTreeSet<String>> = None;
+    let mut unasked = Vec::new();
+    let mut tables: Vec<(&TableName, &Vec<VertexRule>)> = plan.graph.vertices.iter().collect();
+    // Roots first: their documents show other ids.
+    tables.sort_by_key(|(_, rules)| !rules.iter().any(|rule| rule.type_name == index.root_type));
+    for (table, rules) in tables {
+        let Some(source) = source_of(plan, table) else { continue };
+        for rule in rules.iter().filter(|rule| shown.contains(rule.type_name.as_str())) {
+            let look = plan.graph.probes.get(&rule.type_name);
+            let is_root = rule.type_name == index.root_type;
+            let question = if is_root { Some(&index.fetch) } else { look.and_then(|look| look.question.as_ref()) };
+            let rows = rows(source, table, rule, FEW).await?;
+            if rows.is_empty() {
+                continue;
+            }
+            let Some(question) = question else {
+                unasked.push((source, table, rule));
+                continue;
+            };
+            let asked = Asked { source, table, rule, question, look };
+            match asked.compare(graph, rows).await? {
+                Ok(known) if is_root && embedded.is_none() => embedded = Some(refs(index, graph, &known).await?),
+                Ok(_) => {}
+                Err(problem) => add(&mut problems, problem),
+            }
+        }
+    }
+    let embedded = embedded.unwrap_or_default();
+    for (source, table, rule) in unasked {
+        if let Some(problem) = unlike(source, table, rule, &embedded).await? {
+            add(&mut problems, problem);
+        }
+    }
+    Ok(problems)
+}
+
+/// What is wrong with the rules for a type: of one cause, however many tables map to it.
+pub struct Problem {
+    /// The type.
+    pub type_name: String,
+    /// What was asked or made, and what came.
+    text: String,
+    /// What fits in the place of each rule, if that is known.
+    pub rules: Vec<(TableName, Option<IdTemplate>)>,
+    /// Other fields of the type that can be its key.
+    keys: Vec<String>,
+}
+
+fn add(problems: &mut Vec<Problem>, problem: Problem) {
+    match problems.iter_mut().find(|known| known.type_name == problem.type_name) {
+        Some(known) => known.rules.extend(problem.rules),
+        None => problems.push(problem),
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { type_name, text, rules, keys } = self;
+        let tables: Vec<String> = rules.iter().map(|(table, _)| table.to_string()).collect();
+        let (rule, make) = if tables.len() == 1 { ("rule", "makes") } else { ("rules", "make") };
+        write!(
+            f,
+            "graph.vertices: the {rule} for {type_name} of {} {make} other ids than the graph has\n{text}",
+            tables.join(", ")
+        )?;
+        let fitting: Vec<String> = rules
+            .iter()
+            .filter_map(|(table, template)| {
+                let template = template.as_ref()?;
+                Some(format!("\n    {table}: [{{ type: {type_name}, id: \"{template}\" }}]"))
+            })
+            .collect();
+        if !fitting.is_empty() {
+            write!(f, "\n  write under graph.vertices:{}", fitting.concat())?;
+        }
+        if let Some(first) = keys.first() {
+            let or = if fitting.is_empty() { "write" } else { "or" };
+            let of = if keys.len() > 1 { format!("   # of {}", keys.join(", ")) } else { String::new() };
+            write!(
+                f,
+                "\n  {or} say which field has the plain key: graph: {{ types: {{ {type_name}: {{ id: {first} }} }} }}{of}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn source_of<'p>(plan: &'p Plan, table: &TableName) -> Option<&'p SourcePlan> {
+    let captures = |source: &&SourcePlan| match &source.settings {
+        SourceSettings::Postgres(postgres) => postgres.tables.contains(table),
+    };
+    plan.sources.iter().find(captures)
+}
+
+/// The first rows of a table, and what a rule makes of them. None of a table that cannot be paged.
+async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, GraphError> {
+    let SourceSettings::Postgres(postgres) = &source.settings;
+    let failed = |e: ConnectorError| GraphError::new(e.class(), format!("source {}: {e}", source.name));
+    let mut columns: Vec<String> = Vec::new();
+    for column in rule.id.columns() {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+    }
+    let mut pager = match KeyPager::open(&connection(postgres), table, &columns).await {
+        Ok(pager) => pager,
+        // What is wrong with the table or its columns is told by the check of the rules.
+        Err(ConnectorError::Table { .. } | ConnectorError::Privilege { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let page = pager.page(None, most).await.map_err(failed)?;
+    Ok(page.iter().filter_map(|row| made(row, &columns, &rule.id)).collect())
+}
+
+fn made(row: &KeyRow, names: &[String], template: &IdTemplate) -> Option<Made> {
+    let values: Option<Vec<IdValue>> = row.values.iter().map(id_value).collect();
+    let columns: Vec<(String, IdValue)> = names.iter().cloned().zip(values?).collect();
+    let id = template.render(|name| columns.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()))?;
+    Some(Made { columns, id })
+}
+
+/// The vertices that some documents embed, as they stand in `_refs`.
+async fn refs(index: &IndexPlan, graph: &dyn Graph, ids: &[String]) -> Result<BTreeSet<String>, GraphError> {
+    let fetched = graph.fetch(index, ids).await?;
+    let document = |fetched: Fetched| match fetched {
+        Fetched::Found(json) => assemble(index, &json).ok(),
+        Fetched::Missing | Fetched::Failed(_) => None,
+    };
+    Ok(fetched.into_iter().filter_map(document).flat_map(|document| document.refs).collect())
+}
+
+/// A rule whose vertices the graph can be asked for.
+struct Asked<'a> {
+    source: &'a SourcePlan,
+    table: &'a TableName,
+    rule: &'a VertexRule,
+    question: &'a Question,
+    look: Option<&'a Probe>,
+}
+
+impl Asked<'_> {
+    /// The ids that the graph knows, or what is wrong.
+    async fn compare(&self, graph: &dyn Graph, few: Vec<Made>) -> Result<Result<Vec<String>, Problem>, GraphError> {
+        let mut asked = few;
+        loop {
+            let ids: Vec<String> = asked.iter().map(|made| made.id.clone()).collect();
+            let mut known = Vec::new();
+            let (mut refused, mut failed) = (None, None);
+            for (made, identified) in asked.iter().zip(self.ask(graph, &ids).await?) {
+                match identified {
+                    Identified::Known => known.push(made.id.clone()),
+                    Identified::Other(came) => {
+                        let seen = Some((came.as_str(), made.columns.as_slice(), true));
+                        return Ok(Err(self.problem(&made.id, asked.len(), &format!("answers the id {came:?}"), seen)));
+                    }
+                    Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
+                    Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error),
+                    // It may be an outage, or how the server says that it cannot read such an id.
+                    Identified::Failed(error) => failed = Some((made, error)),
+                    Identified::Missing => {}
+                }
+            }
+            if !known.is_empty() {
+                return Ok(Ok(known));
+            }
+            if let Some((made, error)) = refused {
+                let came = format!("refuses it: {}", error.message);
+                return Ok(Err(self.problem(&made.id, asked.len(), &came, None)));
+            }
+            if let Some((made, error)) = failed {
+                let seen = self.seen(graph).await?.filter(|seen| Look::of(seen) != Look::of(&made.id));
+                let Some(seen) = seen else { return Err(error) };
+                let type_name = &self.rule.type_name;
+                let came = format!("fails: {}; ids of {type_name} look there like {seen:?}", error.message);
+                let seen = Some((seen.as_str(), made.columns.as_slice(), false));
+                return Ok(Err(self.problem(&made.id, asked.len(), &came, seen)));
+            }
+            let Some(first) = asked.first() else { return Ok(Ok(known)) };
+            let seen = self.seen(graph).await?;
+            if let Some(seen) = seen.as_ref().filter(|seen| Look::of(seen) == Look::of(&first.id)) {
+                let own = self.ask(graph, std::slice::from_ref(seen)).await?;
+                if matches!(own.as_slice(), [Identified::Missing | Identified::Other(_)]) {
+                    let came = format!(
+                        "answers null, without an error, and also for {seen:?}, which it lists as the `{}` of a {}: what is asked \
+                         takes another id. Ask by a field that takes `{0}`, or name what it takes: graph: {{ types: {{ {1}: {{ id: … }} }} }}",
+                        self.question.key, self.rule.type_name
+                    );
+                    return Ok(Err(self.problem(&first.id, asked.len(), &came, None)));
+                }
+            }
+            if let Some(seen) = seen.filter(|seen| Look::of(seen) != Look::of(&first.id)) {
+                let came =
+                    format!("answers null, without an error; ids of {} look there like {seen:?}", self.rule.type_name);
+                let seen = Some((seen.as_str(), first.columns.as_slice(), false));
+                return Ok(Err(self.problem(&first.id, asked.len(), &came, seen)));
+            }
+            // Those may all be hidden, drafts or archived; many of them hardly are.
+            if asked.len() >= FEW {
+                let more = rows(self.source, self.table, self.rule, MANY).await?;
+                if more.len() > asked.len() {
+                    asked = more;
+                    continue;
+                }
+            }
+            let came = "answers null, without an error, for each of them. Does it read the same database? Does it show these rows \
+                        to whom `graph.headers` says we are? If it shows no rows yet, set `graph: { probe: off }`";
+            return Ok(Err(self.problem(&first.id, asked.len(), came, None)));
+        }
+    }
+
+    async fn ask(&self, graph: &dyn Graph, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
+        let mut all = Vec::with_capacity(ids.len());
+        for some in ids.chunks(100) {
+            all.extend(graph.identify(self.question, &self.rule.type_name, some).await?);
+        }
+        Ok(all)
+    }
+
+    /// An id that the graph itself lists, if it lists such vertices.
+    async fn seen(&self, graph: &dyn Graph) -> Result<Option<String>, GraphError> {
+        let Some((query, key)) = self.look.and_then(|look| look.listing.as_ref()) else { return Ok(None) };
+        match graph.root_ids(query, key, None, 1).await {
+            Ok(page) => Ok(page.ids.into_iter().next()),
+            Err(error) if error.class == ErrorClass::Transient => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn problem(&self, id: &str, asked: usize, came: &str, seen: Option<(&str, &Columns, bool)>) -> Problem {
+        let others = if asked > 1 { format!(" (and {} more)", asked - 1) } else { String::new() };
+        let template = seen.and_then(|(seen, columns, same)| propose(seen, columns, same));
+        let is_global = seen.is_some_and(|(seen, ..)| Look::of(seen) == Look::Global);
+        Problem {
+            type_name: self.rule.type_name.clone(),
+            text: format!(
+                "  asked: {} for {id:?}{others}, by the template \"{}\"\n  came: the graph {came}",
+                self.question.operation, self.rule.id
+            ),
+            rules: vec![(self.table.clone(), template)],
+            keys: if is_global { self.look.map(|look| look.others.clone()).unwrap_or_default() } else { Vec::new() },
+        }
+    }
+}
+
+/// A rule for vertices that cannot be asked for: the ids that it makes must look like those in documents.
+async fn unlike(
+    source: &SourcePlan,
+    table: &TableName,
+    rule: &VertexRule,
+    embedded: &BTreeSet<String>,
+) -> Result<Option<Problem>, GraphError> {
+    let prefix = format!("{}:", rule.type_name);
+    let seen: Vec<&str> = embedded.iter().filter_map(|reference| reference.strip_prefix(&prefix)).collect();
+    let Some(first) = seen.first() else { return Ok(None) };
+    let made = rows(source, table, rule, MANY).await?;
+    let Some(own) = made.first() else { return Ok(None) };
+    if made.iter().any(|made| seen.contains(&made.id.as_str())) || Look::of(first) == Look::of(&own.id) {
+        return Ok(None);
+    }
+    Ok(Some(Problem {
+        type_name: rule.type_name.clone(),
+        text: format!("  made: {:?}, by the template \"{}\"\n  documents embed: {first:?}", own.id, rule.id),
+        rules: vec![(table.clone(), propose(first, &own.columns, false))],
+        keys: Vec::new(),
+    }))
+}
