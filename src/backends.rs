@@ -187,9 +187,7 @@ pub fn roots(plan: &Arc<Plan>, graph: &Arc<dyn Graph>) -> Result<HashMap<String,
     let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
     for index in &plan.indexes {
         let roots: Arc<dyn RootIdSource> = match &index.root_ids {
-            RootIds::Paging { query, key } => {
-                Arc::new(GraphRootIds { graph: graph.clone(), query: query.clone(), key: key.clone() })
-            }
+            RootIds::Paging(paging) => Arc::new(GraphRootIds { graph: graph.clone(), paging: paging.clone() }),
             RootIds::Table { source, table } => Arc::new(table_roots(plan, index, source, table)?),
         };
         let (plan, index, graph) = (plan.clone(), index.clone(), graph.clone());

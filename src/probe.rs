@@ -297,8 +297,8 @@ impl Asked<'_> {
 
     /// An id that the graph itself lists, if it lists such vertices.
     async fn seen(&self, graph: &dyn Graph) -> Result<Option<String>, GraphError> {
-        let Some((query, key)) = self.look.and_then(|look| look.listing.as_ref()) else { return Ok(None) };
-        match graph.root_ids(query, key, None, 1).await {
+        let Some(paging) = self.look.and_then(|look| look.listing.as_ref()) else { return Ok(None) };
+        match graph.root_ids(paging, None, 1).await {
             Ok(page) => Ok(page.ids.into_iter().next()),
             Err(error) if error.class == ErrorClass::Transient => Err(error),
             Err(_) => Ok(None),

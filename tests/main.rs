@@ -15,6 +15,7 @@ mod scenarios {
     mod crashes;
     mod names;
     mod outages;
+    mod proposal;
     mod schema;
     mod standby;
 }

@@ -139,6 +139,16 @@ impl World {
         std::fs::write(self.pipeline(), text).expect("the pipeline");
     }
 
+    /// URL of the GraphQL service.
+    pub fn graph_url(&self) -> String {
+        format!("http://{}/graphql", self.graph_address)
+    }
+
+    /// URL of the database, as its owner.
+    pub fn database_url(&self) -> String {
+        self.database_url.clone()
+    }
+
     /// The index's name: the world's own, for servers are shared.
     pub fn index(&self) -> String {
         self.name.clone()
@@ -173,7 +183,7 @@ impl World {
         command
             .args(arguments)
             .env("STUDIO_URL", &self.source_url)
-            .env("GRAPH_URL", format!("http://{}/graphql", self.graph_address))
+            .env("GRAPH_URL", self.graph_url())
             .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
             .env("TRIBUTARY_DATA", self.data())
             .env("TRIBUTARY_LOG_FORMAT", "json")

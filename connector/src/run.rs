@@ -7,11 +7,11 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::Transport;
+use tributary_transport::{Producer, Transport};
 
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
-use crate::postgres::{self, Known, PostgresSource, Watch};
+use crate::postgres::{self, Known, PostgresSource, Prepared, Watch};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
 use crate::source::Source as _;
@@ -97,6 +97,29 @@ pub async fn run(
     }
 }
 
+/// Takes publishing over, as the reader of the slot: nobody else publishes from then on, and nothing is missing before that.
+async fn take_over(
+    settings: &ConnectorSettings,
+    transport: &dyn Transport,
+    prepared: &Prepared,
+) -> Result<(Box<dyn Producer>, Known), ConnectorError> {
+    let SourceSettings::Postgres(postgres) = &settings.source;
+    // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
+    // each time, for while we were away another may have had its turn.
+    let producer = transport.producer(&settings.name).await?;
+    transport.checkpoints_are_readable().await?;
+    if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
+        // We began to read behind a checkpoint that was not its last; it will be the next time.
+        let cause = "another process of this source was still publishing".to_owned();
+        return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
+    }
+    if let Some(checkpoint) = &prepared.checkpoint {
+        // Slot and checkpoint are ours now, so neither moves while they are compared.
+        postgres::continues(&postgres.slot, postgres::position(postgres).await?, checkpoint)?;
+    }
+    Ok((producer, Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?))
+}
+
 async fn attempt(
     settings: &ConnectorSettings,
     transport: &dyn Transport,
@@ -118,23 +141,10 @@ async fn attempt(
             prepared => prepared?,
         };
         let mut source = PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone()).await?;
-        // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
-        // each time, for while we were away another may have had its turn.
-        let producer = tokio::select! {
-            producer = transport.producer(&settings.name) => producer?,
+        let (producer, known) = tokio::select! {
+            taken = take_over(settings, transport, &prepared) => taken?,
             Err(error) = source.keep_alive() => return Err(error),
         };
-        transport.checkpoints_are_readable().await?;
-        if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
-            // We began to read behind a checkpoint that was not its last; it will be the next time.
-            let cause = "another process of this source was still publishing".to_owned();
-            return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
-        }
-        if let Some(checkpoint) = &prepared.checkpoint {
-            // Slot and checkpoint are ours now, so neither moves while they are compared.
-            postgres::continues(&postgres.slot, postgres::position(postgres).await?, checkpoint)?;
-        }
-        let known = Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?;
         Ok::<_, ConnectorError>((producer, source, prepared, known))
     };
     let (producer, source, prepared, known) = tokio::select! {

@@ -21,7 +21,8 @@ use tributary_event::TableName;
 
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, SourceSettings, VertexRule};
+use crate::proposal::alike;
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
 use crate::suggest::did_you_mean;
@@ -154,6 +155,13 @@ impl Checker<'_> {
         });
     }
 
+    /// The tables of all sources.
+    fn captured(&self) -> impl Iterator<Item = &TableName> {
+        self.definition.sources.iter().flat_map(|source| match &source.settings {
+            SourceSettings::Postgres(postgres) => postgres.tables.iter(),
+        })
+    }
+
     /// Vertices in documents that no table maps to: their changes go unnoticed.
     fn unmapped(&mut self, index: &IndexText, resolved: &Resolved) {
         let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
@@ -166,8 +174,15 @@ impl Checker<'_> {
                 told.push(name);
                 let message =
                     format!("no table maps to `{name}`, so changes of one never reach the index `{}`", index.name);
-                let help =
-                    format!("add a rule to `graph.vertices`: `schema.table: [{{ type: {name}, id: \"{{id}}\" }}]`");
+                let table = self.captured().find(|table| alike(&table.name) == alike(name));
+                let help = match table {
+                    Some(table) => format!(
+                        "add a rule for its rows to `graph.vertices`, under {table}: {{ type: {name}, id: \"{{…}}\" }}"
+                    ),
+                    None => {
+                        format!("add a rule to `graph.vertices`: `schema.table: [{{ type: {name}, id: \"{{id}}\" }}]`")
+                    }
+                };
                 self.found.push(spot.warning(message).help(help));
             }
         }

@@ -6,7 +6,7 @@ mod reach;
 mod settings;
 mod template;
 
-pub use document::{FieldKind, IndexPlan, LeafType, RootIds, SelectedField, Selection};
+pub use document::{FieldKind, IndexPlan, LeafType, Paging, RootIds, SelectedField, Selection};
 pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
@@ -67,8 +67,8 @@ pub struct GraphPlan {
 pub struct Probe {
     /// Asks for some by their ids; `None`: the schema shows no way.
     pub question: Option<Question>,
-    /// Lists some, as [`RootIds::Paging`] does: the query, and the response key of its connection.
-    pub listing: Option<(String, String)>,
+    /// Lists some.
+    pub listing: Option<Paging>,
     /// Plain values of the type beside its key, which may be what rows have.
     pub others: Vec<String>,
 }

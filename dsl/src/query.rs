@@ -10,7 +10,7 @@ mod resolve;
 mod root;
 mod values;
 
-pub(crate) use leaf::{is_known, sent_as};
+pub(crate) use leaf::{Scalars, is_known, sent_as};
 pub(crate) use partial::{Part, can_be_cut, is_paging};
 pub(crate) use resolve::{EdgeSite, Resolved, resolve};
 pub(crate) use values::Constants;

@@ -290,6 +290,15 @@ impl Builder {
             Built::Failed { class, reason } => return self.failed(id, job, class, reason).await,
         };
         job.missing_once = false;
+        if self.context.reports.knew(outcome != Outcome::Deleted) {
+            let index = &self.context.plan.name;
+            warn!(
+                index,
+                document = &*id,
+                "the graph knows none of the roots that were asked for so far: the ids that graph.vertices makes of rows may not be \
+                 the graph's (tributary check compares them)"
+            );
+        }
         self.set_aside.withdraw(&id).await?;
         let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
         let lane = job.lane;

@@ -337,6 +337,9 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
         match opened.await {
             Ok((prepared, documents)) => {
                 context.store_health.up();
+                if documents > 0 {
+                    context.reports.knew(true);
+                }
                 match context.listings.open(prepared, documents).await {
                     Ok(()) => return Ok(true),
                     Err(error) if error.class == ErrorClass::Transient => {

@@ -18,7 +18,7 @@ pub use patient::{PatientGraph, Refusals};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::{FanOutPlan, IndexPlan, Question};
+use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 /// An entity of the graph.
@@ -100,8 +100,8 @@ pub trait Graph: Send + Sync {
     /// Whether the graph knows vertices by their ids: one outcome per id, in order. `name`: whom it is asked for, in metrics and logs.
     async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError>;
 
-    /// A page of root ids for [`tributary_dsl::plan::RootIds::Paging`]; `after` is the last page's `next`.
-    async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;
+    /// A page of root ids for [`Paging`]; `after` is the last page's `next`.
+    async fn root_ids(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, GraphError>;
 
     /// Whether the server answers GraphQL at all; what it answers does not matter.
     async fn probe(&self) -> Result<(), GraphError>;

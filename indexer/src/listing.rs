@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tributary_dsl::plan::Paging;
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, StageError};
@@ -45,16 +46,14 @@ pub trait RootIdSource: Send + Sync {
 pub struct GraphRootIds {
     /// The graph.
     pub graph: Arc<dyn Graph>,
-    /// The generated query.
-    pub query: String,
-    /// The response key of the connection.
-    pub key: String,
+    /// How they are listed.
+    pub paging: Paging,
 }
 
 #[async_trait]
 impl RootIdSource for GraphRootIds {
     async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
-        self.graph.root_ids(&self.query, &self.key, after, size.min(100)).await
+        self.graph.root_ids(&self.paging, after, size.min(100)).await
     }
 
     async fn expected(&self) -> Option<u64> {

@@ -120,6 +120,8 @@ pub struct Reports {
     pub progress: Arc<Progress>,
     /// Documents that are set aside, as far as this process knows: those at its start, and its own since.
     pub set_aside: AtomicU64,
+    /// Roots that the graph did not know, before it knew one; `u64::MAX` since then.
+    unknown: AtomicU64,
 }
 
 struct Open {
@@ -132,13 +134,32 @@ struct Open {
 pub const LISTING: &str = "listing";
 /// Causes that never finish (their requests went to another process, or were done before a crash) are forgotten.
 const FORGET_US: i64 = 600_000_000;
+/// So many roots in a row that the graph does not know, and none that it does, are worth a warning.
+const STRANGERS: u64 = 5;
 const MAX_OPEN: usize = 100_000;
 
 impl Reports {
     /// Reports for one index, whose listings tell their progress here.
     pub fn new(index: impl Into<String>, on_change: OnChange, progress: Arc<Progress>) -> Self {
-        let open = Mutex::default();
-        Self { index: index.into(), open, on_change, progress, set_aside: AtomicU64::new(0) }
+        Self {
+            index: index.into(),
+            open: Mutex::default(),
+            on_change,
+            progress,
+            set_aside: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes whether the graph knew a root. True once: when it has known none of the first few, so that the ids that are made of rows
+    /// may not be the graph's.
+    pub fn knew(&self, known: bool) -> bool {
+        if known {
+            self.unknown.store(u64::MAX, Ordering::Release);
+            return false;
+        }
+        let count = |n: u64| (n < u64::MAX).then(|| n.saturating_add(1));
+        self.unknown.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) == Ok(STRANGERS - 1)
     }
 
     /// A change affected no document of this index.
@@ -230,6 +251,17 @@ mod tests {
         let heard = heard.lock().expect("a lock");
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].built, heard[0].unchanged, heard[0].deleted), (1, 1, 1));
+    }
+
+    #[test]
+    fn roots_that_nobody_knows_are_told_of_once() {
+        let told = |knew: &[bool]| {
+            let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
+            knew.iter().filter(|known| reports.knew(**known)).count()
+        };
+        assert_eq!(told(&[false; 4]), 0);
+        assert_eq!(told(&[false; 12]), 1);
+        assert_eq!(told(&[false, false, true, false, false, false, false, false, false]), 0);
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
             return Err(Failure::Stopped(format!("--header {header:?}: write it as name: value")));
         };
         let (name, value) = (name.trim().to_owned(), value.trim());
-        let variable: String = name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+        let variable: String =
+            name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
         variables.insert(format!("GRAPH_{variable}"), value.to_owned());
         headers.insert(name.clone(), Secret::new(value));
         named.push((name, format!("GRAPH_{variable}")));
@@ -79,8 +80,7 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     let mut tried = 0;
     let (proposal, found, wrong) = loop {
         let (endpoint, root) = (wish.graph.as_str(), wish.root.as_deref());
-        let known =
-            Known { endpoint, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
+        let known = Known { endpoint, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
         let proposal = propose_pipeline(&known).map_err(|e| Failure::Stopped(e.to_string()))?;
         let (plan, found) = planned(&proposal, &variables, &schema);
         tried += 1;

@@ -26,8 +26,6 @@ pub(crate) struct Way {
     pub id: String,
     /// Whether many are taken at a time.
     pub many: bool,
-    /// Whether fewer may be answered than are asked for.
-    pub can_be_cut: bool,
 }
 
 /// Names of the condition that a value is one of a list, in filters of input objects.
@@ -121,7 +119,6 @@ pub(super) fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -
         way,
         id: taken.ty.name().to_owned(),
         many: taken.ty.is_list(),
-        can_be_cut: can_be_cut(root),
     })
 }
 
@@ -172,7 +169,6 @@ fn list_of_ids(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
         way,
         id: argument.ty.name().to_owned(),
         many: true,
-        can_be_cut: can_be_cut(root),
     })
 }
 
@@ -201,7 +197,6 @@ fn filter(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
                 way,
                 id: member.ty.name().to_owned(),
                 many: true,
-                can_be_cut: can_be_cut(root),
             });
         }
     }
@@ -223,7 +218,6 @@ fn one_id(schema: &Schema, name: &str, root: &FieldDef) -> Option<Way> {
         way,
         id: argument.ty.name().to_owned(),
         many: false,
-        can_be_cut: false,
     })
 }
 
@@ -238,7 +232,6 @@ fn entities(schema: &Schema, name: &str) -> Option<Way> {
         way: &[],
         id: "_Any".to_owned(),
         many: true,
-        can_be_cut: can_be_cut(root),
     })
 }
 
@@ -263,6 +256,5 @@ fn relay(schema: &Schema, name: &str, field: &str, arguments: &[&str]) -> Option
         way: &[],
         id: "ID".to_owned(),
         many,
-        can_be_cut: false,
     })
 }

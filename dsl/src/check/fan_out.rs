@@ -65,7 +65,6 @@ impl Checker<'_> {
             form,
             way: way.way.iter().map(|step| (*step).to_owned()).collect(),
             key: "id".to_owned(),
-            can_be_cut: way.can_be_cut,
             sent_as,
             constants: BTreeMap::new(),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Checker;
 use super::access::{declared_way, way_to};
 use super::roots::paging;
-use crate::plan::{Probe, RootIds};
+use crate::plan::Probe;
 use crate::schema::{FieldDef, TypeRef};
 
 impl Checker<'_> {
@@ -21,10 +21,7 @@ impl Checker<'_> {
             Some(declared) => declared_way(schema, name, declared).ok(),
             None => way_to(schema, name),
         };
-        let listing = schema.root_fields().iter().find_map(|field| match paging(schema, field, name)? {
-            RootIds::Paging { query, key } => Some((query, key)),
-            RootIds::Table { .. } => None,
-        });
+        let listing = schema.root_fields().iter().find_map(|field| paging(schema, &self.graph.scalars, field, name));
         // Those that must be there can be keys.
         let can_be = |field: &&FieldDef| {
             matches!(&field.ty, TypeRef::NonNull(inner) if !inner.is_list() && !schema.is_composite(inner.name()))

@@ -9,7 +9,8 @@ use super::Checker;
 use super::fan_out::keys;
 use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
-use crate::plan::{RootIds, SourceSettings};
+use crate::plan::{Paging, RootIds, SourceSettings};
+use crate::query::{Scalars, sent_as};
 use crate::schema::{ArgumentDef, FieldDef, Schema, TypeDef};
 use crate::suggest::suggestion;
 use crate::yaml::Text;
@@ -19,7 +20,7 @@ impl Checker<'_> {
     pub(super) fn roots(&mut self, index: &IndexText, root_type: &str) -> Option<RootIds> {
         let found = match &index.roots {
             Some(RootsText::Table(table)) => self.declared_table(table, root_type),
-            Some(RootsText::Field(field)) => declared_field(self.schema, field, root_type),
+            Some(RootsText::Field(field)) => self.declared_field(field, root_type),
             Some(RootsText::Wrong) => return None,
             None => self.inferred(index, root_type),
         };
@@ -51,9 +52,13 @@ impl Checker<'_> {
                 }
             }
             [] => {
-                let connection = self.schema.root_fields().iter().find_map(|f| paging(self.schema, f, root_type));
-                if let Some(roots) = connection {
-                    return Ok(roots);
+                let connection = self
+                    .schema
+                    .root_fields()
+                    .iter()
+                    .find_map(|f| paging(self.schema, &self.graph.scalars, f, root_type));
+                if let Some(paging) = connection {
+                    return Ok(RootIds::Paging(paging));
                 }
             }
             several => {
@@ -68,6 +73,21 @@ impl Checker<'_> {
             "map a table to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
         );
         Err(Box::new(index.spot.error(message).help(help)))
+    }
+
+    fn declared_field(&self, field: &Text, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
+        let Some(root) = self.schema.root_fields().iter().find(|f| f.name == field.value) else {
+            let fields = self.schema.root_fields().iter().map(|f| f.name.as_str());
+            let message = format!("the schema has no root field `{}`", field.shown);
+            return Err(Box::new(field.spot.error(message).maybe_help(suggestion(&field.value, fields))));
+        };
+        let found = paging(self.schema, &self.graph.scalars, root, root_type);
+        found.map(RootIds::Paging).ok_or_else(|| {
+            let message = format!("`{}` is no Relay connection of `{root_type}`", root.name);
+            let help = "it must take `first: Int` and a cursor `after`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
+                        and need no other argument";
+            Box::new(field.spot.error(message).help(help))
+        })
     }
 
     fn maps_to(&self, table: &TableName, type_name: &str) -> bool {
@@ -87,22 +107,8 @@ impl Checker<'_> {
     }
 }
 
-fn declared_field(schema: &Schema, field: &Text, root_type: &str) -> Result<RootIds, Box<Diagnostic>> {
-    let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
-        let fields = schema.root_fields().iter().map(|f| f.name.as_str());
-        let message = format!("the schema has no root field `{}`", field.shown);
-        return Err(Box::new(field.spot.error(message).maybe_help(suggestion(&field.value, fields))));
-    };
-    paging(schema, root, root_type).ok_or_else(|| {
-        let message = format!("`{}` is no Relay connection of `{root_type}`", root.name);
-        let help = "it must take `first: Int` and a cursor `after`, answer `edges { node }` and `pageInfo { hasNextPage endCursor }`,\n\
-                    and need no other argument";
-        Box::new(field.spot.error(message).help(help))
-    })
-}
-
 /// A query for pages of ids, if the field is a connection of the type.
-pub(super) fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Option<RootIds> {
+pub(super) fn paging(schema: &Schema, scalars: &Scalars, root: &FieldDef, root_type: &str) -> Option<Paging> {
     let connection = root.ty.name();
     let (way, node) = schema.vertex_connection(connection)?;
     let takes = |name: &str, scalars: &[&str]| {
@@ -115,7 +121,8 @@ pub(super) fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Optio
         return None;
     }
     let cursor = |a: &&ArgumentDef| !a.ty.is_list() && schema.get(a.ty.name()).is_some_and(TypeDef::is_leaf);
-    let after = root.argument("after").filter(cursor).map(|a| a.ty.nullable().to_string())?;
+    let argument = root.argument("after").filter(cursor)?;
+    let after = argument.ty.nullable();
     let mut inner = format!("{{ __typename {} }}", keys(schema, root_type));
     for (i, segment) in way.iter().rev().enumerate() {
         inner = if i == 0 { format!("{segment} {inner}") } else { format!("{segment} {{ {inner} }}") };
@@ -125,5 +132,5 @@ pub(super) fn paging(schema: &Schema, root: &FieldDef, root_type: &str) -> Optio
         "query RootsOf{root_type}($first: Int!, $after: {after}) {{\n  {field}(first: $first, after: $after) {{\n    {inner}\n    \
          pageInfo {{ hasNextPage endCursor }}\n  }}\n}}\n"
     );
-    Some(RootIds::Paging { query, key: field.clone() })
+    Some(Paging { query, key: field.clone(), cursor: sent_as(schema, scalars, argument.ty.name()) })
 }

@@ -15,9 +15,9 @@ pub(super) fn keys(graph: &GraphText, schema: &Schema) -> (BTreeMap<String, Stri
     let mut found = Vec::new();
     for (name, ty) in &graph.types {
         let Some(key) = ty.key.as_ref().filter(|_| schema.get(name).is_some()) else { continue };
-        keys.insert(name.clone(), key.value.clone());
         let keyed = schema.with_keys(BTreeMap::from([(name.clone(), key.value.clone())]));
         if keyed.is_vertex(name) {
+            keys.insert(name.clone(), key.value.clone());
             continue;
         }
         if keyed.field(name, &key.value).is_none() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tributary_event::TableName;
 
-use super::question::Question;
+use super::question::{Question, SentAs};
 use super::reach::EdgePlan;
 use super::settings::{BuildSettings, RetrySettings, StorePlan};
 
@@ -142,10 +142,16 @@ pub enum RootIds {
         table: TableName,
     },
     /// From a Relay connection of the graph.
-    Paging {
-        /// The generated query, with `$first: Int!` and `$after`. Its vertices answer their key as `id`.
-        query: String,
-        /// The response key of the connection.
-        key: String,
-    },
+    Paging(Paging),
+}
+
+/// How vertices are listed by a Relay connection, page by page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paging {
+    /// The generated query, with `$first: Int!` and `$after`. Its vertices answer their key as `id`.
+    pub query: String,
+    /// The response key of the connection.
+    pub key: String,
+    /// How the graph takes a cursor.
+    pub cursor: SentAs,
 }

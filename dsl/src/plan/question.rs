@@ -21,8 +21,6 @@ pub struct Question {
     pub way: Vec<String>,
     /// The response key of a vertex's id.
     pub key: String,
-    /// Whether the root field can be paged, so that fewer may be answered than were asked for: what is missing is asked for again.
-    pub can_be_cut: bool,
     /// How the graph takes an id.
     pub sent_as: SentAs,
     /// Further variables, whose values never change.
@@ -179,7 +177,6 @@ mod tests {
             form: Form::Apart(apart),
             way: Vec::new(),
             key: "id".into(),
-            can_be_cut: false,
             sent_as: SentAs::Number,
             constants: BTreeMap::from([("lang".into(), json!("de"))]),
         };

@@ -69,9 +69,9 @@ impl<'a> Matches<'a> {
             self.of_type.values().flat_map(|t| &t.references).filter(|(_, to)| to == table).count()
         };
         let own = |name: &str| self.of_type[name].references.len();
-        all().max_by_key(|name| (belongs(name), own(name), std::cmp::Reverse(*name))).ok_or_else(|| {
-            ProposalError::NoMatch { types: String::new(), tables: String::new() }
-        })
+        all()
+            .max_by_key(|name| (belongs(name), own(name), std::cmp::Reverse(*name)))
+            .ok_or_else(|| ProposalError::NoMatch { types: String::new(), tables: String::new() })
     }
 }
 
@@ -95,9 +95,8 @@ pub(super) fn same(column: &str, field: &str) -> bool {
 
 /// The field with a row's key: under its name, or as `rowId` where `id` is a global one.
 fn key<'a>(schema: &'a Schema, type_name: &str, table: &KnownTable) -> Option<&'a str> {
-    let plain = |field: &&FieldDef| {
-        !field.ty.is_list() && !schema.is_composite(field.ty.name()) && !field.needs_arguments()
-    };
+    let plain =
+        |field: &&FieldDef| !field.ty.is_list() && !schema.is_composite(field.ty.name()) && !field.needs_arguments();
     let named = |name: &str| schema.fields(type_name).iter().filter(plain).find(|field| same(name, &field.name));
     let [column] = table.key.as_slice() else { return None };
     let row_id = || named("rowId").filter(|_| column == "id");

@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn styles_and_numbers_do_not_matter() {
-        for (a, b) in [("movie_talents", "MovieTalent"), ("categories", "Category"), ("boxes", "Box"), ("class", "Class")] {
+        for (a, b) in
+            [("movie_talents", "MovieTalent"), ("categories", "Category"), ("boxes", "Box"), ("class", "Class")]
+        {
             assert_eq!(alike(a), alike(b));
         }
         assert_ne!(alike("movie"), alike("movie_talent"));

@@ -81,7 +81,10 @@ fn capital(word: &str) -> String {
 /// The argument that says how many of a list are answered, where a server may cut it.
 fn limit(schema: &Schema, field: &FieldDef) -> Option<String> {
     let listed = field.ty.is_list() && schema.connection(field.ty.name()).is_none();
-    let takes = field.arguments.iter().find(|a| is_paging(&a.name) && !a.has_default && a.name.to_lowercase().contains("limit"));
+    let takes = field
+        .arguments
+        .iter()
+        .find(|a| is_paging(&a.name) && !a.has_default && a.name.to_lowercase().contains("limit"));
     takes.filter(|_| listed).map(|a| format!("{}: 100", a.name))
 }
 
@@ -126,7 +129,9 @@ impl<'a> Builder<'a> {
         }
         let (target, way) = match self.schema.connection(ty) {
             // Nodes are a level less.
-            Some(_) if self.schema.walk(ty, &["nodes"]).is_some() => (self.schema.walk(ty, &["nodes"])?, Some(&["nodes"][..])),
+            Some(_) if self.schema.walk(ty, &["nodes"]).is_some() => {
+                (self.schema.walk(ty, &["nodes"])?, Some(&["nodes"][..]))
+            }
             Some((way, node)) => (node, Some(way)),
             None => (ty, None),
         };

@@ -8,7 +8,13 @@ use super::query::Query;
 use super::{Known, KnownTable};
 use crate::schema::Schema;
 
-pub(super) fn pipeline(known: &Known<'_>, schema: &Schema, matches: &Matches<'_>, query: &Query<'_>, index: &str) -> String {
+pub(super) fn pipeline(
+    known: &Known<'_>,
+    schema: &Schema,
+    matches: &Matches<'_>,
+    query: &Query<'_>,
+    index: &str,
+) -> String {
     let tables = tables(known, matches, query);
     let mut out = format!(
         "# Proposed by `tributary init` from the graph's schema and the database's keys. Check it: tributary check pipeline.yaml\n\
@@ -39,7 +45,11 @@ pub(super) fn pipeline(known: &Known<'_>, schema: &Schema, matches: &Matches<'_>
         if !rules.is_empty() {
             let _ = writeln!(out, "    {}:", quoted(&table.name.to_string()));
             for (name, template) in rules {
-                let _ = writeln!(out, "      - {{ type: {name}, id: \"{}\" }}", template.replace('\\', "\\\\").replace('"', "\\\""));
+                let _ = writeln!(
+                    out,
+                    "      - {{ type: {name}, id: \"{}\" }}",
+                    template.replace('\\', "\\\\").replace('"', "\\\"")
+                );
             }
         }
     }
@@ -66,7 +76,8 @@ fn tables<'a>(known: &'a Known<'_>, matches: &Matches<'_>, query: &Query<'_>) ->
     let read: Vec<_> = query.types.iter().filter_map(|name| matches.of_type.get(name)).map(|t| &t.name).collect();
     let joins = |table: &&KnownTable| {
         let to = table.references.iter().filter(|(_, to)| read.contains(&to)).count();
-        read.contains(&&table.name) || to > 1 && table.key.iter().all(|c| table.references.iter().any(|(cs, _)| cs.contains(c)))
+        read.contains(&&table.name)
+            || to > 1 && table.key.iter().all(|c| table.references.iter().any(|(cs, _)| cs.contains(c)))
     };
     known.tables.iter().filter(joins).collect()
 }
@@ -80,11 +91,17 @@ fn rules(
     table: &KnownTable,
 ) -> Vec<(String, String)> {
     let braces = |columns: &[String]| {
-        let one = |c: &String| if c.contains(['{', '}', '"', '(']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.clone() };
+        let one = |c: &String| {
+            if c.contains(['{', '}', '"', '(']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.clone() }
+        };
         columns.iter().map(|c| format!("{{{}}}", one(c))).collect::<Vec<_>>().join("/")
     };
     let better = |name: &str| {
-        known.templates.iter().find(|(t, of, _)| t == name && *of == table.name).map(|(_, _, template)| template.clone())
+        known
+            .templates
+            .iter()
+            .find(|(t, of, _)| t == name && *of == table.name)
+            .map(|(_, _, template)| template.clone())
     };
     let mut rules: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, columns: &[String]| {

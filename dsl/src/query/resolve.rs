@@ -154,7 +154,10 @@ impl<'a> Resolver<'a> {
             }
         }
         self.same_kinds(&groups, &selection);
-        self.flattened(&groups);
+        // At the document itself that is told otherwise.
+        if depth > 0 {
+            self.flattened(&groups);
+        }
         self.identify(base, &mut selection);
         selection
     }

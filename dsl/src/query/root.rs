@@ -8,7 +8,7 @@ use async_graphql_value::Value;
 use serde_json::Value as Json;
 
 use super::collect::{Group, Occurrence};
-use super::partial::{can_be_cut, silent_limit};
+use super::partial::silent_limit;
 use super::resolve::{Above, Resolved, Resolver};
 use super::values::{constant, mentions};
 use super::{directives, print};
@@ -80,7 +80,6 @@ impl<'a> Resolver<'a> {
             root_type: documents.root_type.to_owned(),
             fetch: Question {
                 operation,
-                can_be_cut: can_be_cut(first.definition),
                 sent_as: self.sent_as(documents.root_type),
                 form,
                 way: documents.way,
@@ -208,6 +207,11 @@ impl<'a> Resolver<'a> {
         let mut types: Vec<&str> = groups.iter().filter_map(|group| group.on).collect();
         types.sort_unstable();
         types.dedup();
+        // Of a union with one member every fragment applies always.
+        let possible: Vec<&str> = self.schema.possible(base).into_iter().collect();
+        if let ([], [only]) = (types.as_slice(), possible.as_slice()) {
+            types.push(only);
+        }
         match types.as_slice() {
             [one] if self.schema.is_vertex(one) => {
                 let one: &'a str = one;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    FieldKind, Form, IndexPlan, LeafType, Oversized, Plan, RecordSettings, RootIds, Selection, StorePlan, TransportPlan,
+    FieldKind, Form, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection, StorePlan,
+    TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
@@ -62,7 +63,7 @@ fn index(out: &mut String, index: &IndexPlan) {
         RootIds::Table { source, table } => {
             line(out, 1, format_args!("\n  ids of all roots: the table {table} of {source}"))
         }
-        RootIds::Paging { query, key } => {
+        RootIds::Paging(Paging { query, key, .. }) => {
             line(out, 1, format_args!("\n  ids of all roots: pages of {key}"));
             block(out, query);
         }

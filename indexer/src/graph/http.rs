@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Question};
+use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 use super::ceiling::{Ceiling, Learnt};
@@ -59,8 +59,9 @@ impl HttpGraph {
         }
     }
 
-    async fn page(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, Trouble> {
-        let variables = json!({ "first": first, "after": after });
+    async fn page(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, Trouble> {
+        let Paging { query, key, cursor } = paging;
+        let variables = json!({ "first": first, "after": after.map(|after| cursor.value(after)) });
         let request = Request { kind: Kind::Roots, query, operation: None, variables };
         let answer = self.client.post(request).await?;
         let replaced = answer.replaced;
@@ -110,16 +111,18 @@ struct Questioner<'a> {
 #[async_trait]
 impl Ask for Questioner<'_> {
     async fn ask(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
-        let mut items = self.once(ids).await?;
+        let (mut items, mut short) = self.once(ids).await?;
         self.all_failed(ids, &items).await?;
-        // A list that the server cuts says nothing about what it lacks. One that lacks everything is not cut.
-        while self.question.can_be_cut {
+        // A list that is shorter than what was asked for may have been cut: by a page size of the field, a proxy's cap, a limit of
+        // our role. Only one that lacks everything was not.
+        while short {
             let missing: Vec<usize> = (0..ids.len()).filter(|i| items[*i] == Item::Missing).collect();
             if missing.is_empty() || missing.len() == ids.len() {
                 break;
             }
             let again: Vec<String> = missing.iter().map(|i| ids[*i].clone()).collect();
-            let answered = self.once(&again).await?;
+            let (answered, short_again) = self.once(&again).await?;
+            short = short_again;
             if answered.iter().all(|item| *item == Item::Missing) {
                 break;
             }
@@ -142,7 +145,7 @@ impl Questioner<'_> {
             return Ok(());
         }
         for id in [ids.first(), ids.last()].into_iter().flatten() {
-            let alone = self.once(std::slice::from_ref(id)).await?;
+            let (alone, _) = self.once(std::slice::from_ref(id)).await?;
             if !matches!(alone.as_slice(), [Item::Failed(_)]) {
                 return Err(Trouble::Unclear(error.clone()));
             }
@@ -150,16 +153,17 @@ impl Questioner<'_> {
         Ok(())
     }
 
-    async fn once(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
+    /// One request; whether its list was shorter than what was asked for.
+    async fn once(&self, ids: &[String]) -> Result<(Vec<Item>, bool), Trouble> {
         let (query, variables) = self.question.request(ids);
         let operation = Some(self.question.operation.as_str());
         let request = Request { kind: self.kind, query: &query, operation, variables };
         let client = &self.graph.client;
         let answer = client.post(request).await?;
         let replaced = answer.replaced;
-        let items = answer.items(&client.place, self.question, ids)?;
+        let (items, short) = answer.items(&client.place, self.question, ids)?;
         self.graph.replaced.tell_items(self.name, replaced, ids, &items);
-        Ok(items)
+        Ok((items, short))
     }
 }
 
@@ -221,12 +225,12 @@ impl Graph for HttpGraph {
         Ok(identified.collect())
     }
 
-    async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
-        let ceiling = self.ceiling(format!("roots {query}"));
+    async fn root_ids(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
+        let ceiling = self.ceiling(format!("roots {}", paging.query));
         let mut size = first.min(ceiling.limit()).max(1);
         let mut refused = false;
         loop {
-            let trouble = match self.page(query, key, after, size).await {
+            let trouble = match self.page(paging, after, size).await {
                 Ok(page) => {
                     ceiling.learn(Learnt { asked: first, answered: size, refused, silent: false });
                     return Ok(page);

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::{FanOutPlan, IndexPlan, Question};
+use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
@@ -174,8 +174,8 @@ impl<G: Graph> Graph for PatientGraph<G> {
         self.graph.identify(question, name, ids).await.map_err(|e| self.outage(e))
     }
 
-    async fn root_ids(&self, query: &str, key: &str, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
-        self.graph.root_ids(query, key, after, first).await.map_err(|e| self.outage(e))
+    async fn root_ids(&self, paging: &Paging, after: Option<&str>, first: usize) -> Result<IdPage, GraphError> {
+        self.graph.root_ids(paging, after, first).await.map_err(|e| self.outage(e))
     }
 
     async fn probe(&self) -> Result<(), GraphError> {

@@ -18,7 +18,8 @@ pub(super) fn id_page(connection: &Json, after: Option<&str>) -> Result<IdPage, 
     let ids = ids.ok_or("answers a node without an `id`")?;
     let info = connection.get("pageInfo").ok_or("answers no `pageInfo`")?;
     let more = info.get("hasNextPage").and_then(Json::as_bool).ok_or("answers no `pageInfo.hasNextPage`")?;
-    let next = info.get("endCursor").and_then(Json::as_str).filter(|_| more).map(str::to_owned);
+    // Cursors are opaque, and may be numbers.
+    let next = info.get("endCursor").and_then(id_text).filter(|_| more);
     if more && (next.is_none() || next.as_deref() == after) {
         return Err("says that there is a next page, but names no new cursor for it (`pageInfo.endCursor`)".into());
     }

@@ -10,7 +10,7 @@ mod server;
 use std::time::Duration;
 
 use tributary_dsl::plan::{
-    Apart, BuildSettings, FanOutPlan, FieldKind, Form, GraphPlan, IndexPlan, InverseField, LeafType, Question,
+    Apart, BuildSettings, FanOutPlan, FieldKind, Form, GraphPlan, IndexPlan, InverseField, LeafType, Paging, Question,
     Representation, RetrySettings, RootIds, SelectedField, Selection, SentAs, StorePlan,
 };
 
@@ -35,7 +35,6 @@ pub(crate) fn together(query: &str, variable: &str, root: &str, representation: 
         form,
         way: Vec::new(),
         key: "id".into(),
-        can_be_cut: false,
         sent_as: SentAs::Text,
         constants: Default::default(),
     }
@@ -108,6 +107,10 @@ fn fan_out(question: Question, path: &[&str]) -> FanOutPlan {
         }],
         question,
     }
+}
+
+fn paging() -> Paging {
+    Paging { query: "query Roots { movies }".into(), key: "movies".into(), cursor: SentAs::Text }
 }
 
 fn of_talents() -> Option<Representation> {

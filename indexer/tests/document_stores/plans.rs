@@ -53,7 +53,6 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
             },
             way: Vec::new(),
             key: "id".to_owned(),
-            can_be_cut: false,
             sent_as: SentAs::Text,
             constants: Default::default(),
         },

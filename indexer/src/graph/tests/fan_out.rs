@@ -142,7 +142,7 @@ async fn root_ids_are_paged() {
         let graph = HttpGraph::new(&plan(&server.url)).unwrap();
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = graph.root_ids("query Roots { movies }", "movies", after.as_deref(), 10).await.unwrap();
+            let page = graph.root_ids(&paging(), after.as_deref(), 10).await.unwrap();
             all.extend(page.ids);
             after = page.next;
             if after.is_none() {
@@ -152,6 +152,22 @@ async fn root_ids_are_paged() {
         assert_eq!(all, ids(0..25));
         assert_eq!(server.requests().len(), 3);
     }
+}
+
+/// Cursors of some servers are numbers, and are sent back as such.
+#[tokio::test]
+async fn a_cursor_may_be_a_number() {
+    let server = Server::start(|request| {
+        let after = &request["variables"]["after"];
+        let info = json!({ "hasNextPage": after.is_null(), "endCursor": 17 });
+        Reply::Json(json!({ "data": { "movies": { "nodes": [movie("1")], "pageInfo": info } } }))
+    })
+    .await;
+    let graph = HttpGraph::new(&plan(&server.url)).unwrap();
+    let paging = Paging { cursor: SentAs::Number, ..paging() };
+    let next = graph.root_ids(&paging, None, 10).await.unwrap().next.unwrap();
+    assert_eq!(graph.root_ids(&paging, Some(&next), 10).await.unwrap().next, None);
+    assert_eq!(server.requests()[1]["variables"]["after"], json!(17));
 }
 
 #[tokio::test]
@@ -167,9 +183,9 @@ async fn a_page_that_is_refused_is_asked_for_in_parts() {
         .await;
         let graph = HttpGraph::new(&plan(&server.url)).unwrap();
         let expected = IdPage { ids: ids(0..13), next: Some("13".into()) };
-        assert_eq!(graph.root_ids("q", "movies", None, 50).await.unwrap(), expected);
+        assert_eq!(graph.root_ids(&paging(), None, 50).await.unwrap(), expected);
         assert_eq!(server.requests().len(), 3);
-        graph.root_ids("q", "movies", Some("13"), 50).await.unwrap();
+        graph.root_ids(&paging(), Some("13"), 50).await.unwrap();
         assert_eq!(server.requests().len(), 4);
     }
 }
@@ -190,7 +206,7 @@ async fn a_broken_connection_type_is_no_end_of_the_list() {
     ] {
         let server = Server::start(move |_| Reply::Json(answer.clone())).await;
         let graph = HttpGraph::new(&plan(&server.url)).unwrap();
-        assert_eq!(graph.root_ids("q", "movies", Some("c"), 10).await.unwrap_err().class, class);
+        assert_eq!(graph.root_ids(&paging(), Some("c"), 10).await.unwrap_err().class, class);
     }
 }
 

@@ -60,7 +60,7 @@ async fn a_graph_that_refuses_everything_is_away() {
                     .await
                     .unwrap_err(),
             );
-            away(graph.root_ids("q", "movies", None, 10).await.unwrap_err());
+            away(graph.root_ids(&paging(), None, 10).await.unwrap_err());
         }
     }
 }

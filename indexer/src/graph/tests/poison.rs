@@ -152,7 +152,7 @@ async fn a_server_that_answers_no_probe_is_away() {
         assert_eq!(error.class, ErrorClass::Transient, "{error}");
         assert_eq!(server.sizes(), [10]);
         assert!(graph.probe().await.is_err());
-        assert_eq!(graph.root_ids("q", "movies", None, 10).await.unwrap_err().class, ErrorClass::Transient);
+        assert_eq!(graph.root_ids(&paging(), None, 10).await.unwrap_err().class, ErrorClass::Transient);
     }
 }
 
@@ -218,7 +218,7 @@ async fn roots_are_listed_up_to_the_culprit() {
     let graph = HttpGraph::new(&plan(&server.url)).unwrap();
     let (mut all, mut after) = (Vec::new(), None);
     let error = loop {
-        match graph.root_ids("q", "movies", after.as_deref(), 20).await {
+        match graph.root_ids(&paging(), after.as_deref(), 20).await {
             Ok(page) => {
                 all.extend(page.ids);
                 after = page.next;

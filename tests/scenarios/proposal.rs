@@ -1,0 +1,95 @@
+//! A newcomer's walk: a pipeline that is proposed, checked and run without an edit; and ids that do not fit, which are told before a
+//! first build.
+
+use crate::client;
+use crate::world::{Own, Pair, World};
+
+impl World {
+    /// Puts a proposed pipeline in the place of this world's, under this world's names.
+    fn adopt(&self, folder: &std::path::Path) {
+        let text = std::fs::read_to_string(folder.join("pipeline.yaml")).expect("a pipeline");
+        let text = text
+            .replace("pipeline: movies-search", &format!("pipeline: {}", self.name))
+            .replace("${DATABASE_URL}", "${STUDIO_URL}")
+            .replace("  movies: {", &format!("  {}: {{", self.index()));
+        let settings = "http: { listen: \"${TRIBUTARY_LISTEN}\" }\ndata: \"${TRIBUTARY_DATA}\"\n";
+        std::fs::write(self.pipeline(), text + settings).expect("written");
+        std::fs::copy(folder.join("movies.graphql"), self.folder.path().join("movies.graphql")).expect("copied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_proposed_runs_as_it_is() {
+    let mut world = World::new("init", Pair::Embedded, Own::default()).await;
+    let folder = world.folder.path().join("proposed");
+    let to = folder.to_str().expect("a path").to_owned();
+    let arguments =
+        ["init", "--graph", &world.graph_url(), "--source", &world.database_url(), "--root", "movie", "--folder", &to];
+    let (code, out, err) = world.run(&arguments).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("it passes the check; rows and graph agree on ids"), "{out}{err}");
+    let proposed = std::fs::read_to_string(folder.join("pipeline.yaml")).expect("a pipeline");
+    assert!(!proposed.contains(&world.database_url()), "the database's URL is written:\n{proposed}");
+    // Nothing is overwritten.
+    let (code, _, err) = world.run(&arguments).await;
+    assert!(code == 1 && err.contains("is there already"), "{code}: {err}");
+    world.adopt(&folder);
+    world.start();
+    world.until_documents(3201).await;
+    let row =
+        "SELECT movie_id FROM movie_talent JOIN movie ON movie.id = movie_id WHERE distributor_id IS NOT NULL LIMIT 1";
+    let id = world.sql.query_one(row, &[]).await.expect("a movie with talents").get::<_, i32>(0).to_string();
+    world
+        .execute(&format!(
+            "UPDATE distributor SET name = 'Renamed' WHERE id = (SELECT distributor_id FROM movie WHERE id = {id}); \
+             UPDATE talent SET name = 'Somebody Else' WHERE id IN (SELECT talent_id FROM movie_talent WHERE movie_id = {id})"
+        ))
+        .await;
+    let index = world.index();
+    world
+        .until("both changes are in the document", async |address| {
+            let document = client::documents(address, &index).await.unwrap_or_default().remove(&id).unwrap_or_default();
+            let talents = document["talents"].as_array().cloned().unwrap_or_default();
+            document["distributor"]["name"] == "Renamed"
+                && !talents.is_empty()
+                && talents.iter().all(|talent| talent["name"] == "Somebody Else")
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_that_do_not_fit_are_told_with_what_would() {
+    let mut world = World::new("ids", Pair::Embedded, Own::default()).await;
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    let right = std::fs::read_to_string(world.pipeline()).expect("a pipeline");
+    for (from, to) in [
+        ("public.movie: [{ type: Movie, id: \"{id}\" }]", "public.movie: [{ type: Movie, id: \"Movie:{id}\" }]"),
+        (
+            "public.talent: [{ type: Talent, id: \"{id}\" }]",
+            "public.talent: [{ type: Talent, id: \"{base64(json('Talent', id))}\" }]",
+        ),
+    ] {
+        assert!(right.contains(from), "{right}");
+        std::fs::write(world.pipeline(), right.replace(from, to)).expect("written");
+        let (code, _, err) = world.run(&["check", &path]).await;
+        assert!(
+            code == 3 && err.contains("makes other ids than the graph has") && err.contains("asked: "),
+            "{code}: {err}"
+        );
+        world.start();
+        let code = world.ended().await;
+        let said = world.log();
+        assert!(code == 1 && said.contains("makes other ids than the graph has"), "{code}: {said}");
+        assert!(!said.contains("documents built"), "{said}");
+    }
+    // A column that is not there is told by the check, not later.
+    let from = "public.talent: [{ type: Talent, id: \"{id}\" }]";
+    std::fs::write(world.pipeline(), right.replace(from, &from.replace("{id}", "{ident}"))).expect("written");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert!(code == 3 && err.contains("the column `ident`, which the table does not have"), "{code}: {err}");
+    // Whoever knows better says so.
+    std::fs::write(world.pipeline(), right.clone()).expect("written");
+    world.start();
+    world.until_documents(3201).await;
+    world.assert_converged().await;
+}
