@@ -9,6 +9,7 @@ mod transport;
 pub(crate) use crate::keys::tables::{
     TableText, listed as listed_tables, similar as similar_tables, suggestion as tables_like,
 };
+use graph::VertexText;
 pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
 
@@ -17,10 +18,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tributary_event::TableName;
+
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, Secret, SourcePlan, TransportPlan};
+use crate::plan::{HttpSettings, Secret, SourcePlan, TransportPlan, VertexRule};
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -43,6 +46,31 @@ impl Definition {
     /// The pipeline's name.
     pub fn pipeline(&self) -> &str {
         &self.pipeline
+    }
+
+    /// The databases.
+    pub fn sources(&self) -> &[SourcePlan] {
+        &self.sources
+    }
+
+    /// Where events travel.
+    pub fn transport(&self) -> &TransportPlan {
+        &self.transport
+    }
+
+    /// The names of the indexes.
+    pub fn indexes(&self) -> impl Iterator<Item = &str> {
+        self.indexes.iter().map(|index| index.name.as_str())
+    }
+
+    /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
+    pub fn vertices(&self) -> BTreeMap<TableName, Vec<VertexRule>> {
+        let mut rules: BTreeMap<TableName, Vec<VertexRule>> = BTreeMap::new();
+        for VertexText { table, type_name, id } in &self.graph.vertices {
+            let rule = VertexRule { type_name: type_name.value.clone(), id: id.clone() };
+            rules.entry(table.clone()).or_default().push(rule);
+        }
+        rules
     }
 
     /// URL of the GraphQL endpoint.
