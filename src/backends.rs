@@ -19,8 +19,8 @@ use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
-use tributary_event::TableName;
 use tributary_event::debezium::DecimalMode;
+use tributary_event::{Health, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
@@ -183,7 +183,11 @@ pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn Docum
 }
 
 /// What lists the roots of each index.
-pub fn roots(plan: &Arc<Plan>, graph: &Arc<dyn Graph>) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
+pub fn roots(
+    plan: &Arc<Plan>,
+    graph: &Arc<dyn Graph>,
+    health: &Health,
+) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
     let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
     for index in &plan.indexes {
         let roots: Arc<dyn RootIdSource> = match &index.root_ids {
@@ -191,7 +195,10 @@ pub fn roots(plan: &Arc<Plan>, graph: &Arc<dyn Graph>) -> Result<HashMap<String,
             RootIds::Table { source, table } => Arc::new(table_roots(plan, index, source, table)?),
         };
         let (plan, index, graph) = (plan.clone(), index.clone(), graph.clone());
-        all.insert(index.name.clone(), Arc::new(Probed { plan, index, graph, roots }));
+        all.insert(
+            index.name.clone(),
+            Arc::new(Probed { plan, index, graph, roots, graph_health: health.reporter("graph") }),
+        );
     }
     Ok(all)
 }

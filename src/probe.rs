@@ -13,7 +13,7 @@ use tributary_dsl::plan::{
     Columns, IdTemplate, IdValue, IndexPlan, Look, Plan, Probe, Question, SourcePlan, SourceSettings, VertexRule,
     propose,
 };
-use tributary_event::{ErrorClass, TableName};
+use tributary_event::{ErrorClass, Reporter, TableName};
 use tributary_indexer::document::assemble;
 use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
 use tributary_indexer::listing::RootIdSource;
@@ -36,15 +36,48 @@ pub struct Probed {
     pub graph: Arc<dyn Graph>,
     /// What lists them.
     pub roots: Arc<dyn RootIdSource>,
+    /// How the graph is.
+    pub graph_health: Reporter,
+}
+
+/// Why ids could not be compared.
+pub enum Silence {
+    /// The graph did not answer.
+    Graph(GraphError),
+    /// A source did not.
+    Source(GraphError),
+}
+
+impl Silence {
+    /// What it said.
+    pub fn into_error(self) -> GraphError {
+        match self {
+            Self::Graph(error) | Self::Source(error) => error,
+        }
+    }
+}
+
+impl From<GraphError> for Silence {
+    fn from(error: GraphError) -> Self {
+        Self::Graph(error)
+    }
 }
 
 #[async_trait]
 impl RootIdSource for Probed {
     async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
         if after.is_none() && self.plan.graph.probe {
-            let problems = probe(&self.plan, &self.index, self.graph.as_ref()).await?;
+            let problems = match problems(&self.plan, &self.index, self.graph.as_ref()).await {
+                Ok(problems) => problems,
+                Err(Silence::Graph(error)) => {
+                    self.graph_health.down(error.message.clone());
+                    return Err(error);
+                }
+                Err(Silence::Source(error)) => return Err(error),
+            };
             if !problems.is_empty() {
-                return Err(GraphError::new(ErrorClass::Fatal, problems.join("\n")));
+                let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return Err(GraphError::new(ErrorClass::Fatal, told.join("\n")));
             }
         }
         self.roots.page(after, size).await
@@ -61,19 +94,11 @@ struct Made {
     id: String,
 }
 
-/// Compares the ids of an index's vertices: what is wrong with each rule.
-///
-/// # Errors
-/// The graph or a source does not answer.
-pub async fn probe(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<String>, GraphError> {
-    Ok(problems(plan, index, graph).await?.iter().map(ToString::to_string).collect())
-}
-
 /// Compares the ids of an index's vertices: the types whose ids do not fit.
 ///
 /// # Errors
 /// The graph or a source does not answer.
-pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<Problem>, GraphError> {
+pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<Problem>, Silence> {
     let shown = index.vertex_types();
     let mut problems: Vec<Problem> = Vec::new();
     // What documents embed, if a root was found.
@@ -172,9 +197,10 @@ fn source_of<'p>(plan: &'p Plan, table: &TableName) -> Option<&'p SourcePlan> {
 }
 
 /// The first rows of a table, and what a rule makes of them. None of a table that cannot be paged.
-async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, GraphError> {
+async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, Silence> {
     let SourceSettings::Postgres(postgres) = &source.settings;
-    let failed = |e: ConnectorError| GraphError::new(e.class(), format!("source {}: {e}", source.name));
+    let failed =
+        |e: ConnectorError| Silence::Source(GraphError::new(e.class(), format!("source {}: {e}", source.name)));
     let mut columns: Vec<String> = Vec::new();
     for column in rule.id.columns() {
         if !columns.iter().any(|known| known == column) {
@@ -219,7 +245,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// The ids that the graph knows, or what is wrong.
-    async fn compare(&self, graph: &dyn Graph, few: Vec<Made>) -> Result<Result<Vec<String>, Problem>, GraphError> {
+    async fn compare(&self, graph: &dyn Graph, few: Vec<Made>) -> Result<Result<Vec<String>, Problem>, Silence> {
         let mut asked = few;
         loop {
             let ids: Vec<String> = asked.iter().map(|made| made.id.clone()).collect();
@@ -233,7 +259,7 @@ impl Asked<'_> {
                         return Ok(Err(self.problem(&made.id, asked.len(), &format!("answers the id {came:?}"), seen)));
                     }
                     Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
-                    Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error),
+                    Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error.into()),
                     // It may be an outage, or how the server says that it cannot read such an id.
                     Identified::Failed(error) => failed = Some((made, error)),
                     Identified::Missing => {}
@@ -248,7 +274,7 @@ impl Asked<'_> {
             }
             if let Some((made, error)) = failed {
                 let seen = self.seen(graph).await?.filter(|seen| Look::of(seen) != Look::of(&made.id));
-                let Some(seen) = seen else { return Err(error) };
+                let Some(seen) = seen else { return Err(error.into()) };
                 let type_name = &self.rule.type_name;
                 let came = format!("fails: {}; ids of {type_name} look there like {seen:?}", error.message);
                 let seen = Some((seen.as_str(), made.columns.as_slice(), false));
@@ -333,7 +359,7 @@ async fn unlike(
     table: &TableName,
     rule: &VertexRule,
     embedded: &BTreeSet<String>,
-) -> Result<Option<Problem>, GraphError> {
+) -> Result<Option<Problem>, Silence> {
     let prefix = format!("{}:", rule.type_name);
     let seen: Vec<&str> = embedded.iter().filter_map(|reference| reference.strip_prefix(&prefix)).collect();
     let Some(first) = seen.first() else { return Ok(None) };

@@ -41,6 +41,9 @@ use crate::planning::Planning;
 use crate::record;
 use crate::source::Source;
 
+/// Hears of the indexes when they start.
+pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
+
 /// How a pipeline runs.
 pub struct Settings {
     /// What.
@@ -54,7 +57,7 @@ pub struct Settings {
     /// Hears of the address of the HTTP listener, once.
     pub on_listen: Box<dyn FnOnce(&str) + Send>,
     /// Hears of the indexes when they start, once.
-    pub on_start: Box<dyn FnOnce(&[IndexHandle]) + Send>,
+    pub on_start: OnStart,
     /// Metrics; start their recorder once a process.
     pub metrics: PrometheusHandle,
 }
@@ -134,7 +137,7 @@ struct Entry {
     fail_fast: bool,
     instance: String,
     on_change: OnChange,
-    on_start: Box<dyn FnOnce(&[IndexHandle]) + Send>,
+    on_start: OnStart,
     started: Arc<OnceLock<Started>>,
 }
 
@@ -165,7 +168,7 @@ impl Base {
             partitions: plan.transport.partitions(),
             stores: backends::stores(&plan)?,
             listings: self.listings.clone(),
-            roots: backends::roots(&plan, &graph)?,
+            roots: backends::roots(&plan, &graph, &self.health)?,
             captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
             health: self.health.clone(),
             on_change: entry.on_change.clone(),

@@ -18,7 +18,7 @@ use crate::definition::load;
 use crate::dependent::Rules;
 use crate::exit::Failure;
 use crate::output::line;
-use crate::probe::probe;
+use crate::probe::problems;
 
 /// `check`.
 pub async fn check(file: &Path) -> Result<(), Failure> {
@@ -68,11 +68,13 @@ async fn look(plan: &Arc<Plan>) -> Result<(Vec<String>, Vec<String>), Failure> {
     }
     let graph = backends::graph(plan, true)?;
     for index in &plan.indexes {
-        match probe(plan, index, graph.as_ref()).await {
+        match problems(plan, index, graph.as_ref()).await {
             Ok(problems) => {
                 errors.extend(problems.into_iter().map(|problem| format!("index {}: {problem}", index.name)))
             }
-            Err(error) => unsure.push(format!("index {}: ids could not be compared: {error}", index.name)),
+            Err(silence) => {
+                unsure.push(format!("index {}: ids could not be compared: {}", index.name, silence.into_error()))
+            }
         }
     }
     Ok((errors, unsure))

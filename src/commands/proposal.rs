@@ -145,8 +145,8 @@ async fn ids(plan: &Plan) -> (Vec<(String, TableName, String)>, Vec<String>) {
     for index in &plan.indexes {
         let found = match problems(plan, index, graph.as_ref()).await {
             Ok(found) => found,
-            Err(error) => {
-                wrong.push(format!("index {}: ids could not be compared: {error}", index.name));
+            Err(silence) => {
+                wrong.push(format!("index {}: ids could not be compared: {}", index.name, silence.into_error()));
                 continue;
             }
         };

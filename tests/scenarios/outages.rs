@@ -108,6 +108,12 @@ async fn errors_for_all(pair: Pair) {
     world.faults().fail_ids((1..=4000).map(|id| id.to_string()).collect());
     world.start();
     let says = async |address: &str| why_down(address, "graph").await.contains("could not be resolved");
+    world.until("health says what the graph answers to who compares ids", says).await;
+    world.kill();
+    // Documents are asked for at once.
+    let text = std::fs::read_to_string(world.pipeline()).expect("a pipeline");
+    std::fs::write(world.pipeline(), text.replace("  vertices:\n", "  probe: off\n  vertices:\n")).expect("written");
+    world.start();
     world.until("health says what the graph answers", says).await;
     let (faults, before) = (world.faults(), world.faults().requests());
     // Far more than all tries of a document.

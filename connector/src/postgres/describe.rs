@@ -11,6 +11,9 @@ use super::sql::Sql;
 use crate::error::ConnectorError;
 use crate::settings::Secret;
 
+/// A foreign key: its columns, and the table whose primary key they name.
+pub type Reference = (Vec<String>, TableName);
+
 /// A table, and how it hangs together with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -21,7 +24,7 @@ pub struct Description {
     /// The columns of its primary key, in the key's order; empty if it has none.
     pub key: Vec<String>,
     /// Its foreign keys: columns, and the table whose primary key they name.
-    pub references: Vec<(Vec<String>, TableName)>,
+    pub references: Vec<Reference>,
 }
 
 /// Describes the tables that the role may read, partitions and the server's own left out; sorted by name.
@@ -51,7 +54,7 @@ pub async fn describe(url: &Secret) -> Result<Vec<Description>, ConnectorError> 
     let sql = Sql::connect(&hosts::find(url).await?).await?;
     let rows = sql.query("reading tables", TABLES, &[]).await?;
     let keys = sql.query("reading foreign keys", KEYS, &[]).await?;
-    let mut references: HashMap<(String, String), Vec<(Vec<String>, TableName)>> = HashMap::new();
+    let mut references: HashMap<(String, String), Vec<Reference>> = HashMap::new();
     for row in &keys {
         let to = TableName::new(row.get::<_, &str>(3), row.get::<_, &str>(4));
         references.entry((row.get(0), row.get(1))).or_default().push((row.get(2), to));

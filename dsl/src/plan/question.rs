@@ -135,7 +135,7 @@ impl Apart {
             let comma = if i > 0 { ", " } else { "" };
             let _ = write!(out, "{comma}${}: {id_type}", Question::alias(i));
         }
-        let _ = write!(out, "{declared}){directives} {{\n");
+        let _ = writeln!(out, "{declared}){directives} {{");
         // Not as a fragment that stands here once: some servers look for the selected fields themselves, and overlook fragments.
         for i in 0..ids {
             let alias = Question::alias(i);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_graphql_parser::types::{Directive, Selection, SelectionSet};
+use async_graphql_parser::types::{Selection, SelectionSet};
 use async_graphql_parser::{Pos, Positioned};
 use async_graphql_value::{Name, Value};
 use serde_json::Value as Json;
@@ -188,6 +188,9 @@ pub(super) fn constant(schema: &Schema, scalars: &Scalars, value: &Json, ty: &Ty
     }
 }
 
+/// Arguments with their values, as they stand in a query.
+type Arguments = [(Positioned<Name>, Positioned<Value>)];
+
 /// Whether a value names a variable, wherever in it.
 pub(super) fn mentions(value: &Value, variable: &str) -> bool {
     let mut found = BTreeSet::new();
@@ -209,23 +212,22 @@ fn variables_of(value: &Value, found: &mut BTreeSet<String>) {
 /// The variables that a document uses, in its operation and in its fragments.
 pub(super) fn variables_used(document: &Document) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut note = |arguments: &[(Positioned<Name>, Positioned<Value>)]| {
+    let mut arguments = |arguments: &Arguments| {
         arguments.iter().for_each(|(_, value)| variables_of(&value.node, &mut found));
     };
-    let directives = |directives: &[Positioned<Directive>],
-                      note: &mut dyn FnMut(&[(Positioned<Name>, Positioned<Value>)])| {
-        directives.iter().for_each(|directive| note(&directive.node.arguments));
-    };
     if let Some((_, operation)) = document.operation() {
-        directives(&operation.node.directives, &mut note);
+        operation.node.directives.iter().for_each(|directive| arguments(&directive.node.arguments));
     }
-    each_selection(document, &mut |item| match item {
-        Selection::Field(field) => {
-            note(&field.node.arguments);
-            directives(&field.node.directives, &mut note);
-        }
-        Selection::FragmentSpread(spread) => directives(&spread.node.directives, &mut note),
-        Selection::InlineFragment(fragment) => directives(&fragment.node.directives, &mut note),
+    each_selection(document, &mut |item| {
+        let directives = match item {
+            Selection::Field(field) => {
+                arguments(&field.node.arguments);
+                &field.node.directives
+            }
+            Selection::FragmentSpread(spread) => &spread.node.directives,
+            Selection::InlineFragment(fragment) => &fragment.node.directives,
+        };
+        directives.iter().for_each(|directive| arguments(&directive.node.arguments));
     });
     found
 }
