@@ -1,8 +1,9 @@
-//! From a plan to real parts: transports, stores, the graph, connectors, listings of roots.
+//! From a definition to real parts: transports and connectors; and from its plan: the graph, stores, listings of roots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tributary_connector::{
     BinaryHandling, ConnectorSettings, InvalidText, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
     TimePrecision, TopicSettings, ValueOptions,
 };
+use tributary_dsl::Definition;
 use tributary_dsl::plan::{
     self, Compression, DecimalHandling, Durability, GraphPlan, IdTemplate, IndexPlan, Plan, RetentionSettings, RootIds,
     Secret, SourcePlan, SourceSettings, TransportPlan,
@@ -29,11 +31,11 @@ use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Rete
 use crate::exit::Failure;
 use crate::probe::Probed;
 
-/// Opens the plan's transport.
-pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
-    let opened: Result<Arc<dyn Transport>, _> = match &plan.transport {
+/// Opens a definition's transport.
+pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
+    let opened: Result<Arc<dyn Transport>, _> = match definition.transport() {
         TransportPlan::Embedded(settings) => {
-            let folder = plan.data.join("log");
+            let folder = definition.data().join("log");
             let max_record = settings.records.max;
             let partitions = settings.partitions;
             let settings = EmbeddedSettings { partitions, max_record, ..EmbeddedSettings::default() };
@@ -65,16 +67,12 @@ pub async fn transport(plan: &Plan) -> Result<Arc<dyn Transport>, Failure> {
     opened.map_err(|e| Failure::of(e.class, e.message))
 }
 
-/// Partitions of the pipeline's topics.
-pub fn partitions(plan: &Plan) -> u32 {
-    plan.transport.partitions()
-}
-
 /// The connector of a source.
-pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings {
+pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> ConnectorSettings {
     let SourceSettings::Postgres(postgres) = &source.settings;
-    let RetentionSettings { age, bytes } = plan.transport.retention().clone();
-    let streaming = postgres.streaming.then(|| plan.data.join("transactions").join(&source.name));
+    let (transport, data) = (definition.transport(), definition.data());
+    let RetentionSettings { age, bytes } = transport.retention().clone();
+    let streaming = postgres.streaming.then(|| data.join("transactions").join(&source.name));
     let settings = PostgresSettings { streaming, ..connection(postgres) };
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
@@ -83,26 +81,26 @@ pub fn connector_settings(plan: &Plan, source: &SourcePlan) -> ConnectorSettings
             DecimalHandling::String => DecimalMode::String,
             DecimalHandling::Double => DecimalMode::Double,
         },
-        topics: TopicSettings { partitions: partitions(plan), retention: Retention::Delete { age, bytes } },
+        topics: TopicSettings { partitions: transport.partitions(), retention: Retention::Delete { age, bytes } },
         oversized: Oversized {
-            policy: match plan.transport.records().oversized {
+            policy: match transport.records().oversized {
                 plan::Oversized::Stop => OversizedPolicy::Stop,
                 plan::Oversized::SetAside => OversizedPolicy::SetAside,
                 plan::Oversized::Spill => OversizedPolicy::Spill,
             },
-            folder: plan.data.join("oversized").join(&source.name),
-            letters: names::dead_letters(&plan.pipeline),
-            replays: names::replays(&plan.pipeline),
+            folder: data.join("oversized").join(&source.name),
+            letters: names::dead_letters(definition.pipeline()),
+            replays: names::replays(definition.pipeline()),
         },
         ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
     }
 }
 
 /// The topics of the tables of all sources.
-pub fn topics(plan: &Plan) -> Result<Vec<TopicSpec>, Failure> {
+pub fn topics(definition: &Definition) -> Result<Vec<TopicSpec>, Failure> {
     let mut topics = Vec::new();
-    for source in &plan.sources {
-        let specs = connector_settings(plan, source).topic_specs();
+    for source in definition.sources() {
+        let specs = connector_settings(definition, source).topic_specs();
         topics.extend(specs.map_err(|e| Failure::Stopped(format!("source {}: {e}", source.name)))?);
     }
     Ok(topics)
@@ -264,13 +262,14 @@ impl RootIdSource for TableRoots {
     }
 }
 
-/// A name for this process among others of the same pipeline, and the lock that holds it.
+/// A name for this process among others of the same pipeline, and the lock that holds it. `data`: the folder of the pipeline's
+/// data.
 ///
 /// The name is kept in the data folder and stays over restarts: a process that comes after one that was killed takes over its
 /// producers, and ends what they left unfinished, instead of waiting until the broker does. Processes that share the folder get
 /// a name each.
-pub fn instance(plan: &Plan) -> Result<(String, File), Failure> {
-    let folder = plan.data.join("instances");
+pub fn instance(data: &Path) -> Result<(String, File), Failure> {
+    let folder = data.join("instances");
     let failed = |e: std::io::Error| Failure::Stopped(format!("{}: {e}", folder.display()));
     std::fs::create_dir_all(&folder).map_err(failed)?;
     let mut number = 0;

@@ -123,6 +123,8 @@ pub enum Command {
     /// Dead letters: what was set aside after its last try, with its cause.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Print the JSON Schema of pipelines, for editors: tributary schema > pipeline.schema.json
+    Schema,
     /// Print a completion script for a shell: tributary completions bash > /etc/bash_completion.d/tributary
     Completions {
         /// The shell.

@@ -29,6 +29,10 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Dlq(Dlq::Replay { pipeline, ids, all }) => {
             letters::replay(&pipeline.file, (!all).then_some(ids)).await
         }
+        Command::Schema => {
+            definition::schema();
+            Ok(())
+        }
         Command::Completions { shell } => {
             definition::completions(shell);
             Ok(())

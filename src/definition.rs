@@ -51,15 +51,7 @@ impl From<NoSchema> for Failure {
 
 /// Reads and checks a pipeline. Prints every diagnostic on standard error.
 pub async fn load(file: &Path) -> Result<Plan, Failure> {
-    let draft = read(file)?;
-    match draft.schema().await {
-        Ok(schema) => draft.plan(&schema),
-        Err(none) => {
-            // What is wrong with the text is worth saying even where the graph cannot be asked.
-            print(&draft.found);
-            Err(none.into())
-        }
-    }
+    read(file)?.load().await
 }
 
 /// Reads the text of a pipeline.
@@ -74,6 +66,18 @@ pub fn read(file: &Path) -> Result<Draft, Failure> {
 }
 
 impl Draft {
+    /// Checks the pipeline against the schema, which is asked for once. Prints every diagnostic.
+    pub async fn load(&self) -> Result<Plan, Failure> {
+        match self.schema().await {
+            Ok(schema) => self.plan(&schema),
+            Err(none) => {
+                // What is wrong with the text is worth saying even where the graph cannot be asked.
+                print(&self.found);
+                Err(none.into())
+            }
+        }
+    }
+
     /// What is written.
     pub fn definition(&self) -> &Definition {
         &self.definition

@@ -1,37 +1,100 @@
 //! What depends on a source's tables: the rules of `graph.vertices`, and the documents of the indexes that show them.
+//!
+//! Sources run whether there is a plan or not. Before there is one, what is wrong whatever the plan will be is refused, every doubt
+//! is one of every index, and how the log carried each table is remembered: when the plan comes, it is held to that too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_connector::postgres::Carried;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
-use tributary_dsl::plan::{Plan, SourcePlan};
-use tributary_indexer::engine::IndexHandle;
+use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
+use tributary_event::ErrorClass;
+use tributary_indexer::listing::Listings;
+use tributary_processor::Backoff;
 
-use crate::rules;
+use crate::rules::{self, Written};
 
 /// The indexes of a pipeline, as they depend on one of its sources.
 pub struct Indexes {
-    plan: Arc<Plan>,
     source: SourcePlan,
-    indexes: Vec<IndexHandle>,
+    /// As they are written.
+    rules: Written,
+    /// Of every index.
+    listings: Vec<Arc<Listings>>,
+    known: Mutex<Known>,
+    needs: watch::Sender<u64>,
+}
+
+/// What is known of the plan.
+enum Known {
+    /// Nothing; so far the log carries the tables in these ways.
+    Nothing(Vec<Carried>),
+    /// All.
+    Plan(Arc<Plan>),
 }
 
 impl Indexes {
-    /// The indexes of a plan.
-    pub fn new(plan: Arc<Plan>, source: SourcePlan, indexes: Vec<IndexHandle>) -> Self {
-        Self { plan, source, indexes }
+    /// Those of a pipeline with these rules, of which there is no plan yet.
+    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
+        Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
+    }
+
+    /// There is a plan: from now on the tables are held to it, and what was captured before is as well. Returns when every
+    /// doubt is durable. False: shutdown came first.
+    ///
+    /// # Errors
+    /// A doubt could not be noted, and never will be.
+    pub async fn planned(&self, plan: &Arc<Plan>, shutdown: &CancellationToken) -> Result<bool, ConnectorError> {
+        let before = std::mem::replace(&mut *self.known(), Known::Plan(plan.clone()));
+        let Known::Nothing(carried) = before else { return Ok(true) };
+        let lacking = carried.iter().filter_map(|table| {
+            let lacks = rules::check(plan, &self.source, std::slice::from_ref(table)).err()?;
+            let why = format!("the log has a stretch in which it does not suffice ({lacks})");
+            Some(Doubt { table: table.schema.table_name(), why })
+        });
+        let doubts: Vec<Doubt> = lacking.collect();
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        while !doubts.is_empty() {
+            let error = match self.doubt(&doubts).await {
+                Ok(()) => break,
+                Err(error) if error.class() == ErrorClass::Transient => error,
+                Err(error) => return Err(error),
+            };
+            warn!(source = self.source.name, %error, "a doubt cannot be noted; trying again");
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(backoff.pause()) => {}
+            }
+        }
+        self.needs.send_modify(|needs| *needs += 1);
+        Ok(true)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the documents of an index may be stale, if it shows one of the tables.
-    fn concerns(&self, index: &IndexHandle, doubts: &[Doubt]) -> Option<String> {
-        let shown = index.context.plan.vertex_types();
-        let is_shown = |doubt: &&Doubt| {
-            let rules = self.plan.graph.vertices.get(&doubt.table);
-            rules.is_some_and(|rules| rules.iter().any(|rule| shown.contains(rule.type_name.as_str())))
-        };
-        let mut concerning = doubts.iter().filter(is_shown);
+    fn concerns(&self, index: &str, doubts: &[Doubt]) -> Option<String> {
+        let mut concerning = match &*self.known() {
+            Known::Plan(plan) => {
+                let plan_of = |plan: &IndexPlan| plan.name == index;
+                let shown =
+                    plan.indexes.iter().find(|plan| plan_of(plan)).map(IndexPlan::vertex_types).unwrap_or_default();
+                let shows = |doubt: &&Doubt| {
+                    let rules = plan.graph.vertices.get(&doubt.table);
+                    rules.is_some_and(|rules| rules.iter().any(|rule| shown.contains(rule.type_name.as_str())))
+                };
+                doubts.iter().filter(shows).collect::<Vec<_>>()
+            }
+            Known::Nothing(_) => doubts.iter().filter(|doubt| self.rules.contains_key(&doubt.table)).collect(),
+        }
+        .into_iter();
         let first = concerning.next()?;
         let text = format!("rows of {} may have changed without events: {}", first.table, first.why);
         Some(match concerning.count() {
@@ -64,16 +127,31 @@ impl Dependent for Rules {
 #[async_trait]
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
-        rules::check(&self.plan, &self.source, tables)
+        match &mut *self.known() {
+            Known::Plan(plan) => rules::check(plan, &self.source, tables),
+            Known::Nothing(carried) => {
+                rules::check_without_schema(&self.rules, &self.source, tables)?;
+                for table in tables.iter().filter(|table| self.rules.contains_key(&table.schema.table_name())) {
+                    if !carried.iter().any(|other| other.is_like(table)) {
+                        carried.push(table.clone());
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn needs(&self) -> watch::Receiver<u64> {
+        self.needs.subscribe()
     }
 
     async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {
         for Doubt { table, why } in doubts {
             warn!(source = self.source.name, %table, why, "rows may have changed without events of the log");
         }
-        for index in &self.indexes {
-            if let Some(why) = self.concerns(index, doubts) {
-                index.context.listings.begin_anew(Some(why)).await?;
+        for listings in &self.listings {
+            if let Some(why) = self.concerns(listings.index(), doubts) {
+                listings.begin_anew(Some(why)).await?;
             }
         }
         Ok(())

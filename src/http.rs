@@ -1,8 +1,9 @@
-//! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters.
+//! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters. It answers
+//! from the first moment; what needs the indexes is refused until they have started, which may take as long as the graph is away.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -30,20 +31,28 @@ pub struct Api {
     pub pipeline: String,
     /// Every part's state.
     pub health: Health,
-    /// The indexes.
-    pub indexes: Vec<IndexHandle>,
-    /// Change events that are not resolved.
-    pub resolve_lag: Lag,
+    /// The indexes, once they have started.
+    pub started: Arc<OnceLock<Started>>,
     /// Dead letters.
     pub letters: DeadLetters,
     /// Metrics.
     pub metrics: PrometheusHandle,
 }
 
+/// Indexes that have started.
+pub struct Started {
+    /// Each of them.
+    pub indexes: Vec<IndexHandle>,
+    /// Change events that are not resolved.
+    pub resolve_lag: Lag,
+}
+
 /// Serves until shutdown; answers in flight are finished.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) -> std::io::Result<()> {
     let app = Router::new()
         .route("/health", get(health))
+        .route("/health/ready", get(health))
+        .route("/health/live", get(live))
         .route("/metrics", get(metrics))
         .route("/indexes", get(indexes))
         .route("/indexes/{name}", get(index))
@@ -68,35 +77,6 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, crate::exit::Fai
         tracing::warn!(%address, "the HTTP listener is open beyond this machine, and it asks nobody who they are");
     }
     Ok(listener)
-}
-
-/// What a pipeline answers from that has no plan yet, as it waits for its graph.
-#[derive(Clone)]
-pub struct Waiting {
-    /// Its name.
-    pub pipeline: String,
-    /// What it waits for.
-    pub health: Health,
-    /// Metrics.
-    pub metrics: PrometheusHandle,
-}
-
-/// Serves a pipeline that waits, until it need not.
-pub async fn serve_waiting(
-    listener: TcpListener,
-    waiting: Waiting,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let not_yet = || async {
-        let text = "the pipeline waits for its graph and has no plan yet; /health says why";
-        Failure(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
-    };
-    let app = Router::new()
-        .route("/health", get(async |State(w): State<Waiting>| health_of(&w.pipeline, &w.health)))
-        .route("/metrics", get(async |State(w): State<Waiting>| w.metrics.render()))
-        .fallback(not_yet)
-        .with_state(waiting);
-    axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// A failure as it is answered.
@@ -128,9 +108,17 @@ fn status(class: ErrorClass) -> StatusCode {
     }
 }
 
+fn started(api: &Api) -> Result<&Started, Failure> {
+    api.started.get().ok_or_else(|| {
+        let text = "the pipeline waits for its graph and has no plan yet; /health says why";
+        Failure(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+    })
+}
+
 fn find<'a>(api: &'a Api, name: &str) -> Result<&'a IndexHandle, Failure> {
-    api.indexes.iter().find(|i| i.context.plan.name == name).ok_or_else(|| {
-        let known: Vec<&str> = api.indexes.iter().map(|i| i.context.plan.name.as_str()).collect();
+    let indexes = &started(api)?.indexes;
+    indexes.iter().find(|i| i.context.plan.name == name).ok_or_else(|| {
+        let known: Vec<&str> = indexes.iter().map(|i| i.context.plan.name.as_str()).collect();
         Failure(StatusCode::NOT_FOUND, format!("no index {name:?} in this pipeline (it has: {})", known.join(", ")))
     })
 }
@@ -159,31 +147,35 @@ async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
         documents: index.context.store.count().await.ok(),
         dead_letters: index.context.reports.set_aside.load(Ordering::Acquire),
         builds_waiting: index.builds_waiting(),
-        changes_waiting: api.resolve_lag.get(),
+        changes_waiting: api.started.get().and_then(|started| started.resolve_lag.get()),
         listing: index.context.reports.progress.listing.load(Ordering::Acquire),
     }
 }
 
+/// Whether every part does its work, or is a standby, and which does not.
 async fn health(State(api): State<Arc<Api>>) -> Response {
-    health_of(&api.pipeline, &api.health)
+    let state = api.health.state();
+    let up = state.is_healthy();
+    let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "pipeline": api.pipeline, "up": up, "state": state, "parts": api.health.parts() });
+    (code, Json(body)).into_response()
 }
 
-fn health_of(pipeline: &str, health: &Health) -> Response {
-    let up = health.is_up();
-    let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(json!({ "pipeline": pipeline, "up": up, "parts": health.parts() }))).into_response()
+/// The process answers. What it waits for would not come sooner if it were started again.
+async fn live(State(api): State<Arc<Api>>) -> Json<serde_json::Value> {
+    Json(json!({ "pipeline": api.pipeline, "live": true }))
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> String {
     api.metrics.render()
 }
 
-async fn indexes(State(api): State<Arc<Api>>) -> Json<Vec<IndexStatus>> {
+async fn indexes(State(api): State<Arc<Api>>) -> Result<Json<Vec<IndexStatus>>, Failure> {
     let mut all = Vec::new();
-    for index in &api.indexes {
+    for index in &started(&api)?.indexes {
         all.push(index_status(&api, index).await);
     }
-    Json(all)
+    Ok(Json(all))
 }
 
 async fn index(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<IndexStatus>, Failure> {
@@ -267,6 +259,7 @@ pub struct Replay {
 }
 
 async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
+    started(&api)?;
     let replayed = api.letters.replay(what.ids.as_deref()).await?;
     Ok(Json(json!({ "replayed": replayed })))
 }

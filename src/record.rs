@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use tributary_dsl::plan::Plan;
 
 use crate::exit::Failure;
 
@@ -50,13 +49,13 @@ pub struct Running {
 }
 
 /// The running process of a pipeline, if there is one.
-pub async fn find(plan: &Plan) -> Option<Running> {
-    let text = std::fs::read(path(&plan.data, &plan.pipeline)).ok()?;
+pub async fn find(data: &Path, pipeline: &str) -> Option<Running> {
+    let text = std::fs::read(path(data, pipeline)).ok()?;
     let record: Record = serde_json::from_slice(&text).ok()?;
     let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().ok()?;
     let running = Running { base: format!("http://{}", record.address), http };
     let (_, health) = running.get("/health").await.ok()?;
-    (health["pipeline"] == plan.pipeline).then_some(running)
+    (health["pipeline"] == pipeline).then_some(running)
 }
 
 impl Running {

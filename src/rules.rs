@@ -5,23 +5,43 @@
 //! start and whenever it becomes so; as is a column whose type has another text in events than in the graph, and a publication
 //! that leaves out rows or operations, for documents are built of all rows.
 
+use std::collections::BTreeMap;
+
 use tributary_connector::postgres::Carried;
 use tributary_dsl::plan::{DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule};
+use tributary_event::TableName;
+
+/// Rules as they are written, by the table that they are for.
+pub type Written = BTreeMap<TableName, Vec<VertexRule>>;
 
 /// Checks the rules of a source's tables.
 ///
 /// # Errors
 /// All that is wrong, each with table, column, cause and remedy.
 pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+    examine(&plan.graph.vertices, Some(plan), source, tables)
+}
+
+/// Checks what is wrong whatever the graph's schema is: all but whether old rows lack something that an index needs.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_without_schema(rules: &Written, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+    examine(rules, None, source, tables)
+}
+
+fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
     let SourceSettings::Postgres(settings) = &source.settings;
     let mut wrong = Vec::new();
     for table in tables {
         let name = table.schema.qualified_name();
-        let Some(rules) = plan.graph.vertices.get(&table.schema.table_name()) else { continue };
+        let Some(rules) = rules.get(&table.schema.table_name()) else { continue };
         for rule in rules {
             columns(&name, table, rule, settings.decimals, &mut wrong);
         }
-        images(plan, &name, table, rules, &mut wrong);
+        if let Some(plan) = plan {
+            images(plan, &name, table, rules, &mut wrong);
+        }
         if !rules.is_empty() {
             left_out(&name, table, settings.row_filters, &mut wrong);
         }

@@ -1,10 +1,19 @@
 //! `run`: everything of a pipeline in one process, until it is told to stop or something fatal happens.
 //!
+//! ```text
+//! definition ─► transport, listener, sources ─────────────────────────────► until shutdown
+//!      │                                        ▲ the plan, for their checks
+//!      └─► the graph's schema ─► plan ──────────┴─► indexes ──────────────► until shutdown
+//! ```
+//!
+//! Only the indexes need a plan, and so the graph. Where it tells its schema soon, nothing begins before the plan is known to be
+//! right; where it does not, changes are captured meanwhile, and the indexes join when there is a plan.
+//!
 //! Order matters at start: the slots of the sources that an index shows exist before its first root is listed, so that no
 //! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -12,147 +21,241 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tributary_connector::{ConnectorError, ConnectorSettings, Dependent, postgres};
-use tributary_dsl::plan::Plan;
-use tributary_event::{ErrorClass, Health, Reporter, Trouble};
+use tributary_dsl::Definition;
+use tributary_dsl::plan::{Plan, SourcePlan};
+use tributary_event::{ErrorClass, Health};
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
+use tributary_indexer::listing::Listings;
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
-use tributary_processor::{Backoff, Lag};
+use tributary_processor::Backoff;
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{TopicSpec, Transport};
 
 use crate::backends;
+use crate::definition::Draft;
 use crate::dependent::Indexes;
 use crate::exit::Failure;
-use crate::http::{Api, serve};
+use crate::http::{Api, Started, listen, serve};
+use crate::planning::Planning;
 use crate::record;
-use crate::waiting::Planned;
+use crate::source::Source;
 
 /// How a pipeline runs.
 pub struct Settings {
-    /// What, and where it listens.
-    pub planned: Planned,
+    /// What.
+    pub draft: Draft,
+    /// Its plan, if the graph was asked already; else it is waited for.
+    pub plan: Option<Plan>,
     /// Whether a graph that refuses our queries, or us, ends it.
     pub fail_fast: bool,
     /// Hears of every finished change.
     pub on_change: OnChange,
-    /// Hears of the running parts, once.
-    pub on_start: Box<dyn FnOnce(&Running) + Send>,
+    /// Hears of the address of the HTTP listener, once.
+    pub on_listen: Box<dyn FnOnce(&str) + Send>,
+    /// Hears of the indexes when they start, once.
+    pub on_start: Box<dyn FnOnce(&[IndexHandle]) + Send>,
     /// Metrics; start their recorder once a process.
     pub metrics: PrometheusHandle,
-}
-
-/// A pipeline that runs.
-pub struct Running {
-    /// Where the HTTP listener is.
-    pub address: String,
-    /// The indexes.
-    pub indexes: Vec<IndexHandle>,
-    /// Change events that are not resolved.
-    pub resolve_lag: Lag,
 }
 
 type Tasks = JoinSet<Result<(), Failure>>;
 
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
-    let Planned { plan, listener, health } = settings.planned;
-    let plan = Arc::new(plan);
-    let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?;
-    let transport = backends::transport(&plan).await?;
-    let graph = backends::graph(&plan, settings.fail_fast)?;
-    // The lock of the name is held as long as it is used.
-    let (instance, _named) = backends::instance(&plan)?;
-    let captured: HashMap<_, _> = plan.sources.iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
-    let parts = Parts {
-        transport: transport.clone(),
-        partitions: backends::partitions(&plan),
-        graph: graph.clone(),
-        stores: backends::stores(&plan)?,
-        roots: backends::roots(&plan, &graph)?,
-        captured: captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
-        health: health.clone(),
-        on_change: settings.on_change,
-        instance,
+    let Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics } = settings;
+    let (draft, health) = (Arc::new(draft), Health::default());
+    let definition = draft.definition();
+    let mut planning = Planning::new(draft.clone(), health.part("graph"));
+    let plan = match plan {
+        Some(plan) => Some(plan),
+        None => tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            plan = planning.soon() => plan?,
+        },
     };
-    let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
-    let running = Running {
-        address: address.to_string(),
-        indexes: indexer.indexes().to_vec(),
-        resolve_lag: indexer.resolve_lag(),
+    let listener = listen(definition.listen()).await?;
+    let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?.to_string();
+    let transport = backends::transport(definition).await?;
+    // The lock of the name is held as long as it is used.
+    let (instance, _named) = backends::instance(definition.data())?;
+    let listings = definition.indexes().map(|index| {
+        let health = health.part(format!("index {index}"));
+        let of = (definition.pipeline(), index, instance.as_str());
+        (index.to_owned(), Arc::new(Listings::new(of, transport.clone(), health)))
+    });
+    let listings: HashMap<String, Arc<Listings>> = listings.collect();
+    let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
+    let started: Arc<OnceLock<Started>> = Arc::default();
+    let base = Base { draft: draft.clone(), transport, health, listings, captured };
+    let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
+    let indexes = match plan {
+        Some(plan) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
+        None => {
+            for listings in base.listings.values() {
+                listings.health().down("it starts when the graph has told its schema");
+            }
+            Joining::Waiting(planning, Box::new(entry))
+        }
     };
     let api = Api {
-        pipeline: plan.pipeline.clone(),
-        health: health.clone(),
-        indexes: running.indexes.clone(),
-        resolve_lag: running.resolve_lag.clone(),
-        letters: DeadLetters::new(transport.clone(), names::dead_letters(&plan.pipeline)),
-        metrics: settings.metrics,
+        pipeline: definition.pipeline().to_owned(),
+        health: base.health.clone(),
+        started,
+        letters: DeadLetters::new(base.transport.clone(), names::dead_letters(definition.pipeline())),
+        metrics,
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, Arc::new(api), listening.clone()));
-    let recorded = record::write(&plan.data, &plan.pipeline, &running.address)?;
-    info!(pipeline = plan.pipeline, address = running.address, "running");
-    (settings.on_start)(&running);
-    let result = Box::pin(work(&plan, &transport, &health, indexer, captured, &shutdown)).await;
+    let recorded = record::write(definition.data(), definition.pipeline(), &address)?;
+    info!(pipeline = definition.pipeline(), address, "running");
+    on_listen(&address);
+    let result = Box::pin(work(base, indexes, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     drop(recorded);
     result
 }
 
-/// Runs the sources and the indexer. What needs a source that does not answer waits for it; the rest goes on.
-async fn work(
-    plan: &Arc<Plan>,
-    transport: &Arc<dyn Transport>,
-    health: &Health,
-    indexer: Indexer,
+/// What is there whatever the graph says.
+struct Base {
+    draft: Arc<Draft>,
+    transport: Arc<dyn Transport>,
+    health: Health,
+    /// By index.
+    listings: HashMap<String, Arc<Listings>>,
+    /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
+}
+
+/// What the indexes start with, beside a plan.
+struct Entry {
+    fail_fast: bool,
+    instance: String,
+    on_change: OnChange,
+    on_start: Box<dyn FnOnce(&[IndexHandle]) + Send>,
+    started: Arc<OnceLock<Started>>,
+}
+
+/// The indexes before they run.
+enum Joining {
+    Planned(Box<Ready>),
+    Waiting(Planning, Box<Entry>),
+}
+
+/// Indexes that may run.
+struct Ready {
+    plan: Arc<Plan>,
+    indexer: Indexer,
+    entry: Entry,
+}
+
+impl Base {
+    fn definition(&self) -> &Definition {
+        self.draft.definition()
+    }
+
+    /// Opens what the indexes are made of.
+    fn indexer(&self, plan: Plan, entry: Entry) -> Result<Ready, Failure> {
+        let plan = Arc::new(plan);
+        let graph = backends::graph(&plan, entry.fail_fast)?;
+        let parts = Parts {
+            transport: self.transport.clone(),
+            partitions: plan.transport.partitions(),
+            stores: backends::stores(&plan)?,
+            listings: self.listings.clone(),
+            roots: backends::roots(&plan, &graph)?,
+            captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+            health: self.health.clone(),
+            on_change: entry.on_change.clone(),
+            instance: entry.instance.clone(),
+            graph,
+        };
+        let indexer = Indexer::new(&plan, parts).map_err(|e| Failure::Stopped(e.to_string()))?;
+        Ok(Ready { plan, indexer, entry })
+    }
+
+    /// What depends on each source.
+    fn dependents(&self) -> Vec<Arc<Indexes>> {
+        let definition = self.definition();
+        let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
+        let of = |source: &SourcePlan| Indexes::new(source.clone(), definition.vertices(), listings.clone());
+        definition.sources().iter().map(|source| Arc::new(of(source))).collect()
+    }
+}
+
+/// Runs the sources and the indexes. What needs a source that does not answer waits for it; the rest goes on.
+async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Result<(), Failure> {
     let mut tasks: Tasks = JoinSet::new();
-    let mut captured = captured;
-    for source in &plan.sources {
-        let Some(captured) = captured.remove(&source.name) else { continue };
+    let definition = base.definition();
+    let dependents = base.dependents();
+    if let Joining::Planned(ready) = &indexes {
+        for dependent in &dependents {
+            dependent.planned(&ready.plan, shutdown).await.map_err(|e| Failure::Stopped(e.to_string()))?;
+        }
+    }
+    for (source, dependent) in definition.sources().iter().zip(&dependents) {
+        let Some(captured) = base.captured.get(&source.name).cloned() else { continue };
         let source = Source {
-            settings: backends::connector_settings(plan, source),
-            transport: transport.clone(),
-            dependent: Arc::new(Indexes::new(plan.clone(), source.clone(), indexer.indexes().to_vec())),
-            health: health.part(format!("source {}", source.name)),
+            settings: backends::connector_settings(definition, source),
+            transport: base.transport.clone(),
+            dependent: dependent.clone(),
+            health: base.health.part(format!("source {}", source.name)),
             captured,
         };
         let shutdown = shutdown.clone();
         tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
     }
-    let stages = shutdown.clone();
-    let (topics, transport) = (backends::topics(plan)?, transport.clone());
-    tasks.spawn(async move {
-        // The indexes read these topics, whether their sources answer or not.
-        if !ensure_topics(transport.as_ref(), &topics, &stages).await? {
-            return Ok(());
-        }
-        Box::pin(indexer.run(stages)).await.map_err(|e| Failure::Stopped(e.to_string()))
-    });
+    let (topics, stop) = (backends::topics(definition)?, shutdown.clone());
+    tasks.spawn(async move { Box::pin(join(base, indexes, dependents, topics, stop)).await });
     supervise(&mut tasks, shutdown).await
 }
 
+/// Starts the indexes when there is a plan, and runs them.
+async fn join(
+    base: Base,
+    indexes: Joining,
+    dependents: Vec<Arc<Indexes>>,
+    topics: Vec<TopicSpec>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let ready = match indexes {
+        Joining::Planned(ready) => *ready,
+        Joining::Waiting(planning, entry) => {
+            let Some(plan) = Box::pin(planning.waited_for(&shutdown)).await? else { return Ok(()) };
+            let ready = base.indexer(plan, *entry)?;
+            for dependent in &dependents {
+                let planned = dependent.planned(&ready.plan, &shutdown).await;
+                if !planned.map_err(|e| Failure::Stopped(e.to_string()))? {
+                    return Ok(());
+                }
+            }
+            ready
+        }
+    };
+    let Ready { indexer, entry, .. } = ready;
+    let indexes = indexer.indexes().to_vec();
+    (entry.on_start)(&indexes);
+    let _ = entry.started.set(Started { indexes, resolve_lag: indexer.resolve_lag() });
+    // The indexes read these topics, whether their sources answer or not.
+    if !ensure_topics(&base, &topics, &shutdown).await? {
+        return Ok(());
+    }
+    Box::pin(indexer.run(shutdown)).await.map_err(|e| Failure::Stopped(e.to_string()))
+}
+
 /// Creates the topics of the tables as soon as the transport lets us. False: shutdown came first.
-async fn ensure_topics(
-    transport: &dyn Transport,
-    topics: &[TopicSpec],
-    shutdown: &CancellationToken,
-) -> Result<bool, Failure> {
+async fn ensure_topics(base: &Base, topics: &[TopicSpec], shutdown: &CancellationToken) -> Result<bool, Failure> {
+    let health = base.health.reporter("transport");
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut trouble = Trouble::default();
     loop {
-        match transport.ensure_topics(topics).await {
+        match base.transport.ensure_topics(topics).await {
             Ok(()) => return Ok(true),
             Err(error) if error.class == ErrorClass::Transient => {
-                if let Some(lasting) = trouble.note(&error.message) {
-                    let lasting_s = lasting.as_secs();
-                    warn!(error = error.message, lasting_s, "cannot create the topics of the tables; trying again");
+                if health.down(error.message.clone()) {
+                    let outage_s = health.outage().as_secs();
+                    warn!(error = error.message, outage_s, "cannot create the topics of the tables; trying again");
                 }
             }
             Err(error) => return Err(Failure::Stopped(error.message)),
@@ -160,58 +263,6 @@ async fn ensure_topics(
         tokio::select! {
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
-        }
-    }
-}
-
-/// A source of a running pipeline.
-struct Source {
-    settings: ConnectorSettings,
-    transport: Arc<dyn Transport>,
-    dependent: Arc<dyn Dependent>,
-    health: Reporter,
-    /// Becomes true when no later change is missed.
-    captured: watch::Sender<bool>,
-}
-
-impl Source {
-    async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
-        if !self.prepare(&shutdown).await? {
-            return Ok(());
-        }
-        self.captured.send_replace(true);
-        let Self { settings, transport, dependent, health, captured } = self;
-        let ended = tributary_connector::run(settings, transport, dependent, health, shutdown).await;
-        // Those who wait for it hear of its end no earlier than of the failure.
-        drop(captured);
-        ended.map_err(|e| Failure::Stopped(e.to_string()))
-    }
-
-    /// Waits for the server and makes publication and slot ready. False: shutdown came first.
-    async fn prepare(&self, shutdown: &CancellationToken) -> Result<bool, Failure> {
-        let name = &self.settings.name;
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        loop {
-            let prepared = tokio::select! {
-                () = shutdown.cancelled() => return Ok(false),
-                prepared = postgres::prepare(&self.settings, self.transport.as_ref(), self.dependent.as_ref()) => prepared,
-            };
-            match prepared {
-                Ok(_) => return Ok(true),
-                Err(error) if error.class() == ErrorClass::Transient => {
-                    if self.health.down(error.to_string()) {
-                        let outage_s = self.health.outage().as_secs();
-                        warn!(source = name, %error, outage_s, "the source does not answer; waiting");
-                    }
-                }
-                // What the rules say names its place itself.
-                Err(ConnectorError::Refused(text)) => return Err(Failure::Stopped(text)),
-                Err(error) => return Err(Failure::Stopped(format!("source {name}: {error}"))),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(false),
-                () = tokio::time::sleep(backoff.pause()) => {}
-            }
         }
     }
 }

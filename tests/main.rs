@@ -8,6 +8,7 @@ mod client;
 mod world;
 
 mod scenarios {
+    mod absent_graph;
     mod bad_input;
     mod changes;
     mod commands;
@@ -17,4 +18,5 @@ mod scenarios {
     mod outages;
     mod proposal;
     mod schema;
+    mod standby;
 }

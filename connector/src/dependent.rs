@@ -1,6 +1,7 @@
 //! Whoever derives something of a source's tables: what it needs of them, and what it must hear of.
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tributary_event::TableName;
 
 use crate::error::ConnectorError;
@@ -24,6 +25,11 @@ pub trait Dependent: Send + Sync {
     /// # Errors
     /// Place, cause and remedy. The source is down for as long as the answer stays so, and skips nothing.
     fn check(&self, tables: &[Carried]) -> Result<(), String>;
+
+    /// A number that changes whenever more is needed of the tables than before: then they are checked again.
+    fn needs(&self) -> watch::Receiver<u64> {
+        watch::Sender::new(0).subscribe()
+    }
 
     /// Hears that rows may have changed without an event, and returns when this is durably noted: whatever was derived of the
     /// tables is to be derived anew, from the tables as they are from now on. May be told the same twice.

@@ -55,5 +55,5 @@ pub(crate) use known::Known;
 pub(crate) use monitor::{Watch, monitor};
 pub(crate) use prepare::checkpoint;
 pub use prepare::{Prepared, prepare};
-pub(crate) use slot::wait_turn;
+pub(crate) use slot::{continues, position, wait_turn};
 pub use source::PostgresSource;

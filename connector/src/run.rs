@@ -7,11 +7,11 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::Transport;
+use tributary_transport::{Producer, Transport};
 
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
-use crate::postgres::{self, Known, PostgresSource, Watch};
+use crate::postgres::{self, Known, PostgresSource, Prepared, Watch};
 use crate::publish::publish;
 use crate::settings::{ConnectorSettings, SourceSettings};
 use crate::source::Source as _;
@@ -25,7 +25,7 @@ const STANDBY_WAIT: Duration = Duration::from_secs(1);
 /// Runs a connector until `shutdown` is cancelled (then what was read is published, acknowledged, and `Ok` returned) or an
 /// error that is not transient. Transient failures are retried for ever, with exponential backoff and jitter, and
 /// shown by `health`; so is, once it has streamed, what an administrator can mend on the server (see
-/// [`ConnectorError::is_mendable`]).
+/// [`ConnectorError::is_mendable`]). While another process reads the slot it is a standby, which is no trouble.
 ///
 /// Not cancel-safe: end it through `shutdown`.
 ///
@@ -63,7 +63,8 @@ pub async fn run(
             postgres.unconverted = true;
             continue;
         }
-        health.down(error.to_string());
+        let standby = matches!(error, ConnectorError::SlotInUse { .. });
+        let news = if standby { health.standby(error.to_string()) } else { health.down(error.to_string()) };
         let waits = error.class() == ErrorClass::Transient || streamed && error.is_mendable();
         if !waits {
             tracing::error!(source = settings.name, %error, "the connector stops");
@@ -76,11 +77,15 @@ pub async fn run(
             wait = FIRST_WAIT;
             trouble.over();
         }
-        if let ConnectorError::SlotInUse { .. } = &error {
+        if standby {
             wait = wait.min(STANDBY_WAIT);
+            trouble.over();
+            if news {
+                tracing::info!(source = settings.name, reason = %error, "a standby until its turn comes");
+            }
         }
         let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        if let Some(lasting) = trouble.note(&error.to_string()) {
+        if let Some(lasting) = (!standby).then(|| trouble.note(&error.to_string())).flatten() {
             let (retry_ms, lasting_s) = (jittered.as_millis() as u64, lasting.as_secs());
             tracing::warn!(source = settings.name, %error, retry_ms, lasting_s, "trying again");
         }
@@ -90,6 +95,29 @@ pub async fn run(
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+}
+
+/// Takes publishing over, as the reader of the slot: nobody else publishes from then on, and nothing is missing before that.
+async fn take_over(
+    settings: &ConnectorSettings,
+    transport: &dyn Transport,
+    prepared: &Prepared,
+) -> Result<(Box<dyn Producer>, Known), ConnectorError> {
+    let SourceSettings::Postgres(postgres) = &settings.source;
+    // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
+    // each time, for while we were away another may have had its turn.
+    let producer = transport.producer(&settings.name).await?;
+    transport.checkpoints_are_readable().await?;
+    if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
+        // We began to read behind a checkpoint that was not its last; it will be the next time.
+        let cause = "another process of this source was still publishing".to_owned();
+        return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
+    }
+    if let Some(checkpoint) = &prepared.checkpoint {
+        // Slot and checkpoint are ours now, so neither moves while they are compared.
+        postgres::continues(&postgres.slot, postgres::position(postgres).await?, checkpoint)?;
+    }
+    Ok((producer, Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?))
 }
 
 async fn attempt(
@@ -113,19 +141,10 @@ async fn attempt(
             prepared => prepared?,
         };
         let mut source = PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone()).await?;
-        // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
-        // each time, for while we were away another may have had its turn.
-        let producer = tokio::select! {
-            producer = transport.producer(&settings.name) => producer?,
+        let (producer, known) = tokio::select! {
+            taken = take_over(settings, transport, &prepared) => taken?,
             Err(error) = source.keep_alive() => return Err(error),
         };
-        transport.checkpoints_are_readable().await?;
-        if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
-            // We began to read behind a checkpoint that was not its last; it will be the next time.
-            let cause = "another process of this source was still publishing".to_owned();
-            return Err(ConnectorError::SlotInUse { slot: postgres.slot.clone(), cause });
-        }
-        let known = Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?;
         Ok::<_, ConnectorError>((producer, source, prepared, known))
     };
     let (producer, source, prepared, known) = tokio::select! {

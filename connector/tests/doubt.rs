@@ -1,6 +1,7 @@
 //! What depends on tables: rows that change without events, and places of the log that carry too little.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -297,4 +298,40 @@ async fn many_tables_cost_as_many_statements_as_few() {
         db.remove().await;
     }
     assert!((statements[1] - statements[0]).abs() < 20, "{statements:?}");
+}
+
+/// More is needed of a table while it is captured: it is checked again at once, nothing is skipped while it falls short, and when
+/// it does not any more its rows are doubted. Whether the table was looked at before makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_needed_later_is_checked_then() {
+    for was_seen in [true, false] {
+        let db = Database::create("later").await;
+        db.run("create table t (id int primary key, code int)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let strict = Arc::new(AtomicBool::new(false));
+        let needs = strict.clone();
+        let witness = Witness::new(move |carried| match carried.schema.column("code") {
+            Some(at) if needs.load(Ordering::Acquire) && !carried.is_logged_before(at) => {
+                Err("code lacks before".into())
+            }
+            _ => Ok(()),
+        });
+        let running = Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
+        if was_seen {
+            wait_known(&recorder).await;
+        }
+        strict.store(true, Ordering::Release);
+        witness.need_more();
+        running.wait_down("code lacks before").await;
+        db.run("insert into t values (1, 1); update t set code = 2; update t set code = 3").await;
+        assert_eq!(recorder.len(), 0, "nothing is captured meanwhile");
+        db.run("alter table t replica identity full").await;
+        running.wait_up().await;
+        db.run("update t set code = 4").await;
+        let records = recorder.wait(4).await;
+        assert_eq!(records.iter().map(|r| r.get("/after/code")).collect::<Vec<_>>(), [1, 2, 3, 4].map(|n| json!(n)));
+        assert!(witness.wait(1).await.iter().any(|doubt| doubt.starts_with("public.t: ")));
+        running.stop().await;
+        db.remove().await;
+    }
 }

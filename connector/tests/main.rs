@@ -22,6 +22,7 @@ mod refusals;
 mod resume;
 mod schema;
 mod sessions;
+mod standby;
 mod streaming;
 mod support;
 mod tables;

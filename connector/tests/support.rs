@@ -349,11 +349,12 @@ type Check = dyn Fn(&Carried) -> Result<(), String> + Send + Sync;
 pub struct Witness {
     check: Arc<Check>,
     doubts: Arc<Mutex<Vec<Doubt>>>,
+    needs: watch::Sender<u64>,
 }
 
 impl Witness {
     pub fn new(check: impl Fn(&Carried) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { check: Arc::new(check), doubts: Arc::default() }
+        Self { check: Arc::new(check), doubts: Arc::default(), needs: watch::Sender::new(0) }
     }
 
     /// Needs columns, also of rows as they were.
@@ -366,6 +367,11 @@ impl Witness {
                 Some(_) => Ok(()),
             })
         })
+    }
+
+    /// It needs more than before.
+    pub fn need_more(&self) {
+        self.needs.send_modify(|needs| *needs += 1);
     }
 
     pub fn doubts(&self) -> Vec<Doubt> {
@@ -383,6 +389,10 @@ impl Witness {
 impl Dependent for Witness {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
         tables.iter().try_for_each(|table| (self.check)(table))
+    }
+
+    fn needs(&self) -> watch::Receiver<u64> {
+        self.needs.subscribe()
     }
 
     async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {

@@ -164,7 +164,9 @@ impl Checker<'_> {
 
     /// Vertices in documents that no table maps to: their changes go unnoticed.
     fn unmapped(&mut self, index: &IndexText, resolved: &Resolved) {
-        let mapped = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
+        let read = |name: &str| self.graph.vertices.iter().any(|rule| rule.type_name.value == name);
+        // A rule that could not be read was told.
+        let mapped = |name: &str| read(name) || self.graph.meant.iter().any(|meant| meant == name);
         let mut told: Vec<&str> = Vec::new();
         let root = [(resolved.root_type.as_str(), &index.spot)];
         let others =

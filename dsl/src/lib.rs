@@ -7,9 +7,11 @@
 mod check;
 mod definition;
 mod diagnostic;
+mod keys;
 pub mod plan;
 mod proposal;
 mod query;
+mod reference;
 mod render;
 mod schema;
 mod suggest;
@@ -20,6 +22,7 @@ pub use check::check;
 pub use definition::{Definition, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};
+pub use reference::{json_schema, reference_page};
 pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 

@@ -1,10 +1,21 @@
 //! YAML as a tree whose every node knows its place.
 
+mod collections;
+mod key;
+mod kind;
+mod mapping;
 mod read;
+mod scalars;
+mod schema;
 mod units;
 mod variables;
 
-pub(crate) use read::{Map, Reader, Text};
+pub(crate) use collections::{Entries, Items, Names};
+pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
+pub(crate) use kind::{Documented, Inside, Kind, Printed, pattern};
+pub(crate) use mapping::Map;
+pub(crate) use read::{At, Reader, Text};
+pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Size, Whole, Words};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +23,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use crate::diagnostic::{Diagnostic, Spot};
+use crate::suggest::closest;
 use crate::text::SourceText;
 
 /// Nodes inside of nodes, at most.
@@ -35,21 +47,21 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub place: Place,
-    pub kind: Kind,
+    pub kind: Tree,
 }
 
 /// What a node is.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum Tree {
     Null,
     Scalar(String),
     Sequence(Vec<Arc<Node>>),
-    Mapping(Vec<(Key, Arc<Node>)>),
+    Mapping(Vec<(MappingKey, Arc<Node>)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
+pub(crate) struct MappingKey {
     pub name: String,
     pub place: Place,
 }
@@ -57,7 +69,7 @@ pub(crate) struct Key {
 /// A node that is not closed yet.
 enum Open {
     Sequence(Place, usize, Vec<Arc<Node>>),
-    Mapping(Place, usize, Vec<(Key, Arc<Node>)>, Option<Key>),
+    Mapping(Place, usize, Vec<(MappingKey, Arc<Node>)>, Option<MappingKey>),
 }
 
 /// What went wrong, without the text it went wrong in.
@@ -69,7 +81,7 @@ struct Problem {
 
 /// Parses one document. The root is `None` where the text is no YAML; duplicate keys leave the first in place.
 pub(crate) fn parse(file: &str, text: &str) -> (Arc<SourceText>, Option<Arc<Node>>, Vec<Diagnostic>) {
-    let mut tree = Tree { open: Vec::new(), anchors: HashMap::new(), root: None, problems: Vec::new() };
+    let mut tree = Growing { open: Vec::new(), anchors: HashMap::new(), root: None, problems: Vec::new() };
     let fine = tree.build(text);
     let mut shown = SourceText::masked(file, text);
     if let Some(root) = &tree.root {
@@ -86,30 +98,46 @@ pub(crate) fn spot(text: &Arc<SourceText>, place: Place) -> Spot {
     Spot::new(text, place.start.0, place.start.1, length)
 }
 
+/// What to do about a text that is no YAML, by the parser's words for it and the line.
+fn remedy(info: &str, line: &str) -> Option<&'static str> {
+    if info.contains("while parsing a flow") && line.contains(" ${") {
+        return Some("a value that begins with `${` is written in quotes inside of `{ }` and `[ ]`");
+    }
+    let remedies = [
+        ("tabs", "indent with spaces"),
+        ("simple key", "a line up to here is no `key: value`; a space follows the colon"),
+        ("expected key", "keys that belong together begin in the same column"),
+        ("while parsing a flow", "what begins with `{` or `[` must end; as text it is written in quotes"),
+    ];
+    remedies.iter().find(|(words, _)| info.contains(words)).map(|(_, remedy)| *remedy)
+}
+
 /// Masks what is secret by where it stands.
 fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
     match &node.kind {
-        Kind::Null => {}
-        Kind::Scalar(_) if secret => shown.mask(node.place.start, node.place.end),
-        Kind::Scalar(_) => {}
-        Kind::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
-        Kind::Mapping(entries) => {
+        Tree::Null => {}
+        Tree::Scalar(_) if secret => shown.mask(node.place.start, node.place.end),
+        Tree::Scalar(_) => {}
+        Tree::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
+        Tree::Mapping(entries) => {
             for (key, value) in entries {
-                let hides = ["headers", "properties", "password", "api_key"].contains(&key.name.as_str());
+                // A key that is misspelt has a secret all the same.
+                let hides = !key.name.ends_with("_file")
+                    && closest(&key.name, ["headers", "properties", "password", "api_key"]).is_some();
                 mask(value, secret || hides, shown);
             }
         }
     }
 }
 
-struct Tree {
+struct Growing {
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
     problems: Vec<Problem>,
 }
 
-impl Tree {
+impl Growing {
     /// Whether the text is one YAML document.
     fn build(&mut self, text: &str) -> bool {
         let mut documents = 0;
@@ -118,7 +146,9 @@ impl Tree {
                 Ok(event) => event,
                 Err(e) => {
                     let at = (e.marker().line().max(1), e.marker().col() + 1);
-                    return self.refuse(Place { start: at, end: at }, format!("this is no YAML: {}", e.info()), None);
+                    let message = format!("this is no YAML: {}", e.info());
+                    let line = text.lines().nth(at.0 - 1).unwrap_or_default();
+                    return self.refuse(Place { start: at, end: at }, message, remedy(e.info(), line));
                 }
             };
             let place = Place::of(span);
@@ -130,23 +160,26 @@ impl Tree {
                 }
                 Event::Scalar(text, style, anchor, _) => {
                     let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null");
-                    let kind = if null { Kind::Null } else { Kind::Scalar(text.into_owned()) };
+                    let kind = if null { Tree::Null } else { Tree::Scalar(text.into_owned()) };
                     self.add(Node { place, kind }, anchor)
                 }
                 Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                     Some(node) => self.put(node, place),
-                    None => self.refuse(place, "an alias of something that is not complete".into(), None),
+                    None => {
+                        let help = "an alias stands for a value that ended before it";
+                        self.refuse(place, "the alias is inside of what it stands for".into(), Some(help))
+                    }
                 },
                 Event::SequenceStart(anchor, _) => self.push(place, Open::Sequence(place, anchor, Vec::new())),
                 Event::MappingStart(anchor, _) => self.push(place, Open::Mapping(place, anchor, Vec::new(), None)),
                 Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                     Some(Open::Sequence(start, anchor, items)) => {
                         let place = Place { start: start.start, end: place.end };
-                        self.add(Node { place, kind: Kind::Sequence(items) }, anchor)
+                        self.add(Node { place, kind: Tree::Sequence(items) }, anchor)
                     }
                     Some(Open::Mapping(start, anchor, entries, _)) => {
                         let place = Place { start: start.start, end: place.end };
-                        self.add(Node { place, kind: Kind::Mapping(entries) }, anchor)
+                        self.add(Node { place, kind: Tree::Mapping(entries) }, anchor)
                     }
                     None => true,
                 },
@@ -196,9 +229,12 @@ impl Tree {
                     }
                 }
                 None => match &node.kind {
-                    Kind::Scalar(name) => *key = Some(Key { name: name.clone(), place }),
-                    Kind::Null => *key = Some(Key { name: "null".into(), place }),
-                    _ => return self.refuse(place, "a key must be plain text".into(), None),
+                    Tree::Scalar(name) => *key = Some(MappingKey { name: name.clone(), place }),
+                    Tree::Null => *key = Some(MappingKey { name: "null".into(), place }),
+                    _ => {
+                        let help = "text that begins with `{` or `[` is written in quotes";
+                        return self.refuse(place, "a key must be plain text".into(), Some(help));
+                    }
                 },
             },
         }
@@ -215,7 +251,7 @@ mod tests {
         let (_, root, found) = parse("f", "a: &x { b: 1 }\nc: *x\n");
         assert!(found.is_empty(), "{found:?}");
         let root = root.expect("a tree");
-        let Kind::Mapping(entries) = &root.kind else { panic!("{root:?}") };
+        let Tree::Mapping(entries) = &root.kind else { panic!("{root:?}") };
         assert_eq!(entries[1].0.place.start, (2, 1));
         assert!(Arc::ptr_eq(&entries[0].1, &entries[1].1));
     }

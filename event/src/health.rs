@@ -1,4 +1,4 @@
-//! What every part says about itself: up, or down since when and why.
+//! What every part says about itself: up, a standby, or down, since when and why.
 //!
 //! Parts report as they go; the composition root reads. Reporting is cheap and never blocks for long.
 
@@ -9,14 +9,37 @@ use std::time::Duration;
 use crate::clock::now_us;
 use crate::trouble::Trouble;
 
+/// What a part does now. The later, the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// Its work.
+    Up,
+    /// Nothing, for another process does its work; it takes over when that one ends.
+    Standby,
+    /// It has not said anything yet.
+    Starting,
+    /// It cannot do its work.
+    Down,
+}
+
+impl HealthState {
+    /// Whether nothing is to be mended.
+    pub fn is_healthy(self) -> bool {
+        self <= Self::Standby
+    }
+}
+
 /// The state of one part.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PartHealth {
-    /// Whether the part does its work now.
+    /// Whether nothing of the part is to be mended.
     pub up: bool,
+    /// What the part does now.
+    pub state: HealthState,
     /// Since when it is so, in microseconds since the Unix epoch.
     pub since_us: i64,
-    /// Why it is down, or what it is waiting for while it starts. Never a secret.
+    /// Why it is down, or whom it is a standby of. Never a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What it does beside its usual work, and why. Never a secret.
@@ -36,10 +59,10 @@ struct Part {
 }
 
 impl Health {
-    /// A handle for the part `name`, which starts as down ("starting").
+    /// A handle for the part `name`, which starts as [`HealthState::Starting`].
     pub fn part(&self, name: impl Into<String>) -> Reporter {
         let reporter = self.reporter(name);
-        reporter.set(false, Some(Reporter::STARTING.to_owned()));
+        reporter.set(HealthState::Starting, Some("starting".to_owned()));
         reporter
     }
 
@@ -54,9 +77,14 @@ impl Health {
         parts.iter().map(|(name, part)| (name.clone(), part.health.clone())).collect()
     }
 
-    /// Whether every part is up.
+    /// The state of the whole: that of the part that is worst off.
+    pub fn state(&self) -> HealthState {
+        self.parts().values().map(|part| part.state).max().unwrap_or(HealthState::Up)
+    }
+
+    /// Whether every part does its work.
     pub fn is_up(&self) -> bool {
-        self.parts().values().all(|p| p.up)
+        self.state() == HealthState::Up
     }
 }
 
@@ -68,9 +96,6 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Why a part is down that has not said anything yet.
-    pub const STARTING: &str = "starting";
-
     /// The part's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -78,19 +103,24 @@ impl Reporter {
 
     /// The part works. Returns whether this is news.
     pub fn up(&self) -> bool {
-        self.set(true, None)
+        self.set(HealthState::Up, None)
+    }
+
+    /// Another process does the part's work, and which. Returns whether this is news.
+    pub fn standby(&self, why: impl Into<String>) -> bool {
+        self.set(HealthState::Standby, Some(why.into()))
     }
 
     /// The part does not work, and why. Returns whether this is to be told in the log: the same trouble is told once a minute
     /// at most, whoever reports it, so that a long outage does not fill the log.
     pub fn down(&self, why: impl Into<String>) -> bool {
         let why = why.into();
-        self.set(false, Some(why.clone()));
+        self.set(HealthState::Down, Some(why.clone()));
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
         parts.get_mut(&*self.name).is_some_and(|part| part.trouble.note(&why).is_some())
     }
 
-    /// How long the part has been down; zero if it is up.
+    /// How long the part has been down; zero if it is not.
     pub fn outage(&self) -> Duration {
         let parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = parts.get(&*self.name).filter(|part| !part.health.up).map(|part| part.health.since_us);
@@ -105,14 +135,16 @@ impl Reporter {
         }
     }
 
-    fn set(&self, up: bool, why: Option<String>) -> bool {
+    fn set(&self, state: HealthState, why: Option<String>) -> bool {
         let mut parts = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = PartHealth { up, since_us: now_us(), why, note: None };
+        let up = state.is_healthy();
+        let fresh = PartHealth { up, state, since_us: now_us(), why, note: None };
         let Some(part) = parts.get_mut(&*self.name) else {
             parts.insert(self.name.to_string(), Part { health: fresh, trouble: Trouble::default() });
             return true;
         };
-        let changed = part.health.up != up;
+        // A part that fails as it starts has been away since it began.
+        let changed = part.health.up != up || up && part.health.state != state;
         if up {
             part.trouble.over();
         }
@@ -151,5 +183,23 @@ mod tests {
         source.up();
         assert_eq!(source.outage(), Duration::ZERO);
         assert!(!source.down("connection refused"), "a flickering outage is told no more often than a lasting one");
+    }
+
+    #[test]
+    fn a_standby_is_healthy_and_does_nothing() {
+        let health = Health::default();
+        let (store, source) = (health.part("store"), health.part("source"));
+        store.up();
+        assert_eq!(health.state(), HealthState::Starting);
+        assert!(source.standby("another process reads it"));
+        assert!(!source.standby("another process reads it"));
+        assert_eq!((health.state(), health.is_up(), health.state().is_healthy()), (HealthState::Standby, false, true));
+        assert!(source.up(), "it takes over");
+        assert!(health.is_up());
+        store.down("timed out");
+        source.standby("another process reads it");
+        assert_eq!(health.state(), HealthState::Down);
+        let json = serde_json::to_value(health.parts()).expect("JSON");
+        assert_eq!((&json["source"]["up"], &json["source"]["state"]), (&true.into(), &"standby".into()));
     }
 }

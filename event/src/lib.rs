@@ -16,7 +16,7 @@ pub mod trouble;
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
 pub use clock::HybridClock;
-pub use health::{Health, PartHealth, Reporter};
+pub use health::{Health, HealthState, PartHealth, Reporter};
 pub use position::{Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
 pub use table_name::{TableName, TableNameError};

@@ -26,7 +26,7 @@ pub struct IndexContext {
     /// Recent changes and unseen writes.
     pub recent: Recent,
     /// How far the listing of all documents is.
-    pub listings: Listings,
+    pub listings: Arc<Listings>,
     /// Open causes.
     pub reports: Reports,
     /// How the graph is.

@@ -50,6 +50,8 @@ pub struct Parts {
     pub graph: Arc<dyn Graph>,
     /// The store of each index, by name.
     pub stores: HashMap<String, Arc<dyn DocumentStore>>,
+    /// How far each index is listed, by name.
+    pub listings: HashMap<String, Arc<Listings>>,
     /// The root ids of each index, by name.
     pub roots: HashMap<String, Arc<dyn RootIdSource>>,
     /// Whether the log of each source is captured, by name. Before that no listing begins of an index that shows its tables:
@@ -101,17 +103,11 @@ impl Indexer {
         let clock = Arc::new(HybridClock::default());
         let mut indexes = Vec::new();
         for index in &plan.indexes {
-            let Some(store) = parts.stores.get(&index.name).cloned() else {
-                return Err(StageError::new(format!("index {}", index.name), "no document store was opened for it"));
-            };
-            let reports = Reports::new(&index.name, parts.on_change.clone());
-            let health = parts.health.part(format!("index {}", index.name));
-            let listings = Listings::new(
-                (&plan.pipeline, &index.name, &parts.instance),
-                parts.transport.clone(),
-                health.clone(),
-                reports.progress.clone(),
-            );
+            let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
+            let store = parts.stores.get(&index.name).cloned().ok_or_else(|| of("no document store"))?;
+            let listings = parts.listings.get(&index.name).cloned().ok_or_else(|| of("no listing"))?;
+            let reports = Reports::new(&index.name, parts.on_change.clone(), listings.progress().clone());
+            let health = parts.health.part(listings.health().name());
             let context = IndexContext {
                 pipeline: plan.pipeline.clone(),
                 graph: parts.graph.clone(),

@@ -84,6 +84,11 @@ impl Verdicts {
 }
 
 impl Progress {
+    /// Before it is known whether roots must be listed.
+    pub(crate) fn unknown() -> Self {
+        Self { listing: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// The verdicts so far.
     pub fn verdicts(&self) -> Verdicts {
         let [built, deleted, set_aside] =
@@ -134,13 +139,11 @@ const STRANGERS: u64 = 5;
 const MAX_OPEN: usize = 100_000;
 
 impl Reports {
-    /// Reports for one index.
-    pub fn new(index: impl Into<String>, on_change: OnChange) -> Self {
-        let progress = Progress { listing: AtomicBool::new(true), ..Progress::default() };
-        let (open, progress) = (Mutex::default(), Arc::new(progress));
+    /// Reports for one index, whose listings tell their progress here.
+    pub fn new(index: impl Into<String>, on_change: OnChange, progress: Arc<Progress>) -> Self {
         Self {
             index: index.into(),
-            open,
+            open: Mutex::default(),
             on_change,
             progress,
             set_aside: AtomicU64::new(0),
@@ -235,8 +238,11 @@ mod tests {
     fn a_cause_is_reported_once_when_its_last_document_has_a_verdict() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let sink = heard.clone();
-        let reports =
-            Reports::new("movies", Arc::new(move |r: &ChangeReport| sink.lock().expect("a lock").push(r.clone())));
+        let reports = Reports::new(
+            "movies",
+            Arc::new(move |r: &ChangeReport| sink.lock().expect("a lock").push(r.clone())),
+            Arc::default(),
+        );
         let cause = Cause { id: "1".into(), label: "public.movie u".into(), commit_us: now_us(), affected: 3 };
         reports.finished(&cause, Outcome::Built);
         reports.finished(&cause, Outcome::Unchanged);
@@ -250,7 +256,7 @@ mod tests {
     #[test]
     fn roots_that_nobody_knows_are_told_of_once() {
         let told = |knew: &[bool]| {
-            let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}));
+            let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
             knew.iter().filter(|known| reports.knew(**known)).count()
         };
         assert_eq!(told(&[false; 4]), 0);
@@ -260,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_was_set_aside_does_not_count_as_built() {
-        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}));
+        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
         let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now_us(), affected: 0 };
         for outcome in [Outcome::Built, Outcome::Unchanged, Outcome::Deleted, Outcome::DeadLetter] {
             reports.finished(&cause, outcome);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_event::{Health, Reporter};
+use tributary_event::{Health, HealthState, Reporter};
 use tributary_transport::Transport;
 
 use crate::context::IndexContext;
@@ -63,7 +63,7 @@ pub async fn run(
     loop {
         let starting = |reporter: &Reporter| {
             let parts = health.parts();
-            parts.get(reporter.name()).is_some_and(|part| part.why.as_deref() == Some(Reporter::STARTING))
+            parts.get(reporter.name()).is_some_and(|part| part.state == HealthState::Starting)
         };
         let answer = answer(async { graph.probe().await.map_err(|e| e.message) }).await;
         graph_part.take(answer, starting(&graph_part.reporter));

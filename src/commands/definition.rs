@@ -1,4 +1,4 @@
-//! Commands that only look at the definition: check, plan, graph, completions.
+//! Commands that only look at the definition: check, plan, graph, schema, completions.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -101,6 +101,11 @@ pub async fn graph(file: &Path, format: GraphFormat) -> Result<(), Failure> {
     };
     line(render_graph(&plan, format).trim_end());
     Ok(())
+}
+
+/// `schema`.
+pub fn schema() {
+    line(tributary_dsl::json_schema().trim_end());
 }
 
 /// `completions`.

@@ -17,7 +17,7 @@ use crate::record::{self, expect_ok};
 /// `get`.
 pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
     let plan = load(file).await?;
-    let document = match record::find(&plan).await {
+    let document = match record::find(&plan.data, &plan.pipeline).await {
         Some(running) => {
             let path = format!("/indexes/{index}/documents/{}", backends::percent_encode(id));
             expect_ok(running.get(&path).await?)?
@@ -35,7 +35,7 @@ pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
 /// `search`.
 pub async fn search(file: &Path, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
     let plan = load(file).await?;
-    let answer = match record::find(&plan).await {
+    let answer = match record::find(&plan.data, &plan.pipeline).await {
         Some(running) => {
             let parameters = [("q", query), ("from", from.to_string()), ("size", size.to_string())];
             expect_ok(running.get_with(&format!("/indexes/{index}/search"), &parameters).await?)?

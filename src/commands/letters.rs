@@ -4,19 +4,31 @@
 use std::path::Path;
 
 use serde_json::Value as Json;
-use tributary_dsl::plan::Plan;
+use tributary_dsl::Definition;
 use tributary_indexer::request::names;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
 use crate::backends;
-use crate::definition::load;
+use crate::definition::{self, Draft};
 use crate::exit::Failure;
 use crate::http::Replay;
 use crate::output::line;
 use crate::record::{self, expect_ok};
 
-async fn letters(plan: &Plan) -> Result<DeadLetters, Failure> {
-    let letters = DeadLetters::new(backends::transport(plan).await?, names::dead_letters(&plan.pipeline));
+/// The definition, which is all that is needed: the graph may be away.
+fn definition(file: &Path) -> Result<Draft, Failure> {
+    let draft = definition::read(file)?;
+    draft.text_is_right()?;
+    Ok(draft)
+}
+
+async fn running(definition: &Definition) -> Option<record::Running> {
+    record::find(definition.data(), definition.pipeline()).await
+}
+
+async fn letters(definition: &Definition) -> Result<DeadLetters, Failure> {
+    let topic = names::dead_letters(definition.pipeline());
+    let letters = DeadLetters::new(backends::transport(definition).await?, topic);
     letters.ensure().await.map_err(|e| Failure::of(e.class, e.message))?;
     Ok(letters)
 }
@@ -28,10 +40,10 @@ fn read<T: serde::de::DeserializeOwned>(json: Json) -> Result<T, Failure> {
 
 /// `dlq list`.
 pub async fn list(file: &Path) -> Result<(), Failure> {
-    let plan = load(file).await?;
-    let all: Vec<DeadLetter> = match record::find(&plan).await {
+    let draft = definition(file)?;
+    let all: Vec<DeadLetter> = match running(draft.definition()).await {
         Some(running) => read(expect_ok(running.get("/dead-letters").await?)?)?,
-        None => letters(&plan).await?.list().await.map_err(|e| Failure::of(e.class, e.message))?,
+        None => letters(draft.definition()).await?.list().await.map_err(|e| Failure::of(e.class, e.message))?,
     };
     if all.is_empty() {
         line("no dead letters");
@@ -44,14 +56,15 @@ pub async fn list(file: &Path) -> Result<(), Failure> {
 
 /// `dlq show`.
 pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
-    let plan = load(file).await?;
-    let letter: DeadLetter = match record::find(&plan).await {
+    let draft = definition(file)?;
+    let letter: DeadLetter = match running(draft.definition()).await {
         Some(running) => {
             let path = format!("/dead-letters/{}", backends::percent_encode(id));
             read(expect_ok(running.get(&path).await?)?)?
         }
         None => {
-            let found = letters(&plan).await?.get(id).await.map_err(|e| Failure::of(e.class, e.message))?;
+            let found =
+                letters(draft.definition()).await?.get(id).await.map_err(|e| Failure::of(e.class, e.message))?;
             found.ok_or_else(|| Failure::NotFound(format!("no dead letter {id:?} (tributary dlq list shows all)")))?
         }
     };
@@ -61,14 +74,14 @@ pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
 
 /// `dlq replay`.
 pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure> {
-    let plan = load(file).await?;
-    let replayed: u64 = match record::find(&plan).await {
+    let draft = definition(file)?;
+    let replayed: u64 = match running(draft.definition()).await {
         Some(running) => {
             let answer = expect_ok(running.post("/dead-letters-replay", &Replay { ids }).await?)?;
             answer["replayed"].as_u64().unwrap_or(0)
         }
         None => {
-            let replayed = letters(&plan).await?.replay(ids.as_deref()).await;
+            let replayed = letters(draft.definition()).await?.replay(ids.as_deref()).await;
             replayed.map_err(|e| Failure::of(e.class, e.message))? as u64
         }
     };

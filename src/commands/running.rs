@@ -9,33 +9,25 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::plan::Plan;
-use tributary_event::Health;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::{load, read};
+use crate::definition::read;
 use crate::exit::Failure;
-use crate::http::{IndexStatus, listen};
+use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
 use crate::record::{self, expect_ok};
-use crate::run::{Running, Settings};
-use crate::waiting::{Planned, until_planned};
+use crate::run::Settings;
 
 /// `run`.
 pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
-    let planned = if fail_fast {
-        planned(load(file).await?).await?
-    } else {
-        let draft = read(file)?;
-        let Some(planned) = Box::pin(until_planned(&draft, &metrics, &shutdown)).await? else { return Ok(()) };
-        planned
-    };
-    let show = Box::new(|running: &Running| {
-        line(&format!("listening on http://{} (/health, /metrics, /indexes)", running.address));
-        for index in &running.indexes {
+    let draft = read(file)?;
+    let plan = if fail_fast { Some(draft.load().await?) } else { None };
+    let on_start = Box::new(|indexes: &[IndexHandle]| {
+        for index in indexes {
             tokio::spawn(show_first_build(index.clone()));
         }
     });
@@ -44,15 +36,16 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failur
             line(&change(report));
         }
     });
-    let settings = Settings { planned, fail_fast, on_change, on_start: show, metrics };
+    let settings = Settings { draft, plan, fail_fast, on_change, on_listen: Box::new(listening), on_start, metrics };
     Box::pin(crate::run::run(settings, shutdown)).await
 }
 
 /// `reindex`.
 pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
-    let plan = load(file).await?;
+    let draft = read(file)?;
+    let plan = draft.load().await?;
     let names = chosen(&plan, index)?;
-    if let Some(running) = record::find(&plan).await {
+    if let Some(running) = record::find(&plan.data, &plan.pipeline).await {
         for name in &names {
             expect_ok(running.post(&format!("/indexes/{name}/reindex"), &()).await?)?;
             line(&format!("{name}: the running pipeline builds every document again"));
@@ -77,9 +70,9 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let over = shutdown.clone();
-    let start = Box::new(move |running: &Running| {
+    let on_start = Box::new(move |indexes: &[IndexHandle]| {
         let indexes: Vec<IndexHandle> =
-            running.indexes.iter().filter(|i| names.contains(&i.context.plan.name)).cloned().collect();
+            indexes.iter().filter(|i| names.contains(&i.context.plan.name)).cloned().collect();
         tokio::spawn(async move {
             for index in &indexes {
                 while let Err(error) = index.reindex().await {
@@ -94,15 +87,20 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
             over.cancel();
         });
     });
-    let (planned, metrics) = (planned(plan).await?, metrics()?);
-    let settings = Settings { planned, fail_fast: false, on_change: Arc::new(|_| {}), on_start: start, metrics };
+    let settings = Settings {
+        draft,
+        plan: Some(plan),
+        fail_fast: false,
+        on_change: Arc::new(|_| {}),
+        on_listen: Box::new(|_| {}),
+        on_start,
+        metrics: metrics()?,
+    };
     Box::pin(crate::run::run(settings, shutdown)).await
 }
 
-/// A plan that was not waited for.
-async fn planned(plan: Plan) -> Result<Planned, Failure> {
-    let listener = listen(plan.http.listen).await?;
-    Ok(Planned { plan, listener, health: Health::default() })
+fn listening(address: &str) {
+    line(&format!("listening on http://{address} (/health, /metrics, /indexes)"));
 }
 
 /// What an index holds, and what is missing from it.

@@ -193,7 +193,9 @@ async fn graph_does_not_tell_its_schema_and_nobody_waits() {
 /// A document that the store refuses is set aside alone, with the store's words; the one that is stored stays.
 async fn refused_by_the_store(pair: Pair) {
     let mut world = World::new("refused", pair, Own::default()).await;
-    world.edit("  edges:\n", "  scalars: { Date: date }\n  edges:\n");
+    // The document is large: on a slow machine it is to fail for that, and not for its time.
+    world.edit("  edges:\n", "  timeout: 120s\n  scalars: { Date: date }\n  edges:\n");
+    world.edit("    refresh: 100ms\n", "    refresh: 100ms\n    build: { deadline: 120s }\n");
     world.start();
     world.until_documents(3201).await;
     // A year that PostgreSQL and the graph know, and no date field does: the document keeps it.
@@ -300,4 +302,38 @@ async fn rows_above_max_record() {
     world.assert_converged().await;
     let (_, listed, _) = world.run(&["dlq", "list", &pipeline]).await;
     assert_says(&listed, &["no dead letters"]);
+}
+
+/// Kafka as README has it, on a cluster of one broker: within seconds it says what to write, and that works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_copies_than_brokers() {
+    let mut world = World::new("copies", Pair::KafkaElasticsearch, Own::default()).await;
+    let pipeline = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let of_the_test = format!(
+        "transport: {{ kafka: {{ brokers: \"{}\", partitions: 3, replication: 1, min_insync: 1 }} }}",
+        world.brokers()
+    );
+    let of_readme = format!("transport: {{ kafka: {{ brokers: \"{}\" }} }}", world.brokers());
+    assert!(pipeline.contains(&of_the_test), "{pipeline}");
+    std::fs::write(world.pipeline(), pipeline.replace(&of_the_test, &of_readme)).expect("the pipeline");
+    world.start();
+    let why = async |address: &str, part: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"][part]["why"].as_str().unwrap_or_default().to_owned()
+    };
+    world
+        .until("health says what to write", async |address| {
+            why(address, "transport").await.contains("write in the pipeline: transport: {")
+        })
+        .await;
+    let said = why(&world.address().expect("it listens"), "transport").await;
+    assert!(said.contains("it has 1 broker now, and each topic is to have 3 copies"), "{said}");
+    assert!(world.said("write in the pipeline") > 0, "the log says it too:\n{}", world.log());
+    world.kill();
+    let (_, rest) = said.split_once("write in the pipeline: ").expect("what to write");
+    let (remedy, _) = rest.split_once(";").expect("its end");
+    std::fs::write(world.pipeline(), pipeline.replace(&of_the_test, remedy)).expect("the pipeline");
+    world.start();
+    world.until_documents(3201).await;
+    world.assert_converged().await;
 }

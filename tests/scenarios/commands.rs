@@ -71,6 +71,9 @@ async fn drawings_completions_and_exit_codes() {
         let (code, text) = said(&world, &["graph", &pipeline, "--format", format]).await;
         assert!(code == 0 && text.contains(word) && text.contains("public.movie"), "{code}: {text}");
     }
+    let (code, text) = said(&world, &["schema"]).await;
+    let documented = include_str!("../../docs/pipeline.schema.json");
+    assert!(code == 0 && text == documented, "{code}: `schema` prints another schema than docs/ has:\n{text}");
     for shell in ["bash", "zsh", "fish"] {
         let (code, text) = said(&world, &["completions", shell]).await;
         assert!(code == 0 && text.contains("reindex"), "{shell} {code}");

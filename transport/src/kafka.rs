@@ -26,7 +26,7 @@ pub use self::client::{Compression, Durability, KafkaSettings};
 use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
 use self::reader::Reader;
-use self::topics::Found;
+use self::topics::{Found, Members};
 use self::wire::Cluster;
 use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
@@ -72,11 +72,16 @@ impl Kafka {
         if self.brokers_fit.load(Ordering::Acquire) {
             return Ok(());
         }
-        let brokers = self.blocking(|_, reader| {
+        let members = self.blocking(|_, reader| {
             let metadata = reader.metadata()?;
-            Ok(metadata.brokers().iter().map(|broker| broker.id()).collect::<Vec<i32>>())
+            let is_made = |name: &str| metadata.topics().iter().any(|t| t.name() == name && !t.partitions().is_empty());
+            Ok(Members {
+                ids: metadata.brokers().iter().map(|broker| broker.id()).collect(),
+                offsets: is_made("__consumer_offsets"),
+                transactions: is_made("__transaction_state"),
+            })
         });
-        topics::check_brokers(&self.admin, &self.settings, &brokers.await?).await?;
+        topics::check_brokers(&self.admin, &self.settings, &members.await?).await?;
         self.brokers_fit.store(true, Ordering::Release);
         Ok(())
     }
@@ -92,20 +97,21 @@ impl Kafka {
         })
     }
 
-    /// What the cluster has of these topics.
-    async fn found(&self, names: &[String]) -> Result<Vec<Found>, TransportError> {
+    /// What the cluster has of these topics, and how many brokers it has.
+    async fn found(&self, names: &[String]) -> Result<(Vec<Found>, usize), TransportError> {
         let names = names.to_vec();
         self.blocking(move |_, reader| {
             let metadata = reader.metadata()?;
             let topics = metadata.topics().iter();
             let ready = topics.filter(|t| t.error().is_none() && names.iter().any(|name| name == t.name()));
-            Ok(ready
+            let found = ready
                 .map(|t| Found {
                     name: t.name().to_owned(),
                     partitions: t.partitions().len() as u32,
                     replication: t.partitions().iter().map(|p| p.replicas().len() as u32).min().unwrap_or(0),
                 })
-                .collect())
+                .collect();
+            Ok((found, metadata.brokers().len()))
         })
         .await
     }
@@ -128,12 +134,15 @@ impl Transport for Kafka {
             }
         }
         let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-        let found = self.found(&names).await?;
+        let (found, brokers) = self.found(&names).await?;
         let absent: Vec<&TopicSpec> = specs.iter().filter(|s| !found.iter().any(|f| f.name == s.name)).collect();
-        topics::create(&self.admin, &self.settings, &absent).await?;
+        if !absent.is_empty() {
+            topics::check_count(&self.settings, brokers)?;
+            topics::create(&self.admin, &self.settings, &absent).await?;
+        }
         let start = Instant::now();
         let found = loop {
-            let found = self.found(&names).await?;
+            let (found, _) = self.found(&names).await?;
             if found.len() == names.len() {
                 break found;
             }

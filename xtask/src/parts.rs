@@ -96,6 +96,32 @@ impl Running {
         all
     }
 
+    /// What to write in a pipeline to use each running part.
+    pub(crate) fn settings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if let Some(postgres) = &self.postgres {
+            all.push(format!(
+                "sources: {{ <name>: {{ postgres: {{ url: \"{}/<database>\", tables: […] }} }} }}",
+                postgres.server_url()
+            ));
+        }
+        if let Some(kafka) = &self.kafka {
+            // As many copies as there are brokers; three are the default.
+            all.push(format!(
+                "transport: {{ kafka: {{ brokers: \"{}\", replication: {} }} }}",
+                kafka.bootstrap(),
+                kafka.brokers()
+            ));
+        }
+        let store = |kind: &str, url: String| {
+            // A single node has no place for a replica.
+            format!("indexes: {{ <name>: {{ query: …, store: {{ {kind}: {{ url: \"{url}\", replicas: 0 }} }} }} }}")
+        };
+        all.extend(self.elasticsearch.as_ref().map(|elasticsearch| store("elasticsearch", elasticsearch.url())));
+        all.extend(self.opensearch.as_ref().map(|opensearch| store("opensearch", opensearch.url())));
+        all
+    }
+
     /// Stops every part in good order, at the same time.
     pub(crate) async fn stop(self) -> Result<()> {
         let Running { postgres, kafka, elasticsearch, opensearch } = self;

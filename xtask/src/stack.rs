@@ -57,7 +57,11 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
             for (name, variable, address) in running.addresses() {
                 println!("{name:<14} {address}   (export {variable}={address})");
             }
-            println!("Ctrl-C stops them and removes their data.");
+            println!("\nIn pipeline.yaml:");
+            for line in running.settings() {
+                println!("  {line}");
+            }
+            println!("\nCtrl-C stops them and removes their data.");
             asked_to_end().await?;
             println!("stopping");
             running.stop().await?;

@@ -44,6 +44,14 @@ impl Carried {
         self.before.get(column).copied().unwrap_or(false)
     }
 
+    /// Whether the log has the same columns of the same table, and the same of them for rows as they were.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let columns = |carried: &Self| -> Vec<_> { carried.schema.columns.iter().map(|c| c.name.clone()).collect() };
+        self.schema.table_name() == other.schema.table_name()
+            && self.before == other.before
+            && columns(self) == columns(other)
+    }
+
     /// Whether the column's values are the same text in events, in pages of keys and for everyone else, so that ids can be
     /// made of them.
     pub fn is_id(&self, column: usize, decimals_are_text: bool) -> bool {

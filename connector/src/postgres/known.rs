@@ -30,6 +30,11 @@ impl Known {
         Ok(Self { name, tables })
     }
 
+    /// Whether nothing is known yet.
+    pub(super) fn is_none(&self) -> bool {
+        self.tables.is_none()
+    }
+
     /// The OID that a listed table had.
     pub(super) fn oid_of(&self, (schema, name): &(String, String)) -> Option<u32> {
         Some(self.tables.as_ref()?.get(&TableName::new(&**schema, &**name).to_string())?.oid)

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
 use tributary_event::{ErrorClass, Reporter, Trouble};
 use tributary_transport::Transport;
 
@@ -24,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The primary keys of tables whose identity is `FULL`, by OID: of these the log does not tell.
 type Keys = HashMap<u32, Vec<String>>;
+/// How often more was needed of the tables.
+type Needs = watch::Receiver<u64>;
 
 /// What is watched, and who hears of it.
 pub(crate) struct Watch<'a> {
@@ -47,8 +49,9 @@ pub(crate) async fn monitor(watch: Watch<'_>, mut known: Known) -> ConnectorErro
     let mut keys: Keys = tables.iter().filter(|t| t.identity == 'f').map(|t| (t.oid, t.primary_key.clone())).collect();
     let mut heartbeat = watch.settings.heartbeat.map(Heartbeat::new);
     let mut trouble = Trouble::default();
+    let needs = watch.dependent.needs();
     loop {
-        match watch.session(&mut keys, &mut known, &mut heartbeat, &mut trouble).await {
+        match watch.session(&needs, &mut keys, &mut known, &mut heartbeat, &mut trouble).await {
             Ok(reason) => return reason,
             Err(error) => {
                 // Nobody notices then what the log does not tell.
@@ -66,6 +69,7 @@ impl Watch<'_> {
     /// Watches over one session. Ends with the reason why the stream must begin anew.
     async fn session(
         &self,
+        needs: &Needs,
         keys: &mut Keys,
         known: &mut Known,
         heartbeat: &mut Option<Heartbeat>,
@@ -74,22 +78,29 @@ impl Watch<'_> {
         let (name, settings) = (self.name, self.settings);
         let (version, names) = (self.prepared.server_version, settings.table_names());
         let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
-        let (mut endangered, mut said, mut seen) = (false, String::new(), None);
+        let (mut endangered, mut said, mut seen, mut met) = (false, String::new(), None, 0);
         loop {
             endangered = slot(&sql, name, settings, endangered).await?;
-            // The tables are looked at when something of them has changed: thousands are too many to be asked for each time.
-            let digest = state::digest(&sql, version, &settings.publication, &names).await?;
-            if seen.as_ref() != Some(&digest) {
+            // The tables are looked at when something of them, or of what is needed, has changed: thousands are too many to be
+            // asked for each time.
+            let (digest, needed) =
+                (state::digest(&sql, version, &settings.publication, &names).await?, *needs.borrow());
+            if seen.as_ref() != Some(&digest) || met != needed {
                 if let Some(reason) = self.look(&sql, keys, known, &mut said).await? {
                     return Ok(reason);
                 }
-                seen = Some(digest);
+                (seen, met) = (Some(digest), needed);
                 trouble.over();
             }
-            let next = Instant::now() + INTERVAL;
+            let rest = async || {
+                tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = changed(needs, met) => {}
+                }
+            };
             match heartbeat {
-                Some(heartbeat) => beat_until(next, heartbeat, &sql, name, settings).await?,
-                None => sleep_until(next).await,
+                Some(heartbeat) => beat_during(rest(), heartbeat, &sql, name, settings).await?,
+                None => rest().await,
             }
         }
     }
@@ -123,7 +134,12 @@ impl Watch<'_> {
             still_suffices(table, sql.endpoint(), settings, &published.left_out, self.dependent).is_err()
         };
         let at_fault: Vec<TableInfo> = found.iter().filter(falls_short).cloned().collect();
+        let of = (settings.publication.as_str(), settings.tables.as_slice());
         if let Some(first) = at_fault.first() {
+            if known.is_none() {
+                // What is not known of yet could not be kept as unfit.
+                known.look(sql, self.prepared.server_version, of, &found, self.dependent, transport).await?;
+            }
             known.unfit(&at_fault, transport).await?;
             let reason = still_suffices(first, sql.endpoint(), settings, &published.left_out, self.dependent);
             return Ok(reason.err());
@@ -138,7 +154,6 @@ impl Watch<'_> {
                 }));
             }
         }
-        let of = (settings.publication.as_str(), settings.tables.as_slice());
         known.look(sql, self.prepared.server_version, of, &found, self.dependent, transport).await?;
         let trouble = match prepare::missing(settings, &found) {
             Some(name) => Some(gone(sql, &name, known).await?),
@@ -169,18 +184,27 @@ impl Watch<'_> {
     }
 }
 
+/// Waits until more is needed than before.
+async fn changed(needs: &Needs, met: u64) {
+    if needs.clone().wait_for(|needed| *needed != met).await.is_err() {
+        // Nobody is left who could need more.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Writes heartbeats as they become due, for so long.
-async fn beat_until(
-    end: Instant,
+async fn beat_during(
+    rest: impl Future<Output = ()>,
     heartbeat: &mut Heartbeat,
     sql: &Sql,
     name: &str,
     settings: &PostgresSettings,
 ) -> Result<(), ConnectorError> {
+    let mut rest = std::pin::pin!(rest);
     loop {
         tokio::select! {
             () = heartbeat.due() => {}
-            () = sleep_until(end) => return Ok(()),
+            () = &mut rest => return Ok(()),
         }
         heartbeat.beat(sql, name, &settings.slot).await?;
     }

@@ -42,7 +42,8 @@ pub struct Prepared {
 
 /// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
 /// missed: rows may be read. Reads the source's checkpoint from the transport, for a slot that is missing although
-/// there is a checkpoint was lost, and is not created again.
+/// there is a checkpoint was lost, and is not created again. Another process may stream the source meanwhile; so whether the slot
+/// still has everything behind the checkpoint is found out later, by who holds the slot.
 ///
 /// Before anything is made, whoever depends on the tables sees them, and may refuse them in its own words.
 ///

@@ -43,6 +43,9 @@ pub(super) const AFRESH: &str = "changes since then are lost to this source; giv
     (select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = …), and run tributary reindex";
 
 /// Decides by the slot and the checkpoint; `at_prepare`: transactions are to be sent when they are prepared. Pure.
+///
+/// Where the two stand is not compared: another process may publish meanwhile, and then the slot has gone on since the checkpoint
+/// was read. See [`continues`].
 pub(super) fn decide(
     slot: &str,
     database: &str,
@@ -109,21 +112,42 @@ pub(super) fn decide(
     if let Some(reason) = &facts.invalidated {
         return lost(format!("the server has invalidated it ({reason})"), AFRESH);
     }
-    let Some(confirmed) = facts.confirmed else {
-        return lost("it is not ready: its creation was interrupted".into(), "drop it, and start again");
-    };
-    match checkpoint {
-        // START_REPLICATION from before the confirmed position would silently start behind it.
-        Some(c) if confirmed > c.lsn => lost(
+    match facts.confirmed {
+        Some(confirmed) => Ok(SlotDecision::Use(confirmed)),
+        // By another process; it is gone if that does not succeed.
+        None => Err(ConnectorError::SlotInUse { slot: slot.to_owned(), cause: "another process is making it".into() }),
+    }
+}
+
+/// Whether a slot that stands at `confirmed` gives everything behind the checkpoint. To be asked only by who holds the slot, with
+/// the checkpoint as it is since: then nobody moves either, and a slot ahead of the checkpoint was moved by somebody else. Pure.
+pub(crate) fn continues(
+    slot: &str,
+    confirmed: Option<Lsn>,
+    checkpoint: &PostgresCheckpoint,
+) -> Result<(), ConnectorError> {
+    match confirmed {
+        // START_REPLICATION from before the confirmed position silently starts behind it.
+        Some(confirmed) if confirmed > checkpoint.lsn => Err(ConnectorError::lost(
+            format!("replication slot {slot}"),
             format!(
                 "it was moved forward to {confirmed} (by another reader or pg_replication_slot_advance), and the checkpoint \
                  stands at {}",
-                c.lsn
+                checkpoint.lsn
             ),
             AFRESH,
-        ),
-        _ => Ok(SlotDecision::Use(confirmed)),
+        )),
+        _ => Ok(()),
     }
+}
+
+/// Where the slot stands.
+pub(crate) async fn position(settings: &PostgresSettings) -> Result<Option<Lsn>, ConnectorError> {
+    const SQL: &str =
+        "select confirmed_flush_lsn::text from pg_catalog.pg_replication_slots where slot_name = $1::text::name";
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+    let rows = sql.query("reading pg_replication_slots", SQL, &[&settings.slot]).await?;
+    Ok(rows.first().and_then(|row| row.get::<_, Option<String>>(0)).and_then(|text| text.parse().ok()))
 }
 
 /// Refuses, transiently, while another process reads the slot.
@@ -340,12 +364,10 @@ mod tests {
 
     #[test]
     fn a_slot_that_would_skip_changes_is_refused() {
-        says(Some(facts()), Some(checkpoint(99)), "moved forward");
         says(Some(SlotFacts { plugin: Some("test_decoding".into()), ..facts() }), None, "not pgoutput");
         says(Some(SlotFacts { plugin: None, ..facts() }), None, "physical");
         says(Some(SlotFacts { database: Some("other".into()), ..facts() }), None, "belongs to the database other");
         says(Some(SlotFacts { invalidated: Some("wal_removed".into()), ..facts() }), None, "wal_removed");
-        says(Some(SlotFacts { confirmed: None, ..facts() }), None, "not ready");
         let two_phase = SlotFacts { two_phase: true, ..facts() };
         says(Some(two_phase.clone()), None, "choose another name");
         says(Some(two_phase.clone()), Some(checkpoint(100)), "set prepared_transactions to at-prepare again");
@@ -354,5 +376,21 @@ mod tests {
         says(None, elsewhere(), "belongs to the database x");
         says(Some(SlotFacts { database: Some("x".into()), ..facts() }), elsewhere(), "belongs to the database x");
         says(Some(facts()), Some(PostgresCheckpoint { slot: "x".into(), ..checkpoint(100) }), "slot x");
+    }
+
+    #[test]
+    fn a_slot_that_is_being_made_is_waited_for() {
+        let error =
+            decide("s", "films", Some(&SlotFacts { confirmed: None, ..facts() }), None, false).expect_err("wait");
+        assert_eq!(error.class(), ErrorClass::Transient);
+    }
+
+    #[test]
+    fn only_a_slot_ahead_of_the_checkpoint_skips_changes() {
+        assert!(continues("s", Some(Lsn(99)), &checkpoint(100)).is_ok());
+        assert!(continues("s", Some(Lsn(100)), &checkpoint(100)).is_ok());
+        let error = continues("s", Some(Lsn(101)), &checkpoint(100)).expect_err("lost");
+        assert_eq!(error.class(), ErrorClass::Fatal);
+        assert!(error.to_string().contains("moved forward"), "{error}");
     }
 }

@@ -4,6 +4,9 @@
 //! logs have nothing in common: what was captured from there does not exist any more, and a mark there would skip what the
 //! new primary wrote.
 //!
+//! The checkpoint may be older than the last one of another process that still publishes. What is concluded of it holds all the
+//! same: of what is captured later, no less lies behind the end of the old timeline.
+//!
 //! Reference: PostgreSQL documentation, "Timelines"; "Streaming Replication Protocol", `TIMELINE_HISTORY`.
 
 use tributary_event::{ErrorClass, Lsn};

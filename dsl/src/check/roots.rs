@@ -22,6 +22,10 @@ impl Checker<'_> {
             Some(RootsText::Table(table)) => self.declared_table(table, root_type),
             Some(RootsText::Field(field)) => self.declared_field(field, root_type),
             Some(RootsText::Wrong) => return None,
+            // The rule that could not be read was told.
+            None if self.graph.meant.iter().any(|meant| meant == root_type) => {
+                return self.inferred(index, root_type).ok();
+            }
             None => self.inferred(index, root_type),
         };
         found.map_err(|diagnostic| self.found.push(*diagnostic)).ok()

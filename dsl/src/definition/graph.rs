@@ -1,18 +1,18 @@
 //! `graph:`: the endpoint, and what the schema cannot say by itself.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::TableText;
 use super::sources::Captured;
-use super::tables::TableText;
-use super::{http_url, tables};
 use crate::diagnostic::Spot;
-use crate::plan::{IdTemplate, LeafType, Secret};
-use crate::suggest::{did_you_mean, suggestion};
-use crate::yaml::{Map, Node, Reader, Text};
+use crate::keys::graph as key;
+use crate::keys::tables::{self, Table};
+use crate::plan::{IdTemplate, LeafType, Secret, TemplateError};
+use crate::suggest::did_you_mean;
+use crate::yaml::{At, Hidden, Kind, Map, Node, Reader, Text, Tree};
 
 /// `graph:` as written.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct GraphText {
     pub concurrency: usize,
     pub schema_file: Option<String>,
     pub vertices: Vec<VertexText>,
+    /// Types that rules of `vertices` name which could not be read.
+    pub meant: Vec<String>,
     /// Whether ids that are made of rows are compared with the graph's before a first build.
     pub probe: bool,
     pub types: BTreeMap<String, TypeText>,
@@ -78,45 +80,31 @@ pub(crate) enum Kept {
     Tables(Vec<TableText>),
 }
 
-const LEAVES: [(&str, LeafType); 7] = [
-    ("long", LeafType::Long),
-    ("double", LeafType::Double),
-    ("boolean", LeafType::Boolean),
-    ("keyword", LeafType::Keyword),
-    ("date", LeafType::Date),
-    ("object", LeafType::Object),
-    ("ignore", LeafType::Ignore),
-];
-
 /// `None`: there is nothing to ask the graph with.
-pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Option<GraphText> {
-    const KEYS: [&str; 10] =
-        ["endpoint", "headers", "timeout", "concurrency", "schema", "vertices", "types", "edges", "scalars", "probe"];
-    let map = r.map(node, "graph", &KEYS)?;
-    let endpoint = http_url(r, &map, "endpoint", "send it as `graph.headers`");
-    let headers = headers(r, &map);
-    let least = Duration::from_millis(1);
-    let timeout = map.get("timeout").and_then(|node| r.duration(node, &map.path_of("timeout"), least));
-    let concurrency = map.get("concurrency").and_then(|node| r.number(node, &map.path_of("concurrency"), 1..=1000));
-    let schema_file = map.get("schema").map(|node| r.text(node, &map.path_of("schema")));
-    let vertices = r.required(&map, "vertices").cloned().map(|node| vertices(r, &node, captured)).unwrap_or_default();
-    let probe =
-        map.get("probe").and_then(|node| r.choice(node, &map.path_of("probe"), &[("on", true), ("off", false)]));
-    let types = types(r, &map);
-    let edges = edges(r, &map);
-    let scalars = scalars(r, &map);
-    let schema_file = match schema_file {
-        None => None,
-        Some(file) => Some(file?.value),
-    };
+pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<GraphText> {
+    let endpoint = r.required(map, &key::ENDPOINT);
+    let headers = headers(r, map);
+    let timeout = r.value(map, &key::TIMEOUT);
+    let concurrency = r.value(map, &key::CONCURRENCY);
+    let schema_file = r.optional(map, &key::SCHEMA);
+    let vertices = vertices(r, map, captured);
+    let probe = r.value(map, &key::PROBE);
+    let types = types(r, map);
+    let edges = edges(r, map);
+    let scalars = scalars(r, map);
+    if map.node(&key::SCHEMA).is_some() && schema_file.is_none() {
+        return None;
+    }
+    let (vertices, meant) = vertices?;
     Some(GraphText {
         endpoint: endpoint?.value,
         headers: headers?,
-        timeout: timeout.unwrap_or(Duration::from_secs(10)),
-        concurrency: concurrency.unwrap_or(4),
-        schema_file,
+        timeout,
+        concurrency,
+        schema_file: schema_file.map(|file| file.value),
         vertices,
-        probe: probe.unwrap_or(true),
+        meant,
+        probe,
         types,
         edges,
         scalars,
@@ -125,17 +113,21 @@ pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Opt
 
 /// `None`: one of them could not be read, so that asking the endpoint could fail for that alone.
 fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
+    if map.node(&key::HEADERS).is_none() {
+        return Some(BTreeMap::new());
+    }
     let mut headers = Some(BTreeMap::new());
-    let Some(entries) = map.get("headers") else { return headers };
-    let entries = r.entries(entries, "graph.headers")?;
-    for (key, node) in entries.entries() {
+    let entries = r.optional(map, &key::HEADERS)?;
+    for entry in entries.entries() {
+        let name = &entry.0;
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if key.name.is_empty() || !key.name.chars().all(token) {
-            r.error(key.place, format!("`{}` is no name of a header", key.name), None);
+        if name.name.is_empty() || !name.name.chars().all(token) {
+            let help = "write letters, digits and `-`, such as `x-api-key`";
+            r.error(name.place, format!("`{}` is no name of a header", name.name), Some(help.into()));
         }
-        match (r.secret(node, &entries.path_of(&key.name)), headers.as_mut()) {
+        match (r.entry(&entries, entry, &Hidden, "secret"), headers.as_mut()) {
             (Some(value), Some(headers)) => {
-                headers.insert(key.name.clone(), value);
+                headers.insert(name.name.clone(), value);
             }
             _ => headers = None,
         }
@@ -143,27 +135,40 @@ fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
     headers
 }
 
-fn vertices(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<VertexText> {
-    let mut rules = Vec::new();
-    let Some(map) = r.entries(node, "graph.vertices") else { return rules };
+/// `None`: there are none, which is said; all else that could be said of the graph would follow from it.
+fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<(Vec<VertexText>, Vec<String>)> {
+    let map = r.required(graph, &key::VERTICES)?;
+    let (mut rules, mut meant) = (Vec::new(), Vec::new());
     let mut named: Vec<TableName> = Vec::new();
-    for (key, node) in map.entries() {
-        let Some(TableText { name: table, .. }) = tables::key(r, key) else { continue };
+    for entry in map.entries() {
+        let name = &entry.0;
+        let Some(TableText { name: table, .. }) = tables::key(r, name) else {
+            if let (Some(help), Some(error)) = (tables::qualified(&name.name, captured.names()), r.found.last_mut()) {
+                error.help = Some(help);
+            }
+            continue;
+        };
         if named.contains(&table) {
-            r.error(key.place, format!("the table `{}` has rules already", key.name), None);
+            let message = format!("the rules of the table `{}` stand here twice", name.name);
+            r.error(name.place, message, Some("put all of them into one list".into()));
         } else if captured.source_of(&table).is_none() && !captured.unsure {
-            let help = tables::suggestion(&table, captured.names());
-            r.error(key.place, format!("no source captures the table `{}`", key.name), help);
+            let message = format!("no source captures the table `{}`", name.name);
+            r.error(name.place, message, Some(captured.remedy(&table)));
         }
         named.push(table.clone());
-        let path = map.path_of(&key.name);
-        let Some(items) = r.list(node, &path) else { continue };
-        for item in items {
-            let Some(rule) = r.map(item, &path, &["type", "id"]) else { continue };
-            let type_name = r.required(&rule, "type").cloned().and_then(|node| r.text(&node, &rule.path_of("type")));
-            let id = r.required(&rule, "id").cloned().and_then(|node| template(r, &node, &rule.path_of("id")));
-            if let (Some(type_name), Some(id)) = (type_name, id) {
-                rules.push(VertexText { table: table.clone(), type_name, id });
+        let Some(items) = r.entry(&map, entry, &key::RULES, RULES) else {
+            meant.extend(type_of(&entry.1));
+            continue;
+        };
+        let path = map.path_of(&name.name);
+        for item in &items {
+            let at = At { path: &path, key: None, example: RULE };
+            let Some(rule) = r.map(item, at, &key::RULE) else { continue };
+            let type_name = r.required(&rule, &key::TYPE);
+            let id = r.required(&rule, &key::ID).and_then(|text| template(r, &text));
+            match (type_name, id) {
+                (Some(type_name), Some(id)) => rules.push(VertexText { table: table.clone(), type_name, id }),
+                _ => meant.extend(type_of(item)),
             }
         }
     }
@@ -173,114 +178,108 @@ fn vertices(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<Vertex
             r.found.push(warning.help("its changes reach no document"));
         }
     }
-    rules
+    Some((rules, meant))
 }
 
-fn template(r: &mut Reader, node: &Node, path: &str) -> Option<IdTemplate> {
-    let text = r.text(node, path)?;
-    IdTemplate::parse(&text.value)
-        .map_err(|e| {
-            let help = "write a column in braces, such as `\"{movie_id}\"`";
-            r.found.push(text.spot.error(format!("`{}` is no id template: {e}", text.shown)).help(help));
-        })
-        .ok()
+/// The type that a rule names which cannot be read.
+fn type_of(rule: &Node) -> Option<String> {
+    let Tree::Mapping(entries) = &rule.kind else { return None };
+    entries.iter().find(|(key, _)| key.name == key::TYPE.name).and_then(|(_, node)| match &node.kind {
+        Tree::Scalar(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
-fn types(r: &mut Reader, map: &Map) -> BTreeMap<String, TypeText> {
+/// A rule, and a list of them, as remedies.
+const RULE: &str = "{ type: Movie, id: \"{id}\" }";
+const RULES: &str = "[{ type: Movie, id: \"{id}\" }]";
+
+/// A template with a function, as remedy.
+const FUNCTION: &str = "write a function in braces as in `\"{base64(json('Movie', id))}\"`";
+
+fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
+    let error = match IdTemplate::parse(&text.value) {
+        Ok(template) => return Some(template),
+        Err(error) => error,
+    };
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let help = match &error {
+        TemplateError::UnknownFunction { name, .. } => {
+            let names = ["base64", "base64url", "json", "concat", "text", "lower", "upper"];
+            did_you_mean(name, names).unwrap_or_else(|| FUNCTION.to_owned())
+        }
+        TemplateError::NoColumn if text.value == text.shown && text.value.chars().all(word) => {
+            format!("write `\"{{{}}}\"`, if that is the column", text.value)
+        }
+        TemplateError::Unclosed(_)
+        | TemplateError::Unopened(_)
+        | TemplateError::Quotes(_)
+        | TemplateError::Empty(_)
+        | TemplateError::NoColumn => "write a column in braces, such as `\"{movie_id}\"`".to_owned(),
+        TemplateError::Arguments { .. } | TemplateError::Expected { .. } => FUNCTION.to_owned(),
+    };
+    r.found.push(text.spot.error(format!("`{}` is no id template: {error}", text.shown)).help(help));
+    None
+}
+
+fn types(r: &mut Reader, graph: &Map) -> BTreeMap<String, TypeText> {
     let mut types = BTreeMap::new();
-    let Some(entries) = map.get("types").and_then(|node| r.entries(node, "graph.types")) else { return types };
-    for (key, node) in entries.entries() {
-        let Some(entry) = r.map(node, &entries.path_of(&key.name), &["id", "field", "argument"]) else { continue };
-        let mut text = |name: &str| {
-            let node = entry.get(name)?;
-            Some(r.text(node, &entry.path_of(name)))
-        };
-        let (id, field, argument) = (text("id"), text("field"), text("argument"));
-        let access = match (field, argument) {
-            (Some(field), Some(argument)) => {
-                field.zip(argument).map(|(field, argument)| AccessText { field, argument })
-            }
-            (None, None) => None,
-            (one, _) => {
-                let (is, lacks) = if one.is_some() { ("field", "argument") } else { ("argument", "field") };
-                let help = format!(
-                    "write `field: <root field>, argument: <its argument that takes ids>`; `{lacks}` is missing"
-                );
-                r.error(entry.key_place(is), format!("`{is}` needs `{lacks}` beside it"), Some(help));
-                continue;
-            }
-        };
-        types.insert(key.name.clone(), TypeText { spot: r.spot(key.place), key: id.flatten(), access });
+    let Some(entries) = r.optional(graph, &key::TYPES) else { return types };
+    for entry in entries.entries() {
+        let name = &entry.0;
+        let Some(map) = r.entry(&entries, entry, &&key::TYPE_KEYS, "{ id: rowId }") else { continue };
+        let id = r.optional(&map, &key::KEY_FIELD);
+        let field = r.optional(&map, &key::FIELD);
+        let argument = r.optional(&map, &key::ARGUMENT);
+        let access = field.zip(argument).map(|(field, argument)| AccessText { field, argument });
+        types.insert(name.name.clone(), TypeText { spot: r.spot(name.place), key: id, access });
     }
     types
 }
 
-fn edges(r: &mut Reader, map: &Map) -> Vec<EdgeText> {
+fn edges(r: &mut Reader, graph: &Map) -> Vec<EdgeText> {
     let mut edges = Vec::new();
-    let Some(entries) = map.get("edges").and_then(|node| r.entries(node, "graph.edges")) else { return edges };
-    for (key, node) in entries.entries() {
-        let spot = r.spot(key.place);
-        let Some((parent, field)) = key.name.split_once('.') else {
+    let Some(entries) = r.optional(graph, &key::EDGES) else { return edges };
+    for entry in entries.entries() {
+        let name = &entry.0;
+        let spot = r.spot(name.place);
+        let Some((parent, field)) = name.name.split_once('.') else {
             let help = "write the type and its field, such as `Movie.distributor`";
-            r.error(key.place, format!("`{}` names no edge", key.name), Some(help.into()));
+            r.error(name.place, format!("`{}` names no edge", name.name), Some(help.into()));
             continue;
         };
-        let path = entries.path_of(&key.name);
-        let Some(entry) = r.map(node, &path, &["inverse", "stored_in", "tables"]) else { continue };
-        let inverse = entry.get("inverse").map(|node| r.text(node, &entry.path_of("inverse")));
-        let kept = match (entry.get("stored_in"), entry.get("tables")) {
-            (Some(node), None) => {
-                Some(r.choice(node, &entry.path_of("stored_in"), &[("parent", ())]).map(|()| Kept::InParent))
-            }
-            (None, Some(node)) => {
-                let path = entry.path_of("tables");
-                let items = r.list(node, &path).map(<[_]>::to_vec);
-                Some(items.map(|items| Kept::Tables(items.iter().filter_map(|i| tables::value(r, i, &path)).collect())))
-            }
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                let message = format!("the edge `{}` is kept in one place", key.name);
-                r.error(key.place, message, Some("keep one of `stored_in: parent`, `tables: [<table>]`".into()));
-                Some(None)
-            }
-        };
-        let hint = match (inverse, kept) {
-            (None, None) => {
-                let help = "write one of `inverse: <field>`, `stored_in: parent`, `tables: [<table>]`";
-                r.error(key.place, format!("the hint for the edge `{}` says nothing", key.name), Some(help.into()));
-                None
-            }
-            // What could not be read was told.
-            (Some(None), _) | (_, Some(None)) => None,
-            (inverse, kept) => Some(Hint { inverse: inverse.flatten(), kept: kept.flatten() }),
-        };
-        if let Some(hint) = hint {
+        let Some(map) = r.entry(&entries, entry, &&key::HINT, "{ stored_in: parent }") else { continue };
+        if let Some(hint) = hint(r, &map) {
             edges.push(EdgeText { parent: parent.to_owned(), field: field.to_owned(), spot, hint });
         }
     }
     edges
 }
 
-fn scalars(r: &mut Reader, map: &Map) -> BTreeMap<String, (LeafType, Spot)> {
+/// `None`: a part of it is wrong, which is said.
+fn hint(r: &mut Reader, map: &Map) -> Option<Hint> {
+    let inverse = r.optional(map, &key::INVERSE);
+    let parent = r.optional(map, &key::STORED_IN);
+    let tables = r.optional(map, &key::EDGE_TABLES).map(|items| {
+        let path = map.path_of(key::EDGE_TABLES.name);
+        let at = At { path: &path, key: None, example: "public.movie_talent" };
+        items.iter().filter_map(|item| Table.read(r, item, at)).collect()
+    });
+    let both = map.node(&key::STORED_IN).is_some() && map.node(&key::EDGE_TABLES).is_some();
+    let unread = both
+        || map.node(&key::INVERSE).is_some() && inverse.is_none()
+        || map.node(&key::STORED_IN).is_some() && parent.is_none()
+        || map.node(&key::EDGE_TABLES).is_some() && tables.is_none();
+    let kept = tables.map(Kept::Tables).or(parent.map(|()| Kept::InParent));
+    (!unread).then_some(Hint { inverse, kept })
+}
+
+fn scalars(r: &mut Reader, graph: &Map) -> BTreeMap<String, (LeafType, Spot)> {
     let mut scalars = BTreeMap::new();
-    let Some(entries) = map.get("scalars").and_then(|node| r.entries(node, "graph.scalars")) else { return scalars };
-    for (key, node) in entries.entries() {
-        let path = entries.path_of(&key.name);
-        let Some(text) = r.text(node, &path) else { continue };
-        let words = || LEAVES.iter().map(|(word, _)| *word).chain(["text"]);
-        let leaf = match LEAVES.iter().find(|(word, _)| *word == text.value) {
-            Some((_, leaf)) => Some(leaf.clone()),
-            None if text.value == "text" => Some(LeafType::Text { analyzer: "standard".into() }),
-            None => None,
-        };
-        match leaf {
-            Some(leaf) => {
-                scalars.insert(key.name.clone(), (leaf, r.spot(key.place)));
-            }
-            None => {
-                let help = did_you_mean(&text.value, words()).or_else(|| suggestion(&text.value, words()));
-                r.found.push(text.spot.error(format!("`{}` is no kind of field", text.shown)).maybe_help(help));
-            }
+    let Some(entries) = r.optional(graph, &key::SCALARS) else { return scalars };
+    for entry in entries.entries() {
+        if let Some(leaf) = r.entry(&entries, entry, &key::LEAVES, "keyword") {
+            scalars.insert(entry.0.name.clone(), ((leaf.0)(), r.spot(entry.0.place)));
         }
     }
     scalars

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::TableText;
 use super::servers::store;
 use super::sources::Captured;
-use super::tables::TableText;
-use super::{is_name, name_help, tables};
 use crate::diagnostic::Spot;
+use crate::keys::values::NameOf;
+use crate::keys::{INDEXES, indexes as key};
 use crate::plan::{BuildSettings, RetrySettings, StorePlan};
 use crate::query::{Constants, Document};
-use crate::yaml::{Map, Node, Reader, Text};
+use crate::yaml::{Any, Map, Reader, Text};
 
 /// An index as written.
 #[derive(Debug, Clone)]
@@ -37,43 +38,39 @@ pub(crate) enum RootsText {
     Wrong,
 }
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-
-pub(super) fn read(r: &mut Reader, node: &Arc<Node>, captured: &Captured) -> Vec<IndexText> {
+pub(super) fn read(r: &mut Reader, pipeline: &Map, captured: &Captured) -> Vec<IndexText> {
     let mut indexes = Vec::new();
-    let Some(entries) = r.entries(node, "indexes") else { return indexes };
-    if entries.entries().is_empty() {
-        r.error(node.place, "a pipeline needs at least one index", None);
-    }
-    for (key, node) in entries.entries() {
-        if !is_name(&key.name, true) {
-            r.error(key.place, format!("`{}` is no name for an index", key.name), Some(name_help(true).into()));
-        }
-        let keys = ["query", "variables", "roots", "refresh", "build", "retry", "store"];
-        let Some(map) = r.map(node, &entries.path_of(&key.name), &keys) else { continue };
-        let query = r.required(&map, "query").cloned().and_then(|node| query(r, &node, &map));
+    let Some(entries) = r.required(pipeline, &INDEXES) else { return indexes };
+    for entry in entries.entries() {
+        let name = &entry.0;
+        NameOf::INDEX.check_key(r, name);
+        let Some(map) = r.entry(&entries, entry, &&key::INDEX, "{ query: movies.graphql }") else { continue };
+        let query = r.required(&map, &key::QUERY).and_then(|file| query(r, &file));
         indexes.push(IndexText {
-            name: key.name.clone(),
-            spot: r.spot(key.place),
+            name: name.name.clone(),
+            spot: r.spot(name.place),
             query,
             variables: variables(r, &map),
-            roots: map.get("roots").map(|node| roots(r, node, &map, captured).unwrap_or(RootsText::Wrong)),
-            refresh: duration(r, &map, "refresh", Duration::from_millis(100), MILLISECOND),
+            roots: map.node(&key::ROOTS).is_some().then(|| roots(r, &map, captured).unwrap_or(RootsText::Wrong)),
+            refresh: r.value(&map, &key::REFRESH),
             build: build(r, &map),
             retry: retry(r, &map),
-            store: store(r, &map),
+            store: r.optional(&map, &key::STORE).map_or(StorePlan::Embedded, |map| store(r, &map)),
         });
     }
     indexes
 }
 
-fn query(r: &mut Reader, node: &Arc<Node>, map: &Map) -> Option<Arc<Document>> {
-    let file = r.text(node, &map.path_of("query"))?;
+fn query(r: &mut Reader, file: &Text) -> Option<Arc<Document>> {
     let text = match r.inputs.file(&file.value) {
         Ok(text) => text,
         Err(cause) => {
             let message = format!("the query `{}` cannot be read: {cause}", file.shown);
-            r.found.push(file.spot.error(message).help("the path is relative to the pipeline's file"));
+            let help = match file.value.contains('{') {
+                true => "write the query into a file, and name it here",
+                false => "the path is relative to the pipeline's file",
+            };
+            r.found.push(file.spot.error(message).help(help));
             return None;
         }
     };
@@ -86,75 +83,59 @@ fn query(r: &mut Reader, node: &Arc<Node>, map: &Map) -> Option<Arc<Document>> {
     }
 }
 
-fn variables(r: &mut Reader, map: &Map) -> Constants {
-    let path = map.path_of("variables");
-    let Some(entries) = map.get("variables").and_then(|node| r.entries(node, &path)) else { return Constants::new() };
-    let values = entries.entries().iter().filter_map(|(key, node)| {
-        let value = r.json(node, &entries.path_of(&key.name))?;
-        Some((key.name.clone(), (value, r.spot(key.place))))
+fn variables(r: &mut Reader, index: &Map) -> Constants {
+    let Some(map) = r.optional(index, &key::VARIABLES) else { return Constants::new() };
+    let values = map.entries().iter().filter_map(|entry| {
+        let value = r.entry(&map, entry, &Any, "some")?;
+        Some((entry.0.name.clone(), (value, r.spot(entry.0.place))))
     });
     values.collect()
 }
 
-fn roots(r: &mut Reader, node: &Arc<Node>, map: &Map, captured: &Captured) -> Option<RootsText> {
-    let roots = r.map(node, &map.path_of("roots"), &["table", "field"])?;
-    match (roots.get("table"), roots.get("field")) {
-        (Some(table), None) => {
-            let table = tables::value(r, table, &roots.path_of("table"))?;
-            if captured.source_of(&table.name).is_none() && !captured.unsure {
-                let help = tables::suggestion(&table.name, captured.names());
-                let message = format!("no source captures the table `{}`", table.shown);
-                r.found.push(table.spot.error(message).maybe_help(help));
-                return None;
-            }
-            Some(RootsText::Table(table))
-        }
-        (None, Some(field)) => r.text(field, &roots.path_of("field")).map(RootsText::Field),
-        _ => {
-            let help = "write `{ table: schema.table }` or `{ field: aConnection }`";
-            r.error(roots.place, "`roots` needs either a table or a field", Some(help.into()));
-            None
-        }
+fn roots(r: &mut Reader, index: &Map, captured: &Captured) -> Option<RootsText> {
+    let map = r.optional(index, &key::ROOTS)?;
+    if map.node(&key::FIELD).is_some() {
+        return r.optional(&map, &key::FIELD).map(RootsText::Field);
     }
+    let table = r.optional(&map, &key::TABLE)?;
+    if captured.source_of(&table.name).is_none() {
+        if !captured.unsure {
+            let message = format!("no source captures the table `{}`", table.shown);
+            r.found.push(table.spot.error(message).help(captured.remedy(&table.name)));
+        }
+        return None;
+    }
+    Some(RootsText::Table(table))
 }
 
-fn build(r: &mut Reader, map: &Map) -> BuildSettings {
-    let default = BuildSettings {
-        batch: 100,
-        concurrency: 4,
-        deadline: Duration::from_secs(10),
-        debounce: Duration::from_millis(5),
+fn build(r: &mut Reader, index: &Map) -> BuildSettings {
+    let Some(map) = r.optional(index, &key::BUILD) else {
+        return BuildSettings {
+            batch: key::BATCH.left_out.0,
+            concurrency: key::CONCURRENCY.left_out.0,
+            deadline: key::DEADLINE.left_out.0,
+            debounce: key::DEBOUNCE.left_out.0,
+        };
     };
-    let keys = ["batch", "concurrency", "deadline", "debounce"];
-    let path = map.path_of("build");
-    let Some(map) = map.get("build").and_then(|node| r.map(node, &path, &keys)) else { return default };
     BuildSettings {
-        batch: count(r, &map, "batch", default.batch, 10_000),
-        concurrency: count(r, &map, "concurrency", default.concurrency, 1000),
-        deadline: duration(r, &map, "deadline", default.deadline, MILLISECOND),
-        debounce: duration(r, &map, "debounce", default.debounce, Duration::ZERO),
+        batch: r.value(&map, &key::BATCH),
+        concurrency: r.value(&map, &key::CONCURRENCY),
+        deadline: r.value(&map, &key::DEADLINE),
+        debounce: r.value(&map, &key::DEBOUNCE),
     }
 }
 
-fn retry(r: &mut Reader, map: &Map) -> RetrySettings {
-    let default = RetrySettings { attempts: 5, initial: Duration::from_millis(200), max: Duration::from_secs(10) };
-    let path = map.path_of("retry");
-    let Some(map) = map.get("retry").and_then(|node| r.map(node, &path, &["attempts", "initial", "max"])) else {
-        return default;
+fn retry(r: &mut Reader, index: &Map) -> RetrySettings {
+    let (attempts, initial) = (key::ATTEMPTS.left_out.0, key::INITIAL.left_out.0);
+    let Some(map) = r.optional(index, &key::RETRY) else {
+        return RetrySettings { attempts, initial, max: key::LONGEST_PAUSE };
     };
-    let attempts = map.get("attempts").and_then(|node| r.number(node, &map.path_of("attempts"), 1..=1_000_000));
-    let initial = duration(r, &map, "initial", default.initial, MILLISECOND);
-    let longest = duration(r, &map, "max", default.max.max(initial), MILLISECOND);
-    if initial > longest {
-        r.error(map.key_place("initial"), "the first pause is longer than the longest one", None);
+    let attempts = r.value(&map, &key::ATTEMPTS);
+    let initial = r.value(&map, &key::INITIAL);
+    let max = r.optional(&map, &key::MAX).unwrap_or(key::LONGEST_PAUSE.max(initial));
+    if initial > max {
+        let message = format!("`{}` ({initial:?}) is longer than `max` ({max:?})", map.path_of("initial"));
+        r.error(map.key_place(&key::INITIAL), message, Some("shorten it, or make `max` longer".into()));
     }
-    RetrySettings { attempts: attempts.unwrap_or(default.attempts), initial, max: longest }
-}
-
-fn count(r: &mut Reader, map: &Map, key: &str, default: usize, most: usize) -> usize {
-    map.get(key).and_then(|node| r.number(node, &map.path_of(key), 1..=most)).unwrap_or(default)
-}
-
-fn duration(r: &mut Reader, map: &Map, key: &str, default: Duration, least: Duration) -> Duration {
-    map.get(key).and_then(|node| r.duration(node, &map.path_of(key), least)).unwrap_or(default)
+    RetrySettings { attempts, initial, max }
 }

@@ -1,22 +1,16 @@
 //! `sources:`: the databases and their tables.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tributary_event::{TableName, debezium};
 
-use super::{is_name, name_help, tables};
 use crate::diagnostic::Spot;
-use crate::plan::{
-    BinaryHandling, DecimalHandling, InvalidText, PostgresSettings, Secret, SourcePlan, SourceSettings, TimePrecision,
-};
-use crate::yaml::{Map, Node, Reader};
-
-/// The longest name of a PostgreSQL slot or publication.
-const MAX_NAME: usize = 63;
-/// The shortest time between two heartbeats.
-const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
+use crate::keys::tables::{self, Table};
+use crate::keys::values::{DATABASE_SCHEMES, MAX_SERVER_NAME, NameOf};
+use crate::keys::{SOURCES, sources as key};
+use crate::plan::{PostgresSettings, Secret, SourcePlan, SourceSettings};
+use crate::suggest::listed;
+use crate::yaml::{At, Kind, Map, Reader};
 
 /// What is captured.
 #[derive(Default)]
@@ -26,7 +20,7 @@ pub(super) struct Captured {
     pub tables: Vec<(TableName, String, Spot)>,
     /// Sources that publish prepared transactions when they are prepared, and where that is written.
     pub at_prepare: Vec<(String, Spot)>,
-    /// A source could not be read, so that a table's absence from `tables` proves nothing.
+    /// Not all tables of all sources could be read, so that one's absence from `tables` proves nothing.
     pub unsure: bool,
 }
 
@@ -35,168 +29,117 @@ impl Captured {
         self.tables.iter().map(|(table, _, _)| table)
     }
 
+    /// What to do about a table that no source captures.
+    pub fn remedy(&self, table: &TableName) -> String {
+        tables::similar(table, self.names()).unwrap_or_else(|| format!("add `{table}` to the `tables` of a source"))
+    }
+
     pub fn source_of(&self, table: &TableName) -> Option<&str> {
         self.tables.iter().find(|(name, _, _)| name == table).map(|(_, source, _)| source.as_str())
     }
 }
 
-pub(super) fn read(r: &mut Reader, node: &Arc<Node>, pipeline: &str) -> Captured {
+pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>) -> Captured {
     let mut captured = Captured::default();
-    let Some(sources) = r.entries(node, "sources") else { return captured };
-    if sources.entries().is_empty() {
-        r.error(node.place, "a pipeline needs at least one source", None);
-    }
-    for (key, node) in sources.entries() {
-        if !is_name(&key.name, true) {
-            r.error(key.place, format!("`{}` is no name for a source", key.name), Some(name_help(true).into()));
-        }
-        let path = sources.path_of(&key.name);
-        let Some(source) = r.map(node, &path, &["postgres"]) else {
-            captured.unsure = true;
-            continue;
-        };
-        let Some(postgres) = r.required(&source, "postgres").cloned() else {
-            captured.unsure = true;
-            continue;
-        };
-        let before = r.found.len();
-        match postgres_source(r, &postgres, &source.path_of("postgres"), &key.name, pipeline, &mut captured) {
-            Some(plan) => {
-                captured.plans.push(SourcePlan { name: key.name.clone(), settings: SourceSettings::Postgres(plan) })
-            }
-            None => captured.unsure = true,
-        }
-        captured.unsure |= r.found.len() > before;
+    let Some(sources) = r.required(pipeline, &SOURCES) else {
+        captured.unsure = true;
+        return captured;
+    };
+    for entry in sources.entries() {
+        let source = &entry.0;
+        NameOf::SOURCE.check_key(r, source);
+        let example = "{ postgres: { url: \"postgres://app@localhost/studio\", tables: [public.movie] } }";
+        let map = r.entry(&sources, entry, &&key::SOURCE, example);
+        let plan = map.and_then(|map| r.optional(&map, &key::POSTGRES)).map(|map| {
+            let settings = postgres(r, &map, &source.name, name, &mut captured);
+            SourcePlan { name: source.name.clone(), settings: SourceSettings::Postgres(settings) }
+        });
+        captured.unsure |= plan.is_none();
+        captured.plans.extend(plan);
     }
     captured
 }
 
-const KEYS: &[&str] = &[
-    "url",
-    "password_file",
-    "tables",
-    "keys",
-    "slot",
-    "publication",
-    "streaming",
-    "messages",
-    "prepared_transactions",
-    "heartbeat",
-    "row_filters",
-    "decimals",
-    "times",
-    "binary",
-    "hstore",
-    "intervals",
-    "invalid_text",
-];
-const INVALID_TEXT: &[(&str, InvalidText)] =
-    &[("stop", InvalidText::Stop), ("replace", InvalidText::Replace), ("base64", InvalidText::Base64)];
-const DECIMALS: &[(&str, DecimalHandling)] =
-    &[("precise", DecimalHandling::Precise), ("string", DecimalHandling::String), ("double", DecimalHandling::Double)];
-const TIMES: &[(&str, TimePrecision)] = &[
-    ("adaptive", TimePrecision::Adaptive),
-    ("adaptive-time-microseconds", TimePrecision::AdaptiveTimeMicroseconds),
-    ("milliseconds", TimePrecision::Milliseconds),
-    ("microseconds", TimePrecision::Microseconds),
-    ("nanoseconds", TimePrecision::Nanoseconds),
-    ("iso", TimePrecision::Iso),
-];
-const BINARY: &[(&str, BinaryHandling)] =
-    &[("base64", BinaryHandling::Base64), ("base64url", BinaryHandling::Base64Url), ("hex", BinaryHandling::Hex)];
-
-fn postgres_source(
+fn postgres(
     r: &mut Reader,
-    node: &Arc<Node>,
-    path: &str,
+    map: &Map,
     source: &str,
-    pipeline: &str,
+    pipeline: Option<&str>,
     captured: &mut Captured,
-) -> Option<PostgresSettings> {
-    let map = r.map(node, path, KEYS)?;
-    let url = url(r, &map);
-    let listed = r.required(&map, "tables").cloned().map(|node| list(r, &node, &map, source, captured));
-    let keys = map.get("keys").cloned().map(|node| keys(r, &node, &map.path_of("keys"), listed.as_deref()));
-    let default = format!("tributary_{}_{}", pipeline.replace('-', "_"), source.replace('-', "_"));
-    let slot = identifier(r, &map, "slot", &default);
-    let publication = identifier(r, &map, "publication", &default);
-    let on_off = [("on", true), ("off", false)];
-    let streaming = choice(r, &map, "streaming", &on_off);
-    let messages = choice(r, &map, "messages", &on_off);
-    let at_prepare = choice(r, &map, "prepared_transactions", &[("at-commit", false), ("at-prepare", true)]);
-    if let (Some(true), Some(node)) = (at_prepare, map.get("prepared_transactions")) {
+) -> PostgresSettings {
+    let url = url(r, map);
+    let listed = list(r, map, source, captured);
+    captured.unsure |= listed.is_none();
+    let keys = keys(r, map, listed.as_deref());
+    // A pipeline without a name is wrong, which is said; its slots have none either.
+    let default = pipeline.map(|name| format!("tributary_{}_{}", name.replace('-', "_"), source.replace('-', "_")));
+    let default = default.unwrap_or_default();
+    named(r, map, source, &default);
+    let at_prepare = r.value(map, &key::PREPARED_TRANSACTIONS);
+    if let (true, Some(node)) = (at_prepare, map.node(&key::PREPARED_TRANSACTIONS)) {
         captured.at_prepare.push((source.to_owned(), r.spot(node.place)));
     }
-    let heartbeat = map.get("heartbeat").and_then(|node| r.duration(node, &map.path_of("heartbeat"), LEAST_HEARTBEAT));
-    let row_filters = choice(r, &map, "row_filters", &[("refuse", false), ("accept", true)]);
-    let decimals = choice(r, &map, "decimals", DECIMALS);
-    let times = choice(r, &map, "times", TIMES);
-    let binary = choice(r, &map, "binary", BINARY);
-    let hstore_as_map = choice(r, &map, "hstore", &[("json", false), ("map", true)]);
-    let intervals_as_text = choice(r, &map, "intervals", &[("microseconds", false), ("iso", true)]);
-    let invalid_text = choice(r, &map, "invalid_text", INVALID_TEXT);
-    Some(PostgresSettings {
+    PostgresSettings {
         url: url.unwrap_or_else(|| Secret::new("")),
         tables: listed.unwrap_or_default(),
-        keys: keys.unwrap_or_default(),
-        slot,
-        publication,
-        decimals: decimals.unwrap_or_default(),
-        streaming: streaming.unwrap_or(true),
-        messages: messages.unwrap_or(false),
-        at_prepare: at_prepare.unwrap_or(false),
-        heartbeat,
-        row_filters: row_filters.unwrap_or(false),
-        times: times.unwrap_or_default(),
-        binary: binary.unwrap_or_default(),
-        hstore_as_map: hstore_as_map.unwrap_or(false),
-        intervals_as_text: intervals_as_text.unwrap_or(false),
-        invalid_text: invalid_text.unwrap_or_default(),
-    })
+        keys,
+        slot: r.optional(map, &key::SLOT).unwrap_or_else(|| default.clone()),
+        publication: r.optional(map, &key::PUBLICATION).unwrap_or(default),
+        decimals: r.value(map, &key::DECIMALS),
+        streaming: r.value(map, &key::STREAMING),
+        messages: r.value(map, &key::MESSAGES),
+        at_prepare,
+        heartbeat: r.optional(map, &key::HEARTBEAT),
+        row_filters: r.value(map, &key::ROW_FILTERS),
+        times: r.value(map, &key::TIMES),
+        binary: r.value(map, &key::BINARY),
+        hstore_as_map: r.value(map, &key::HSTORE),
+        intervals_as_text: r.value(map, &key::INTERVALS),
+        invalid_text: r.value(map, &key::INVALID_TEXT),
+    }
 }
 
-/// The word of an optional key, if it is one of `words`.
-fn choice<T: Copy>(r: &mut Reader, map: &Map, key: &str, words: &[(&str, T)]) -> Option<T> {
-    map.get(key).and_then(|node| r.choice(node, &map.path_of(key), words))
-}
-
-/// Columns that make the key of a table, in place of its primary key.
-fn keys(r: &mut Reader, node: &Node, path: &str, captured: Option<&[TableName]>) -> BTreeMap<TableName, Vec<String>> {
+/// Columns that make the key of a table, in place of its primary key. `captured`: all tables of the source, if they are known.
+fn keys(r: &mut Reader, source: &Map, captured: Option<&[TableName]>) -> BTreeMap<TableName, Vec<String>> {
     let mut keys = BTreeMap::new();
-    let Some(map) = r.entries(node, path) else { return keys };
-    for (key, node) in map.entries() {
-        let Some(table) = tables::key(r, key) else { continue };
+    let Some(map) = r.optional(source, &key::KEYS) else { return keys };
+    for entry in map.entries() {
+        let name = &entry.0;
+        let Some(table) = tables::key(r, name) else { continue };
         if let Some(captured) = captured.filter(|captured| !captured.contains(&table.name)) {
-            let names: Vec<String> = captured.iter().map(TableName::to_string).collect();
-            let help = format!("the tables of this source are {}", names.join(", "));
-            r.error(key.place, format!("`{}` is not captured", key.name), Some(help));
+            let help = tables::similar(&table.name, captured)
+                .unwrap_or_else(|| "add it to the `tables` of the source, or remove this".to_owned());
+            r.error(name.place, format!("the source does not capture the table `{}`", name.name), Some(help));
         }
-        let path = map.path_of(&key.name);
-        let Some(items) = r.list(node, &path) else { continue };
-        let columns: Vec<String> = items.iter().filter_map(|item| r.text(item, &path)).map(|text| text.value).collect();
-        if items.is_empty() {
-            r.error(node.place, format!("`{path}` names no column"), None);
-        }
+        let Some(items) = r.entry(&map, entry, &key::COLUMNS, "[id]") else { continue };
+        let path = map.path_of(&name.name);
+        let at = At { path: &path, key: None, example: "id" };
+        let columns = items.iter().filter_map(|item| r.text(item, at)).map(|text| text.value).collect();
         if keys.insert(table.name, columns).is_some() {
-            r.error(key.place, format!("the table `{}` has a key already", key.name), None);
+            let message = format!("the key of the table `{}` is named twice", name.name);
+            r.error(name.place, message, Some("remove one of the two".into()));
         }
     }
     keys
 }
 
-fn list(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Captured) -> Vec<TableName> {
-    let path = map.path_of("tables");
+/// The tables to capture; `None`: not all of them are known, for one is wrong (which is said).
+fn list(r: &mut Reader, map: &Map, source: &str, captured: &mut Captured) -> Option<Vec<TableName>> {
+    let items = r.required(map, &key::CAPTURED)?;
+    let path = map.path_of(key::CAPTURED.name);
     let mut tables: Vec<TableName> = Vec::new();
     let mut read = Vec::new();
-    let Some(items) = r.list(node, &path) else { return tables };
-    if items.is_empty() {
-        r.error(node.place, format!("`{path}` names no table"), None);
-    }
-    for item in items {
-        let Some(table) = tables::value(r, item, &path) else { continue };
+    let mut all = true;
+    for item in &items {
+        let at = At { path: &path, key: None, example: "public.movie" };
+        let Some(table) = Table.read(r, item, at) else {
+            all = false;
+            continue;
+        };
         let topic = |table: &TableName| debezium::topic(source, &table.schema, &table.name);
         if tables.contains(&table.name) {
-            r.error(item.place, format!("the table `{}` is listed twice", table.shown), None);
+            let message = format!("the table `{}` is listed twice", table.shown);
+            r.error(item.place, message, Some("remove one of the two".into()));
         } else if let Some(other) = tables.iter().find(|other| topic(other) == topic(&table.name)) {
             let message = format!("`{}` and `{other}` would share the topic `{}`", table.name, topic(other));
             let help = "a topic joins the parts of a name by dots, and has `_` for marks that topics may not have:\ncapture one of the two with a source of its own";
@@ -211,29 +154,27 @@ fn list(r: &mut Reader, node: &Node, map: &Map, source: &str, captured: &mut Cap
         }
     }
     captured.tables.extend(read);
-    tables
+    all.then_some(tables)
 }
 
 /// A connection URL, with the password of `password_file` put in.
 fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
-    let node = r.required(map, "url").cloned()?;
-    let path = map.path_of("url");
-    let text = r.text(&node, &path)?;
-    let after = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.value.strip_prefix(scheme));
-    let Some(after) = after else {
-        let help = "write `postgres://user:password@host:5432/database`";
-        r.error(node.place, format!("`{path}` must start with `postgres://`"), Some(help.into()));
-        return None;
-    };
-    let Some(file) = map.get("password_file").cloned() else { return Some(Secret::new(text.value)) };
-    let name = r.text(&file, &map.path_of("password_file"))?;
-    let password = match r.inputs.file(&name.value) {
+    let url = r.required(map, &key::URL);
+    let file = r.optional(map, &key::PASSWORD_FILE);
+    let text = url?;
+    if map.node(&key::PASSWORD_FILE).is_none() {
+        return Some(Secret::new(text.value));
+    }
+    let file = file?;
+    let password = match r.inputs.file(&file.value) {
         Ok(password) => password,
         Err(cause) => {
-            r.error(file.place, format!("the password file cannot be read: {cause}"), None);
+            let message = format!("the password file `{}` cannot be read: {cause}", file.shown);
+            r.found.push(file.spot.error(message).help("the path is relative to the pipeline's file"));
             return None;
         }
     };
+    let after = DATABASE_SCHEMES.iter().find_map(|scheme| text.value.strip_prefix(scheme))?;
     let scheme = &text.value[..text.value.len() - after.len()];
     match after.split_once('@') {
         Some((user, rest)) if !user.is_empty() && !user.contains([':', '/']) => {
@@ -242,8 +183,9 @@ fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
         }
         _ => {
             let help = "write `postgres://user@host/database`: the user in the url, the password in the file";
-            let message = format!("`{path}` must name a user and no password where there is a `password_file`");
-            r.error(node.place, message, Some(help.into()));
+            let message =
+                format!("`{}` must name a user and no password where there is a `password_file`", map.path_of("url"));
+            r.found.push(text.spot.error(message).help(help));
             None
         }
     }
@@ -260,27 +202,14 @@ fn percent_encoded(text: &str) -> String {
     out
 }
 
-/// The name of a slot or a publication.
-fn identifier(r: &mut Reader, map: &Map, key: &str, default: &str) -> String {
-    let path = map.path_of(key);
-    let fits = |name: &str| {
-        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(word)
-    };
-    let Some(node) = map.get(key) else {
-        if default.len() > MAX_NAME {
-            let message = format!("the name of the {key} would be longer than {MAX_NAME} characters: `{default}`");
-            r.error(map.place, message, Some(format!("set `{path}`")));
-        }
-        return default.to_owned();
-    };
-    match r.text(node, &path) {
-        Some(text) if fits(&text.value) => text.value,
-        Some(text) => {
-            let help = format!("lower-case letters, digits and `_`, at most {MAX_NAME}");
-            r.found.push(text.spot.error(format!("`{}` is no name of a {key}", text.shown)).help(help));
-            default.to_owned()
-        }
-        None => default.to_owned(),
+/// Whether slot and publication have names, whichever were left out.
+fn named(r: &mut Reader, map: &Map, source: &str, default: &str) {
+    let keys = [&key::SLOT, &key::PUBLICATION];
+    let unnamed: Vec<&str> = keys.into_iter().filter(|key| map.node(*key).is_none()).map(|key| key.name).collect();
+    if default.len() > MAX_SERVER_NAME && !unnamed.is_empty() {
+        let what = unnamed.join(" and the ");
+        let message = format!("`{default}`, the name of the {what}, is longer than {MAX_SERVER_NAME} characters");
+        let help = format!("shorten `{source}`, or add {}", listed(unnamed));
+        r.error(map.place, message, Some(help));
     }
 }

@@ -1,16 +1,14 @@
 //! Reads a tree into settings: known keys only, variables filled in, units understood; every mistake noted, none fatal.
 
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::key::{Is, Key, Keys, Means, Required, written};
+use super::kind::{Kind, Printed};
 use super::variables::fill;
-use super::{Key, Kind, Node, Place, spot, units};
+use super::{Map, MappingKey, Node, Place, Tree, spot};
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::plan::Secret;
-use crate::suggest::{listed, suggestion};
+
 use crate::text::SourceText;
 
 /// Reads nodes of one text.
@@ -18,14 +16,26 @@ pub(crate) struct Reader<'a> {
     pub text: Arc<SourceText>,
     pub inputs: &'a dyn Inputs,
     pub found: Vec<Diagnostic>,
+    /// The outermost keys.
+    pub root: &'static Keys,
 }
 
-/// A mapping whose keys are all known.
-pub(crate) struct Map {
+/// Where a value stands, and what could stand there.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
     /// What it is, such as `sources.studio.postgres`.
-    pub path: String,
-    pub place: Place,
-    entries: Vec<(Key, Arc<Node>)>,
+    pub path: &'a str,
+    /// The key that it stands behind, if it is no item of a list.
+    pub key: Option<&'a MappingKey>,
+    /// A value that is accepted, as YAML.
+    pub example: &'a str,
+}
+
+impl At<'_> {
+    /// What is pointed at where a value has nothing in it.
+    pub(super) fn place(self, node: &Node) -> Place {
+        self.key.map_or(node.place, |key| key.place)
+    }
 }
 
 /// A text value.
@@ -38,27 +48,6 @@ pub(crate) struct Text {
     pub spot: Spot,
 }
 
-impl Map {
-    /// A key's value, if the key is there.
-    pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
-    }
-
-    /// The key's place, or that of the whole.
-    pub fn key_place(&self, name: &str) -> Place {
-        self.entries.iter().find(|(key, _)| key.name == name).map_or(self.place, |(key, _)| key.place)
-    }
-
-    pub fn entries(&self) -> &[(Key, Arc<Node>)] {
-        &self.entries
-    }
-
-    /// The path of a key in it.
-    pub fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-}
-
 impl Reader<'_> {
     pub fn spot(&self, place: Place) -> Spot {
         spot(&self.text, place)
@@ -69,74 +58,87 @@ impl Reader<'_> {
         self.found.push(diagnostic);
     }
 
-    /// A mapping with these keys and no others.
-    pub fn map(&mut self, node: &Node, path: &str, known: &[&str]) -> Option<Map> {
-        let map = self.entries(node, path)?;
-        self.refuse_others(&map, known, &[]);
-        Some(map)
-    }
-
-    /// Refuses keys that are neither known nor told about elsewhere.
-    pub fn refuse_others(&mut self, map: &Map, known: &[&str], told: &[&str]) {
-        let path = map.path.as_str();
-        for (key, _) in &map.entries {
-            if !known.contains(&key.name.as_str()) && !told.contains(&key.name.as_str()) {
-                let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
-                let help = suggestion(&key.name, known.iter().copied());
-                self.error(key.place, format!("unknown key `{}`{place}", key.name), help);
-            }
+    /// The value of a key that must be there.
+    pub fn required<K: Kind>(&mut self, map: &Map, key: &Key<K, Required>) -> Option<K::Value> {
+        if let Some(found) = map.entry(key.name) {
+            return self.entry(map, found, &key.kind, key.example);
         }
+        if !map.misspelt.iter().any(|name| name == key.name) {
+            let help = remedy("add", key.name, key.example);
+            self.error(map.place, format!("`{}` is missing{}", key.name, map.within()), Some(help));
+        }
+        None
     }
 
-    /// A mapping with keys of the user's choice.
-    pub fn entries(&mut self, node: &Node, path: &str) -> Option<Map> {
+    /// The value of a key; `None` if it is left out, or wrong.
+    pub fn optional<K: Kind>(&mut self, map: &Map, key: &Key<K, Means>) -> Option<K::Value> {
+        let found = map.entry(key.name)?;
+        self.entry(map, found, &key.kind, key.example)
+    }
+
+    /// The value of a key, or its default where it is left out, or wrong.
+    pub fn value<K: Printed<Value = V>, V: Clone>(&mut self, map: &Map, key: &Key<K, Is<V>>) -> V {
+        let found = map.entry(key.name).and_then(|found| self.entry(map, found, &key.kind, key.example));
+        found.unwrap_or_else(|| key.left_out.0.clone())
+    }
+
+    /// The value of a key of the user's choice, or of one of ours.
+    pub fn entry<K: Kind>(
+        &mut self,
+        map: &Map,
+        (key, node): &(MappingKey, Arc<Node>),
+        kind: &K,
+        example: &str,
+    ) -> Option<K::Value> {
+        let path = map.path_of(&key.name);
+        kind.read(self, node, At { path: &path, key: Some(key), example })
+    }
+
+    pub fn list(&mut self, node: &Node, at: At) -> Option<Vec<Arc<Node>>> {
         match &node.kind {
-            Kind::Mapping(entries) => {
-                // A whole mapping is pointed at by its first key.
-                let place = entries.first().map_or(node.place, |(key, _)| key.place);
-                Some(Map { path: path.to_owned(), place, entries: entries.clone() })
-            }
-            other => {
-                let message = format!("`{path}` must have keys of its own, not {}", word(other));
-                self.error(node.place, message, None);
+            Tree::Sequence(items) => Some(items.clone()),
+            Tree::Null => {
+                let help = self.such_as(at);
+                self.error(at.place(node), format!("`{}` is empty", at.path), Some(help));
                 None
             }
-        }
-    }
-
-    /// A key that must be there.
-    pub fn required<'m>(&mut self, map: &'m Map, name: &str) -> Option<&'m Arc<Node>> {
-        let node = map.get(name);
-        if node.is_none() {
-            let whole = if map.path.is_empty() { String::new() } else { format!(" in `{}`", map.path) };
-            self.error(map.place, format!("`{name}` is missing{whole}"), None);
-        }
-        node
-    }
-
-    pub fn list<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n [Arc<Node>]> {
-        match &node.kind {
-            Kind::Sequence(items) => Some(items),
             other => {
-                let message = format!("`{path}` must be a list, not {}", word(other));
-                self.error(node.place, message, Some("write `[a, b]`, or a line `- a` for each".into()));
+                let help = self.such_as(at);
+                self.error(node.place, format!("`{}` must be a list, not {}", at.path, word(other)), Some(help));
                 None
             }
         }
     }
 
     /// Text, with variables filled in; empty text is refused.
-    pub fn text(&mut self, node: &Node, path: &str) -> Option<Text> {
-        let Kind::Scalar(written) = &node.kind else {
-            let braces = matches!(node.kind, Kind::Mapping(_))
-                .then(|| "text with braces is written in quotes: \"{…}\"".to_owned());
-            self.error(node.place, format!("`{path}` must be a value, not {}", word(&node.kind)), braces);
-            return None;
+    pub fn text(&mut self, node: &Node, at: At) -> Option<Text> {
+        let written = match &node.kind {
+            Tree::Scalar(written) => written,
+            Tree::Null => {
+                let help = self.such_as(at);
+                self.error(at.place(node), format!("`{}` has no value", at.path), Some(help));
+                return None;
+            }
+            other => {
+                let help = match other {
+                    Tree::Mapping(_) => "text with braces is written in quotes: \"{…}\"".to_owned(),
+                    _ => self.such_as(at),
+                };
+                self.error(
+                    node.place,
+                    format!("`{}` must be a single value, not {}", at.path, word(other)),
+                    Some(help),
+                );
+                return None;
+            }
         };
         match fill(written, |name| self.inputs.variable(name)) {
             Ok(filled) if filled.text.trim().is_empty() => {
-                let cause = if filled.variable { "empty: its variable has no value" } else { "empty" };
-                self.error(node.place, format!("`{path}` is {cause}"), None);
+                let (cause, help) = match filled.variable {
+                    true => (": its variable has no value", "give it one, or write `${NAME:-default}`".to_owned()),
+                    false => ("", self.such_as(at)),
+                };
+                self.error(node.place, format!("`{}` is empty{cause}", at.path), Some(help));
                 None
             }
             Ok(filled) => {
@@ -154,72 +156,35 @@ impl Reader<'_> {
     }
 
     /// A value of any shape, as JSON whose plain values are all text: what they are depends on where they are used.
-    pub fn json(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
+    pub fn json(&mut self, node: &Node, at: At) -> Option<serde_json::Value> {
         match &node.kind {
-            Kind::Null => Some(serde_json::Value::Null),
-            Kind::Scalar(text) if text.is_empty() => Some("".into()),
-            Kind::Scalar(_) => self.text(node, path).map(|text| text.value.into()),
-            Kind::Sequence(items) => items.iter().map(|item| self.json(item, path)).collect(),
-            Kind::Mapping(entries) => entries
+            Tree::Null => Some(serde_json::Value::Null),
+            Tree::Scalar(text) if text.is_empty() => Some("".into()),
+            Tree::Scalar(_) => self.text(node, at).map(|text| text.value.into()),
+            Tree::Sequence(items) => items.iter().map(|item| self.json(item, At { key: None, ..at })).collect(),
+            Tree::Mapping(entries) => entries
                 .iter()
-                .map(|(key, node)| Some((key.name.clone(), self.json(node, &format!("{path}.{}", key.name))?)))
+                .map(|(key, node)| {
+                    let path = format!("{}.{}", at.path, key.name);
+                    let value = self.json(node, At { path: &path, key: Some(key), ..at })?;
+                    Some((key.name.clone(), value))
+                })
                 .collect(),
         }
     }
 
-    pub fn secret(&mut self, node: &Node, path: &str) -> Option<Secret> {
-        self.text(node, path).map(|text| Secret::new(text.value))
+    /// Whether a value is this word, perhaps by a variable.
+    pub fn is_word(&self, node: &Node, word: &str) -> bool {
+        let Tree::Scalar(written) = &node.kind else { return false };
+        fill(written, |name| self.inputs.variable(name)).is_ok_and(|filled| filled.text == word)
     }
 
-    /// A whole number within bounds.
-    pub fn number<N>(&mut self, node: &Node, path: &str, bounds: RangeInclusive<N>) -> Option<N>
-    where
-        N: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let text = self.text(node, path)?;
-        match text.value.parse() {
-            Ok(number) if bounds.contains(&number) => Some(number),
-            _ => {
-                let message = format!("`{path}` must be a whole number, not `{}`", text.shown);
-                self.error(node.place, message, Some(format!("from {} to {}", bounds.start(), bounds.end())));
-                None
-            }
+    /// A remedy: what could stand there.
+    pub fn such_as(&self, at: At) -> String {
+        match at.key {
+            Some(key) => remedy("write", &key.name, at.example),
+            None => format!("write `{}`", at.example),
         }
-    }
-
-    pub fn duration(&mut self, node: &Node, path: &str, least: Duration) -> Option<Duration> {
-        let text = self.text(node, path)?;
-        match units::duration(&text.value) {
-            Ok(duration) if duration < least => {
-                self.error(node.place, format!("`{path}` must be at least {least:?}"), None);
-                None
-            }
-            Ok(duration) => Some(duration),
-            Err(help) => {
-                self.error(node.place, format!("`{}` is no duration", text.shown), Some(help));
-                None
-            }
-        }
-    }
-
-    pub fn bytes(&mut self, node: &Node, path: &str) -> Option<u64> {
-        let text = self.text(node, path)?;
-        units::bytes(&text.value)
-            .map_err(|help| self.error(node.place, format!("`{}` is no size in bytes", text.shown), Some(help)))
-            .ok()
-    }
-
-    /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, node: &Node, path: &str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text(node, path)?;
-        let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
-        if found.is_none() {
-            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let help = crate::suggest::did_you_mean(&text.value, names.iter().copied())
-                .unwrap_or_else(|| format!("one of {}", listed(names)));
-            self.error(node.place, format!("`{}` is no value of `{path}`", text.shown), Some(help));
-        }
-        found
     }
 
     /// Where a text stands inside of a value, if it is in sight there.
@@ -236,11 +201,18 @@ impl Reader<'_> {
     }
 }
 
-fn word(kind: &Kind) -> &'static str {
+/// "add `slot: films`", or the same on lines of its own.
+pub(super) fn remedy(verb: &str, name: &str, example: &str) -> String {
+    let text = written(name, example);
+    if text.contains('\n') { format!("{verb}\n{text}") } else { format!("{verb} `{text}`") }
+}
+
+/// What a value is, in words.
+pub(super) fn word(kind: &Tree) -> &'static str {
     match kind {
-        Kind::Null => "nothing",
-        Kind::Scalar(_) => "a single value",
-        Kind::Sequence(_) => "a list",
-        Kind::Mapping(_) => "keys and values",
+        Tree::Null => "nothing",
+        Tree::Scalar(_) => "a single value",
+        Tree::Sequence(_) => "a list",
+        Tree::Mapping(_) => "keys and values",
     }
 }

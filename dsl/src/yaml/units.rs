@@ -24,6 +24,37 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     scaled(text, &SIZES, "write a size such as `512KiB`, `16MiB` or `10GiB`")
 }
 
+/// What [`duration`] takes, as a regular expression.
+pub(super) fn duration_pattern() -> String {
+    pattern(&TIMES)
+}
+
+/// What [`bytes`] takes, as a regular expression.
+pub(super) fn bytes_pattern() -> String {
+    pattern(&SIZES)
+}
+
+fn pattern(units: &[(&str, u64)]) -> String {
+    let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+    format!("^[0-9]+\\s*({})$", names.join("|"))
+}
+
+/// As it would be written, in the largest unit that fits without a rest.
+pub(super) fn print_duration(duration: Duration) -> String {
+    print(duration.as_millis() as u64, &TIMES)
+}
+
+/// The same of a number of bytes.
+pub(super) fn print_bytes(bytes: u64) -> String {
+    print(bytes, &SIZES[..5])
+}
+
+fn print(number: u64, units: &[(&str, u64)]) -> String {
+    let fits = units.iter().rev().find(|(_, factor)| number > 0 && number.is_multiple_of(*factor));
+    let (name, factor) = fits.copied().unwrap_or(units[0]);
+    format!("{}{name}", number / factor)
+}
+
 fn scaled(text: &str, units: &[(&str, u64)], remedy: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: Option<u64> = text[..digits].parse().ok();
@@ -45,6 +76,12 @@ mod tests {
         assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
         assert_eq!(bytes("16MiB"), Ok(16 << 20));
         assert_eq!(bytes("1 GB"), Ok(1_000_000_000));
+        for (printed, millis) in [("0ms", 0), ("1500ms", 1500), ("2m", 120_000), ("7d", 604_800_000)] {
+            assert_eq!(print_duration(Duration::from_millis(millis)), printed);
+            assert_eq!(duration(printed), Ok(Duration::from_millis(millis)));
+        }
+        assert_eq!(print_bytes(10 << 30), "10GiB");
+        assert_eq!(print_bytes(1000), "1000B");
         for text in ["", "5", "ms", "-5s", "1.5s", "5 parsecs", "99999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }

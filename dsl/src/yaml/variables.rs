@@ -42,7 +42,7 @@ pub(super) fn fill(text: &str, variable: impl Fn(&str) -> Option<String>) -> Res
             if name.is_empty() || !name.chars().all(word) {
                 missing.push(Unfilled {
                     mark: format!("${{{name}"),
-                    message: "this names no variable".into(),
+                    message: format!("`${{{name}}}` names no variable"),
                     help: "a name has letters, digits and `_`; a default is written `${NAME:-default}`".into(),
                 });
             } else {

@@ -73,12 +73,12 @@ struct Held {
 }
 
 impl Listings {
-    /// The listing of an index of a pipeline; `instance` names this process among others of the pipeline.
+    /// The listing of an index of a pipeline; `instance` names this process among others of the pipeline. It may begin anew before
+    /// anything else of the index is known.
     pub fn new(
         (pipeline, index, instance): (&str, &str, &str),
         transport: Arc<dyn Transport>,
         health: Reporter,
-        progress: Arc<Progress>,
     ) -> Self {
         Self {
             name: names::listing(pipeline, index),
@@ -88,8 +88,23 @@ impl Listings {
             held: Mutex::default(),
             begun: watch::Sender::new(0),
             health,
-            progress,
+            progress: Arc::new(Progress::unknown()),
         }
+    }
+
+    /// The name of the index.
+    pub fn index(&self) -> &str {
+        &self.index
+    }
+
+    /// How the index is, as far as its documents are listed.
+    pub fn health(&self) -> &Reporter {
+        &self.health
+    }
+
+    /// How far the listing is.
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// The state when a store has been prepared; begins one if the index has none, is new, or was emptied.

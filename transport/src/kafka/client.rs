@@ -127,7 +127,11 @@ impl KafkaSettings {
 
     /// An error of a call: what was done, why it failed, and what to do.
     pub(super) fn failed(&self, what: &str, error: KafkaError) -> TransportError {
-        let code = error.rdkafka_error_code();
+        let code = match &error {
+            // What an administrator's request was answered for one topic; the library does not count it as a code.
+            KafkaError::AdminOp(code) => Some(*code),
+            error => error.rdkafka_error_code(),
+        };
         let class = code.map_or(ErrorClass::Transient, class);
         let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
         TransportError { source: Some(error.into()), ..self.answered(what, class, code, &cause) }
@@ -188,7 +192,6 @@ pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::UnsupportedForMessageFormat
         | Code::UnsupportedVersion
         | Code::InvalidRequest
-        | Code::InvalidReplicationFactor
         | Code::InvalidPartitions
         | Code::InvalidConfig
         | Code::InvalidTransactionTimeout
@@ -221,7 +224,10 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "set this host's clock and the broker's, or raise `message.timestamp.after.max.ms` and \
              `message.timestamp.before.max.ms` of the topic"
         }
-        Code::InvalidReplicationFactor => "start more brokers, or configure a lower replication",
+        Code::InvalidReplicationFactor => {
+            "there are fewer brokers now than `replication`: start those that are away, or set a lower `replication` under \
+             transport.kafka"
+        }
         Code::InvalidTransactionTimeout => {
             "raise `transaction.max.timeout.ms` of the brokers, or lower `transaction.timeout.ms`"
         }

@@ -33,6 +33,26 @@ pub(super) struct Properties {
     pub max_message: usize,
 }
 
+/// Whether the cluster has as many brokers as copies are asked for. Those that are missing may come back, so it is waited for.
+pub(super) fn check_count(settings: &KafkaSettings, brokers: usize) -> Result<(), TransportError> {
+    if settings.replication as usize <= brokers {
+        return Ok(());
+    }
+    let count = brokers_of(brokers);
+    let text = format!(
+        "topics cannot be created at Kafka {address}: it has {count} now, and each topic is to have {wanted} copies \
+         (`replication`). If there are no more brokers, write in the pipeline: transport: {{ kafka: {{ brokers: \"{address}\", \
+         replication: {brokers} }} }}; else start those that are away. It is tried again",
+        address = settings.brokers,
+        wanted = settings.replication,
+    );
+    Err(TransportError::new(ErrorClass::Transient, text))
+}
+
+fn brokers_of(count: usize) -> String {
+    if count == 1 { "1 broker".to_owned() } else { format!("{count} brokers") }
+}
+
 /// Creates topics.
 pub(super) async fn create(
     admin: &AdminClient<Quiet>,
@@ -115,8 +135,11 @@ pub(super) async fn properties(
             Ok(_) | Err(RDKafkaErrorCode::UnknownTopicOrPartition) if start.elapsed() < LIMIT => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            failed => {
-                let code = failed.err().unwrap_or(RDKafkaErrorCode::UnknownTopicOrPartition);
+            Ok(_) | Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                let text = format!("brokers of Kafka {} do not know new topics after {LIMIT:?}", settings.brokers);
+                return Err(TransportError::new(ErrorClass::Transient, text));
+            }
+            Err(code) => {
                 return Err(settings.failed("asking for the configuration of topics", KafkaError::AdminOp(code)));
             }
         }
@@ -171,38 +194,88 @@ pub(super) async fn enlarge(
     }
 }
 
-/// Compares the largest record with what brokers take: who sends one more gets no answer, for ever. A broker that does not tell
-/// is not asked again.
+/// The brokers that are there, and which of the topics that Kafka keeps for itself have been made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Members {
+    pub ids: Vec<i32>,
+    /// `__consumer_offsets`: without it there are no groups.
+    pub offsets: bool,
+    /// `__transaction_state`: without it there are no transactions.
+    pub transactions: bool,
+}
+
+/// Compares what is needed with what brokers say of themselves: the largest record (who sends one more gets no answer, for ever),
+/// and Kafka's own topics (which, where they cannot be made, are waited for without a word). A broker that does not tell is not
+/// asked again.
 pub(super) async fn check_brokers(
     admin: &AdminClient<Quiet>,
     settings: &KafkaSettings,
-    brokers: &[i32],
+    members: &Members,
 ) -> Result<(), TransportError> {
-    const NAME: &str = "socket.request.max.bytes";
-    let needed = settings.wire_limit() + REQUEST;
     let options = AdminOptions::new().request_timeout(Some(LIMIT));
-    for broker in brokers {
+    for broker in &members.ids {
         // One broker a request: each knows only its own.
         let answer = admin.describe_configs(&[ResourceSpecifier::Broker(*broker)], &options).await;
         let found = answer.ok().and_then(|all| all.into_iter().next()?.ok());
-        let limit = found.as_ref().and_then(|broker| broker.get(NAME)?.value.as_deref()?.parse::<usize>().ok());
-        let Some(limit) = limit else {
-            tracing::debug!(broker, "the broker does not tell its {NAME}");
-            continue;
-        };
-        if limit < needed {
-            let text = format!(
-                "broker {broker} of Kafka {} takes requests of at most {limit} bytes ({NAME}), and max_record ({}) may need {needed}; \
-                 set {NAME}={needed} in the configuration of every broker and restart it, or lower max_record to {}",
-                settings.brokers,
-                settings.max_record,
-                // Rounded down, with room for what wraps it.
-                as_setting((limit.saturating_sub(1 << 20) / 3 * 2) >> 20 << 20)
-            );
-            return Err(TransportError::new(ErrorClass::Fatal, text));
+        let tell = |name: &str| found.as_ref().and_then(|broker| broker.get(name)?.value.as_deref()?.parse().ok());
+        match tell(LARGEST) {
+            Some(limit) => check_size(settings, *broker, limit)?,
+            None => tracing::debug!(broker, "the broker does not tell its {LARGEST}"),
         }
+        check_own_topics(settings, *broker, members, tell)?;
     }
     Ok(())
+}
+
+const LARGEST: &str = "socket.request.max.bytes";
+
+fn check_size(settings: &KafkaSettings, broker: i32, limit: usize) -> Result<(), TransportError> {
+    let needed = settings.wire_limit() + REQUEST;
+    if limit >= needed {
+        return Ok(());
+    }
+    let text = format!(
+        "broker {broker} of Kafka {} takes requests of at most {limit} bytes ({LARGEST}), and max_record ({}) may need {needed}; \
+         set {LARGEST}={needed} in the configuration of every broker and restart it, or lower max_record to {}",
+        settings.brokers,
+        settings.max_record,
+        // Rounded down, with room for what wraps it.
+        as_setting((limit.saturating_sub(1 << 20) / 3 * 2) >> 20 << 20)
+    );
+    Err(TransportError::new(ErrorClass::Fatal, text))
+}
+
+/// Whether Kafka can make, and write to, the topics of groups and transactions with the brokers that it has. `tell`: a number of
+/// the broker's configuration.
+fn check_own_topics(
+    settings: &KafkaSettings,
+    broker: i32,
+    members: &Members,
+    tell: impl Fn(&str) -> Option<usize>,
+) -> Result<(), TransportError> {
+    let brokers = members.ids.len();
+    let needs = [
+        ("offsets.topic.replication.factor", !members.offsets),
+        ("transaction.state.log.replication.factor", !members.transactions),
+        ("transaction.state.log.min.isr", true),
+    ];
+    let too_many: Vec<String> = needs
+        .into_iter()
+        .filter_map(|(name, matters)| Some((name, tell(name).filter(|number| matters && *number > brokers)?)))
+        .map(|(name, number)| format!("{name}={number}"))
+        .collect();
+    if too_many.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "groups and transactions cannot begin at Kafka {}: it has {} now, and the configuration of broker {broker} has {}. If \
+         there are no more brokers, set these to {brokers} in the configuration of every broker and restart it; else start those that \
+         are away. It is tried again",
+        settings.brokers,
+        brokers_of(brokers),
+        too_many.join(", ")
+    );
+    Err(TransportError::new(ErrorClass::Transient, text))
 }
 
 /// Compares a topic with what is asked for: every fault in one sentence with the command that mends it.
@@ -254,16 +327,18 @@ pub(super) fn check(
     if settings.durability == Durability::Strict {
         if found.replication < settings.replication {
             faults.push(format!(
-                "it has replication {} and durability strict needs {}: kafka-reassign-partitions.sh --bootstrap-server {brokers}, or configure `replication`",
+                "it has {} of the {} copies that `replication` asks for: write `replication: {0}` under transport.kafka in the \
+                 pipeline if that is enough, or run kafka-reassign-partitions.sh --bootstrap-server {brokers}",
                 found.replication, settings.replication
             ));
         }
-        if properties.min_insync < settings.min_insync {
+        // What no number of copies can meet is no remedy.
+        if properties.min_insync < settings.min_insync.min(found.replication) {
             faults.push(format!(
                 "its min.insync.replicas is {} and durability strict needs {}: {}",
                 properties.min_insync,
                 settings.min_insync,
-                configure(&format!("min.insync.replicas={}", settings.min_insync))
+                configure(&format!("min.insync.replicas={}", settings.min_insync.min(found.replication)))
             ));
         }
         if properties.unclean_election {
@@ -315,12 +390,37 @@ mod tests {
         assert!(text.contains("--entity-name orders --add-config max.message.bytes=25"), "{text}");
         let text = message(|_, properties| properties.cleanup = "compact".into());
         assert!(text.contains("cleanup.policy=delete"), "{text}");
-        let text = message(|found, properties| {
-            found.replication = 1;
+        let text = message(|_, properties| {
             properties.min_insync = 1;
             properties.unclean_election = true;
         });
-        assert!(text.contains("replication 1") && text.contains("min.insync.replicas=2"), "{text}");
+        assert!(text.contains("min.insync.replicas=2"), "{text}");
         assert!(text.contains("unclean.leader.election.enable=false"), "{text}");
+        // One copy cannot be in sync with another: there is one remedy, and it works.
+        let text = message(|found, properties| {
+            found.replication = 1;
+            properties.min_insync = 1;
+        });
+        assert!(text.contains("write `replication: 1`") && !text.contains("min.insync"), "{text}");
+    }
+
+    #[test]
+    fn a_broker_that_is_alone_is_told_what_it_cannot_do() {
+        let settings = KafkaSettings::new("k:9092");
+        let text = check_count(&settings, 1).unwrap_err().to_string();
+        assert!(text.contains("1 broker now") && text.contains("3 copies"), "{text}");
+        assert!(text.contains("kafka: { brokers: \"k:9092\", replication: 1 }"), "{text}");
+        assert!(check_count(&settings, 3).is_ok());
+        let stock = |name: &str| Some(if name.ends_with("min.isr") { 2 } else { 3 });
+        let mut members = Members { ids: vec![1], offsets: false, transactions: false };
+        let text = check_own_topics(&settings, 1, &members, stock).unwrap_err().to_string();
+        assert!(text.contains("offsets.topic.replication.factor=3, transaction.state.log.replication"), "{text}");
+        // What exists was made with as many copies as there were brokers, and may still want for writers.
+        (members.offsets, members.transactions) = (true, true);
+        let text = check_own_topics(&settings, 1, &members, stock).unwrap_err().to_string();
+        assert!(text.contains("has transaction.state.log.min.isr=2. If"), "{text}");
+        members.ids.push(2);
+        assert!(check_own_topics(&settings, 1, &members, stock).is_ok());
+        assert!(check_own_topics(&settings, 1, &Members { ids: vec![1], ..members }, |_| None).is_ok());
     }
 }

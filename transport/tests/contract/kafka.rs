@@ -7,6 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
+use tributary_stack::KafkaOptions;
 use tributary_transport::{Batch, Compression, Kafka, KafkaSettings, Retention, TopicSpec, Transport, record_limit};
 
 use crate::tools::{Bench, kafka, kafka_settings, records, values};
@@ -43,7 +44,42 @@ async fn strict_durability_refuses_a_topic_with_too_few_replicas() {
     let error = strict.ensure_topics(&[spec]).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Fatal);
     let text = error.to_string();
-    assert!(text.contains("replication 1") && text.contains("min.insync.replicas"), "{text}");
+    assert!(text.contains("1 of the 3 copies") && text.contains("write `replication: 1`"), "{text}");
+}
+
+/// What nothing but the number of brokers stands in the way of is waited for, and told with what to write instead.
+#[tokio::test]
+async fn more_copies_than_brokers_are_told_with_what_to_write() {
+    let bench = Bench::new(std::sync::Arc::new(kafka()), "copies");
+    let spec =
+        TopicSpec { name: bench.name("t"), partitions: 1, retention: Retention::Delete { age: None, bytes: None } };
+    let default = Kafka::connect(KafkaSettings::new(kafka_settings().brokers)).unwrap();
+    let error = default.ensure_topics(std::slice::from_ref(&spec)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("1 broker now") && text.contains("replication: 1 }"), "{text}");
+    kafka().ensure_topics(&[spec]).await.unwrap();
+}
+
+/// A broker that is alone and was configured for three, as it comes: Kafka's own topics cannot be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_waits_for_others_is_told_with_what_to_configure() {
+    let stock = [
+        ("offsets.topic.replication.factor", "3"),
+        ("transaction.state.log.replication.factor", "3"),
+        ("transaction.state.log.min.isr", "2"),
+    ];
+    let settings = stock.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let alone = KafkaOptions { settings, ..KafkaOptions::default() };
+    let alone = tributary_stack::Kafka::start(alone).await.unwrap();
+    let transport = Kafka::connect(KafkaSettings::single_broker(alone.bootstrap())).unwrap();
+    let error = transport.ensure_topics(&[]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    let text = error.to_string();
+    for (name, value) in stock {
+        assert!(text.contains(&format!("{name}={value}")), "{text}");
+    }
+    assert!(text.contains("set these to 1"), "{text}");
 }
 
 /// A transaction with a record of the topic, as a process that died in the middle of an append left it.

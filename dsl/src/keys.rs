@@ -1,0 +1,91 @@
+//! Every key of a pipeline: its name, what stands there, what holds without it, what it is for. The reader
+//! ([`crate::definition`]) and the reference ([`crate::reference`]) take them from here.
+
+pub(crate) mod graph;
+pub(crate) mod indexes;
+pub(crate) mod sources;
+pub(crate) mod store;
+pub(crate) mod tables;
+pub(crate) mod transport;
+pub(crate) mod values;
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use self::values::{Address, Name, NameOf};
+use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
+
+/// The port of the HTTP listener, if none is named.
+const PORT: u16 = 7676;
+
+pub(crate) static PIPELINE: Keys =
+    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &HTTP, &DATA], rules: &[] };
+
+pub(crate) static NAME: Key<Name, Required> = key(
+    "pipeline",
+    Name(&NameOf::PIPELINE),
+    Required,
+    "movie-search",
+    "The pipeline's name. It begins the names of consumer groups, slots, publications and internal topics, so a pipeline \
+     that is given another name begins anew.",
+);
+
+pub(crate) static SOURCES: Key<Entries, Required> = key(
+    "sources",
+    Entries { names: &sources::NAMES, value: &&sources::SOURCE, some: true },
+    Required,
+    "studio:\n  postgres: { url: \"postgres://app@localhost/studio\", tables: [public.movie] }",
+    "The databases whose changes are captured, each under a name of your choice. The name begins those of its topics.",
+);
+
+pub(crate) static TRANSPORT: Key<&Keys, Means> = key(
+    "transport",
+    &transport::TRANSPORT,
+    Means("the embedded log"),
+    "kafka: { brokers: \"kafka-1:9092,kafka-2:9092\" }",
+    "Where events travel.",
+);
+
+pub(crate) static GRAPH: Key<&Keys, Required> = key(
+    "graph",
+    &graph::GRAPH,
+    Required,
+    "endpoint: http://localhost:4000/graphql\nvertices:\n  public.movie: [{ type: Movie, id: \"{id}\" }]",
+    "The GraphQL server that documents are built from, and what its schema does not say by itself: \
+     [GRAPHS.md](../dsl/GRAPHS.md).",
+);
+
+pub(crate) static INDEXES: Key<Entries, Required> = key(
+    "indexes",
+    Entries { names: &indexes::NAMES, value: &&indexes::INDEX, some: true },
+    Required,
+    "movies: { query: movies.graphql }",
+    "The search indexes, each under a name of your choice: the alias that readers use.",
+);
+
+pub(crate) static HTTP: Key<&Keys, Means> = key(
+    "http",
+    &LISTENER,
+    Means("its defaults"),
+    "listen: 127.0.0.1:7676",
+    "The listener for `/health`, `/metrics`, documents and dead letters.",
+);
+
+static LISTENER: Keys = Keys { keys: &[&LISTEN], rules: &[] };
+
+pub(crate) static LISTEN: Key<Address, Is<SocketAddr>> = key(
+    "listen",
+    Address,
+    Is(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)),
+    "127.0.0.1:8080",
+    "Where it listens. It asks nobody who they are: keep it on loopback.",
+);
+
+pub(crate) static DATA: Key<Folder, Is<Cow<'static, str>>> = key(
+    "data",
+    Folder,
+    Is(Cow::Borrowed("./data")),
+    "/var/lib/tributary",
+    "The folder of everything embedded: the log, the index, transactions in progress, events that were too large. \
+     Relative to where `tributary` is started.",
+);

@@ -1,0 +1,205 @@
+//! Keys of `sources.<source>`.
+
+use std::time::Duration;
+
+use super::tables::{TABLES, Table};
+use super::values::{DatabaseUrl, NameOf, ServerName};
+use crate::plan::{BinaryHandling, DecimalHandling, InvalidText, TimePrecision};
+use crate::yaml::{Entries, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Words, key};
+
+pub(crate) static NAMES: Names = Names { mark: "<source>", pattern: Some(NameOf::PATTERN), example: "studio" };
+
+pub(crate) static SOURCE: Keys = Keys { keys: &[&POSTGRES], rules: &[Rule::One] };
+
+pub(crate) static POSTGRES: Key<&Keys, Means> = key(
+    "postgres",
+    &POSTGRES_KEYS,
+    Means("refused"),
+    "url: \"postgres://app@localhost/studio\"\npassword_file: /run/secrets/studio\ntables: [public.movie, public.talent]",
+    "A PostgreSQL database, 14 or later, by logical decoding. What the role needs and how each of these behaves: \
+     [POSTGRESQL.md](../connector/POSTGRESQL.md).",
+);
+
+static POSTGRES_KEYS: Keys = Keys {
+    keys: &[
+        &URL,
+        &PASSWORD_FILE,
+        &CAPTURED,
+        &KEYS,
+        &SLOT,
+        &PUBLICATION,
+        &STREAMING,
+        &MESSAGES,
+        &PREPARED_TRANSACTIONS,
+        &HEARTBEAT,
+        &ROW_FILTERS,
+        &DECIMALS,
+        &TIMES,
+        &BINARY,
+        &HSTORE,
+        &INTERVALS,
+        &INVALID_TEXT,
+    ],
+    rules: &[],
+};
+
+pub(crate) static URL: Key<DatabaseUrl, Required> = key(
+    "url",
+    DatabaseUrl,
+    Required,
+    "\"postgres://app@localhost:5432/studio\"",
+    "How to connect, with libpq's parameters; several hosts with commas between them. It must lead to the server itself, not to a \
+     connection pooler.",
+);
+
+pub(crate) static PASSWORD_FILE: Key<Line, Means> = key(
+    "password_file",
+    Line("file"),
+    Means("the password is in the url, or none is needed"),
+    "/run/secrets/studio",
+    "A file with the password of the user that the url names. Relative to the pipeline's file.",
+);
+
+pub(crate) static CAPTURED: Key<Items, Required> = key(
+    "tables",
+    Items { value: &Table, some: true },
+    Required,
+    "[public.movie, public.talent]",
+    "The tables to capture, each as `schema.table`, exactly as they are called; with SQL's quotes around a part that has a dot \
+     or a quote in it.",
+);
+
+pub(crate) static KEYS: Key<Entries, Means> = key(
+    "keys",
+    Entries { names: &TABLES, value: &COLUMNS, some: false },
+    Means("primary keys"),
+    "{ public.movie: [studio_id, number] }",
+    "Columns that make the key of a table's events, in place of its primary key.",
+);
+
+pub(crate) static COLUMNS: Items = Items { value: &Line("column"), some: true };
+
+pub(crate) static SLOT: Key<ServerName, Means> = key(
+    "slot",
+    ServerName("slot"),
+    Means("`tributary_<pipeline>_<source>`"),
+    "tributary_movies",
+    "The replication slot. It is made where it is missing.",
+);
+
+pub(crate) static PUBLICATION: Key<ServerName, Means> = key(
+    "publication",
+    ServerName("publication"),
+    Means("`tributary_<pipeline>_<source>`"),
+    "tributary_movies",
+    "The publication. It is made where it is missing, and respected where it is there.",
+);
+
+const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+
+pub(crate) static STREAMING: Key<Words<bool>, Is<bool>> = key(
+    "streaming",
+    Words(ON_OFF),
+    Is(true),
+    "off",
+    "Whether the server sends large transactions while they are in progress, to be kept in the data folder until they commit; \
+     else it keeps them on its own disk.",
+);
+
+pub(crate) static MESSAGES: Key<Words<bool>, Is<bool>> = key(
+    "messages",
+    Words(ON_OFF),
+    Is(false),
+    "on",
+    "Whether what `pg_logical_emit_message` writes is published, in the topic `<source>.message`.",
+);
+
+pub(crate) static PREPARED_TRANSACTIONS: Key<Words<bool>, Is<bool>> = key(
+    "prepared_transactions",
+    Words(&[("at-commit", false), ("at-prepare", true)]),
+    Is(false),
+    "at-prepare",
+    "When the changes of a prepared transaction are published. `at-prepare` is for topics alone: it is refused where documents \
+     show the tables.",
+);
+
+pub(crate) static HEARTBEAT: Key<Period, Means> = key(
+    "heartbeat",
+    Period { least: Duration::from_secs(1) },
+    Means("none"),
+    "30s",
+    "How often a heartbeat is written into the log, so that the slot of an idle database moves on.",
+);
+
+pub(crate) static ROW_FILTERS: Key<Words<bool>, Is<bool>> = key(
+    "row_filters",
+    Words(&[("refuse", false), ("accept", true)]),
+    Is(false),
+    "accept",
+    "What to do with a publication that leaves rows out of a table that documents show. Accept it where the graph leaves out the \
+     same rows.",
+);
+
+pub(crate) static DECIMALS: Key<Words<DecimalHandling>, Is<DecimalHandling>> = key(
+    "decimals",
+    Words(&[
+        ("precise", DecimalHandling::Precise),
+        ("string", DecimalHandling::String),
+        ("double", DecimalHandling::Double),
+    ]),
+    Is(DecimalHandling::Precise),
+    "string",
+    "How exact decimals travel in topics: as base64 of their unscaled value, as text, as JSON numbers.",
+);
+
+pub(crate) static TIMES: Key<Words<TimePrecision>, Is<TimePrecision>> = key(
+    "times",
+    Words(&[
+        ("adaptive", TimePrecision::Adaptive),
+        ("adaptive-time-microseconds", TimePrecision::AdaptiveTimeMicroseconds),
+        ("milliseconds", TimePrecision::Milliseconds),
+        ("microseconds", TimePrecision::Microseconds),
+        ("nanoseconds", TimePrecision::Nanoseconds),
+        ("iso", TimePrecision::Iso),
+    ]),
+    Is(TimePrecision::Adaptive),
+    "iso",
+    "How dates and times travel in topics: as numbers in units as fine as the column, in one unit, or as ISO 8601 text.",
+);
+
+pub(crate) static BINARY: Key<Words<BinaryHandling>, Is<BinaryHandling>> = key(
+    "binary",
+    Words(&[
+        ("base64", BinaryHandling::Base64),
+        ("base64url", BinaryHandling::Base64Url),
+        ("hex", BinaryHandling::Hex),
+    ]),
+    Is(BinaryHandling::Base64),
+    "hex",
+    "How `bytea` travels in topics.",
+);
+
+pub(crate) static HSTORE: Key<Words<bool>, Is<bool>> = key(
+    "hstore",
+    Words(&[("json", false), ("map", true)]),
+    Is(false),
+    "map",
+    "How `hstore` travels in topics: as text that is a JSON object, or as an object.",
+);
+
+pub(crate) static INTERVALS: Key<Words<bool>, Is<bool>> = key(
+    "intervals",
+    Words(&[("microseconds", false), ("iso", true)]),
+    Is(false),
+    "iso",
+    "How intervals travel in topics: as a number of microseconds, or as ISO 8601 text.",
+);
+
+pub(crate) static INVALID_TEXT: Key<Words<InvalidText>, Is<InvalidText>> = key(
+    "invalid_text",
+    Words(&[("stop", InvalidText::Stop), ("replace", InvalidText::Replace), ("base64", InvalidText::Base64)]),
+    Is(InvalidText::Stop),
+    "replace",
+    "What becomes of bytes that are no text in the database's encoding: the source stops, U+FFFD stands in their place, or the \
+     value travels as base64.",
+);
