@@ -224,6 +224,11 @@ fn made(row: &KeyRow, names: &[String], template: &IdTemplate) -> Option<Made> {
     Some(Made { columns, id })
 }
 
+/// An id of the graph, and what stands in it.
+fn shown(id: &str) -> String {
+    Look::inside(id).map_or_else(|| format!("{id:?}"), |inside| format!("{id:?}, which is {inside} in base64"))
+}
+
 /// The vertices that some documents embed, as they stand in `_refs`.
 async fn refs(index: &IndexPlan, graph: &dyn Graph, ids: &[String]) -> Result<BTreeSet<String>, GraphError> {
     let fetched = graph.fetch(index, ids).await?;
@@ -256,7 +261,8 @@ impl Asked<'_> {
                     Identified::Known => known.push(made.id.clone()),
                     Identified::Other(came) => {
                         let seen = Some((came.as_str(), made.columns.as_slice(), true));
-                        return Ok(Err(self.problem(&made.id, asked.len(), &format!("answers the id {came:?}"), seen)));
+                        let text = format!("answers the id {}", shown(&came));
+                        return Ok(Err(self.problem(&made.id, asked.len(), &text, seen)));
                     }
                     Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
                     Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error.into()),
@@ -276,7 +282,7 @@ impl Asked<'_> {
                 let seen = self.seen(graph).await?.filter(|seen| Look::of(seen) != Look::of(&made.id));
                 let Some(seen) = seen else { return Err(error.into()) };
                 let type_name = &self.rule.type_name;
-                let came = format!("fails: {}; ids of {type_name} look there like {seen:?}", error.message);
+                let came = format!("fails: {}; ids of {type_name} look there like {}", error.message, shown(&seen));
                 let seen = Some((seen.as_str(), made.columns.as_slice(), false));
                 return Ok(Err(self.problem(&made.id, asked.len(), &came, seen)));
             }
@@ -294,8 +300,8 @@ impl Asked<'_> {
                 }
             }
             if let Some(seen) = seen.filter(|seen| Look::of(seen) != Look::of(&first.id)) {
-                let came =
-                    format!("answers null, without an error; ids of {} look there like {seen:?}", self.rule.type_name);
+                let (type_name, seen_there) = (&self.rule.type_name, shown(&seen));
+                let came = format!("answers null, without an error; ids of {type_name} look there like {seen_there}");
                 let seen = Some((seen.as_str(), first.columns.as_slice(), false));
                 return Ok(Err(self.problem(&first.id, asked.len(), &came, seen)));
             }

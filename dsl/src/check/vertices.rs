@@ -57,8 +57,8 @@ impl Checker<'_> {
                 Some(_) if !self.schema.is_vertex(name) => {
                     // A key that is none was told of where it is named.
                     let named = self.graph.types.get(name).is_some_and(|ty| ty.key.is_some());
-                    let told = self.graph.vertices.iter().take_while(|other| !std::ptr::eq(*other, rule));
-                    if !named && !told.into_iter().any(|other| other.type_name.value == *name) {
+                    let mut told = self.graph.vertices.iter().take_while(|other| !std::ptr::eq(*other, rule));
+                    if !named && !told.any(|other| other.type_name.value == *name) {
                         let made: Vec<&str> = rule.id.columns().collect();
                         let spot = &rule.type_name.spot;
                         self.found.push(no_key(self.schema, name, &made, |message| spot.error(message)));

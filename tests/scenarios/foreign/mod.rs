@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use tributary_stack::GraphqlProduct;
 
+use crate::client;
 use crate::world::{Pair, World};
 
 const TABLES: &str = include_str!("tables.sql");
@@ -199,6 +200,19 @@ async fn succeeds(world: &World, arguments: &[&str]) -> String {
     out
 }
 
+/// Fields of levels that were flattened are found under the names that documents show.
+async fn flattened_fields_are_searched(world: &World) {
+    let query = std::fs::read_to_string(world.folder.path().join("movies.graphql")).expect("the query");
+    let (search, truth) = match query.contains("cast") {
+        true => ("cast.role:director", "SELECT count(DISTINCT movie_id) FROM movie_talent WHERE role = 'director'"),
+        false => ("awards.id:55", "SELECT count(DISTINCT movie_id) FROM award WHERE id = 55"),
+    };
+    let must: i64 = world.sql.query_one(truth, &[]).await.expect("a count").get(0);
+    let address = world.address().expect("it runs");
+    let found = client::get(&address, &format!("/indexes/{}/search?q={search}&size=1", world.index())).await;
+    assert_eq!(found.as_ref().and_then(|found| found["total"].as_i64()), Some(must), "{search}: {found:?}");
+}
+
 /// The whole walk: the first build, every kind of change, and kills.
 async fn walk(product: GraphqlProduct, pair: Pair, definition: &str) {
     if is_left_out(product) {
@@ -211,6 +225,7 @@ async fn walk(product: GraphqlProduct, pair: Pair, definition: &str) {
     world.start();
     world.until_documents(MOVIES).await;
     world.assert_converged().await;
+    flattened_fields_are_searched(&world).await;
     for (what, sql) in changes() {
         // Each is a transaction of its own, unless it says otherwise.
         for statement in sql.split(";\n") {

@@ -100,6 +100,12 @@ pub enum Look {
 }
 
 impl Look {
+    /// What stands in an id that is base64 of a text that names a type.
+    pub fn inside(id: &str) -> Option<String> {
+        let decoded = STANDARD.decode(id).or_else(|_| URL_SAFE_NO_PAD.decode(id)).ok()?;
+        String::from_utf8(decoded).ok().filter(|_| Self::of(id) == Self::Global)
+    }
+
     /// The look of an id.
     pub fn of(id: &str) -> Self {
         let hexadecimal =
@@ -130,6 +136,14 @@ fn is_type_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_in_a_global_id() {
+        assert_eq!(Look::inside("WyJNb3ZpZSIsIjciXQ==").as_deref(), Some(r#"["Movie","7"]"#));
+        assert_eq!(Look::inside("TW92aWU6Nw").as_deref(), Some("Movie:7"));
+        assert_eq!(Look::inside("1234"), None);
+        assert_eq!(Look::inside("Movie:7"), None);
+    }
 
     fn row() -> Vec<(String, IdValue)> {
         let number = |name: &str, value: &str| (name.to_owned(), IdValue::Number(value.to_owned()));
