@@ -337,3 +337,61 @@ async fn more_copies_than_brokers() {
     world.until_documents(3201).await;
     world.assert_converged().await;
 }
+
+/// Members of a list that are counted, and that documents do not show, are known by their rows alone, also by those that are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counted_lists() {
+    let mut world = World::new("counted", Pair::Embedded, Own::default()).await;
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    let schema = "type Query { movie(id: ID!): Movie }
+        type Movie { id: ID! title: String! screenings(first: Int): Screenings! }
+        type Screenings { totalCount: Int! nodes: [Screening!]! }
+        type Screening { id: ID! movie: Movie }";
+    std::fs::write(world.folder.path().join("schema.graphql"), schema).expect("written");
+    let query =
+        |what: &str| format!("query M($id: ID!) {{ movie(id: $id) {{ title screenings(first: 3) {{ {what} }} }} }}");
+    let rule = "{ type: Screening, id: \"{id}\" }, { type: Movie, id: \"{movie_id}\" }";
+    let name = world.name.clone();
+    let text = |rules: &str| {
+        format!(
+            "pipeline: {name}\nhttp: {{ listen: \"127.0.0.1:0\" }}\ndata: \"${{TRIBUTARY_DATA}}\"\nsources:\n  s: {{ postgres: {{ url: \"${{STUDIO_URL}}\", \
+             tables: [public.movie, public.screening] }} }}\ngraph:\n  endpoint: \"${{GRAPH_URL}}\"\n  schema: schema.graphql\n  \
+             probe: off\n  vertices:\n    public.movie: [{{ type: Movie, id: \"{{id}}\" }}]\n    public.screening: [{rules}]\n\
+             indexes:\n  {name}: {{ query: counted.graphql }}\n",
+        )
+    };
+    let (pipeline, file) = (world.pipeline(), world.folder.path().join("counted.graphql"));
+    let write = |rules: &str, what: &str| {
+        std::fs::write(&pipeline, text(rules)).expect("written");
+        std::fs::write(&file, query(what)).expect("written");
+    };
+    // Without the foreign key nothing tells of a screening that is not shown.
+    write("{ type: Screening, id: \"{id}\" }", "totalCount nodes { id }");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 3, "{err}");
+    assert_says(
+        &err,
+        &[
+            "every `Screening` of `Movie.screenings` counts",
+            "public.screening: [{ type: Screening",
+            "REPLICA IDENTITY FULL",
+        ],
+    );
+    // With it, the log must have old rows.
+    write(rule, "totalCount nodes { id }");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 3, "{err}");
+    let statement = "ALTER TABLE \"public\".\"screening\" REPLICA IDENTITY FULL";
+    assert_says(&err, &["`movie_id`, which the log does not have", statement]);
+    let (code, said) = world.refused().await;
+    assert_eq!(code, 1, "{said}");
+    assert_says(&said, &["REPLICA IDENTITY FULL"]);
+    // Those that are only cut lead back while they are there, and matter no more when they are not.
+    write(rule, "nodes { id }");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 0, "{err}");
+    write(rule, "totalCount nodes { id }");
+    world.execute(statement).await;
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 0, "{err}");
+}
