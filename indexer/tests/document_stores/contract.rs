@@ -406,7 +406,7 @@ pub async fn another_mapping_is_refused(mut subject: Subject) {
     let error = subject.open().prepare(&subject.plan).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Fatal);
     for part in [
-        "`runtimeMin` is keyword and should be long",
+        "`runtimeMin` is keyword, ignore_above 8191 and should be long",
         "`budget` is long and is not in the plan",
         "`tagline` is missing and should be text",
         "delete ",
