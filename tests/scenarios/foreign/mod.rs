@@ -259,7 +259,10 @@ async fn proposed(product: GraphqlProduct, name: &str) {
     if is_left_out(product) {
         return;
     }
-    let mut world = World::behind(product, &format!("init_{name}"), TABLES).await;
+    // The log has of old rows what it has unless somebody asked for more.
+    let tables: Vec<&str> = TABLES.lines().filter(|line| !line.ends_with("REPLICA IDENTITY FULL;")).collect();
+    assert_eq!(tables.len() + 2, TABLES.lines().count(), "two tables of the other walks keep their old rows");
+    let mut world = World::behind(product, &format!("init_{name}"), &tables.join("\n")).await;
     let proposal = world.folder.path().join("proposal");
     let place = proposal.to_str().expect("a path").to_owned();
     let (graph, source) = (world.graph_url(), world.database_url());
