@@ -185,7 +185,7 @@ async fn foreign_graphql_servers_answer_from_the_database_and_again_after_a_kill
     query(&url, "ALTER TABLE movie ADD year int, ADD score numeric, ADD distributor_id int").await?;
     for product in GraphqlProduct::ALL {
         let field = match product {
-            GraphqlProduct::Postgraphile4 => "movieById(id: \"7\")",
+            GraphqlProduct::Postgraphile4 | GraphqlProduct::Postgraphile4WithFilters => "movieById(id: \"7\")",
             GraphqlProduct::Postgraphile5 => "movieByRowId(rowId: \"7\")",
             GraphqlProduct::Platformatic => "getMovieById(id: \"7\")",
             GraphqlProduct::Apollo => "movie(id: \"7\")",

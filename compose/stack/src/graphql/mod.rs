@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub enum GraphqlProduct {
     /// PostGraphile 4: global ids in `nodeId`, connections, no list by ids.
     Postgraphile4,
+    /// PostGraphile 4 with the plugin that gives its connections filters, among them lists of ids.
+    Postgraphile4WithFilters,
     /// PostGraphile 5 with its preset Amber: global ids in `id`, keys in `rowId`, connections, no list by ids.
     Postgraphile5,
     /// Platformatic: plain lists with filters, of ten members unless a limit is given, of a hundred at most.
@@ -34,6 +36,8 @@ static POSTGRAPHILE_4: Project = Project {
     lock: include_str!("../../graphql/postgraphile-4/package-lock.json"),
     program: None,
 };
+
+const POSTGRAPHILE_4_PROGRAM: &str = "node_modules/postgraphile/cli.js";
 
 static POSTGRAPHILE_5: Project = Project {
     name: "postgraphile-5",
@@ -58,7 +62,8 @@ static APOLLO: Project = Project {
 
 impl GraphqlProduct {
     /// All of them.
-    pub const ALL: [GraphqlProduct; 4] = [Self::Postgraphile4, Self::Postgraphile5, Self::Platformatic, Self::Apollo];
+    pub const ALL: [GraphqlProduct; 5] =
+        [Self::Postgraphile4, Self::Postgraphile4WithFilters, Self::Postgraphile5, Self::Platformatic, Self::Apollo];
 
     /// Why these servers cannot be had here, if so: they are left out in continuous integration, and without npm.
     pub fn left_out() -> Option<&'static str> {
@@ -72,7 +77,7 @@ impl GraphqlProduct {
 
     fn project(self) -> &'static Project {
         match self {
-            Self::Postgraphile4 => &POSTGRAPHILE_4,
+            Self::Postgraphile4 | Self::Postgraphile4WithFilters => &POSTGRAPHILE_4,
             Self::Postgraphile5 => &POSTGRAPHILE_5,
             Self::Platformatic => &PLATFORMATIC,
             Self::Apollo => &APOLLO,
@@ -82,20 +87,23 @@ impl GraphqlProduct {
     /// What Node.js runs, in the folder of the product's packages.
     fn arguments(self, packages: &Path, database_url: &str, port: u16) -> Vec<OsString> {
         let port = port.to_string();
-        let (program, options): (_, Vec<&str>) = match self {
-            Self::Postgraphile4 => {
-                let options = ["--connection", database_url, "--schema", "public", "--host", "127.0.0.1"];
-                ("node_modules/postgraphile/cli.js", [&options[..], &["--port", &port, "--disable-graphiql"]].concat())
+        let plugin = packages.join("node_modules/postgraphile-plugin-connection-filter").into_os_string();
+        let at = ["--connection", database_url, "--schema", "public", "--host", "127.0.0.1", "--port", &port];
+        let owned = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let (program, options) = match self {
+            Self::Postgraphile4 => (POSTGRAPHILE_4_PROGRAM, owned(&[&at[..], &["--disable-graphiql"]].concat())),
+            Self::Postgraphile4WithFilters => {
+                let options = owned(&[&at[..], &["--disable-graphiql", "--append-plugins"]].concat());
+                (POSTGRAPHILE_4_PROGRAM, [options, vec![plugin]].concat())
             }
             Self::Postgraphile5 => {
-                let options = ["--preset", "postgraphile/presets/amber", "--connection", database_url];
-                let place = ["--schema", "public", "--host", "127.0.0.1", "--port", &port];
-                ("node_modules/postgraphile/dist/cli-run.js", [&options[..], &place].concat())
+                let options = owned(&[&["--preset", "postgraphile/presets/amber"], &at[..]].concat());
+                ("node_modules/postgraphile/dist/cli-run.js", options)
             }
-            Self::Platformatic | Self::Apollo => (npm::PROGRAM, vec![database_url, &port]),
+            Self::Platformatic | Self::Apollo => (npm::PROGRAM, owned(&[database_url, &port])),
         };
         let program = packages.join(program).into_os_string();
-        std::iter::once(program).chain(options.into_iter().map(OsString::from)).collect()
+        std::iter::once(program).chain(options).collect()
     }
 
     fn path(self) -> &'static str {
@@ -107,6 +115,7 @@ impl std::fmt::Display for GraphqlProduct {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Postgraphile4 => "PostGraphile 4",
+            Self::Postgraphile4WithFilters => "PostGraphile 4 with filters",
             Self::Postgraphile5 => "PostGraphile 5",
             Self::Platformatic => "Platformatic",
             Self::Apollo => "Apollo Federation",
