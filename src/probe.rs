@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tracing::warn;
 use tributary_connector::ConnectorError;
 use tributary_connector::postgres::{KeyPager, KeyRow};
 use tributary_dsl::plan::{
-    Columns, IdTemplate, IdValue, IndexPlan, Look, Plan, Probe, Question, SourcePlan, SourceSettings, VertexRule,
-    propose,
+    Columns, IdTemplate, IdValue, IndexPlan, Look, Plan, Probe, Question, RootIds, SentAs, SourcePlan, SourceSettings,
+    VertexRule, propose,
 };
 use tributary_event::{ErrorClass, Reporter, TableName};
 use tributary_indexer::document::assemble;
@@ -115,6 +116,12 @@ pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Resu
             let question = if is_root { Some(&index.fetch) } else { look.and_then(|look| look.question.as_ref()) };
             let rows = rows(source, table, rule, FEW).await?;
             if rows.is_empty() {
+                continue;
+            }
+            if matches!(&index.root_ids, RootIds::Table { table: lists, .. } if is_root && lists == table)
+                && let Some(problem) = twice(source, table, rule).await?
+            {
+                add(&mut problems, problem);
                 continue;
             }
             let Some(question) = question else {
@@ -229,6 +236,22 @@ fn shown(id: &str) -> String {
     Look::inside(id).map_or_else(|| format!("{id:?}"), |inside| format!("{id:?}, which is {inside} in base64"))
 }
 
+/// Rows of the table that lists all roots must have an id each.
+async fn twice(source: &SourcePlan, table: &TableName, rule: &VertexRule) -> Result<Option<Problem>, Silence> {
+    let mut ids: Vec<String> = rows(source, table, rule, MANY).await?.into_iter().map(|made| made.id).collect();
+    ids.sort_unstable();
+    let Some(id) = ids.windows(2).find(|two| two[0] == two[1]).map(|two| two[0].clone()) else { return Ok(None) };
+    Ok(Some(Problem {
+        type_name: rule.type_name.clone(),
+        text: format!(
+            "  made: {id:?} of several rows, by the template \"{}\"; the table is to list every {} once",
+            rule.id, rule.type_name
+        ),
+        rules: vec![(table.clone(), None)],
+        keys: Vec::new(),
+    }))
+}
+
 /// The vertices that some documents embed, as they stand in `_refs`.
 async fn refs(index: &IndexPlan, graph: &dyn Graph, ids: &[String]) -> Result<BTreeSet<String>, GraphError> {
     let fetched = graph.fetch(index, ids).await?;
@@ -272,6 +295,15 @@ impl Asked<'_> {
                 }
             }
             if !known.is_empty() {
+                if known.len() * 2 < asked.len() {
+                    warn!(
+                        table = %self.table,
+                        type_name = self.rule.type_name,
+                        asked = asked.len(),
+                        known = known.len(),
+                        "the graph knows few of the rows that were asked for: is the rule in graph.vertices right?"
+                    );
+                }
                 return Ok(Ok(known));
             }
             if let Some((made, error)) = refused {
@@ -339,7 +371,10 @@ impl Asked<'_> {
 
     fn problem(&self, id: &str, asked: usize, came: &str, seen: Option<(&str, &Columns, bool)>) -> Problem {
         let others = if asked > 1 { format!(" (and {} more)", asked - 1) } else { String::new() };
-        let template = seen.and_then(|(seen, columns, same)| propose(seen, columns, same));
+        // A field that takes numbers takes no global ids, whatever the key is.
+        let takes = |seen: &str| self.question.sent_as == SentAs::Text || Look::of(seen) == Look::Number;
+        let seen_fits = seen.filter(|(seen, ..)| takes(seen));
+        let template = seen_fits.and_then(|(seen, columns, same)| propose(seen, columns, same));
         let is_global = seen.is_some_and(|(seen, ..)| Look::of(seen) == Look::Global);
         // One field holds the key of one column only.
         let one_column = matches!(seen, Some((_, [_], _)));

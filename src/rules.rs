@@ -106,6 +106,7 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
             .find(|c| table.schema.column(c).is_some_and(|place| !table.is_logged_before(place)))
             .map(str::to_owned)
     };
+    let own = table.schema.table_name();
     for rule in rules {
         let Some(column) = lacks(&rule.id) else { continue };
         if let Some((index, path)) = counted(plan, table, rule, rules) {
@@ -124,7 +125,14 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
                     .indexes
                     .iter()
                     .filter(|index| index.vertex_types().contains(rule.type_name.as_str()))
-                    .all(|index| index.vertex_types().contains(other.type_name.as_str()))
+                    // Documents that do not show the row's own vertex show nothing of it, unless an edge is made of such rows.
+                    .all(|index| {
+                        index.vertex_types().contains(other.type_name.as_str())
+                            || !index
+                                .edges
+                                .iter()
+                                .any(|edge| matches!(&edge.reach, Reach::Tables(tables) if tables.contains(&own)))
+                    })
         };
         if !rules.iter().any(|other| reached(&other)) {
             wrong.push(format!(

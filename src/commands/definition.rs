@@ -18,7 +18,7 @@ use crate::definition::load;
 use crate::dependent::Rules;
 use crate::exit::Failure;
 use crate::output::line;
-use crate::probe::problems;
+use crate::probe::{Silence, problems};
 
 /// `check`.
 pub async fn check(file: &Path) -> Result<(), Failure> {
@@ -72,8 +72,12 @@ async fn look(plan: &Arc<Plan>) -> Result<(Vec<String>, Vec<String>), Failure> {
             Ok(problems) => {
                 errors.extend(problems.into_iter().map(|problem| format!("index {}: {problem}", index.name)))
             }
-            Err(silence) => {
-                unsure.push(format!("index {}: ids could not be compared: {}", index.name, silence.into_error()))
+            // It has just told its schema.
+            Err(Silence::Graph(error)) => {
+                errors.push(format!("index {}: the graph fails where ids of rows are asked for: {error}", index.name));
+            }
+            Err(Silence::Source(error)) => {
+                unsure.push(format!("index {}: ids could not be compared: {error}", index.name));
             }
         }
     }

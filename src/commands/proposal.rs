@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tributary_connector::postgres::describe;
-use tributary_dsl::plan::{Plan, Secret};
+use tributary_dsl::plan::{IdTemplate, Plan, Secret};
 use tributary_dsl::{Diagnostic, Inputs, Known, KnownTable, Proposal, Schema, check, parse, propose_pipeline};
 use tributary_event::TableName;
 use tributary_indexer::graph::Graph;
@@ -91,7 +91,8 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
             break (proposal, found, wrong);
         }
         for (name, table, template) in news {
-            templates.retain(|(n, t, _)| (n, t) != (&name, &table));
+            let same = |other: &str| columns(other) == columns(&template);
+            templates.retain(|(n, t, other)| (n, t) != (&name, &table) || !same(other));
             templates.push((name, table, template));
         }
     };
@@ -113,6 +114,11 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
         file.display()
     ));
     Ok(())
+}
+
+/// The columns that a template is made of.
+fn columns(template: &str) -> Vec<String> {
+    IdTemplate::parse(template).map(|template| template.columns().map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// The plan of a proposal, and what is to be said of it.

@@ -75,7 +75,16 @@ impl<'a> Checker<'a> {
         let hints = || graph.edges.iter().filter(|e| e.field == site.field);
         let interface = |e: &&EdgeText| self.schema.possible(&e.parent).contains(site.parent_type.as_str());
         let found = hints().find(|e| e.parent == site.parent_type).or_else(|| hints().find(interface));
-        found.map(|edge| &edge.hint)
+        found.map(|edge| &edge.hint).filter(|hint| !self.is_of_another(site, hint))
+    }
+
+    /// Whether a hint names a field that the child has not, and another type has that the edge leads to: it is for that one.
+    fn is_of_another(&self, site: &EdgeSite, hint: &Hint) -> bool {
+        let Some(first) = hint.inverse.as_ref().and_then(|text| text.value.split('.').next()) else { return false };
+        let leads_to = self.schema.field(&site.parent_type, &site.field).map(|field| field.ty.name());
+        let others = leads_to.map(|name| self.schema.vertices(name)).unwrap_or_default();
+        self.schema.field(&site.child_type, first).is_none()
+            && others.iter().any(|other| *other != site.child_type && self.schema.field(other, first).is_some())
     }
 
     pub(super) fn declared_inverse(&mut self, site: &EdgeSite, text: &Text) -> Option<Reach> {

@@ -67,7 +67,8 @@ impl Checker<'_> {
         }
         let own = self.tables_of_type(&site.child_type);
         let others: Vec<TableName> = own.into_iter().filter(|table| !tables.contains(table)).collect();
-        if others.is_empty() && !tables.is_empty() {
+        // What a member leads to changes neither which members there are nor their order, as far as a schema shows.
+        if !tables.is_empty() && (others.is_empty() || !site.member) {
             return Some(None);
         }
         let mut candidates = self.inverses(site);

@@ -10,6 +10,7 @@ use super::fan_out::keys;
 use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Paging, RootIds, SourceSettings};
+use crate::proposal::alike;
 use crate::query::{Scalars, sent_as};
 use crate::schema::{ArgumentDef, FieldDef, Schema, TypeDef};
 use crate::suggest::suggestion;
@@ -49,7 +50,13 @@ impl Checker<'_> {
             rules.all(|rule| rule.type_name.value == root_type)
         };
         let own: Vec<&TableName> = all.iter().copied().filter(own).collect();
-        let choice = if own.is_empty() { &all } else { &own };
+        let mut choice = if own.is_empty() { all } else { own };
+        // The one that is named like the type has its rows; the others refer to them.
+        let named: Vec<&TableName> =
+            choice.iter().copied().filter(|table| alike(&table.name) == alike(root_type)).collect();
+        if let [one] = named.as_slice() {
+            choice = vec![*one];
+        }
         match choice.as_slice() {
             [table] => {
                 if let Some(roots) = self.table(table) {

@@ -6,7 +6,24 @@ pub(crate) fn alike(name: &str) -> String {
     singular(&plain)
 }
 
+/// Plurals that follow no rule.
+const IRREGULAR: [(&str, &str); 8] = [
+    ("people", "person"),
+    ("children", "child"),
+    ("women", "woman"),
+    ("men", "man"),
+    ("mice", "mouse"),
+    ("geese", "goose"),
+    ("feet", "foot"),
+    ("teeth", "tooth"),
+];
+
 fn singular(plain: &str) -> String {
+    for (plural, one) in IRREGULAR {
+        if let Some(stem) = plain.strip_suffix(plural) {
+            return format!("{stem}{one}");
+        }
+    }
     for (plural, one) in [("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")] {
         if let Some(stem) = plain.strip_suffix(plural).filter(|stem| !stem.is_empty()) {
             return format!("{stem}{one}");
@@ -51,9 +68,13 @@ mod tests {
 
     #[test]
     fn styles_and_numbers_do_not_matter() {
-        for (a, b) in
-            [("movie_talents", "MovieTalent"), ("categories", "Category"), ("boxes", "Box"), ("class", "Class")]
-        {
+        for (a, b) in [
+            ("movie_talents", "MovieTalent"),
+            ("categories", "Category"),
+            ("boxes", "Box"),
+            ("class", "Class"),
+            ("people", "Person"),
+        ] {
             assert_eq!(alike(a), alike(b));
         }
         assert_ne!(alike("movie"), alike("movie_talent"));

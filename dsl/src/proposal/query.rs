@@ -204,7 +204,13 @@ impl<'a> Builder<'a> {
             if !plain || Some(field.name.as_str()) == key || is_other_id || field.name.starts_with('_') {
                 continue;
             }
-            if foreign.iter().any(|column| same(column, &field.name)) || !crate::query::is_known(schema, ty) {
+            // What no column holds may be computed of other rows, whose changes nobody would tell it of.
+            let is_column =
+                self.table(type_name).is_none_or(|t| t.columns.iter().any(|column| same(column, &field.name)));
+            if !is_column
+                || foreign.iter().any(|column| same(column, &field.name))
+                || !crate::query::is_known(schema, ty)
+            {
                 continue;
             }
             let text = if ty == "String" && TEXTS.contains(&field.name.as_str()) { " @text" } else { "" };

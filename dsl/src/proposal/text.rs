@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use tributary_event::TableName;
+
 use super::matching::Matches;
 use super::query::Query;
 use super::{Known, KnownTable};
+use crate::plan::IdTemplate;
 use crate::schema::Schema;
 
 pub(super) fn pipeline(
@@ -62,7 +65,12 @@ pub(super) fn pipeline(
             }
         }
     }
-    let _ = writeln!(out, "\nindexes:\n  {index}: {{ query: {index}.graphql }}");
+    // Where tables refer to themselves, others map to the root's type as well.
+    let roots = matches
+        .of_type
+        .get(query.root)
+        .map(|table| format!(", roots: {{ table: {} }}", quoted(&table.name.to_string())));
+    let _ = writeln!(out, "\nindexes:\n  {index}: {{ query: {index}.graphql{} }}", roots.unwrap_or_default());
     out
 }
 
@@ -96,17 +104,20 @@ fn rules(
         };
         columns.iter().map(|c| format!("{{{}}}", one(c))).collect::<Vec<_>>().join("/")
     };
-    let better = |name: &str| {
-        known
-            .templates
-            .iter()
-            .find(|(t, of, _)| t == name && *of == table.name)
-            .map(|(_, _, template)| template.clone())
+    // A row may belong to two of one type: each rule is known by its columns.
+    let better = |name: &str, columns: &[String]| {
+        let made_of = |template: &str| {
+            IdTemplate::parse(template).is_ok_and(|template| template.columns().eq(columns.iter().map(String::as_str)))
+        };
+        let fits =
+            |(t, of, template): &&(String, TableName, String)| t == name && *of == table.name && made_of(template);
+        known.templates.iter().find(fits).map(|(_, _, template)| template.clone())
     };
     let mut rules: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, columns: &[String]| {
-        if query.types.contains(name) && schema.is_vertex(name) && !rules.iter().any(|(known, _)| known == name) {
-            rules.push((name.to_owned(), better(name).unwrap_or_else(|| braces(columns))));
+        let rule = (name.to_owned(), better(name, columns).unwrap_or_else(|| braces(columns)));
+        if query.types.contains(name) && schema.is_vertex(name) && !rules.contains(&rule) {
+            rules.push(rule);
         }
     };
     let own = matches.type_of(&table.name).filter(|name| query.types.contains(name));

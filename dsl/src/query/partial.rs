@@ -107,6 +107,33 @@ pub(super) fn cut_by(schema: &Schema, group: &Group<'_>) -> Option<Part> {
     by_default.map(|a| Part::Cut(format!("the default of `{}:`", a.name))).or_else(silent)
 }
 
+/// The object that a list is filtered by, if it is filtered by what its members lead to.
+pub(super) fn filtered_through(schema: &Schema, group: &Group<'_>) -> Option<String> {
+    let first = group.occurrences.first()?;
+    let type_name = first.definition.ty.name();
+    let member = schema.connection(type_name).map_or(type_name, |(_, node)| node);
+    let of = |(name, value): &(Positioned<Name>, Positioned<Value>)| {
+        if is_paging(&name.node) || is_harmless(&name.node) { None } else { leads_to(schema, member, &value.node) }
+    };
+    first.field.arguments.iter().filter(|_| is_several(schema, first.definition)).find_map(of)
+}
+
+fn leads_to(schema: &Schema, member: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::List(items) => items.iter().find_map(|item| leads_to(schema, member, item)),
+        Value::Object(members) => members.iter().find_map(|(key, value)| {
+            let field = schema.field(member, key);
+            let relation = field.is_some_and(|field| schema.is_composite(field.ty.name()));
+            if relation && matches!(value, Value::Object(_)) {
+                return Some(key.to_string());
+            }
+            // `and`, `or` and the like hold conditions of the member itself.
+            if field.is_none() { leads_to(schema, member, value) } else { None }
+        }),
+        _ => None,
+    }
+}
+
 /// Arguments that say where among all members the shown ones begin; their default is the beginning.
 fn is_open(name: &str) -> bool {
     ["offset", "skip", "page", "after", "before", "cursor"].contains(&bare(name).as_str())

@@ -7,7 +7,7 @@ use async_graphql_parser::types::SelectionSet;
 use super::Document;
 use super::collect::Group;
 use super::leaf::{Scalars, leaf_type, word};
-use super::partial::{Part, asks_for_all, counted_by, cut_by, silent_limit};
+use super::partial::{Part, asks_for_all, counted_by, cut_by, filtered_through, silent_limit};
 use super::root::IdVariable;
 use super::values::{Constants, aliased, variables_used};
 use crate::diagnostic::{Diagnostic, Spot};
@@ -37,6 +37,8 @@ pub(crate) struct EdgeSite {
     pub path: String,
     /// What a document shows of the children, if not all.
     pub partial: Option<Part>,
+    /// Whether the children are the list's own members, and not what those lead to.
+    pub member: bool,
     /// Whether the children are no vertices, so that only a table's rows can tell of them.
     pub keyless: bool,
     pub spot: Spot,
@@ -49,6 +51,8 @@ pub(super) struct Above<'a> {
     pub types: Vec<&'a str>,
     pub field: Option<&'a str>,
     pub partial: Option<Part>,
+    /// The type of the members of the list that the field is, if it is one whose members are no vertices.
+    pub members: Option<&'a str>,
 }
 
 pub(super) struct Resolver<'a> {
@@ -316,9 +320,23 @@ impl<'a> Resolver<'a> {
             self.found.truncate(found);
             partial = counted_by(self.schema, type_name, &groups).or(partial);
         }
+        if let Some(other) = filtered_through(self.schema, group) {
+            let name = &first.definition.name;
+            let message = format!(
+                "`{name}` is filtered by `{other}`, another object: when that one changes, documents that begin or cease to show a \
+                 member would not hear of it"
+            );
+            let help = "filter by values that the members have themselves";
+            self.found.push(spot.error(message).help(help));
+        }
         let children = self.schema.vertices(type_name);
         if children.is_empty() {
-            return Above { types: parents, field: Some(field), partial };
+            let members = match self.schema.connection(type_name) {
+                Some((_, node)) => Some(node),
+                None if first.definition.ty.is_list() => above.members.or(Some(type_name)),
+                None => above.members,
+            };
+            return Above { types: parents, field: Some(field), partial, members };
         }
         if let Some(argument) = silent_limit(self.schema, group) {
             let message = format!(
@@ -328,10 +346,11 @@ impl<'a> Resolver<'a> {
             let help = format!("say it: `{}({argument}: 1000)`, or as many as there can be", first.definition.name);
             self.found.push(spot.warning(message).help(help));
         }
+        let member = above.members.is_none_or(|members| members == type_name);
         for child in &children {
-            self.site(&parents, field, child, partial.as_ref(), spot);
+            self.site((&parents, field, child), (partial.as_ref(), member), spot);
         }
-        Above { types: children, field: None, partial: None }
+        Above { types: children, field: None, partial: None, members: None }
     }
 
     /// The edges to the members of a connection that were not noted yet: none is selected, or they are no vertices.
@@ -346,11 +365,16 @@ impl<'a> Resolver<'a> {
         let vertices = self.schema.vertices(node);
         let children = if vertices.is_empty() { vec![node] } else { vertices };
         for child in children {
-            self.site(&above.types, field, child, above.partial.as_ref(), spot);
+            self.site((&above.types, field, child), (above.partial.as_ref(), true), spot);
         }
     }
 
-    fn site(&mut self, parents: &[&str], field: &str, child: &str, partial: Option<&Part>, spot: &Spot) {
+    fn site(
+        &mut self,
+        (parents, field, child): (&[&str], &str, &str),
+        (partial, member): (Option<&Part>, bool),
+        spot: &Spot,
+    ) {
         for parent in parents.iter().filter(|parent| self.schema.is_vertex(parent)) {
             let site = EdgeSite {
                 parent_type: (*parent).to_owned(),
@@ -358,6 +382,7 @@ impl<'a> Resolver<'a> {
                 child_type: child.to_owned(),
                 path: self.path.join("."),
                 partial: partial.cloned(),
+                member,
                 keyless: !self.schema.is_vertex(child),
                 spot: spot.clone(),
             };

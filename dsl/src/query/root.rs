@@ -57,6 +57,10 @@ impl<'a> Resolver<'a> {
         let first = root.occurrences.first()?.clone();
         let spot = self.document.name_spot(&first.field.name);
         let documents = self.documents(&root, &spot)?;
+        if first.marks.flatten {
+            let help = "remove the directive: a document is an object, which takes nobody's place";
+            self.found.push(spot.error("`@flatten` has no place on the root field").help(help));
+        }
         self.takes_variable(&first, documents.list, &spot);
         if let Some(argument) = silent_limit(self.schema, &root) {
             let name = &first.field.name.node;
@@ -65,7 +69,7 @@ impl<'a> Resolver<'a> {
             let help = format!("say how many it may answer, as many as `build.batch`: `{name}({argument}: 100, …)`");
             self.found.push(spot.warning(message).help(help));
         }
-        let above = Above { types: vec![documents.root_type], field: None, partial: None };
+        let above = Above { types: vec![documents.root_type], field: None, partial: None, members: None };
         let selection = self.selection(documents.root_type, &documents.parts, &above, false, 0);
         self.one_level(&selection, &documents.parts);
         let operation = name.unwrap_or("Tributary").to_owned();
@@ -179,12 +183,17 @@ impl<'a> Resolver<'a> {
                 return Some(Documents { root_type: base, way, parts, list });
             }
             let groups = self.collect(base, &parts);
-            let inner = groups.first()?;
+            let leads = |group: &&Group<'a>| {
+                group.occurrences.first().is_some_and(|o| self.schema.is_composite(o.definition.ty.name()))
+            };
+            let inner = groups.iter().find(leads).or_else(|| groups.first())?;
             if !self.schema.is_composite(inner.occurrences.first()?.definition.ty.name()) || way.len() >= 2 {
                 self.found.push(self.no_key(base, spot));
                 return None;
             }
-            for extra in groups.iter().skip(1).filter_map(|group| group.occurrences.first()) {
+            for extra in
+                groups.iter().filter(|group| group.key != inner.key).filter_map(|group| group.occurrences.first())
+            {
                 let message = format!("a document is made of `{}` alone", inner.key);
                 let help = format!("remove `{}`", extra.field.name.node);
                 self.found.push(self.document.name_spot(&extra.field.name).error(message).help(help));

@@ -12,7 +12,7 @@ use super::leaf::{Scalars, leaf_type};
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::LeafType;
 use crate::schema::{ArgumentDef, Schema, TypeDef, TypeKind, TypeRef};
-use crate::suggest::{closest, suggestion};
+use crate::suggest::{closest, listed, suggestion};
 
 /// Values of variables by the pipeline's word, and where they are written.
 pub(crate) type Constants = BTreeMap<String, (Json, Spot)>;
@@ -180,8 +180,13 @@ pub(super) fn constant(schema: &Schema, scalars: &Scalars, value: &Json, ty: &Ty
             match leaf_type(schema, scalars, name) {
                 Some(LeafType::Long | LeafType::Double) => number(),
                 Some(LeafType::Boolean) => text.parse::<bool>().map(Json::Bool).map_err(|_| expected()),
-                _ if schema.get(name).is_some_and(TypeDef::is_leaf) => Ok(value.clone()),
-                _ => Err(expected()),
+                _ => match schema.get(name) {
+                    Some(ty) if ty.kind == TypeKind::Enum && !ty.values.contains(text) => {
+                        Err(format!("one of {}", listed(ty.values.iter().map(String::as_str))))
+                    }
+                    Some(ty) if ty.is_leaf() => Ok(value.clone()),
+                    _ => Err(expected()),
+                },
             }
         }
         _ => Err(expected()),

@@ -93,7 +93,7 @@ impl Function {
 }
 
 /// Whether a double holds a number, as far as that can be told: whole numbers up to 2^53.
-fn is_exact(digits: &str) -> bool {
+pub(super) fn is_exact(digits: &str) -> bool {
     digits.parse::<i128>().map_or(!digits.is_empty(), |number| number.unsigned_abs() < 1 << 53)
 }
 

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value as Json;
 
-use super::expression::{Expression, Function, IdValue};
+use super::expression::{Expression, Function, IdValue, is_exact};
 use super::{IdTemplate, Part};
 
 /// Columns of a row, with their values.
@@ -54,7 +54,8 @@ fn array(text: &str, row: &Columns, same: bool) -> Option<Expression> {
         let column = if same { row.iter().find(|(_, value)| value.as_str() == written) } else { row.get(i) };
         let (name, value) = column?;
         let column = Expression::Column(name.clone());
-        let quoted = item.is_string() && matches!(value, IdValue::Number(_));
+        // A number that is no double is quoted anyway.
+        let quoted = item.is_string() && matches!(value, IdValue::Number(_)) && is_exact(&written);
         arguments.push(if quoted { Expression::Call(Function::Text, vec![column]) } else { column });
     }
     Some(Expression::Call(Function::Json, arguments))
