@@ -10,6 +10,5 @@ SELECT m.id::text, json_build_object(
             (SELECT json_build_object('id', t.id::text, 'name', t.name, 'born', t.born::text) FROM talent t WHERE t.id = a.talent_id)) ORDER BY a.id)
         FROM award a WHERE a.movie_id = m.id), '[]'),
     'screenings', coalesce((SELECT json_agg(json_build_object('id', s.id::text, 'startsAt', to_char(s.starts_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'hall', s.hall) ORDER BY s.starts_at, s.id)
-        FROM screening s WHERE s.movie_id = m.id), '[]'),
-    'screeningCount', (SELECT count(*) FROM screening s WHERE s.movie_id = m.id))::text
+        FROM screening s WHERE s.movie_id = m.id), '[]'))::text
 FROM movie m
