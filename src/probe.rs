@@ -77,7 +77,16 @@ impl RootIdSource for Probed {
                 Err(Silence::Source(error)) => return Err(error),
             };
             if !problems.is_empty() {
-                let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let mut told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let slot = |source: &SourcePlan| match &source.settings {
+                    SourceSettings::Postgres(postgres) => postgres.slot.clone(),
+                };
+                let slots: Vec<String> = self.plan.sources.iter().map(slot).collect();
+                told.push(format!(
+                    "nothing was built. Changes are captured from here on: the replication slot {} keeps the log until the pipeline \
+                     runs, or the slot is dropped",
+                    slots.join(", ")
+                ));
                 return Err(GraphError::new(ErrorClass::Fatal, told.join("\n")));
             }
         }
