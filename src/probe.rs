@@ -118,21 +118,21 @@ pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Resu
     // Roots first: their documents show other ids.
     tables.sort_by_key(|(_, rules)| !rules.iter().any(|rule| rule.type_name == index.root_type));
     for (table, rules) in tables {
-        let Some(source) = source_of(plan, table) else { continue };
+        let Some(source) = plan.sources.iter().find(|source| source.tables().contains(table)) else { continue };
         for rule in rules.iter().filter(|rule| shown.contains(rule.type_name.as_str())) {
             let look = plan.graph.probes.get(&rule.type_name);
             let is_root = rule.type_name == index.root_type;
             let question = if is_root { Some(&index.fetch) } else { look.and_then(|look| look.question.as_ref()) };
-            let rows = rows(source, table, rule, FEW).await?;
+            let lists = matches!(&index.root_ids, RootIds::Table { table: lists, .. } if is_root && lists == table);
+            let mut rows = rows(source, table, rule, if lists { MANY } else { FEW }).await?;
             if rows.is_empty() {
                 continue;
             }
-            if matches!(&index.root_ids, RootIds::Table { table: lists, .. } if is_root && lists == table)
-                && let Some(problem) = twice(source, table, rule).await?
-            {
+            if let Some(problem) = twice(table, rule, &rows).filter(|_| lists) {
                 add(&mut problems, problem);
                 continue;
             }
+            rows.truncate(FEW);
             let Some(question) = question else {
                 unasked.push((source, table, rule));
                 continue;
@@ -205,13 +205,6 @@ impl std::fmt::Display for Problem {
     }
 }
 
-fn source_of<'p>(plan: &'p Plan, table: &TableName) -> Option<&'p SourcePlan> {
-    let captures = |source: &&SourcePlan| match &source.settings {
-        SourceSettings::Postgres(postgres) => postgres.tables.contains(table),
-    };
-    plan.sources.iter().find(captures)
-}
-
 /// The first rows of a table, and what a rule makes of them. None of a table that cannot be paged.
 async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, Silence> {
     let SourceSettings::Postgres(postgres) = &source.settings;
@@ -246,11 +239,10 @@ fn shown(id: &str) -> String {
 }
 
 /// Rows of the table that lists all roots must have an id each.
-async fn twice(source: &SourcePlan, table: &TableName, rule: &VertexRule) -> Result<Option<Problem>, Silence> {
-    let mut ids: Vec<String> = rows(source, table, rule, MANY).await?.into_iter().map(|made| made.id).collect();
-    ids.sort_unstable();
-    let Some(id) = ids.windows(2).find(|two| two[0] == two[1]).map(|two| two[0].clone()) else { return Ok(None) };
-    Ok(Some(Problem {
+fn twice(table: &TableName, rule: &VertexRule, rows: &[Made]) -> Option<Problem> {
+    let mut seen = BTreeSet::new();
+    let id = &rows.iter().find(|made| !seen.insert(&made.id))?.id;
+    Some(Problem {
         type_name: rule.type_name.clone(),
         text: format!(
             "  made: {id:?} of several rows, by the template \"{}\"; the table is to list every {} once",
@@ -258,7 +250,7 @@ async fn twice(source: &SourcePlan, table: &TableName, rule: &VertexRule) -> Res
         ),
         rules: vec![(table.clone(), None)],
         keys: Vec::new(),
-    }))
+    })
 }
 
 /// The vertices that some documents embed, as they stand in `_refs`.

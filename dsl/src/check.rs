@@ -21,7 +21,7 @@ use tributary_event::TableName;
 
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, SourceSettings, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
 use crate::proposal::alike;
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
@@ -157,9 +157,7 @@ impl Checker<'_> {
 
     /// The tables of all sources.
     fn captured(&self) -> impl Iterator<Item = &TableName> {
-        self.definition.sources.iter().flat_map(|source| match &source.settings {
-            SourceSettings::Postgres(postgres) => postgres.tables.iter(),
-        })
+        self.definition.sources.iter().flat_map(|source| source.tables())
     }
 
     /// Vertices in documents that no table maps to: their changes go unnoticed.

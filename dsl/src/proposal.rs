@@ -13,6 +13,7 @@ pub(crate) use naming::alike;
 
 use tributary_event::TableName;
 
+use crate::plan::IdTemplate;
 use crate::schema::Schema;
 use matching::Matches;
 
@@ -43,7 +44,7 @@ pub struct Known<'a> {
     /// The type of the documents; `None`: the one that most belongs to.
     pub root: Option<&'a str>,
     /// Templates of ids that are known better than by the columns: type, table, template.
-    pub templates: &'a [(String, TableName, String)],
+    pub templates: &'a [(String, TableName, IdTemplate)],
 }
 
 /// A proposed pipeline.

@@ -107,11 +107,20 @@ impl Schema {
         self.keys.get(type_name).map_or("id", String::as_str)
     }
 
+    /// Whether a field holds one value that can be asked for as it is.
+    pub(crate) fn is_single_value(&self, field: &FieldDef) -> bool {
+        !field.ty.is_list() && !self.is_composite(field.ty.name()) && !field.needs_arguments()
+    }
+
+    /// Whether it holds one, and always does: such a field can be a key.
+    pub(crate) fn is_always_a_value(&self, field: &FieldDef) -> bool {
+        matches!(field.ty, TypeRef::NonNull(_)) && self.is_single_value(field)
+    }
+
     /// The field that vertices of the type are told apart by; `None`: the type is no vertex.
     pub(crate) fn key(&self, type_name: &str) -> Option<&FieldDef> {
         let key = self.field(type_name, self.key_name(type_name))?;
-        let fits = !key.ty.is_list() && !self.is_composite(key.ty.name()) && !key.needs_arguments();
-        (fits && type_name != self.query).then_some(key)
+        (self.is_single_value(key) && type_name != self.query).then_some(key)
     }
 
     /// Whether objects of the type are vertices.

@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 use crate::diagnostic::Diagnostic;
-use crate::schema::{FieldDef, Schema, TypeRef};
+use crate::schema::{FieldDef, Schema};
 
 /// The candidate most like a name, if one is like it at all.
 pub(crate) fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -64,12 +64,8 @@ pub(crate) fn no_key(
         Some(field) if schema.is_composite(field.ty.name()) => unlike("is an object"),
         Some(_) => unlike("needs arguments"),
     };
-    // Those that must be there, and are values, can be keys.
-    let can_be = |field: &&FieldDef| {
-        matches!(&field.ty, TypeRef::NonNull(inner) if !inner.is_list() && !schema.is_composite(inner.name()))
-            && !field.needs_arguments()
-            && !["Boolean", "Float"].contains(&field.ty.name())
-    };
+    let can_be =
+        |field: &&FieldDef| schema.is_always_a_value(field) && !["Boolean", "Float"].contains(&field.ty.name());
     let mut candidates: Vec<&str> = schema.fields(type_name).iter().filter(can_be).map(|f| f.name.as_str()).collect();
     candidates.retain(|name| !names_another(schema, type_name, name));
     let is_column = |name: &str| matches!(columns, [column] if bare(column) == bare(name));

@@ -76,7 +76,7 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
         .into_iter()
         .map(|t| KnownTable { name: t.name, columns: t.columns, key: t.key, references: t.references })
         .collect();
-    let mut templates: Vec<(String, TableName, String)> = Vec::new();
+    let mut templates: Vec<(String, TableName, IdTemplate)> = Vec::new();
     let mut tried = 0;
     let (proposal, found, wrong) = loop {
         let (endpoint, root) = (wish.graph.as_str(), wish.root.as_deref());
@@ -91,7 +91,7 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
             break (proposal, found, wrong);
         }
         for (name, table, template) in news {
-            let same = |other: &str| columns(other) == columns(&template);
+            let same = |other: &IdTemplate| other.columns().eq(template.columns());
             templates.retain(|(n, t, other)| (n, t) != (&name, &table) || !same(other));
             templates.push((name, table, template));
         }
@@ -116,11 +116,6 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The columns that a template is made of.
-fn columns(template: &str) -> Vec<String> {
-    IdTemplate::parse(template).map(|template| template.columns().map(str::to_owned).collect()).unwrap_or_default()
-}
-
 /// The plan of a proposal, and what is to be said of it.
 fn planned(
     proposal: &Proposal,
@@ -142,7 +137,7 @@ fn planned(
 }
 
 /// Templates that fit better than those of a plan, and what does not fit whatever is tried.
-async fn ids(plan: &Plan) -> (Vec<(String, TableName, String)>, Vec<String>) {
+async fn ids(plan: &Plan) -> (Vec<(String, TableName, IdTemplate)>, Vec<String>) {
     let (mut fitting, mut wrong) = (Vec::new(), Vec::new());
     let graph = match backends::graph(plan, true) {
         Ok(graph) => graph,
@@ -159,7 +154,7 @@ async fn ids(plan: &Plan) -> (Vec<(String, TableName, String)>, Vec<String>) {
         for problem in found {
             for (table, template) in &problem.rules {
                 if let Some(template) = template {
-                    fitting.push((problem.type_name.clone(), table.clone(), template.to_string()));
+                    fitting.push((problem.type_name.clone(), table.clone(), template.clone()));
                 }
             }
             wrong.push(format!("index {}: {problem}", index.name));

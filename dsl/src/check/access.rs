@@ -40,14 +40,20 @@ impl Checker<'_> {
         }
     }
 
+    /// The way that is declared, or else that the schema shows.
+    pub(super) fn way(&self, name: &str) -> Option<Way> {
+        match self.graph.types.get(name).and_then(|ty| ty.access.as_ref()) {
+            Some(declared) => declared_way(self.schema, name, declared).ok(),
+            None => way_to(self.schema, name),
+        }
+    }
+
     /// `None`: there is no way, which is said.
     pub(super) fn access(&mut self, wanted: &Wanted) -> Option<Way> {
         let name = wanted.child_type.as_str();
-        if let Some(declared) = self.graph.types.get(name).and_then(|ty| ty.access.as_ref()) {
-            return declared_way(self.schema, name, declared).ok();
-        }
-        let way = way_to(self.schema, name);
-        if way.is_none() {
+        let way = self.way(name);
+        // What is wrong with a declared one was told.
+        if way.is_none() && self.graph.types.get(name).is_none_or(|ty| ty.access.is_none()) {
             let key = self.schema.key_name(name);
             let message = format!(
                 "`{name}` cannot be fetched by its `{key}`, so the parents of a changed one cannot be asked for"
@@ -78,7 +84,7 @@ fn found(schema: &Schema, name: &str, way: impl Fn(&Schema, &str, &FieldDef) -> 
     schema.root_fields().iter().find_map(|field| way(schema, name, field))
 }
 
-pub(super) fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
+fn declared_way(schema: &Schema, name: &str, declared: &AccessText) -> Result<Way, Box<Diagnostic>> {
     let AccessText { field, argument } = declared;
     let Some(root) = schema.root_fields().iter().find(|f| f.name == field.value) else {
         let fields = schema.root_fields().iter().map(|f| f.name.as_str());

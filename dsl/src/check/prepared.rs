@@ -7,7 +7,6 @@ use tributary_event::TableName;
 
 use super::Checker;
 use crate::definition::{IndexText, listed_tables};
-use crate::plan::SourceSettings;
 use crate::query::Resolved;
 
 impl Checker<'_> {
@@ -17,11 +16,10 @@ impl Checker<'_> {
         let embeds = |name: &str| resolved.root_type == name || resolved.edges.iter().any(|e| e.child_type == name);
         for (source, spot) in &definition.at_prepare {
             let Some(plan) = definition.sources.iter().find(|plan| plan.name == *source) else { continue };
-            let SourceSettings::Postgres(postgres) = &plan.settings;
             let is_read = |table: &&TableName| {
                 self.graph.vertices.iter().any(|rule| rule.table == **table && embeds(&rule.type_name.value))
             };
-            let tables: Vec<&TableName> = postgres.tables.iter().filter(is_read).collect();
+            let tables: Vec<&TableName> = plan.tables().iter().filter(is_read).collect();
             if tables.is_empty() {
                 continue;
             }

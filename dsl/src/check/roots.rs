@@ -9,7 +9,7 @@ use super::Checker;
 use super::fan_out::keys;
 use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
-use crate::plan::{Paging, RootIds, SourceSettings};
+use crate::plan::{Paging, RootIds};
 use crate::proposal::alike;
 use crate::query::{Scalars, sent_as};
 use crate::schema::{ArgumentDef, FieldDef, Schema, TypeDef};
@@ -111,10 +111,7 @@ impl Checker<'_> {
     }
 
     fn table(&self, table: &TableName) -> Option<RootIds> {
-        let captures = |settings: &SourceSettings| match settings {
-            SourceSettings::Postgres(postgres) => postgres.tables.iter().any(|t| t == table),
-        };
-        let source = self.definition.sources.iter().find(|source| captures(&source.settings))?;
+        let source = self.definition.sources.iter().find(|source| source.tables().contains(table))?;
         Some(RootIds::Table { source: source.name.clone(), table: table.clone() })
     }
 }

@@ -37,6 +37,15 @@ pub struct SourcePlan {
     pub settings: SourceSettings,
 }
 
+impl SourcePlan {
+    /// What it captures.
+    pub fn tables(&self) -> &[TableName] {
+        match &self.settings {
+            SourceSettings::Postgres(postgres) => &postgres.tables,
+        }
+    }
+}
+
 /// The kinds of sources.
 #[derive(Debug, Clone)]
 pub enum SourceSettings {

@@ -78,6 +78,18 @@ impl IdTemplate {
         reader::template(text)
     }
 
+    /// The template of columns' values, with slashes between them.
+    pub(crate) fn of_columns(columns: &[String]) -> Self {
+        let mut parts = Vec::new();
+        for column in columns {
+            if !parts.is_empty() {
+                parts.push(Part::Literal("/".to_owned()));
+            }
+            parts.push(Part::Value(Expression::Column(column.clone())));
+        }
+        Self(parts)
+    }
+
     /// The columns it names, in order; one may come twice.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         let mut columns = Vec::new();

@@ -95,9 +95,9 @@ pub(super) fn same(column: &str, field: &str) -> bool {
 
 /// The field with a row's key: under its name, or as `rowId` where `id` is a global one.
 fn key<'a>(schema: &'a Schema, type_name: &str, table: &KnownTable) -> Option<&'a str> {
-    let plain =
-        |field: &&FieldDef| !field.ty.is_list() && !schema.is_composite(field.ty.name()) && !field.needs_arguments();
-    let named = |name: &str| schema.fields(type_name).iter().filter(plain).find(|field| same(name, &field.name));
+    let named = |name: &str| {
+        schema.fields(type_name).iter().find(|field| schema.is_single_value(field) && same(name, &field.name))
+    };
     let [column] = table.key.as_slice() else { return None };
     let row_id = || named("rowId").filter(|_| column == "id");
     row_id().or_else(|| named(column)).map(|field| field.name.as_str())

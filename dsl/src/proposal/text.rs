@@ -51,7 +51,7 @@ pub(super) fn pipeline(
                 let _ = writeln!(
                     out,
                     "      - {{ type: {name}, id: \"{}\" }}",
-                    template.replace('\\', "\\\\").replace('"', "\\\"")
+                    template.to_string().replace('\\', "\\\\").replace('"', "\\\"")
                 );
             }
         }
@@ -97,25 +97,17 @@ fn rules(
     matches: &Matches<'_>,
     query: &Query<'_>,
     table: &KnownTable,
-) -> Vec<(String, String)> {
-    let braces = |columns: &[String]| {
-        let one = |c: &String| {
-            if c.contains(['{', '}', '"', '(']) { format!("\"{}\"", c.replace('"', "\"\"")) } else { c.clone() }
-        };
-        columns.iter().map(|c| format!("{{{}}}", one(c))).collect::<Vec<_>>().join("/")
-    };
+) -> Vec<(String, IdTemplate)> {
     // A row may belong to two of one type: each rule is known by its columns.
     let better = |name: &str, columns: &[String]| {
-        let made_of = |template: &str| {
-            IdTemplate::parse(template).is_ok_and(|template| template.columns().eq(columns.iter().map(String::as_str)))
+        let fits = |(of_type, of, template): &&(String, TableName, IdTemplate)| {
+            of_type == name && *of == table.name && template.columns().eq(columns.iter().map(String::as_str))
         };
-        let fits =
-            |(t, of, template): &&(String, TableName, String)| t == name && *of == table.name && made_of(template);
         known.templates.iter().find(fits).map(|(_, _, template)| template.clone())
     };
-    let mut rules: Vec<(String, String)> = Vec::new();
+    let mut rules: Vec<(String, IdTemplate)> = Vec::new();
     let mut add = |name: &str, columns: &[String]| {
-        let rule = (name.to_owned(), better(name, columns).unwrap_or_else(|| braces(columns)));
+        let rule = (name.to_owned(), better(name, columns).unwrap_or_else(|| IdTemplate::of_columns(columns)));
         if query.types.contains(name) && schema.is_vertex(name) && !rules.contains(&rule) {
             rules.push(rule);
         }
