@@ -105,18 +105,21 @@ impl Indexes {
     }
 }
 
-/// The rules of a plan for one of its sources, before anything runs.
-pub struct Rules {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// The source.
-    pub source: SourcePlan,
+/// The rules for one source, before anything runs.
+pub enum Rules {
+    /// Of a plan.
+    Planned(Arc<Plan>, SourcePlan),
+    /// As they are written, where there is no plan.
+    Written(Written, SourcePlan),
 }
 
 #[async_trait]
 impl Dependent for Rules {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
-        rules::check(&self.plan, &self.source, tables)
+        match self {
+            Self::Planned(plan, source) => rules::check(plan, source, tables),
+            Self::Written(written, source) => rules::check_without_schema(written, source, tables),
+        }
     }
 
     async fn doubt(&self, _doubts: &[Doubt]) -> Result<(), ConnectorError> {

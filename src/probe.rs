@@ -11,8 +11,8 @@ use tracing::warn;
 use tributary_connector::ConnectorError;
 use tributary_connector::postgres::{KeyPager, KeyRow};
 use tributary_dsl::plan::{
-    Columns, IdTemplate, IdValue, IndexPlan, Look, Plan, Probe, Question, RootIds, SentAs, SourcePlan, SourceSettings,
-    VertexRule, propose,
+    Columns, IdTemplate, IdValue, IndexPlan, Look, Place, Plan, Probe, Question, RootIds, SentAs, SourcePlan,
+    SourceSettings, VertexRule, propose,
 };
 use tributary_event::{ErrorClass, Reporter, TableName};
 use tributary_indexer::document::assemble;
@@ -68,14 +68,15 @@ impl From<GraphError> for Silence {
 impl RootIdSource for Probed {
     async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
         if after.is_none() && self.plan.graph.probe {
-            let problems = match problems(&self.plan, &self.index, self.graph.as_ref()).await {
-                Ok(problems) => problems,
+            let Comparison { problems, doubts } = match compare(&self.plan, &self.index, self.graph.as_ref()).await {
+                Ok(comparison) => comparison,
                 Err(Silence::Graph(error)) => {
                     self.graph_health.down(error.message.clone());
                     return Err(error);
                 }
                 Err(Silence::Source(error)) => return Err(error),
             };
+            doubts.iter().for_each(|doubt| warn!(index = self.index.name, "{doubt}"));
             if !problems.is_empty() {
                 let mut told: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 let slot = |source: &SourcePlan| match &source.settings {
@@ -104,13 +105,22 @@ struct Made {
     id: String,
 }
 
-/// Compares the ids of an index's vertices: the types whose ids do not fit.
+/// What comes of comparing the ids that rules make with those of the graph.
+#[derive(Default)]
+pub struct Comparison {
+    /// The types whose ids do not fit.
+    pub problems: Vec<Problem>,
+    /// Rules of which the graph knows few rows, with the remedy: it may hide the others, or a column may have such ids by chance.
+    pub doubts: Vec<String>,
+}
+
+/// Compares the ids of an index's vertices.
 ///
 /// # Errors
 /// The graph or a source does not answer.
-pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Vec<Problem>, Silence> {
+pub async fn compare(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Comparison, Silence> {
     let shown = index.vertex_types();
-    let mut problems: Vec<Problem> = Vec::new();
+    let Comparison { mut problems, mut doubts } = Comparison::default();
     // What documents embed, if a root was found.
     let mut embedded: Option<BTreeSet<String>> = None;
     let mut unasked = Vec::new();
@@ -138,7 +148,7 @@ pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Resu
                 continue;
             };
             let asked = Asked { source, table, rule, question, look };
-            match asked.compare(graph, rows).await? {
+            match asked.compare(graph, rows, &mut doubts).await? {
                 Ok(known) if is_root && embedded.is_none() => embedded = Some(refs(index, graph, &known).await?),
                 Ok(_) => {}
                 Err(problem) => add(&mut problems, problem),
@@ -151,13 +161,15 @@ pub async fn problems(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Resu
             add(&mut problems, problem);
         }
     }
-    Ok(problems)
+    Ok(Comparison { problems, doubts })
 }
 
 /// What is wrong with the rules for a type: of one cause, however many tables map to it.
 pub struct Problem {
     /// The type.
     pub type_name: String,
+    /// Where the first rule is written.
+    place: Place,
     /// What was asked or made, and what came.
     text: String,
     /// What fits in the place of each rule, if that is known.
@@ -175,12 +187,12 @@ fn add(problems: &mut Vec<Problem>, problem: Problem) {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { type_name, text, rules, keys } = self;
+        let Self { type_name, place, text, rules, keys } = self;
         let tables: Vec<String> = rules.iter().map(|(table, _)| table.to_string()).collect();
         let (rule, make) = if tables.len() == 1 { ("rule", "makes") } else { ("rules", "make") };
         write!(
             f,
-            "graph.vertices: the {rule} for {type_name} of {} {make} other ids than the graph has\n{text}",
+            "{place}: graph.vertices: the {rule} for {type_name} of {} {make} other ids than the graph has\n{text}",
             tables.join(", ")
         )?;
         let fitting: Vec<String> = rules
@@ -244,6 +256,7 @@ fn twice(table: &TableName, rule: &VertexRule, rows: &[Made]) -> Option<Problem>
     let id = &rows.iter().find(|made| !seen.insert(&made.id))?.id;
     Some(Problem {
         type_name: rule.type_name.clone(),
+        place: rule.place.clone(),
         text: format!(
             "  made: {id:?} of several rows, by the template \"{}\"; the table is to list every {} once",
             rule.id, rule.type_name
@@ -274,7 +287,12 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// The ids that the graph knows, or what is wrong.
-    async fn compare(&self, graph: &dyn Graph, few: Vec<Made>) -> Result<Result<Vec<String>, Problem>, Silence> {
+    async fn compare(
+        &self,
+        graph: &dyn Graph,
+        few: Vec<Made>,
+        doubts: &mut Vec<String>,
+    ) -> Result<Result<Vec<String>, Problem>, Silence> {
         let mut asked = few;
         loop {
             let ids: Vec<String> = asked.iter().map(|made| made.id.clone()).collect();
@@ -297,13 +315,11 @@ impl Asked<'_> {
             }
             if !known.is_empty() {
                 if known.len() * 2 < asked.len() {
-                    warn!(
-                        table = %self.table,
-                        type_name = self.rule.type_name,
-                        asked = asked.len(),
-                        known = known.len(),
-                        "the graph knows few of the rows that were asked for: is the rule in graph.vertices right?"
-                    );
+                    if let Some(more) = self.more(&asked).await? {
+                        asked = more;
+                        continue;
+                    }
+                    doubts.push(self.doubt(&asked, &known));
                 }
                 return Ok(Ok(known));
             }
@@ -339,17 +355,37 @@ impl Asked<'_> {
                 return Ok(Err(self.problem(&first.id, asked.len(), &came, seen)));
             }
             // Those may all be hidden, drafts or archived; many of them hardly are.
-            if asked.len() >= FEW {
-                let more = rows(self.source, self.table, self.rule, MANY).await?;
-                if more.len() > asked.len() {
-                    asked = more;
-                    continue;
-                }
+            if let Some(more) = self.more(&asked).await? {
+                asked = more;
+                continue;
             }
             let came = "answers null, without an error, for each of them. Does it read the same database? Does it show these rows \
                         to whom `graph.headers` says we are? If it shows no rows yet, set `graph: { probe: off }`";
             return Ok(Err(self.problem(&first.id, asked.len(), came, None)));
         }
+    }
+
+    /// More rows than were asked for, if there are.
+    async fn more(&self, asked: &[Made]) -> Result<Option<Vec<Made>>, Silence> {
+        if asked.len() < FEW {
+            return Ok(None);
+        }
+        let more = rows(self.source, self.table, self.rule, MANY).await?;
+        Ok(Some(more).filter(|more| more.len() > asked.len()))
+    }
+
+    fn doubt(&self, asked: &[Made], known: &[String]) -> String {
+        let unknown = asked.iter().find(|made| !known.contains(&made.id)).map_or("", |made| made.id.as_str());
+        format!(
+            "{}: the graph knows {} of {} ids that the rule for {} makes of rows of {}, and not {unknown:?}: if it does not hide \
+             those rows, the template \"{}\" names another column than the key",
+            self.rule.place,
+            known.len(),
+            asked.len(),
+            self.rule.type_name,
+            self.table,
+            self.rule.id
+        )
     }
 
     async fn ask(&self, graph: &dyn Graph, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
@@ -381,6 +417,7 @@ impl Asked<'_> {
         let one_column = matches!(seen, Some((_, [_], _)));
         Problem {
             type_name: self.rule.type_name.clone(),
+            place: self.rule.place.clone(),
             text: format!(
                 "  asked: {} for {id:?}{others}, by the template \"{}\"\n  came: the graph {came}",
                 self.question.operation, self.rule.id
@@ -412,6 +449,7 @@ async fn unlike(
     }
     Ok(Some(Problem {
         type_name: rule.type_name.clone(),
+        place: rule.place.clone(),
         text: format!("  made: {:?}, by the template \"{}\"\n  documents embed: {first:?}", own.id, rule.id),
         rules: vec![(table.clone(), propose(first, &own.columns, false))],
         keys: Vec::new(),

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use tributary_connector::postgres::Carried;
-use tributary_dsl::plan::{DecimalHandling, EdgePlan, IdTemplate, Plan, Reach, SourcePlan, SourceSettings, VertexRule};
+use tributary_dsl::plan::{
+    DecimalHandling, EdgePlan, IdTemplate, Place, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
+};
 use tributary_event::TableName;
 
 /// Rules as they are written, by the table that they are for.
@@ -42,8 +44,8 @@ fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[
         if let Some(plan) = plan {
             images(plan, &name, table, rules, &mut wrong);
         }
-        if !rules.is_empty() {
-            left_out(&name, table, settings.row_filters, &mut wrong);
+        if let Some(first) = rules.first() {
+            left_out(&name, table, (&first.place, settings.row_filters), &mut wrong);
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
@@ -54,8 +56,8 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
         let Some(place) = table.schema.column(column) else {
             let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
             wrong.push(format!(
-                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication leaves out; events have: {}",
-                rule.type_name,
+                "{}: graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication leaves out; events have: {}",
+                rule.place, rule.type_name,
                 known.join(", ")
             ));
             continue;
@@ -68,20 +70,20 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
                 "use a column of integers, text or uuid"
             };
             wrong.push(format!(
-                "graph.vertices: the rule of {name} for {} uses the column `{column}` of type {type_name}, whose values look \
+                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}` of type {type_name}, whose values look \
                  different in events and in the graph; {remedy}",
-                rule.type_name
+                rule.place, rule.type_name
             ));
         }
     }
 }
 
 /// Changes that the publication leaves out are those of documents too.
-fn left_out(name: &str, table: &Carried, row_filters: bool, wrong: &mut Vec<String>) {
+fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), wrong: &mut Vec<String>) {
     let publication = table.quoted_publication();
     if let Some(filter) = table.row_filter.as_ref().filter(|_| !row_filters) {
         wrong.push(format!(
-            "graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so \
+            "{place}: graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so \
              documents would not hear of changes of the others; run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER \
              PUBLICATION {publication} ADD TABLE {table}; or, if the graph leaves out the same rows, set `row_filters: accept` for \
              the source",
@@ -90,7 +92,7 @@ fn left_out(name: &str, table: &Carried, row_filters: bool, wrong: &mut Vec<Stri
     }
     if !table.left_out.is_empty() {
         wrong.push(format!(
-            "graph.vertices: {name} has a rule, and the publication {publication} leaves out every {}, so documents would not \
+            "{place}: graph.vertices: {name} has a rule, and the publication {publication} leaves out every {}, so documents would not \
              hear of them; run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');",
             table.left_out.join(" and ")
         ));
@@ -111,10 +113,10 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
         let Some(column) = lacks(&rule.id) else { continue };
         if let Some((index, path)) = counted(plan, table, rule, rules) {
             wrong.push(format!(
-                "graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
+                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
                  they were before an update or a delete, and documents of {index} count such rows, or show them by their place, \
                  at `{path}`; run: ALTER TABLE {} REPLICA IDENTITY FULL;",
-                rule.type_name,
+                rule.place, rule.type_name,
                 table.quoted_name()
             ));
             continue;
@@ -136,10 +138,10 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
         };
         if !rules.iter().any(|other| reached(&other)) {
             wrong.push(format!(
-                "graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
+                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
                  they were before an update or a delete, so documents that lose such a row would keep it; run: ALTER TABLE {} \
                  REPLICA IDENTITY FULL; or add a rule for the vertex of the row itself, by its key, to a query that embeds it",
-                rule.type_name,
+                rule.place, rule.type_name,
                 table.quoted_name()
             ));
         }

@@ -9,7 +9,6 @@ mod transport;
 pub(crate) use crate::keys::tables::{
     TableText, listed as listed_tables, similar as similar_tables, suggestion as tables_like,
 };
-use graph::VertexText;
 pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
 
@@ -66,9 +65,8 @@ impl Definition {
     /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
     pub fn vertices(&self) -> BTreeMap<TableName, Vec<VertexRule>> {
         let mut rules: BTreeMap<TableName, Vec<VertexRule>> = BTreeMap::new();
-        for VertexText { table, type_name, id } in &self.graph.vertices {
-            let rule = VertexRule { type_name: type_name.value.clone(), id: id.clone() };
-            rules.entry(table.clone()).or_default().push(rule);
+        for rule in &self.graph.vertices {
+            rules.entry(rule.table.clone()).or_default().push(rule.rule());
         }
         rules
     }

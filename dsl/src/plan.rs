@@ -17,7 +17,9 @@ pub use settings::{
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tributary_event::TableName;
@@ -80,4 +82,33 @@ pub struct VertexRule {
     pub type_name: String,
     /// How its id is made of the row's columns.
     pub id: IdTemplate,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// Where something of a plan is written: file and line, for messages. It does not change what a plan means: all places are equal.
+#[derive(Clone, Default, Eq)]
+pub struct Place {
+    /// The file, as it was named by the caller; empty where nothing is written anywhere.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
 }

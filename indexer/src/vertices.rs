@@ -83,13 +83,14 @@ fn shortened(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tributary_dsl::plan::IdTemplate;
+    use tributary_dsl::plan::{IdTemplate, Place};
     use tributary_event::debezium::Decoder;
 
     fn rules() -> BTreeMap<TableName, Vec<VertexRule>> {
         let rule = |type_name: &str, id: &str| VertexRule {
             type_name: type_name.into(),
             id: IdTemplate::parse(id).expect("a template"),
+            place: Place::default(),
         };
         BTreeMap::from([("public.screening".into(), vec![rule("Screening", "{id}"), rule("Movie", "{movie_id}")])])
     }

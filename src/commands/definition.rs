@@ -14,22 +14,22 @@ use tributary_indexer::mapping::{Dialect, mapping};
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::load;
+use crate::definition::{Draft, load, read};
 use crate::dependent::Rules;
 use crate::exit::Failure;
 use crate::output::line;
-use crate::probe::{Silence, problems};
+use crate::probe::{Comparison, Silence, compare};
 
 /// `check`.
 pub async fn check(file: &Path) -> Result<(), Failure> {
-    let plan = Arc::new(load(file).await?);
-    let (errors, unsure) = look(&plan).await?;
-    for error in &errors {
-        let _ = writeln!(std::io::stderr(), "error: {error}\n");
-    }
-    for warning in &unsure {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}\n");
-    }
+    let draft = read(file)?;
+    let plan = match draft.load().await {
+        Ok(plan) => Arc::new(plan),
+        Err(failure) => return Err(without_plan(&draft, failure).await),
+    };
+    let looked = look(&plan).await?;
+    looked.print();
+    let Looked { errors, unsure } = looked;
     if !errors.is_empty() {
         return Err(Failure::Pipeline { errors: errors.len() });
     }
@@ -47,41 +47,78 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks at sources and graph: what is wrong, and what could not be looked at.
-async fn look(plan: &Arc<Plan>) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let (mut errors, mut unsure) = (Vec::new(), Vec::new());
-    for source in &plan.sources {
+/// What a look at sources and graph brought.
+#[derive(Default)]
+struct Looked {
+    /// What is wrong.
+    errors: Vec<String>,
+    /// What could not be looked at, or does not look right.
+    unsure: Vec<String>,
+}
+
+impl Looked {
+    fn print(&self) {
+        let mut stderr = std::io::stderr();
+        self.errors.iter().for_each(|error| drop(writeln!(stderr, "error: {error}\n")));
+        self.unsure.iter().for_each(|warning| drop(writeln!(stderr, "warning: {warning}\n")));
+    }
+
+    /// Looks at the tables of a source.
+    async fn at_tables(&mut self, rules: &Rules) {
+        let (Rules::Planned(_, source) | Rules::Written(_, source)) = rules;
         let SourceSettings::Postgres(settings) = &source.settings;
-        let rules = Rules { plan: plan.clone(), source: source.clone() };
-        match inspect(&backends::connection(settings), &rules).await {
+        match inspect(&backends::connection(settings), rules).await {
             Ok(()) => {}
-            Err(ConnectorError::Refused(text)) => errors.extend(text.lines().map(str::to_owned)),
+            Err(ConnectorError::Refused(text)) => self.errors.extend(text.lines().map(str::to_owned)),
             Err(error) if error.class() == ErrorClass::Transient => {
-                unsure.push(format!("source {}: its tables could not be looked at: {error}", source.name));
+                self.unsure.push(format!("source {}: its tables could not be looked at: {error}", source.name));
             }
-            Err(error) => errors.push(format!("source {}: {error}", source.name)),
+            Err(error) => self.errors.push(format!("source {}: {error}", source.name)),
         }
     }
+}
+
+/// Where the query or the graph is what is wrong, the rules can be wrong as well.
+async fn without_plan(draft: &Draft, failure: Failure) -> Failure {
+    let mut looked = Looked::default();
+    for source in draft.definition().sources() {
+        looked.at_tables(&Rules::Written(draft.definition().vertices(), source.clone())).await;
+    }
+    looked.print();
+    match failure {
+        Failure::Pipeline { errors } => Failure::Pipeline { errors: errors + looked.errors.len() },
+        other => other,
+    }
+}
+
+/// Looks at sources and graph.
+async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
+    let mut looked = Looked::default();
+    for source in &plan.sources {
+        looked.at_tables(&Rules::Planned(plan.clone(), source.clone())).await;
+    }
     // Ids are made of rows: where those cannot be read, there is nothing to compare.
-    if !errors.is_empty() || !unsure.is_empty() || !plan.graph.probe {
-        return Ok((errors, unsure));
+    if !looked.errors.is_empty() || !looked.unsure.is_empty() || !plan.graph.probe {
+        return Ok(looked);
     }
     let graph = backends::graph(plan, true)?;
     for index in &plan.indexes {
-        match problems(plan, index, graph.as_ref()).await {
-            Ok(problems) => {
-                errors.extend(problems.into_iter().map(|problem| format!("index {}: {problem}", index.name)))
+        let name = &index.name;
+        match compare(plan, index, graph.as_ref()).await {
+            Ok(Comparison { problems, doubts }) => {
+                looked.errors.extend(problems.into_iter().map(|problem| format!("index {name}: {problem}")));
+                looked.unsure.extend(doubts.into_iter().map(|doubt| format!("index {name}: {doubt}")));
             }
             // It has just told its schema.
             Err(Silence::Graph(error)) => {
-                errors.push(format!("index {}: the graph fails where ids of rows are asked for: {error}", index.name));
+                looked.errors.push(format!("index {name}: the graph fails where ids of rows are asked for: {error}"));
             }
             Err(Silence::Source(error)) => {
-                unsure.push(format!("index {}: ids could not be compared: {error}", index.name));
+                looked.unsure.push(format!("index {name}: ids could not be compared: {error}"));
             }
         }
     }
-    Ok((errors, unsure))
+    Ok(looked)
 }
 
 /// `plan`.

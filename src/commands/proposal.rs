@@ -15,7 +15,7 @@ use crate::backends;
 use crate::definition::print;
 use crate::exit::Failure;
 use crate::output::line;
-use crate::probe::problems;
+use crate::probe::compare;
 
 /// What is asked for.
 pub struct Wish {
@@ -78,17 +78,18 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
         .collect();
     let mut templates: Vec<(String, TableName, IdTemplate)> = Vec::new();
     let mut tried = 0;
-    let (proposal, found, wrong) = loop {
+    let (proposal, found, compared) = loop {
         let (endpoint, root) = (wish.graph.as_str(), wish.root.as_deref());
         let known = Known { endpoint, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
         let proposal = propose_pipeline(&known).map_err(|e| Failure::Stopped(e.to_string()))?;
         let (plan, found) = planned(&proposal, &variables, &schema);
         tried += 1;
-        let Some(plan) = plan else { break (proposal, found, Vec::new()) };
-        let (fitting, wrong) = ids(&plan).await;
+        let Some(plan) = plan else { break (proposal, found, Compared::default()) };
+        let mut compared = ids(&plan).await;
+        let fitting = std::mem::take(&mut compared.fitting);
         let news: Vec<_> = fitting.into_iter().filter(|template| !templates.contains(template)).collect();
         if news.is_empty() || tried > TRIES {
-            break (proposal, found, wrong);
+            break (proposal, found, compared);
         }
         for (name, table, template) in news {
             let same = |other: &IdTemplate| other.columns().eq(template.columns());
@@ -98,10 +99,13 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     };
     write(&wish.folder, &proposal)?;
     print(&found);
-    for problem in &wrong {
+    for problem in &compared.wrong {
         let _ = writeln!(std::io::stderr(), "error: {problem}\n");
     }
-    let errors = found.iter().filter(|d| d.is_error()).count() + wrong.len();
+    for doubt in &compared.unsure {
+        let _ = writeln!(std::io::stderr(), "warning: {doubt}\n");
+    }
+    let errors = found.iter().filter(|d| d.is_error()).count() + compared.wrong.len();
     let file = wish.folder.join("pipeline.yaml");
     line(&format!("wrote {} and {}", file.display(), wish.folder.join(&proposal.query_file).display()));
     if errors > 0 {
@@ -136,22 +140,33 @@ fn planned(
     }
 }
 
-/// Templates that fit better than those of a plan, and what does not fit whatever is tried.
-async fn ids(plan: &Plan) -> (Vec<(String, TableName, IdTemplate)>, Vec<String>) {
-    let (mut fitting, mut wrong) = (Vec::new(), Vec::new());
+/// What comes of comparing a proposal's ids with those of the graph.
+#[derive(Default)]
+struct Compared {
+    /// Templates that fit better than those of the plan.
+    fitting: Vec<(String, TableName, IdTemplate)>,
+    /// What does not fit whatever is tried.
+    wrong: Vec<String>,
+    /// What may not fit.
+    unsure: Vec<String>,
+}
+
+async fn ids(plan: &Plan) -> Compared {
+    let Compared { mut fitting, mut wrong, mut unsure } = Compared::default();
     let graph = match backends::graph(plan, true) {
         Ok(graph) => graph,
-        Err(error) => return (fitting, vec![error.to_string()]),
+        Err(error) => return Compared { wrong: vec![error.to_string()], ..Compared::default() },
     };
     for index in &plan.indexes {
-        let found = match problems(plan, index, graph.as_ref()).await {
+        let found = match compare(plan, index, graph.as_ref()).await {
             Ok(found) => found,
             Err(silence) => {
                 wrong.push(format!("index {}: ids could not be compared: {}", index.name, silence.into_error()));
                 continue;
             }
         };
-        for problem in found {
+        unsure.extend(found.doubts.into_iter().map(|doubt| format!("index {}: {doubt}", index.name)));
+        for problem in found.problems {
             for (table, template) in &problem.rules {
                 if let Some(template) = template {
                     fitting.push((problem.type_name.clone(), table.clone(), template.clone()));
@@ -160,7 +175,7 @@ async fn ids(plan: &Plan) -> (Vec<(String, TableName, IdTemplate)>, Vec<String>)
             wrong.push(format!("index {}: {problem}", index.name));
         }
     }
-    (fitting, wrong)
+    Compared { fitting, wrong, unsure }
 }
 
 /// Writes both files; overwrites nothing.

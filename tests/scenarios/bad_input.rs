@@ -108,8 +108,29 @@ async fn rules() {
         let (code, said) = world.refused().await;
         assert_eq!(code, 1, "{said}");
         assert_says(&said, &words);
+        assert_says(&said, &[&format!("{}:", world.pipeline().display()), "graph.vertices"]);
         world.edit(rule, RULE);
     }
+    // A wrong query hides no wrong rule.
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    world.edit("type: Distributor, id: \"{id}\"", "type: Distributor, id: \"{idd}\"");
+    let query = world.folder.path().join("movies.graphql");
+    let text = std::fs::read_to_string(&query).expect("the query");
+    std::fs::write(&query, text.replace("    released\n", "    relesed\n")).expect("written");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 3, "{err}");
+    assert_says(&err, &["relesed", "`idd`", "2 errors"]);
+    std::fs::write(&query, text).expect("written");
+    world.edit("{idd}", "{id}");
+    // A column whose values are ids of the type by chance.
+    world.edit("type: Distributor, id: \"{id}\"", "type: Distributor, id: \"{size}\"");
+    world.execute("ALTER TABLE distributor ADD COLUMN size int; UPDATE distributor SET size = 1000000 + id; ALTER TABLE distributor REPLICA IDENTITY FULL").await;
+    world.execute("UPDATE distributor SET size = 1 WHERE id = (SELECT min(id) FROM distributor)").await;
+    let (code, out, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert_says(&err, &["the graph knows 1 of", "\"{size}\" names another column than the key"]);
+    assert!(!out.contains("agree on ids"), "{out}");
+    world.edit("{size}", "{id}");
     // The row's own vertex leads to the documents that embedded it, whatever its other columns were.
     world.edit(RULE, "public.screening: [{ type: Movie, id: \"{movie_id}\" }, { type: Screening, id: \"{id}\" }]");
     world.start();

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::Checker;
 use crate::definition::{GraphText, Kept, similar_tables};
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::plan::VertexRule;
 use crate::schema::Schema;
 use crate::suggest::{did_you_mean, no_key, suggestion};
 
@@ -66,7 +65,7 @@ impl Checker<'_> {
                 }
                 Some(_) => {
                     let rules = self.vertices.entry(rule.table.clone()).or_default();
-                    rules.push(VertexRule { type_name: name.clone(), id: rule.id.clone() });
+                    rules.push(rule.rule());
                 }
             }
         }

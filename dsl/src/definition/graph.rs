@@ -10,7 +10,7 @@ use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::graph as key;
 use crate::keys::tables::{self, Table};
-use crate::plan::{IdTemplate, LeafType, Secret, TemplateError};
+use crate::plan::{IdTemplate, LeafType, Place, Secret, TemplateError, VertexRule};
 use crate::suggest::did_you_mean;
 use crate::yaml::{At, Hidden, Kind, Map, Node, Reader, Text, Tree};
 
@@ -38,6 +38,15 @@ pub(crate) struct VertexText {
     pub table: TableName,
     pub type_name: Text,
     pub id: IdTemplate,
+}
+
+impl VertexText {
+    /// As plans have it.
+    pub fn rule(&self) -> VertexRule {
+        let Spot { text, line, .. } = &self.type_name.spot;
+        let place = Place { file: text.file().into(), line: *line };
+        VertexRule { type_name: self.type_name.value.clone(), id: self.id.clone(), place }
+    }
 }
 
 /// An entry of `types`: which field is the key of vertices of the type, and how they are fetched by it.

@@ -206,6 +206,7 @@ impl<'a> Resolver<'a> {
         };
         let variables = values::Variables {
             declared: &self.declared,
+            ill_typed: self.ill_typed.as_deref(),
             ids: self.variable.as_ref().map(|variable| variable.name.as_str()).filter(|_| !self.at_root),
         };
         let arguments = &definition.arguments;

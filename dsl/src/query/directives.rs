@@ -64,7 +64,7 @@ pub(super) fn read(
             }
             _ => match schema.directive(name) {
                 Some(arguments) => {
-                    let variables = Variables { declared: &[], ids: None };
+                    let variables = Variables { declared: &[], ill_typed: None, ids: None };
                     check_arguments(document, schema, arguments, &directive.node.arguments, variables, &spot, found);
                 }
                 None => {

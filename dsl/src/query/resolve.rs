@@ -65,6 +65,8 @@ pub(super) struct Resolver<'a> {
     pub declared: Vec<(String, TypeRef)>,
     /// The one among them that takes the ids.
     pub variable: Option<IdVariable>,
+    /// Its name, if it can take no ids by its type, which was said.
+    pub ill_typed: Option<String>,
     /// Response keys that stand for something else than the field of that name.
     aliased: BTreeSet<&'a str>,
     pub at_root: bool,
@@ -96,6 +98,7 @@ pub(crate) fn resolve(
         constants,
         declared: Vec::new(),
         variable: None,
+        ill_typed: None,
         aliased: aliased(document),
         at_root: true,
         typename: &typename,

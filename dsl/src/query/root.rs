@@ -12,9 +12,10 @@ use super::partial::silent_limit;
 use super::resolve::{Above, Resolved, Resolver};
 use super::values::{constant, mentions};
 use super::{directives, print};
-use crate::diagnostic::Spot;
+use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::{Form, Question, Representation, SentAs};
 use crate::schema::{TypeRef, type_ref};
+use crate::suggest::did_you_mean;
 
 /// The variable that takes the ids, or one id.
 #[derive(Debug, Clone)]
@@ -43,7 +44,10 @@ impl<'a> Resolver<'a> {
         directives::read(self.document, self.schema, &node.directives, false, &mut self.found);
         let constants = self.variables(node, &at);
         let query = self.schema.query_type();
+        let before = self.found.len();
         let mut roots = self.collect(query, &[(query, &node.selection_set.node)]);
+        // Of an argument that does not fit, nothing else is said.
+        let refused = self.ill_typed.is_some() || self.found[before..].iter().any(Diagnostic::is_error);
         self.at_root = false;
         for extra in roots.iter().skip(1).filter_map(|group| group.occurrences.first()) {
             let help = "an index has one root field; make another index for the other";
@@ -61,7 +65,9 @@ impl<'a> Resolver<'a> {
             let help = "remove the directive: a document is an object, which takes nobody's place";
             self.found.push(spot.error("`@flatten` has no place on the root field").help(help));
         }
-        self.takes_variable(&first, documents.list, &spot);
+        if !refused {
+            self.takes_variable(&first, documents.list, &spot);
+        }
         if let Some(argument) = silent_limit(self.schema, &root) {
             let name = &first.field.name.node;
             let message =
@@ -148,13 +154,16 @@ impl<'a> Resolver<'a> {
         let type_spot = self.document.spot(definition.node.var_type.pos, ids.ty.to_string().len());
         match named.map(|name| (name, self.schema.get(name))) {
             Some((name, None)) => {
-                self.found.push(type_spot.error(format!("unknown type `{name}`")));
+                let help = did_you_mean(name, self.schema.type_names());
+                self.found.push(type_spot.error(format!("unknown type `{name}`")).maybe_help(help));
+                self.ill_typed = Some(ids.name.clone());
             }
             Some((name, Some(ty))) if ty.is_leaf() || name == "_Any" => {}
             _ => {
                 let help = "let it take ids alone, and write the rest of the argument into the query: \
                             `things(filter: { id: { in: $ids } })`";
                 self.found.push(type_spot.error(format!("a variable of type `{}` cannot take ids", ids.ty)).help(help));
+                self.ill_typed = Some(ids.name.clone());
             }
         }
         self.variable = Some(ids);

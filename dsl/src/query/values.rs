@@ -22,6 +22,8 @@ pub(crate) type Constants = BTreeMap<String, (Json, Spot)>;
 pub(super) struct Variables<'a> {
     /// All, with their types.
     pub declared: &'a [(String, TypeRef)],
+    /// One of which it was said that its type is wrong.
+    pub ill_typed: Option<&'a str>,
     /// The one that takes the ids, where it must not be used.
     pub ids: Option<&'a str>,
 }
@@ -59,7 +61,10 @@ pub(super) fn check_arguments(
     for argument in defined.iter().filter(|a| a.is_required()) {
         if !given.iter().any(|(name, _)| name.node.as_str() == argument.name) {
             let message = format!("the argument `{}: {}` is missing", argument.name, argument.ty);
-            found.push(owner.error(message));
+            let fitting = variables.declared.iter().map(|(name, ty)| (name.as_str(), ty));
+            let mut fitting = fitting.filter(|(name, ty)| Some(*name) != variables.ids && ty.fits(&argument.ty));
+            let help = fitting.next().map(|(name, _)| format!("write `{}: ${name}`", argument.name));
+            found.push(owner.error(message).maybe_help(help));
         }
     }
 }
@@ -80,7 +85,7 @@ fn fits(schema: &Schema, value: &Value, ty: &TypeRef, default: bool, variables: 
                 return Err(Problem(format!("the variable `${name}` is not defined"), help));
             };
             let wanted = if default { ty.nullable() } else { ty };
-            if has.fits(wanted) {
+            if has.fits(wanted) || variables.ill_typed == Some(name.as_str()) {
                 return Ok(());
             }
             let help = format!("declare it as `${name}: {ty}`");
