@@ -20,7 +20,7 @@ use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan, SourceSettings};
 use tributary_event::{ErrorClass, Health, HybridClock, TableName, debezium};
 use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, intake, outbox};
 use tributary_transport::dead_letter::DeadLetters;
-use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
+use tributary_transport::{ConsumerSettings, Purpose, Retention, TopicSpec, Transport, TransportError};
 
 use crate::builder::builder;
 use crate::context::IndexContext;
@@ -294,7 +294,7 @@ impl Indexer {
 
     async fn outbox(&self, stage: &str) -> Result<(tributary_processor::Outbox, OutboxTask), StageError> {
         let id = format!("{}.{}.{}", self.plan.pipeline, stage.replace(' ', "."), self.parts.instance);
-        let producer = self.parts.transport.producer(&id).await.map_err(stage_error(stage))?;
+        let producer = self.parts.transport.producer(&id, Purpose::Stage).await.map_err(stage_error(stage))?;
         Ok(outbox(stage, producer, self.parts.health.part(format!("{stage} out"))))
     }
 

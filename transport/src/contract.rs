@@ -217,6 +217,25 @@ pub struct ConsumerSettings {
     pub from_start: bool,
 }
 
+/// What a producer appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes.
+    Source,
+    /// What a stage or a command has to append now and then. If its process dies in the middle, readers wait for seconds only.
+    Stage,
+}
+
+impl Purpose {
+    /// How long an append may stay unfinished. Meanwhile nobody reads what stands behind it.
+    pub fn limit(self) -> Duration {
+        match self {
+            Self::Source => Duration::from_secs(300),
+            Self::Stage => Duration::from_secs(15),
+        }
+    }
+}
+
 /// Appends to topics. One at a time by type: the order of calls is the order of records.
 #[async_trait]
 pub trait Producer: Send {
@@ -300,7 +319,7 @@ pub trait Transport: Send + Sync {
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError>;
 
     /// Opens the producer `id`, fences any older one of the same id.
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError>;
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError>;
 
     /// Joins a group.
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError>;

@@ -37,8 +37,8 @@ use self::read::{Bounds, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
 use crate::contract::{
-    Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 use crate::probe::Probe;
 
@@ -261,7 +261,7 @@ impl Transport for Embedded {
         Ok(self.0.catalog.find(topic).map_or(0, |topic| topic.stored.partitions))
     }
 
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, id: &str, _: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let id: Arc<str> = id.into();
         let epoch = self.0.request(|reply| Request::Fence { id: id.clone(), reply }).await?;
         Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn: 0, spare: Vec::new() }))

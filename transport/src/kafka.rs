@@ -29,8 +29,8 @@ use self::reader::Reader;
 use self::topics::{Found, Members};
 use self::wire::Cluster;
 use crate::contract::{
-    Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 use crate::probe::Probe;
 
@@ -168,8 +168,8 @@ impl Transport for Kafka {
         self.blocking(move |_, reader| reader.partitions(&topic)).await
     }
 
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
-        Ok(Box::new(KafkaProducer::open(&self.settings, id).await?))
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
+        Ok(Box::new(KafkaProducer::open(&self.settings, id, purpose).await?))
     }
 
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {

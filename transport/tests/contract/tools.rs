@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
-    Retention, TopicPartition, TopicSpec, Transport,
+    Purpose, Retention, TopicPartition, TopicSpec, Transport,
 };
 
 /// A case that waits longer than this hangs.
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     pub async fn producer(&self) -> Box<dyn Producer> {
-        self.transport.producer(&self.name("producer")).await.unwrap()
+        self.transport.producer(&self.name("producer"), Purpose::Source).await.unwrap()
     }
 
     pub async fn consumer(&self, topic: &str, from_start: bool) -> Box<dyn Consumer> {
