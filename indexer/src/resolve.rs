@@ -21,14 +21,15 @@ use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
-use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
+use tributary_transport::{Loss, Polled};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bury::bury;
 use crate::context::IndexContext;
 use crate::fan_out::{Unanswered, Unsettled};
 use crate::graph::{Graph, Vertex};
+use crate::lost::Concerned;
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::store::StoreError;
 use crate::vertices::{label, touched};
@@ -78,6 +79,8 @@ pub struct Resolver {
     pub retry: RetrySettings,
     /// The way out.
     pub outbox: Outbox,
+    /// Whom records of its topics concern.
+    pub concerned: Concerned,
 }
 
 /// Records on their way out, made as they are taken.
@@ -92,6 +95,7 @@ pub(crate) struct Taken {
 
 /// Feeds the resolve task.
 pub struct ResolveHandler {
+    concerned: Concerned,
     decoder: Mutex<Decoder>,
     groups: mpsc::Sender<Vec<Taken>>,
     outbox: Outbox,
@@ -105,9 +109,10 @@ pub struct ResolveTask {
 }
 
 /// The resolve stage: its handler and its task.
-pub fn resolve_stage(resolver: Resolver) -> (ResolveHandler, ResolveTask) {
+pub fn resolve_stage(mut resolver: Resolver) -> (ResolveHandler, ResolveTask) {
     let (sender, groups) = mpsc::channel(GROUPS);
     let handler = ResolveHandler {
+        concerned: std::mem::take(&mut resolver.concerned),
         decoder: Mutex::new(Decoder::new()),
         groups: sender,
         outbox: resolver.outbox.clone(),
@@ -141,6 +146,10 @@ impl Handler for ResolveHandler {
             self.groups.send(group).await.map_err(|_| StageError::new("resolve", "the resolve stage is stopping"))?;
         }
         Ok(())
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
     }
 }
 

@@ -93,6 +93,16 @@ impl Tickets {
         self.lock().partitions.remove(place);
     }
 
+    /// What stands before this offset is gone, and made up for: it may be committed, and tickets of it no longer count.
+    pub(crate) fn skip(&self, place: &TopicPartition, to: u64) {
+        let mut state = self.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        if let Some(partition) = state.partitions.get_mut(place) {
+            *partition = Partition { generation, prefix: DonePrefix::done_before(to) };
+        }
+    }
+
     /// The ticket of a record; none if the partition is not ours or the record is in flight already.
     pub(crate) fn issue(self: &Arc<Self>, place: &TopicPartition, offset: u64, bytes: usize) -> Option<Ticket> {
         let mut state = self.lock();
@@ -148,6 +158,21 @@ mod tests {
         drop(first);
         assert_eq!(tickets.in_flight(), (0, 0));
         assert!(tickets.to_commit().is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_is_committed_and_its_tickets_do_not_count() {
+        for to in [0, 10] {
+            let tickets = Arc::new(Tickets::default());
+            tickets.assign(place());
+            let gone = tickets.issue(&place(), 5, 1).expect("a ticket");
+            tickets.skip(&place(), to);
+            assert_eq!(tickets.to_commit(), [(place(), to)]);
+            gone.done();
+            assert_eq!(tickets.to_commit(), [(place(), to)]);
+            tickets.issue(&place(), to, 1).expect("a ticket").done();
+            assert_eq!(tickets.to_commit(), [(place(), to + 1)]);
+        }
     }
 
     #[test]
