@@ -2,8 +2,9 @@
 //! about retries.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
 use crate::context::IndexContext;
