@@ -43,6 +43,8 @@ const GROUPS: usize = 16;
 const SETTLE: Duration = Duration::from_secs(1);
 /// References of one lookup at most.
 const REFERENCES: usize = 1000;
+/// Ids of one page of a lookup.
+const PAGE: usize = 10_000;
 /// A change that affects more documents than this goes to the bulk lane.
 const SUPERNODE: usize = 1000;
 
@@ -283,7 +285,15 @@ impl Resolver {
             }
         }
         for chunk in references.chunks(REFERENCES) {
-            documents.extend(until_answered!(index, index.store.lookup(chunk)));
+            let mut after: Option<String> = None;
+            loop {
+                let page = until_answered!(index, index.store.lookup(chunk, after.as_deref(), PAGE));
+                documents.extend(page.ids);
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
         }
         Ok(documents)
     }
