@@ -9,7 +9,7 @@
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -29,7 +29,8 @@ use crate::listing::{self, Listings, RootIdSource};
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
-use crate::resolve::{Resolver, resolve_stage};
+use crate::resolve::settle::Times;
+use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
@@ -118,6 +119,11 @@ impl Indexer {
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
+                requested: Mutex::default(),
+                clock_health: parts.health.part("clock"),
+                times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
+                #[cfg(all(test, feature = "model"))]
+                mutant: None,
                 listings,
                 reports,
                 graph_health: parts.health.part("graph"),
@@ -243,6 +249,8 @@ impl Indexer {
         let (outbox, task) = self.outbox("resolve").await?;
         tasks.spawn(task.run(workers.clone()));
         let retry = self.plan.indexes.first().map(|i| i.retry.clone());
+        let deadline = self.plan.indexes.iter().map(|i| i.build.deadline).max().unwrap_or_default();
+        let times = Times { lag: self.plan.graph.lag, deadline };
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
@@ -251,6 +259,8 @@ impl Indexer {
             clock: self.indexes.first().map(|i| i.context.clock.clone()).unwrap_or_default(),
             indexes: self.indexes.iter().map(|i| i.context.clone()).collect(),
             retry: retry.ok_or_else(|| StageError::new("resolve", "the pipeline has no index"))?,
+            settling: Waiting::new(times),
+            times,
             outbox,
         };
         let (handler, task) = resolve_stage(resolver);
@@ -337,11 +347,14 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
     loop {
         let opened = async {
             let prepared = context.store.prepare(&context.plan).await?;
-            Ok::<_, StoreError>((prepared, context.store.count().await?))
+            let documents = context.store.count().await?;
+            Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };
         match opened.await {
-            Ok((prepared, documents)) => {
+            Ok((prepared, documents, newest)) => {
                 context.store_health.up();
+                // Stamps of this process are above those of the documents that are there, whatever clock made those.
+                context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
                 }
