@@ -9,7 +9,7 @@
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -30,7 +30,8 @@ use crate::lost::Concerned;
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
-use crate::resolve::{Resolver, resolve_stage};
+use crate::resolve::settle::Times;
+use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
@@ -73,6 +74,8 @@ pub struct IndexHandle {
     pub context: Arc<IndexContext>,
     /// Build requests that are not finished, by lane.
     lags: [Lag; 2],
+    /// Bulk requests that no process has finished.
+    backlog: Lag,
 }
 
 impl IndexHandle {
@@ -101,7 +104,11 @@ pub struct Indexer {
 impl Indexer {
     /// Puts the parts together. Touches nothing outside.
     pub fn new(plan: &Plan, parts: Parts) -> Result<Self, StageError> {
-        let clock = Arc::new(HybridClock::default());
+        Self::over_clock(plan, parts, Arc::default())
+    }
+
+    /// The same, whose stamps are taken from this clock.
+    pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
         let mut indexes = Vec::new();
         for index in &plan.indexes {
             let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
@@ -115,6 +122,11 @@ impl Indexer {
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
+                requested: Mutex::default(),
+                clock_health: parts.health.part("clock"),
+                times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
+                #[cfg(all(test, feature = "model"))]
+                mutant: None,
                 listings,
                 reports,
                 graph_health: parts.health.part("graph"),
@@ -122,7 +134,7 @@ impl Indexer {
                 listing_health: health,
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default() });
+            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default(), backlog: Lag::default() });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -140,6 +152,7 @@ impl Indexer {
     /// Runs until shutdown (`Ok`) or a fatal error.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
         tokio::select! {
+            biased;
             ensured = self.ensure_topics() => ensured?,
             () = shutdown.cancelled() => return Ok(()),
         }
@@ -156,7 +169,7 @@ impl Indexer {
         for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
             let (roots, sources) = (self.roots(&index.context.plan)?, self.sources(&index.context.plan));
-            tasks.spawn(list(index.context.clone(), roots, sources, shutdown.clone()));
+            tasks.spawn(list(index.context.clone(), roots, sources, index.backlog.clone(), shutdown.clone()));
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
@@ -235,6 +248,8 @@ impl Indexer {
         let (outbox, task) = self.outbox("resolve").await?;
         tasks.spawn(task.run(workers.clone()));
         let retry = self.plan.indexes.first().map(|i| i.retry.clone());
+        let deadline = self.plan.indexes.iter().map(|i| i.build.deadline).max().unwrap_or_default();
+        let times = Times { lag: self.plan.graph.lag, deadline };
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
@@ -243,6 +258,8 @@ impl Indexer {
             clock: self.indexes.first().map(|i| i.context.clock.clone()).unwrap_or_default(),
             indexes: self.indexes.iter().map(|i| i.context.clone()).collect(),
             retry: retry.ok_or_else(|| StageError::new("resolve", "the pipeline has no index"))?,
+            settling: Waiting::new(times),
+            times,
             outbox,
             concerned: self.concerned(),
         };
@@ -284,8 +301,10 @@ impl Indexer {
         });
         let consumers = self.parts.transport.consumers(live, bulk).await.map_err(stage_error(&stage))?;
         let parts = [stage.clone(), format!("{stage} in bulk")];
-        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&index.lags).zip(parts) {
-            let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
+        let backlogs = [None, Some(index.backlog.clone())];
+        let lags = index.lags.iter().cloned().zip(backlogs);
+        for (((consumer, handler), (lag, backlog)), part) in consumers.into_iter().zip(handlers).zip(lags).zip(parts) {
+            let settings = IntakeSettings { lag, backlog, ..IntakeSettings::new(stage.clone()) };
             let health = self.parts.health.part(part);
             intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
         }
@@ -350,11 +369,14 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
     loop {
         let opened = async {
             let prepared = context.store.prepare(&context.plan).await?;
-            Ok::<_, StoreError>((prepared, context.store.count().await?))
+            let documents = context.store.count().await?;
+            Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };
         match opened.await {
-            Ok((prepared, documents)) => {
+            Ok((prepared, documents, newest)) => {
                 context.store_health.up();
+                // Stamps of this process are above those of the documents that are there, whatever clock made those.
+                context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
                 }
@@ -387,6 +409,7 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
             Err(error) => return Err(StageError::new(stage, error.message)),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
@@ -398,6 +421,7 @@ async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
+    backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let health = &context.listing_health;
@@ -406,12 +430,13 @@ async fn list(
             health.down(format!("its documents are not listed before source {source} is captured"));
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             captured = captured.wait_for(|captured| *captured) => if captured.is_err() { return Ok(()) },
         }
     }
     health.up();
-    listing::run(&context, roots.as_ref(), shutdown).await
+    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
 }
 
 /// Waits for shutdown, or for the first stage that fails.
@@ -422,6 +447,7 @@ async fn supervise(
 ) -> Result<(), StageError> {
     loop {
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             Some(ended) = intakes.join_next() => ended,
             Some(ended) = tasks.join_next() => ended,

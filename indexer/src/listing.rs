@@ -3,7 +3,8 @@
 //! unnoticed (its changes were lost, or the index was restored from a copy) leaves the index so.
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
-//! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
+//! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
+//! log is captured from before the first page is read, so what changes meanwhile is built again.
 
 mod state;
 
@@ -16,9 +17,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::plan::Paging;
-use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_processor::{Backoff, StageError};
+use tributary_event::{ErrorClass, HybridClock};
+use tributary_processor::{Backoff, Lag, StageError};
 use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,6 +32,11 @@ pub use state::{Listing, Listings};
 
 /// Ids of one page.
 const PAGE: usize = 1000;
+
+/// Requests that may wait in the bulk lane before no further page is asked for.
+const AHEAD: u64 = 100_000;
+/// Between two looks at how many wait.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -65,6 +71,7 @@ impl RootIdSource for GraphRootIds {
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let (index, listings) = (&context.plan.name, &context.listings);
@@ -78,13 +85,14 @@ pub async fn run(
             progress.restart();
             progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
             info!(index, resumed_at = listing.listed, "building every document");
-            match list(context, roots, listing, number, &shutdown).await? {
+            match list(context, roots, backlog, listing, number, &shutdown).await? {
                 End::Complete(documents) => info!(index, documents, "all documents are asked for"),
                 End::Replaced => continue,
                 End::Shutdown => return Ok(()),
             }
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             // The sender lives as long as the index.
             _ = begun.changed() => {}
@@ -104,6 +112,7 @@ enum End {
 async fn list(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     mut listing: Listing,
     number: u64,
     shutdown: &CancellationToken,
@@ -115,8 +124,9 @@ async fn list(
     let mut roots_listed: HashSet<u64> = HashSet::new();
     while !listing.complete {
         let page = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
-            page = page(context, roots, &listing, &mut roots_listed) => page,
+            page = page_in_time(backlog, context, roots, &listing, &mut roots_listed) => page,
         };
         let failure = match page {
             Ok(page) => {
@@ -142,11 +152,26 @@ async fn list(
             warn!(index, error = failure.1, outage_s, "cannot list the roots; trying again");
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
     Ok(End::Complete(listing.listed))
+}
+
+/// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
+async fn page_in_time(
+    backlog: &Lag,
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &mut HashSet<u64>,
+) -> Result<IdPage, (ErrorClass, String)> {
+    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+        tokio::time::sleep(LOOK).await;
+    }
+    page(context, roots, listing, roots_listed).await
 }
 
 /// The next page: ids to build, and where the one after it starts.
@@ -184,10 +209,11 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
 
 fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
     let now = now_us();
+    let stamp = HybridClock::at(now);
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {
-        let request = BuildRequest { id, cause: cause.clone() };
+        let request = BuildRequest { id, cause: cause.clone(), stamp };
         batch.push(topic, now / 1_000, Some(request.id.as_bytes()), Some(&request.encode()));
     }
     batch

@@ -79,6 +79,8 @@ pub struct IntakeSettings {
     pub grace: Duration,
     /// Where the intake tells its lag.
     pub lag: Lag,
+    /// Where it tells the lag of all processes together, if somebody wants to know.
+    pub backlog: Option<Lag>,
     /// A measurement of the lag that is older than this says nothing.
     pub lag_ages: Duration,
 }
@@ -117,6 +119,7 @@ impl IntakeSettings {
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
             lag: Lag::default(),
+            backlog: None,
             lag_ages: Duration::from_secs(10),
         }
     }
@@ -177,6 +180,7 @@ impl Beside {
     /// Waits until something is due, and does nothing else. Cancel-safe.
     async fn due(&mut self) -> Due {
         tokio::select! {
+            biased;
             _ = self.commits.tick() => Due::Commit,
             _ = self.lags.tick() => Due::Measure,
             Some(measured) = self.measuring.join_next() => Due::Lag(measured.unwrap_or_else(|error| {
@@ -268,7 +272,7 @@ impl Intake {
             Due::Commit => return self.commit().await,
             Due::Measure => {
                 if self.beside.measuring.is_empty() {
-                    self.beside.measuring.spawn(self.consumer.lag());
+                    self.measure();
                 }
                 if self.measured.elapsed() > self.settings.lag_ages {
                     self.settings.lag.set(None);
@@ -277,6 +281,8 @@ impl Intake {
             }
             Due::Lag(Ok(lag)) => {
                 self.measured = Instant::now();
+                // What is held is worked on already.
+                let lag = lag.saturating_sub(self.tickets.held() as u64);
                 self.settings.lag.set(Some(lag));
                 self.lag.set(lag as f64);
             }
@@ -284,6 +290,19 @@ impl Intake {
             Due::Lag(Err(_)) => {}
         }
         Ok(())
+    }
+
+    /// Begins to measure the lag, and then, if it is wanted, that of all processes.
+    fn measure(&mut self) {
+        let lag = self.consumer.lag();
+        let backlog = self.settings.backlog.clone().map(|wanted| (wanted, self.consumer.backlog()));
+        self.beside.measuring.spawn(async move {
+            let lag = lag.await;
+            if let Some((wanted, backlog)) = backlog {
+                wanted.set(backlog.await.ok());
+            }
+            lag
+        });
     }
 
     async fn commit(&mut self) -> Result<(), StageError> {
@@ -345,6 +364,7 @@ async fn both<A: Future, B: Future>(first: A, mut second: Pin<&mut B>) -> (A::Ou
     let mut ended = None;
     loop {
         tokio::select! {
+            biased;
             output = first.as_mut() => return (output, ended),
             output = second.as_mut(), if ended.is_none() => ended = Some(output),
         }
