@@ -374,7 +374,9 @@ async fn both<A: Future, B: Future>(first: A, mut second: Pin<&mut B>) -> (A::Ou
 async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handler) -> Result<(), StageError> {
     match delivery {
         Delivery::Assigned(assignments) => {
-            assignments.iter().for_each(|assignment| tickets.assign(assignment.place.clone()));
+            for Assignment { place, committed } in &assignments {
+                tickets.assign(place.clone(), committed.is_some());
+            }
             handler.assigned(&assignments).await?;
         }
         Delivery::Revoked(places) => {
@@ -391,8 +393,7 @@ async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handl
         }
         Delivery::Records(records) => {
             let ticketed = |record: Polled| {
-                let bytes = record.key.as_ref().map_or(0, |k| k.len()) + record.value.as_ref().map_or(0, |v| v.len());
-                let ticket = tickets.issue(&record.place, record.offset, bytes)?;
+                let ticket = tickets.issue(&record)?;
                 Some((record, ticket))
             };
             let records: Vec<_> = records.into_iter().filter_map(ticketed).collect();
