@@ -422,6 +422,7 @@ impl Producer for LibraryProducer {
             match self.transact(batch).await {
                 Ok(()) => break,
                 Err(Ended::Aborted(fault)) if self.together.shrink(&fault) => {
+                    repeats = 0;
                     tracing::debug!(producer = self.name, cause = fault.text, "less goes together");
                 }
                 Err(Ended::Aborted(fault)) if is_passing(&fault) && repeats < REPEATS => {

@@ -82,8 +82,10 @@ pub(super) fn is_passing(fault: &Fault) -> bool {
                 | Code::KafkaStorageError
                 | Code::UnknownTopicOrPartition
                 | Code::InvalidProducerIdMapping
-                // What librdkafka says of records that brokers did not answer for.
+                // What librdkafka says of records that brokers did not answer for, and of those behind records that were refused:
+                // it asks for another epoch only then.
                 | Code::MessageTimedOut
+                | Code::OutOfOrderSequenceNumber
         ),
     }
 }

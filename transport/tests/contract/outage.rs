@@ -20,6 +20,8 @@ const ADD_PARTITIONS: i16 = 24;
 const END: i16 = 26;
 const VERSIONS: i16 = 18;
 const NOTHING: i16 = -1;
+/// What our protocol calls itself when it asks for versions.
+const OURS: &[u8] = b"tributary";
 
 /// Stands before a broker, and cuts the connection at a request that it is told.
 pub struct Proxy {
@@ -41,7 +43,8 @@ pub struct Proxy {
 #[derive(Default)]
 pub struct Told {
     pub last: BTreeMap<i16, i16>,
-    pub asked: BTreeMap<i16, BTreeSet<i16>>,
+    /// By whether our protocol asked, and the request's number.
+    pub asked: BTreeMap<(bool, i16), BTreeSet<i16>>,
 }
 
 impl Told {
@@ -131,11 +134,14 @@ async fn pass(
     // The request, by its number in this connection, whose answer is lost.
     let (cut, mut cut_at) = watch::channel(None::<i32>);
     let telling = Mutex::new(BTreeSet::new());
+    let mut ours = false;
     let forth = async {
         while let Some(message) = message(&mut from_client).await {
             let api = i16::from_be_bytes([message[4], message[5]]);
             let version = i16::from_be_bytes([message[6], message[7]]);
-            told.lock().unwrap().asked.entry(api).or_default().insert(version);
+            // Our protocol says who it is.
+            ours |= api == VERSIONS && message.windows(OURS.len()).any(|bytes| bytes == OURS);
+            told.lock().unwrap().asked.entry((ours, api)).or_default().insert(version);
             let number = i32::from_be_bytes(message[8..12].try_into().unwrap());
             if api == VERSIONS && version >= 3 {
                 telling.lock().unwrap().insert(number);

@@ -127,11 +127,11 @@ async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
     openssl(&["pkcs12", "-export", "-in", &certificate, "-inkey", &key, "-out", &store, "-passout", "pass:open"]);
     let locked = [("ssl.certificate.location", certificate.as_str()), ("ssl.key.location", &locked)];
     let unlocked = [tls.as_slice(), &locked, &[("ssl.key.password", "open")]].concat();
-    world.works("a key with a password", MUTUAL, &unlocked).await;
+    world.works("locked-key", MUTUAL, &unlocked).await;
     let store = [("ssl.keystore.location", store.as_str()), ("ssl.keystore.password", "open")];
-    world.works("a keystore", MUTUAL, &[tls.as_slice(), &store].concat()).await;
+    world.works("keystore", MUTUAL, &[tls.as_slice(), &store].concat()).await;
     let ciphers = [certified.as_slice(), &[("ssl.cipher.suites", "ECDHE-ECDSA-AES256-GCM-SHA384")]].concat();
-    world.works("chosen ciphers", MUTUAL, &ciphers).await;
+    world.works("ciphers", MUTUAL, &ciphers).await;
     // Half of a pair, a file that is none, and what even librdkafka cannot do are refused before anything is connected.
     for (properties, named) in [
         (&[tls.as_slice(), &[("ssl.certificate.location", &certificate)]].concat(), "set both"),
