@@ -78,6 +78,16 @@ impl Transport for Counting {
     async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is read here"))
     }
+    async fn consumers(
+        &self,
+        _: ConsumerSettings,
+        _: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is read here"))
+    }
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is appended here without a name"))
+    }
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         match &self.transport {
             Some(transport) => transport.checkpoint(name).await,

@@ -102,6 +102,18 @@ impl Transport for Overtaken {
         self.transport.consumer(settings).await
     }
 
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        self.transport.consumers(leading, following).await
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        self.transport.appender().await
+    }
+
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {
         self.transport.watermarks(topic).await
     }

@@ -325,6 +325,18 @@ impl Transport for Recorder {
         Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
     }
 
+    async fn consumers(
+        &self,
+        _: ConsumerSettings,
+        _: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Err(TransportError::new(ErrorClass::Fatal, "nobody appends here without a name"))
+    }
+
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         Ok(self.topics.lock().expect("lock").checkpoints.get(name).cloned())
     }

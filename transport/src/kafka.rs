@@ -2,10 +2,12 @@
 //! (`wire`) where it can.
 //!
 //! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`, or through
-//! librdkafka, `library`; what they share, `transaction`).
+//! librdkafka, `library`; what they share, `transaction`); what needs neither goes through librdkafka's idempotent producer
+//! (`appender`).
 //! Groups are Kafka's (`consumer`); everything that needs no group goes through one `reader`; topics are created and
 //! checked in `topics`.
 
+mod appender;
 mod client;
 mod consumer;
 mod library;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use rdkafka::admin::AdminClient;
 use tributary_event::ErrorClass;
 
+use self::appender::KafkaAppender;
 use self::client::Quiet;
 pub use self::client::{Appending, Compression, Durability, KafkaSettings};
 use self::consumer::KafkaConsumer;
@@ -197,9 +200,24 @@ impl Transport for Kafka {
         Ok(Box::new(LibraryProducer::open(&self.settings, id, limit).await?))
     }
 
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Ok(Box::new(KafkaAppender::open(&self.settings, &self.reader)?))
+    }
+
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         let consumer = self.blocking(move |kafka, reader| KafkaConsumer::join(kafka, reader.clone(), settings)).await?;
         Ok(Box::new(consumer))
+    }
+
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        let join = move |kafka: &KafkaSettings, reader: &Arc<Reader>| {
+            KafkaConsumer::join_and_follow(kafka, reader.clone(), leading, following)
+        };
+        Ok(self.blocking(join).await?.map(|consumer| Box::new(consumer) as Box<dyn Consumer>))
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
