@@ -34,6 +34,8 @@ use crate::metric;
 const CALL: Duration = Duration::from_secs(5);
 /// How long an abort is tried.
 const ABORT: Duration = Duration::from_secs(30);
+/// How long a topic may be unknown.
+const UNKNOWN: Duration = Duration::from_secs(10);
 /// Bytes of records that librdkafka holds, at least.
 const QUEUE: usize = 32 << 20;
 /// The largest message that librdkafka can be set to take.
@@ -204,7 +206,7 @@ fn config(settings: &KafkaSettings, id: &str, transaction: Duration) -> rdkafka:
         ("queue.buffering.max.messages", "0"),
         ("queue.buffering.max.kbytes", &((QUEUE.max(2 * message)) >> 10).to_string()),
         ("compression.type", if settings.compression == Compression::Zstd { "zstd" } else { "lz4" }),
-        ("topic.metadata.propagation.max.ms", "10000"),
+        ("topic.metadata.propagation.max.ms", &ms(UNKNOWN)),
         // Slow brokers must leave time to end the transaction.
         ("message.timeout.ms", &ms(transaction * 3 / 4)),
     ]);
@@ -404,6 +406,12 @@ impl LibraryProducer {
     }
 }
 
+/// A broker that has just started may not know the topic yet.
+fn is_unknown(fault: &Fault) -> bool {
+    let unknown = [Code::UnknownTopic, Code::UnknownPartition, Code::UnknownTopicOrPartition];
+    fault.code.is_some_and(|code| unknown.contains(&code))
+}
+
 #[async_trait]
 impl Producer for LibraryProducer {
     fn max_record(&self) -> usize {
@@ -417,7 +425,7 @@ impl Producer for LibraryProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut repeats = 0;
+        let (mut repeats, start) = (0, Instant::now());
         loop {
             match self.transact(batch).await {
                 Ok(()) => break,
@@ -429,6 +437,10 @@ impl Producer for LibraryProducer {
                     repeats += 1;
                     tracing::debug!(producer = self.name, cause = fault.text, "an append is repeated");
                     tokio::time::sleep(PAUSE * repeats).await;
+                }
+                Err(Ended::Aborted(fault)) if is_unknown(&fault) && start.elapsed() < UNKNOWN => {
+                    tracing::debug!(producer = self.name, cause = fault.text, "an append is repeated");
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(Ended::Aborted(fault)) => return Err(self.failed("an append", &fault)),
                 Err(Ended::Failed(error)) => return Err(error),

@@ -1,11 +1,10 @@
 //! Brokers of other versions: every version of each request that our protocol speaks, and what becomes of one that it does not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tributary_transport::{Checkpoint, Kafka, KafkaSettings, Retention, TopicSpec};
 
-use crate::outage::{Proxy, behind_a_proxy};
+use crate::outage::{Proxy, Told, behind_a_proxy};
 use crate::tools::{Bench, values};
 
 const INIT_PRODUCER_ID: i16 = 22;
@@ -37,19 +36,17 @@ fn settings(proxy: &Proxy, max_record: usize) -> KafkaSettings {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_is_spoken_to_in_every_version_that_we_say_we_speak() {
     let (proxy, _broker) = behind_a_proxy().await;
-    let hour = Retention::Delete { age: Some(Duration::from_secs(3600)), bytes: None };
+    let retention = Retention::Delete { age: None, bytes: None };
     let versions = SPOKEN.iter().map(|(_, first, last)| last - first + 1).max().unwrap();
     for n in 0..versions {
         // The topics are made by who knows nothing of larger records yet.
         let before = Bench::new(Arc::new(Kafka::connect(settings(&proxy, 100_000)).unwrap()), "versions");
-        let topic = before.topic_with("t", 1, hour.clone()).await;
-        let mut told = proxy.told.lock().unwrap();
-        told.last = SPOKEN.iter().map(|(api, first, last)| (*api, (first + n).min(*last))).collect();
-        told.asked.clear();
-        drop(told);
+        let topic = before.topic_with("t", 1, retention.clone()).await;
+        let last = SPOKEN.iter().map(|(api, first, last)| (*api, (first + n).min(*last))).collect();
+        *proxy.told.lock().unwrap() = Told { last, ..Told::default() };
 
         let bench = Bench::new(Arc::new(Kafka::connect(settings(&proxy, 200_000)).unwrap()), "versions");
-        let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: hour.clone() };
+        let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: retention.clone() };
         bench.transport.ensure_topics(&[spec]).await.unwrap();
         append(&bench, &topic, &n.to_string()).await;
         assert_eq!(values(&bench.all(&topic).await), [format!("{n}.0"), format!("{n}.1")]);

@@ -203,3 +203,54 @@ fn flag(value: Option<&str>, default: bool) -> Result<bool, Refusal> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, Security};
+
+    fn refusal(properties: &[(&str, &str)]) -> Option<Refusal> {
+        let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Security::new(&properties).err()
+    }
+
+    #[test]
+    fn what_we_do_not_speak_is_told_from_what_is_wrong() {
+        let login = [("security.protocol", "sasl_plaintext"), ("sasl.username", "u"), ("sasl.password", "p")];
+        let with = |more: &[(&str, &str)]| refusal(&[login.as_slice(), more].concat());
+        assert_eq!(with(&[("sasl.mechanism", "scram-sha-256")]), None);
+        // It is of TLS, which is not used.
+        assert_eq!(with(&[("sasl.mechanisms", "PLAIN"), ("ssl.keystore.location", "k")]), None);
+        for (name, value) in [
+            ("sasl.mechanism", "OAUTHBEARER"),
+            ("sasl.mechanism", "GSSAPI"),
+            ("sasl.oauthbearer.method", "oidc"),
+            ("sasl.kerberos.service.name", "kafka"),
+        ] {
+            let refused = with(&[(name, value)]);
+            assert!(matches!(&refused, Some(Refusal::Unspoken(text)) if text.contains(name)), "{name}: {refused:?}");
+        }
+        let refused = with(&[]);
+        assert!(matches!(&refused, Some(Refusal::Wrong(text)) if text.contains("sasl.mechanism")), "{refused:?}");
+
+        let tls = |name, value| refusal(&[("security.protocol", "ssl"), (name, value)]);
+        for (name, value) in [
+            ("ssl.keystore.location", "k"),
+            ("ssl.key.password", "p"),
+            ("ssl.crl.location", "c"),
+            ("ssl.cipher.suites", "c"),
+            ("ssl.ca.location", "/"),
+        ] {
+            let refused = tls(name, value);
+            assert!(matches!(&refused, Some(Refusal::Unspoken(text)) if text.contains(name)), "{name}: {refused:?}");
+        }
+        for (name, value) in [
+            ("ssl.endpoint.identification.algorithm", "ftp"),
+            ("enable.ssl.certificate.verification", "perhaps"),
+            ("ssl.ca.location", "/nowhere.pem"),
+            ("ssl.ca.pem", "nothing"),
+        ] {
+            let refused = tls(name, value);
+            assert!(matches!(&refused, Some(Refusal::Wrong(text)) if text.contains(name)), "{name}: {refused:?}");
+        }
+    }
+}
