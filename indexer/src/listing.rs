@@ -123,7 +123,11 @@ async fn list(
         let failure = match page {
             Ok(page) => {
                 let next = after(&listing, &page);
-                match context.listings.advance(number, requests(&topic, page.ids), next.clone()).await {
+                match context
+                    .listings
+                    .advance(number, requests(&topic, page.ids, context.clock.now()), next.clone())
+                    .await
+                {
                     Ok(true) => {
                         context.listing_health.up();
                         listing = next;
@@ -185,12 +189,12 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
     }
 }
 
-fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
+fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
     let now = now_us();
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {
-        let request = BuildRequest { id, cause: cause.clone() };
+        let request = BuildRequest { id, cause: cause.clone(), stamp };
         batch.push(topic, now / 1_000, Some(request.id.as_bytes()), Some(&request.encode()));
     }
     batch
