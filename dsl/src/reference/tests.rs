@@ -330,6 +330,7 @@ fn settings(definition: &Definition) -> String {
         definition.graph.timeout,
         definition.graph.concurrency,
         definition.graph.probe,
+        definition.graph.lag,
         definition.http,
         definition.data
     )

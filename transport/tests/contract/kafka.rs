@@ -11,10 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
+    Appending, Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
 };
 
-use crate::tools::{Bench, PATIENCE, kafka, kafka_settings, records, values};
+use crate::tools::{Bench, PATIENCE, kafka, kafka_by, kafka_options, kafka_settings, records, values};
 
 async fn property(topic: &str, name: &str) -> String {
     let admin: AdminClient<DefaultClientContext> =
@@ -74,7 +74,7 @@ async fn a_broker_that_waits_for_others_is_told_with_what_to_configure() {
         ("transaction.state.log.min.isr", "2"),
     ];
     let settings = stock.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let alone = KafkaOptions { settings, ..KafkaOptions::default() };
+    let alone = KafkaOptions { settings, ..kafka_options() };
     let alone = tributary_stack::Kafka::start(alone).await.unwrap();
     let transport = Kafka::connect(KafkaSettings::single_broker(alone.bootstrap())).unwrap();
     let error = transport.ensure_topics(&[]).await.unwrap_err();
@@ -105,9 +105,8 @@ async fn leave_open(id: &str, topic: &str) {
     .unwrap();
 }
 
-#[tokio::test]
-async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again() {
-    let bench = Bench::new(std::sync::Arc::new(kafka()), "unfinished");
+async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again(appending: Appending) {
+    let bench = Bench::new(std::sync::Arc::new(kafka_by(appending)), "unfinished");
     let topic = bench.topic("t", 1).await;
     let id = bench.name("producer");
     leave_open(&id, &topic).await;
@@ -122,12 +121,11 @@ async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_o
     assert_eq!(values(&bench.all(&topic).await), ["whole"]);
 }
 
-#[tokio::test]
-async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
+async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on(appending: Appending) {
     let small = Kafka::connect(KafkaSettings { max_record: 2000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "too-large");
     let topic = bench.topic("t", 1).await;
-    let large = Bench::new(std::sync::Arc::new(kafka()), "too-large");
+    let large = Bench::new(std::sync::Arc::new(kafka_by(appending)), "too-large");
     let mut producer = large.producer().await;
     let mut batch = Batch::new();
     batch.push(&topic, 1, Some(b"k"), Some(b"small"));
@@ -154,8 +152,7 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record() {
+async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record(appending: Appending) {
     let small = Kafka::connect(KafkaSettings { max_record: 100_000, ..kafka_settings() }).unwrap();
     let before = Bench::new(std::sync::Arc::new(small), "raised");
     let hour = Retention::Delete { age: Some(Duration::from_secs(3600)), bytes: None };
@@ -163,7 +160,7 @@ async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record() {
     let taken = property(&topic, "max.message.bytes").await.parse::<usize>().unwrap();
     assert!((record_limit(100_000)..300_000).contains(&taken), "{taken}");
     for compression in [Compression::Lz4, Compression::Zstd] {
-        let settings = KafkaSettings { max_record: 3_000_000, compression, ..kafka_settings() };
+        let settings = KafkaSettings { max_record: 3_000_000, compression, appending, ..kafka_settings() };
         let bench = Bench::new(std::sync::Arc::new(Kafka::connect(settings).unwrap()), "raised");
         let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: hour.clone() };
         bench.transport.ensure_topics(&[spec]).await.unwrap();
@@ -199,11 +196,10 @@ async fn brokers_that_take_less_than_max_record_are_told_at_the_start_with_a_rem
     checkpoints.topic("t", 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for() {
+async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(appending: Appending) {
     let bench = Bench::new(std::sync::Arc::new(kafka()), "hidden");
     let checkpoint_topic = bench.name("checkpoints");
-    let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), ..kafka_settings() };
+    let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), appending, ..kafka_settings() };
     let transport = Kafka::connect(settings).unwrap();
     transport.ensure_topics(&[]).await.unwrap();
     let mut producer = transport.producer(&bench.name("ours"), Purpose::Source).await.unwrap();
@@ -221,9 +217,8 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
-#[tokio::test]
-async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
-    let bench = Bench::new(std::sync::Arc::new(kafka()), "late");
+async fn a_process_that_wakes_up_late_leaves_its_successor_alone(appending: Appending) {
+    let bench = Bench::new(std::sync::Arc::new(kafka_by(appending)), "late");
     let topic = bench.topic("t", 1).await;
     for appended_before in [0, 1, 2] {
         let mut old = bench.producer().await;
@@ -247,9 +242,8 @@ async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
     assert!(!read.contains(&"late".to_owned()), "{read:?}");
 }
 
-#[tokio::test]
-async fn a_topic_that_takes_little_at_a_time_gets_all() {
-    let small = Kafka::connect(KafkaSettings { max_record: 20_000, ..kafka_settings() }).unwrap();
+async fn a_topic_that_takes_little_at_a_time_gets_all(appending: Appending) {
+    let small = Kafka::connect(KafkaSettings { max_record: 20_000, appending, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "little");
     let topic = bench.topic("t", 1).await;
     let mut producer = bench.producer().await;
@@ -331,4 +325,43 @@ async fn brokers_that_are_away_are_transient_and_named() {
     let error = away.probe().await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+crate::either_way! {
+    an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again,
+    a_record_that_is_too_large_fails_alone_and_the_producer_goes_on,
+    a_topic_is_raised_to_max_record_and_takes_the_largest_record,
+    checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for,
+    a_process_that_wakes_up_late_leaves_its_successor_alone,
+    a_topic_that_takes_little_at_a_time_gets_all,
+}
+
+/// A process that appends through librdkafka takes over from one that has two identities, and the other way round.
+#[tokio::test]
+async fn either_way_of_appending_fences_the_other() {
+    for before in 0..3 {
+        let [ours, library] = [Appending::Fitting, Appending::Library].map(kafka_by);
+        let bench = Bench::new(std::sync::Arc::new(ours), "ways");
+        let topic = bench.topic("t", 1).await;
+        let id = bench.name("producer");
+        let mut batch = Batch::new();
+        batch.push(&topic, 1, Some(b"k"), Some(b"v"));
+        let mut old = bench.transport.producer(&id, Purpose::Source).await.unwrap();
+        for way in [Appending::Library, Appending::Fitting] {
+            for _ in 0..before {
+                old.append(&batch).await.unwrap();
+            }
+            let transport: &dyn Transport = if way == Appending::Library { &library } else { &*bench.transport };
+            let mut new = transport.producer(&id, Purpose::Source).await.unwrap();
+            // Not even what the older one would append with its other identity.
+            for _ in 0..2 {
+                let error = old.append(&batch).await.unwrap_err();
+                assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+                assert!(error.to_string().contains("another process took over"), "{error}");
+            }
+            new.append(&batch).await.unwrap();
+            old = new;
+        }
+        assert_eq!(bench.all(&topic).await.len(), 2 * before + 2);
+    }
 }

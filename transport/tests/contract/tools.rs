@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Loss,
-    Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    Appending, Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka,
+    KafkaSettings, Loss, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
 };
 
 /// A case that waits longer than this hangs.
@@ -23,6 +24,17 @@ pub fn kafka_settings() -> KafkaSettings {
 
 pub fn kafka() -> Kafka {
     Kafka::connect(kafka_settings()).unwrap()
+}
+
+/// The shared broker, appended to in this way.
+pub fn kafka_by(appending: Appending) -> Kafka {
+    Kafka::connect(KafkaSettings { appending, ..kafka_settings() }).unwrap()
+}
+
+/// A broker of one's own, of the version that is tested.
+pub fn kafka_options() -> KafkaOptions {
+    let usual = KafkaOptions::default();
+    KafkaOptions { version: std::env::var("TRIBUTARY_TEST_KAFKA_VERSION").unwrap_or(usual.version.clone()), ..usual }
 }
 
 /// A transport, and names that no other test uses.
