@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rdkafka::admin::AdminClient;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::{Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
 use self::appender::KafkaAppender;
@@ -76,6 +77,16 @@ impl Kafka {
             brokers_fit: Arc::default(),
             probe: Arc::default(),
         })
+    }
+
+    /// Removes the records of a partition that stand before an offset, whether they were read or not.
+    pub async fn trim(&self, place: &TopicPartition, below: u64) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("removing records of {}", place.topic), error);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(below as i64))
+            .map_err(failed)?;
+        let done = self.admin.delete_records(&list, &AdminOptions::new()).await.map_err(failed)?;
+        done.elements().iter().try_for_each(|element| element.error()).map_err(failed)
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.

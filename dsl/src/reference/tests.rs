@@ -324,7 +324,7 @@ fn settings(definition: &Definition) -> String {
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,

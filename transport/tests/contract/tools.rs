@@ -4,10 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::{Offset, TopicPartitionList};
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
     Appending, Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka,
@@ -66,12 +62,7 @@ impl Bench {
         if let Some(log) = &self.log {
             return log.trim(&place, below).await.unwrap();
         }
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Offset(below as i64)).unwrap();
-        let done = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
-        done.find_partition(topic, 0).unwrap().error().unwrap();
+        kafka().trim(&place, below).await.unwrap();
     }
 
     /// Appends records one by one, so that their offsets are one behind the other on every transport.
