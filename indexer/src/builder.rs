@@ -22,12 +22,14 @@ use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::Polled;
 
+use crate::absence::CONFIRM_AFTER;
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
 use crate::context::IndexContext;
-use crate::report::{LISTING, Outcome};
+use crate::letters::replay::tell;
+use crate::letters::{Failure, Letters};
+use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane};
 use crate::schedule::{Job, Schedule};
-use crate::set_aside::{Failed, SetAside};
 use crate::visibility::{Finished, Request, Visibility};
 
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
@@ -35,8 +37,6 @@ use crate::visibility::{Finished, Request, Visibility};
 const MAX_DOCUMENTS: usize = 20_000;
 /// Between a build and the build that settles it.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Between the two fetches that make sure a root is gone.
-const CONFIRM_AFTER: Duration = Duration::from_millis(30);
 
 /// A request on its way to the schedule.
 struct Asked {
@@ -49,6 +49,7 @@ struct Asked {
 pub struct BuildHandler {
     lane: Lane,
     stage: String,
+    letters: Letters,
     asked: mpsc::Sender<Asked>,
 }
 
@@ -59,7 +60,7 @@ type BatchOver = (Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult);
 pub struct Builder {
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
-    set_aside: SetAside,
+    letters: Letters,
     /// Requests by lane.
     asked: [mpsc::Receiver<Asked>; 2],
     schedule: Schedule<Request>,
@@ -70,18 +71,21 @@ pub struct Builder {
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
     resume: Instant,
+    /// The note that documents wait stands until this.
+    waits_noted: Option<Instant>,
 }
 
 /// The build stage of an index: the handlers of both lanes, live first, and its task.
 pub fn builder(
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
-    set_aside: SetAside,
+    letters: Letters,
 ) -> ([BuildHandler; 2], Builder) {
     let stage = format!("index {}", context.plan.name);
     let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
     let handlers = [(Lane::Live, live), (Lane::Bulk, bulk)];
-    let handlers = handlers.map(|(lane, asked)| BuildHandler { lane, stage: stage.clone(), asked });
+    let handlers =
+        handlers.map(|(lane, asked)| BuildHandler { lane, stage: stage.clone(), letters: letters.clone(), asked });
     let retry = &context.plan.retry;
     let builder = Builder {
         schedule: Schedule::new(context.plan.build.debounce),
@@ -89,11 +93,12 @@ pub fn builder(
         batch: context.plan.build.batch,
         context,
         visibility,
-        set_aside,
+        letters,
         asked: [live_asked, bulk_asked],
         building: JoinSet::new(),
         in_flight: [0, 0],
         resume: Instant::now(),
+        waits_noted: None,
     };
     (handlers, builder)
 }
@@ -105,9 +110,9 @@ impl Handler for BuildHandler {
             let request = match BuildRequest::decode(record.value.as_deref().unwrap_or_default()) {
                 Ok(request) => request,
                 Err(error) => {
-                    let place =
-                        format!("{} partition {} offset {}", record.place.topic, record.place.partition, record.offset);
-                    return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
+                    let reason = format!("the record is no build request: {error}");
+                    self.letters.undecodable(&record, reason, ticket).await?;
+                    continue;
                 }
             };
             let asked = Asked {
@@ -191,14 +196,21 @@ impl Builder {
                 }
                 self.in_flight[lane as usize] += 1;
                 let context = self.context.clone();
-                let to_build: Vec<ToBuild> =
-                    jobs.iter().map(|(id, job)| ToBuild { id: id.clone(), missing_once: job.missing_once }).collect();
+                let to_build: Vec<ToBuild> = jobs.iter().map(|(id, job)| self.to_build(id, job)).collect();
                 self.building.spawn(async move {
                     let result = Box::pin(build(&context, &to_build)).await;
                     (lane, jobs, result)
                 });
             }
         }
+    }
+
+    fn to_build(&self, id: &Arc<str>, job: &Job<Request>) -> ToBuild {
+        let may_be_deleted = job.requests.iter().any(|request| request.cause.id == RESUMED);
+        if may_be_deleted {
+            self.context.brake.release(Instant::now());
+        }
+        ToBuild { id: id.clone(), missing_since: job.missing_since, may_be_deleted }
     }
 
     async fn over(&mut self, joined: Result<BatchOver, tokio::task::JoinError>) -> Result<(), StageError> {
@@ -209,6 +221,10 @@ impl Builder {
         match result {
             Ok((stamp, built)) => {
                 self.outage.reset();
+                if self.waits_noted.is_some_and(|until| until < Instant::now()) {
+                    self.waits_noted = None;
+                    self.context.graph_health.note(None);
+                }
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 for ((id, job), built) in jobs.into_iter().zip(built) {
                     self.document(id, job, built, stamp).await?;
@@ -263,9 +279,22 @@ impl Builder {
             // What an earlier, unanswered write left may not be visible either.
             Built::Unchanged(refs) => (refs, true, Outcome::Unchanged),
             Built::Deleted => (root_reference(&self.context, &id), false, Outcome::Deleted),
-            Built::MissingOnce => {
-                job.missing_once = true;
+            Built::Missing(since) => {
+                job.missing_since = Some(since);
                 self.schedule.finish(&id, Some((job, now + CONFIRM_AFTER)));
+                return Ok(());
+            }
+            Built::Held(reason) => {
+                let reason = format!("the graph does not know its root any more, and deletes wait: {reason}");
+                self.set_aside(id, job, ErrorClass::Transient, reason, true).await?;
+                tell(&self.context);
+                return Ok(());
+            }
+            Built::Waits(reason) => {
+                self.context.graph_health.note(Some(format!("documents wait: {reason}")));
+                let until = now + self.context.plan.retry.max;
+                self.waits_noted = Some(until + self.context.plan.retry.max);
+                self.schedule.finish(&id, Some((job, until)));
                 return Ok(());
             }
             Built::Superseded => {
@@ -289,7 +318,7 @@ impl Builder {
             }
             Built::Failed { class, reason } => return self.failed(id, job, class, reason).await,
         };
-        job.missing_once = false;
+        job.missing_since = None;
         if self.context.reports.knew(outcome != Outcome::Deleted) {
             let index = &self.context.plan.name;
             warn!(
@@ -299,7 +328,7 @@ impl Builder {
                  the graph's (tributary check compares them)"
             );
         }
-        self.set_aside.withdraw(&id).await?;
+        self.letters.withdraw(&id).await?;
         let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
         let lane = job.lane;
         if stale {
@@ -317,7 +346,7 @@ impl Builder {
         let unseen = if wrote { refs } else { Vec::new() };
         let again = (!settled.waiting.is_empty()).then(|| {
             let requests = settled.waiting;
-            (Job { requests, lane: Lane::Bulk, attempts: 0, missing_once: false }, now + SETTLE)
+            (Job { requests, lane: Lane::Bulk, attempts: 0, missing_since: None }, now + SETTLE)
         });
         self.schedule.finish(&id, again);
         let (causes, tickets) = (settled.causes, settled.tickets);
@@ -352,18 +381,26 @@ impl Builder {
             self.schedule.finish(&id, Some((job, Instant::now() + pause)));
             return Ok(());
         }
-        let first = job.requests.first().map(|r| (r.cause.clone(), (r.ticket.place().partition, r.ticket.offset())));
-        let Some((cause, (partition, offset))) = first else {
-            self.schedule.finish(&id, None);
-            return Ok(());
-        };
-        info!(
-            index = context.plan.name,
-            document = &*id,
-            attempts = job.attempts,
-            reason,
-            "set aside as a dead letter"
-        );
+        self.set_aside(id, job, class, reason, false).await
+    }
+
+    /// Gives a build up: a letter says why. `held`: it would have been deleted.
+    async fn set_aside(
+        &mut self,
+        id: Arc<str>,
+        job: Job<Request>,
+        class: ErrorClass,
+        reason: String,
+        held: bool,
+    ) -> Result<(), StageError> {
+        let context = &self.context;
+        self.schedule.finish(&id, None);
+        let Some(first) = job.requests.first() else { return Ok(()) };
+        let (partition, offset) = (first.ticket.place().partition, first.ticket.offset());
+        let (cause, attempts) = (first.cause.clone(), job.attempts);
+        if !held {
+            info!(index = context.plan.name, document = &*id, attempts, reason, "set aside as a dead letter");
+        }
         let mut tickets = Vec::new();
         for request in job.requests {
             if request.settle_at.is_none() {
@@ -371,9 +408,11 @@ impl Builder {
             }
             tickets.push(request.ticket);
         }
-        self.schedule.finish(&id, None);
-        let failure = Failed { cause, partition, offset, class, reason, attempts: job.attempts };
-        self.set_aside.add(id, failure, tickets).await
+        let failure = Failure { cause, partition, offset, class, reason, attempts };
+        match held {
+            true => self.letters.hold(&id, failure, tickets).await,
+            false => self.letters.set_aside(&id, failure, tickets).await,
+        }
     }
 }
 

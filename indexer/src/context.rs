@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::{HybridClock, Reporter};
 
+use crate::brake::Brake;
 use crate::graph::Graph;
+use crate::letters::book::Book;
 use crate::listing::Listings;
 use crate::recent::Recent;
 use crate::report::Reports;
@@ -27,6 +29,10 @@ pub struct IndexContext {
     pub recent: Recent,
     /// How far the listing of all documents is.
     pub listings: Arc<Listings>,
+    /// Stops deletes that are too many.
+    pub brake: Brake,
+    /// What is known of the pipeline's dead letters.
+    pub letters: Arc<Book>,
     /// Open causes.
     pub reports: Reports,
     /// How the graph is.
@@ -35,4 +41,6 @@ pub struct IndexContext {
     pub store_health: Reporter,
     /// How the listing of all documents is.
     pub listing_health: Reporter,
+    /// Whether deletes go on.
+    pub brake_health: Reporter,
 }

@@ -25,10 +25,10 @@ use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::bury::bury;
 use crate::context::IndexContext;
 use crate::fan_out::{Unanswered, Unsettled};
 use crate::graph::{Graph, Vertex};
+use crate::letters::{self, replay::RESOLVE};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::store::StoreError;
 use crate::vertices::{label, touched};
@@ -130,7 +130,7 @@ impl Handler for ResolveHandler {
                 Ok(None) => ticket.done(),
                 Err(error) => {
                     let letter = letter(&self.pipeline, &record, ErrorClass::Definite, error.to_string(), 1);
-                    bury(&self.outbox, &self.pipeline, &letter, vec![ticket]).await?;
+                    letters::send(&self.outbox, &self.pipeline, &letter, vec![ticket]).await?;
                 }
             }
         }
@@ -318,21 +318,16 @@ impl Resolver {
 
     /// Dead letters of the events with a vertex whose parents could not be asked for.
     pub(crate) fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
-        let mut letters = Vec::new();
+        let mut records = Vec::new();
         for taken in group {
             let vertices = touched(&taken.event, &self.vertices).vertices;
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
                 let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
                 let letter = letter(&self.pipeline, &taken.record, error.class, reason, self.retry.attempts);
-                letters.push(OutRecord {
-                    topic: names::dead_letters(&self.pipeline).into(),
-                    key: Some(letter.id.clone().into_bytes()),
-                    value: Some(letter.encode(self.outbox.limit())),
-                });
-                metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
+                records.push(letters::record(&self.outbox, &self.pipeline, &letter));
             }
         }
-        letters
+        records
     }
 }
 
@@ -391,21 +386,6 @@ fn cause(group: &[Taken], affected: usize) -> Option<Cause> {
 }
 
 fn letter(pipeline: &str, record: &Polled, class: ErrorClass, cause: String, attempts: u32) -> DeadLetter {
-    let place = &record.place;
-    let subject = format!("{}/{}/{}", place.topic, place.partition, record.offset);
-    DeadLetter {
-        id: subject.clone(),
-        stage: "resolve".into(),
-        topic: names::replays(pipeline),
-        partition: place.partition,
-        offset: record.offset,
-        key: record.key.as_deref().map(<[u8]>::to_vec),
-        value: record.value.as_deref().map(<[u8]>::to_vec),
-        class,
-        cause,
-        attempts,
-        first_failed_us: now_us(),
-        last_failed_us: now_us(),
-        subject,
-    }
+    let topic = names::replays(pipeline);
+    DeadLetter { attempts, ..letters::of_record(RESOLVE.into(), topic, record, class, cause) }
 }

@@ -21,13 +21,13 @@ pub struct Job<R> {
     pub lane: Lane,
     /// Builds that failed so far.
     pub attempts: u32,
-    /// The last fetch said that the root is not there; a second one confirms it.
-    pub missing_once: bool,
+    /// Since when fetches say that the root is not there; a later one confirms it.
+    pub missing_since: Option<Instant>,
 }
 
 impl<R> Job<R> {
     fn new(lane: Lane) -> Self {
-        Self { requests: Vec::new(), lane, attempts: 0, missing_once: false }
+        Self { requests: Vec::new(), lane, attempts: 0, missing_since: None }
     }
 }
 
@@ -143,7 +143,7 @@ impl<R> Schedule<R> {
                 job.lane = Lane::Live;
             }
             job.attempts = job.attempts.max(old.attempts);
-            job.missing_once |= old.missing_once;
+            job.missing_since = old.missing_since.or(job.missing_since);
             old.requests.append(&mut job.requests);
             job.requests = old.requests;
             self.queue(old_lane).remove(&old_place);

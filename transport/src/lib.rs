@@ -16,6 +16,6 @@ pub use contract::{
     Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, MAX_RECORD, Measuring, Polled, Producer, RecordRef,
     Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting, record_limit,
 };
-pub use dead_letter::{DeadLetter, DeadLetters};
+pub use dead_letter::{DeadLetter, DeadLetters, Replays};
 pub use embedded::{Embedded, EmbeddedSettings};
 pub use kafka::{Compression, Durability, Kafka, KafkaSettings};
