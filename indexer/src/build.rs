@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
 use crate::absence::{gone, is_old_enough};
-use crate::context::IndexContext;
+use crate::context::{IndexContext, Rule};
 use crate::document::assemble;
-use crate::graph::{Fetched, GraphError, Vertex};
+use crate::graph::{Fetched, GraphError};
 use crate::store::{DocumentWrite, Verdict, WriteAction};
 
 /// A graph that does not answer a probe within this time hangs.
@@ -80,14 +80,30 @@ pub struct ToBuild {
     pub missing_since: Option<Instant>,
     /// Whether a person said that it may be deleted.
     pub may_be_deleted: bool,
+    /// Whether a write of it may be under way of which nobody knows the end: it is written even if its content is stored already,
+    /// for the newer stamp keeps the other write away.
+    pub in_doubt: bool,
 }
 
-/// What a batch gave: its stamp, and one outcome a document, in order.
-pub type BatchResult = Result<(u64, Vec<Built>), BatchFailure>;
+/// What a batch gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its stamp, from before its fetch.
+    pub stamp: u64,
+    /// When it began.
+    pub began: Instant,
+    /// One outcome a document, in order.
+    pub built: Vec<Built>,
+    /// Whether its writes took so long that a change may have looked for its documents in vain before they were there.
+    pub late: bool,
+}
+
+/// A batch, or why there is none.
+pub type BatchResult = Result<Batch, BatchFailure>;
 
 /// Builds a batch.
 pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
-    let started = Instant::now();
+    let began = Instant::now();
     let stamp = context.clock.now();
     let ids: Vec<String> = batch.iter().map(|b| b.id.to_string()).collect();
     let deadline = context.plan.build.deadline;
@@ -102,19 +118,22 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     context.graph_health.up();
     let prepared = batch.iter().zip(fetched).map(|(b, f)| prepare(context, b, f)).collect();
     let mut steps = compare(context, batch, &ids, prepared).await?;
-    if started.elapsed() > deadline {
+    if began.elapsed() > deadline && context.obeys(Rule::Deadline) {
         return Err(too_slow(deadline));
     }
+    let is_late = || began.elapsed() > deadline * 2 && context.obeys(Rule::Deadline);
     write(context, &ids, &mut steps, stamp).await?;
-    if delete(context, batch, &mut steps, started + deadline / 2).await {
+    let mut late = is_late();
+    if delete(context, batch, &mut steps, began + deadline / 2).await {
         write(context, &ids, &mut steps, stamp).await?;
+        late |= is_late();
     }
     let built = steps.into_iter().map(|step| match step {
         Step::Over(built) => built,
         // Every write has its verdict, and every absence.
         Step::Write(_) | Step::Absent(_) => Built::Superseded,
     });
-    Ok((stamp, built.collect()))
+    Ok(Batch { stamp, began, built: built.collect(), late })
 }
 
 async fn probe(context: &IndexContext, patience: Duration) -> Result<(), GraphError> {
@@ -149,6 +168,7 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
             Ok(document) => Step::Write(WriteAction::Put(Arc::new(document))),
             Err(error) => Step::Over(Built::Failed { class: ErrorClass::Definite, reason: error.to_string() }),
         },
+        Fetched::Missing if !context.obeys(Rule::Confirm) => Step::Write(WriteAction::Delete),
         Fetched::Missing => Step::Absent(asked.missing_since.unwrap_or_else(Instant::now)),
         Fetched::Failed(error) => Step::Over(Built::Failed { class: error.class, reason: error.message }),
         Fetched::Waits(error) => Step::Over(Built::Waits(error.message)),
@@ -172,7 +192,9 @@ async fn compare(
     let (now, mut missing) = (Instant::now(), 0);
     for (at, head) in places.into_iter().zip(heads) {
         steps[at] = match (&steps[at], head) {
-            (Step::Write(WriteAction::Put(document)), Some(head)) if head.hash == document.hash => {
+            (Step::Write(WriteAction::Put(document)), Some(head))
+                if head.hash == document.hash && !batch[at].in_doubt =>
+            {
                 Step::Over(Built::Unchanged(document.refs.clone()))
             }
             (Step::Absent(since), head) if !is_old_enough(*since, now) => {
@@ -252,7 +274,7 @@ fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built
         (Verdict::Written, WriteAction::Put(document)) => Built::Written(document.refs.clone()),
         (Verdict::Written, WriteAction::Delete) => Built::Deleted,
         (Verdict::Superseded { stored }, _) => {
-            context.clock.observe(stored.unwrap_or_default());
+            context.clock.observe(stored);
             Built::Superseded
         }
         (Verdict::Retry { after, reason }, _) => Built::Busy { after, reason },
@@ -262,9 +284,4 @@ fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built
 
 fn store_failure(class: ErrorClass, reason: String) -> BatchFailure {
     BatchFailure { part: Part::Store, class, reason, slow: false }
-}
-
-/// The references of a document that is known by its id alone.
-pub fn root_reference(context: &IndexContext, id: &str) -> Vec<String> {
-    vec![Vertex::new(context.plan.root_type.clone(), id).reference()]
 }

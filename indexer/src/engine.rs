@@ -9,7 +9,7 @@
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -33,7 +33,8 @@ use crate::listing::{self, Listings, RootIdSource};
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
-use crate::resolve::{Resolver, resolve_stage};
+use crate::resolve::settle::Times;
+use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
 use crate::watch;
@@ -103,7 +104,11 @@ pub struct Indexer {
 impl Indexer {
     /// Puts the parts together. Touches nothing outside.
     pub fn new(plan: &Plan, parts: Parts) -> Result<Self, StageError> {
-        let clock = Arc::new(HybridClock::default());
+        Self::over_clock(plan, parts, Arc::default())
+    }
+
+    /// The same, whose stamps are taken from this clock.
+    pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
         let letters: Arc<Book> = Arc::default();
         let mut indexes = Vec::new();
         for index in &plan.indexes {
@@ -118,6 +123,11 @@ impl Indexer {
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
+                requested: Mutex::default(),
+                clock_health: parts.health.part("clock"),
+                times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
+                #[cfg(all(test, feature = "model"))]
+                mutant: None,
                 listings,
                 brake: Brake::new(index.brake.clone()),
                 brake_health: parts.health.part(format!("deletes of {}", index.name)),
@@ -146,6 +156,7 @@ impl Indexer {
     /// Runs until shutdown (`Ok`) or a fatal error.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
         tokio::select! {
+            biased;
             ensured = self.ensure_topics() => ensured?,
             () = shutdown.cancelled() => return Ok(()),
         }
@@ -246,6 +257,8 @@ impl Indexer {
         let (outbox, task) = self.outbox("resolve").await?;
         tasks.spawn(task.run(workers.clone()));
         let retry = self.plan.indexes.first().map(|i| i.retry.clone());
+        let deadline = self.plan.indexes.iter().map(|i| i.build.deadline).max().unwrap_or_default();
+        let times = Times { lag: self.plan.graph.lag, deadline };
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
@@ -254,6 +267,8 @@ impl Indexer {
             clock: self.indexes.first().map(|i| i.context.clock.clone()).unwrap_or_default(),
             indexes: self.indexes.iter().map(|i| i.context.clone()).collect(),
             retry: retry.ok_or_else(|| StageError::new("resolve", "the pipeline has no index"))?,
+            settling: Waiting::new(times),
+            times,
             outbox,
         };
         let (handler, task) = resolve_stage(resolver);
@@ -355,11 +370,14 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
     loop {
         let opened = async {
             let prepared = context.store.prepare(&context.plan).await?;
-            Ok::<_, StoreError>((prepared, context.store.count().await?))
+            let documents = context.store.count().await?;
+            Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };
         match opened.await {
-            Ok((prepared, documents)) => {
+            Ok((prepared, documents, newest)) => {
                 context.store_health.up();
+                // Stamps of this process are above those of the documents that are there, whatever clock made those.
+                context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
                     // Documents that the graph served once, by which it is known whether it serves.
@@ -394,6 +412,7 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
             Err(error) => return Err(StageError::new(stage, error.message)),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
@@ -413,6 +432,7 @@ async fn list(
             health.down(format!("its documents are not listed before source {source} is captured"));
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             captured = captured.wait_for(|captured| *captured) => if captured.is_err() { return Ok(()) },
         }
@@ -429,6 +449,7 @@ async fn supervise(
 ) -> Result<(), StageError> {
     loop {
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             Some(ended) = intakes.join_next() => ended,
             Some(ended) = tasks.join_next() => ended,

@@ -49,6 +49,11 @@ impl Letters {
         letters
     }
 
+    /// The way out.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// Sets a document aside whose build was given up. The tickets are done when its letter is durable.
     pub async fn set_aside(&self, id: &str, failure: Failure, tickets: Vec<Ticket>) -> Result<(), StageError> {
         self.send(build_stage(&self.context.plan.name), id, failure, tickets).await
@@ -61,7 +66,7 @@ impl Letters {
 
     async fn send(&self, stage: String, id: &str, failure: Failure, tickets: Vec<Ticket>) -> Result<(), StageError> {
         let name = self.name(id);
-        let request = BuildRequest { id: id.to_owned(), cause: failure.cause };
+        let request = BuildRequest { id: id.to_owned(), cause: failure.cause, stamp: 0 };
         let now = now_us();
         let letter = DeadLetter {
             id: name.clone(),
@@ -99,7 +104,7 @@ impl Letters {
         }
         count(&self.context);
         tracing::info!(index = self.context.plan.name, document = id, "its dead letter is withdrawn");
-        self.outbox.send(vec![tombstone(&self.context.pipeline, name.into_bytes())], Vec::new()).await
+        self.outbox.post(vec![tombstone(&self.context.pipeline, name.into_bytes())]).await
     }
 
     fn name(&self, document: &str) -> String {

@@ -10,13 +10,14 @@ pub mod builder;
 pub mod context;
 pub mod document;
 pub mod engine;
-mod fan_out;
 pub mod graph;
 pub mod indexable;
 pub mod json;
 pub mod letters;
 pub mod listing;
 pub mod mapping;
+#[cfg(all(test, feature = "model"))]
+mod model;
 pub mod recent;
 pub mod report;
 pub mod request;

@@ -23,10 +23,13 @@ use crate::request::{Cause, Lane};
 pub struct Request {
     /// Why it was asked for.
     pub cause: Cause,
-    /// Done when the settling build is searchable.
+    /// Done when the build is searchable.
     pub ticket: Ticket,
-    /// Set once a build was made and reported: the request is done with a build that starts at or after this moment.
-    pub settle_at: Option<Instant>,
+    /// An earlier owner of the request's partition may be building the document until this moment: only a build that begins after
+    /// it is the last word.
+    pub doubt_until: Option<Instant>,
+    /// Whether a build was made and reported.
+    pub reported: bool,
 }
 
 /// A build that is over but not visible yet.
@@ -82,6 +85,7 @@ impl Visibility {
             let cadence = match live {
                 None => {
                     tokio::select! {
+                        biased;
                         () = shutdown.cancelled() => return Ok(()),
                         () = self.news.notified() => continue,
                     }
@@ -91,6 +95,7 @@ impl Visibility {
             };
             if let Some(due) = last.map(|at| at + cadence).filter(|due| *due > Instant::now()) {
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => {}
                     () = tokio::time::sleep_until(due) => {}
                     // A live build does not wait for the cadence of bulk work.
@@ -102,9 +107,8 @@ impl Visibility {
             if !refresh(context, &shutdown).await? {
                 return Ok(());
             }
-            let visible = context.clock.now();
             for finished in batch {
-                context.recent.seen(&finished.id, &finished.unseen, visible);
+                context.recent.seen(&finished.id, &finished.unseen);
                 finished.causes.iter().for_each(|cause| context.reports.finished(cause, finished.outcome));
                 finished.tickets.into_iter().for_each(Ticket::done);
             }
@@ -134,6 +138,7 @@ async fn refresh(context: &IndexContext, shutdown: &CancellationToken) -> Result
             Err(error) => return Err(StageError::new(format!("index {}", context.plan.name), error.message)),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }

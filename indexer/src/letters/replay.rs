@@ -70,7 +70,7 @@ impl Keeper {
             }
             for due in self.book.due(now_us(), AT_A_TIME) {
                 match self.records(&due, &stages).await {
-                    Ok(records) => self.outbox.send(records, Vec::new()).await?,
+                    Ok(records) => self.outbox.post(records).await?,
                     Err(error) if error.class == ErrorClass::Transient => break,
                     Err(error) => {
                         info!(error = error.message, "a dead letter cannot be tried again");
@@ -133,7 +133,7 @@ pub async fn resume_deletes(letters: &DeadLetters, index: &str) -> Result<usize,
     let request = |letter: &DeadLetter| {
         let id = letter.key_text().filter(|_| letter.stage == stage)?;
         let cause = Cause { id: RESUMED.into(), label: "deletes resumed".into(), commit_us: now_us(), affected: 0 };
-        Some(BuildRequest { id, cause }.encode())
+        Some(BuildRequest { id, cause, stamp: 0 }.encode())
     };
     letters.replay_as(request).await
 }
