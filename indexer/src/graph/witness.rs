@@ -92,25 +92,20 @@ impl Witnesses {
     /// Takes in what a call said. Who is not there any more bears no witness.
     pub fn learn(&mut self, kind: Kind, name: &str, ids: &[String], words: &[Word<'_>]) {
         let key = (kind, name.to_owned());
-        let mut last = [None, None];
-        for (id, word) in ids.iter().zip(words) {
-            match word {
-                Word::Found => last = [Some(id), Some(id)],
-                Word::Nothing => {
-                    last[1] = Some(id);
-                    if let Some(found) = self.found.get_mut(&key) {
-                        found.retain(|known| known != id);
-                    }
-                }
-                Word::Other | Word::Failed(_) => {}
-            }
+        let with = |wanted: fn(&Word<'_>) -> bool| words_of(ids, words, wanted).take(MOST).collect::<Vec<_>>();
+        if let Some(found) = self.found.get_mut(&key) {
+            let gone: Vec<&String> = words_of(ids, words, |word| matches!(word, Word::Nothing)).collect();
+            found.retain(|known| !gone.contains(&known));
         }
-        if let Some(id) = last[0] {
-            push(self.found.entry(key).or_default(), id);
+        let found = with(|word| matches!(word, Word::Found));
+        if !found.is_empty() {
             self.denied.remove(name);
         }
-        if let (Kind::Parents, Some(id)) = (kind, last[1]) {
-            push(self.answered.entry(name.to_owned()).or_default(), id);
+        let known = self.found.entry(key).or_default();
+        found.into_iter().for_each(|id| push(known, id));
+        if kind == Kind::Parents {
+            let known = self.answered.entry(name.to_owned()).or_default();
+            with(|word| matches!(word, Word::Found | Word::Nothing)).into_iter().for_each(|id| push(known, id));
         }
     }
 
@@ -145,6 +140,15 @@ impl Witnesses {
             found.retain(|known| !ids.contains(known));
         }
     }
+}
+
+/// The ids of which a word was said, the last one first.
+fn words_of<'i>(
+    ids: &'i [String],
+    words: &'i [Word<'_>],
+    wanted: fn(&Word<'_>) -> bool,
+) -> impl Iterator<Item = &'i String> {
+    ids.iter().zip(words).rev().filter(move |(_, word)| wanted(word)).map(|(id, _)| id)
 }
 
 fn push(known: &mut VecDeque<String>, id: &str) {
