@@ -21,13 +21,14 @@ use tracing::{debug, info, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
-use tributary_transport::Polled;
+use tributary_transport::{Loss, Polled};
 
 use crate::absence::CONFIRM_AFTER;
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build};
 use crate::context::{IndexContext, Rule};
 use crate::letters::replay::tell;
 use crate::letters::{Failure, Letters};
+use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::resolve::settle::{SKEW, Times};
@@ -53,6 +54,7 @@ pub struct BuildHandler {
     context: Arc<IndexContext>,
     letters: Letters,
     asked: mpsc::Sender<Asked>,
+    concerned: Concerned,
 }
 
 /// A batch of builds that is over: its lane, its jobs, what became of them.
@@ -96,8 +98,10 @@ pub fn builder(
     let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
     let handlers = [(Lane::Live, live), (Lane::Bulk, bulk)];
     let handlers = handlers.map(|(lane, asked)| {
+        let mut concerned = Concerned::default();
+        concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
         let (context, letters) = (context.clone(), letters.clone());
-        BuildHandler { lane, stage: stage.clone(), context, letters, asked }
+        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned }
     });
     let retry = &context.plan.retry;
     let builder = Builder {
@@ -138,6 +142,10 @@ impl Handler for BuildHandler {
             self.asked.send(asked).await.map_err(stopping)?;
         }
         Ok(())
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
     }
 }
 

@@ -15,6 +15,7 @@ pub mod indexable;
 pub mod json;
 pub mod letters;
 pub mod listing;
+pub mod lost;
 pub mod mapping;
 #[cfg(all(test, feature = "model"))]
 mod model;
