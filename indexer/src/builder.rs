@@ -8,6 +8,8 @@
 //! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
 //! builds in flight; what still waits keeps tickets that are not done, and comes again at the next start.
 
+mod failure;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +19,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
 use tributary_transport::{Loss, Polled};
 
 use crate::absence::CONFIRM_AFTER;
-use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build};
+use crate::build::{BatchResult, Built, ToBuild, build};
 use crate::context::{IndexContext, Rule};
-use crate::letters::replay::tell;
-use crate::letters::{Failure, Letters};
+use crate::letters::Letters;
 use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
@@ -305,10 +306,7 @@ impl Builder {
         match result {
             Ok(batch) => {
                 self.outage.reset();
-                if self.waits_noted.is_some_and(|until| until < Instant::now()) {
-                    self.waits_noted = None;
-                    self.context.graph_health.note(None);
-                }
+                self.look_at_note();
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 let at = At { stamp: batch.stamp, began: batch.began };
                 for ((id, mut job), built) in jobs.into_iter().zip(batch.built) {
@@ -331,33 +329,6 @@ impl Builder {
         }
     }
 
-    /// A batch failed as a whole: wait and build all of it again, or stop. Nothing becomes a dead letter.
-    fn outage(&mut self, jobs: Vec<(Arc<str>, Job<Request>)>, failure: BatchFailure) -> Result<(), StageError> {
-        let health = match failure.part {
-            Part::Graph => &self.context.graph_health,
-            Part::Store => &self.context.store_health,
-        };
-        let news = health.down(failure.reason.clone());
-        if failure.class != ErrorClass::Transient {
-            return Err(StageError::new(format!("index {}", self.context.plan.name), failure.reason));
-        }
-        if news {
-            let outage_s = health.outage().as_secs();
-            warn!(index = self.context.plan.name, error = failure.reason, outage_s, "cannot build; trying again");
-        }
-        if failure.slow {
-            self.batch = (self.batch.min(jobs.len()) / 2).max(1);
-        }
-        let again = Instant::now() + self.outage.pause();
-        self.resume = self.resume.max(again);
-        for (id, mut job) in jobs {
-            // What the store was asked to write, it may write yet.
-            job.in_doubt |= failure.part == Part::Store;
-            self.schedule.finish(&id, Some((job, again)));
-        }
-        Ok(())
-    }
-
     async fn document(&mut self, id: Arc<str>, mut job: Job<Request>, built: Built, at: At) -> Result<(), StageError> {
         let now = Instant::now();
         let (refs, wrote, outcome) = match built {
@@ -370,17 +341,9 @@ impl Builder {
                 self.schedule.finish(&id, Some((job, now + CONFIRM_AFTER)));
                 return Ok(());
             }
-            Built::Held(reason) => {
-                let reason = format!("the graph does not know its root any more, and deletes wait: {reason}");
-                self.set_aside(id, job, ErrorClass::Transient, reason, true).await?;
-                tell(&self.context);
-                return Ok(());
-            }
+            Built::Held(reason) => return self.hold(id, job, reason).await,
             Built::Waits(reason) => {
-                self.context.graph_health.note(Some(format!("documents wait: {reason}")));
-                let until = now + self.context.plan.retry.max;
-                self.waits_noted = Some(until + self.context.plan.retry.max);
-                self.schedule.finish(&id, Some((job, until)));
+                self.wait(&id, job, reason);
                 return Ok(());
             }
             Built::Superseded => {
@@ -451,67 +414,6 @@ impl Builder {
             value: Some(request.encode()),
         };
         self.letters.outbox().post(vec![record]).await
-    }
-
-    async fn failed(
-        &mut self,
-        id: Arc<str>,
-        mut job: Job<Request>,
-        class: ErrorClass,
-        reason: String,
-    ) -> Result<(), StageError> {
-        let context = &self.context;
-        let retry = &context.plan.retry;
-        job.attempts += 1;
-        if class == ErrorClass::Fatal {
-            context.graph_health.down(reason.clone());
-            return Err(StageError::new(format!("index {}", context.plan.name), reason));
-        }
-        if class == ErrorClass::Transient && job.attempts < retry.attempts {
-            let pause = Backoff::nth(retry.initial, retry.max, job.attempts - 1);
-            debug!(
-                index = context.plan.name,
-                document = &*id,
-                attempts = job.attempts,
-                ?pause,
-                reason,
-                "a build failed; trying again"
-            );
-            self.schedule.finish(&id, Some((job, Instant::now() + pause)));
-            return Ok(());
-        }
-        self.set_aside(id, job, class, reason, false).await
-    }
-
-    /// Gives a build up: a letter says why. `held`: it would have been deleted.
-    async fn set_aside(
-        &mut self,
-        id: Arc<str>,
-        job: Job<Request>,
-        class: ErrorClass,
-        reason: String,
-        held: bool,
-    ) -> Result<(), StageError> {
-        let context = &self.context;
-        self.schedule.finish(&id, None);
-        let Some(first) = job.requests.first() else { return Ok(()) };
-        let (partition, offset) = (first.ticket.place().partition, first.ticket.offset());
-        let (cause, attempts) = (first.cause.clone(), job.attempts);
-        if !held {
-            info!(index = context.plan.name, document = &*id, attempts, reason, "set aside as a dead letter");
-        }
-        let mut tickets = Vec::new();
-        for request in job.requests {
-            if !request.reported {
-                context.reports.finished(&request.cause, Outcome::DeadLetter);
-            }
-            tickets.push(request.ticket);
-        }
-        let failure = Failure { cause, partition, offset, class, reason, attempts };
-        match held {
-            true => self.letters.hold(&id, failure, tickets).await,
-            false => self.letters.set_aside(&id, failure, tickets).await,
-        }
     }
 }
 

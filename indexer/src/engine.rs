@@ -289,7 +289,12 @@ impl Indexer {
         let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
         let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
         let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(()) };
-        book.follow(&letters).await.map_err(stage_error("dead letters"))?;
+        // What cannot be read now is read by the keeper.
+        if let Err(error) = book.follow(&letters).await
+            && error.class != ErrorClass::Transient
+        {
+            return Err(stage_error("dead letters")(error));
+        }
         let (outbox, task) = self.outbox("dead letters").await?;
         tasks.spawn(task.run(workers.clone()));
         tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(workers.clone()));

@@ -103,7 +103,7 @@ impl Letters {
             return Ok(());
         }
         count(&self.context);
-        tracing::info!(index = self.context.plan.name, document = id, "its dead letter is withdrawn");
+        tracing::debug!(index = self.context.plan.name, document = id, "a dead letter is withdrawn");
         self.outbox.post(vec![tombstone(&self.context.pipeline, name.into_bytes())]).await
     }
 
@@ -125,6 +125,12 @@ pub fn delete_stage(index: &str) -> String {
 /// Tells how many letters an index has.
 pub(crate) fn count(context: &IndexContext) {
     let letters = [build_stage, delete_stage].map(|stage| context.letters.count(&stage(&context.plan.name)));
+    let gauge = |stage: &'static str, letters: u64| {
+        metrics::gauge!("tributary_dead_letters", "index" => context.plan.name.clone(), "stage" => stage)
+            .set(letters as f64);
+    };
+    gauge("build", letters[0]);
+    gauge("delete", letters[1]);
     context.reports.set_aside.store(letters.iter().sum(), Ordering::Release);
     context.brake.hold(letters[1]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use tributary_transport::embedded::{Embedded, EmbeddedSettings};
-use tributary_transport::{Batch, Transport};
+use tributary_transport::{Batch, Purpose, Transport};
 
 use crate::client;
 use crate::world::{Own, Pair, World};
@@ -72,7 +72,7 @@ async fn a_request_that_nobody_can_read() {
     world.kill();
     {
         let log = Embedded::open(world.data().join("log"), EmbeddedSettings::default()).expect("the log");
-        let mut producer = log.producer("a stranger").await.expect("a producer");
+        let mut producer = log.producer("a stranger", Purpose::Stage).await.expect("a producer");
         let topic = format!("{}.{}.builds", world.name, world.index()).into();
         let mut batch = Batch::new();
         batch.push(&topic, 1, Some(b"50"), Some(b"\xff nonsense"));

@@ -3,7 +3,7 @@
 //! A letter is a record of a compacted topic, under its id; a tombstone takes it out. Replaying appends the original
 //! record to its topic and the tombstone in one batch, so a letter is never both gone and not replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -331,14 +331,40 @@ impl DeadLetters {
         self.send_back(letters.into_iter().zip(events)).await
     }
 
-    /// The same for every letter that `value` gives another value for, which takes the place of its event's.
+    /// The same for every letter that `value` gives another value for, which takes the place of its event's. Letters are read a page
+    /// at a time, for there may be many.
     pub async fn replay_as(&self, value: impl Fn(&DeadLetter) -> Option<Vec<u8>>) -> Result<usize, TransportError> {
-        let with_value = |letter: DeadLetter| {
-            let (key, value) = (letter.key.clone().map(Bytes::from), Bytes::from(value(&letter)?));
-            Some((letter, (key, Some(value))))
-        };
-        let letters: Vec<_> = self.list().await?.into_iter().filter_map(with_value).collect();
-        self.send_back(letters.into_iter()).await
+        let mut newest: HashMap<u64, u64> = HashMap::new();
+        let (mut from, mut replayed) = (0, 0);
+        loop {
+            let (entries, next) = self.follow(from).await?;
+            for entry in entries {
+                let name = xxhash_rust::xxh3::xxh3_64(&entry.id);
+                match entry.letter {
+                    Some(_) => drop(newest.insert(name, entry.offset)),
+                    None => drop(newest.remove(&name)),
+                }
+            }
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        let offsets: BTreeSet<u64> = newest.into_values().collect();
+        let mut next = offsets.first().copied();
+        while let Some(from) = next {
+            let records = self.transport.read(&self.partition(), from, PAGE).await?;
+            let Some(last) = records.last().map(|record| record.offset) else { break };
+            let letters = records.into_iter().filter(|record| offsets.contains(&record.offset));
+            let letters = letters.filter_map(|record| serde_json::from_slice::<DeadLetter>(&record.value?).ok());
+            let with_value = letters.filter_map(|letter| {
+                let (key, value) = (letter.key.clone().map(Bytes::from), Bytes::from(value(&letter)?));
+                Some((letter, (key, Some(value))))
+            });
+            replayed += self.send_back(with_value.collect::<Vec<_>>().into_iter()).await?;
+            next = offsets.range(last + 1..).next().copied();
+        }
+        Ok(replayed)
     }
 
     async fn send_back(

@@ -658,7 +658,12 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     let replayed: HashMap<String, Option<Vec<u8>>> =
         bench.all(&topic).await.into_iter().map(|r| (text(&r.key), r.value.map(|v| v.to_vec()))).collect();
     assert_eq!(replayed, HashMap::from([("key 1".into(), Some(vec![0xff, 1])), ("key 2".into(), None)]));
-    assert_eq!(letters.replay(None).await.unwrap(), 2);
+    let other = |found: &DeadLetter| (found.id == letter(3).id).then(|| b"other".to_vec());
+    assert_eq!(letters.replay_as(other).await.unwrap(), 1);
+    assert_eq!(letters.replay_as(other).await.unwrap(), 0);
+    assert_eq!(letters.list().await.unwrap(), [letter(0)]);
+    assert!(bench.all(&topic).await.iter().any(|r| text(&r.key) == "key 3" && text(&r.value) == "other"));
+    assert_eq!(letters.replay(None).await.unwrap(), 1);
     assert_eq!(letters.list().await.unwrap(), []);
     assert_eq!(letters.replay(None).await.unwrap(), 0);
     let _: Arc<str> = topic;
