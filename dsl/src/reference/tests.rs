@@ -321,7 +321,7 @@ fn settings(definition: &Definition) -> String {
     let indexes: Vec<String> = definition
         .indexes
         .iter()
-        .map(|i| format!("{:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.store))
+        .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
     format!(
         "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
