@@ -22,9 +22,13 @@ use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, 
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
 
+use crate::brake::Brake;
 use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::graph::Graph;
+use crate::letters::Letters;
+use crate::letters::book::Book;
+use crate::letters::replay::Keeper;
 use crate::listing::{self, Listings, RootIdSource};
 use crate::lost::Concerned;
 use crate::recent::Recent;
@@ -32,7 +36,6 @@ use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::settle::Times;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
-use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
 use crate::watch;
@@ -109,6 +112,7 @@ impl Indexer {
 
     /// The same, whose stamps are taken from this clock.
     pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
+        let letters: Arc<Book> = Arc::default();
         let mut indexes = Vec::new();
         for index in &plan.indexes {
             let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
@@ -126,6 +130,9 @@ impl Indexer {
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
                 listings,
+                brake: Brake::new(index.brake.clone()),
+                brake_health: parts.health.part(format!("deletes of {}", index.name)),
+                letters: letters.clone(),
                 reports,
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
@@ -163,6 +170,7 @@ impl Indexer {
         let workers = CancellationToken::new();
         let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
         let mut intakes: JoinSet<Result<(), StageError>> = JoinSet::new();
+        self.start_keeper(&mut tasks, &workers).await?;
         self.start_resolve(&mut intakes, &mut tasks, &shutdown, &workers).await?;
         for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
@@ -271,6 +279,28 @@ impl Indexer {
         Ok(())
     }
 
+    /// Reads which dead letters there are, and looks after them from then on.
+    async fn start_keeper(
+        &self,
+        tasks: &mut JoinSet<Result<(), StageError>>,
+        workers: &CancellationToken,
+    ) -> Result<(), StageError> {
+        let pipeline = self.plan.pipeline.clone();
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
+        let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
+        let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(()) };
+        // What cannot be read now is read by the keeper.
+        if let Err(error) = book.follow(&letters).await
+            && error.class != ErrorClass::Transient
+        {
+            return Err(stage_error("dead letters")(error));
+        }
+        let (outbox, task) = self.outbox("dead letters").await?;
+        tasks.spawn(task.run(workers.clone()));
+        tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(workers.clone()));
+        Ok(())
+    }
+
     async fn start_builds(
         &self,
         index: &IndexHandle,
@@ -284,10 +314,8 @@ impl Indexer {
         let (outbox, task) = self.outbox(&stage).await?;
         tasks.spawn(task.run(workers.clone()));
         let visibility = Arc::new(Visibility::default());
-        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
-        let letters = letters.list().await.map_err(stage_error(&stage))?;
-        let set_aside = SetAside::new(context.clone(), outbox, &letters);
-        let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
+        let letters = Letters::new(context.clone(), outbox);
+        let (handlers, builder) = builder(context.clone(), visibility.clone(), letters);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
         tasks.spawn(async move { visibility.run(&seen, token).await });
@@ -377,6 +405,8 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
                 context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
+                    // Documents that the graph served once, by which it is known whether it serves.
+                    context.graph.remember(&context.plan.name, &context.store.scan(None, 4).await.unwrap_or_default());
                 }
                 match context.listings.open(prepared, documents).await {
                     Ok(()) => return Ok(true),
