@@ -74,7 +74,7 @@ async fn old_records_are_removed_by_size_and_the_newest_stay() {
 #[tokio::test]
 async fn records_that_a_group_has_not_read_stay_while_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
-    let log = bench(directory.path(), settings());
+    let log = bench(directory.path(), EmbeddedSettings { keep_free: 0, ..settings() });
     let age = Retention::Delete { age: Some(Duration::from_millis(1)), bytes: Some(1) };
     let topic = log.topic_with("t", 1, age.clone()).await;
     let mut consumer = log.consumer(&topic, true).await;
