@@ -2,8 +2,9 @@
 //! about retries.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
 use crate::context::IndexContext;
@@ -80,7 +81,12 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     let stamp = context.clock.now();
     let ids: Vec<String> = batch.iter().map(|b| b.id.to_string()).collect();
     let deadline = context.plan.build.deadline;
-    let fetched = tokio::time::timeout(deadline, context.graph.fetch(&context.plan, &ids))
+    let fetch = async {
+        // Another plan that has taken our place lists later than this stamp.
+        context.listings.hold().await;
+        context.graph.fetch(&context.plan, &ids).await
+    };
+    let fetched = tokio::time::timeout(deadline, fetch)
         .await
         .map_err(|_| too_slow(deadline))?
         .map_err(|e| BatchFailure { part: Part::Graph, class: e.class, reason: e.message, slow: false })?;

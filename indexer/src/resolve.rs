@@ -156,6 +156,7 @@ impl ResolveTask {
         };
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(joined) = tasks.join_next(), if !tasks.is_empty() => {
                     let Some(unsettled) = over(joined)? else { continue };
@@ -168,6 +169,7 @@ impl ResolveTask {
                         };
                         // What is not settled comes again at the next start.
                         tokio::select! {
+                            biased;
                             () = shutdown.cancelled() => Ok(None),
                             result = Box::pin(settle) => result.map(|()| None),
                         }
@@ -179,6 +181,7 @@ impl ResolveTask {
                         let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
                         tasks.spawn(async move {
                             tokio::select! {
+                                biased;
                                 () = shutdown.cancelled() => Ok(None),
                                 result = Box::pin(resolver.resolve(group)) => result,
                             }
@@ -242,7 +245,7 @@ impl Resolver {
             self.outbox.send(records, group.into_iter().map(|taken| taken.ticket).collect()).await?;
             return Ok(None);
         }
-        self.outbox.send(records, Vec::new()).await?;
+        self.outbox.post(records).await?;
         Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
     }
 

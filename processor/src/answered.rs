@@ -63,6 +63,7 @@ where
             }
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(None),
             () = tokio::time::sleep(backoff.pause()) => {}
         }

@@ -15,7 +15,7 @@ pub mod tickets;
 
 pub use answered::{FailedCall, until_answered};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
-pub use outbox::{OutRecord, Outbox, OutboxTask, outbox};
+pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use retry::Backoff;
 pub use supervise::{Tasks, supervise};
-pub use tickets::Ticket;
+pub use tickets::{Held, Ticket};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use tributary_event::HybridClock;
 use tributary_transport::{Batch, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError};
 
 use super::state::Listing;
@@ -30,6 +31,8 @@ pub struct Board {
     pub(super) instance: String,
     /// Whether there may be others.
     pub(super) shared: bool,
+    /// What listings take their moments from.
+    pub(super) clock: Arc<HybridClock>,
     pub(super) transport: Arc<dyn Transport>,
     place: TopicPartition,
     reading: Mutex<Reading>,
@@ -85,12 +88,18 @@ impl Board {
             pipeline: pipeline.to_owned(),
             instance: instance.to_owned(),
             shared,
+            clock: Arc::default(),
             transport,
             place: TopicPartition { topic: names::listings(pipeline).into(), partition: 0 },
             reading: Mutex::default(),
             seen: Seal::default(),
             news: watch::Sender::new(0),
         }
+    }
+
+    /// The same, over another clock.
+    pub fn over_clock(self, clock: Arc<HybridClock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Reads what is new.
@@ -178,7 +187,7 @@ impl Board {
 
     fn post(&self, batch: &mut Batch, key: &str, post: &Post) {
         let value = serde_json::to_vec(post).unwrap_or_default();
-        batch.push(&self.place.topic, tributary_event::clock::now_us() / 1_000, Some(key.as_bytes()), Some(&value));
+        batch.push(&self.place.topic, self.clock.wall_us() / 1_000, Some(key.as_bytes()), Some(&value));
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {

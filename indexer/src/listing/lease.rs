@@ -14,14 +14,14 @@
 //! deploy restarts an old one; or a person goes back to it) asks on the board first, and is a standby for as long as it is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::Instant;
 use tracing::info;
-use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, Health, Reporter};
+use tributary_processor::Backoff;
 use tributary_transport::{Batch, Producer, Transport, TransportError};
 
 use super::board::{Board, LEASE};
@@ -52,7 +52,7 @@ pub struct Listings {
     /// How long the graph may answer what was before, after a change.
     lag: std::sync::OnceLock<Duration>,
     /// The number of the last listing that was told.
-    told: watch::Sender<u64>,
+    told: AtomicU64,
     health: Reporter,
     progress: Arc<Progress>,
 }
@@ -77,7 +77,7 @@ impl Listings {
             producer: Mutex::default(),
             party: OnceCell::new(),
             lag: std::sync::OnceLock::new(),
-            told: watch::Sender::new(0),
+            told: AtomicU64::new(0),
             health,
             progress: Arc::new(Progress::unknown()),
         }
@@ -169,7 +169,7 @@ impl Listings {
             false => Duration::ZERO,
         };
         let handover_us = i64::try_from(handover.as_micros()).unwrap_or(i64::MAX);
-        let change = |state: Option<&Listing>| opening(state, &party, (prepared, documents), handover_us);
+        let change = |state: Option<&Listing>| opening(state, &party, (prepared, documents), (self.board.clock.wall_us(), handover_us));
         self.board.look().await?;
         if change(self.state().as_ref()).is_some() && let Some(begun) = self.update(&mut Batch::new(), change).await? {
             self.say_why(&begun);
@@ -196,7 +196,7 @@ impl Listings {
     async fn begin(&self, why: Option<String>, must: impl Fn(Option<&Listing>) -> bool) -> Result<(), TransportError> {
         let by = self.party.get().map(|party| party.instance.clone());
         let change = |state: Option<&Listing>| {
-            must(state).then(|| Listing { by: by.clone(), ..Listing::next(state, false, why.clone()) })
+            must(state).then(|| Listing { by: by.clone(), ..Listing::next(state, false, why.clone(), self.board.clock.wall_us()) })
         };
         if let Some(begun) = self.update(&mut Batch::new(), change).await? {
             self.say_why(&begun);
@@ -214,6 +214,11 @@ impl Listings {
     /// The state, as far as it was read.
     pub(super) fn state(&self) -> Option<Listing> {
         self.board.note(&self.index).map(|note| note.listing)
+    }
+
+    /// How long until a listing may begin.
+    pub(super) fn due(&self, listing: &Listing) -> Duration {
+        Duration::from_micros(u64::try_from(listing.begun_us - self.board.clock.wall_us()).unwrap_or(0))
     }
 
     /// Hears of every reading and writing of the board.
@@ -321,6 +326,7 @@ impl Listings {
     ) -> Result<Option<Listing>, TransportError> {
         let mut held = self.producer.lock().await;
         let mut tries = 0;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
         loop {
             let is_new = held.is_none();
             let mut producer = self.open(&mut held).await?;
@@ -352,7 +358,7 @@ impl Listings {
             if let Some(error) = error.filter(|_| tries >= TRIES) {
                 return Err(error);
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(20..500))).await;
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 
@@ -376,7 +382,7 @@ impl Listings {
     /// Takes notice of the state, and tells it.
     fn hear(&self) {
         let Some(listing) = self.state() else { return };
-        if self.told.send_replace(listing.number) != listing.number {
+        if self.told.swap(listing.number, Ordering::AcqRel) != listing.number {
             self.progress.restart();
         }
         self.progress.listing.store(!listing.complete, Ordering::Release);
@@ -386,7 +392,3 @@ impl Listings {
     }
 }
 
-/// How long until a listing may begin.
-pub(super) fn due(listing: &Listing) -> Duration {
-    Duration::from_micros(u64::try_from(listing.begun_us - now_us()).unwrap_or(0))
-}

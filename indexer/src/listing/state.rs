@@ -1,7 +1,6 @@
 //! How far the listing of an index is, and under which plan: a record on the board, and what is decided by it.
 
 use serde::{Deserialize, Serialize};
-use tributary_event::clock::now_us;
 
 use crate::fingerprint::Fingerprint;
 use crate::store::Prepared;
@@ -59,15 +58,15 @@ pub struct Party {
 pub enum Claim {
     /// It may.
     Free,
-    /// It may if no process is there whose plan the state names: its own plan was replaced by that one.
+    /// If no process is there that works by the plan which the state names: its own was replaced by that one.
     Replaced,
-    /// It may if no process is there in whose folder the documents are.
+    /// If no process is there in whose folder the documents are, which is this one's.
     Elsewhere(String),
 }
 
 impl Listing {
     /// The listing after this one, which begins now and is nobody's yet.
-    pub(super) fn next(before: Option<&Self>, new_index: bool, why: Option<String>) -> Self {
+    pub(super) fn next(before: Option<&Self>, new_index: bool, why: Option<String>, now_us: i64) -> Self {
         let kept = before.cloned().unwrap_or_default();
         Self {
             number: kept.number + 1,
@@ -76,7 +75,7 @@ impl Listing {
             home: kept.home,
             new_index,
             why,
-            begun_us: now_us(),
+            begun_us: now_us,
             ..Self::default()
         }
     }
@@ -102,12 +101,12 @@ impl Listing {
 }
 
 /// The listing that begins when a process has made an index ready, if one must. `documents`: how many the index holds.
-/// `handover_us`: how long processes of another plan may still work.
+/// `now_us`: the present moment; `handover_us`: how long processes of another plan may still work.
 pub(super) fn opening(
     state: Option<&Listing>,
     party: &Party,
     (prepared, documents): (Prepared, u64),
-    handover_us: i64,
+    (now_us, handover_us): (i64, i64),
 ) -> Option<Listing> {
     let is_new = prepared == Prepared::Created;
     // An index that should have documents and has none was created anew and its process died right then, or was emptied.
@@ -120,7 +119,7 @@ pub(super) fn opening(
     if state.is_some() && !is_new && !emptied && why.is_none() {
         return None;
     }
-    let mut next = Listing::next(state, is_new || emptied, why);
+    let mut next = Listing::next(state, is_new || emptied, why, now_us);
     if let Some(other) = next.plan.replace(party.plan.clone()).filter(|plan| *plan != party.plan) {
         next.earlier.retain(|digest| *digest != party.plan.digest());
         next.earlier.push(other.digest());
@@ -152,12 +151,12 @@ mod tests {
     #[test]
     fn a_listing_begins_where_there_is_none_or_the_index_is_new_or_was_emptied() {
         let me = party("a", "q");
-        let first = opening(None, &me, (Prepared::Created, 0), 9).expect("a listing");
+        let first = opening(None, &me, (Prepared::Created, 0), (0, 9)).expect("a listing");
         assert!(first.new_index && first.plan.as_ref() == Some(&me.plan) && first.why.is_none());
         let state = complete(first);
-        assert_eq!(opening(Some(&state), &me, EXISTING, 9), None);
+        assert_eq!(opening(Some(&state), &me, EXISTING, (0, 9)), None);
         for prepared in [(Prepared::Created, 0), (Prepared::Existing, 0)] {
-            let again = opening(Some(&state), &me, prepared, 9).expect("a listing");
+            let again = opening(Some(&state), &me, prepared, (0, 9)).expect("a listing");
             assert!(again.new_index && !again.complete && again.number == 2);
         }
     }
@@ -165,13 +164,13 @@ mod tests {
     #[test]
     fn another_plan_lists_anew_says_why_and_waits_for_the_former() {
         let (old, new) = (party("a", "old"), party("b", "new"));
-        let state = complete(opening(None, &old, EXISTING, 9).expect("a listing"));
-        let next = opening(Some(&state), &new, EXISTING, 60_000_000).expect("a listing");
+        let state = complete(opening(None, &old, EXISTING, (0, 9)).expect("a listing"));
+        let next = opening(Some(&state), &new, EXISTING, (7, 60)).expect("a listing");
         assert_eq!(next.why.as_deref(), Some("its query changed"));
-        assert!(next.begun_us > now_us() + 50_000_000);
+        assert_eq!(next.begun_us, 67);
         assert_eq!((state.claim(&new), next.claim(&old)), (Claim::Free, Claim::Replaced));
         assert!(next.differs(&old).is_some() && next.differs(&new).is_none());
-        let back = opening(Some(&next), &old, EXISTING, 0).expect("a listing");
+        let back = opening(Some(&next), &old, EXISTING, (0, 0)).expect("a listing");
         assert_eq!((back.claim(&new), back.claim(&old)), (Claim::Replaced, Claim::Free));
         assert_eq!(back.earlier, vec![new.plan.digest()]);
     }
@@ -179,9 +178,9 @@ mod tests {
     #[test]
     fn documents_in_another_folder_are_claimed_only_if_nobody_keeps_them() {
         let of = |instance| Party { is_home: true, ..party(instance, "q") };
-        let state = complete(opening(None, &of("a"), EXISTING, 0).expect("a listing"));
+        let state = complete(opening(None, &of("a"), EXISTING, (0, 0)).expect("a listing"));
         assert_eq!((state.claim(&of("a")), state.claim(&of("b"))), (Claim::Free, Claim::Elsewhere("a".into())));
-        let moved = opening(Some(&state), &of("b"), EXISTING, 0).expect("a listing");
+        let moved = opening(Some(&state), &of("b"), EXISTING, (0, 0)).expect("a listing");
         assert!(moved.differs(&of("a")).is_some());
     }
 }
