@@ -2,7 +2,7 @@
 //! later. The first that fails for good stops all.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -22,6 +22,7 @@ use crate::listing::{self, Board, Listings, RootIdSource};
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
+use crate::resolve::settle::Times;
 use crate::stages::Stages;
 use crate::store::DocumentStore;
 use crate::watch;
@@ -115,6 +116,11 @@ impl Indexer {
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
+                requested: Mutex::default(),
+                clock_health: parts.health.part("clock"),
+                times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
+                #[cfg(all(test, feature = "model"))]
+                mutant: None,
                 listings,
                 reports,
                 graph_health: parts.health.part("graph"),
@@ -123,7 +129,7 @@ impl Indexer {
                 plan: index.clone(),
             };
             let is_home = matches!(index.store, StorePlan::Embedded);
-            context.listings.plan(Fingerprint::of(plan, index), Duration::ZERO, is_home);
+            context.listings.plan(Fingerprint::of(plan, index), plan.graph.lag, is_home);
             let (changes, builds) = Default::default();
             indexes.push(IndexHandle { context: Arc::new(context), changes, builds });
         }

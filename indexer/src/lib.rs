@@ -9,7 +9,6 @@ pub mod bury;
 pub mod context;
 pub mod document;
 pub mod engine;
-mod fan_out;
 mod fingerprint;
 pub mod graph;
 pub mod indexable;

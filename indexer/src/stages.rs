@@ -26,7 +26,7 @@ use crate::engine::{IndexHandle, Parts};
 use crate::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
 use crate::request::{Lane, names};
-use crate::resolve::{Resolver, resolve_stage};
+use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::set_aside::SetAside;
 use crate::store::StoreError;
 use crate::visibility::Visibility;
@@ -92,10 +92,13 @@ impl Stages {
         }
         let open = || async {
             let prepared = context.store.prepare(&context.plan).await?;
-            Ok::<_, StoreError>((prepared, context.store.count().await?))
+            let documents = context.store.count().await?;
+            Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };
         let opened = until_answered(store, "make the index ready", shutdown, open).await;
-        let Some((prepared, documents)) = opened.map_err(|e| self.failed(e.message))? else { return Ok(false) };
+        let Some((prepared, documents, newest)) = opened.map_err(|e| self.failed(e.message))? else { return Ok(false) };
+        // Stamps of this process are above those of the documents that are there, whatever clock made those.
+        context.clock.observe(newest);
         if documents > 0 {
             context.reports.knew(true);
         }
@@ -153,6 +156,8 @@ impl Stages {
             clock: context.clock.clone(),
             indexes: vec![context.clone()],
             retry: index.retry.clone(),
+            settling: Waiting::new(context.times),
+            times: context.times,
             outbox,
         };
         let (handler, task) = resolve_stage(resolver);

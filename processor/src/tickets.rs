@@ -84,6 +84,11 @@ impl Ticket {
         Held { tickets, place, generation: self.generation, offset: self.offset }
     }
 
+    /// Whether an earlier owner of the partition may have begun with the record.
+    pub fn is_doubtful(&self) -> bool {
+        true
+    }
+
     /// When the record's partition became ours; none if it no longer is, so that somebody else has the record too.
     pub fn since(&self) -> Option<Instant> {
         let state = self.tickets.lock();

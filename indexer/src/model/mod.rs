@@ -30,6 +30,15 @@ fn first_wrong(worlds: u64) -> Option<(u64, Wrong)> {
 
 #[test]
 fn at_rest_the_index_equals_the_database() {
+    if let Ok(n) = std::env::var("MODEL_COUNT") {
+        let n: u64 = n.parse().expect("n");
+        for seed in 0..n {
+            if let Err(wrong) = World::run(seed, false) {
+                println!("SEED {seed} {} steps: {}", wrong.steps, wrong.what);
+            }
+        }
+        return;
+    }
     if let Some((seed, wrong)) = first_wrong(300) {
         panic!("MODEL_SEED={seed}, after {} steps: {}", wrong.steps, wrong.what);
     }

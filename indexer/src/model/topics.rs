@@ -87,16 +87,25 @@ impl Topics {
     }
 
     /// Records that no group has committed yet, of groups with members.
-    pub fn left(&self) -> u64 {
+    pub fn left(&self) -> Vec<String> {
         let state = self.lock();
-        let mut left = 0;
+        let mut left = Vec::new();
         for (name, group) in &state.groups {
             let topics: BTreeSet<&String> = group.members.values().flat_map(|m| &m.topics).collect();
             for topic in topics {
                 for (partition, records) in state.topics.get(topic.as_str()).into_iter().flatten().enumerate() {
                     let place = TopicPartition { topic: topic.as_str().into(), partition: partition as u32 };
-                    let committed = state.offsets.get(&(name.clone(), place)).copied().unwrap_or(0);
-                    left += records.len() as u64 - committed;
+                    let committed = state.offsets.get(&(name.clone(), place.clone())).copied().unwrap_or(0);
+                    if committed < records.len() as u64 {
+                        let owners = group.members.iter().filter(|(_, m)| m.owned.contains(&place));
+                        let owners: Vec<String> = owners
+                            .map(|(id, m)| format!("{id}{}", if m.process.is_killed() { " dead" } else { "" }))
+                            .collect();
+                        left.push(format!(
+                            "{name} {topic}/{partition}: {committed} of {}, of {owners:?}",
+                            records.len()
+                        ));
+                    }
                 }
             }
         }
@@ -227,7 +236,7 @@ impl ModelConsumer {
                         self.positions.insert(place.clone(), committed);
                     }
                 }
-                Delivery::Revoked(places) => places.iter().for_each(|place| drop(self.positions.remove(place))),
+                Delivery::Revoked(places) => self.positions.retain(|place, _| !places.contains(place)),
                 Delivery::Records(_) => {}
             }
             return Some(news);

@@ -22,6 +22,7 @@ sources:
 transport: { kafka: { brokers: "localhost:1", replication: 1 } }
 graph:
   endpoint: http://localhost:1/graphql
+  lag: LAG
   vertices:
     public.movie: [{ type: Movie, id: "{id}" }]
     public.talent: [{ type: Talent, id: "{id}" }]
@@ -35,6 +36,7 @@ indexes:
   movies:
     query: movies.graphql
     roots: { table: public.movie }
+    refresh: 1s
     build: { deadline: DEADLINE, batch: 2, concurrency: 2 }
     store: { elasticsearch: { url: "http://localhost:1" } }
 "#;
@@ -62,10 +64,12 @@ impl Inputs for Texts {
 }
 
 /// The longest that a build may take in a world.
-const DEADLINE: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(2);
 
-fn plan(_lag: Duration) -> Plan {
-    let text = PIPELINE.replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()));
+fn plan(lag: Duration) -> Plan {
+    let text = PIPELINE
+        .replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()))
+        .replace("LAG", &format!("{}ms", lag.as_millis()));
     let (definition, found) = parse("pipeline.yaml", &text, &Texts);
     let told =
         |found: &[tributary_dsl::Diagnostic]| found.iter().map(|d| d.render(false)).collect::<Vec<_>>().join("\n");
@@ -106,7 +110,7 @@ impl World {
     fn new(seed: u64, tells: bool) -> Self {
         let mut random = Random::new(seed);
         let dice = Dice::new(random.next());
-        let lag = [Duration::ZERO, Duration::from_millis(300)][random.below(2)];
+        let lag = [Duration::ZERO, Duration::from_millis(1500)][random.below(2)];
         let mut state = State::default();
         for movie in 0..3 {
             state.movies.insert(movie, ('A', Some(0)));
@@ -151,7 +155,7 @@ impl World {
             self.start();
         }
         for _ in 0..steps {
-            let pause = self.random.time(Duration::from_millis(600));
+            let pause = self.random.time(Duration::from_secs(1));
             sleep(pause).await;
             self.step().await?;
         }
@@ -165,7 +169,7 @@ impl World {
                     self.tell(|| format!("process {} is killed", at + 1));
                     let gate = self.processes[at].take().expect("a process").kill();
                     let topics = self.shared.topics.clone();
-                    let silence = self.shared.dice.time(Duration::from_millis(400));
+                    let silence = self.shared.dice.time(Duration::from_secs(1));
                     tokio::spawn(async move {
                         sleep(silence).await;
                         topics.forget(&gate);
@@ -178,7 +182,7 @@ impl World {
                     self.tell(|| format!("process {} is frozen", at + 1));
                     let process = self.processes[at].as_ref().expect("a process");
                     process.freeze(true);
-                    sleep(self.shared.dice.time(Duration::from_millis(1500))).await;
+                    sleep(self.shared.dice.time(Duration::from_secs(8))).await;
                     let process = self.processes[at].as_ref().expect("a process");
                     if self.random.one_in(2) {
                         self.shared.topics.forget(&process.gate);
@@ -219,7 +223,7 @@ impl World {
         let until = Instant::now() + patience;
         while Instant::now() < until {
             sleep(DEADLINE).await;
-            if self.shared.topics.left() == 0 {
+            if self.shared.topics.left().is_empty() {
                 break;
             }
         }
@@ -231,10 +235,15 @@ impl World {
             let show = |documents: &BTreeMap<String, Json>| {
                 documents.iter().map(|(id, json)| format!("\n    {id}: {json}")).collect::<String>()
             };
-            return Err(format!("the database:{}\n  the index:{}", show(&expected), show(&found)));
+            return Err(format!(
+                "lag {:?}, the database:{}\n  the index:{}",
+                self.shared.lag,
+                show(&expected),
+                show(&found)
+            ));
         }
-        if left > 0 {
-            return Err(format!("{left} records are not done after {patience:?} of rest"));
+        if !left.is_empty() {
+            return Err(format!("records are not done after {patience:?} of rest:\n    {}", left.join("\n    ")));
         }
         Ok(())
     }
