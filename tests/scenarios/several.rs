@@ -141,7 +141,9 @@ async fn burst(world: &World, round: u32) {
         match i % 25 {
             0 => world.execute(&format!("UPDATE talent SET name = 'T{round}-{i}' WHERE id % 50 = {}", i / 25)).await,
             5 => world.execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % 3200)).await,
-            10 => world.execute(&format!("UPDATE distributor SET name = 'D{round}-{i}' WHERE id = {}", 1 + i / 25)).await,
+            10 => {
+                world.execute(&format!("UPDATE distributor SET name = 'D{round}-{i}' WHERE id = {}", 1 + i / 25)).await
+            }
             15 => {
                 let id = 10_000 + round * 500 + i;
                 world.execute(&format!("INSERT INTO movie (id, title) VALUES ({id}, 'New')")).await;

@@ -13,6 +13,8 @@ use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, 
 
 use super::load::{Observed, What, latencies};
 use super::{quantile, release, usage};
+use crate::answers;
+use crate::parts::empty;
 use crate::tools::{repository, target};
 
 pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
@@ -38,10 +40,7 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
         (None, None)
     };
     let folder = target().join("bench/index");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder)?;
+    empty(&folder)?;
     let (mut graph, endpoint) = start_graph(&url).await?;
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
     let graph_rate = graph_capacity(&http, &endpoint, loaded.movies.min(6402)).await?;
@@ -230,12 +229,11 @@ fn start_tributary(folder: &std::path::Path) -> Result<Child> {
 }
 
 async fn address(folder: &std::path::Path) -> Result<String> {
-    let record = folder.join("data/movie-search.running.json");
+    let data = folder.join("data");
     let begin = Instant::now();
     loop {
-        let found = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
-        if let Some(address) = found.as_ref().and_then(|json| json["address"].as_str()) {
-            return Ok(address.to_owned());
+        if let Some(address) = answers::address(&data) {
+            return Ok(address);
         }
         if begin.elapsed() > Duration::from_secs(60) {
             bail!("tributary does not listen; its log is above");
