@@ -58,6 +58,8 @@ pub struct World {
     documents: String,
     /// Whether the order of lists says nothing: some servers let the database choose it.
     pub unordered: bool,
+    /// Whether a process that ends because another one captures in its place is started again, as who runs it would.
+    pub supervised: bool,
 }
 
 fn shared(variable: &str) -> String {
@@ -140,6 +142,7 @@ impl World {
             definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
             documents: truth::DOCUMENTS.to_owned(),
             unordered: false,
+            supervised: false,
             processes: vec![Process::new(folder.path().to_owned())],
             folder,
             name,
@@ -368,8 +371,15 @@ impl World {
             if condition(&self.addresses()).await {
                 return;
             }
-            if let Some(status) = self.processes.iter_mut().find_map(Process::ended) {
-                panic!("tributary ended ({status}) while the test waited until {what}:\n{}", self.log());
+            for process in 0..self.processes.len() {
+                let Some(status) = self.processes[process].ended() else { continue };
+                let replaced = self.processes[process].output().contains("another process took over");
+                assert!(
+                    self.supervised && replaced,
+                    "process {process} ended ({status}) while the test waited until {what}:\n{}",
+                    self.log()
+                );
+                self.start_process(process);
             }
             assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}\n{}", why(), self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;

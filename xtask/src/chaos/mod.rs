@@ -33,6 +33,9 @@ use crate::{answers, parts};
 /// How many write to the database at a time.
 const WRITERS: u64 = 4;
 
+/// Of the log of a process that ended by itself: where it says why.
+const LAST_LINES: usize = 5;
+
 /// Options of `x chaos`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -160,10 +163,16 @@ async fn supervise(site: Arc<Site>, report: Arc<Mutex<Report>>, mut ended: watch
         for (number, member) in site.members.iter().enumerate() {
             if let Some(status) = member.ended().await? {
                 let log = std::fs::read_to_string(member.log()).unwrap_or_default();
-                let last = log.lines().last().unwrap_or_default();
-                let line = format!("process {number} ended by itself ({status}): {last}");
-                println!("{line}");
-                report.lock().await.exits.push(line);
+                let last: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+                // One that stood still, or was cut off, while another one took its place as a capturer.
+                if last.iter().any(|line| line.contains("another process took over")) {
+                    println!("process {number} was replaced as the one that captures; it is started again");
+                    *report.lock().await.harms.entry("a capturer was replaced".to_owned()).or_default() += 1;
+                } else {
+                    let line = format!("process {number} ended by itself ({status}): {}", last.join("\n    "));
+                    println!("{line}");
+                    report.lock().await.exits.push(line);
+                }
                 site.start_member(number).await?;
             }
         }
