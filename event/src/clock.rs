@@ -10,28 +10,55 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const COUNTER_BITS: u32 = 11;
 
 /// A clock whose readings are strictly rising, also across threads, and never behind what it has observed.
-#[derive(Debug, Default)]
-pub struct HybridClock(AtomicU64);
+pub struct HybridClock {
+    last: AtomicU64,
+    /// The wall clock, in microseconds since the Unix epoch.
+    wall: Wall,
+}
+
+type Wall = Box<dyn Fn() -> i64 + Send + Sync>;
+
+impl Default for HybridClock {
+    fn default() -> Self {
+        Self::starting_after(0)
+    }
+}
+
+impl std::fmt::Debug for HybridClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HybridClock").field("last", &self.last).finish_non_exhaustive()
+    }
+}
 
 impl HybridClock {
     /// A clock that gives only readings above `last` (0 for a new one).
     pub fn starting_after(last: u64) -> Self {
-        Self(AtomicU64::new(last))
+        Self { last: AtomicU64::new(last), wall: Box::new(now_us) }
+    }
+
+    /// A clock over another wall clock, which tells microseconds since the Unix epoch.
+    pub fn over(wall: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self { last: AtomicU64::new(0), wall: Box::new(wall) }
+    }
+
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub fn wall_us(&self) -> i64 {
+        (self.wall)()
     }
 
     /// The next reading, taken from the wall clock.
     pub fn now(&self) -> u64 {
-        self.tick(now_us())
+        self.tick(self.wall_us())
     }
 
     /// The next reading for an event that happened at `us` microseconds since the Unix epoch:
     /// the later of that time and the last reading plus one.
     pub fn tick(&self, us: i64) -> u64 {
         let wall = Self::at(us);
-        let mut last = self.0.load(Ordering::Relaxed);
+        let mut last = self.last.load(Ordering::Relaxed);
         loop {
             let next = wall.max(last + 1);
-            match self.0.compare_exchange_weak(last, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.last.compare_exchange_weak(last, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return next,
                 Err(seen) => last = seen,
             }
@@ -40,7 +67,7 @@ impl HybridClock {
 
     /// Moves the clock past a reading of another process.
     pub fn observe(&self, reading: u64) {
-        self.0.fetch_max(reading, Ordering::AcqRel);
+        self.last.fetch_max(reading, Ordering::AcqRel);
     }
 
     /// The lowest reading of a moment, in microseconds since the Unix epoch.

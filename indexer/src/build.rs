@@ -2,8 +2,9 @@
 //! about retries.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
 use crate::context::IndexContext;
@@ -185,7 +186,7 @@ fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built
         (Verdict::Written, WriteAction::Put(document)) => Built::Written(document.refs.clone()),
         (Verdict::Written, WriteAction::Delete) => Built::Deleted,
         (Verdict::Superseded { stored }, _) => {
-            context.clock.observe(stored.unwrap_or_default());
+            context.clock.observe(stored);
             Built::Superseded
         }
         (Verdict::Retry { after, reason }, _) => Built::Busy { after, reason },

@@ -131,6 +131,7 @@ impl Builder {
             let [room_for_live, room_for_bulk] = [Lane::Live, Lane::Bulk].map(|lane| self.schedule.len() < room(lane));
             let [live, bulk] = &mut self.asked;
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(result) = self.building.join_next(), if !self.building.is_empty() => self.over(result).await?,
                 asked = live.recv(), if room_for_live => match asked {

@@ -100,7 +100,11 @@ pub struct Indexer {
 impl Indexer {
     /// Puts the parts together. Touches nothing outside.
     pub fn new(plan: &Plan, parts: Parts) -> Result<Self, StageError> {
-        let clock = Arc::new(HybridClock::default());
+        Self::over_clock(plan, parts, Arc::default())
+    }
+
+    /// The same, whose stamps are taken from this clock.
+    pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
         let mut indexes = Vec::new();
         for index in &plan.indexes {
             let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
@@ -139,6 +143,7 @@ impl Indexer {
     /// Runs until shutdown (`Ok`) or a fatal error.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
         tokio::select! {
+            biased;
             ensured = self.ensure_topics() => ensured?,
             () = shutdown.cancelled() => return Ok(()),
         }
@@ -369,6 +374,7 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
             Err(error) => return Err(StageError::new(stage, error.message)),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }
@@ -388,6 +394,7 @@ async fn list(
             health.down(format!("its documents are not listed before source {source} is captured"));
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             captured = captured.wait_for(|captured| *captured) => if captured.is_err() { return Ok(()) },
         }
@@ -404,6 +411,7 @@ async fn supervise(
 ) -> Result<(), StageError> {
     loop {
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             Some(ended) = intakes.join_next() => ended,
             Some(ended) = tasks.join_next() => ended,

@@ -15,6 +15,8 @@ pub mod indexable;
 pub mod json;
 pub mod listing;
 pub mod mapping;
+#[cfg(all(test, feature = "model"))]
+mod model;
 pub mod recent;
 pub mod report;
 pub mod request;

@@ -85,6 +85,7 @@ pub async fn run(
             }
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             // The sender lives as long as the index.
             _ = begun.changed() => {}
@@ -115,6 +116,7 @@ async fn list(
     let mut roots_listed: HashSet<u64> = HashSet::new();
     while !listing.complete {
         let page = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
             page = page(context, roots, &listing, &mut roots_listed) => page,
         };
@@ -142,6 +144,7 @@ async fn list(
             warn!(index, error = failure.1, outage_s, "cannot list the roots; trying again");
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
             () = tokio::time::sleep(backoff.pause()) => {}
         }

@@ -22,8 +22,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_event::HybridClock;
 use tributary_event::clock::now_us;
 use xxhash_rust::xxh3::xxh3_64;

@@ -43,6 +43,8 @@ const GROUPS: usize = 16;
 const SETTLE: Duration = Duration::from_secs(1);
 /// References of one lookup at most.
 const REFERENCES: usize = 1000;
+/// Ids of one page of a lookup.
+const PAGE: usize = 10_000;
 /// A change that affects more documents than this goes to the bulk lane.
 const SUPERNODE: usize = 1000;
 
@@ -156,6 +158,7 @@ impl ResolveTask {
         };
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(joined) = tasks.join_next(), if !tasks.is_empty() => {
                     let Some(unsettled) = over(joined)? else { continue };
@@ -168,6 +171,7 @@ impl ResolveTask {
                         };
                         // What is not settled comes again at the next start.
                         tokio::select! {
+                            biased;
                             () = shutdown.cancelled() => Ok(None),
                             result = Box::pin(settle) => result.map(|()| None),
                         }
@@ -179,6 +183,7 @@ impl ResolveTask {
                         let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
                         tasks.spawn(async move {
                             tokio::select! {
+                                biased;
                                 () = shutdown.cancelled() => Ok(None),
                                 result = Box::pin(resolver.resolve(group)) => result,
                             }
@@ -242,7 +247,7 @@ impl Resolver {
             self.outbox.send(records, group.into_iter().map(|taken| taken.ticket).collect()).await?;
             return Ok(None);
         }
-        self.outbox.send(records, Vec::new()).await?;
+        self.outbox.post(records).await?;
         Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
     }
 
@@ -280,7 +285,15 @@ impl Resolver {
             }
         }
         for chunk in references.chunks(REFERENCES) {
-            documents.extend(until_answered!(index, index.store.lookup(chunk)));
+            let mut after: Option<String> = None;
+            loop {
+                let page = until_answered!(index, index.store.lookup(chunk, after.as_deref(), PAGE));
+                documents.extend(page.ids);
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
         }
         Ok(documents)
     }

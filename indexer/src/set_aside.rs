@@ -87,7 +87,7 @@ impl SetAside {
         tracing::info!(index = self.context.plan.name, document, "built after all; its dead letter is withdrawn");
         let topic = names::dead_letters(&self.context.pipeline).into();
         let tombstone = OutRecord { topic, key: Some(name.into_bytes()), value: None };
-        self.outbox.send(vec![tombstone], Vec::new()).await
+        self.outbox.post(vec![tombstone]).await
     }
 
     fn count(&self) {

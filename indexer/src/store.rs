@@ -51,10 +51,10 @@ pub enum WriteAction {
 pub enum Verdict {
     /// Done. Durable and visible after the next [`DocumentStore::refresh`] that starts after this.
     Written,
-    /// The store holds this stamp or a newer one (named where the store says it): nothing was written.
+    /// The store holds this stamp or a newer one: nothing was written.
     Superseded {
         /// The stored stamp.
-        stored: Option<u64>,
+        stored: u64,
     },
     /// The store is busy (429 and the like): nothing was written, try again.
     Retry {
@@ -92,6 +92,35 @@ pub struct StoredDocument {
     pub stamp: u64,
     /// The hash of its content.
     pub hash: String,
+}
+
+/// A page of document ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdPage {
+    /// The ids, in no order, no duplicates.
+    pub ids: Vec<String>,
+    /// Where the next page starts; `None` after the last one.
+    pub next: Option<String>,
+}
+
+/// A stored document without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Older {
+    /// Its id.
+    pub id: String,
+    /// The stamp of its last refreshed write.
+    pub stamp: u64,
+    /// The vertices it embeds; sorted, no duplicates.
+    pub refs: Vec<String>,
+}
+
+/// A page of documents without their content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OlderPage {
+    /// The documents, in no order, no duplicates.
+    pub documents: Vec<Older>,
+    /// Where the next page starts; `None` after the last one.
+    pub next: Option<String>,
 }
 
 /// A search.
@@ -147,15 +176,31 @@ pub trait DocumentStore: Send + Sync {
     /// in `tributary_unindexed_values_total`.
     async fn write(&self, writes: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Everything written before this call is durable, and visible to [`lookup`](Self::lookup), [`scan`](Self::scan) and
-    /// [`search`](Self::search), when it returns.
+    /// Everything written before this call is durable, and visible to every read of refreshed documents, when it returns.
     async fn refresh(&self) -> Result<(), StoreError>;
 
     /// Heads of documents, in order, as last written (also before a refresh); `None` for those that are not there.
     async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, StoreError>;
 
-    /// Ids of all documents whose `_refs` contain any of the references, in no order, no duplicates. Sees refreshed documents.
-    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError>;
+    /// Ids of documents whose `_refs` hold any of the references: at most `size` of them (a store may give fewer), from where
+    /// a page before said that the `next` one starts. A document that holds one of them while all pages are read is on one
+    /// page. Sees refreshed documents.
+    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError>;
+
+    /// The same, of documents whose stamp is below `before`, with stamps and references.
+    async fn older(
+        &self,
+        references: &[String],
+        before: u64,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<OlderPage, StoreError>;
+
+    /// How many documents hold each reference, in order: refreshed ones, or a few more.
+    async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError>;
+
+    /// The newest stamp of any refreshed document, or a newer one that was there; 0 if there is none.
+    async fn newest_stamp(&self) -> Result<u64, StoreError>;
 
     /// Ids of documents in id order, after `after`, at most `size`. Sees refreshed documents.
     async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError>;

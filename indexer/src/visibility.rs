@@ -82,6 +82,7 @@ impl Visibility {
             let cadence = match live {
                 None => {
                     tokio::select! {
+                        biased;
                         () = shutdown.cancelled() => return Ok(()),
                         () = self.news.notified() => continue,
                     }
@@ -91,6 +92,7 @@ impl Visibility {
             };
             if let Some(due) = last.map(|at| at + cadence).filter(|due| *due > Instant::now()) {
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => {}
                     () = tokio::time::sleep_until(due) => {}
                     // A live build does not wait for the cadence of bulk work.
@@ -134,6 +136,7 @@ async fn refresh(context: &IndexContext, shutdown: &CancellationToken) -> Result
             Err(error) => return Err(StageError::new(format!("index {}", context.plan.name), error.message)),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(backoff.pause()) => {}
         }

@@ -74,6 +74,7 @@ pub async fn run(
             part.take(answer, starting(&part.reporter));
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }

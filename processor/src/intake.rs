@@ -162,6 +162,7 @@ impl Beside {
     /// Waits until something is due, and does nothing else. Cancel-safe.
     async fn due(&mut self) -> Due {
         tokio::select! {
+            biased;
             _ = self.commits.tick() => Due::Commit,
             _ = self.lags.tick() => Due::Measure,
             Some(measured) = self.measuring.join_next() => Due::Lag(measured.unwrap_or_else(|error| {
@@ -262,6 +263,8 @@ impl Intake {
             }
             Due::Lag(Ok(lag)) => {
                 self.measured = Instant::now();
+                // What is held is worked on already.
+                let lag = lag.saturating_sub(self.tickets.held() as u64);
                 self.settings.lag.set(Some(lag));
                 self.lag.set(lag as f64);
             }
@@ -330,6 +333,7 @@ async fn both<A: Future, B: Future>(first: A, mut second: Pin<&mut B>) -> (A::Ou
     let mut ended = None;
     loop {
         tokio::select! {
+            biased;
             output = first.as_mut() => return (output, ended),
             output = second.as_mut(), if ended.is_none() => ended = Some(output),
         }

@@ -12,6 +12,6 @@ pub mod retry;
 pub mod tickets;
 
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
-pub use outbox::{OutRecord, Outbox, OutboxTask, outbox};
+pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use retry::Backoff;
-pub use tickets::Ticket;
+pub use tickets::{Held, Ticket};

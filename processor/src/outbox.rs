@@ -12,7 +12,7 @@ use tributary_transport::{Batch, Producer, record_limit};
 
 use crate::intake::StageError;
 use crate::retry::Backoff;
-use crate::tickets::Ticket;
+use crate::tickets::{Held, Ticket};
 
 /// A record on its way out.
 #[derive(Debug, Clone)]
@@ -25,10 +25,40 @@ pub struct OutRecord {
     pub value: Option<Vec<u8>>,
 }
 
+/// What is done when records are durable.
+#[derive(Debug)]
+pub enum Receipt {
+    /// A record in flight.
+    Ticket(Ticket),
+    /// A record that was held.
+    Held(Held),
+}
+
+impl Receipt {
+    fn done(self) {
+        match self {
+            Self::Ticket(ticket) => ticket.done(),
+            Self::Held(held) => held.done(),
+        }
+    }
+}
+
+impl From<Ticket> for Receipt {
+    fn from(ticket: Ticket) -> Self {
+        Self::Ticket(ticket)
+    }
+}
+
+impl From<Held> for Receipt {
+    fn from(held: Held) -> Self {
+        Self::Held(held)
+    }
+}
+
 #[derive(Debug)]
 struct Parcel {
     records: Vec<OutRecord>,
-    tickets: Vec<Ticket>,
+    receipts: Vec<Receipt>,
     /// Room that the records take until they are appended.
     room: Option<OwnedSemaphorePermit>,
 }
@@ -71,32 +101,45 @@ impl Outbox {
         self.limit
     }
 
-    /// Hands records over. The tickets are done when the records are durable. Waits for room; an error means that the
-    /// stage is stopping.
+    /// Hands records over that nobody waits for.
     ///
-    /// Records are taken one by one as there is room, so that a change with millions of consequences needs no more memory
-    /// than one with few.
-    pub async fn send<I>(&self, records: I, tickets: Vec<Ticket>) -> Result<(), StageError>
+    /// # Errors
+    /// The stage is stopping.
+    pub async fn post<I>(&self, records: I) -> Result<(), StageError>
     where
         I: IntoIterator<Item = OutRecord>,
         I::IntoIter: Send,
     {
+        self.send(records, Vec::<Receipt>::new()).await
+    }
+
+    /// Hands records over. The receipts are done when the records, and all that were handed over before, are durable. Waits for room; an error means that the
+    /// stage is stopping.
+    ///
+    /// Records are taken one by one as there is room, so that a change with millions of consequences needs no more memory
+    /// than one with few.
+    pub async fn send<I, R>(&self, records: I, receipts: Vec<R>) -> Result<(), StageError>
+    where
+        I: IntoIterator<Item = OutRecord>,
+        I::IntoIter: Send,
+        R: Into<Receipt>,
+    {
+        let mut receipts: Option<Vec<Receipt>> = Some(receipts.into_iter().map(Into::into).collect());
         let mut records = records.into_iter();
-        let mut tickets = Some(tickets);
-        while let Some(last) = tickets.take() {
+        while let Some(last) = receipts.take() {
             let parcel: Vec<OutRecord> = records.by_ref().take(PARCEL).collect();
             let room = match u32::try_from(parcel.len()) {
                 Ok(0) | Err(_) => None,
                 Ok(records) => Some(self.room.clone().acquire_many_owned(records).await.map_err(|_| stopping())?),
             };
-            // The tickets go with the last records.
+            // The receipts go with the last records.
             let last = if parcel.len() < PARCEL {
                 last
             } else {
-                tickets = Some(last);
+                receipts = Some(last);
                 Vec::new()
             };
-            let parcel = Parcel { records: parcel, tickets: last, room };
+            let parcel = Parcel { records: parcel, receipts: last, room };
             self.parcels.send(parcel).await.map_err(|_| stopping())?;
         }
         Ok(())
@@ -114,13 +157,14 @@ impl OutboxTask {
         self.health.up();
         loop {
             let first = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Ok(()),
                 parcel = self.parcels.recv() => match parcel {
                     Some(parcel) => parcel,
                     None => return Ok(()),
                 },
             };
-            let (mut tickets, mut rooms) = (Vec::new(), Vec::new());
+            let (mut receipts, mut rooms) = (Vec::new(), Vec::new());
             batch.clear();
             let mut next = Some(first);
             while let Some(parcel) = next {
@@ -128,14 +172,14 @@ impl OutboxTask {
                 for record in &parcel.records {
                     batch.push(&record.topic, now_ms, record.key.as_deref(), record.value.as_deref());
                 }
-                tickets.extend(parcel.tickets);
+                receipts.extend(parcel.receipts);
                 rooms.push(parcel.room);
                 next = if batch.size() < BATCH_BYTES { self.parcels.try_recv().ok() } else { None };
             }
             if !batch.is_empty() && !self.append(&batch, &shutdown).await? {
                 return Ok(());
             }
-            tickets.into_iter().for_each(Ticket::done);
+            receipts.into_iter().for_each(Receipt::done);
         }
     }
 
@@ -157,6 +201,7 @@ impl OutboxTask {
                     }
                     self.health.down(error.message);
                     tokio::select! {
+                        biased;
                         () = shutdown.cancelled() => return Ok(false),
                         () = tokio::time::sleep(backoff.pause()) => {}
                     }

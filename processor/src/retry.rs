@@ -31,7 +31,7 @@ impl Backoff {
     /// The pause after the `tries`th failure (from 0).
     pub fn nth(initial: Duration, max: Duration, tries: u32) -> Duration {
         let step = initial.saturating_mul(1_u32.checked_shl(tries.min(20)).unwrap_or(u32::MAX)).min(max);
-        step.mul_f64(rand::random_range(0.5..=1.0))
+        step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }
 

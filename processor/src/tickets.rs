@@ -1,12 +1,14 @@
 //! Tickets: one for each record in flight, done when everything the record caused has its final verdict.
 //!
-//! A ticket that is dropped without being done keeps its record in flight for ever, so that its offset is never
-//! committed: after a crash, a stop or a bug, the record comes again.
+//! A ticket that is dropped without being done keeps its record's offset from being committed for ever: after a crash, a stop or
+//! a bug, the record comes again. A stage whose work on a record is over, but that wants to see the record again after a crash,
+//! holds it: a held record takes no room among those in flight.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tributary_transport::TopicPartition;
 
 use crate::prefix::DonePrefix;
@@ -25,11 +27,14 @@ struct State {
     generation: u64,
     records: usize,
     bytes: usize,
+    held: usize,
 }
 
 #[derive(Debug)]
 struct Partition {
     generation: u64,
+    /// When it became ours.
+    since: Instant,
     prefix: DonePrefix,
 }
 
@@ -43,15 +48,47 @@ pub struct Ticket {
     bytes: usize,
 }
 
+/// A record that a stage has worked on, whose offset is not to be committed yet.
+#[derive(Debug)]
+pub struct Held {
+    tickets: Arc<Tickets>,
+    place: TopicPartition,
+    generation: u64,
+    offset: u64,
+}
+
+impl Held {
+    /// The record's offset may be committed.
+    pub fn done(self) {
+        self.tickets.lock().done(&self.place, self.generation, self.offset);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.tickets.lock();
+        state.held = state.held.saturating_sub(1);
+    }
+}
+
 impl Ticket {
     /// Everything this record caused has its final verdict: its offset may be committed.
     pub fn done(self) {
-        let mut state = self.tickets.lock();
-        if let Some(partition) = state.partitions.get_mut(&self.place)
-            && partition.generation == self.generation
-        {
-            partition.prefix.done(self.offset);
-        }
+        self.tickets.lock().done(&self.place, self.generation, self.offset);
+    }
+
+    /// The work on this record is over, and its offset is to be committed later.
+    pub fn hold(self) -> Held {
+        self.tickets.lock().held += 1;
+        let (tickets, place) = (self.tickets.clone(), self.place.clone());
+        Held { tickets, place, generation: self.generation, offset: self.offset }
+    }
+
+    /// When the record's partition became ours; none if it no longer is, so that somebody else has the record too.
+    pub fn since(&self) -> Option<Instant> {
+        let state = self.tickets.lock();
+        let partition = state.partitions.get(&self.place).filter(|p| p.generation == self.generation)?;
+        Some(partition.since)
     }
 
     /// Where the record was read.
@@ -75,6 +112,16 @@ impl Drop for Ticket {
     }
 }
 
+impl State {
+    fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
+        if let Some(partition) = self.partitions.get_mut(place)
+            && partition.generation == generation
+        {
+            partition.prefix.done(offset);
+        }
+    }
+}
+
 impl Tickets {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,7 +132,7 @@ impl Tickets {
         let mut state = self.lock();
         state.generation += 1;
         let generation = state.generation;
-        state.partitions.insert(place, Partition { generation, prefix: DonePrefix::new() });
+        state.partitions.insert(place, Partition { generation, since: Instant::now(), prefix: DonePrefix::new() });
     }
 
     /// A partition is no longer ours.
@@ -110,6 +157,11 @@ impl Tickets {
     pub(crate) fn in_flight(&self) -> (usize, usize) {
         let state = self.lock();
         (state.records, state.bytes)
+    }
+
+    /// Records that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.lock().held
     }
 
     /// Offsets that may be committed and are not yet.
@@ -151,11 +203,25 @@ mod tests {
     }
 
     #[test]
+    fn a_held_record_takes_no_room_and_holds_its_offset_back() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place());
+        let ticket = tickets.issue(&place(), 1, 10).expect("a ticket");
+        let held = ticket.hold();
+        assert_eq!((tickets.in_flight(), tickets.held()), ((0, 0), 1));
+        assert!(tickets.to_commit().is_empty());
+        held.done();
+        assert_eq!((tickets.to_commit(), tickets.held()), (vec![(place(), 2)], 0));
+    }
+
+    #[test]
     fn tickets_of_an_earlier_ownership_do_not_count() {
         let tickets = Arc::new(Tickets::default());
         tickets.assign(place());
         let old = tickets.issue(&place(), 1, 1).expect("a ticket");
+        assert!(old.since().is_some());
         tickets.revoke(&place());
+        assert!(old.since().is_none());
         assert!(tickets.issue(&place(), 2, 1).is_none());
         tickets.assign(place());
         let new = tickets.issue(&place(), 1, 1).expect("a ticket");

@@ -26,6 +26,7 @@ mod dates;
 mod directory;
 mod filters;
 mod folder;
+mod lookup;
 mod query;
 mod reading;
 mod rebuild;
@@ -44,12 +45,13 @@ use tributary_event::ErrorClass;
 
 use self::content::Item;
 use self::filters::{ById, Filters};
+use self::lookup::Wanted;
 use self::schema::Layout;
 use self::versions::{Pending, Versions};
 use self::writer::Writer;
 use super::{
-    DocumentStore, DocumentWrite, Head, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument, Verdict,
-    unindexed::Unindexed,
+    DocumentStore, DocumentWrite, Head, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
+    StoredDocument, Verdict, unindexed::Unindexed,
 };
 use crate::mapping::Fields;
 
@@ -248,9 +250,29 @@ impl DocumentStore for EmbeddedStore {
         .await
     }
 
-    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError> {
+    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
+        let wanted = Wanted::new(references, None, after, size);
+        self.read(move |shared, searcher| lookup::ids(&shared.layout, searcher, &wanted)).await
+    }
+
+    async fn older(
+        &self,
+        references: &[String],
+        before: u64,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<OlderPage, StoreError> {
+        let wanted = Wanted::new(references, Some(before), after, size);
+        self.read(move |shared, searcher| lookup::older(&shared.layout, searcher, &wanted)).await
+    }
+
+    async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {
         let references = references.to_vec();
-        self.read(move |shared, searcher| reading::lookup(&shared.layout, searcher, &references)).await
+        self.read(move |shared, searcher| lookup::frequencies(&shared.layout, searcher, &references)).await
+    }
+
+    async fn newest_stamp(&self) -> Result<u64, StoreError> {
+        self.read(|_, searcher| reading::newest_stamp(searcher)).await
     }
 
     async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {

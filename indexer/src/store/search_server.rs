@@ -4,14 +4,14 @@
 //! the other. The client library neither retries nor looks into answers; every status and every item of a bulk answer is
 //! judged here ([`bulk`], [`http`]).
 //!
-//! Paging goes over the keyword [`KEY`] (a copy of the id) with `search_after`, without a point in time: a document that was
-//! refreshed when a listing began and still belongs to it keeps its place in the order whatever is written meanwhile, so it is met;
-//! `refresh` reaches every copy of a shard, so it does not matter which copy answers which page. That is all
-//! the contract asks for, needs no contexts kept open on the server, and is the same call on all four major versions.
+//! Which copy of a shard answers matters: under OpenSearch's segment replication a `refresh` reaches the primary alone, and the
+//! other copies get its segments later. So OpenSearch is asked for its primaries, always. Elasticsearch replicates documents:
+//! `refresh` reaches every copy in use, and it knows no such preference.
 
 mod bulk;
 mod http;
 mod prepare;
+mod reading;
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -24,15 +24,11 @@ use tributary_event::ErrorClass;
 
 use self::http::Server;
 use super::{
-    DocumentStore, DocumentWrite, Head, Hit, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument,
-    Verdict, unfit_id, unindexed::Unindexed,
+    DocumentStore, DocumentWrite, Head, Hit, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
+    StoredDocument, Verdict, unfit_id, unindexed::Unindexed,
 };
 use crate::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
 
-/// Hits of one page: the servers' `index.max_result_window`.
-const PAGE: usize = 10_000;
-/// Terms of one lookup: well below the servers' `index.max_terms_count` of 65,536, so that one answer stays short.
-const TERMS: usize = 10_000;
 /// Ids of one `_mget`.
 const IDS: usize = 1_000;
 
@@ -66,33 +62,6 @@ impl SearchServerStore {
         format!("/{}/{call}", self.name)
     }
 
-    /// One page of document ids that match, in id order, after `after`.
-    async fn page(&self, query: &Json, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {
-        let mut body = json!({
-            "size": size, "track_total_hits": false, "query": query, "sort": [{ KEY: "asc" }],
-            // The ids come with the sort values: no stored field, let alone `_source`, is read.
-            "stored_fields": "_none_", "_source": false,
-        });
-        if let Some(after) = after {
-            body["search_after"] = json!([after]);
-        }
-        let answer = self.ask(&body).await?;
-        Ok(hits(&answer).filter_map(|hit| hit["sort"][0].as_str().map(str::to_owned)).collect())
-    }
-
-    /// Searches, and takes no partial answer: a shard that did not answer would look like documents that are not there.
-    async fn ask(&self, body: &Json) -> Result<Json, StoreError> {
-        let path = self.path("_search?allow_partial_search_results=false");
-        let answer = self.server.expect(Method::Post, &path, Some(body)).await?;
-        let failed = answer["_shards"]["failed"].as_u64().unwrap_or(0);
-        if failed > 0 || answer["timed_out"].as_bool() == Some(true) {
-            return Err(self
-                .server
-                .error(ErrorClass::Transient, format_args!("{failed} shards did not answer {path}")));
-        }
-        Ok(answer)
-    }
-
     /// Documents by id, as last written.
     async fn documents(&self, ids: &[String], source: &str) -> Result<Vec<Option<Json>>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
@@ -101,7 +70,7 @@ impl SearchServerStore {
             let asked: Vec<&String> = ids.iter().filter(|id| unfit_id(id).is_none()).collect();
             let mut docs = Vec::new();
             if !asked.is_empty() {
-                let path = self.path(&format!("_mget?realtime=true{source}"));
+                let path = self.path(&format!("_mget?realtime=true{}{source}", reading::primary(self.dialect)));
                 let mut answer = self.server.expect(Method::Post, &path, Some(&json!({ "ids": asked }))).await?;
                 if let Some(Json::Array(answered)) = answer.get_mut("docs").map(Json::take) {
                     docs = answered;
@@ -126,6 +95,26 @@ impl SearchServerStore {
             }
         }
         Ok(found)
+    }
+
+    /// Verdicts of writes that met a newer stamp which the answer does not name. Of a deleted document it cannot be read either.
+    async fn read_stored_stamps(
+        &self,
+        writes: &[DocumentWrite],
+        conflicts: &[usize],
+        verdicts: &mut [Option<Verdict>],
+    ) -> Result<(), StoreError> {
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = conflicts.iter().map(|position| writes[*position].id.clone()).collect();
+        for (position, head) in conflicts.iter().zip(self.heads(&ids).await?) {
+            verdicts[*position] = Some(match head {
+                Some(head) => Verdict::Superseded { stored: head.stamp },
+                None => bulk::newer_delete(),
+            });
+        }
+        Ok(())
     }
 
     /// Both servers heed `require_alias` for index actions alone: a delete with an external version creates a missing index
@@ -158,14 +147,6 @@ impl SearchServerStore {
     }
 }
 
-fn hits(answer: &Json) -> impl Iterator<Item = &Json> {
-    answer["hits"]["hits"].as_array().into_iter().flatten()
-}
-
-fn texts(value: &Json) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
-}
-
 #[async_trait]
 impl DocumentStore for SearchServerStore {
     async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
@@ -184,6 +165,7 @@ impl DocumentStore for SearchServerStore {
             return Err(self.server.error(ErrorClass::Transient, message));
         };
         let mut verdicts = vec![None; writes.len()];
+        let mut conflicts = Vec::new();
         let items: Vec<_> = writes.iter().map(|write| bulk::Item::new(fields, write)).collect();
         let mut chunks = bulk::encode(&items, &mut verdicts);
         chunks.reverse();
@@ -197,7 +179,10 @@ impl DocumentStore for SearchServerStore {
             match bulk::judge(&answer, &chunk, writes, &self.name) {
                 bulk::Judgement::Verdicts(judged) => {
                     for (position, verdict) in chunk.positions.iter().zip(judged) {
-                        verdicts[*position] = Some(verdict);
+                        match verdict {
+                            Some(verdict) => verdicts[*position] = Some(verdict),
+                            None => conflicts.push(*position),
+                        }
                     }
                 }
                 bulk::Judgement::TooLarge => chunks.extend(chunk.halves(&items)),
@@ -205,6 +190,7 @@ impl DocumentStore for SearchServerStore {
                 bulk::Judgement::Failed => return Err(self.server.failure("_bulk", &answer)),
             }
         }
+        self.read_stored_stamps(writes, &conflicts, &mut verdicts).await?;
         for ((write, item), verdict) in writes.iter().zip(&items).zip(&verdicts) {
             if let (Ok(item), Some(Verdict::Written)) = (item, verdict) {
                 self.unindexed.count(&write.id, item.unindexed());
@@ -216,13 +202,7 @@ impl DocumentStore for SearchServerStore {
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
-        let answer = self.server.expect(Method::Post, &self.path("_refresh"), None).await?;
-        match answer["_shards"]["failed"].as_u64() {
-            Some(0) | None => Ok(()),
-            Some(failed) => {
-                Err(self.server.error(ErrorClass::Transient, format_args!("{failed} shards were not refreshed")))
-            }
-        }
+        self.server.whole(Method::Post, &self.path("_refresh"), None).await.map(|_| ())
     }
 
     async fn heads(&self, ids: &[String]) -> Result<Vec<Option<Head>>, StoreError> {
@@ -234,45 +214,30 @@ impl DocumentStore for SearchServerStore {
         Ok(found.into_iter().map(|doc| doc.map(head)).collect())
     }
 
-    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError> {
-        let mut found = std::collections::HashSet::new();
-        for terms in references.chunks(TERMS) {
-            let query = json!({ "bool": { "filter": { "terms": { REFS: terms } } } });
-            // Most lookups find a handful: one page in index order costs the least. A full page may not be all.
-            let body = json!({
-                "size": PAGE, "track_total_hits": false, "query": query, "sort": ["_doc"],
-                "stored_fields": "_none_", "_source": false, "docvalue_fields": [KEY],
-            });
-            let answer = self.ask(&body).await?;
-            let page: Vec<String> =
-                hits(&answer).filter_map(|hit| hit["fields"][KEY][0].as_str().map(str::to_owned)).collect();
-            let mut full = page.len() >= PAGE;
-            found.extend(page);
-            let mut after: Option<String> = None;
-            while full {
-                let page = self.page(&query, after.as_deref(), PAGE).await?;
-                full = page.len() >= PAGE;
-                after = page.last().cloned();
-                found.extend(page);
-            }
-        }
-        Ok(found.into_iter().collect())
+    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
+        reading::lookup(self, references, after, size).await
+    }
+
+    async fn older(
+        &self,
+        references: &[String],
+        before: u64,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<OlderPage, StoreError> {
+        reading::older(self, references, before, after, size).await
+    }
+
+    async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {
+        reading::frequencies(self, references).await
+    }
+
+    async fn newest_stamp(&self) -> Result<u64, StoreError> {
+        reading::newest_stamp(self).await
     }
 
     async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {
-        let query = json!({ "match_all": {} });
-        let mut ids: Vec<String> = Vec::new();
-        while ids.len() < size {
-            let wanted = (size - ids.len()).min(PAGE);
-            let last = ids.last().cloned();
-            let page = self.page(&query, last.as_deref().or(after), wanted).await?;
-            let done = page.len() < wanted;
-            ids.extend(page);
-            if done {
-                break;
-            }
-        }
-        Ok(ids)
+        reading::scan(self, after, size).await
     }
 
     async fn get(&self, id: &str) -> Result<Option<StoredDocument>, StoreError> {
@@ -281,7 +246,7 @@ impl DocumentStore for SearchServerStore {
         let (content, ours) = bulk::content(doc["_source"].take());
         let ours = |name| ours.get(name).unwrap_or(&Json::Null);
         let hash = ours(HASH).as_str().unwrap_or_default().to_owned();
-        let (refs, stamp) = (texts(ours(REFS)), ours(STAMP).as_u64().unwrap_or(0));
+        let (refs, stamp) = (reading::texts(ours(REFS)), ours(STAMP).as_u64().unwrap_or(0));
         Ok(Some(StoredDocument { id: id.to_owned(), content, refs, stamp, hash }))
     }
 
@@ -300,19 +265,22 @@ impl DocumentStore for SearchServerStore {
             "query": query, "from": request.from, "size": request.size, "track_total_hits": true,
             "_source": { "excludes": [REFS, STAMP, HASH, KEY, UNINDEXED] },
         });
-        let answer = self.ask(&body).await?;
+        let answer = reading::ask(self, &body).await?;
         let hit = |hit: &Json| Hit {
             id: hit["_id"].as_str().unwrap_or_default().to_owned(),
             score: hit["_score"].as_f64().unwrap_or(0.0) as f32,
             content: bulk::content(hit["_source"].clone()).0,
         };
         let total = answer["hits"]["total"]["value"].as_u64().unwrap_or(0);
-        Ok(SearchResponse { total, hits: hits(&answer).map(hit).collect() })
+        Ok(SearchResponse { total, hits: reading::hits(&answer).map(hit).collect() })
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
-        let answer = self.server.expect(Method::Post, &self.path("_count"), None).await?;
-        Ok(answer["count"].as_u64().unwrap_or(0))
+        let path = self.path(&format!("_count?{}", reading::primary(self.dialect)));
+        let answer = self.server.whole(Method::Post, &path, None).await?;
+        answer["count"]
+            .as_u64()
+            .ok_or_else(|| self.server.error(ErrorClass::Transient, format_args!("the answer to _count has no count")))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use serde_json::json;
 use tributary_dsl::plan::LeafType;
 use tributary_event::ErrorClass;
-use tributary_indexer::store::{DocumentStore, Head, Prepared, SearchRequest, Verdict};
+use tributary_indexer::store::{DocumentStore, Head, Older, OlderPage, Prepared, SearchRequest, Verdict};
 
 use super::plans::{delete, leaf, put, small};
-use super::subject::{Subject, sorted, written};
+use super::subject::{Subject, lookup, pages, sorted, written};
 
 const fn superseded(stored: u64) -> Verdict {
-    Verdict::Superseded { stored: Some(stored) }
+    Verdict::Superseded { stored }
 }
 
 fn strings(ids: &[&str]) -> Vec<String> {
@@ -96,7 +96,7 @@ pub async fn documents_are_as_deep_as_answers(subject: Subject) {
     assert_eq!(store.heads(&strings(&["a"])).await.unwrap().len(), 1);
     let found = store.search(&SearchRequest { query: "*".into(), from: 0, size: 10 }).await.unwrap();
     assert!(found.hits.iter().any(|hit| hit.content == content));
-    assert_eq!(sorted(store.lookup(&strings(&["Movie:a"])).await.unwrap()), ["a"]);
+    assert_eq!(sorted(lookup(&*store, &strings(&["Movie:a"])).await), ["a"]);
     subject.remove().await;
 }
 
@@ -106,7 +106,7 @@ pub async fn lookups_see_what_was_refreshed(subject: Subject) {
         |id: &str, stamp, talent: &str| put(id, stamp, json!({ "id": id }), &[&format!("Movie:{id}"), talent]);
     written(&*store, &[document("a", 1, "Talent:1"), document("b", 1, "Talent:1"), document("c", 1, "Talent:2")]).await;
     store.refresh().await.unwrap();
-    let lookup = async |refs: &[&str]| sorted(store.lookup(&strings(refs)).await.unwrap());
+    let lookup = async |refs: &[&str]| sorted(super::subject::lookup(&*store, &strings(refs)).await);
     assert_eq!(lookup(&["Talent:1"]).await, ["a", "b"]);
     assert_eq!(lookup(&["Talent:1", "Movie:a", "Talent:2", "Talent:1"]).await, ["a", "b", "c"]);
     assert_eq!(lookup(&["Talent:3"]).await, Vec::<String>::new());
@@ -125,10 +125,143 @@ pub async fn a_lookup_finds_more_than_ten_thousand_documents(subject: Subject) {
         |n: u32| put(&format!("m{n}"), 1, json!({ "runtimeMin": n }), &["Genre:drama", &format!("Movie:m{n}")]);
     written(&*store, &(0..25_000).map(document).collect::<Vec<_>>()).await;
     store.refresh().await.unwrap();
-    let found = store.lookup(&strings(&["Genre:drama", "Genre:none"])).await.unwrap();
+    let found = lookup(&*store, &strings(&["Genre:drama", "Genre:none"])).await;
     assert_eq!(found.len(), 25_000);
     assert_eq!(found.into_iter().collect::<HashSet<_>>().len(), 25_000);
     assert_eq!(store.count().await.unwrap(), 25_000);
+    subject.remove().await;
+}
+
+/// Documents that come, go and change between two pages move no other document to a page that was read.
+pub async fn pages_of_a_lookup(subject: Subject) {
+    let store = subject.prepared().await;
+    let document = |n: u32, stamp, talent: u32| {
+        put(&format!("m{n:03}"), stamp, json!({ "id": n }), &[&format!("Movie:m{n:03}"), &format!("Talent:{talent}")])
+    };
+    for part in 0..3 {
+        written(&*store, &(part * 40..part * 40 + 40).map(|n| document(n, 1, n % 2)).collect::<Vec<_>>()).await;
+        store.refresh().await.unwrap();
+    }
+    let all: Vec<String> = (0..120).map(|n| format!("m{n:03}")).collect();
+    let both = strings(&["Talent:1", "Talent:0", "Talent:2", "Movie:m007"]);
+    for size in [1, 7, 60, 119, 120, 121, 10_000] {
+        let pages = pages(&*store, &both, size).await;
+        assert!(pages.iter().all(|page| page.ids.len() <= size), "{size}");
+        let found: Vec<String> = pages.into_iter().flat_map(|page| page.ids).collect();
+        assert_eq!(sorted(found), all, "{size}");
+    }
+    let odd: Vec<String> = (0..120).filter(|n| n % 2 == 1).map(|n| format!("m{n:03}")).collect();
+    let wanted = strings(&["Talent:1"]);
+    let mut page = store.lookup(&wanted, None, 10).await.unwrap();
+    let mut found = page.ids.clone();
+    // What was read goes, what was not read changes, and something new comes in front.
+    written(&*store, &[delete("m001", 2), document(5, 2, 0), document(101, 2, 1), document(0, 2, 1)]).await;
+    store.refresh().await.unwrap();
+    while let Some(next) = page.next {
+        page = store.lookup(&wanted, Some(&next), 10).await.unwrap();
+        found.extend(page.ids.iter().cloned());
+    }
+    assert_eq!(sorted(found), odd);
+    assert_eq!(store.lookup(&wanted, Some("z"), 10).await.unwrap(), Default::default());
+    let parted = strings(&["Movie:m001", "Movie:m050"]);
+    let references: Vec<String> = (0..25_000)
+        .map(|n| format!("Movie:{n}"))
+        .chain(all.iter().map(|id| format!("Movie:{id}")))
+        .chain(parted)
+        .collect();
+    for size in [7, 1_000] {
+        let found: Vec<String> =
+            super::subject::pages(&*store, &references, size).await.into_iter().flat_map(|page| page.ids).collect();
+        let expected: Vec<String> = all.iter().filter(|id| *id != "m001").cloned().collect();
+        assert_eq!(sorted(found), expected, "{size}, of many references");
+    }
+    subject.remove().await;
+}
+
+pub async fn older_documents_are_found_with_stamps_and_references(subject: Subject) {
+    let store = subject.prepared().await;
+    // Stamps that no floating point number tells apart.
+    const BASE: u64 = (1 << 62) + 1;
+    let document = |id: &str, stamp: u64, talent: &str| {
+        put(id, BASE + stamp, json!({ "id": id }), &[&format!("Movie:{id}"), talent])
+    };
+    written(
+        &*store,
+        &[
+            document("a", 1, "Talent:1"),
+            document("b", 2, "Talent:1"),
+            document("c", 3, "Talent:1"),
+            document("d", 1, "Talent:2"),
+        ],
+    )
+    .await;
+    store.refresh().await.unwrap();
+    let older = async |refs: &[&str], before: u64| {
+        let OlderPage { mut documents, next } = store.older(&strings(refs), before, None, 100).await.unwrap();
+        assert_eq!(next, None);
+        documents.sort_by(|one, other| one.id.cmp(&other.id));
+        documents
+    };
+    let expected = |id: &str, stamp: u64, talent: &str| Older {
+        id: id.to_owned(),
+        stamp: BASE + stamp,
+        refs: strings(&[&format!("Movie:{id}"), talent]),
+    };
+    assert_eq!(older(&["Talent:1"], BASE + 3).await, [expected("a", 1, "Talent:1"), expected("b", 2, "Talent:1")]);
+    assert_eq!(older(&["Talent:1"], BASE + 2).await, [expected("a", 1, "Talent:1")]);
+    assert_eq!(older(&["Talent:1"], BASE + 1).await, []);
+    assert_eq!(older(&["Talent:1"], 0).await, []);
+    assert_eq!(older(&["Talent:3"], u64::MAX).await, []);
+    assert_eq!(older(&[], u64::MAX).await, []);
+    let all = older(&["Talent:1", "Talent:2", "Movie:a"], u64::MAX).await;
+    assert_eq!(all.iter().map(|document| document.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    // Page by page, while those that were met are built again.
+    let (mut met, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.older(&strings(&["Talent:1", "Talent:2"]), BASE + 9, after.as_deref(), 2).await.unwrap();
+        assert!(page.documents.len() <= 2);
+        for Older { id, .. } in page.documents {
+            written(&*store, &[document(&id, 9, "Talent:1")]).await;
+            met.push(id);
+        }
+        store.refresh().await.unwrap();
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(sorted(met), ["a", "b", "c", "d"]);
+    assert_eq!(older(&["Talent:1"], BASE + 9).await, []);
+    // Only what was refreshed counts.
+    written(&*store, &[document("e", 1, "Talent:1")]).await;
+    store.refresh().await.unwrap();
+    written(&*store, &[document("e", 20, "Talent:1")]).await;
+    assert_eq!(older(&["Movie:e"], BASE + 9).await, [expected("e", 1, "Talent:1")]);
+    subject.remove().await;
+}
+
+pub async fn frequencies_and_the_newest_stamp(subject: Subject) {
+    const NEWEST: u64 = (1 << 62) + 1;
+    let store = subject.prepared().await;
+    assert_eq!(store.newest_stamp().await.unwrap(), 0);
+    assert_eq!(store.frequencies(&[]).await.unwrap(), Vec::<u64>::new());
+    assert_eq!(store.frequencies(&strings(&["Talent:1"])).await.unwrap(), [0]);
+    let document = |n: u64, stamp| put(&format!("m{n}"), stamp, json!({}), &[&format!("Talent:{}", n % 3), "Genre:x"]);
+    written(&*store, &(0..10).map(|n| document(n, NEWEST - n)).collect::<Vec<_>>()).await;
+    assert_eq!(store.newest_stamp().await.unwrap(), 0, "nothing is refreshed");
+    store.refresh().await.unwrap();
+    assert_eq!(store.newest_stamp().await.unwrap(), NEWEST);
+    let references = strings(&["Talent:2", "Genre:x", "Genre:y", "Talent:0", "Talent:2", "talent:0"]);
+    assert_eq!(store.frequencies(&references).await.unwrap(), [3, 10, 0, 4, 3, 0]);
+    let many: Vec<String> = (0..1_200).map(|n| format!("Talent:{n}")).collect();
+    let frequencies = store.frequencies(&many).await.unwrap();
+    assert_eq!((frequencies.len(), frequencies.iter().sum::<u64>()), (1_200, 10));
+    written(&*store, &[delete("m0", NEWEST + 1), document(1, NEWEST + 2)]).await;
+    store.refresh().await.unwrap();
+    assert_eq!(store.newest_stamp().await.unwrap(), NEWEST + 2);
+    // Deleted documents may still be counted.
+    let found = store.frequencies(&strings(&["Talent:0", "Talent:1"])).await.unwrap();
+    assert!((3..=4).contains(&found[0]) && (3..=4).contains(&found[1]), "{found:?}");
     subject.remove().await;
 }
 
@@ -137,7 +270,7 @@ pub async fn a_lookup_takes_more_terms_than_a_server_does(subject: Subject) {
     written(&*store, &[small("0", 1), small("70000", 1), small("35000", 1), small("x", 1)]).await;
     store.refresh().await.unwrap();
     let references: Vec<String> = (0..=70_000).map(|n| format!("Movie:{n}")).collect();
-    assert_eq!(sorted(store.lookup(&references).await.unwrap()), ["0", "35000", "70000"]);
+    assert_eq!(sorted(lookup(&*store, &references).await), ["0", "35000", "70000"]);
     subject.remove().await;
 }
 
@@ -248,7 +381,7 @@ pub async fn unusual_ids(subject: Subject) {
     assert!(store.heads(&ids).await.unwrap().iter().all(Option::is_some));
     for id in &ids {
         assert_eq!(store.get(id).await.unwrap().unwrap().content["id"], json!(id));
-        assert_eq!(store.lookup(&[format!("Movie:{id}")]).await.unwrap(), std::slice::from_ref(id));
+        assert_eq!(lookup(&*store, &[format!("Movie:{id}")]).await, std::slice::from_ref(id));
         assert_eq!(
             store.scan(Some(id), 1).await.unwrap(),
             sorted(ids.clone()).into_iter().find(|i| i > id).into_iter().collect::<Vec<_>>()
@@ -426,7 +559,7 @@ pub async fn concurrent_writers_and_refreshes(subject: Subject) {
                 let writes: Vec<_> = (0..20).map(|n| small(&format!("{writer}-{n}"), round)).collect();
                 written(&*store, &writes).await;
                 store.refresh().await.unwrap();
-                let mine = store.lookup(&[format!("Movie:{writer}-0")]).await.unwrap();
+                let mine = lookup(&*store, &[format!("Movie:{writer}-0")]).await;
                 assert_eq!(mine, [format!("{writer}-0")]);
             }
         });

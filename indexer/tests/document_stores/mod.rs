@@ -46,6 +46,9 @@ for_every_store! {
     documents_are_as_deep_as_answers
     lookups_see_what_was_refreshed
     a_lookup_finds_more_than_ten_thousand_documents
+    pages_of_a_lookup
+    older_documents_are_found_with_stamps_and_references
+    frequencies_and_the_newest_stamp
     a_lookup_takes_more_terms_than_a_server_does
     a_rejected_document_does_not_hinder_the_others
     what_cannot_be_searched_is_kept

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tributary_dsl::plan::{IndexPlan, SearchServer, StorePlan};
-use tributary_indexer::store::{self, DocumentStore, DocumentWrite, Verdict};
+use tributary_indexer::store::{self, DocumentStore, DocumentWrite, IdPage, Verdict};
 
 use super::plans;
 
@@ -106,4 +106,23 @@ pub async fn written(store: &dyn DocumentStore, writes: &[DocumentWrite]) {
 pub fn sorted(mut ids: Vec<String>) -> Vec<String> {
     ids.sort();
     ids
+}
+
+/// All documents that hold any of the references, read in pages of this size.
+pub async fn pages(store: &dyn DocumentStore, references: &[String], size: usize) -> Vec<IdPage> {
+    let mut pages: Vec<IdPage> = Vec::new();
+    loop {
+        let after = pages.last().and_then(|page| page.next.clone());
+        let page = store.lookup(references, after.as_deref(), size).await.unwrap();
+        let last = page.next.is_none();
+        pages.push(page);
+        if last {
+            return pages;
+        }
+    }
+}
+
+/// The ids of all documents that hold any of the references.
+pub async fn lookup(store: &dyn DocumentStore, references: &[String]) -> Vec<String> {
+    pages(store, references, 10_000).await.into_iter().flat_map(|page| page.ids).collect()
 }

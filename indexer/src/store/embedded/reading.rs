@@ -1,13 +1,13 @@
 //! Reads over one commit.
 
-use std::collections::HashSet;
-
 use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 use tantivy::collector::{Count, TopDocs};
 use tantivy::query::Query;
 use tantivy::schema::{IndexRecordOption, Value as _};
-use tantivy::{DocAddress, DocSet as _, Searcher, SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term};
+use tantivy::{
+    DocAddress, DocId, DocSet as _, Searcher, SegmentReader, TERMINATED, TantivyDocument, TantivyError, Term,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Shared;
@@ -38,7 +38,7 @@ fn find(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Optio
     Ok(None)
 }
 
-fn stamp_at(searcher: &Searcher, address: DocAddress) -> tantivy::Result<u64> {
+pub(super) fn stamp_at(searcher: &Searcher, address: DocAddress) -> tantivy::Result<u64> {
     let column = searcher.segment_reader(address.segment_ord).fast_fields().u64(STAMP)?;
     Ok(column.first(address.doc_id).unwrap_or(0))
 }
@@ -48,7 +48,7 @@ pub(super) fn stamp(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::
     find(shared, searcher, id)?.map(|address| stamp_at(searcher, address)).transpose()
 }
 
-fn source<C, R>(layout: &Layout, searcher: &Searcher, address: DocAddress) -> tantivy::Result<Source<C, R>>
+pub(super) fn source<C, R>(layout: &Layout, searcher: &Searcher, address: DocAddress) -> tantivy::Result<Source<C, R>>
 where
     Source<C, R>: serde::de::DeserializeOwned,
 {
@@ -70,41 +70,22 @@ pub(super) fn get(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Re
     Ok(Some(StoredDocument { id: id.to_owned(), content: source.content, refs: source.refs, stamp, hash: source.hash }))
 }
 
-/// Ids of all documents that hold any of the references. The ids come from a column, so no document is read.
-pub(super) fn lookup(layout: &Layout, searcher: &Searcher, references: &[String]) -> tantivy::Result<Vec<String>> {
-    let mut terms: Vec<Term> = references.iter().map(|r| Term::from_field_text(layout.refs, r)).collect();
-    terms.sort();
-    terms.dedup();
-    let mut found = Vec::new();
-    for segment in searcher.segment_readers() {
-        let index = segment.inverted_index(layout.refs)?;
-        let mut docs = HashSet::new();
-        for term in &terms {
-            let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
-            let mut doc = postings.doc();
-            while doc != TERMINATED {
-                if !segment.is_deleted(doc) {
-                    docs.insert(doc);
-                }
-                doc = postings.advance();
-            }
-        }
-        ids(segment, docs, &mut found)?;
+/// The newest stamp of all segments with a document: also of documents that are deleted and not merged away yet.
+pub(super) fn newest_stamp(searcher: &Searcher) -> tantivy::Result<u64> {
+    let mut newest = 0;
+    for segment in searcher.segment_readers().iter().filter(|segment| segment.num_docs() > 0) {
+        newest = newest.max(segment.fast_fields().u64(STAMP)?.max_value());
     }
-    Ok(found)
+    Ok(newest)
 }
 
-fn ids(segment: &SegmentReader, docs: HashSet<u32>, into: &mut Vec<String>) -> tantivy::Result<()> {
-    if docs.is_empty() {
-        return Ok(());
-    }
+fn id(segment: &SegmentReader, doc: DocId) -> tantivy::Result<String> {
     let column = segment.fast_fields().str(ID)?.ok_or_else(|| TantivyError::FieldNotFound(ID.to_owned()))?;
-    let mut ordinals: Vec<u64> = docs.into_iter().flat_map(|doc| column.term_ords(doc)).collect();
-    ordinals.sort_unstable();
-    column
-        .dictionary()
-        .sorted_ords_to_term_cb(&ordinals, |term| into.push(String::from_utf8_lossy(term).into_owned()))?;
-    Ok(())
+    let mut id = String::new();
+    if let Some(ordinal) = column.term_ords(doc).next() {
+        column.ord_to_str(ordinal, &mut id)?;
+    }
+    Ok(id)
 }
 
 /// Ids in order. Every segment gives its first `size` live ones; the least of them all are the answer.
@@ -164,9 +145,7 @@ pub(super) fn search(
         let source: Source<Json, IgnoredAny> =
             crate::json::read(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
         let segment = searcher.segment_reader(address.segment_ord);
-        let mut id = Vec::new();
-        ids(segment, HashSet::from([address.doc_id]), &mut id)?;
-        hits.push(Hit { id: id.pop().unwrap_or_default(), score, content: source.content });
+        hits.push(Hit { id: id(segment, address.doc_id)?, score, content: source.content });
     }
     Ok(SearchResponse { total: total as u64, hits })
 }

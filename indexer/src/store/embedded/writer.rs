@@ -160,8 +160,8 @@ impl Scribe {
             let versions = self.shared.versions();
             (versions.newest(&id, committed), versions.pending(&id).is_some())
         };
-        if newest.is_some_and(|newest| stamp <= newest) {
-            return Ok(Verdict::Superseded { stored: newest });
+        if let Some(stored) = newest.filter(|newest| stamp <= *newest) {
+            return Ok(Verdict::Superseded { stored });
         }
         // A document that was never there needs no deletion, which every segment would have to look for.
         let replaces = committed.is_some() || pending;

@@ -116,8 +116,8 @@ pub(super) fn content(source: Json) -> (Json, Map<String, Json>) {
 
 /// What an answer says.
 pub(super) enum Judgement {
-    /// One verdict per write.
-    Verdicts(Vec<Verdict>),
+    /// One verdict per write; none where the store holds a newer stamp and the answer does not say which.
+    Verdicts(Vec<Option<Verdict>>),
     /// The request was too large, and has more than one write.
     TooLarge,
     /// There is no index, or no alias.
@@ -158,12 +158,12 @@ pub(super) fn judge(answer: &Answer, chunk: &Chunk, writes: &[DocumentWrite], al
         413 if chunk.positions.len() > 1 => return Judgement::TooLarge,
         413 => {
             let reason = "the document alone is more than the server takes in one request".to_owned();
-            return Judgement::Verdicts(vec![Verdict::Rejected { reason }]);
+            return Judgement::Verdicts(vec![Some(Verdict::Rejected { reason })]);
         }
         429 => {
             let reason = reason(&answer.body["error"]);
             let after = answer.retry_after.unwrap_or(PAUSE);
-            return Judgement::Verdicts(vec![Verdict::Retry { after, reason }; chunk.positions.len()]);
+            return Judgement::Verdicts(vec![Some(Verdict::Retry { after, reason }); chunk.positions.len()]);
         }
         404 => return Judgement::IndexMissing(reason(&answer.body["error"])),
         _ => return Judgement::Failed,
@@ -186,23 +186,32 @@ pub(super) fn judge(answer: &Answer, chunk: &Chunk, writes: &[DocumentWrite], al
     Judgement::Verdicts(verdicts)
 }
 
-/// The verdict of one item; `Err` if there is no index.
-fn judge_item(outcome: &Json, write: &DocumentWrite) -> Result<Verdict, String> {
+/// The verdict of one item, as in [`Judgement::Verdicts`]; `Err` if there is no index.
+fn judge_item(outcome: &Json, write: &DocumentWrite) -> Result<Option<Verdict>, String> {
     let status = outcome["status"].as_u64().unwrap_or(0);
     let error = &outcome["error"];
     let delete = matches!(write.action, WriteAction::Delete);
-    Ok(match (status, error["type"].as_str()) {
+    Ok(Some(match (status, error["type"].as_str()) {
         (200..300, None) => Verdict::Written,
         // There was nothing to delete; the version is remembered all the same.
         (404, None) if delete => Verdict::Written,
-        (409, _) => Verdict::Superseded { stored: stored_version(error["reason"].as_str().unwrap_or_default()) },
+        (409, _) => {
+            let stored = stored_version(error["reason"].as_str().unwrap_or_default());
+            return Ok(stored.map(|stored| Verdict::Superseded { stored }));
+        }
         (_, Some("index_not_found_exception" | "alias_not_found_exception")) => return Err(reason(error)),
         // A block by a full disk is lifted by itself.
         (_, Some("cluster_block_exception")) | (0 | 408 | 429 | 500.., _) => {
             Verdict::Retry { after: PAUSE, reason: reason(error) }
         }
         _ => Verdict::Rejected { reason: reason(error) },
-    })
+    }))
+}
+
+/// The verdict of a write that met the version of a delete which nobody can read. It passes with the server's memory of it.
+pub(super) fn newer_delete() -> Verdict {
+    let reason = "the document was deleted with a newer stamp, and the server does not say which".to_owned();
+    Verdict::Retry { after: PAUSE, reason }
 }
 
 /// The version in `[id]: version conflict, current version [5] is higher or equal to the one provided [4]`. The id may hold

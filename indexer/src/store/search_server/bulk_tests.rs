@@ -90,8 +90,9 @@ fn items_are_judged_one_by_one() {
         { "index": { "status": 201, "result": "created" } },
     ] });
     let Judgement::Verdicts(verdicts) = judged(200, body, &writes) else { panic!("verdicts") };
+    let verdicts: Vec<Verdict> = verdicts.into_iter().map(Option::unwrap).collect();
     assert_eq!(verdicts[0], Verdict::Written);
-    assert_eq!(verdicts[1], Verdict::Superseded { stored: Some(9) });
+    assert_eq!(verdicts[1], Verdict::Superseded { stored: 9 });
     assert!(
         matches!(&verdicts[2], Verdict::Rejected { reason } if reason.contains("[year]") && reason.contains("\"x\""))
     );

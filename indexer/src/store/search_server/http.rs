@@ -89,6 +89,34 @@ impl Server {
         if (200..300).contains(&answer.status) { Ok(answer.body) } else { Err(self.failure(path, &answer)) }
     }
 
+    /// Calls, and takes the answer of every shard alone: one that did not answer would look like documents that are not there.
+    pub async fn whole(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Json, StoreError> {
+        let answer = self.expect(method, path, body).await?;
+        self.check_whole(path, &answer)?;
+        Ok(answer)
+    }
+
+    /// Whether every shard has part in an answer.
+    pub fn check_whole(&self, path: &str, answer: &Json) -> Result<(), StoreError> {
+        let failed = answer["_shards"]["failed"].as_u64().unwrap_or(0);
+        if failed > 0 {
+            let reason = bulk::reason(&answer["_shards"]["failures"][0]["reason"]);
+            let message =
+                format_args!("{failed} shards did not answer {path}: {reason} (the server is busy or not well)");
+            return Err(self.error(ErrorClass::Transient, message));
+        }
+        if answer["timed_out"].as_bool() == Some(true) {
+            return Err(self.error(ErrorClass::Transient, format_args!("some shards did not answer {path} in time")));
+        }
+        Ok(())
+    }
+
+    /// Asks several questions at a time, as newline-delimited JSON.
+    pub async fn ask_many(&self, path: &str, body: Vec<u8>) -> Result<Json, StoreError> {
+        let answer = self.send(Method::Post, path, "application/x-ndjson", Some(body), TIMEOUT).await?;
+        if (200..300).contains(&answer.status) { Ok(answer.body) } else { Err(self.failure(path, &answer)) }
+    }
+
     /// Sends a bulk body.
     pub async fn bulk(&self, path: &str, body: Vec<u8>) -> Result<Answer, StoreError> {
         self.send(Method::Post, path, "application/x-ndjson", Some(body), BULK_TIMEOUT).await

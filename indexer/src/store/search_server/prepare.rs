@@ -7,6 +7,7 @@ use tributary_event::ErrorClass;
 
 use super::bulk;
 use super::http::Server;
+use super::reading::primary;
 use crate::mapping::{self, Dialect};
 use crate::store::{Prepared, StoreError};
 
@@ -23,7 +24,7 @@ pub(super) async fn prepare(
         mapping::mapping(index, dialect).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
     recognise(server, dialect).await?;
     if let Some(found) = behind_alias(server, name).await? {
-        match check(server, name, &found, &planned).await? {
+        match check(server, dialect, name, &found, &planned).await? {
             Found::Fitting => return Ok(Prepared::Existing),
             Found::Empty => remove(server, name, &found).await?,
         }
@@ -46,7 +47,7 @@ pub(super) async fn prepare(
         return Err(server.failure(&format!("PUT /{concrete}"), &answer));
     }
     match behind_alias(server, name).await? {
-        Some(found) => match check(server, name, &found, &planned).await? {
+        Some(found) => match check(server, dialect, name, &found, &planned).await? {
             Found::Fitting => Ok(Prepared::Existing),
             Found::Empty => {
                 let message = format_args!("another process made `{found}` with another mapping at the same moment");
@@ -136,7 +137,13 @@ async fn remove(server: &Server, name: &str, concrete: &str) -> Result<(), Store
     server.expect(Method::Delete, &format!("/{concrete}"), None).await.map(|_| ())
 }
 
-async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> Result<Found, StoreError> {
+async fn check(
+    server: &Server,
+    dialect: Dialect,
+    name: &str,
+    concrete: &str,
+    planned: &Json,
+) -> Result<Found, StoreError> {
     let found = server.expect(Method::Get, &format!("/{concrete}/_mapping"), None).await?;
     let mut differences = mapping::differences(planned, &found[concrete]["mappings"]);
     let strict = &found[concrete]["mappings"]["dynamic"];
@@ -156,8 +163,8 @@ async fn check(server: &Server, name: &str, concrete: &str, planned: &Json) -> R
         .iter()
         .all(|field| !found[concrete]["mappings"]["properties"][*field].is_null());
     if is_ours {
-        server.expect(Method::Post, &format!("/{concrete}/_refresh"), None).await?;
-        let counted = server.expect(Method::Get, &format!("/{concrete}/_count"), None).await?;
+        server.whole(Method::Post, &format!("/{concrete}/_refresh"), None).await?;
+        let counted = server.whole(Method::Get, &format!("/{concrete}/_count?{}", primary(dialect)), None).await?;
         if counted["count"] == 0 {
             return Ok(Found::Empty);
         }

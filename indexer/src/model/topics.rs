@@ -1,0 +1,377 @@
+//! Topics in memory, shared by the processes of a world: groups with rebalances, commits, redelivery, fencing producers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tributary_event::ErrorClass;
+use tributary_transport::{
+    Batch, Consumer, ConsumerSettings, Delivery, Measuring, Polled, Producer, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
+};
+
+use super::process::Gate;
+use super::random::Dice;
+
+const PARTITIONS: u32 = 2;
+
+/// The topics. Clones share them.
+#[derive(Clone)]
+pub struct Topics {
+    state: Arc<Mutex<State>>,
+    news: Arc<Notify>,
+    dice: Dice,
+}
+
+#[derive(Default)]
+struct State {
+    topics: BTreeMap<Arc<str>, Vec<Vec<Polled>>>,
+    offsets: BTreeMap<(String, TopicPartition), u64>,
+    checkpoints: BTreeMap<String, Bytes>,
+    /// The last producer of each id.
+    producers: BTreeMap<String, u64>,
+    groups: BTreeMap<String, Group>,
+    number: u64,
+}
+
+#[derive(Default)]
+struct Group {
+    members: BTreeMap<u64, Member>,
+}
+
+struct Member {
+    topics: Vec<String>,
+    process: Arc<Gate>,
+    owned: BTreeSet<TopicPartition>,
+    news: VecDeque<Delivery>,
+}
+
+impl Topics {
+    pub fn new(dice: Dice) -> Self {
+        Self { state: Arc::default(), news: Arc::new(Notify::new()), dice }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends what a database's log says.
+    pub fn log(&self, topic: &str, key: Option<Vec<u8>>, value: Vec<u8>) {
+        self.lock().append(&topic.into(), key, Some(value));
+        self.news.notify_waiters();
+    }
+
+    /// Takes a dead or a silent process out of all groups.
+    pub fn forget(&self, process: &Arc<Gate>) {
+        let mut state = self.lock();
+        for group in state.groups.values_mut() {
+            group.members.retain(|_, member| !Arc::ptr_eq(&member.process, process));
+        }
+        state.rebalance();
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// Gives partitions to other members, as a rebalance may.
+    pub fn shuffle(&self) {
+        let mut state = self.lock();
+        let turn = self.dice.with(|random| random.below(7) as u64);
+        state.number += turn;
+        state.rebalance();
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// Records that no group has committed yet, of groups with members.
+    pub fn left(&self) -> Vec<String> {
+        let state = self.lock();
+        let mut left = Vec::new();
+        for (name, group) in &state.groups {
+            let topics: BTreeSet<&String> = group.members.values().flat_map(|m| &m.topics).collect();
+            for topic in topics {
+                for (partition, records) in state.topics.get(topic.as_str()).into_iter().flatten().enumerate() {
+                    let place = TopicPartition { topic: topic.as_str().into(), partition: partition as u32 };
+                    let committed = state.offsets.get(&(name.clone(), place.clone())).copied().unwrap_or(0);
+                    if committed < records.len() as u64 {
+                        let owners = group.members.iter().filter(|(_, m)| m.owned.contains(&place));
+                        let owners: Vec<String> = owners.map(|(id, m)| format!("{id}{}", if m.process.is_killed() { " dead" } else { "" })).collect();
+                        left.push(format!("{name} {topic}/{partition}: {committed} of {}, of {owners:?}", records.len()));
+                    }
+                }
+            }
+        }
+        left
+    }
+
+    pub fn of(&self, process: Arc<Gate>) -> ProcessTopics {
+        ProcessTopics { topics: self.clone(), process }
+    }
+}
+
+fn partition_of(key: Option<&[u8]>) -> usize {
+    let sum: usize = key.unwrap_or_default().iter().map(|b| *b as usize).sum();
+    sum % PARTITIONS as usize
+}
+
+impl State {
+    fn append(&mut self, topic: &Arc<str>, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
+        let partition = partition_of(key.as_deref());
+        let topics = self.topics.entry(topic.clone()).or_insert_with(|| vec![Vec::new(); PARTITIONS as usize]);
+        let records = &mut topics[partition];
+        records.push(Polled {
+            place: TopicPartition { topic: topic.clone(), partition: partition as u32 },
+            offset: records.len() as u64,
+            key: key.map(Bytes::from),
+            value: value.map(Bytes::from),
+            timestamp_ms: 0,
+        });
+    }
+
+    /// Every partition gets an owner; who loses one hears of it.
+    fn rebalance(&mut self) {
+        let turn = self.number;
+        for group in self.groups.values_mut() {
+            let members: Vec<u64> = group.members.keys().copied().collect();
+            if members.is_empty() {
+                continue;
+            }
+            let topics: BTreeSet<String> = group.members.values().flat_map(|m| m.topics.clone()).collect();
+            let mut wanted: BTreeMap<u64, BTreeSet<TopicPartition>> = BTreeMap::new();
+            let mut at = turn as usize;
+            for topic in topics {
+                for partition in 0..PARTITIONS {
+                    let owner = members[at % members.len()];
+                    at += 1;
+                    wanted.entry(owner).or_default().insert(TopicPartition { topic: topic.as_str().into(), partition });
+                }
+            }
+            for (id, member) in &mut group.members {
+                let wanted = wanted.remove(id).unwrap_or_default();
+                let lost: Vec<TopicPartition> = member.owned.difference(&wanted).cloned().collect();
+                let got: Vec<TopicPartition> = wanted.difference(&member.owned).cloned().collect();
+                if !lost.is_empty() {
+                    member.news.push_back(Delivery::Revoked(lost));
+                }
+                if !got.is_empty() {
+                    member.news.push_back(Delivery::Assigned(got));
+                }
+                member.owned = wanted;
+            }
+        }
+    }
+}
+
+/// The topics as one process uses them.
+pub struct ProcessTopics {
+    topics: Topics,
+    process: Arc<Gate>,
+}
+
+struct ModelProducer {
+    topics: Topics,
+    process: Arc<Gate>,
+    id: String,
+    number: u64,
+}
+
+#[async_trait]
+impl Producer for ModelProducer {
+    async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
+        self.process.pass().await;
+        tokio::time::sleep(self.topics.dice.time(Duration::from_millis(20))).await;
+        self.process.pass().await;
+        {
+            let mut state = self.topics.lock();
+            if state.producers.get(&self.id) != Some(&self.number) {
+                return Err(TransportError::new(ErrorClass::Fatal, "fenced"));
+            }
+            for record in batch.records() {
+                state.append(record.topic, record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
+            }
+            if let Some(checkpoint) = &batch.checkpoint {
+                state.checkpoints.insert(checkpoint.name.clone(), checkpoint.content.clone());
+            }
+        }
+        self.topics.news.notify_waiters();
+        Ok(())
+    }
+}
+
+struct ModelConsumer {
+    topics: Topics,
+    process: Arc<Gate>,
+    member: u64,
+    positions: BTreeMap<TopicPartition, u64>,
+    settings: ConsumerSettings,
+    gone: AtomicBool,
+}
+
+impl ModelConsumer {
+    /// News, if there is some.
+    fn poll(&mut self) -> Option<Delivery> {
+        let mut state = self.topics.lock();
+        let State { groups, offsets, topics, .. } = &mut *state;
+        let group = groups.get_mut(&self.settings.group)?;
+        let Some(member) = group.members.get_mut(&self.member) else {
+            // Taken for dead: whatever it had is somebody else's. It joins again.
+            let lost: Vec<TopicPartition> = std::mem::take(&mut self.positions).into_keys().collect();
+            self.gone.store(true, Ordering::Release);
+            return (!lost.is_empty()).then_some(Delivery::Revoked(lost));
+        };
+        if let Some(news) = member.news.pop_front() {
+            match &news {
+                Delivery::Assigned(places) => {
+                    for place in places {
+                        let committed =
+                            offsets.get(&(self.settings.group.clone(), place.clone())).copied().unwrap_or(0);
+                        self.positions.insert(place.clone(), committed);
+                    }
+                }
+                Delivery::Revoked(places) => self.positions.retain(|place, _| !places.contains(place)),
+                Delivery::Records(_) => {}
+            }
+            return Some(news);
+        }
+        for (place, position) in &mut self.positions {
+            let Some(records) = topics.get(&place.topic).map(|topic| &topic[place.partition as usize]) else {
+                continue;
+            };
+            let from = (*position as usize).min(records.len());
+            let some: Vec<Polled> = records[from..].iter().take(self.settings.max_records).cloned().collect();
+            if !some.is_empty() {
+                *position += some.len() as u64;
+                return Some(Delivery::Records(some));
+            }
+        }
+        None
+    }
+}
+
+impl Drop for ModelConsumer {
+    fn drop(&mut self) {
+        // A killed process says nothing: the group finds out later.
+        if self.process.is_killed() {
+            return;
+        }
+        let mut state = self.topics.lock();
+        if let Some(group) = state.groups.get_mut(&self.settings.group) {
+            group.members.remove(&self.member);
+        }
+        state.rebalance();
+        drop(state);
+        self.topics.news.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Consumer for ModelConsumer {
+    async fn next(&mut self) -> Result<Delivery, TransportError> {
+        loop {
+            self.process.pass().await;
+            let topics = self.topics.clone();
+            let news = topics.news.notified();
+            if let Some(delivery) = self.poll() {
+                return Ok(delivery);
+            }
+            if self.gone.swap(false, Ordering::AcqRel) {
+                let mut state = topics.lock();
+                state.number += 1;
+                self.member = state.number;
+                join(&mut state, &self.settings, self.member, &self.process);
+                drop(state);
+                topics.news.notify_waiters();
+                continue;
+            }
+            news.await;
+        }
+    }
+
+    async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
+        self.process.pass().await;
+        let mut state = self.topics.lock();
+        let State { groups, offsets: committed, .. } = &mut *state;
+        let owned = groups.get(&self.settings.group).and_then(|g| g.members.get(&self.member)).map(|m| m.owned.clone());
+        for (place, offset) in offsets {
+            if owned.as_ref().is_some_and(|owned| owned.contains(place)) {
+                committed.insert((self.settings.group.clone(), place.clone()), *offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn lag(&mut self) -> Measuring {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+fn join(state: &mut State, settings: &ConsumerSettings, number: u64, process: &Arc<Gate>) {
+    let group = state.groups.entry(settings.group.clone()).or_default();
+    let (topics, process) = (settings.topics.clone(), process.clone());
+    group.members.insert(number, Member { topics, process, owned: BTreeSet::new(), news: VecDeque::new() });
+    state.rebalance();
+}
+
+#[async_trait]
+impl Transport for ProcessTopics {
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError> {
+        let mut state = self.topics.lock();
+        for topic in topics {
+            state.topics.entry(topic.name.as_str().into()).or_insert_with(|| vec![Vec::new(); PARTITIONS as usize]);
+        }
+        Ok(())
+    }
+
+    async fn partitions(&self, _topic: &str) -> Result<u32, TransportError> {
+        Ok(PARTITIONS)
+    }
+
+    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+        let mut state = self.topics.lock();
+        state.number += 1;
+        let number = state.number;
+        state.producers.insert(id.to_owned(), number);
+        let (topics, process) = (self.topics.clone(), self.process.clone());
+        Ok(Box::new(ModelProducer { topics, process, id: id.to_owned(), number }))
+    }
+
+    async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
+        let mut state = self.topics.lock();
+        state.number += 1;
+        let member = state.number;
+        join(&mut state, &settings, member, &self.process);
+        drop(state);
+        self.topics.news.notify_waiters();
+        Ok(Box::new(ModelConsumer {
+            topics: self.topics.clone(),
+            process: self.process.clone(),
+            member,
+            positions: BTreeMap::new(),
+            settings,
+            gone: AtomicBool::new(false),
+        }))
+    }
+
+    async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
+        Ok(self.topics.lock().checkpoints.get(name).cloned())
+    }
+
+    async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {
+        let state = self.topics.lock();
+        let partitions = state.topics.get(topic).into_iter().flatten();
+        Ok(partitions.map(|records| Watermarks { low: 0, high: records.len() as u64 }).collect())
+    }
+
+    async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
+        let state = self.topics.lock();
+        let records = state.topics.get(&place.topic).and_then(|topic| topic.get(place.partition as usize));
+        Ok(records.into_iter().flatten().skip(offset as usize).take(max).cloned().collect())
+    }
+
+    async fn probe(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! One world: its plan, its processes, and what happens to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tokio::time::{Instant, sleep};
+use tributary_dsl::plan::Plan;
+use tributary_dsl::{Inputs, Schema, check, parse};
+
+use super::process::{Process, Shared};
+use super::random::{Dice, Random};
+use super::store::ModelIndex;
+use super::topics::Topics;
+use super::truth::{State, Truth};
+use crate::document::assemble;
+
+const PIPELINE: &str = r#"
+pipeline: model
+sources:
+  db: { postgres: { url: "postgres://db/db", tables: [public.movie, public.talent, public.distributor, public.movie_talent, public.review] } }
+transport: { kafka: { brokers: "localhost:1", replication: 1 } }
+graph:
+  endpoint: http://localhost:1/graphql
+  vertices:
+    public.movie: [{ type: Movie, id: "{id}" }]
+    public.talent: [{ type: Talent, id: "{id}" }]
+    public.distributor: [{ type: Distributor, id: "{id}" }]
+    public.review: [{ type: Review, id: "{id}" }]
+    public.movie_talent: [{ type: Movie, id: "{movie_id}" }, { type: Talent, id: "{talent_id}" }]
+  edges:
+    Movie.talents: { tables: [public.movie_talent] }
+    Movie.distributor: { stored_in: parent }
+indexes:
+  movies:
+    query: movies.graphql
+    roots: { table: public.movie }
+    refresh: 1s
+    build: { deadline: DEADLINE, batch: 2, concurrency: 2 }
+    store: { elasticsearch: { url: "http://localhost:1" } }
+"#;
+
+const SCHEMA: &str = r#"
+type Query { movies(ids: [ID!]!): [Movie]! reviews(ids: [ID!]!): [Review]! }
+type Movie { id: ID! title: String talents: [Talent!]! reviews: [Review!]! distributor: Distributor }
+type Talent { id: ID! name: String }
+type Distributor { id: ID! name: String }
+type Review { id: ID! text: String movie: Movie }
+"#;
+
+const QUERY: &str = "query Movies($ids: [ID!]!) { movies(ids: $ids) { id title talents { id name } reviews { id text } distributor { id name } } }";
+
+struct Texts;
+
+impl Inputs for Texts {
+    fn file(&self, _: &str) -> Result<String, String> {
+        Ok(QUERY.to_owned())
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// The longest that a build may take in a world.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+fn plan(_lag: Duration) -> Plan {
+    let text = PIPELINE.replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()));
+    let (definition, found) = parse("pipeline.yaml", &text, &Texts);
+    let told =
+        |found: &[tributary_dsl::Diagnostic]| found.iter().map(|d| d.render(false)).collect::<Vec<_>>().join("\n");
+    let definition = definition.unwrap_or_else(|| panic!("{}", told(&found)));
+    let schema = Schema::from_sdl(SCHEMA, "schema.graphql").expect("a schema");
+    check(&definition, &schema).unwrap_or_else(|found| panic!("{}", told(&found))).0
+}
+
+/// What was wrong at the end of a world.
+pub struct Wrong {
+    pub steps: usize,
+    pub what: String,
+}
+
+pub struct World {
+    shared: Shared,
+    random: Random,
+    processes: Vec<Option<Process>>,
+    started: usize,
+    tells: bool,
+}
+
+impl World {
+    /// Runs the world of a seed to its end.
+    pub fn run(seed: u64, tells: bool) -> Result<(), Wrong> {
+        // Pauses between tries are random too.
+        fastrand::seed(seed);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = Self::new(seed, tells);
+            let steps = 10 + world.random.below(40);
+            let result = Box::pin(world.live(steps)).await;
+            result.map_err(|what| Wrong { steps, what })
+        })
+    }
+
+    fn new(seed: u64, tells: bool) -> Self {
+        let mut random = Random::new(seed);
+        let dice = Dice::new(random.next());
+        let lag = [Duration::ZERO, Duration::from_millis(1500)][random.below(2)];
+        let mut state = State::default();
+        for movie in 0..3 {
+            state.movies.insert(movie, ('A', Some(0)));
+            state.movie_talents.insert((movie, movie % 2));
+        }
+        state.talents.extend([(0, 'A'), (1, 'A'), (2, 'A')]);
+        state.distributors.extend([(0, 'A'), (1, 'A')]);
+        let shared = Shared {
+            plan: plan(lag),
+            truth: Truth::new(state),
+            topics: Topics::new(dice.clone()),
+            index: ModelIndex::new(),
+            dice,
+            lag,
+            origin: Instant::now(),
+        };
+        Self { shared, random, processes: Vec::new(), started: 0, tells }
+    }
+
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{:>8} ms  {}", self.shared.origin.elapsed().as_millis(), what());
+        }
+    }
+
+    fn start(&mut self) {
+        self.started += 1;
+        let skew = self.random.below(900_000) as i64;
+        self.tell(|| format!("process {} starts, {skew} us ahead", self.started));
+        self.processes.push(Some(Process::start(&self.shared, self.started, skew)));
+    }
+
+    /// One of those that run.
+    fn some(&mut self) -> Option<usize> {
+        let alive: Vec<usize> = (0..self.processes.len()).filter(|i| self.processes[*i].is_some()).collect();
+        if alive.is_empty() { None } else { Some(alive[self.random.below(alive.len())]) }
+    }
+
+    async fn live(&mut self, steps: usize) -> Result<(), String> {
+        self.start();
+        if !self.random.one_in(4) {
+            self.start();
+        }
+        for _ in 0..steps {
+            let pause = self.random.time(Duration::from_secs(1));
+            sleep(pause).await;
+            self.step().await?;
+        }
+        self.rest().await
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        match self.random.below(20) {
+            0 => {
+                if let Some(at) = self.some().filter(|_| self.started < 8) {
+                    self.tell(|| format!("process {} is killed", at + 1));
+                    let gate = self.processes[at].take().expect("a process").kill();
+                    let topics = self.shared.topics.clone();
+                    let silence = self.shared.dice.time(Duration::from_secs(1));
+                    tokio::spawn(async move {
+                        sleep(silence).await;
+                        topics.forget(&gate);
+                    });
+                    self.start();
+                }
+            }
+            1 => {
+                if let Some(at) = self.some() {
+                    self.tell(|| format!("process {} is frozen", at + 1));
+                    let process = self.processes[at].as_ref().expect("a process");
+                    process.freeze(true);
+                    sleep(self.shared.dice.time(Duration::from_secs(8))).await;
+                    let process = self.processes[at].as_ref().expect("a process");
+                    if self.random.one_in(2) {
+                        self.shared.topics.forget(&process.gate);
+                    }
+                    process.freeze(false);
+                    self.tell(|| format!("process {} goes on", at + 1));
+                }
+            }
+            2 => {
+                self.tell(|| "partitions move".to_owned());
+                self.shared.topics.shuffle();
+            }
+            _ => {
+                let truth = self.shared.truth.clone();
+                let (events, said) = truth.edit(&mut self.random);
+                self.tell(|| said);
+                for (topic, key, value) in events {
+                    self.shared.topics.log(&topic, key, value);
+                }
+            }
+        }
+        for (i, process) in self.processes.iter_mut().enumerate() {
+            if process.as_ref().is_some_and(Process::is_over) {
+                let why = match process.take() {
+                    Some(process) => process.stop().await.err().map(|e| e.to_string()),
+                    None => None,
+                };
+                return Err(format!("process {} ended by itself: {why:?}", i + 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing changes any more: whatever is under way comes to its end, and then index and database are equal.
+    async fn rest(&mut self) -> Result<(), String> {
+        self.tell(|| "rest".to_owned());
+        let patience = DEADLINE * 60;
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            sleep(DEADLINE).await;
+            if self.shared.topics.left().is_empty() {
+                break;
+            }
+        }
+        // Writes that nobody heard of may still arrive.
+        sleep(DEADLINE * 8).await;
+        let left = self.shared.topics.left();
+        let (expected, found) = (self.expected(), self.shared.index.contents());
+        if expected != found {
+            let show = |documents: &BTreeMap<String, Json>| {
+                documents.iter().map(|(id, json)| format!("\n    {id}: {json}")).collect::<String>()
+            };
+            return Err(format!("lag {:?}, the database:{}\n  the index:{}", self.shared.lag, show(&expected), show(&found)));
+        }
+        if !left.is_empty() {
+            return Err(format!("records are not done after {patience:?} of rest:\n    {}", left.join("\n    ")));
+        }
+        Ok(())
+    }
+
+    fn expected(&self) -> BTreeMap<String, Json> {
+        let state = self.shared.truth.now();
+        let index = &self.shared.plan.indexes[0];
+        let content =
+            |id: u8| assemble(index, &state.movie(id)?).ok().map(|document| (id.to_string(), document.content));
+        state.movies.keys().filter_map(|id| content(*id)).collect()
+    }
+}
