@@ -18,5 +18,6 @@ mod scenarios {
     mod outages;
     mod proposal;
     mod schema;
+    mod several;
     mod standby;
 }
