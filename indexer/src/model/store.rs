@@ -70,7 +70,7 @@ fn put(index: &ModelIndex, writes: &[DocumentWrite]) -> Vec<Verdict> {
         if let Some((stored, _)) = documents.live.get(&write.id)
             && *stored >= write.stamp
         {
-            return Verdict::Superseded { stored: Some(*stored) };
+            return Verdict::Superseded { stored: *stored };
         }
         let document = match &write.action {
             WriteAction::Put(document) => Some(document.clone()),
