@@ -392,3 +392,7 @@ impl Listings {
     }
 }
 
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
