@@ -16,6 +16,7 @@ mod scenarios {
     mod foreign;
     mod names;
     mod outages;
+    mod plans;
     mod proposal;
     mod schema;
     mod several;

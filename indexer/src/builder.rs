@@ -21,10 +21,11 @@ use tracing::{debug, info, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
-use tributary_transport::Polled;
+use tributary_transport::{Assignment, Loss, Polled};
 
 use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build};
 use crate::context::{IndexContext, Rule};
+use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::resolve::settle::{SKEW, Times};
@@ -52,6 +53,7 @@ pub struct BuildHandler {
     stage: String,
     context: Arc<IndexContext>,
     asked: mpsc::Sender<Asked>,
+    concerned: Concerned,
 }
 
 /// A batch of builds that is over: its lane, its jobs, what became of them.
@@ -92,8 +94,11 @@ pub fn builder(
     let stage = format!("index {}", context.plan.name);
     let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
     let handlers = [(Lane::Live, live), (Lane::Bulk, bulk)];
-    let handlers =
-        handlers.map(|(lane, asked)| BuildHandler { lane, stage: stage.clone(), context: context.clone(), asked });
+    let handlers = handlers.map(|(lane, asked)| {
+        let mut concerned = Concerned::default();
+        concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
+        BuildHandler { lane, stage: stage.clone(), context: context.clone(), asked, concerned }
+    });
     let retry = &context.plan.retry;
     let builder = Builder {
         times: context.times,
@@ -132,6 +137,14 @@ impl Handler for BuildHandler {
             self.asked.send(asked).await.map_err(stopping)?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
     }
 }
 

@@ -14,6 +14,7 @@ pub mod graph;
 pub mod indexable;
 pub mod json;
 pub mod listing;
+pub mod lost;
 pub mod mapping;
 #[cfg(all(test, feature = "model"))]
 mod model;

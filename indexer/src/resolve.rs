@@ -26,8 +26,8 @@ use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
-use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
+use tributary_transport::{Assignment, Loss, Polled};
 
 use self::affected::Affected;
 use self::fan_out::Unanswered;
@@ -35,6 +35,7 @@ use self::settle::{Batch, Look, Settling, Times};
 use crate::bury::bury;
 use crate::context::{IndexContext, Rule};
 use crate::graph::{Graph, GraphError, Vertex};
+use crate::lost::Concerned;
 use crate::request::{Cause, names};
 use crate::vertices::{label, touched};
 
@@ -69,6 +70,8 @@ pub struct Resolver {
     pub settling: Waiting,
     /// The way out.
     pub outbox: Outbox,
+    /// Whom records of its topics concern.
+    pub concerned: Concerned,
 }
 
 /// The changes that are to be looked at again, and who waits for them.
@@ -99,6 +102,7 @@ pub(crate) struct Taken {
 
 /// Feeds the resolve task.
 pub struct ResolveHandler {
+    concerned: Concerned,
     decoder: Mutex<Decoder>,
     groups: mpsc::Sender<Vec<Taken>>,
     outbox: Outbox,
@@ -112,9 +116,10 @@ pub struct ResolveTask {
 }
 
 /// The resolve stage: its handler and its task.
-pub fn resolve_stage(resolver: Resolver) -> (ResolveHandler, ResolveTask) {
+pub fn resolve_stage(mut resolver: Resolver) -> (ResolveHandler, ResolveTask) {
     let (sender, groups) = mpsc::channel(GROUPS);
     let handler = ResolveHandler {
+        concerned: std::mem::take(&mut resolver.concerned),
         decoder: Mutex::new(Decoder::new()),
         groups: sender,
         outbox: resolver.outbox.clone(),
@@ -148,6 +153,14 @@ impl Handler for ResolveHandler {
             self.groups.send(group).await.map_err(|_| StageError::new("resolve", "the resolve stage is stopping"))?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
     }
 }
 

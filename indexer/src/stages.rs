@@ -18,13 +18,14 @@ use tributary_event::debezium;
 use tributary_processor::supervise::panicked;
 use tributary_processor::{IntakeSettings, OutboxTask, StageError, Tasks, intake, outbox, supervise, until_answered};
 use tributary_transport::dead_letter::DeadLetters;
-use tributary_transport::{Consumer, ConsumerSettings, TransportError};
+use tributary_transport::ConsumerSettings;
 
 use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
 use crate::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
+use crate::lost::Concerned;
 use crate::request::{Lane, names};
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::set_aside::SetAside;
@@ -159,11 +160,17 @@ impl Stages {
             settling: Waiting::new(context.times),
             times: context.times,
             outbox,
+            concerned: self.concerned(),
         };
         let (handler, task) = resolve_stage(resolver);
         running.behind.spawn(task.run(running.workers.clone()));
         let group = names::resolve_group(pipeline, &index.name);
-        let Some(consumer) = self.consumer(group, self.topics(), &running.shutdown).await? else { return Ok(()) };
+        let (transport, part) = (&self.parts.transport, self.parts.health.reporter("transport"));
+        let group = reader(group, self.topics());
+        let join = || transport.consumer(group.clone());
+        let joined = until_answered(&part, "join a group of readers", &running.shutdown, join).await;
+        let Some(consumer) = joined.map_err(|e| self.failed(e.message))? else { return Ok(()) };
+        let consumer = Box::new(Guarded::new(consumer, context.listings.clone()));
         let settings = IntakeSettings { lag: self.index.changes.clone(), ..IntakeSettings::new(&*stage) };
         let health = self.parts.health.part(stage);
         running.front.spawn(intake::run(consumer, Arc::new(handler), settings, health, running.shutdown.clone()));
@@ -185,16 +192,19 @@ impl Stages {
         running.behind.spawn(builder.run(running.workers.clone()));
         let (seen, token) = (context.clone(), running.workers.clone());
         running.behind.spawn(async move { visibility.run(&seen, token).await });
-        // An intake for each lane: what it may have in hand is bounded, and bulk work alone must not use that up.
-        for ((lane, handler), lag) in [Lane::Live, Lane::Bulk].into_iter().zip(handlers).zip(&self.index.builds) {
+        // The bulk lane follows the live one, so that one process builds a document. An intake for each lane: what it may have in hand
+        // is bounded, and bulk work alone must not use that up.
+        let [live, bulk] = [Lane::Live, Lane::Bulk].map(|lane| {
             let topic = names::builds(&context.pipeline, name, lane);
-            let group = names::build_group(&context.pipeline, name, lane);
-            let Some(consumer) = self.consumer(group, vec![topic], &running.shutdown).await? else { return Ok(()) };
+            reader(names::build_group(&context.pipeline, name, lane), vec![topic])
+        });
+        let (transport, part) = (&self.parts.transport, self.parts.health.reporter("transport"));
+        let join = || transport.consumers(live.clone(), bulk.clone());
+        let joined = until_answered(&part, "join a group of readers", &running.shutdown, join).await;
+        let Some(consumers) = joined.map_err(|e| self.failed(e.message))? else { return Ok(()) };
+        let parts = [stage.clone(), format!("{stage} in bulk")];
+        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&self.index.builds).zip(parts) {
             let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
-            let part = match lane {
-                Lane::Live => stage.clone(),
-                Lane::Bulk => format!("{stage} in bulk"),
-            };
             let (health, shutdown) = (self.parts.health.part(part), running.shutdown.clone());
             running.front.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown));
         }
@@ -207,27 +217,10 @@ impl Stages {
         stage: &str,
         shutdown: &CancellationToken,
     ) -> Result<Option<(tributary_processor::Outbox, OutboxTask)>, StageError> {
-        let id = format!("{}.{}.{}", self.plan.pipeline, stage.replace(' ', "."), self.parts.instance);
         let health = self.parts.health.part(format!("{stage} out"));
-        let opened = until_answered(&health, "open a producer", shutdown, || self.parts.transport.producer(&id)).await;
+        let opened = until_answered(&health, "open a producer", shutdown, || self.parts.transport.appender()).await;
         let producer = opened.map_err(|e| StageError::new(stage, e.message))?;
         Ok(producer.map(|producer| outbox(stage, producer, health)))
-    }
-
-    /// A member of a group; none: shutdown came first.
-    async fn consumer(
-        &self,
-        group: String,
-        topics: Vec<String>,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Box<dyn Consumer>>, StageError> {
-        let settings = ConsumerSettings { group: group.clone(), topics, max_records: DELIVERY, from_start: true };
-        let health = self.parts.health.reporter("transport");
-        let join = || self.parts.transport.consumer(settings.clone());
-        let joined = until_answered(&health, "join a group of readers", shutdown, join).await;
-        let joined = joined.map_err(|e: TransportError| StageError::new(group, e.message))?;
-        let guarded = |inner| Box::new(Guarded::new(inner, self.context().listings.clone())) as Box<dyn Consumer>;
-        Ok(joined.map(guarded))
     }
 
     /// The topics of the tables whose rows are vertices that the index shows, and that of replayed events.
@@ -240,9 +233,20 @@ impl Stages {
         topics
     }
 
+    /// The index, for whatever is lost of what the stage reads.
+    fn concerned(&self) -> Concerned {
+        let mut concerned = Concerned::default();
+        self.topics().into_iter().for_each(|topic| concerned.add(topic, self.context().listings.clone()));
+        concerned
+    }
+
     fn failed(&self, message: String) -> StageError {
         StageError::new(format!("index {}", self.index_plan().name), message)
     }
+}
+
+fn reader(group: String, topics: Vec<String>) -> ConsumerSettings {
+    ConsumerSettings { group, topics, max_records: DELIVERY, from_start: true }
 }
 
 /// Lists an index's roots whenever they are to be listed, once the sources that it shows are captured.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tracing::info;
 use tributary_event::{ErrorClass, Health, Reporter};
 use tributary_processor::Backoff;
-use tributary_transport::{Batch, Producer, Transport, TransportError};
+use tributary_transport::{Batch, Producer, Purpose, TopicPartition, Transport, TransportError};
 
 use super::board::{Board, LEASE};
 use super::state::{Claim, Listing, Party, opening};
@@ -38,6 +38,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SIGN: Duration = Duration::from_secs(8);
 /// A bid that is not answered within this is free to be taken.
 const BID: Duration = Duration::from_secs(15);
+/// Topics keep records for longer than this before they remove them by age.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How often a state is changed anew because another process changed it at the same moment.
 const TRIES: u32 = 20;
 
@@ -92,6 +94,23 @@ impl Listings {
     /// The name of the index.
     pub fn index(&self) -> &str {
         &self.index
+    }
+
+    /// Notes that the group which works for the index begins to read a partition, and never had an offset there (or lost it, as
+    /// brokers forget those of groups that are away for long): if records are gone there since the index was listed, it is listed
+    /// anew.
+    pub(crate) async fn joined(&self, place: &TopicPartition) -> Result<(), TransportError> {
+        let transport = &self.board.transport;
+        let ends = transport.watermarks(&place.topic).await?;
+        let Some(ends) = ends.get(place.partition as usize).filter(|ends| ends.low > 0) else { return Ok(()) };
+        let first = if ends.low < ends.high { transport.read(place, ends.low, 1).await? } else { Vec::new() };
+        // What is gone is older than what is left.
+        let moment_us = match first.first() {
+            Some(first) => first.timestamp_ms.saturating_mul(1_000),
+            None => self.board.clock.wall_us() - i64::try_from(KEPT.as_micros()).unwrap_or(0),
+        };
+        let why = format!("records of topic {} were removed that were never read for this index", place.topic);
+        self.begin_after(moment_us, why).await
     }
 
     /// How the index is, as far as its documents are listed.
@@ -312,7 +331,7 @@ impl Listings {
         // The topic, which nobody may have made yet.
         self.board.look().await?;
         let id = format!("{}.{}.listing", self.board.pipeline, self.index);
-        let producer = self.board.transport.producer(&id).await?;
+        let producer = self.board.transport.producer(&id, Purpose::Stage).await?;
         // What the producer before this one has appended counts; from now on it can append no more.
         self.board.look().await?;
         Ok(producer)
