@@ -9,6 +9,7 @@
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -34,6 +35,8 @@ use crate::visibility::Visibility;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
+/// How often a standby asks whether its turn has come.
+const TURN: Duration = Duration::from_secs(10);
 
 /// One index of a process.
 pub(crate) struct Stages {
@@ -111,6 +114,7 @@ impl Stages {
     /// Waits while processes work on the index beside which this one must not. False: shutdown came first.
     async fn wait_for_turn(&self, shutdown: &CancellationToken) -> Result<bool, StageError> {
         let (listings, health) = (&self.context().listings, &self.context().listing_health);
+        let mut said = None;
         loop {
             let turn = tokio::select! {
                 biased;
@@ -122,10 +126,17 @@ impl Stages {
                 Turn::Taken => return Ok(true),
                 Turn::Refused(why) => return Err(self.failed(why)),
                 Turn::Waits(why) => {
-                    if health.standby(&*why) {
+                    health.standby(&*why);
+                    if said.as_ref() != Some(&why) {
                         tracing::info!(index = self.index_plan().name, why, "a standby");
                     }
+                    said = Some(why);
                 }
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(TURN) => {}
             }
         }
     }
