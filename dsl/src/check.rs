@@ -161,8 +161,10 @@ impl Checker<'_> {
     fn alone(&mut self, index: &IndexText) {
         let TransportPlan::Kafka(_) = &self.definition.transport else { return };
         if let StorePlan::Embedded = &index.store {
-            let message =
-                format!("the documents of `{}` are in this process's data folder, so no other process can run beside it", index.name);
+            let message = format!(
+                "the documents of `{}` are in this process's data folder, so no other process can run beside it",
+                index.name
+            );
             let help = "a second one would be refused. To run several, give the index a `store:` that they share:\n\
                         `store: { elasticsearch: { url: \"…\" } }` or `store: { opensearch: { url: \"…\" } }`";
             self.found.push(index.spot.warning(message).help(help));
@@ -214,6 +216,7 @@ fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_id
         store: index.store.clone(),
         build: index.build.clone(),
         retry: index.retry.clone(),
+        brake: index.brake.clone(),
         refresh: index.refresh,
     }
 }

@@ -9,15 +9,18 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{Plan, StorePlan};
-use tributary_event::{Health, HybridClock};
+use tributary_event::{ErrorClass, Health, HybridClock};
 use tributary_processor::supervise::panicked;
-use tributary_processor::{Lag, StageError, Tasks, supervise, until_answered};
+use tributary_processor::{Lag, StageError, Tasks, outbox, supervise, until_answered};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{Retention, TopicSpec, Transport, TransportError};
 
+use crate::brake::Brake;
 use crate::context::IndexContext;
 use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
+use crate::letters::book::Book;
+use crate::letters::replay::Keeper;
 use crate::listing::{self, Board, Listings, RootIdSource};
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
@@ -66,6 +69,8 @@ pub struct IndexHandle {
     pub(crate) changes: Lag,
     /// Build requests that are not finished, by lane.
     pub(crate) builds: [Lag; 2],
+    /// Bulk requests that no process has finished.
+    pub(crate) backlog: Lag,
 }
 
 impl IndexHandle {
@@ -103,6 +108,7 @@ impl Indexer {
 
     /// The same, whose stamps are taken from this clock.
     pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
+        let letters: Arc<Book> = Arc::default();
         let mut indexes = Vec::new();
         for index in &plan.indexes {
             let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
@@ -119,9 +125,10 @@ impl Indexer {
                 requested: Mutex::default(),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
-                #[cfg(all(test, feature = "model"))]
-                mutant: None,
                 listings,
+                brake: Brake::new(index.brake.clone()),
+                brake_health: parts.health.part(format!("deletes of {}", index.name)),
+                letters: letters.clone(),
                 reports,
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
@@ -130,8 +137,8 @@ impl Indexer {
             };
             let is_home = matches!(index.store, StorePlan::Embedded);
             context.listings.plan(Fingerprint::of(plan, index), plan.graph.lag, is_home);
-            let (changes, builds) = Default::default();
-            indexes.push(IndexHandle { context: Arc::new(context), changes, builds });
+            let (changes, builds, backlog) = Default::default();
+            indexes.push(IndexHandle { context: Arc::new(context), changes, builds, backlog });
         }
         Ok(Self { plan: Arc::new(plan.clone()), parts: Arc::new(parts), indexes })
     }
@@ -152,6 +159,9 @@ impl Indexer {
             let shutdown = shutdown.clone();
             tasks.spawn(async move { Box::pin(stages.run(shutdown)).await });
         }
+        let workers = CancellationToken::new();
+        let mut behind: Tasks<StageError> = JoinSet::new();
+        self.start_keeper((&mut tasks, &mut behind), (&shutdown, &workers)).await?;
         let all = self.indexes.iter().map(|index| index.context.listings.clone()).collect();
         tasks.spawn(listing::keep(self.parts.board.clone(), all, shutdown.clone()));
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
@@ -161,7 +171,38 @@ impl Indexer {
             watching.await;
             Ok(())
         });
-        supervise(&mut tasks, &shutdown, panicked("indexer")).await
+        let working = async {
+            let ended = supervise(&mut tasks, &shutdown, panicked("indexer")).await;
+            workers.cancel();
+            ended
+        };
+        let (ended, failed) = tokio::join!(working, supervise(&mut behind, &shutdown, panicked("indexer")));
+        failed.and(ended)
+    }
+
+    /// Reads which dead letters there are, and looks after them from then on.
+    async fn start_keeper(
+        &self,
+        (tasks, behind): (&mut Tasks<StageError>, &mut Tasks<StageError>),
+        (shutdown, workers): (&CancellationToken, &CancellationToken),
+    ) -> Result<(), StageError> {
+        let (pipeline, stage) = (self.plan.pipeline.clone(), "dead letters");
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
+        let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
+        let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(()) };
+        // What cannot be read now is read by the keeper.
+        if let Err(error) = book.follow(&letters).await
+            && error.class != ErrorClass::Transient
+        {
+            return Err(StageError::new(stage, error.message));
+        }
+        let health = self.parts.health.part(format!("{stage} out"));
+        let opened = until_answered(&health, "open a producer", shutdown, || self.parts.transport.appender()).await;
+        let Some(producer) = opened.map_err(|e| StageError::new(stage, e.message))? else { return Ok(()) };
+        let (outbox, task) = outbox(stage, producer, health);
+        behind.spawn(task.run(workers.clone()));
+        tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(shutdown.clone()));
+        Ok(())
     }
 
     /// Creates the pipeline's own topics. False: shutdown came first.

@@ -3,7 +3,8 @@
 //! unnoticed (its changes were lost, or the index was restored from a copy) leaves the index so.
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
-//! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
+//! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
+//! log is captured from before the first page is read, so what changes meanwhile is built again.
 
 mod board;
 mod guarded;
@@ -20,9 +21,9 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::plan::Paging;
+use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, HybridClock};
-use tributary_processor::{FailedCall, StageError, until_answered};
+use tributary_processor::{FailedCall, Lag, StageError, until_answered};
 use tributary_transport::{Batch, TransportError};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,13 +33,18 @@ use crate::report::LISTING;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
 pub use board::Board;
-pub use lease::Listings;
-pub use state::Listing;
 pub(crate) use guarded::Guarded;
+pub use lease::Listings;
 pub(crate) use lease::Turn;
+pub use state::Listing;
 
 /// Ids of one page.
 const PAGE: usize = 1000;
+
+/// Requests that may wait in the bulk lane before no further page is asked for.
+const AHEAD: u64 = 100_000;
+/// Between two looks at how many wait.
+const BACKLOG: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -90,7 +96,9 @@ pub(crate) async fn keep(
         };
         match read.await {
             // That the transport is away is said by those who need it.
-            Err(error) if error.class != ErrorClass::Transient => return Err(StageError::new("listings", error.message)),
+            Err(error) if error.class != ErrorClass::Transient => {
+                return Err(StageError::new("listings", error.message));
+            }
             _ => {}
         }
         if let Some((index, why)) = all.iter().find_map(|l| Some((l.index(), l.replaced()?))) {
@@ -111,6 +119,7 @@ pub(crate) async fn keep(
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let (index, listings) = (&context.plan.name, &context.listings);
@@ -128,7 +137,7 @@ pub async fn run(
                 progress.restart();
                 progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
                 info!(index, resumed_at = listing.listed, "building every document");
-                match list(context, roots, listing, &shutdown).await? {
+                match list(context, roots, backlog, listing, &shutdown).await? {
                     End::Complete(documents) => info!(index, documents, "all documents are asked for"),
                     End::Replaced => {}
                     End::Shutdown => {
@@ -163,6 +172,7 @@ enum End {
 async fn list(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     mut listing: Listing,
     shutdown: &CancellationToken,
 ) -> Result<End, StageError> {
@@ -172,7 +182,7 @@ async fn list(
     // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
     let roots_listed: Mutex<HashSet<u64>> = Mutex::default();
     while !listing.complete {
-        let ask = || page(context, roots, &listing, &roots_listed);
+        let ask = || page_in_time(backlog, context, roots, &listing, &roots_listed);
         let asked = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
@@ -180,7 +190,7 @@ async fn list(
         };
         let Some(page) = asked.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(End::Shutdown) };
         let next = after(&listing, &page);
-        let batch = Mutex::new(requests(&topic, page.ids));
+        let batch = Mutex::new(requests(&topic, page.ids, context.clock.now()));
         let append = || async {
             let mut batch = batch.lock().await;
             context.listings.advance(&mut batch, &next).await
@@ -193,6 +203,20 @@ async fn list(
         }
     }
     Ok(End::Complete(listing.listed))
+}
+
+/// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
+async fn page_in_time(
+    backlog: &Lag,
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &Mutex<HashSet<u64>>,
+) -> Result<IdPage, PageError> {
+    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+        tokio::time::sleep(BACKLOG).await;
+    }
+    page(context, roots, listing, roots_listed).await
 }
 
 /// A page that could not be had.
@@ -246,9 +270,8 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
     }
 }
 
-fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
+fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
     let now = now_us();
-    let stamp = HybridClock::at(now);
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {

@@ -162,6 +162,8 @@ impl Causes {
 
 /// The cause of all requests of a listing of roots; they are progress, not changes.
 pub const LISTING: &str = "listing";
+/// The cause of requests for documents that a person lets be deleted.
+pub const RESUMED: &str = "deletes resumed";
 /// A cause without news for so long has the rest of its documents in another process.
 const SILENT_US: i64 = 20_000_000;
 /// So many roots in a row that the graph does not know, and none that it does, are worth a warning.
@@ -203,6 +205,9 @@ impl Reports {
             .increment(1);
         if cause.id == LISTING {
             self.progress.count(outcome);
+            return;
+        }
+        if cause.id == RESUMED {
             return;
         }
         let latency = latency(cause.commit_us);

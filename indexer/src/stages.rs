@@ -17,19 +17,20 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
 use tributary_event::debezium;
 use tributary_processor::supervise::panicked;
-use tributary_processor::{IntakeSettings, OutboxTask, StageError, Tasks, intake, outbox, supervise, until_answered};
-use tributary_transport::dead_letter::DeadLetters;
+use tributary_processor::{
+    IntakeSettings, Lag, OutboxTask, StageError, Tasks, intake, outbox, supervise, until_answered,
+};
 use tributary_transport::ConsumerSettings;
 
 use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
 use crate::fingerprint::shown_tables;
+use crate::letters::Letters;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
 use crate::lost::Concerned;
 use crate::request::{Lane, names};
 use crate::resolve::{Resolver, Waiting, resolve_stage};
-use crate::set_aside::SetAside;
 use crate::store::StoreError;
 use crate::visibility::Visibility;
 
@@ -65,7 +66,13 @@ impl Stages {
         self.start_resolve(&mut running).await?;
         self.start_builds(&mut running).await?;
         let roots = self.roots()?;
-        running.front.spawn(list(self.index.context.clone(), roots, self.sources(), running.shutdown.clone()));
+        running.front.spawn(list(
+            self.index.context.clone(),
+            roots,
+            self.sources(),
+            self.index.backlog.clone(),
+            running.shutdown.clone(),
+        ));
         let Running { mut front, mut behind, shutdown, workers } = running;
         let name = format!("index {}", self.index_plan().name);
         let reading = async {
@@ -194,12 +201,8 @@ impl Stages {
         let Some((outbox, task)) = self.outbox(&stage, &running.shutdown).await? else { return Ok(()) };
         running.behind.spawn(task.run(running.workers.clone()));
         let visibility = Arc::new(Visibility::default());
-        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
-        let health = &self.parts.health.reporter(stage.clone());
-        let listed = until_answered(health, "read the dead letters", &running.shutdown, || letters.list()).await;
-        let Some(letters) = listed.map_err(|e| self.failed(e.message))? else { return Ok(()) };
-        let set_aside = SetAside::new(context.clone(), outbox, &letters);
-        let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
+        let letters = Letters::new(context.clone(), outbox);
+        let (handlers, builder) = builder(context.clone(), visibility.clone(), letters);
         running.behind.spawn(builder.run(running.workers.clone()));
         let (seen, token) = (context.clone(), running.workers.clone());
         running.behind.spawn(async move { visibility.run(&seen, token).await });
@@ -214,8 +217,10 @@ impl Stages {
         let joined = until_answered(&part, "join a group of readers", &running.shutdown, join).await;
         let Some(consumers) = joined.map_err(|e| self.failed(e.message))? else { return Ok(()) };
         let parts = [stage.clone(), format!("{stage} in bulk")];
-        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&self.index.builds).zip(parts) {
-            let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
+        let backlogs = [None, Some(self.index.backlog.clone())];
+        let lags = self.index.builds.iter().cloned().zip(backlogs);
+        for (((consumer, handler), (lag, backlog)), part) in consumers.into_iter().zip(handlers).zip(lags).zip(parts) {
+            let settings = IntakeSettings { lag, backlog, ..IntakeSettings::new(stage.clone()) };
             let (health, shutdown) = (self.parts.health.part(part), running.shutdown.clone());
             running.front.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown));
         }
@@ -265,6 +270,7 @@ async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
+    backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let health = &context.listing_health;
@@ -279,5 +285,5 @@ async fn list(
         }
     }
     health.up();
-    listing::run(&context, roots.as_ref(), shutdown).await
+    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
 }

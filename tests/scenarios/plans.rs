@@ -134,7 +134,9 @@ async fn a_rule_that_was_added() {
         world.edit_pipeline(RULE, "");
         world.start();
         world.until_documents(3201).await;
-        world.execute("UPDATE genre SET name = 'Unnoticed' WHERE id = 1; UPDATE movie SET title = 'T' WHERE id = 5").await;
+        world
+            .execute("UPDATE genre SET name = 'Unnoticed' WHERE id = 1; UPDATE movie SET title = 'T' WHERE id = 5")
+            .await;
         let path = format!("/indexes/{}/documents/5", world.index());
         world
             .until("a change of another table is searchable", async |address| {

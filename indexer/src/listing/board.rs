@@ -107,9 +107,7 @@ impl Board {
         let mut reading = self.reading.lock().await;
         if !reading.is_made {
             let name = self.place.topic.to_string();
-            self.transport
-                .ensure_topics(&[TopicSpec { name, partitions: 1, retention: Retention::Compact }])
-                .await?;
+            self.transport.ensure_topics(&[TopicSpec { name, partitions: 1, retention: Retention::Compact }]).await?;
             reading.is_made = true;
         }
         let began = Instant::now();

@@ -49,4 +49,8 @@ impl Consumer for Guarded {
     fn lag(&mut self) -> Measuring {
         self.inner.lag()
     }
+
+    fn backlog(&mut self) -> Measuring {
+        self.inner.backlog()
+    }
 }

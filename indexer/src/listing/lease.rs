@@ -191,9 +191,13 @@ impl Listings {
             false => Duration::ZERO,
         };
         let handover_us = i64::try_from(handover.as_micros()).unwrap_or(i64::MAX);
-        let change = |state: Option<&Listing>| opening(state, &party, (prepared, documents), (self.board.clock.wall_us(), handover_us));
+        let change = |state: Option<&Listing>| {
+            opening(state, &party, (prepared, documents), (self.board.clock.wall_us(), handover_us))
+        };
         self.board.look().await?;
-        if change(self.state().as_ref()).is_some() && let Some(begun) = self.update(&mut Batch::new(), change).await? {
+        if change(self.state().as_ref()).is_some()
+            && let Some(begun) = self.update(&mut Batch::new(), change).await?
+        {
             self.say_why(&begun);
         }
         self.works.store(true, Ordering::Release);
@@ -219,7 +223,10 @@ impl Listings {
     async fn begin(&self, why: Option<String>, must: impl Fn(Option<&Listing>) -> bool) -> Result<(), TransportError> {
         let by = self.party.get().map(|party| party.instance.clone());
         let change = |state: Option<&Listing>| {
-            must(state).then(|| Listing { by: by.clone(), ..Listing::next(state, false, why.clone(), self.board.clock.wall_us()) })
+            must(state).then(|| Listing {
+                by: by.clone(),
+                ..Listing::next(state, false, why.clone(), self.board.clock.wall_us())
+            })
         };
         if let Some(begun) = self.update(&mut Batch::new(), change).await? {
             self.say_why(&begun);
@@ -265,7 +272,8 @@ impl Listings {
             _ => {}
         }
         let same = |now: &&Listing| now.revision == state.revision;
-        let take = |now: Option<&Listing>| Some(Listing { by: Some(party.instance.clone()), ..now.filter(same)?.clone() });
+        let take =
+            |now: Option<&Listing>| Some(Listing { by: Some(party.instance.clone()), ..now.filter(same)?.clone() });
         self.update(&mut Batch::new(), take).await
     }
 
@@ -415,7 +423,6 @@ impl Listings {
         self.health.note(why.map(|why| format!("every document is built again: {why}")));
     }
 }
-
 
 #[cfg(test)]
 #[path = "lease_tests.rs"]

@@ -64,8 +64,7 @@ async fn of_several_processes_one_lists_and_who_was_fenced_follows() {
 #[tokio::test]
 async fn many_begin_at_once_and_each_is_durable() {
     let world = World::new();
-    let all: Vec<Arc<Listings>> =
-        (0..5).map(|i| Arc::new(world.process(&i.to_string(), "q", false).1)).collect();
+    let all: Vec<Arc<Listings>> = (0..5).map(|i| Arc::new(world.process(&i.to_string(), "q", false).1)).collect();
     all[0].open_with(NEW, 0).await.expect("an answer");
     let begun = all.iter().map(|listings| {
         let listings = listings.clone();
