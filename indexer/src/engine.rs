@@ -154,14 +154,14 @@ impl Indexer {
             return Ok(());
         }
         let mut tasks: Tasks<StageError> = JoinSet::new();
-        if !self.start_keeper(&mut tasks, &shutdown).await? {
-            return Ok(());
-        }
         for index in &self.indexes {
             let stages = Stages { plan: self.plan.clone(), parts: self.parts.clone(), index: index.clone() };
             let shutdown = shutdown.clone();
             tasks.spawn(async move { Box::pin(stages.run(shutdown)).await });
         }
+        let workers = CancellationToken::new();
+        let mut behind: Tasks<StageError> = JoinSet::new();
+        self.start_keeper((&mut tasks, &mut behind), (&shutdown, &workers)).await?;
         let all = self.indexes.iter().map(|index| index.context.listings.clone()).collect();
         tasks.spawn(listing::keep(self.parts.board.clone(), all, shutdown.clone()));
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
@@ -171,7 +171,38 @@ impl Indexer {
             watching.await;
             Ok(())
         });
-        supervise(&mut tasks, &shutdown, panicked("indexer")).await
+        let working = async {
+            let ended = supervise(&mut tasks, &shutdown, panicked("indexer")).await;
+            workers.cancel();
+            ended
+        };
+        let (ended, failed) = tokio::join!(working, supervise(&mut behind, &shutdown, panicked("indexer")));
+        failed.and(ended)
+    }
+
+    /// Reads which dead letters there are, and looks after them from then on.
+    async fn start_keeper(
+        &self,
+        (tasks, behind): (&mut Tasks<StageError>, &mut Tasks<StageError>),
+        (shutdown, workers): (&CancellationToken, &CancellationToken),
+    ) -> Result<(), StageError> {
+        let (pipeline, stage) = (self.plan.pipeline.clone(), "dead letters");
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
+        let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
+        let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(()) };
+        // What cannot be read now is read by the keeper.
+        if let Err(error) = book.follow(&letters).await
+            && error.class != ErrorClass::Transient
+        {
+            return Err(StageError::new(stage, error.message));
+        }
+        let health = self.parts.health.part(format!("{stage} out"));
+        let opened = until_answered(&health, "open a producer", shutdown, || self.parts.transport.appender()).await;
+        let Some(producer) = opened.map_err(|e| StageError::new(stage, e.message))? else { return Ok(()) };
+        let (outbox, task) = outbox(stage, producer, health);
+        behind.spawn(task.run(workers.clone()));
+        tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(shutdown.clone()));
+        Ok(())
     }
 
     /// Creates the pipeline's own topics. False: shutdown came first.
@@ -194,30 +225,5 @@ impl Indexer {
         };
         let ensured = until_answered(&health, "create topics", shutdown, ensure).await;
         Ok(ensured.map_err(|e| StageError::new("transport", e.message))?.is_some())
-    }
-
-    /// Reads which dead letters there are, and looks after them from then on. False: shutdown came first.
-    async fn start_keeper(
-        &self,
-        tasks: &mut Tasks<StageError>,
-        shutdown: &CancellationToken,
-    ) -> Result<bool, StageError> {
-        let pipeline = self.plan.pipeline.clone();
-        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
-        let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
-        let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(true) };
-        // What cannot be read now is read by the keeper.
-        if let Err(error) = book.follow(&letters).await
-            && error.class != ErrorClass::Transient
-        {
-            return Err(StageError::new("dead letters", error.message));
-        }
-        let health = self.parts.health.part("dead letters out");
-        let opened = until_answered(&health, "open a producer", shutdown, || self.parts.transport.appender()).await;
-        let Some(producer) = opened.map_err(|e| StageError::new("dead letters", e.message))? else { return Ok(false) };
-        let (outbox, task) = outbox("dead letters", producer, health);
-        tasks.spawn(task.run(shutdown.clone()));
-        tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(shutdown.clone()));
-        Ok(true)
     }
 }

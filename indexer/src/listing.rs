@@ -44,7 +44,7 @@ const PAGE: usize = 1000;
 /// Requests that may wait in the bulk lane before no further page is asked for.
 const AHEAD: u64 = 100_000;
 /// Between two looks at how many wait.
-const BACKLOG_LOOK: Duration = Duration::from_millis(200);
+const BACKLOG: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -182,13 +182,7 @@ async fn list(
     // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
     let roots_listed: Mutex<HashSet<u64>> = Mutex::default();
     while !listing.complete {
-        let ask = || async {
-            // What was asked for before is built so far that retention cannot take the rest.
-            while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
-                tokio::time::sleep(BACKLOG_LOOK).await;
-            }
-            page(context, roots, &listing, &roots_listed).await
-        };
+        let ask = || page_in_time(backlog, context, roots, &listing, &roots_listed);
         let asked = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
@@ -209,6 +203,20 @@ async fn list(
         }
     }
     Ok(End::Complete(listing.listed))
+}
+
+/// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
+async fn page_in_time(
+    backlog: &Lag,
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &Mutex<HashSet<u64>>,
+) -> Result<IdPage, PageError> {
+    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+        tokio::time::sleep(BACKLOG).await;
+    }
+    page(context, roots, listing, roots_listed).await
 }
 
 /// A page that could not be had.

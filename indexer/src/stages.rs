@@ -9,6 +9,7 @@
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
 use tributary_event::debezium;
 use tributary_processor::supervise::panicked;
-use tributary_processor::{IntakeSettings, OutboxTask, StageError, Tasks, intake, outbox, supervise, until_answered};
+use tributary_processor::{
+    IntakeSettings, Lag, OutboxTask, StageError, Tasks, intake, outbox, supervise, until_answered,
+};
 use tributary_transport::ConsumerSettings;
 
 use crate::builder::builder;
@@ -33,6 +36,8 @@ use crate::visibility::Visibility;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
+/// How often a standby asks whether its turn has come.
+const TURN: Duration = Duration::from_secs(10);
 
 /// One index of a process.
 pub(crate) struct Stages {
@@ -61,7 +66,13 @@ impl Stages {
         self.start_resolve(&mut running).await?;
         self.start_builds(&mut running).await?;
         let roots = self.roots()?;
-        running.front.spawn(list(self.index.clone(), roots, self.sources(), running.shutdown.clone()));
+        running.front.spawn(list(
+            self.index.context.clone(),
+            roots,
+            self.sources(),
+            self.index.backlog.clone(),
+            running.shutdown.clone(),
+        ));
         let Running { mut front, mut behind, shutdown, workers } = running;
         let name = format!("index {}", self.index_plan().name);
         let reading = async {
@@ -101,8 +112,6 @@ impl Stages {
         context.clock.observe(newest);
         if documents > 0 {
             context.reports.knew(true);
-            // Documents that the graph served once, by which it is known whether it serves.
-            context.graph.remember(&context.plan.name, &context.store.scan(None, 4).await.unwrap_or_default());
         }
         let open = || context.listings.open_with(prepared, documents);
         let opened = until_answered(listing, "learn what is left to list", shutdown, open).await;
@@ -112,6 +121,7 @@ impl Stages {
     /// Waits while processes work on the index beside which this one must not. False: shutdown came first.
     async fn wait_for_turn(&self, shutdown: &CancellationToken) -> Result<bool, StageError> {
         let (listings, health) = (&self.context().listings, &self.context().listing_health);
+        let mut said = None;
         loop {
             let turn = tokio::select! {
                 biased;
@@ -123,10 +133,17 @@ impl Stages {
                 Turn::Taken => return Ok(true),
                 Turn::Refused(why) => return Err(self.failed(why)),
                 Turn::Waits(why) => {
-                    if health.standby(&*why) {
+                    health.standby(&*why);
+                    if said.as_ref() != Some(&why) {
                         tracing::info!(index = self.index_plan().name, why, "a standby");
                     }
+                    said = Some(why);
                 }
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(TURN) => {}
             }
         }
     }
@@ -250,12 +267,12 @@ fn reader(group: String, topics: Vec<String>) -> ConsumerSettings {
 
 /// Lists an index's roots whenever they are to be listed, once the sources that it shows are captured.
 async fn list(
-    index: IndexHandle,
+    context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
+    backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
-    let context = &index.context;
     let health = &context.listing_health;
     for (source, mut captured) in sources {
         if !*captured.borrow() {
@@ -268,5 +285,5 @@ async fn list(
         }
     }
     health.up();
-    listing::run(context, roots.as_ref(), &index.backlog, shutdown).await
+    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
 }

@@ -53,7 +53,11 @@ fn comment_out(world: &World, out: bool) {
     let lines = text.split_inclusive('\n').map(|line| {
         let bare = line.strip_prefix('#').unwrap_or(line);
         inside = if bare == format!("  {}:\n", world.index()) { true } else { inside && bare.starts_with("    ") };
-        if inside && out { format!("#{bare}") } else { bare.to_owned() }
+        match (inside, out) {
+            (false, _) => line.to_owned(),
+            (true, true) => format!("#{bare}"),
+            (true, false) => bare.to_owned(),
+        }
     });
     let lines: String = lines.collect();
     std::fs::write(world.pipeline(), lines).expect("the pipeline");

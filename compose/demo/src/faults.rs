@@ -135,6 +135,14 @@ impl Faults {
         Duration::from_micros(self.0.delay_micros.load(SeqCst))
     }
 
+    pub(crate) fn late(&self) -> Duration {
+        Duration::from_micros(self.0.late_micros.load(SeqCst))
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_micros(self.0.age_micros.load(SeqCst))
+    }
+
     pub(crate) fn hangs(&self) -> bool {
         self.0.hangs.load(SeqCst)
     }
@@ -150,14 +158,6 @@ impl Faults {
     pub(crate) fn forbids(&self, movie: i32) -> bool {
         self.0.any_forbidden.load(SeqCst)
             && self.0.forbidden.read().unwrap_or_else(PoisonError::into_inner).contains(&movie.to_string())
-    }
-
-    pub(crate) fn late(&self) -> Duration {
-        Duration::from_micros(self.0.late_micros.load(SeqCst))
-    }
-
-    pub(crate) fn age(&self) -> Duration {
-        Duration::from_micros(self.0.age_micros.load(SeqCst))
     }
 
     pub(crate) fn is_down(&self) -> bool {

@@ -14,7 +14,7 @@
 //! deploy restarts an old one; or a person goes back to it) asks on the board first, and is a standby for as long as it is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OnceCell, watch};
@@ -53,6 +53,8 @@ pub struct Listings {
     party: OnceCell<Party>,
     /// How long the graph may answer what was before, after a change.
     lag: std::sync::OnceLock<Duration>,
+    /// Whether this process works on the index, since it has opened it.
+    works: AtomicBool,
     /// The number of the last listing that was told.
     told: AtomicU64,
     health: Reporter,
@@ -79,6 +81,7 @@ impl Listings {
             producer: Mutex::default(),
             party: OnceCell::new(),
             lag: std::sync::OnceLock::new(),
+            works: AtomicBool::new(false),
             told: AtomicU64::new(0),
             health,
             progress: Arc::new(Progress::unknown()),
@@ -197,6 +200,7 @@ impl Listings {
         {
             self.say_why(&begun);
         }
+        self.works.store(true, Ordering::Release);
         self.hear();
         Ok(())
     }
@@ -313,7 +317,8 @@ impl Listings {
 
     /// Why this process may not go on, if another plan has taken its place.
     pub(super) fn replaced(&self) -> Option<String> {
-        let difference = self.state()?.differs(self.party.get()?)?;
+        let party = self.party.get().filter(|_| self.works.load(Ordering::Acquire))?;
+        let difference = self.state()?.differs(party)?;
         Some(format!(
             "another process of this pipeline has begun to work on the index by another plan ({difference}); documents of two plans \
              would not agree, so this one ends. Start it again with the newer plan; with the plan that it has, it waits until the \

@@ -109,6 +109,7 @@ async fn a_plan_that_was_replaced_ends_and_is_a_standby_while_the_newer_answers(
     let keeping = super::super::keep(new.board.clone(), vec![new.clone()], answers.clone());
     let keeping = tokio::spawn(keeping);
     assert!(matches!(again.turn().await.expect("an answer"), Turn::Waits(_)));
+    assert_eq!(again.replaced(), None, "it has not worked on the index");
     answers.cancel();
     keeping.await.expect("no panic").expect("no failure");
     // And when that one is gone.

@@ -66,10 +66,9 @@ impl Process {
         let transport = Arc::new(shared.topics.of(gate.clone()));
         let health = Health::default();
         let origin = shared.origin;
-        let epoch = tributary_event::clock::now_us();
         let clock = Arc::new(HybridClock::over(move || {
             let elapsed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-            epoch + elapsed + skew
+            1_700_000_000_000_000 + elapsed + skew
         }));
         let instance = number.to_string();
         let board = Board::new((&shared.plan.pipeline, &instance), transport.clone(), true);
