@@ -4,8 +4,9 @@
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch.
+//! oldest Elasticsearch and OpenSearch. In the end there are two minutes of `x chaos`.
 
+use crate::chaos;
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
 use crate::tools;
@@ -14,6 +15,9 @@ use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
 use tributary_stack::{GraphqlProduct, Part, prefetch};
+
+/// How long everything is hurt in the end.
+const CHAOS_MINUTES: u32 = 2;
 
 /// Options of `x test`.
 #[derive(Args, Debug, Default)]
@@ -54,6 +58,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }: Arguments) -> Result<ExitCode> {
+    let everything = cargo.is_empty();
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
@@ -127,7 +132,11 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
         let again = tests_on(wanted, "document_stores", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
-    Ok(tools::exit_code(status))
+    if !everything || left_out(Without::Kafka) || left_out(Without::Elasticsearch) {
+        return Ok(tools::exit_code(status));
+    }
+    let survived = chaos::run(chaos::Arguments { minutes: CHAOS_MINUTES, seed: None }).await?;
+    Ok(if status.success() { survived } else { tools::exit_code(status) })
 }
 
 /// The versions that were asked for, or these.

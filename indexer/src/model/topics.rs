@@ -98,8 +98,13 @@ impl Topics {
                     let committed = state.offsets.get(&(name.clone(), place.clone())).copied().unwrap_or(0);
                     if committed < records.len() as u64 {
                         let owners = group.members.iter().filter(|(_, m)| m.owned.contains(&place));
-                        let owners: Vec<String> = owners.map(|(id, m)| format!("{id}{}", if m.process.is_killed() { " dead" } else { "" })).collect();
-                        left.push(format!("{name} {topic}/{partition}: {committed} of {}, of {owners:?}", records.len()));
+                        let owners: Vec<String> = owners
+                            .map(|(id, m)| format!("{id}{}", if m.process.is_killed() { " dead" } else { "" }))
+                            .collect();
+                        left.push(format!(
+                            "{name} {topic}/{partition}: {committed} of {}, of {owners:?}",
+                            records.len()
+                        ));
                     }
                 }
             }

@@ -232,7 +232,12 @@ impl World {
             let show = |documents: &BTreeMap<String, Json>| {
                 documents.iter().map(|(id, json)| format!("\n    {id}: {json}")).collect::<String>()
             };
-            return Err(format!("lag {:?}, the database:{}\n  the index:{}", self.shared.lag, show(&expected), show(&found)));
+            return Err(format!(
+                "lag {:?}, the database:{}\n  the index:{}",
+                self.shared.lag,
+                show(&expected),
+                show(&found)
+            ));
         }
         if !left.is_empty() {
             return Err(format!("records are not done after {patience:?} of rest:\n    {}", left.join("\n    ")));
