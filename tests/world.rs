@@ -180,10 +180,7 @@ impl World {
         let (transport, store) = match pair {
             Pair::Embedded => (String::new(), String::new()),
             Pair::KafkaElasticsearch => {
-                let url = self
-                    .elasticsearch
-                    .as_ref()
-                    .map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
+                let url = self.store_url();
                 let replicas = u32::from(self.second_node.is_some());
                 (
                     transport(self.brokers()),
@@ -234,6 +231,11 @@ impl World {
     /// The brokers of this world's Kafka.
     pub fn brokers(&self) -> String {
         self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap)
+    }
+
+    /// The URL of this world's Elasticsearch.
+    pub fn store_url(&self) -> String {
+        self.elasticsearch.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url)
     }
 
     /// The topic of a table.

@@ -85,6 +85,10 @@ async fn slowly_visible(pair: Pair) {
     world.start_process(0);
     world.start_process(1);
     world.until_documents(3201).await;
+    // Nobody else refreshes it.
+    let settings = reqwest::Client::new().put(format!("{}/{}/_settings", world.store_url(), world.index()));
+    let settings = settings.json(&serde_json::json!({ "index": { "refresh_interval": "-1" } }));
+    settings.send().await.expect("asked").error_for_status().expect("the index refreshes itself no more");
     world.execute("INSERT INTO venue SELECT i, 'First', 'A' FROM generate_series(1, 200) i").await;
     world.assert_converged_after("the venues").await;
     // The rename of a target follows the move by some seconds, and its fifty other changes.
