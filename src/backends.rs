@@ -165,6 +165,7 @@ pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Resul
         vertices: BTreeMap::new(),
         fan_outs: BTreeMap::new(),
         probe: false,
+        lag: std::time::Duration::ZERO,
         probes: BTreeMap::new(),
     })
 }

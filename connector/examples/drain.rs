@@ -29,7 +29,7 @@ use tributary_connector::{ConnectorSettings, Independent, SourceSettings};
 use tributary_event::Health;
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
-    TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Purpose, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
 /// Counts what became durable on its way into a transport; without one, drops it.
@@ -68,15 +68,25 @@ impl Transport for Counting {
             None => Ok(1),
         }
     }
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let producer = match &self.transport {
-            Some(transport) => Some(transport.producer(id).await?),
+            Some(transport) => Some(transport.producer(id, purpose).await?),
             None => None,
         };
         Ok(Box::new(CountingProducer { producer, events: self.events.clone() }))
     }
     async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is read here"))
+    }
+    async fn consumers(
+        &self,
+        _: ConsumerSettings,
+        _: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is read here"))
+    }
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is appended here without a name"))
     }
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         match &self.transport {

@@ -7,7 +7,7 @@ use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use tributary_event::debezium::Encoder;
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::{Producer, Transport};
+use tributary_transport::{Producer, Purpose, Transport};
 
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
@@ -106,7 +106,7 @@ async fn take_over(
     let SourceSettings::Postgres(postgres) = &settings.source;
     // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
     // each time, for while we were away another may have had its turn.
-    let producer = transport.producer(&settings.name).await?;
+    let producer = transport.producer(&settings.name, Purpose::Source).await?;
     transport.checkpoints_are_readable().await?;
     if postgres::checkpoint(settings, transport).await? != prepared.checkpoint {
         // We began to read behind a checkpoint that was not its last; it will be the next time.

@@ -12,7 +12,8 @@ use tributary_connector::Independent;
 use tributary_connector::postgres::prepare;
 use tributary_event::{ErrorClass, HealthState, Lsn};
 use tributary_transport::{
-    Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks,
 };
 
 use crate::support::{Database, Record, Recorder, Running, connect, drop_slot, postgres, until};
@@ -93,12 +94,24 @@ impl Transport for Overtaken {
         self.transport.partitions(topic).await
     }
 
-    async fn producer(&self, name: &str) -> Result<Box<dyn Producer>, TransportError> {
-        self.transport.producer(name).await
+    async fn producer(&self, name: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
+        self.transport.producer(name, purpose).await
     }
 
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         self.transport.consumer(settings).await
+    }
+
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        self.transport.consumers(leading, following).await
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        self.transport.appender().await
     }
 
     async fn watermarks(&self, topic: &str) -> Result<Vec<Watermarks>, TransportError> {

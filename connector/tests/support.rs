@@ -18,7 +18,7 @@ use tributary_connector::{
 };
 use tributary_event::{ErrorClass, Health};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
+    Batch, Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport, TransportError,
     Watermarks,
 };
 
@@ -314,7 +314,7 @@ impl Transport for Recorder {
         Ok(1)
     }
 
-    async fn producer(&self, name: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, name: &str, _: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let mut topics = self.topics.lock().expect("lock");
         let generation = topics.generations.entry(name.to_owned()).or_default();
         *generation += 1;
@@ -323,6 +323,18 @@ impl Transport for Recorder {
 
     async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
+    }
+
+    async fn consumers(
+        &self,
+        _: ConsumerSettings,
+        _: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        Err(TransportError::new(ErrorClass::Fatal, "nobody reads here"))
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Err(TransportError::new(ErrorClass::Fatal, "nobody appends here without a name"))
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {

@@ -69,6 +69,7 @@ fn graph(definition: &Definition) -> GraphPlan {
         vertices: BTreeMap::new(),
         fan_outs: BTreeMap::new(),
         probe: graph.probe,
+        lag: graph.lag,
         probes: BTreeMap::new(),
     }
 }

@@ -60,6 +60,8 @@ pub struct GraphPlan {
     pub fan_outs: BTreeMap<String, FanOutPlan>,
     /// Whether ids that are made of rows are compared with the graph's before a first build.
     pub probe: bool,
+    /// How far the graph may be behind the log.
+    pub lag: Duration,
     /// How vertices of the types that tables map to can be looked at.
     pub probes: BTreeMap<String, Probe>,
 }

@@ -75,6 +75,12 @@ impl HybridClock {
         (us.max(0) as u64) << COUNTER_BITS
     }
 
+    /// The reading that is later by a time.
+    pub fn later(reading: u64, by: std::time::Duration) -> u64 {
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
+        reading.saturating_add(micros.saturating_mul(1 << COUNTER_BITS))
+    }
+
     /// The moment of a reading, in microseconds since the Unix epoch.
     pub fn micros(reading: u64) -> i64 {
         (reading >> COUNTER_BITS) as i64

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
-use crate::context::IndexContext;
+use crate::context::{IndexContext, Rule};
 use crate::document::assemble;
-use crate::graph::{Fetched, Vertex};
+use crate::graph::Fetched;
 use crate::store::{Document, DocumentWrite, Verdict, WriteAction};
 
 /// What became of one document.
@@ -70,14 +70,30 @@ pub struct ToBuild {
     pub id: Arc<str>,
     /// Whether an earlier fetch said that its root is not there.
     pub missing_once: bool,
+    /// Whether a write of it may be under way of which nobody knows the end: it is written even if its content is stored already,
+    /// for the newer stamp keeps the other write away.
+    pub in_doubt: bool,
 }
 
-/// What a batch gave: its stamp, and one outcome a document, in order.
-pub type BatchResult = Result<(u64, Vec<Built>), BatchFailure>;
+/// What a batch gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its stamp, from before its fetch.
+    pub stamp: u64,
+    /// When it began.
+    pub began: Instant,
+    /// One outcome a document, in order.
+    pub built: Vec<Built>,
+    /// Whether its writes took so long that a change may have looked for its documents in vain before they were there.
+    pub late: bool,
+}
+
+/// A batch, or why there is none.
+pub type BatchResult = Result<Batch, BatchFailure>;
 
 /// Builds a batch.
 pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
-    let started = Instant::now();
+    let began = Instant::now();
     let stamp = context.clock.now();
     let ids: Vec<String> = batch.iter().map(|b| b.id.to_string()).collect();
     let deadline = context.plan.build.deadline;
@@ -87,11 +103,13 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
         .map_err(|e| BatchFailure { part: Part::Graph, class: e.class, reason: e.message, slow: false })?;
     context.graph_health.up();
     let prepared = batch.iter().zip(fetched).map(|(b, f)| prepare(context, b, f)).collect();
-    let prepared = drop_unchanged(context, &ids, prepared).await?;
-    if started.elapsed() > deadline {
+    let prepared = drop_unchanged(context, batch, prepared).await?;
+    if began.elapsed() > deadline && context.obeys(Rule::Deadline) {
         return Err(too_slow(deadline));
     }
-    write(context, &ids, prepared, stamp).await.map(|built| (stamp, built))
+    let built = write(context, &ids, prepared, stamp).await?;
+    let late = began.elapsed() > deadline * 2 && context.obeys(Rule::Deadline);
+    Ok(Batch { stamp, began, built, late })
 }
 
 fn too_slow(deadline: Duration) -> BatchFailure {
@@ -116,7 +134,7 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
             Ok(document) => Step::Write(WriteAction::Put(Arc::new(document))),
             Err(error) => Step::Over(Built::Failed { class: ErrorClass::Definite, reason: error.to_string() }),
         },
-        Fetched::Missing if asked.missing_once => Step::Write(WriteAction::Delete),
+        Fetched::Missing if asked.missing_once || !context.obeys(Rule::Confirm) => Step::Write(WriteAction::Delete),
         Fetched::Missing => Step::Over(Built::MissingOnce),
         Fetched::Failed(error) => Step::Over(Built::Failed { class: error.class, reason: error.message }),
     }
@@ -125,21 +143,21 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
 /// Turns writes of content that the store holds already into verdicts.
 async fn drop_unchanged(
     context: &IndexContext,
-    ids: &[String],
+    batch: &[ToBuild],
     mut steps: Vec<Step>,
 ) -> Result<Vec<Step>, BatchFailure> {
     let puts: Vec<(usize, Arc<Document>)> = steps
         .iter()
         .enumerate()
         .filter_map(|(i, s)| match s {
-            Step::Write(WriteAction::Put(document)) => Some((i, document.clone())),
+            Step::Write(WriteAction::Put(document)) if !batch[i].in_doubt => Some((i, document.clone())),
             _ => None,
         })
         .collect();
     if puts.is_empty() {
         return Ok(steps);
     }
-    let put_ids: Vec<String> = puts.iter().map(|(i, _)| ids[*i].clone()).collect();
+    let put_ids: Vec<String> = puts.iter().map(|(i, _)| batch[*i].id.to_string()).collect();
     let heads = context.store.heads(&put_ids).await.map_err(|e| store_failure(e.class, e.message))?;
     for ((i, document), head) in puts.into_iter().zip(heads) {
         if head.is_some_and(|h| h.hash == document.hash) {
@@ -196,9 +214,4 @@ fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built
 
 fn store_failure(class: ErrorClass, reason: String) -> BatchFailure {
     BatchFailure { part: Part::Store, class, reason, slow: false }
-}
-
-/// The references of a document that is known by its id alone.
-pub fn root_reference(context: &IndexContext, id: &str) -> Vec<String> {
-    vec![Vertex::new(context.plan.root_type.clone(), id).reference()]
 }

@@ -1,13 +1,14 @@
 //! The build stage of one index: reads build requests, builds each document once at a time, retries, sets aside.
 //!
-//! A change can reach us a moment before the database shows it to readers: PostgreSQL writes the commit record to its log
-//! first and makes the transaction visible after, a replica behind the graph later still. A build that starts in that moment
-//! fetches the old state. So a request is done only with a second, settling build that starts a second after the first; it
-//! runs in the bulk lane, in batches, and writes nothing where nothing changed.
+//! One process builds a document: that which owns the request's partition. When partitions move, their earlier owner may still be
+//! building, from before changes that the new owner knows, and its writes arrive when they do. So requests that an earlier owner may
+//! have begun with are built twice: at once, and when the earlier owner is done for sure. And whenever a write may be under way of
+//! which nobody knows the end, the document is written even if its content is stored already: the newer stamp keeps the other away.
 //!
 //! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
 //! builds in flight; what still waits keeps tickets that are not done, and comes again at the next start.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +20,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
-use tributary_processor::{Backoff, Handler, StageError, Ticket};
-use tributary_transport::Polled;
+use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
+use tributary_transport::{Loss, Polled};
 
-use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build, root_reference};
-use crate::context::IndexContext;
+use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build};
+use crate::context::{IndexContext, Rule};
+use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome};
-use crate::request::{BuildRequest, Cause, Lane};
+use crate::request::{BuildRequest, Cause, Lane, names};
+use crate::resolve::settle::{SKEW, Times};
 use crate::schedule::{Job, Schedule};
 use crate::set_aside::{Failed, SetAside};
 use crate::visibility::{Finished, Request, Visibility};
@@ -33,8 +36,6 @@ use crate::visibility::{Finished, Request, Visibility};
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
 /// twice as many, so that bulk work never fills the place of live work.
 const MAX_DOCUMENTS: usize = 20_000;
-/// Between a build and the build that settles it.
-const SETTLE: Duration = Duration::from_secs(1);
 /// Between the two fetches that make sure a root is gone.
 const CONFIRM_AFTER: Duration = Duration::from_millis(30);
 
@@ -42,6 +43,7 @@ const CONFIRM_AFTER: Duration = Duration::from_millis(30);
 struct Asked {
     id: Arc<str>,
     lane: Lane,
+    stamp: u64,
     request: Request,
 }
 
@@ -49,7 +51,9 @@ struct Asked {
 pub struct BuildHandler {
     lane: Lane,
     stage: String,
+    context: Arc<IndexContext>,
     asked: mpsc::Sender<Asked>,
+    concerned: Concerned,
 }
 
 /// A batch of builds that is over: its lane, its jobs, what became of them.
@@ -70,6 +74,15 @@ pub struct Builder {
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
     resume: Instant,
+    times: Times,
+    latest: Latest,
+}
+
+/// When a build began: its stamp, and the moment.
+#[derive(Clone, Copy)]
+struct At {
+    stamp: u64,
+    began: Instant,
 }
 
 /// The build stage of an index: the handlers of both lanes, live first, and its task.
@@ -81,19 +94,25 @@ pub fn builder(
     let stage = format!("index {}", context.plan.name);
     let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
     let handlers = [(Lane::Live, live), (Lane::Bulk, bulk)];
-    let handlers = handlers.map(|(lane, asked)| BuildHandler { lane, stage: stage.clone(), asked });
+    let handlers = handlers.map(|(lane, asked)| {
+        let mut concerned = Concerned::default();
+        concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
+        BuildHandler { lane, stage: stage.clone(), context: context.clone(), asked, concerned }
+    });
     let retry = &context.plan.retry;
     let builder = Builder {
+        times: context.times,
         schedule: Schedule::new(context.plan.build.debounce),
         outage: Backoff::new(retry.initial, retry.max),
         batch: context.plan.build.batch,
-        context,
         visibility,
         set_aside,
         asked: [live_asked, bulk_asked],
         building: JoinSet::new(),
         in_flight: [0, 0],
+        context,
         resume: Instant::now(),
+        latest: Latest::default(),
     };
     (handlers, builder)
 }
@@ -110,15 +129,44 @@ impl Handler for BuildHandler {
                     return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
                 }
             };
-            let asked = Asked {
-                id: request.id.into(),
-                lane: self.lane,
-                request: Request { cause: request.cause, ticket, settle_at: None },
-            };
+            self.agree_on_time(request.stamp).await;
+            let BuildRequest { id, cause, stamp } = request;
+            let request = Request { cause, ticket, doubt_until: None, reported: false };
+            let asked = Asked { id: id.into(), lane: self.lane, stamp, request };
             let stopping = |_| StageError::new(&self.stage, "the build stage is stopping");
             self.asked.send(asked).await.map_err(stopping)?;
         }
         Ok(())
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
+    }
+}
+
+impl BuildHandler {
+    /// Waits while the clock of who asked is ahead of this one by more than the clocks of two processes may differ: what is built
+    /// by such clocks would seem to have seen changes that it has not.
+    async fn agree_on_time(&self, stamp: u64) {
+        let clock = &self.context.clock;
+        loop {
+            let ahead = HybridClock::micros(stamp) - clock.wall_us();
+            if u128::try_from(ahead).is_ok_and(|ahead| ahead > SKEW.as_micros()) {
+                let why = format!(
+                    "the clock of this machine is {} ms behind that of a process that asks for builds, or it was set back; nothing \
+                     is built until they agree: synchronize the clocks (NTP)",
+                    ahead / 1000
+                );
+                if self.context.clock_health.down(why.clone()) {
+                    warn!(index = self.context.plan.name, "{why}");
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            self.context.clock_health.up();
+            clock.observe(stamp);
+            return;
+        }
     }
 }
 
@@ -154,13 +202,29 @@ impl Builder {
     fn add(&mut self, asked: Asked) {
         let now = Instant::now();
         let lane = asked.lane;
-        self.schedule.add(&asked.id, lane, asked.request, now);
+        self.take_in(asked, now);
         // Take what else has arrived, so that a burst fills whole batches.
         while self.schedule.len() < room(lane)
             && let Ok(asked) = self.asked[lane as usize].try_recv()
         {
-            self.schedule.add(&asked.id, lane, asked.request, now);
+            self.take_in(asked, now);
         }
+    }
+
+    fn take_in(&mut self, asked: Asked, now: Instant) {
+        let Asked { id, lane, stamp, mut request } = asked;
+        if request.ticket.is_doubtful() && self.context.obeys(Rule::Doubt) {
+            let since = request.ticket.since();
+            request.doubt_until =
+                since.map(|since| since + self.times.deadline * 2 + SKEW).filter(|until| *until > now);
+        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.times.seen_from(stamp)) {
+            // Built since: while the request waited in its topic, another one for the same document was served.
+            let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
+            let outcome = Outcome::Unchanged;
+            self.visibility.push(Finished { id, unseen: Vec::new(), causes, tickets, outcome, lane });
+            return;
+        }
+        self.schedule.add(&id, lane, request, now);
     }
 
     fn free(&self, lane: Lane) -> bool {
@@ -186,14 +250,21 @@ impl Builder {
         }
         for lane in [Lane::Live, Lane::Bulk] {
             while self.free(lane) {
-                let jobs = self.schedule.take(lane, self.batch, now);
-                if jobs.is_empty() {
+                let taken = self.schedule.take(lane, self.batch, now);
+                if taken.is_empty() {
                     break;
+                }
+                let jobs = self.ours(taken);
+                if jobs.is_empty() {
+                    continue;
                 }
                 self.in_flight[lane as usize] += 1;
                 let context = self.context.clone();
-                let to_build: Vec<ToBuild> =
-                    jobs.iter().map(|(id, job)| ToBuild { id: id.clone(), missing_once: job.missing_once }).collect();
+                let to_build = |(id, job): &(Arc<str>, Job<Request>)| {
+                    let in_doubt = job.in_doubt && context.obeys(Rule::Barrier);
+                    ToBuild { id: id.clone(), missing_once: job.missing_once, in_doubt }
+                };
+                let to_build: Vec<ToBuild> = jobs.iter().map(to_build).collect();
                 self.building.spawn(async move {
                     let result = Box::pin(build(&context, &to_build)).await;
                     (lane, jobs, result)
@@ -202,17 +273,38 @@ impl Builder {
         }
     }
 
+    /// Drops jobs that are another process's by now.
+    fn ours(&mut self, taken: Vec<(Arc<str>, Job<Request>)>) -> Vec<(Arc<str>, Job<Request>)> {
+        let mut ours = Vec::with_capacity(taken.len());
+        for (id, mut job) in taken {
+            job.requests.retain(|request| request.ticket.since().is_some());
+            if job.requests.is_empty() {
+                self.schedule.finish(&id, None);
+            } else {
+                ours.push((id, job));
+            }
+        }
+        ours
+    }
+
     async fn over(&mut self, joined: Result<BatchOver, tokio::task::JoinError>) -> Result<(), StageError> {
         let stage = || format!("index {}", self.context.plan.name);
         let (lane, mut jobs, result) =
             joined.map_err(|e| StageError::new(stage(), format!("a build panicked: {e}")))?;
         self.in_flight[lane as usize] -= 1;
         match result {
-            Ok((stamp, built)) => {
+            Ok(batch) => {
                 self.outage.reset();
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
-                for ((id, job), built) in jobs.into_iter().zip(built) {
-                    self.document(id, job, built, stamp).await?;
+                let at = At { stamp: batch.stamp, began: batch.began };
+                for ((id, mut job), built) in jobs.into_iter().zip(batch.built) {
+                    if batch.late && matches!(built, Built::Written(_) | Built::Deleted) {
+                        // A change may have looked for the document before it was there.
+                        job.in_doubt = true;
+                        self.schedule.finish(&id, Some((job, Instant::now())));
+                        continue;
+                    }
+                    self.document(id, job, built, at).await?;
                 }
                 Ok(())
             }
@@ -244,26 +336,21 @@ impl Builder {
         }
         let again = Instant::now() + self.outage.pause();
         self.resume = self.resume.max(again);
-        for (id, job) in jobs {
+        for (id, mut job) in jobs {
+            // What the store was asked to write, it may write yet.
+            job.in_doubt |= failure.part == Part::Store;
             self.schedule.finish(&id, Some((job, again)));
         }
         Ok(())
     }
 
-    async fn document(
-        &mut self,
-        id: Arc<str>,
-        mut job: Job<Request>,
-        built: Built,
-        stamp: u64,
-    ) -> Result<(), StageError> {
-        let recent = &self.context.recent;
+    async fn document(&mut self, id: Arc<str>, mut job: Job<Request>, built: Built, at: At) -> Result<(), StageError> {
         let now = Instant::now();
         let (refs, wrote, outcome) = match built {
             Built::Written(refs) => (refs, true, Outcome::Built),
             // What an earlier, unanswered write left may not be visible either.
             Built::Unchanged(refs) => (refs, true, Outcome::Unchanged),
-            Built::Deleted => (root_reference(&self.context, &id), false, Outcome::Deleted),
+            Built::Deleted => (Vec::new(), false, Outcome::Deleted),
             Built::MissingOnce => {
                 job.missing_once = true;
                 self.schedule.finish(&id, Some((job, now + CONFIRM_AFTER)));
@@ -301,29 +388,42 @@ impl Builder {
             );
         }
         self.set_aside.withdraw(&id).await?;
-        let stale = if wrote { recent.written(&id, &refs, stamp) } else { recent.is_stale(&refs, stamp) };
-        let lane = job.lane;
-        if stale {
-            // The write stands, but something it embeds changed meanwhile: its requests wait for the next build.
-            if wrote {
-                let (causes, tickets) = (Vec::new(), Vec::new());
-                self.visibility.push(Finished { id: id.clone(), unseen: refs, causes, tickets, outcome, lane });
-            }
-            job.attempts = 0;
-            self.schedule.finish(&id, Some((job, now + self.context.plan.build.debounce)));
-            return Ok(());
+        if wrote && self.context.recent.written(&id, &refs, at.stamp) {
+            self.ask_again(&id, &job).await?;
         }
-        let started = Instant::now() - elapsed_since(stamp);
-        let settled = split_settled(job.requests, started, now + SETTLE);
-        let unseen = if wrote { refs } else { Vec::new() };
-        let again = (!settled.waiting.is_empty()).then(|| {
-            let requests = settled.waiting;
-            (Job { requests, lane: Lane::Bulk, attempts: 0, missing_once: false }, now + SETTLE)
+        let (lane, deleted) = (job.lane, outcome == Outcome::Deleted);
+        let Split { causes, tickets, waiting } = split(job.requests, at.began);
+        let again = waiting.iter().filter_map(|request| request.doubt_until).max();
+        if again.is_none() && !deleted {
+            self.latest.note(&id, at.stamp);
+        }
+        let again = again.map(|until| {
+            let job = Job { requests: waiting, lane: Lane::Bulk, attempts: 0, missing_once: false, in_doubt: true };
+            (job, until)
         });
         self.schedule.finish(&id, again);
-        let (causes, tickets) = (settled.causes, settled.tickets);
+        let unseen = if wrote { refs } else { Vec::new() };
         self.visibility.push(Finished { id, unseen, causes, tickets, outcome, lane });
         Ok(())
+    }
+
+    /// Something that a document embeds changed while it was built, and the change may not have found it: asks for another build.
+    async fn ask_again(&mut self, id: &Arc<str>, job: &Job<Request>) -> Result<(), StageError> {
+        let Some(first) = job.requests.first() else { return Ok(()) };
+        let (index, stamp) = (&self.context.plan.name, self.context.clock.now());
+        let label = if first.cause.id == LISTING {
+            format!("{index}: changed while it was built")
+        } else {
+            first.cause.label.clone()
+        };
+        let cause = Cause { id: format!("{id}/{stamp}"), label, commit_us: now_us(), affected: 1 };
+        let request = BuildRequest { id: id.to_string(), cause, stamp };
+        let record = OutRecord {
+            topic: names::builds(&self.context.pipeline, index, Lane::Live).into(),
+            key: Some(id.as_bytes().to_vec()),
+            value: Some(request.encode()),
+        };
+        self.set_aside.outbox().post(vec![record]).await
     }
 
     async fn failed(
@@ -367,7 +467,7 @@ impl Builder {
         );
         let mut tickets = Vec::new();
         for request in job.requests {
-            if request.settle_at.is_none() {
+            if !request.reported {
                 context.reports.finished(&request.cause, Outcome::DeadLetter);
             }
             tickets.push(request.ticket);
@@ -388,7 +488,7 @@ fn room(lane: Lane) -> usize {
 
 /// What a finished build means for its requests.
 #[derive(Default)]
-struct Settled {
+struct Split {
     /// To report now, for the first time.
     causes: Vec<Cause>,
     /// Done with this build.
@@ -397,29 +497,47 @@ struct Settled {
     waiting: Vec<Request>,
 }
 
-/// Sorts the requests of a build that started at `started`: those of a listing, and those whose settling was due, are done;
-/// the others are reported, if they are new, and wait.
-fn split_settled(requests: Vec<Request>, started: Instant, settle_at: Instant) -> Settled {
-    let mut settled = Settled::default();
+/// Sorts the requests of a build by when it began: it is the last word for those in whose time nobody else built.
+fn split(requests: Vec<Request>, began: Instant) -> Split {
+    let mut split = Split::default();
     for mut request in requests {
-        match request.settle_at {
-            Some(due) if due <= started => settled.tickets.push(request.ticket),
-            Some(_) => settled.waiting.push(request),
-            None if request.cause.id == LISTING => {
-                settled.causes.push(request.cause);
-                settled.tickets.push(request.ticket);
-            }
-            None => {
-                settled.causes.push(request.cause.clone());
-                request.settle_at = Some(settle_at);
-                settled.waiting.push(request);
+        if !std::mem::replace(&mut request.reported, true) {
+            split.causes.push(request.cause.clone());
+        }
+        if request.doubt_until.is_some_and(|until| began < until) {
+            split.waiting.push(request);
+        } else {
+            split.tickets.push(request.ticket);
+        }
+    }
+    split
+}
+
+/// When the last builds of documents began, so that requests that waited longer need no build.
+#[derive(Debug, Default)]
+struct Latest {
+    at: HashMap<Arc<str>, u64>,
+    order: VecDeque<(Arc<str>, u64)>,
+}
+
+/// Documents whose last build is remembered, at most, of about 100 bytes each.
+const LATEST: usize = 200_000;
+
+impl Latest {
+    fn note(&mut self, id: &Arc<str>, stamp: u64) {
+        self.at.insert(id.clone(), stamp);
+        self.order.push_back((id.clone(), stamp));
+        while self.order.len() > LATEST {
+            if let Some((id, stamp)) = self.order.pop_front()
+                && self.at.get(&id) == Some(&stamp)
+            {
+                self.at.remove(&id);
             }
         }
     }
-    settled
-}
 
-/// The time since a stamp was taken.
-fn elapsed_since(stamp: u64) -> Duration {
-    Duration::from_micros(u64::try_from(now_us() - HybridClock::micros(stamp)).unwrap_or(0))
+    /// The stamp of a document's last build; none if it was deleted or is not remembered.
+    fn began(&self, id: &str) -> Option<u64> {
+        self.at.get(id).copied()
+    }
 }

@@ -1,6 +1,6 @@
 //! What the stages of one index share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::{HybridClock, Reporter};
@@ -9,6 +9,7 @@ use crate::graph::Graph;
 use crate::listing::Listings;
 use crate::recent::Recent;
 use crate::report::Reports;
+use crate::resolve::settle::{Requested, Times};
 use crate::store::DocumentStore;
 
 /// One index of a running process.
@@ -25,6 +26,8 @@ pub struct IndexContext {
     pub clock: Arc<HybridClock>,
     /// Recent changes and unseen writes.
     pub recent: Recent,
+    /// Documents that were asked for of late, by this process.
+    pub requested: Mutex<Requested>,
     /// How far the listing of all documents is.
     pub listings: Arc<Listings>,
     /// Open causes.
@@ -35,4 +38,60 @@ pub struct IndexContext {
     pub store_health: Reporter,
     /// How the listing of all documents is.
     pub listing_health: Reporter,
+    /// Whether the clocks of all processes agree.
+    pub clock_health: Reporter,
+    /// When changes are looked at again.
+    pub times: Times,
+    /// The rule that a test switched off.
+    #[cfg(all(test, feature = "model"))]
+    pub mutant: Option<Rule>,
+}
+
+impl IndexContext {
+    /// Whether documents embed vertices of a type, or are of it.
+    pub(crate) fn shows(&self, type_name: &str) -> bool {
+        type_name == self.plan.root_type || self.plan.edges.iter().any(|edge| edge.child_type == type_name)
+    }
+
+    /// Notes that builds were asked for because of what happened until `stamp`.
+    pub(crate) fn note_requested(&self, documents: &[String], stamp: u64) {
+        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.iter().for_each(|document| requested.note(document, stamp));
+    }
+
+    /// Whether a build was asked for because of what happened until `stamp`, or later.
+    pub(crate) fn was_requested(&self, document: &str, stamp: u64) -> bool {
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).since(document, stamp)
+    }
+
+    /// Forgets what was asked for before.
+    pub(crate) fn forget_requested(&self, before: u64) {
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).forget(before);
+    }
+}
+
+/// A rule that convergence rests on. Tests switch single ones off, to see that they are missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Every change is looked at again when no build is under way that does not know of it.
+    Settle,
+    /// After a write in doubt, unchanged content is written too.
+    Barrier,
+    /// A build that took too long is built again.
+    Deadline,
+    /// What an earlier owner of a partition may still be building is built again after it.
+    Doubt,
+    /// A root is deleted when it was missing twice.
+    Confirm,
+}
+
+impl IndexContext {
+    /// Whether a rule is obeyed: always, but for tests.
+    pub(crate) fn obeys(&self, rule: Rule) -> bool {
+        let _ = rule;
+        #[cfg(all(test, feature = "model"))]
+        return self.mutant != Some(rule);
+        #[cfg(not(all(test, feature = "model")))]
+        true
+    }
 }

@@ -8,8 +8,8 @@
 //!
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -26,10 +26,12 @@ use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::graph::Graph;
 use crate::listing::{self, Listings, RootIdSource};
+use crate::lost::Concerned;
 use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
-use crate::resolve::{Resolver, resolve_stage};
+use crate::resolve::settle::Times;
+use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
@@ -118,6 +120,11 @@ impl Indexer {
                 store,
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
+                requested: Mutex::default(),
+                clock_health: parts.health.part("clock"),
+                times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
+                #[cfg(all(test, feature = "model"))]
+                mutant: None,
                 listings,
                 reports,
                 graph_health: parts.health.part("graph"),
@@ -184,13 +191,9 @@ impl Indexer {
     /// The sources of the tables that an index shows.
     fn sources(&self, index: &IndexPlan) -> Vec<(String, Receiver<bool>)> {
         let shown = index.vertex_types();
-        let is_shown = |table: &TableName| {
-            let rules = self.plan.graph.vertices.get(table);
-            rules.is_some_and(|rules| rules.iter().any(|rule| shown.contains(rule.type_name.as_str())))
-        };
         let shows = |source: &&SourcePlan| {
             let SourceSettings::Postgres(postgres) = &source.settings;
-            postgres.tables.iter().any(is_shown)
+            postgres.tables.iter().any(|table| self.shows(&shown, table))
         };
         let sources = self.plan.sources.iter().filter(shows);
         sources.filter_map(|s| Some((s.name.clone(), self.parts.captured.get(&s.name)?.clone()))).collect()
@@ -243,6 +246,8 @@ impl Indexer {
         let (outbox, task) = self.outbox("resolve").await?;
         tasks.spawn(task.run(workers.clone()));
         let retry = self.plan.indexes.first().map(|i| i.retry.clone());
+        let deadline = self.plan.indexes.iter().map(|i| i.build.deadline).max().unwrap_or_default();
+        let times = Times { lag: self.plan.graph.lag, deadline };
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
@@ -251,11 +256,15 @@ impl Indexer {
             clock: self.indexes.first().map(|i| i.context.clock.clone()).unwrap_or_default(),
             indexes: self.indexes.iter().map(|i| i.context.clone()).collect(),
             retry: retry.ok_or_else(|| StageError::new("resolve", "the pipeline has no index"))?,
+            settling: Waiting::new(times),
+            times,
             outbox,
+            concerned: self.concerned(),
         };
         let (handler, task) = resolve_stage(resolver);
         tasks.spawn(task.run(workers.clone()));
-        let consumer = self.consumer(names::resolve_group(pipeline), self.tables()).await?;
+        let group = consumer_settings(names::resolve_group(pipeline), self.tables());
+        let consumer = parts.transport.consumer(group).await.map_err(stage_error("resolve"))?;
         let settings = IntakeSettings { lag: self.resolve_lag.clone(), ..IntakeSettings::new("resolve") };
         let health = parts.health.part("resolve");
         intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
@@ -282,15 +291,16 @@ impl Indexer {
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
         tasks.spawn(async move { visibility.run(&seen, token).await });
-        // An intake for each lane: what it may have in hand is bounded, and bulk work alone must not use that up.
-        for ((lane, handler), lag) in [Lane::Live, Lane::Bulk].into_iter().zip(handlers).zip(&index.lags) {
+        // The bulk lane follows the live one, so that one process builds a document. An intake for each lane: what it may have in hand is
+        // bounded, and bulk work alone must not use that up.
+        let [live, bulk] = [Lane::Live, Lane::Bulk].map(|lane| {
             let topic = names::builds(&context.pipeline, name, lane);
-            let consumer = self.consumer(names::build_group(&context.pipeline, name, lane), vec![topic]).await?;
+            consumer_settings(names::build_group(&context.pipeline, name, lane), vec![topic])
+        });
+        let consumers = self.parts.transport.consumers(live, bulk).await.map_err(stage_error(&stage))?;
+        let parts = [stage.clone(), format!("{stage} in bulk")];
+        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&index.lags).zip(parts) {
             let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
-            let part = match lane {
-                Lane::Live => stage.clone(),
-                Lane::Bulk => format!("{stage} in bulk"),
-            };
             let health = self.parts.health.part(part);
             intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
         }
@@ -298,30 +308,48 @@ impl Indexer {
     }
 
     async fn outbox(&self, stage: &str) -> Result<(tributary_processor::Outbox, OutboxTask), StageError> {
-        let id = format!("{}.{}.{}", self.plan.pipeline, stage.replace(' ', "."), self.parts.instance);
-        let producer = self.parts.transport.producer(&id).await.map_err(stage_error(stage))?;
+        let producer = self.parts.transport.appender().await.map_err(stage_error(stage))?;
         Ok(outbox(stage, producer, self.parts.health.part(format!("{stage} out"))))
     }
 
-    async fn consumer(
-        &self,
-        group: String,
-        topics: Vec<String>,
-    ) -> Result<Box<dyn tributary_transport::Consumer>, StageError> {
-        let settings = ConsumerSettings { group: group.clone(), topics, max_records: DELIVERY, from_start: true };
-        self.parts.transport.consumer(settings).await.map_err(stage_error(&group))
+    /// The topics of the tables that touch vertices, each with the table.
+    fn table_topics(&self) -> impl Iterator<Item = (String, &TableName)> {
+        self.plan.sources.iter().flat_map(|source| {
+            let SourceSettings::Postgres(postgres) = &source.settings;
+            let mapped = postgres.tables.iter().filter(|table| self.plan.graph.vertices.contains_key(*table));
+            mapped.map(|table| (debezium::topic(&source.name, &table.schema, &table.name), table))
+        })
     }
 
-    /// The topics of the tables that touch vertices, and that of replayed events.
+    /// What the resolve stage reads: the topics of tables, and that of replayed events.
     fn tables(&self) -> Vec<String> {
-        let mut topics = vec![names::replays(&self.plan.pipeline)];
-        for source in &self.plan.sources {
-            let SourceSettings::Postgres(postgres) = &source.settings;
-            let mapped = postgres.tables.iter().filter(|t| self.plan.graph.vertices.contains_key(*t));
-            topics.extend(mapped.map(|table| debezium::topic(&source.name, &table.schema, &table.name)));
-        }
-        topics
+        let replays = names::replays(&self.plan.pipeline);
+        std::iter::once(replays).chain(self.table_topics().map(|(topic, _)| topic)).collect()
     }
+
+    /// The indexes that show a table's rows; all of them may show a replayed event's.
+    fn concerned(&self) -> Concerned {
+        let mut concerned = Concerned::default();
+        for index in &self.indexes {
+            let (plan, listings) = (&index.context.plan, &index.context.listings);
+            let shown = plan.vertex_types();
+            concerned.add(names::replays(&self.plan.pipeline), listings.clone());
+            for (topic, _) in self.table_topics().filter(|(_, table)| self.shows(&shown, table)) {
+                concerned.add(topic, listings.clone());
+            }
+        }
+        concerned
+    }
+
+    /// Whether vertices of these types come of a table.
+    fn shows(&self, types: &BTreeSet<&str>, table: &TableName) -> bool {
+        let rules = self.plan.graph.vertices.get(table);
+        rules.is_some_and(|rules| rules.iter().any(|rule| types.contains(rule.type_name.as_str())))
+    }
+}
+
+fn consumer_settings(group: String, topics: Vec<String>) -> ConsumerSettings {
+    ConsumerSettings { group, topics, max_records: DELIVERY, from_start: true }
 }
 
 fn stage_error(stage: &str) -> impl Fn(TransportError) -> StageError {
@@ -337,11 +365,14 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
     loop {
         let opened = async {
             let prepared = context.store.prepare(&context.plan).await?;
-            Ok::<_, StoreError>((prepared, context.store.count().await?))
+            let documents = context.store.count().await?;
+            Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };
         match opened.await {
-            Ok((prepared, documents)) => {
+            Ok((prepared, documents, newest)) => {
                 context.store_health.up();
+                // Stamps of this process are above those of the documents that are there, whatever clock made those.
+                context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
                 }

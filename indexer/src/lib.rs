@@ -9,11 +9,11 @@ pub mod bury;
 pub mod context;
 pub mod document;
 pub mod engine;
-mod fan_out;
 pub mod graph;
 pub mod indexable;
 pub mod json;
 pub mod listing;
+pub mod lost;
 pub mod mapping;
 #[cfg(all(test, feature = "model"))]
 mod model;

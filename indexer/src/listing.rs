@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::plan::Paging;
-use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
+use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, StageError};
 use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
@@ -187,10 +187,11 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
 
 fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
     let now = now_us();
+    let stamp = HybridClock::at(now);
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {
-        let request = BuildRequest { id, cause: cause.clone() };
+        let request = BuildRequest { id, cause: cause.clone(), stamp };
         batch.push(topic, now / 1_000, Some(request.id.as_bytes()), Some(&request.encode()));
     }
     batch

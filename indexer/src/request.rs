@@ -34,6 +34,10 @@ pub struct BuildRequest {
     pub id: String,
     /// Why.
     pub cause: Cause,
+    /// The stamp of what is to be seen: a build that began later, by as much as the graph may lag and clocks may differ, serves
+    /// the request too.
+    #[serde(default)]
+    pub stamp: u64,
 }
 
 impl BuildRequest {

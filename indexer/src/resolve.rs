@@ -7,30 +7,36 @@
 //!
 //! Few events at a time are resolved each by itself, so that a supernode delays nobody; a burst is resolved in groups.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod affected;
+mod fan_out;
+pub mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::debug;
 use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
-use tributary_transport::Polled;
 use tributary_transport::dead_letter::DeadLetter;
-use xxhash_rust::xxh3::xxh3_64;
+use tributary_transport::{Loss, Polled};
 
+use self::affected::Affected;
+use self::fan_out::Unanswered;
+use self::settle::{Batch, Look, Settling, Times};
 use crate::bury::bury;
-use crate::context::IndexContext;
-use crate::fan_out::{Unanswered, Unsettled};
-use crate::graph::{Graph, Vertex};
-use crate::request::{BuildRequest, Cause, Lane, names};
-use crate::store::StoreError;
+use crate::context::{IndexContext, Rule};
+use crate::graph::{Graph, GraphError, Vertex};
+use crate::lost::Concerned;
+use crate::request::{Cause, names};
 use crate::vertices::{label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
@@ -39,28 +45,8 @@ const SINGLY: usize = 16;
 const GROUP: usize = 500;
 /// Groups that are resolved at a time.
 const GROUPS: usize = 16;
-/// Between a fan-out and its repetition (see `fan_out`).
-const SETTLE: Duration = Duration::from_secs(1);
-/// References of one lookup at most.
-const REFERENCES: usize = 1000;
-/// Ids of one page of a lookup.
-const PAGE: usize = 10_000;
-/// A change that affects more documents than this goes to the bulk lane.
-const SUPERNODE: usize = 1000;
-
-/// Asks a store until it answers. (An async closure here would cost the future its `Send`.)
-macro_rules! until_answered {
-    ($index:expr, $ask:expr) => {{
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        loop {
-            match $ask.await {
-                Ok(answer) => break answer,
-                Err(error) => unavailable($index, error)?,
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
-    }};
-}
+/// Records that wait for their last look at most, of about 100 bytes each, before no more are resolved.
+const HELD: usize = 1_000_000;
 
 /// What the resolve stage of a pipeline knows.
 pub struct Resolver {
@@ -78,12 +64,34 @@ pub struct Resolver {
     pub indexes: Vec<Arc<IndexContext>>,
     /// What happens when the graph fails for a vertex.
     pub retry: RetrySettings,
+    /// When changes are looked at again.
+    pub times: Times,
+    /// Changes that are to be looked at again.
+    pub settling: Waiting,
     /// The way out.
     pub outbox: Outbox,
+    /// Whom records of its topics concern.
+    pub concerned: Concerned,
 }
 
-/// Records on their way out, made as they are taken.
-pub(crate) type Records = Box<dyn Iterator<Item = OutRecord> + Send>;
+/// The changes that are to be looked at again, and who waits for them.
+#[derive(Debug)]
+pub struct Waiting {
+    settling: Mutex<Settling>,
+    /// There is something to look at, or room for more.
+    news: Notify,
+}
+
+impl Waiting {
+    /// Nothing waits.
+    pub fn new(times: Times) -> Self {
+        Self { settling: Mutex::new(Settling::new(times)), news: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Settling> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// An event on its way through the stage.
 pub(crate) struct Taken {
@@ -94,6 +102,7 @@ pub(crate) struct Taken {
 
 /// Feeds the resolve task.
 pub struct ResolveHandler {
+    concerned: Concerned,
     decoder: Mutex<Decoder>,
     groups: mpsc::Sender<Vec<Taken>>,
     outbox: Outbox,
@@ -107,9 +116,10 @@ pub struct ResolveTask {
 }
 
 /// The resolve stage: its handler and its task.
-pub fn resolve_stage(resolver: Resolver) -> (ResolveHandler, ResolveTask) {
+pub fn resolve_stage(mut resolver: Resolver) -> (ResolveHandler, ResolveTask) {
     let (sender, groups) = mpsc::channel(GROUPS);
     let handler = ResolveHandler {
+        concerned: std::mem::take(&mut resolver.concerned),
         decoder: Mutex::new(Decoder::new()),
         groups: sender,
         outbox: resolver.outbox.clone(),
@@ -144,47 +154,35 @@ impl Handler for ResolveHandler {
         }
         Ok(())
     }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.concerned.make_up(losses).await
+    }
 }
 
 impl ResolveTask {
     /// Resolves until shutdown or a fatal error.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), StageError> {
-        let mut tasks: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
-        // Bounded by the tickets that they hold: the intake waits at a number of them.
-        let at_a_time = Arc::new(Semaphore::new(GROUPS));
-        let mut settling: JoinSet<Result<Option<Unsettled>, StageError>> = JoinSet::new();
-        let over = |joined: Result<Result<Option<Unsettled>, StageError>, tokio::task::JoinError>| {
+        let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
+        let over = |joined: Result<Result<(), StageError>, tokio::task::JoinError>| {
             joined.unwrap_or_else(|e| Err(StageError::new("resolve", format!("a task panicked: {e}"))))
         };
+        let (resolver, stop) = (self.resolver.clone(), shutdown.child_token());
+        let looking = stop.clone();
+        tasks.spawn(async move { Box::pin(resolver.settle(looking)).await });
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(joined) = tasks.join_next(), if !tasks.is_empty() => {
-                    let Some(unsettled) = over(joined)? else { continue };
-                    let (resolver, shutdown, turn) = (self.resolver.clone(), shutdown.clone(), at_a_time.clone());
-                    settling.spawn(async move {
-                        let settle = async {
-                            tokio::time::sleep(SETTLE).await;
-                            let _turn = turn.acquire().await;
-                            resolver.settle(unsettled).await
-                        };
-                        // What is not settled comes again at the next start.
-                        tokio::select! {
-                            biased;
-                            () = shutdown.cancelled() => Ok(None),
-                            result = Box::pin(settle) => result.map(|()| None),
-                        }
-                    });
-                }
-                Some(joined) = settling.join_next(), if !settling.is_empty() => drop(over(joined)?),
-                group = self.groups.recv(), if tasks.len() < GROUPS => match group {
+                Some(joined) = tasks.join_next(), if !tasks.is_empty() => over(joined)?,
+                // One task is that which looks again.
+                group = self.groups.recv(), if tasks.len() <= GROUPS => match group {
                     Some(group) => {
                         let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
                         tasks.spawn(async move {
                             tokio::select! {
                                 biased;
-                                () = shutdown.cancelled() => Ok(None),
+                                () = shutdown.cancelled() => Ok(()),
                                 result = Box::pin(resolver.resolve(group)) => result,
                             }
                         });
@@ -193,10 +191,9 @@ impl ResolveTask {
                 },
             }
         }
+        // What is not settled comes again at the next start.
+        stop.cancel();
         while let Some(joined) = tasks.join_next().await {
-            over(joined)?;
-        }
-        while let Some(joined) = settling.join_next().await {
             over(joined)?;
         }
         Ok(())
@@ -204,9 +201,8 @@ impl ResolveTask {
 }
 
 impl Resolver {
-    /// Resolves a group of events and sends their build requests; their tickets are done when those are durable, unless a
-    /// fan-out is left to be repeated.
-    async fn resolve(&self, group: Vec<Taken>) -> Result<Option<Unsettled>, StageError> {
+    /// Resolves a group of events: asks for builds of the documents that it affects, and leaves it to be looked at again.
+    async fn resolve(&self, group: Vec<Taken>) -> Result<(), StageError> {
         let (mut vertices, mut types, mut unknown) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for taken in &group {
             let touched = touched(&taken.event, &self.vertices);
@@ -219,36 +215,166 @@ impl Resolver {
         }
         let vertices: Vec<Vertex> = vertices.into_iter().collect();
         let stamp = self.clock.now();
-        // Documents that embed a changed vertex, asked of memory before anything else (see `recent`).
-        let mut affected: Vec<HashSet<String>> = self.indexes.iter().map(|i| note(i, &vertices, stamp)).collect();
-        for (index, affected) in self.indexes.iter().zip(&mut affected) {
-            affected.extend(self.look_up(index, &vertices).await?);
-            if types.iter().any(|t| index.plan.vertex_types().contains(t.as_str())) {
-                let references: Vec<String> = types.iter().map(|t| format!("{t}:*")).collect();
-                affected.extend(index.recent.note(&references, stamp).iter().map(ToString::to_string));
-                affected.extend(all_documents(index).await?);
-            }
+        let mut affected: Vec<Affected> = Vec::with_capacity(self.indexes.len());
+        for index in &self.indexes {
+            // Documents that embed a changed vertex, asked of memory before anything else (see `recent`).
+            let mut documents = Affected { documents: note(index, &vertices, stamp), ..Affected::default() };
+            self.look_up(index, &vertices, &mut documents).await?;
+            affected.push(documents);
         }
-        let asked: Vec<Vertex> = vertices.into_iter().filter(|v| self.fan_outs.contains_key(&v.type_name)).collect();
-        // Who is not answered now is asked again, and set aside then.
-        let (parents, _) = self.parents(&asked).await?;
+        self.list_emptied(&types).await?;
+        let asked = self.asked(&group);
+        let (parents, unanswered) = self.parents(asked.keys()).await?;
         if !parents.is_empty() {
-            let stamp = self.clock.now();
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
-                affected.extend(note(index, &parents, stamp));
-                affected.extend(self.look_up(index, &parents).await?);
+                affected.documents.extend(note(index, &parents, self.clock.now()));
+                self.look_up(index, &parents, affected).await?;
             }
         }
-        let hashes = |ids: &HashSet<String>| ids.iter().map(|id| xxh3_64(id.as_bytes())).collect();
-        let requested = if asked.is_empty() { Vec::new() } else { affected.iter().map(hashes).collect() };
-        let named = cause(&group, 0);
-        let records = self.requests(&group, affected);
-        if asked.is_empty() {
-            self.outbox.send(records, group.into_iter().map(|taken| taken.ticket).collect()).await?;
-            return Ok(None);
+        for (index, affected) in self.indexes.iter().zip(affected) {
+            let Some(cause) = cause(&group, affected.len()) else { continue };
+            if affected.len() == 0 {
+                index.reports.nothing(&cause);
+                continue;
+            }
+            self.request(index, affected, &cause, stamp).await?;
         }
-        self.outbox.post(records).await?;
-        Ok(Some(Unsettled { vertices: asked, requested, cause: named, group }))
+        self.outbox.post(self.letters(&group, &unanswered)).await?;
+        let changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, stamp)).collect();
+        let cause = cause(&group, 0);
+        let held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
+        self.wait_for_looks(Batch { changed, asked, emptied: types, cause, held }).await;
+        Ok(())
+    }
+
+    /// The vertices of events whose parents are asked for, each with the record of one event.
+    fn asked(&self, group: &[Taken]) -> BTreeMap<Vertex, Polled> {
+        let mut asked = BTreeMap::new();
+        for taken in group {
+            for vertex in touched(&taken.event, &self.vertices).vertices {
+                if self.fan_outs.contains_key(&vertex.type_name) {
+                    asked.insert(vertex, taken.record.clone());
+                }
+            }
+        }
+        asked
+    }
+
+    /// Leaves changes to be looked at again. Waits while too many wait.
+    async fn wait_for_looks(&self, mut batch: Batch) {
+        // Without a late look nobody is asked again.
+        if self.times.lag.is_zero() {
+            batch.asked.clear();
+        }
+        loop {
+            let room = self.settling.news.notified();
+            {
+                let mut settling = self.settling.lock();
+                if settling.held() < HELD {
+                    settling.add(batch, Instant::now());
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.settling.news.notify_waiters();
+    }
+
+    /// Looks again at what changed, until shutdown.
+    async fn settle(&self, shutdown: CancellationToken) -> Result<(), StageError> {
+        loop {
+            let news = self.settling.news.notified();
+            let next = self.settling.lock().next();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+                () = news => continue,
+            }
+            loop {
+                let due = self.settling.lock().due(Instant::now());
+                let Some((look, due, batch)) = due else { break };
+                let looking = async {
+                    match look {
+                        Look::Late => self.look_late(batch, due).await,
+                        Look::Last => self.look_last(batch).await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(()),
+                    looked = Box::pin(looking) => looked?,
+                }
+                self.settling.news.notify_waiters();
+            }
+        }
+    }
+
+    /// The graph shows now what it may not have shown at the first look.
+    async fn look_late(&self, mut batch: Batch, due: Instant) -> Result<(), StageError> {
+        let stamp = self.clock.now();
+        let (parents, unanswered) = self.parents(batch.asked.keys()).await?;
+        let letters = batch
+            .asked
+            .iter()
+            .filter_map(|(vertex, record)| unanswered.get(vertex).map(|error| self.letter_of(record, error)));
+        self.outbox.post(letters.collect::<Vec<_>>()).await?;
+        let changed_at = batch.changed.values().copied().max().unwrap_or(stamp);
+        let news: Vec<Vertex> = parents.into_iter().filter(|parent| !batch.changed.contains_key(parent)).collect();
+        batch.changed.extend(news.iter().map(|vertex| (vertex.clone(), changed_at)));
+        for index in &self.indexes {
+            let mut affected = Affected { documents: note(index, &news, self.clock.now()), ..Affected::default() };
+            self.look_up(index, &news, &mut affected).await?;
+            affected.documents.extend(self.unsure_roots(index, &batch).await?);
+            affected.documents.extend(self.missed(index, &batch).await?);
+            self.request_again(index, affected, &batch, stamp).await?;
+        }
+        batch.asked.clear();
+        self.settling.lock().looked_late(batch, due);
+        Ok(())
+    }
+
+    /// Nobody builds any more from before the changes.
+    async fn look_last(&self, batch: Batch) -> Result<(), StageError> {
+        let stamp = self.clock.now();
+        for index in self.indexes.iter().filter(|index| index.obeys(Rule::Settle)) {
+            self.refresh(index).await?;
+            let documents = self.missed(index, &batch).await?.into_iter().collect();
+            self.request_again(index, Affected { documents, ..Affected::default() }, &batch, stamp).await?;
+        }
+        self.list_emptied(&batch.emptied).await?;
+        let first = batch.changed.values().copied().min().unwrap_or(stamp);
+        self.indexes.iter().for_each(|index| index.forget_requested(first));
+        self.outbox.send(Vec::new(), batch.held).await
+    }
+
+    async fn request_again(
+        &self,
+        index: &IndexContext,
+        affected: Affected,
+        batch: &Batch,
+        stamp: u64,
+    ) -> Result<(), StageError> {
+        let Some(cause) = batch.cause.as_ref().filter(|_| affected.len() > 0) else { return Ok(()) };
+        debug!(
+            index = index.plan.name,
+            documents = affected.len(),
+            "documents missed a change at first, and are built again"
+        );
+        metrics::counter!("tributary_missed_documents_total", "index" => index.plan.name.clone())
+            .increment(affected.len());
+        let cause = Cause { id: format!("{}/{stamp}", cause.id), ..cause.clone() };
+        self.request(index, affected, &cause, stamp).await
+    }
+
+    /// Has the indexes that show a type list all their documents: its table was emptied.
+    async fn list_emptied(&self, types: &BTreeSet<String>) -> Result<(), StageError> {
+        for index in &self.indexes {
+            if let Some(emptied) = types.iter().find(|name| index.shows(name)) {
+                self.list(index, now_us(), format!("a table of {emptied} was truncated")).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Has the indexes list all their documents that show a vertex which the events do not name.
@@ -259,74 +385,22 @@ impl Resolver {
             let Some((_, column)) = unknown.iter().find(|(type_name, _)| shown.contains(type_name.as_str())) else {
                 continue;
             };
-            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
             let why = format!("events were captured before their table had the column {column} that its rule names");
-            while let Err(error) = index.listings.begin_after(newest, why.clone()).await {
-                if error.class != ErrorClass::Transient {
-                    return Err(StageError::new("resolve", error.message));
-                }
-                tokio::time::sleep(backoff.pause()).await;
-            }
+            self.list(index, newest, why).await?;
         }
         Ok(())
     }
 
-    /// Documents whose root is one of the vertices, and documents that embed one.
-    pub(crate) async fn look_up(&self, index: &IndexContext, vertices: &[Vertex]) -> Result<Vec<String>, StageError> {
-        let mut documents = Vec::new();
-        let mut references = Vec::new();
-        for vertex in vertices {
-            let is_root = vertex.type_name == index.plan.root_type;
-            if is_root {
-                documents.push(vertex.id.clone());
+    /// Has an index list all its documents, unless a listing began after a moment.
+    async fn list(&self, index: &IndexContext, moment_us: i64, why: String) -> Result<(), StageError> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        while let Err(error) = index.listings.begin_after(moment_us, why.clone()).await {
+            if error.class != ErrorClass::Transient {
+                return Err(StageError::new("resolve", error.message));
             }
-            if index.plan.edges.iter().any(|e| e.child_type == vertex.type_name) {
-                references.push(vertex.reference());
-            }
+            tokio::time::sleep(backoff.pause()).await;
         }
-        for chunk in references.chunks(REFERENCES) {
-            let mut after: Option<String> = None;
-            loop {
-                let page = until_answered!(index, index.store.lookup(chunk, after.as_deref(), PAGE));
-                documents.extend(page.ids);
-                match page.next {
-                    Some(next) => after = Some(next),
-                    None => break,
-                }
-            }
-        }
-        Ok(documents)
-    }
-
-    /// The requests for builds of documents of one index that `changes` changes affect.
-    pub(crate) fn request(
-        &self,
-        index: &IndexContext,
-        documents: HashSet<String>,
-        cause: &Cause,
-        changes: usize,
-    ) -> Records {
-        let lane = if documents.len() > SUPERNODE.max(2 * changes) { Lane::Bulk } else { Lane::Live };
-        let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
-        let cause = cause.clone();
-        Box::new(documents.into_iter().map(move |id| {
-            let key = Some(id.clone().into_bytes());
-            OutRecord { topic: topic.clone(), key, value: Some(BuildRequest { id, cause: cause.clone() }.encode()) }
-        }))
-    }
-
-    /// The requests of a group.
-    fn requests(&self, group: &[Taken], affected: Vec<HashSet<String>>) -> Records {
-        let mut records: Records = Box::new(std::iter::empty());
-        for (index, documents) in self.indexes.iter().zip(affected) {
-            let Some(cause) = cause(group, documents.len()) else { continue };
-            if documents.is_empty() {
-                index.reports.nothing(&cause);
-                continue;
-            }
-            records = Box::new(records.chain(self.request(index, documents, &cause, group.len())));
-        }
-        records
+        Ok(())
     }
 
     /// Dead letters of the events with a vertex whose parents could not be asked for.
@@ -335,54 +409,31 @@ impl Resolver {
         for taken in group {
             let vertices = touched(&taken.event, &self.vertices).vertices;
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
-                let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
-                let letter = letter(&self.pipeline, &taken.record, error.class, reason, self.retry.attempts);
-                letters.push(OutRecord {
-                    topic: names::dead_letters(&self.pipeline).into(),
-                    key: Some(letter.id.clone().into_bytes()),
-                    value: Some(letter.encode(self.outbox.limit())),
-                });
-                metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
+                letters.push(self.letter_of(&taken.record, error));
             }
         }
         letters
     }
+
+    fn letter_of(&self, record: &Polled, error: &GraphError) -> OutRecord {
+        let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
+        let letter = letter(&self.pipeline, record, error.class, reason, self.retry.attempts);
+        metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
+        OutRecord {
+            topic: names::dead_letters(&self.pipeline).into(),
+            key: Some(letter.id.clone().into_bytes()),
+            value: Some(letter.encode(self.outbox.limit())),
+        }
+    }
 }
 
-pub(crate) fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> HashSet<String> {
+fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> BTreeSet<String> {
     let references: Vec<String> = vertices.iter().map(Vertex::reference).collect();
     index.recent.note(&references, stamp).iter().map(ToString::to_string).collect()
 }
 
-/// Every document of an index, for a truncated table.
-async fn all_documents(index: &IndexContext) -> Result<Vec<String>, StageError> {
-    until_answered!(index, index.store.refresh());
-    let mut all: Vec<String> = Vec::new();
-    loop {
-        let after = all.last().map(String::as_str);
-        let page = until_answered!(index, index.store.scan(after, 5_000));
-        if page.is_empty() {
-            return Ok(all);
-        }
-        all.extend(page);
-    }
-}
-
-/// Says that a store did not answer; an error that will not pass stops the stage.
-fn unavailable(index: &IndexContext, error: StoreError) -> Result<(), StageError> {
-    let news = index.store_health.down(error.message.clone());
-    if error.class != ErrorClass::Transient {
-        return Err(StageError::new(format!("index {}", index.plan.name), error.message));
-    }
-    if news {
-        let outage_s = index.store_health.outage().as_secs();
-        warn!(index = index.plan.name, error = error.message, outage_s, "cannot look documents up; trying again");
-    }
-    Ok(())
-}
-
 /// The cause of a group: its one change, or how many changes of which tables.
-fn cause(group: &[Taken], affected: usize) -> Option<Cause> {
+fn cause(group: &[Taken], affected: u64) -> Option<Cause> {
     let first = group.first()?;
     let label = if group.len() == 1 {
         label(&first.event)
@@ -399,7 +450,7 @@ fn cause(group: &[Taken], affected: usize) -> Option<Cause> {
         id: format!("{}/{}/{}", place.topic, place.partition, first.record.offset),
         label,
         commit_us: group.iter().map(|t| t.event.commit_us).min().unwrap_or_else(now_us),
-        affected: affected as u64,
+        affected,
     })
 }
 

@@ -23,11 +23,13 @@ pub struct Job<R> {
     pub attempts: u32,
     /// The last fetch said that the root is not there; a second one confirms it.
     pub missing_once: bool,
+    /// Whether a write of the document may be under way of which nobody knows the end.
+    pub in_doubt: bool,
 }
 
 impl<R> Job<R> {
     fn new(lane: Lane) -> Self {
-        Self { requests: Vec::new(), lane, attempts: 0, missing_once: false }
+        Self { requests: Vec::new(), lane, attempts: 0, missing_once: false, in_doubt: false }
     }
 }
 
@@ -144,6 +146,7 @@ impl<R> Schedule<R> {
             }
             job.attempts = job.attempts.max(old.attempts);
             job.missing_once |= old.missing_once;
+            job.in_doubt |= old.in_doubt;
             old.requests.append(&mut job.requests);
             job.requests = old.requests;
             self.queue(old_lane).remove(&old_place);

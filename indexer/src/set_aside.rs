@@ -49,10 +49,15 @@ impl SetAside {
         set_aside
     }
 
+    /// The way out.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// Sets a document aside. The tickets are done when its letter is durable.
     pub async fn add(&mut self, document: Arc<str>, failed: Failed, tickets: Vec<Ticket>) -> Result<(), StageError> {
         let name = self.name(&document);
-        let request = BuildRequest { id: document.to_string(), cause: failed.cause };
+        let request = BuildRequest { id: document.to_string(), cause: failed.cause, stamp: 0 };
         let now = now_us();
         let letter = DeadLetter {
             id: name.clone(),

@@ -23,10 +23,13 @@ use crate::request::{Cause, Lane};
 pub struct Request {
     /// Why it was asked for.
     pub cause: Cause,
-    /// Done when the settling build is searchable.
+    /// Done when the build is searchable.
     pub ticket: Ticket,
-    /// Set once a build was made and reported: the request is done with a build that starts at or after this moment.
-    pub settle_at: Option<Instant>,
+    /// An earlier owner of the request's partition may be building the document until this moment: only a build that begins after
+    /// it is the last word.
+    pub doubt_until: Option<Instant>,
+    /// Whether a build was made and reported.
+    pub reported: bool,
 }
 
 /// A build that is over but not visible yet.
@@ -104,9 +107,8 @@ impl Visibility {
             if !refresh(context, &shutdown).await? {
                 return Ok(());
             }
-            let visible = context.clock.now();
             for finished in batch {
-                context.recent.seen(&finished.id, &finished.unseen, visible);
+                context.recent.seen(&finished.id, &finished.unseen);
                 finished.causes.iter().for_each(|cause| context.reports.finished(cause, finished.outcome));
                 finished.tickets.into_iter().for_each(Ticket::done);
             }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::{Consumer, Delivery, Polled, TransportError};
+use tributary_transport::{Assignment, Consumer, Delivery, Loss, Polled, TopicPartition, TransportError};
 
 use crate::retry::Backoff;
 use crate::tickets::{Ticket, Tickets};
@@ -47,6 +47,21 @@ pub trait Handler: Send + Sync {
     /// done later, when everything its record caused has its final verdict. May wait for room (back-pressure).
     /// An error stops the stage; tickets of records that were not done are dropped, so that they come again.
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError>;
+
+    /// Partitions became this stage's. Their records come after this returned.
+    async fn assigned(&self, _assignments: &[Assignment]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Partitions are another process's from now on: it gets the records that are not done. Their tickets no longer count, so what
+    /// is left of their work may be dropped.
+    async fn revoked(&self, _places: &[TopicPartition]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Records are gone that nobody had read. When this returns, whatever makes up for them is durable: only then offsets behind them
+    /// are committed. Tickets of these partitions no longer count.
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError>;
 }
 
 /// Bounds and cadence of an intake.
@@ -342,12 +357,27 @@ async fn both<A: Future, B: Future>(first: A, mut second: Pin<&mut B>) -> (A::Ou
 
 async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handler) -> Result<(), StageError> {
     match delivery {
-        Delivery::Assigned(places) => places.into_iter().for_each(|place| tickets.assign(place)),
-        Delivery::Revoked(places) => places.iter().for_each(|place| tickets.revoke(place)),
+        Delivery::Assigned(assignments) => {
+            for Assignment { place, committed } in &assignments {
+                tickets.assign(place.clone(), committed.is_some());
+            }
+            handler.assigned(&assignments).await?;
+        }
+        Delivery::Revoked(places) => {
+            places.iter().for_each(|place| tickets.revoke(place));
+            handler.revoked(&places).await?;
+        }
+        Delivery::Lost(losses) => {
+            for Loss { place, from, to } in &losses {
+                let topic = &*place.topic;
+                warn!(topic, partition = place.partition, from, to, "records are gone that were not read yet");
+            }
+            handler.lost(&losses).await?;
+            losses.iter().for_each(|loss| tickets.skip(&loss.place, loss.to));
+        }
         Delivery::Records(records) => {
             let ticketed = |record: Polled| {
-                let bytes = record.key.as_ref().map_or(0, |k| k.len()) + record.value.as_ref().map_or(0, |v| v.len());
-                let ticket = tickets.issue(&record.place, record.offset, bytes)?;
+                let ticket = tickets.issue(&record)?;
                 Some((record, ticket))
             };
             let records: Vec<_> = records.into_iter().filter_map(ticketed).collect();

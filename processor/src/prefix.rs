@@ -21,10 +21,15 @@ impl DonePrefix {
         Self::default()
     }
 
+    /// Everything before this offset is done.
+    pub fn done_before(next: u64) -> Self {
+        Self { next: Some(next), ..Self::default() }
+    }
+
     /// A record was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
     pub fn take(&mut self, offset: u64) -> bool {
-        let last = self.taken.back().map(|(o, _)| *o).or(self.next.map(|n| n.saturating_sub(1)));
-        if last.is_some_and(|last| offset <= last) {
+        let least = self.taken.back().map(|(last, _)| last + 1).or(self.next);
+        if least.is_some_and(|least| offset < least) {
             return false;
         }
         self.taken.push_back((offset, false));

@@ -9,9 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tributary_transport::TopicPartition;
+use tributary_event::clock::now_us;
+use tributary_transport::{Polled, TopicPartition};
 
 use crate::prefix::DonePrefix;
+
+/// Clocks of two processes differ by less.
+const SKEW_MS: i64 = 1000;
 
 /// All tickets of one intake.
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ struct Partition {
     generation: u64,
     /// When it became ours.
     since: Instant,
+    /// The same in milliseconds since the Unix epoch, if another owner may have begun with records from before; else -1.
+    doubtful_ms: i64,
     prefix: DonePrefix,
 }
 
@@ -46,6 +52,7 @@ pub struct Ticket {
     generation: u64,
     offset: u64,
     bytes: usize,
+    doubtful: bool,
 }
 
 /// A record that a stage has worked on, whose offset is not to be committed yet.
@@ -82,6 +89,11 @@ impl Ticket {
         self.tickets.lock().held += 1;
         let (tickets, place) = (self.tickets.clone(), self.place.clone());
         Held { tickets, place, generation: self.generation, offset: self.offset }
+    }
+
+    /// Whether an earlier owner of the partition may have begun with the record.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// When the record's partition became ours; none if it no longer is, so that somebody else has the record too.
@@ -128,11 +140,13 @@ impl Tickets {
     }
 
     /// A partition is ours from now on. Tickets of an earlier ownership no longer count.
-    pub(crate) fn assign(&self, place: TopicPartition) {
+    /// `owned`: whether somebody had it before.
+    pub(crate) fn assign(&self, place: TopicPartition, owned: bool) {
+        let doubtful_ms = if owned { now_us() / 1000 + SKEW_MS } else { -1 };
         let mut state = self.lock();
         state.generation += 1;
         let generation = state.generation;
-        state.partitions.insert(place, Partition { generation, since: Instant::now(), prefix: DonePrefix::new() });
+        state.partitions.insert(place, Partition { generation, since: Instant::now(), doubtful_ms, prefix: DonePrefix::new() });
     }
 
     /// A partition is no longer ours.
@@ -140,17 +154,30 @@ impl Tickets {
         self.lock().partitions.remove(place);
     }
 
+    /// What stands before this offset is gone, and made up for: it may be committed, and tickets of it no longer count.
+    pub(crate) fn skip(&self, place: &TopicPartition, to: u64) {
+        let mut state = self.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        if let Some(partition) = state.partitions.get_mut(place) {
+            partition.generation = generation;
+            partition.prefix = DonePrefix::done_before(to);
+        }
+    }
+
     /// The ticket of a record; none if the partition is not ours or the record is in flight already.
-    pub(crate) fn issue(self: &Arc<Self>, place: &TopicPartition, offset: u64, bytes: usize) -> Option<Ticket> {
+    pub(crate) fn issue(self: &Arc<Self>, record: &Polled) -> Option<Ticket> {
+        let bytes = record.key.as_ref().map_or(0, |k| k.len()) + record.value.as_ref().map_or(0, |v| v.len());
+        let (place, offset) = (&record.place, record.offset);
         let mut state = self.lock();
         let partition = state.partitions.get_mut(place)?;
         if !partition.prefix.take(offset) {
             return None;
         }
-        let generation = partition.generation;
+        let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
         state.records += 1;
         state.bytes += bytes;
-        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes })
+        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes, doubtful })
     }
 
     /// Records and bytes whose tickets are out.
@@ -185,6 +212,12 @@ impl Tickets {
 mod tests {
     use super::*;
 
+    /// A record of 10 bytes.
+    fn record(offset: u64) -> Polled {
+        let value = Some(vec![0; 10].into());
+        Polled { place: place(), offset, key: None, value, timestamp_ms: 0 }
+    }
+
     fn place() -> TopicPartition {
         TopicPartition { topic: "t".into(), partition: 0 }
     }
@@ -192,9 +225,9 @@ mod tests {
     #[test]
     fn a_dropped_ticket_holds_its_offset_back() {
         let tickets = Arc::new(Tickets::default());
-        tickets.assign(place());
-        let first = tickets.issue(&place(), 1, 10).expect("a ticket");
-        let second = tickets.issue(&place(), 2, 10).expect("a ticket");
+        tickets.assign(place(), true);
+        let first = tickets.issue(&record(1)).expect("a ticket");
+        let second = tickets.issue(&record(2)).expect("a ticket");
         assert_eq!(tickets.in_flight(), (2, 20));
         second.done();
         drop(first);
@@ -205,8 +238,8 @@ mod tests {
     #[test]
     fn a_held_record_takes_no_room_and_holds_its_offset_back() {
         let tickets = Arc::new(Tickets::default());
-        tickets.assign(place());
-        let ticket = tickets.issue(&place(), 1, 10).expect("a ticket");
+        tickets.assign(place(), true);
+        let ticket = tickets.issue(&record(1)).expect("a ticket");
         let held = ticket.hold();
         assert_eq!((tickets.in_flight(), tickets.held()), ((0, 0), 1));
         assert!(tickets.to_commit().is_empty());
@@ -215,16 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_is_committed_and_its_tickets_do_not_count() {
+        for to in [0, 10] {
+            let tickets = Arc::new(Tickets::default());
+            tickets.assign(place(), true);
+            let gone = tickets.issue(&record(5)).expect("a ticket");
+            tickets.skip(&place(), to);
+            assert_eq!(tickets.to_commit(), [(place(), to)]);
+            gone.done();
+            assert_eq!(tickets.to_commit(), [(place(), to)]);
+            tickets.issue(&record(to)).expect("a ticket").done();
+            assert_eq!(tickets.to_commit(), [(place(), to + 1)]);
+        }
+    }
+
+    #[test]
     fn tickets_of_an_earlier_ownership_do_not_count() {
         let tickets = Arc::new(Tickets::default());
-        tickets.assign(place());
-        let old = tickets.issue(&place(), 1, 1).expect("a ticket");
+        tickets.assign(place(), true);
+        let old = tickets.issue(&record(1)).expect("a ticket");
         assert!(old.since().is_some());
         tickets.revoke(&place());
         assert!(old.since().is_none());
-        assert!(tickets.issue(&place(), 2, 1).is_none());
-        tickets.assign(place());
-        let new = tickets.issue(&place(), 1, 1).expect("a ticket");
+        assert!(tickets.issue(&record(2)).is_none());
+        tickets.assign(place(), true);
+        let new = tickets.issue(&record(1)).expect("a ticket");
         old.done();
         assert!(tickets.to_commit().is_empty());
         new.done();

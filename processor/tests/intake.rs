@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_event::Health;
 use tributary_processor::{Handler, IntakeSettings, Lag, StageError, Ticket, intake};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Measuring, Polled, Producer, Retention,
-    TopicPartition, TopicSpec, Transport, TransportError,
+    Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Loss, Measuring, Polled, Producer,
+    Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError,
 };
 
 /// Asks again and again until the answer is yes.
@@ -35,6 +35,10 @@ impl Handler for Handing {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
         self.0.send(records).await.map_err(|_| StageError::new("test", "the test is over"))
     }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        panic!("{losses:?}")
+    }
 }
 
 /// Never returns, as when everything behind it is away.
@@ -45,6 +49,10 @@ impl Handler for Stuck {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
         self.0.fetch_add(records.len() as u32, Ordering::SeqCst);
         std::future::pending().await
+    }
+
+    async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        panic!("{losses:?}")
     }
 }
 
@@ -63,7 +71,7 @@ impl Bench {
         let retention = Retention::Delete { age: None, bytes: None };
         let spec = |name: &str| TopicSpec { name: name.into(), partitions: 1, retention: retention.clone() };
         log.ensure_topics(&[spec("quick"), spec("slow")]).await.unwrap();
-        let producer = log.producer("test").await.unwrap();
+        let producer = log.producer("test", Purpose::Stage).await.unwrap();
         Self { _folder: folder, log, producer, topics: vec!["quick".into(), "slow".into()] }
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_transport::{
-    Batch, Checkpoint, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention,
-    TopicSpec, Transport,
+    Batch, Checkpoint, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Purpose,
+    Retention, TopicSpec, Transport,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Failure> {
     let topic: Arc<str> = format!("append-{run}").into();
     let retention = Retention::Delete { age: None, bytes: None };
     transport.ensure_topics(&[TopicSpec { name: topic.to_string(), partitions: 4, retention }]).await?;
-    let mut producer = transport.producer(&format!("append-{run}")).await?;
+    let mut producer = transport.producer(&format!("append-{run}"), Purpose::Source).await?;
 
     for batch_bytes in [4 << 20, 1 << 20] {
         let (start, cpu) = (Instant::now(), cpu_seconds());

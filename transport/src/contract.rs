@@ -10,8 +10,10 @@
 //! * Offsets of a group are committed by the reader, explicitly. A restarted group reads from its last commit:
 //!   every record at least once.
 //!
+//! Nothing is skipped silently: where records are gone that a group had not read, its consumer says so ([`Delivery::Lost`]).
+//!
 //! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
-//! caller decides. Nothing here skips a record.
+//! caller decides.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -184,13 +186,37 @@ pub struct Polled {
     pub timestamp_ms: i64,
 }
 
+/// A partition that became a consumer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The partition.
+    pub place: TopicPartition,
+    /// The group's committed offset when it was assigned; none: the group has none for this partition.
+    pub committed: Option<u64>,
+}
+
+/// Records of a partition that are gone before the group had read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The partition.
+    pub place: TopicPartition,
+    /// The first offset that the group had not read.
+    pub from: u64,
+    /// Where it reads on: the first record that is still there. Below `from`, the topic was made anew, and nobody knows what was
+    /// lost.
+    pub to: u64,
+}
+
 /// What a consumer hears.
 #[derive(Debug)]
 pub enum Delivery {
     /// Partitions that are now this consumer's.
-    Assigned(Vec<TopicPartition>),
+    Assigned(Vec<Assignment>),
     /// Partitions that no longer are; commits for them are ignored from now on.
     Revoked(Vec<TopicPartition>),
+    /// Records that the group will never see: retention or a person removed them, or the topic was made anew. Comes before the
+    /// records that follow them. Records of these partitions that are in flight no longer count.
+    Lost(Vec<Loss>),
     /// Records of assigned partitions, in order within each. Never empty.
     Records(Vec<Polled>),
 }
@@ -215,6 +241,25 @@ pub struct ConsumerSettings {
     pub max_records: usize,
     /// Where a partition without a committed offset starts: its first record if true, else its end.
     pub from_start: bool,
+}
+
+/// What a producer appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes.
+    Source,
+    /// What a stage or a command has to append now and then. If its process dies in the middle, readers wait for seconds only.
+    Stage,
+}
+
+impl Purpose {
+    /// How long an append may stay unfinished. Meanwhile nobody reads what stands behind it.
+    pub fn limit(self) -> Duration {
+        match self {
+            Self::Source => Duration::from_secs(300),
+            Self::Stage => Duration::from_secs(15),
+        }
+    }
 }
 
 /// Appends to topics. One at a time by type: the order of calls is the order of records.
@@ -300,10 +345,23 @@ pub trait Transport: Send + Sync {
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError>;
 
     /// Opens the producer `id`, fences any older one of the same id.
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError>;
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError>;
+
+    /// Opens a producer that keeps no checkpoints and fences nobody: for records that may come twice and need no others beside them.
+    /// After an append that failed, some records of its batch may be visible. Readers never wait for it.
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError>;
 
     /// Joins a group.
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError>;
+
+    /// Joins a group, and opens a second consumer that follows it: of its topic it has the partitions with the numbers that the
+    /// first one has of its own, and commits under its own group. So one process has all records of a key, in both topics. Each
+    /// settings name one topic.
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError>;
 
     /// The last checkpoint of that name that was appended with a batch. To go on from it, open the producer first: that
     /// ends what an older producer of the id had begun.

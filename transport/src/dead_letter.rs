@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_event::ErrorClass;
 
-use crate::contract::{Batch, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit};
+use crate::contract::{Batch, Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit};
 
 /// Records read at a time.
 const PAGE: usize = 500;
@@ -231,7 +231,7 @@ impl DeadLetters {
         if letters.is_empty() {
             return Ok(0);
         }
-        let mut producer = self.transport.producer(&format!("{}.replay", self.topic)).await?;
+        let mut producer = self.transport.producer(&format!("{}.replay", self.topic), Purpose::Stage).await?;
         let now = tributary_event::clock::now_us() / 1000;
         let mut batch = Batch::new();
         for letter in &letters {

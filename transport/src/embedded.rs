@@ -17,7 +17,7 @@ mod writer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ use self::read::{Bounds, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
 use crate::contract::{
-    Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 use crate::probe::Probe;
 
@@ -55,6 +55,9 @@ pub struct EmbeddedSettings {
     pub compact_from: Option<u64>,
     /// The most bytes that key and value of an event may have.
     pub max_record: usize,
+    /// Free bytes on the disk down to which records stay that a group has not read, whatever the retention of their topic. With
+    /// less, retention removes them too.
+    pub keep_free: u64,
     /// Whether blobs are compressed (lz4).
     pub compress: bool,
     /// Memory for pages of the database file.
@@ -71,6 +74,7 @@ impl Default for EmbeddedSettings {
             keep_tombstones: Duration::from_secs(24 * 3600),
             compact_from: None,
             max_record: MAX_RECORD,
+            keep_free: 2 << 30,
             compress: true,
             cache_bytes: 24 << 20,
             shrink_on_open: false,
@@ -90,7 +94,9 @@ struct Log {
     settings: EmbeddedSettings,
     store: Arc<Store>,
     catalog: Arc<Catalog>,
-    groups: Groups,
+    groups: Arc<Groups>,
+    /// Appenders that were opened.
+    appenders: AtomicU64,
     before_read: Option<BeforeRead>,
     probe: Probe,
     writer: Option<mpsc::Sender<Request>>,
@@ -118,6 +124,13 @@ impl Embedded {
         Self::start(Store::open(directory.as_ref(), settings.cache_bytes)?, settings, Some(before_read))
     }
 
+    /// Removes the records of a partition that stand before an offset, as far as they were appended in batches that end before it,
+    /// whether they were read or not.
+    pub async fn trim(&self, place: &TopicPartition, below: u64) -> Result<(), TransportError> {
+        let topic = self.0.catalog.topic(&place.topic)?;
+        self.0.change(Change::Trim { topic, partition: place.partition, below }).await
+    }
+
     fn start(
         store: Store,
         settings: EmbeddedSettings,
@@ -129,20 +142,35 @@ impl Embedded {
         let (sender, requests) = mpsc::channel(writer::QUEUE);
         let (stop, stopped) = std::sync::mpsc::channel();
         let closing = Arc::new(AtomicBool::new(false));
+        let groups = Arc::new(Groups::default());
         let writer = Writer::new(store.clone(), catalog.clone(), last_commit, requests, closing.clone());
         let janitor = Janitor {
             store: store.clone(),
             catalog: catalog.clone(),
             settings: settings.clone(),
             writer: sender.clone(),
+            groups: groups.clone(),
             compacted: HashMap::new(),
+            short: Trouble::default(),
             trouble: Trouble::default(),
         };
         let threads =
             vec![spawn("log-writer", move || writer.run())?, spawn("log-janitor", move || janitor.run(&stopped))?];
-        let groups = Groups::default();
         let (writer, stop, probe) = (Some(sender), Some(stop), Probe::default());
-        Ok(Self(Arc::new(Log { settings, store, catalog, groups, before_read, probe, writer, stop, closing, threads })))
+        let appenders = AtomicU64::new(0);
+        Ok(Self(Arc::new(Log {
+            settings,
+            store,
+            catalog,
+            groups,
+            appenders,
+            before_read,
+            probe,
+            writer,
+            stop,
+            closing,
+            threads,
+        })))
     }
 }
 
@@ -261,14 +289,29 @@ impl Transport for Embedded {
         Ok(self.0.catalog.find(topic).map_or(0, |topic| topic.stored.partitions))
     }
 
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, id: &str, _: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let id: Arc<str> = id.into();
         let epoch = self.0.request(|reply| Request::Fence { id: id.clone(), reply }).await?;
         Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn: 0, spare: Vec::new() }))
     }
 
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        let number = self.0.appenders.fetch_add(1, Ordering::Relaxed);
+        // No other producer has this name, so it fences nobody.
+        self.producer(&format!("an appender, {number}"), Purpose::Stage).await
+    }
+
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Ok(Box::new(EmbeddedConsumer::join(self.0.clone(), settings)?))
+    }
+
+    /// One process has all partitions, so that the second consumer follows the first one in any case.
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        Ok([self.consumer(leading).await?, self.consumer(following).await?])
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {

@@ -1,9 +1,11 @@
 //! Kafka: topics on a cluster, through librdkafka but for appending, which speaks to the brokers itself (`wire`).
 //!
-//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`).
+//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`); what needs
+//! neither goes through librdkafka's idempotent producer (`appender`).
 //! Groups are Kafka's (`consumer`); everything that needs no group goes through one `reader`; topics are created and
 //! checked in `topics`.
 
+mod appender;
 mod client;
 mod consumer;
 mod mailbox;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use rdkafka::admin::AdminClient;
 use tributary_event::ErrorClass;
 
+use self::appender::KafkaAppender;
 use self::client::Quiet;
 pub use self::client::{Compression, Durability, KafkaSettings};
 use self::consumer::KafkaConsumer;
@@ -29,8 +32,8 @@ use self::reader::Reader;
 use self::topics::{Found, Members};
 use self::wire::Cluster;
 use crate::contract::{
-    Consumer, ConsumerSettings, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 use crate::probe::Probe;
 
@@ -168,13 +171,28 @@ impl Transport for Kafka {
         self.blocking(move |_, reader| reader.partitions(&topic)).await
     }
 
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
-        Ok(Box::new(KafkaProducer::open(&self.settings, id).await?))
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
+        Ok(Box::new(KafkaProducer::open(&self.settings, id, purpose).await?))
+    }
+
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        Ok(Box::new(KafkaAppender::open(&self.settings, &self.reader)?))
     }
 
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         let consumer = self.blocking(move |kafka, reader| KafkaConsumer::join(kafka, reader.clone(), settings)).await?;
         Ok(Box::new(consumer))
+    }
+
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        let join = move |kafka: &KafkaSettings, reader: &Arc<Reader>| {
+            KafkaConsumer::join_and_follow(kafka, reader.clone(), leading, following)
+        };
+        Ok(self.blocking(join).await?.map(|consumer| Box::new(consumer) as Box<dyn Consumer>))
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {

@@ -13,8 +13,9 @@ mod probe;
 pub mod tls;
 
 pub use contract::{
-    Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, MAX_RECORD, Measuring, Polled, Producer, RecordRef,
-    Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting, record_limit,
+    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Loss, MAX_RECORD, Measuring, Polled, Producer,
+    Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting,
+    record_limit,
 };
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use embedded::{Embedded, EmbeddedSettings};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tributary_transport::{
-    Batch, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec,
+    Batch, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Purpose, Retention, TopicSpec,
     Transport,
 };
 
@@ -47,7 +47,7 @@ async fn cost(transport: &dyn Transport, name: &str) -> (f64, f64) {
     let topic: Arc<str> = name.into();
     let retention = Retention::Delete { age: None, bytes: None };
     transport.ensure_topics(&[TopicSpec { name: name.into(), partitions: 1, retention }]).await.unwrap();
-    let mut producer = transport.producer(name).await.unwrap();
+    let mut producer = transport.producer(name, Purpose::Source).await.unwrap();
     let mut batch = Batch::new();
     batch.push(&topic, 1, Some(b"k"), Some(&text()));
     reset();

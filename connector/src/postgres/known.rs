@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tributary_event::TableName;
-use tributary_transport::{Batch, Checkpoint, Transport};
+use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
 use super::catalog::TableInfo;
 use super::catalog::state::{self, TableState};
@@ -108,7 +108,7 @@ impl Known {
         let mut batch = Batch::new();
         let content = serde_json::to_vec(&tables).unwrap_or_default().into();
         batch.checkpoint = Some(Checkpoint { name: self.name.clone(), content });
-        transport.producer(&self.name).await?.append(&batch).await?;
+        transport.producer(&self.name, Purpose::Stage).await?.append(&batch).await?;
         self.tables = Some(tables);
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(crate) struct GraphText {
     pub meant: Vec<String>,
     /// Whether ids that are made of rows are compared with the graph's before a first build.
     pub probe: bool,
+    /// How far the graph may be behind the log.
+    pub lag: Duration,
     pub types: BTreeMap<String, TypeText>,
     pub edges: Vec<EdgeText>,
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
@@ -98,6 +100,7 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
     let schema_file = r.optional(map, &key::SCHEMA);
     let vertices = vertices(r, map, captured);
     let probe = r.value(map, &key::PROBE);
+    let lag = r.value(map, &key::LAG);
     let types = types(r, map);
     let edges = edges(r, map);
     let scalars = scalars(r, map);
@@ -114,6 +117,7 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
         vertices,
         meant,
         probe,
+        lag,
         types,
         edges,
         scalars,

@@ -10,7 +10,7 @@ use crate::yaml::{
 };
 
 pub(crate) static GRAPH: Keys = Keys {
-    keys: &[&ENDPOINT, &HEADERS, &TIMEOUT, &CONCURRENCY, &SCHEMA, &VERTICES, &TYPES, &EDGES, &SCALARS, &PROBE],
+    keys: &[&ENDPOINT, &HEADERS, &TIMEOUT, &CONCURRENCY, &SCHEMA, &VERTICES, &TYPES, &EDGES, &SCALARS, &PROBE, &LAG],
     rules: &[],
 };
 
@@ -177,6 +177,15 @@ pub(crate) static SCALARS: Key<Entries, Means> = key(
     Means("common names are known"),
     "{ Money: double, Json: object }",
     "How values of a custom scalar are indexed: as the type of the field in the index.",
+);
+
+pub(crate) static LAG: Key<Period, Is<Duration>> = key(
+    "lag",
+    Period { least: Duration::ZERO },
+    Is(Duration::from_secs(1)),
+    "0s",
+    "The longest time that the graph may be behind the database's log: by a replica that it reads, by a cache in front of it. What \
+     changed is fetched once more after that time. `0s`: it reads the primary, without a cache.",
 );
 
 pub(crate) static PROBE: Key<Words<bool>, Is<bool>> = key(

@@ -93,6 +93,7 @@ fn plan(endpoint: &str) -> GraphPlan {
         vertices: Default::default(),
         fan_outs: Default::default(),
         probe: false,
+        lag: Duration::ZERO,
         probes: Default::default(),
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::info;
 use tributary_event::Reporter;
 use tributary_event::clock::now_us;
-use tributary_transport::{Batch, Checkpoint, Producer, Transport, TransportError};
+use tributary_transport::{Batch, Checkpoint, Producer, Purpose, Transport, TransportError};
 
 use crate::report::Progress;
 use crate::request::names;
@@ -201,7 +201,7 @@ impl Listings {
             None => {
                 // The topic of checkpoints, which nobody may have made yet.
                 self.transport.ensure_topics(&[]).await?;
-                self.transport.producer(&self.producer).await?
+                self.transport.producer(&self.producer, Purpose::Stage).await?
             }
         };
         producer.append(batch).await?;

@@ -12,8 +12,8 @@ use tributary_event::ErrorClass;
 use super::process::Gate;
 use super::random::Dice;
 use crate::store::{
-    Document, DocumentStore, DocumentWrite, Head, Prepared, SearchRequest, SearchResponse, StoreError, StoredDocument,
-    Verdict, WriteAction,
+    Document, DocumentStore, DocumentWrite, Head, IdPage, Older, OlderPage, Prepared, SearchRequest, SearchResponse,
+    StoreError, StoredDocument, Verdict, WriteAction,
 };
 
 /// The index, shared by the processes of a world.
@@ -70,7 +70,7 @@ fn put(index: &ModelIndex, writes: &[DocumentWrite]) -> Vec<Verdict> {
         if let Some((stored, _)) = documents.live.get(&write.id)
             && *stored >= write.stamp
         {
-            return Verdict::Superseded { stored: Some(*stored) };
+            return Verdict::Superseded { stored: *stored };
         }
         let document = match &write.action {
             WriteAction::Put(document) => Some(document.clone()),
@@ -124,12 +124,38 @@ impl DocumentStore for ModelStore {
         Ok(ids.iter().map(head).collect())
     }
 
-    async fn lookup(&self, references: &[String]) -> Result<Vec<String>, StoreError> {
+    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
+        let documents = self.older(references, u64::MAX, after, size).await?;
+        Ok(IdPage { ids: documents.documents.into_iter().map(|older| older.id).collect(), next: documents.next })
+    }
+
+    async fn older(
+        &self,
+        references: &[String],
+        before: u64,
+        after: Option<&str>,
+        size: usize,
+    ) -> Result<OlderPage, StoreError> {
         let documents = self.call().await;
-        let embeds = |(id, (_, document)): (&String, &(u64, Option<Arc<Document>>))| {
-            document.as_ref()?.refs.iter().any(|r| references.contains(r)).then(|| id.clone())
+        let embeds = |(id, (stamp, document)): (&String, &(u64, Option<Arc<Document>>))| {
+            let refs = document.as_ref()?.refs.clone();
+            let found = *stamp < before && refs.iter().any(|r| references.contains(r));
+            let later = after.is_none_or(|after| id.as_str() > after);
+            (found && later).then(|| Older { id: id.clone(), stamp: *stamp, refs })
         };
-        Ok(documents.visible.iter().filter_map(embeds).collect())
+        let mut documents: Vec<Older> = documents.visible.iter().filter_map(embeds).collect();
+        let more = documents.len() > size;
+        documents.truncate(size);
+        let next = documents.last().map(|older| older.id.clone()).filter(|_| more);
+        Ok(OlderPage { documents, next })
+    }
+
+    async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {
+        Ok(vec![2000; references.len()])
+    }
+
+    async fn newest_stamp(&self) -> Result<u64, StoreError> {
+        Ok(self.call().await.visible.values().map(|(stamp, _)| *stamp).max().unwrap_or(0))
     }
 
     async fn scan(&self, after: Option<&str>, size: usize) -> Result<Vec<String>, StoreError> {

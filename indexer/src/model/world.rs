@@ -22,6 +22,7 @@ sources:
 transport: { kafka: { brokers: "localhost:1", replication: 1 } }
 graph:
   endpoint: http://localhost:1/graphql
+  lag: LAG
   vertices:
     public.movie: [{ type: Movie, id: "{id}" }]
     public.talent: [{ type: Talent, id: "{id}" }]
@@ -65,8 +66,10 @@ impl Inputs for Texts {
 /// The longest that a build may take in a world.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-fn plan(_lag: Duration) -> Plan {
-    let text = PIPELINE.replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()));
+fn plan(lag: Duration) -> Plan {
+    let text = PIPELINE
+        .replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()))
+        .replace("LAG", &format!("{}ms", lag.as_millis()));
     let (definition, found) = parse("pipeline.yaml", &text, &Texts);
     let told =
         |found: &[tributary_dsl::Diagnostic]| found.iter().map(|d| d.render(false)).collect::<Vec<_>>().join("\n");

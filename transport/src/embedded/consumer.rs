@@ -13,11 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Log;
-use super::catalog::Topic;
+use super::catalog::{Ends, Topic};
 use super::read::{Bounds, Stretch, stretch};
 use super::store::{self, Failure};
 use super::writer::Change;
-use crate::contract::{Consumer, ConsumerSettings, Delivery, Measuring, Polled, TopicPartition, TransportError};
+use crate::contract::{
+    Assignment, Consumer, ConsumerSettings, Delivery, Loss, Measuring, Polled, TopicPartition, TransportError,
+};
 use crate::metric;
 
 /// What one read fetches at most, before decompression of its last blob.
@@ -40,7 +42,15 @@ pub(super) struct EmbeddedConsumer {
 struct Position {
     assignment: u64,
     topic: Arc<Topic>,
+    partition: u32,
+    committed: Option<u64>,
     next: u64,
+}
+
+impl Position {
+    fn ends(&self) -> Ends {
+        self.topic.partitions.get(self.partition as usize).map(|partition| partition.ends()).unwrap_or_default()
+    }
 }
 
 /// What a read brings.
@@ -100,7 +110,7 @@ impl EmbeddedConsumer {
             return Ok(());
         }
         let Some(place) = self.choose() else { return Ok(()) };
-        let Some(Position { assignment, topic, next }) = self.current.get(&place) else { return Ok(()) };
+        let Some(Position { assignment, topic, next, .. }) = self.current.get(&place) else { return Ok(()) };
         let (assignment, topic, next) = (*assignment, topic.clone(), *next);
         let bounds = Bounds { records: self.settings.max_records, bytes: READ_BYTES };
         self.reading = Some(self.log.spawn(move |log| {
@@ -121,28 +131,43 @@ impl EmbeddedConsumer {
                 let ours = positions.into_iter().filter(|(place, at)| target.get(place) == Some(&at.assignment));
                 let mut news = Vec::new();
                 for (place, position) in ours {
-                    news.push(place.clone());
+                    news.push(Assignment { place: place.clone(), committed: position.committed });
                     self.current.insert(place, position);
                 }
                 (!news.is_empty()).then_some(Delivery::Assigned(news))
             }
             Found::Records { place, assignment, stretch } => {
-                let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment);
-                if let Some(position) = position {
-                    position.next = stretch.next;
-                    self.pending.extend(stretch.records);
-                    self.last = Some(place);
+                let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment)?;
+                self.last = Some(place.clone());
+                if position.next < stretch.low || position.next > position.ends().next {
+                    let low = stretch.low;
+                    return Some(self.lose(&place, low));
                 }
+                position.next = stretch.next;
+                self.pending.extend(stretch.records);
                 None
             }
         }
     }
 
+    /// What a partition has next was removed before it was read, or the log was put back to an earlier state: it reads on at the first
+    /// record there is, and so do all others that have lost some.
+    fn lose(&mut self, place: &TopicPartition, low: u64) -> Delivery {
+        let mut losses = Vec::new();
+        for (other, position) in &mut self.current {
+            let low = if other == place { low } else { position.ends().low };
+            if other == place || position.next < low {
+                losses.push(Loss { place: other.clone(), from: position.next, to: low });
+                position.next = low;
+            }
+        }
+        self.pending.retain(|record| losses.iter().all(|loss| loss.place != record.place));
+        Delivery::Lost(losses)
+    }
+
     /// The partition whose turn it is and that has something to read.
     fn choose(&self) -> Option<TopicPartition> {
-        let has_more = |(place, position): &(&TopicPartition, &Position)| {
-            position.topic.partitions.get(place.partition as usize).is_some_and(|p| position.next < p.ends().next)
-        };
+        let has_more = |(_, position): &(&TopicPartition, &Position)| position.next != position.ends().next;
         let after = self.current.iter().filter(|(place, _)| self.last.as_ref().is_none_or(|last| *place > last));
         after.chain(self.current.iter()).find(has_more).map(|(place, _)| place.clone())
     }
@@ -164,8 +189,10 @@ impl Log {
         let position = |((place, assignment, topic), committed): ((_, _, Arc<Topic>), Option<u64>)| {
             let place: TopicPartition = place;
             let ends = topic.partitions[place.partition as usize].ends();
-            let start = if from_start { ends.low } else { ends.next };
-            (place, Position { assignment, topic, next: committed.unwrap_or(start) })
+            // From the first record there ever was: if it is gone, that is told.
+            let start = if from_start { 0 } else { ends.next };
+            let partition = place.partition;
+            (place, Position { assignment, topic, partition, committed, next: committed.unwrap_or(start) })
         };
         Ok(Found::Positions(gained.into_iter().zip(committed).map(position).collect()))
     }
@@ -240,7 +267,8 @@ impl Consumer for EmbeddedConsumer {
                     let committed = log.store.read(|txn| offset(txn, &group, &topic, place.partition))?;
                     let ends = topic.partitions.get(place.partition as usize).map(|p| p.ends()).unwrap_or_default();
                     let start = if from_start { ends.low } else { next.unwrap_or(ends.next) };
-                    lag += ends.next.saturating_sub(committed.unwrap_or(start).max(ends.low));
+                    // Offsets that are gone count until their loss is dealt with.
+                    lag += ends.next.saturating_sub(committed.unwrap_or(start));
                 }
                 Ok(lag)
             };

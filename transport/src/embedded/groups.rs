@@ -56,6 +56,13 @@ impl Groups {
         }
     }
 
+    /// The groups that read a topic now.
+    pub fn readers(&self, topic: &str) -> Vec<String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = |group: &Group| group.assigned.keys().any(|place| &*place.topic == topic);
+        state.groups.iter().filter(|(_, group)| reads(group)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The partitions of a member, each with the number of its assignment.
     pub fn assigned(&self, group: &str, member: u64) -> BTreeMap<TopicPartition, u64> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

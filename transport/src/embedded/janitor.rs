@@ -1,6 +1,7 @@
 //! The thread that removes what need not be kept: retention by age and size, and compaction.
 //!
-//! Retention removes whole blobs, oldest first, by the time they were appended. Compaction looks at a partition when
+//! Retention removes whole blobs, oldest first, by the time they were appended. What a group has not read yet stays, whatever its age
+//! and size, while there is room on the disk ([`EmbeddedSettings::keep_free`]). Compaction looks at a partition when
 //! half of it may be stale: it notes the last offset of up to [`KEYS`] keys, newest first, and rewrites the blobs that
 //! hold older records of those keys. Blobs are rewritten from old to new, so a tombstone never goes before what it hides.
 
@@ -8,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
+use redb::ReadableTable as _;
 use tokio::sync::{mpsc, oneshot};
 use tributary_event::Trouble;
 use xxhash_rust::xxh3::xxh3_128;
@@ -15,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::EmbeddedSettings;
 use super::blob::{self, Blob, BlobBuilder};
 use super::catalog::{Catalog, Topic};
+use super::groups::Groups;
 use super::read::{Bounds, stretch};
 use super::store::{self, Store};
 use super::writer::{Change, Request};
@@ -31,10 +34,13 @@ pub(super) struct Janitor {
     pub store: Arc<Store>,
     pub catalog: Arc<Catalog>,
     pub settings: EmbeddedSettings,
+    pub groups: Arc<Groups>,
     pub writer: mpsc::Sender<Request>,
     /// Bytes of a partition after its last compaction.
     pub compacted: HashMap<(u32, u32), u64>,
     pub trouble: Trouble,
+    /// There is too little room for what was not read.
+    pub short: Trouble,
 }
 
 impl Janitor {
@@ -70,7 +76,32 @@ impl Janitor {
         answer.blocking_recv().unwrap_or(Ok(()))
     }
 
-    fn retain(&self, topic: &Arc<Topic>, partition: u32) -> Result<(), TransportError> {
+    /// The first offset that a group has not read, of those that read the topic.
+    fn unread(&self, topic: &Topic, partition: u32) -> Result<u64, TransportError> {
+        let mut groups: HashMap<String, u64> =
+            self.groups.readers(&topic.name).into_iter().map(|group| (group, 0)).collect();
+        self.store.read(|txn| {
+            for entry in txn.open_table(store::OFFSETS)?.iter()? {
+                let (key, offset) = entry?;
+                let (group, of, at) = key.value();
+                if of == topic.stored.id {
+                    let read = groups.entry(group.to_owned()).or_default();
+                    *read = if at == partition { offset.value() } else { *read };
+                }
+            }
+            Ok(())
+        })?;
+        Ok(groups.into_values().min().unwrap_or(u64::MAX))
+    }
+
+    /// Whether the disk has room for what was not read.
+    fn has_room(&self) -> bool {
+        self.store.free().is_none_or(|free| free >= self.settings.keep_free)
+    }
+
+    fn retain(&mut self, topic: &Arc<Topic>, partition: u32) -> Result<(), TransportError> {
+        let unread = self.unread(topic, partition)?;
+        let has_room = self.has_room();
         let now = tributary_event::clock::now_us() / 1000;
         let id = topic.stored.id;
         loop {
@@ -85,11 +116,12 @@ impl Janitor {
                     let Ok(header) = blob::header(value.value()) else { break };
                     let old = topic.stored.retention_ms.is_some_and(|age| now - header.written_ms > age as i64);
                     let big = topic.stored.retention_bytes.is_some_and(|most| kept.saturating_sub(size) >= most);
-                    if !(old || big) || count == BLOBS {
+                    let after = key.value().2 + u64::from(header.last_delta) + 1;
+                    if !(old || big) || count == BLOBS || (after > unread && has_room) {
                         break;
                     }
                     kept -= size.min(kept);
-                    below = key.value().2 + u64::from(header.last_delta) + 1;
+                    below = after;
                     count += 1;
                 }
                 Ok((below, count))
@@ -97,8 +129,15 @@ impl Janitor {
             if count == 0 {
                 return Ok(());
             }
+            let name = &topic.name;
+            if below > unread
+                && let Some(lasts) = self.short.note("the disk is short of room")
+            {
+                let free = self.settings.keep_free;
+                tracing::warn!(topic = %name, partition, unread, below, ?lasts, "records that were not read are removed, for less than {free} bytes are free on the disk");
+            }
             self.change(Change::Trim { topic: topic.clone(), partition, below })?;
-            metrics::counter!("tributary_topic_trimmed_blobs_total", "topic" => topic.name.to_string())
+            metrics::counter!("tributary_topic_trimmed_blobs_total", "topic" => name.to_string())
                 .increment(count as u64);
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Stretch {
     pub records: Vec<Polled>,
     /// Where to read on; past gaps that compaction left.
     pub next: u64,
+    /// The first offset that was kept when this was read: what stood before it had been removed by then.
+    pub low: u64,
 }
 
 /// How much one call reads; at least one blob.
@@ -39,9 +41,13 @@ pub(super) fn stretch(
     };
     let from = from.max(ends.low);
     if from >= ends.next {
-        return Ok(Stretch { records: Vec::new(), next: from });
+        return Ok(Stretch { records: Vec::new(), next: from, low: ends.low });
     }
-    store.read(|txn| in_transaction(txn, topic, partition, from, ends.next, bounds))
+    store.read(|txn| {
+        let stored = txn.open_table(store::ENDS)?.get((topic.stored.id, partition))?;
+        let low = stored.map_or(0, |ends| ends.value().0);
+        Ok(Stretch { low, ..in_transaction(txn, topic, partition, from.max(low), ends.next, bounds)? })
+    })
 }
 
 fn in_transaction(
@@ -55,7 +61,7 @@ fn in_transaction(
     let id = topic.stored.id;
     let place = TopicPartition { topic: topic.name.clone(), partition };
     let table = txn.open_table(store::BLOBS)?;
-    let mut stretch = Stretch { records: Vec::new(), next: from };
+    let mut stretch = Stretch { records: Vec::new(), next: from, low: 0 };
     let mut bytes = 0;
     let mut take = |value: &[u8], base: u64, stretch: &mut Stretch| {
         let damaged = |cause| Failure::Transport(damaged(topic, partition, base, cause));

@@ -155,11 +155,16 @@ impl Store {
         Ok(value)
     }
 
+    /// Free bytes on the disk, if they can be told.
+    pub fn free(&self) -> Option<u64> {
+        (self.space)(&self.directory)
+    }
+
     /// Refuses to add this many bytes to a disk that is full: before the database runs into it, which is survived too,
     /// but means to reopen the file.
     pub fn room(&self, bytes: usize) -> Result<(), Failure> {
         let needed = 2 * bytes as u64 + SPARE;
-        match (self.space)(&self.directory) {
+        match self.free() {
             Some(free) if free < needed => {
                 let text = format!("{free} bytes are free, {needed} are needed");
                 Err(Failure::Storage(redb::Error::Io(std::io::Error::new(std::io::ErrorKind::StorageFull, text))))

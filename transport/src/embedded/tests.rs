@@ -11,7 +11,7 @@ use tributary_event::ErrorClass;
 
 use super::store::{self, Store};
 use super::{Embedded, EmbeddedSettings};
-use crate::contract::{Batch, Checkpoint, Retention, TopicPartition, TopicSpec, Transport};
+use crate::contract::{Batch, Checkpoint, Purpose, Retention, TopicPartition, TopicSpec, Transport};
 
 /// A file on a disk that may be full.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Bench {
 #[tokio::test]
 async fn a_full_disk_is_transient_and_appending_goes_on_when_there_is_space() {
     let bench = bench().await;
-    let mut producer = bench.log.producer("p").await.unwrap();
+    let mut producer = bench.log.producer("p", Purpose::Source).await.unwrap();
     producer.append(&bench.batch(1)).await.unwrap();
     bench.free.store(1000, Ordering::SeqCst);
     for _ in 0..3 {
@@ -131,7 +131,7 @@ async fn a_full_disk_is_transient_and_appending_goes_on_when_there_is_space() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_appends_waits_for_a_disk_that_refuses_writes_and_nothing_is_lost_or_twice() {
     let bench = bench().await;
-    let mut producer = bench.log.producer("p").await.unwrap();
+    let mut producer = bench.log.producer("p", Purpose::Source).await.unwrap();
     producer.append(&bench.batch(1)).await.unwrap();
     bench.full.store(true, Ordering::SeqCst);
     let batch = bench.batch(2);
@@ -158,7 +158,7 @@ async fn whoever_appends_waits_for_a_disk_that_refuses_writes_and_nothing_is_los
 #[tokio::test]
 async fn a_damaged_blob_is_fatal_and_says_where() {
     let bench = bench().await;
-    let mut producer = bench.log.producer("p").await.unwrap();
+    let mut producer = bench.log.producer("p", Purpose::Source).await.unwrap();
     producer.append(&bench.batch(1)).await.unwrap();
     producer.append(&bench.batch(2)).await.unwrap();
     let changed = bench.log.0.store.write(|txn| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::contract::{Polled, TopicPartition, TransportError};
+use crate::contract::{Assignment, Loss, Polled, TopicPartition, TransportError};
 
 /// Deliveries of records that may wait.
 const COUNT: usize = 4;
@@ -17,8 +17,9 @@ const BYTES: usize = 2 << 20;
 #[derive(Debug)]
 pub(super) enum Item {
     /// Partitions with the number of their assignment.
-    Assigned(Vec<(TopicPartition, u64)>),
+    Assigned(Vec<(Assignment, u64)>),
     Revoked(Vec<TopicPartition>),
+    Lost(Vec<Loss>),
     Records(Vec<Polled>),
     Failed(TransportError),
 }
@@ -67,10 +68,16 @@ impl Mailbox {
     /// Puts in what is no record: at once.
     pub fn tell(&self, item: Item) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Item::Revoked(lost) = &item {
+        // Records that wait do not count any more.
+        let is_void = |record: &Polled| match &item {
+            Item::Revoked(places) => places.contains(&record.place),
+            Item::Lost(losses) => losses.iter().any(|loss| loss.place == record.place),
+            _ => false,
+        };
+        if matches!(item, Item::Revoked(_) | Item::Lost(_)) {
             for waiting in &mut state.items {
                 if let Item::Records(records) = waiting {
-                    records.retain(|record| !lost.contains(&record.place));
+                    records.retain(|record| !is_void(record));
                 }
             }
         }

@@ -33,15 +33,13 @@ use tributary_event::{ErrorClass, Trouble};
 use self::shares::by_size;
 use super::client::KafkaSettings;
 use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
-use crate::contract::{Batch, Producer, RecordRef, TransportError};
+use crate::contract::{Batch, Producer, Purpose, RecordRef, TransportError};
 use crate::metric;
 
 /// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
 const INIT: Duration = Duration::from_secs(60);
 /// How long the beginning or the abort of a transaction is tried.
 const TRY: Duration = Duration::from_secs(10);
-/// How long a transaction may last, unless `transaction.timeout.ms` says otherwise.
-const TRANSACTION: Duration = Duration::from_secs(300);
 /// Records of one partition that go together, in bytes before compression. With it incompressible records stay under the
 /// brokers' default limit, 1,048,588 bytes.
 const TOGETHER: usize = 1_000_000;
@@ -115,10 +113,10 @@ impl Identity {
 
 impl KafkaProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
-    pub async fn open(settings: &Arc<KafkaSettings>, name: &str) -> Result<Self, TransportError> {
+    pub async fn open(settings: &Arc<KafkaSettings>, name: &str, purpose: Purpose) -> Result<Self, TransportError> {
         let mut cluster = Cluster::new(settings)?;
         let failed = |fault| failed(settings, &format!("opening the producer {name}"), fault);
-        let transaction = transaction_limit(settings)?;
+        let transaction = transaction_limit(settings, purpose)?;
         let turn = Identity::take(&mut cluster, name, false, transaction).await.map_err(failed)?;
         let other = Identity::take(&mut cluster, name, true, transaction).await.map_err(failed)?;
         Ok(Self {
@@ -432,8 +430,9 @@ fn failed(settings: &KafkaSettings, what: &str, fault: Fault) -> TransportError 
     settings.answered(what, fault.class, fault.code, &fault.text)
 }
 
-fn transaction_limit(settings: &KafkaSettings) -> Result<Duration, TransportError> {
-    let Some(text) = settings.properties.get("transaction.timeout.ms") else { return Ok(TRANSACTION) };
+/// How long a transaction may last: what `transaction.timeout.ms` says, or as long as the purpose wants.
+fn transaction_limit(settings: &KafkaSettings, purpose: Purpose) -> Result<Duration, TransportError> {
+    let Some(text) = settings.properties.get("transaction.timeout.ms") else { return Ok(purpose.limit()) };
     let limit = text.parse::<i32>().ok().filter(|limit| *limit > 0);
     limit.map(|limit| Duration::from_millis(limit as u64)).ok_or_else(|| {
         let text =

@@ -1,5 +1,6 @@
 //! Reading Kafka without a group: metadata, watermarks, stretches of a partition, checkpoints. All of it blocks.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,35 @@ impl Reader {
     /// The kept range of committed records.
     pub fn ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
         self.ends_by(&self.questions, place)
+    }
+
+    /// The kept ranges of committed records of many partitions, by two questions. Those of partitions without a leader are not among
+    /// them.
+    pub fn ends_of(&self, places: &[TopicPartition]) -> Result<HashMap<TopicPartition, Watermarks>, TransportError> {
+        if places.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ask = |end: Offset| {
+            let failed = |error| self.settings.failed("asking for the ends of partitions", error);
+            let mut list = TopicPartitionList::new();
+            for place in places {
+                list.add_partition_offset(&place.topic, place.partition as i32, end).map_err(failed)?;
+            }
+            self.questions.offsets_for_times(list, ANSWER).map_err(failed)
+        };
+        let (lows, highs) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+        let offset = |list: &TopicPartitionList, place: &TopicPartition| {
+            let found = list.find_partition(&place.topic, place.partition as i32)?;
+            match (found.error(), found.offset()) {
+                (Ok(()), Offset::Offset(offset)) => u64::try_from(offset).ok(),
+                _ => None,
+            }
+        };
+        let ends = |place: &TopicPartition| {
+            let (low, high) = (offset(&lows, place)?, offset(&highs, place)?);
+            Some((place.clone(), Watermarks { low, high: high.max(low) }))
+        };
+        Ok(places.iter().filter_map(ends).collect())
     }
 
     /// The kept range of committed records, with everything that was appended before this call. The brokers mark records

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tributary_event::ErrorClass;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
-    Batch, Checkpoint, DeadLetter, DeadLetters, Delivery, Retention, TopicPartition, TopicSpec, Watermarks,
+    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Loss, Retention,
+    TopicPartition, TopicSpec, Watermarks,
 };
 
-use crate::tools::{Bench, after, assigned, next, records, text, values};
+use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
 
 pub async fn records_of_a_key_keep_their_order(bench: Bench) {
     let topic = bench.topic("t", 3).await;
@@ -154,9 +155,9 @@ pub async fn two_members_share_the_partitions_and_the_last_one_gets_all(bench: B
             delivery = next(&mut second) => (delivery, &mut theirs),
         };
         match delivery {
-            Delivery::Assigned(places) => set.extend(places),
+            Delivery::Assigned(assignments) => set.extend(assignments.into_iter().map(|assignment| assignment.place)),
             Delivery::Revoked(places) => set.retain(|place| !places.contains(place)),
-            Delivery::Records(_) => panic!("nothing was appended"),
+            other => panic!("nothing was appended: {other:?}"),
         }
     }
     assert!(mine.is_disjoint(&theirs));
@@ -178,8 +179,8 @@ pub async fn two_members_share_the_partitions_and_the_last_one_gets_all(bench: B
 
     drop(first);
     while theirs.len() < 4 {
-        if let Delivery::Assigned(places) = next(&mut second).await {
-            theirs.extend(places);
+        if let Delivery::Assigned(assignments) = next(&mut second).await {
+            theirs.extend(assignments.into_iter().map(|assignment| assignment.place));
         }
     }
 }
@@ -212,6 +213,208 @@ pub async fn a_commit_for_a_revoked_partition_is_ignored(bench: Bench) {
     let read = records(&mut again, expected.len() + 5).await;
     let found: BTreeSet<String> = values(&read).into_iter().filter(|value| value != "end").collect();
     assert_eq!(found, expected);
+}
+
+fn first(topic: &Arc<str>) -> TopicPartition {
+    TopicPartition { topic: topic.clone(), partition: 0 }
+}
+
+const TEN: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+pub async fn an_assignment_says_where_the_group_is(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &TEN).await;
+    let place = first(&topic);
+    let mut consumer = bench.consumer(&topic, true).await;
+    let assignment = Assignment { place: place.clone(), committed: None };
+    assert_eq!(assignments(&mut consumer).await, [assignment]);
+    let read = records(&mut consumer, 10).await;
+    consumer.commit(&after(&read[..4])).await.unwrap();
+    drop(consumer);
+    let mut consumer = bench.consumer(&topic, true).await;
+    let assignment = Assignment { place, committed: Some(4) };
+    assert_eq!(assignments(&mut consumer).await, [assignment]);
+}
+
+pub async fn records_that_are_gone_are_told_before_those_that_follow(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &TEN).await;
+    let place = first(&topic);
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 10).await;
+    consumer.commit(&after(&read[..5])).await.unwrap();
+    drop(consumer);
+    bench.append_each(&topic, &["10", "11"]).await;
+    bench.trim(&topic, 10).await;
+
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    assert_eq!(consumer.lag().await.unwrap(), 7, "what is gone counts until it is dealt with");
+    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 10 }]);
+    assert_eq!(values(&records(&mut consumer, 2).await), ["10", "11"]);
+    // Once what made up for it is committed, it is told no more.
+    consumer.commit(&[(place, 10)]).await.unwrap();
+    drop(consumer);
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    assert_eq!(values(&records(&mut consumer, 2).await), ["10", "11"]);
+}
+
+pub async fn a_group_that_never_committed_hears_of_what_is_gone(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &TEN).await;
+    bench.trim(&topic, 3).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    assert_eq!(losses(&mut consumer).await, [Loss { place: first(&topic), from: 0, to: 3 }]);
+    assert_eq!(values(&records(&mut consumer, 7).await), TEN[3..]);
+}
+
+pub async fn records_that_go_while_a_consumer_is_away_are_told(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    // More than any consumer fetches ahead.
+    let filler: String =
+        (0..60_000_u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
+    let mut appender = bench.transport.appender().await.unwrap();
+    for n in 0..400 {
+        bench.append(&mut appender, &topic, &[("k", &format!("{n} {filler}"))]).await;
+    }
+    let mut read: Vec<u64> = records(&mut consumer, 1).await.iter().map(|record| record.offset).collect();
+    bench.trim(&topic, 399).await;
+    let loss = loop {
+        match next(&mut consumer).await {
+            Delivery::Records(records) => read.extend(records.iter().map(|record| record.offset)),
+            Delivery::Lost(losses) => break losses,
+            other => panic!("{other:?}"),
+        }
+    };
+    // What was read before, and what is lost, is everything.
+    assert_eq!(read, (0..read.len() as u64).collect::<Vec<_>>());
+    assert!(loss[0].from >= read.len() as u64 && loss[0].from < 399 && loss[0].to == 399, "{loss:?}");
+    assert_eq!(records(&mut consumer, 1).await[0].offset, 399);
+}
+
+pub async fn a_loss_of_all_records_is_told(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &TEN).await;
+    bench.trim(&topic, 10).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    assert_eq!(assignments(&mut consumer).await[0].committed, None);
+    let loss = Loss { place: first(&topic), from: 0, to: 10 };
+    assert_eq!(losses(&mut consumer).await, [loss]);
+    bench.append_each(&topic, &["10"]).await;
+    assert_eq!(values(&records(&mut consumer, 1).await), ["10"]);
+}
+
+pub async fn an_appender_needs_no_name_and_keeps_the_order(bench: Bench) {
+    let topic = bench.topic("t", 3).await;
+    let (mut one, mut two) = (bench.transport.appender().await.unwrap(), bench.transport.appender().await.unwrap());
+    let mut expected = Vec::new();
+    for round in 0..10 {
+        for (appender, name) in [(&mut one, "one"), (&mut two, "two")] {
+            let mut batch = Batch::new();
+            for n in 0..300 {
+                let value = format!("{name} {round} {n}");
+                batch.push(&topic, 7, Some(format!("{}", n % 11).as_bytes()), Some(value.as_bytes()));
+                expected.push(value);
+            }
+            batch.push(&topic, 7, None, None);
+            batch.push(&topic, 7, Some(b""), Some(b""));
+            appender.append(&batch).await.unwrap();
+        }
+    }
+    let read = bench.all(&topic).await;
+    let mut by_key: HashMap<Vec<u8>, Vec<String>> = HashMap::new();
+    for record in read.iter().filter(|record| record.value.as_ref().is_some_and(|value| !value.is_empty())) {
+        let key = record.key.clone().unwrap();
+        assert_eq!(record.place.partition, partition_for_key(&key, 3));
+        assert_eq!(record.timestamp_ms, 7);
+        by_key.entry(key.to_vec()).or_default().push(text(&record.value));
+    }
+    assert_eq!(by_key.values().map(Vec::len).sum::<usize>(), expected.len());
+    for values in by_key.values() {
+        let order: Vec<usize> = values.iter().map(|value| expected.iter().position(|e| e == value).unwrap()).collect();
+        assert!(order.is_sorted());
+    }
+    assert_eq!(read.iter().filter(|record| record.key.is_none() && record.value.is_none()).count(), 20);
+    let empty = |bytes: &Option<bytes::Bytes>| bytes.as_ref().is_some_and(|bytes| bytes.is_empty());
+    assert_eq!(read.iter().filter(|record| empty(&record.key) && empty(&record.value)).count(), 20);
+
+    let mut batch = Batch::new();
+    batch.checkpoint = Some(Checkpoint { name: bench.name("checkpoint"), content: "here".into() });
+    let refused = one.append(&batch).await;
+    assert!(refused.is_err() || bench.transport.checkpoint(&bench.name("checkpoint")).await.unwrap().is_some());
+}
+
+pub async fn a_consumer_that_follows_another_has_the_same_partitions(bench: Bench) {
+    let (live, bulk) = (bench.topic("live", 4).await, bench.topic("bulk", 4).await);
+    let settings = |name: &str, topic: &Arc<str>| ConsumerSettings {
+        group: bench.name(name),
+        topics: vec![topic.to_string()],
+        max_records: 100,
+        from_start: true,
+    };
+    let open = async || bench.transport.consumers(settings("live", &live), settings("bulk", &bulk)).await.unwrap();
+    let mut consumers: Vec<_> = open().await.into_iter().collect();
+    consumers.extend(open().await);
+    let mut has = [(); 4].map(|()| BTreeSet::new());
+    let is_shared = |has: &[BTreeSet<u32>; 4]| {
+        (0..2).all(|member| has[2 * member].len() == 2 && has[2 * member] == has[2 * member + 1])
+    };
+    while !is_shared(&has) {
+        let (consumer, delivery) = any_delivery(&mut consumers).await;
+        match delivery {
+            Delivery::Assigned(news) => has[consumer].extend(news.iter().map(|news| news.place.partition)),
+            Delivery::Revoked(places) => has[consumer].retain(|at| !places.iter().any(|place| place.partition == *at)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(has[0].is_disjoint(&has[2]));
+
+    // What one has done in the second topic, the other goes on with.
+    let keys: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    bench.append(&mut bench.transport.appender().await.unwrap(), &bulk, &pairs).await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 40 {
+        let (consumer, delivery) = any_delivery(&mut consumers).await;
+        let Delivery::Records(records) = delivery else { panic!("{delivery:?}") };
+        assert!(records.iter().all(|record| has[consumer].contains(&record.place.partition)));
+        consumers[consumer].commit(&after(&records)).await.unwrap();
+        seen.extend(values(&records));
+    }
+    assert_eq!(consumers[1].lag().await.unwrap() + consumers[3].lag().await.unwrap(), 0);
+    consumers.truncate(2);
+    while has[1].len() < 4 {
+        if let (1, Delivery::Assigned(news)) = any_delivery(&mut consumers).await {
+            assert!(news.iter().all(|news| news.committed.is_some()), "{news:?}");
+            has[1].extend(news.iter().map(|news| news.place.partition));
+        }
+    }
+    bench.append(&mut bench.transport.appender().await.unwrap(), &bulk, &[("new", "new")]).await;
+    loop {
+        if let (1, Delivery::Records(records)) = any_delivery(&mut consumers).await {
+            assert_eq!(values(&records), ["new"]);
+            break;
+        }
+    }
+}
+
+/// The next delivery of any of the consumers.
+async fn any_delivery(consumers: &mut [Box<dyn Consumer>]) -> (usize, Delivery) {
+    let waiting = async {
+        loop {
+            for (number, consumer) in consumers.iter_mut().enumerate() {
+                let wait = std::time::Duration::from_millis(20);
+                if let Ok(delivery) = tokio::time::timeout(wait, consumer.next()).await {
+                    return (number, delivery.unwrap());
+                }
+            }
+        }
+    };
+    tokio::time::timeout(crate::tools::PATIENCE, waiting).await.expect("no delivery came")
 }
 
 pub async fn a_newer_producer_fences_the_older(bench: Bench) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tributary_event::ErrorClass;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
-    Batch, Checkpoint, Consumer, Delivery, Embedded, EmbeddedSettings, Retention, TopicPartition, TopicSpec, Transport,
-    record_limit,
+    Batch, Checkpoint, Consumer, Delivery, Embedded, EmbeddedSettings, Purpose, Retention, TopicPartition, TopicSpec,
+    Transport, record_limit,
 };
 
 use crate::tools::{Bench, assigned, embedded, next, records, values};
@@ -216,7 +216,7 @@ async fn child_that_appends_until_it_is_killed() {
     let topic: Arc<str> = "t".into();
     let retention = Retention::Delete { age: None, bytes: None };
     log.ensure_topics(&[TopicSpec { name: "t".into(), partitions: 3, retention }]).await.unwrap();
-    let mut producer = log.producer("child").await.unwrap();
+    let mut producer = log.producer("child", Purpose::Source).await.unwrap();
     let last = log.checkpoint("place").await.unwrap();
     let mut n: u64 = last.map_or(0, |content| String::from_utf8(content.to_vec()).unwrap().parse().unwrap());
     loop {

@@ -8,7 +8,9 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
-use tributary_transport::{Batch, Compression, Kafka, KafkaSettings, Retention, TopicSpec, Transport, record_limit};
+use tributary_transport::{
+    Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
+};
 
 use crate::tools::{Bench, kafka, kafka_settings, records, values};
 
@@ -109,7 +111,7 @@ async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_o
     leave_open(&id, &topic).await;
     assert!(bench.all(&topic).await.is_empty());
 
-    let mut producer = bench.transport.producer(&id).await.unwrap();
+    let mut producer = bench.transport.producer(&id, Purpose::Source).await.unwrap();
     let mut batch = Batch::new();
     batch.push(&topic, 1, Some(b"k"), Some(b"whole"));
     producer.append(&batch).await.unwrap();
@@ -202,7 +204,7 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), ..kafka_settings() };
     let transport = Kafka::connect(settings).unwrap();
     transport.ensure_topics(&[]).await.unwrap();
-    let mut producer = transport.producer(&bench.name("ours")).await.unwrap();
+    let mut producer = transport.producer(&bench.name("ours"), Purpose::Source).await.unwrap();
     let another = bench.name("another");
     leave_open(&another, &checkpoint_topic).await;
     let mut batch = Batch::new();
@@ -212,7 +214,7 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     assert_eq!(error.class, ErrorClass::Transient, "{error}");
     assert!(error.to_string().contains("unfinished transaction"), "{error}");
     // The other comes back.
-    drop(transport.producer(&another).await.unwrap());
+    drop(transport.producer(&another, Purpose::Source).await.unwrap());
     transport.checkpoints_are_readable().await.unwrap();
     assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
 }

@@ -21,7 +21,7 @@ macro_rules! contract {
                 async fn $case() {
                     let directory = tempfile::tempdir().unwrap();
                     let log = crate::tools::embedded(directory.path());
-                    crate::cases::$case(crate::tools::Bench::new(std::sync::Arc::new(log), stringify!($case))).await;
+                    crate::cases::$case(crate::tools::Bench::on_embedded(log, stringify!($case))).await;
                 }
             )*
         }
@@ -47,6 +47,13 @@ contract! {
     a_group_without_a_commit_starts_where_it_was_told,
     two_members_share_the_partitions_and_the_last_one_gets_all,
     a_commit_for_a_revoked_partition_is_ignored,
+    an_assignment_says_where_the_group_is,
+    records_that_are_gone_are_told_before_those_that_follow,
+    a_group_that_never_committed_hears_of_what_is_gone,
+    records_that_go_while_a_consumer_is_away_are_told,
+    a_loss_of_all_records_is_told,
+    an_appender_needs_no_name_and_keeps_the_order,
+    a_consumer_that_follows_another_has_the_same_partitions,
     a_newer_producer_fences_the_older,
     of_several_that_open_at_once_one_goes_on,
     a_batch_of_a_hundred_thousand_records_is_one,

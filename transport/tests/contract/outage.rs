@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tributary_stack::KafkaOptions;
-use tributary_transport::{Batch, Checkpoint, Kafka, KafkaSettings, Producer};
+use tributary_transport::{Batch, Checkpoint, Kafka, KafkaSettings, Producer, Purpose};
 
 use crate::tools::{Bench, text, values};
 
@@ -223,7 +223,7 @@ async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothi
             n += 1;
             count.send_replace(n);
         }
-        drop(transport.producer(&name).await.unwrap());
+        drop(transport.producer(&name, Purpose::Source).await.unwrap());
         n
     });
     let mut more = async |by: u32| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tributary_event::ErrorClass;
 use tributary_stack::{Authority, KafkaOptions};
-use tributary_transport::{Kafka, KafkaSettings, Transport, TransportError};
+use tributary_transport::{Kafka, KafkaSettings, Purpose, Transport, TransportError};
 
 use crate::tools::{Bench, values};
 
@@ -62,7 +62,7 @@ impl World {
         let mut settings = KafkaSettings::single_broker(self.brokers.further(listener).unwrap());
         settings.properties = properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         match Kafka::connect(settings) {
-            Ok(kafka) => kafka.producer("refused").await.err().expect("it is refused"),
+            Ok(kafka) => kafka.producer("refused", Purpose::Source).await.err().expect("it is refused"),
             Err(error) => error,
         }
     }

@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::{Offset, TopicPartitionList};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
-    Retention, TopicPartition, TopicSpec, Transport,
+    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Loss,
+    Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
 };
 
 /// A case that waits longer than this hangs.
@@ -29,12 +33,41 @@ pub fn kafka() -> Kafka {
 pub struct Bench {
     pub transport: Arc<dyn Transport>,
     prefix: String,
+    /// The embedded log, if it is one.
+    log: Option<Embedded>,
 }
 
 impl Bench {
     pub fn new(transport: Arc<dyn Transport>, case: &str) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        Self { transport, prefix: format!("contract.{case}.{:x}", now ^ (u128::from(std::process::id()) << 64)) }
+        let prefix = format!("contract.{case}.{:x}", now ^ (u128::from(std::process::id()) << 64));
+        Self { transport, prefix, log: None }
+    }
+
+    pub fn on_embedded(log: Embedded, case: &str) -> Self {
+        Self { log: Some(log.clone()), ..Self::new(Arc::new(log), case) }
+    }
+
+    /// Removes the records of a topic's first partition that stand before an offset, as a person or retention would.
+    pub async fn trim(&self, topic: &Arc<str>, below: u64) {
+        let place = TopicPartition { topic: topic.clone(), partition: 0 };
+        if let Some(log) = &self.log {
+            return log.trim(&place, below).await.unwrap();
+        }
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(below as i64)).unwrap();
+        let done = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+        done.find_partition(topic, 0).unwrap().error().unwrap();
+    }
+
+    /// Appends records one by one, so that their offsets are one behind the other on every transport.
+    pub async fn append_each(&self, topic: &Arc<str>, values: &[&str]) {
+        let mut appender = self.transport.appender().await.unwrap();
+        for value in values {
+            self.append(&mut appender, topic, &[("k", value)]).await;
+        }
     }
 
     pub fn name(&self, name: &str) -> String {
@@ -53,7 +86,7 @@ impl Bench {
     }
 
     pub async fn producer(&self) -> Box<dyn Producer> {
-        self.transport.producer(&self.name("producer")).await.unwrap()
+        self.transport.producer(&self.name("producer"), Purpose::Source).await.unwrap()
     }
 
     pub async fn consumer(&self, topic: &str, from_start: bool) -> Box<dyn Consumer> {
@@ -104,10 +137,23 @@ pub async fn records(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Poll
 
 /// Reads until partitions are assigned.
 pub async fn assigned(consumer: &mut Box<dyn Consumer>) -> Vec<TopicPartition> {
+    assignments(consumer).await.into_iter().map(|assignment| assignment.place).collect()
+}
+
+/// Reads until partitions are assigned.
+pub async fn assignments(consumer: &mut Box<dyn Consumer>) -> Vec<Assignment> {
     loop {
-        if let Delivery::Assigned(places) = next(consumer).await {
-            return places;
+        if let Delivery::Assigned(assignments) = next(consumer).await {
+            return assignments;
         }
+    }
+}
+
+/// The losses that come next.
+pub async fn losses(consumer: &mut Box<dyn Consumer>) -> Vec<Loss> {
+    match next(consumer).await {
+        Delivery::Lost(losses) => losses,
+        other => panic!("nothing was lost: {other:?}"),
     }
 }
 

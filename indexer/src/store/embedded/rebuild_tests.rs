@@ -84,7 +84,7 @@ async fn an_index_of_an_earlier_version_is_made_anew_from_its_documents() {
     let document = store.get("a").await.unwrap().unwrap();
     assert_eq!((document.stamp, document.hash.as_str(), &document.refs[0][..]), (5, "h", "Movie:a"));
     assert_eq!(document.content, json!({ "id": "a", "day": "9999-12-31" }));
-    assert_eq!(store.lookup(&["Movie:b".to_owned()]).await.unwrap(), ["b"]);
+    assert_eq!(store.lookup(&["Movie:b".to_owned()], None, 10).await.unwrap().ids, ["b"]);
     let content = json!({ "id": "d", "day": "infinity" });
     let put = Document { content: content.clone(), refs: Vec::new(), hash: "h".to_owned() };
     let write = DocumentWrite { id: "d".to_owned(), stamp: 9, action: WriteAction::Put(put.into()) };

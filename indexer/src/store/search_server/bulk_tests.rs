@@ -104,7 +104,7 @@ fn items_are_judged_one_by_one() {
 fn a_whole_request_may_be_refused() {
     let writes = [put("a", json!({})), put("b", json!({}))];
     let Judgement::Verdicts(verdicts) = judged(429, json!({ "error": "busy" }), &writes) else { panic!("verdicts") };
-    assert_eq!(verdicts, vec![Verdict::Retry { after: PAUSE, reason: "busy".to_owned() }; 2]);
+    assert_eq!(verdicts, vec![Some(Verdict::Retry { after: PAUSE, reason: "busy".to_owned() }); 2]);
     assert!(matches!(judged(413, Json::Null, &writes), Judgement::TooLarge));
     assert!(matches!(judged(413, Json::Null, &writes[..1]), Judgement::Verdicts(v) if v.len() == 1));
     assert!(matches!(judged(503, Json::Null, &writes), Judgement::Failed));

@@ -1,0 +1,90 @@
+//! What makes up for records that are gone before they were read: every document that they may have concerned is built again.
+//!
+//! Which documents those are, nobody can say any more. The state that they should have is in the graph, and a listing that begins now
+//! reads all of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+use tributary_event::ErrorClass;
+use tributary_processor::{Backoff, StageError};
+use tributary_transport::Loss;
+
+use crate::listing::Listings;
+
+/// The indexes that each topic of a stage concerns.
+#[derive(Default)]
+pub struct Concerned {
+    topics: HashMap<String, Vec<Arc<Listings>>>,
+}
+
+impl Concerned {
+    /// A topic concerns an index.
+    pub fn add(&mut self, topic: String, listings: Arc<Listings>) {
+        self.topics.entry(topic).or_default().push(listings);
+    }
+
+    /// Has every index that lost records concern list all its documents. Returns when that is durable.
+    pub(crate) async fn make_up(&self, losses: &[Loss]) -> Result<(), StageError> {
+        let mut concerned: HashMap<&str, (&Arc<Listings>, &Loss)> = HashMap::new();
+        for loss in losses {
+            for listings in self.topics.get(&*loss.place.topic).into_iter().flatten() {
+                concerned.entry(listings.index()).or_insert((listings, loss));
+            }
+        }
+        for (listings, loss) in concerned.into_values() {
+            begin_anew(listings, why(loss)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn begin_anew(listings: &Listings, why: String) -> Result<(), StageError> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    while let Err(error) = listings.begin_anew(Some(why.clone())).await {
+        if error.class != ErrorClass::Transient {
+            return Err(StageError::new(format!("index {}", listings.index()), error.message));
+        }
+        if listings.health().down(error.message.clone()) {
+            warn!(
+                index = listings.index(),
+                error = error.message,
+                "a listing that has to begin anew cannot be kept; trying again"
+            );
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+    listings.health().up();
+    Ok(())
+}
+
+fn why(loss: &Loss) -> String {
+    let Loss { place, from, to } = loss;
+    let topic = &place.topic;
+    match to.checked_sub(*from) {
+        Some(count) => format!(
+            "records of topic {topic} were removed before they were read ({count} offsets of partition {}, from {from} on): its \
+             retention is too short for how long this pipeline was down or behind, or somebody removed them",
+            place.partition
+        ),
+        None => format!("topic {topic} was made anew before all of its records were read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_transport::TopicPartition;
+
+    #[test]
+    fn it_is_told_what_is_gone() {
+        let loss = |from, to| Loss { place: TopicPartition { topic: "t".into(), partition: 3 }, from, to };
+        assert!(
+            why(&loss(5, 10))
+                .contains("topic t were removed before they were read (5 offsets of partition 3, from 5 on)")
+        );
+        assert!(why(&loss(5, 0)).contains("topic t was made anew"));
+    }
+}

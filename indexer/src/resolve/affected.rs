@@ -1,0 +1,227 @@
+//! Which documents of an index a change affects, and how urgently they are built again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+use tributary_event::ErrorClass;
+use tributary_processor::{Backoff, OutRecord, StageError};
+
+use super::{Batch, Resolver};
+use crate::context::IndexContext;
+use crate::graph::Vertex;
+use crate::request::{BuildRequest, Cause, Lane, names};
+use crate::store::StoreError;
+
+/// References of one lookup at most.
+const REFERENCES: usize = 1000;
+/// A vertex that more documents embed has its documents built in the bulk lane.
+const SUPERNODE: usize = 1000;
+/// References that are looked up together where some of them are in many documents.
+const FEW_REFERENCES: usize = 50;
+/// Ids of one page of a lookup.
+const PAGE: usize = 10_000;
+
+/// Asks a store until it answers. (An async closure here would cost the future its `Send`.)
+macro_rules! until_answered {
+    ($index:expr, $ask:expr) => {{
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            match $ask.await {
+                Ok(answer) => break answer,
+                Err(error) => unavailable($index, error)?,
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }};
+}
+
+/// The documents of one index that a change affects.
+#[derive(Debug, Default)]
+pub struct Affected {
+    /// Those of vertices that few documents embed.
+    pub documents: BTreeSet<String>,
+    /// References that many documents hold. Those are looked up page by page while they are asked for.
+    pub supernodes: Vec<String>,
+    /// How many hold them, about.
+    pub in_bulk: u64,
+}
+
+impl Affected {
+    /// How many documents there are, about.
+    pub fn len(&self) -> u64 {
+        self.documents.len() as u64 + self.in_bulk
+    }
+}
+
+impl Resolver {
+    /// Documents whose root is one of the vertices, and documents that embed one.
+    pub(super) async fn look_up(
+        &self,
+        index: &IndexContext,
+        vertices: &[Vertex],
+        affected: &mut Affected,
+    ) -> Result<(), StageError> {
+        let mut references = Vec::new();
+        for vertex in vertices {
+            if vertex.type_name == index.plan.root_type {
+                affected.documents.insert(vertex.id.clone());
+            }
+            if index.plan.edges.iter().any(|e| e.child_type == vertex.type_name) {
+                references.push(vertex.reference());
+            }
+        }
+        for chunk in references.chunks(REFERENCES) {
+            let page = until_answered!(index, index.store.lookup(chunk, None, SUPERNODE + 2 * chunk.len()));
+            if page.next.is_none() {
+                affected.documents.extend(page.ids);
+                continue;
+            }
+            let counts = until_answered!(index, index.store.frequencies(chunk));
+            let mut light = Vec::new();
+            for (reference, count) in chunk.iter().zip(counts) {
+                if count > SUPERNODE as u64 {
+                    affected.supernodes.push(reference.clone());
+                    affected.in_bulk += count;
+                } else {
+                    light.push(reference.clone());
+                }
+            }
+            for few in light.chunks(FEW_REFERENCES) {
+                let mut after: Option<String> = None;
+                loop {
+                    let page = until_answered!(index, index.store.lookup(few, after.as_deref(), PAGE));
+                    affected.documents.extend(page.ids);
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for builds of the documents that changes until `stamp` affect.
+    pub(super) async fn request(
+        &self,
+        index: &IndexContext,
+        affected: Affected,
+        cause: &Cause,
+        stamp: u64,
+    ) -> Result<(), StageError> {
+        let of_documents = Cause { affected: affected.documents.len() as u64, ..cause.clone() };
+        let bulk = if affected.documents.is_empty() { cause.id.clone() } else { format!("{}/bulk", cause.id) };
+        let of_supernodes = Cause { id: bulk, affected: affected.in_bulk, ..cause.clone() };
+        self.ask_for(index, affected.documents, &of_documents, (Lane::Live, stamp)).await?;
+        let mut after: Option<String> = None;
+        while !affected.supernodes.is_empty() {
+            let page = until_answered!(index, index.store.lookup(&affected.supernodes, after.as_deref(), PAGE));
+            self.ask_for(index, page.ids, &of_supernodes, (Lane::Bulk, stamp)).await?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_for(
+        &self,
+        index: &IndexContext,
+        documents: impl IntoIterator<Item = String>,
+        cause: &Cause,
+        (lane, stamp): (Lane, u64),
+    ) -> Result<(), StageError> {
+        let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
+        let documents: Vec<String> = documents.into_iter().collect();
+        index.note_requested(&documents, stamp);
+        let records = documents.into_iter().map(move |id| {
+            let key = Some(id.clone().into_bytes());
+            let value = Some(BuildRequest { id, cause: cause.clone(), stamp }.encode());
+            OutRecord { topic: topic.clone(), key, value }
+        });
+        self.outbox.post(records.collect::<Vec<_>>()).await
+    }
+
+    /// Documents of an index that missed a change of a batch: they embed what changed, their last write is of a build that began
+    /// before it can have seen the change, and nobody was asked for them since.
+    pub(super) async fn missed(&self, index: &IndexContext, batch: &Batch) -> Result<Vec<String>, StageError> {
+        let times = self.times;
+        let shown: Vec<(String, u64)> = batch
+            .changed
+            .iter()
+            .filter(|(vertex, _)| index.shows(&vertex.type_name))
+            .map(|(vertex, stamp)| (vertex.reference(), *stamp))
+            .collect();
+        let mut missed = Vec::new();
+        for chunk in shown.chunks(REFERENCES) {
+            let references: Vec<String> = chunk.iter().map(|(reference, _)| reference.clone()).collect();
+            let newest = chunk.iter().map(|(_, stamp)| *stamp).max().unwrap_or_default();
+            let stamps: HashMap<&str, u64> =
+                chunk.iter().map(|(reference, stamp)| (reference.as_str(), *stamp)).collect();
+            let changed = |reference: &String| stamps.get(reference.as_str()).copied();
+            let before = times.seen_from(newest);
+            let mut after: Option<String> = None;
+            loop {
+                let page = until_answered!(index, index.store.older(&references, before, after.as_deref(), PAGE));
+                for document in page.documents {
+                    let last = document
+                        .refs
+                        .iter()
+                        .filter_map(changed)
+                        .filter(|stamp| document.stamp < times.seen_from(*stamp))
+                        .max();
+                    if last.is_some_and(|stamp| !index.was_requested(&document.id, times.shown_from(stamp))) {
+                        missed.push(document.id);
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(missed)
+    }
+
+    /// Roots of a batch that have no document, or one of a build that may not have seen their change.
+    pub(super) async fn unsure_roots(&self, index: &IndexContext, batch: &Batch) -> Result<Vec<String>, StageError> {
+        let roots: Vec<(&String, u64)> = batch
+            .changed
+            .iter()
+            .filter(|(vertex, stamp)| {
+                vertex.type_name == index.plan.root_type
+                    && !index.was_requested(&vertex.id, self.times.shown_from(**stamp))
+            })
+            .map(|(vertex, stamp)| (&vertex.id, *stamp))
+            .collect();
+        let ids: Vec<String> = roots.iter().map(|(id, _)| (*id).clone()).collect();
+        let heads = until_answered!(index, index.store.heads(&ids));
+        let unsure = roots
+            .into_iter()
+            .zip(heads)
+            .filter(|((_, stamp), head)| head.as_ref().is_none_or(|head| head.stamp < self.times.seen_from(*stamp)));
+        Ok(unsure.map(|((id, _), _)| id.clone()).collect())
+    }
+
+    /// What was written before is visible.
+    pub(super) async fn refresh(&self, index: &IndexContext) -> Result<(), StageError> {
+        until_answered!(index, index.store.refresh());
+        Ok(())
+    }
+}
+
+/// Says that a store did not answer; an error that will not pass stops the stage.
+fn unavailable(index: &IndexContext, error: StoreError) -> Result<(), StageError> {
+    let news = index.store_health.down(error.message.clone());
+    if error.class != ErrorClass::Transient {
+        return Err(StageError::new(format!("index {}", index.plan.name), error.message));
+    }
+    if news {
+        let outage_s = index.store_health.outage().as_secs();
+        warn!(index = index.plan.name, error = error.message, outage_s, "cannot look documents up; trying again");
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! What is to be looked at again, and when. Pure: time is handed in.
+//!
+//! A change of a vertex is looked up at once: documents that embed it are built again. That misses documents which somebody is
+//! building just then from an answer older than the change: nobody finds them before they are written and visible. And where the
+//! graph lags behind the log, it misses what the graph does not show yet. So every change is looked at again:
+//!
+//! ```text
+//! T              T + lag                          T + lag + skew + twice the deadline of builds
+//! first look     late look, if the graph lags     last look
+//! ```
+//!
+//! At the late look the graph shows the change: parents are asked for again, and what was built before that moment is built once
+//! more. At the last look every build that began before the graph showed the change is over: its answer came within the deadline,
+//! its write within another one (a build that took longer is built again by its own process). So a document that embeds the
+//! vertex, has an older stamp, and was not asked for since, missed the change, and is built again. The change's offset is committed
+//! after its last look: a crash before it repeats all of this.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tributary_event::HybridClock;
+use tributary_processor::Held;
+use tributary_transport::Polled;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::graph::Vertex;
+use crate::request::Cause;
+
+/// Clocks of two processes differ by less; a process whose clock differs more does not build (see `builder`).
+pub const SKEW: Duration = Duration::from_secs(1);
+/// Changes within this time are looked at together.
+const SPAN: Duration = Duration::from_millis(500);
+/// Documents that are remembered as asked for, at most, of 32 bytes each. More are built once too often.
+const REQUESTED: usize = 1_000_000;
+
+/// When changes are looked at again.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// How far the graph may be behind the log.
+    pub lag: Duration,
+    /// The longest that a build may take before it writes, and the longest that its write may take.
+    pub deadline: Duration,
+}
+
+impl Times {
+    /// From a change to its last look.
+    pub fn horizon(&self) -> Duration {
+        self.deadline * 2 + self.lag + SKEW
+    }
+
+    /// The first stamp at which a build has seen a change, whoever built.
+    pub fn seen_from(&self, changed: u64) -> u64 {
+        HybridClock::later(changed, self.lag + SKEW)
+    }
+
+    /// The first moment at which a build that is asked for sees a change.
+    pub fn shown_from(&self, changed: u64) -> u64 {
+        HybridClock::later(changed, self.lag)
+    }
+}
+
+/// Changes that are looked at together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The vertices that changed, and parents that were found; each with the stamp of its last change.
+    pub changed: BTreeMap<Vertex, u64>,
+    /// Vertices whose parents were asked for, each with one of its events.
+    pub asked: BTreeMap<Vertex, Polled>,
+    /// Types of which any vertex may have changed.
+    pub emptied: BTreeSet<String>,
+    /// What the changes are called.
+    pub cause: Option<Cause>,
+    /// Their records.
+    pub held: Vec<Held>,
+}
+
+impl Batch {
+    fn merge(&mut self, other: Self) {
+        for (vertex, stamp) in other.changed {
+            let last = self.changed.entry(vertex).or_default();
+            *last = stamp.max(*last);
+        }
+        self.asked.extend(other.asked);
+        self.emptied.extend(other.emptied);
+        self.cause = self.cause.take().or(other.cause);
+        self.held.extend(other.held);
+    }
+}
+
+/// Which look is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The graph shows what it did not show at first.
+    Late,
+    /// No build is under way that does not know of the change.
+    Last,
+}
+
+/// The batches that wait for their looks.
+#[derive(Debug)]
+pub struct Settling {
+    times: Times,
+    /// The batch that still grows, and when it began.
+    open: Option<(Instant, Batch)>,
+    late: VecDeque<(Instant, Batch)>,
+    last: VecDeque<(Instant, Batch)>,
+    held: usize,
+}
+
+impl Settling {
+    /// Nothing waits.
+    pub fn new(times: Times) -> Self {
+        Self { times, open: None, late: VecDeque::new(), last: VecDeque::new(), held: 0 }
+    }
+
+    /// Takes changes whose first look is over.
+    pub fn add(&mut self, changes: Batch, now: Instant) {
+        self.held += changes.held.len();
+        self.close(now);
+        self.open.get_or_insert_with(|| (now, Batch::default())).1.merge(changes);
+    }
+
+    /// Takes a batch back, whose late look is over: its changes are as old as they were.
+    pub fn looked_late(&mut self, batch: Batch, due: Instant) {
+        self.last.push_back((due + self.times.deadline * 2 + SKEW, batch));
+    }
+
+    /// When the next look is due.
+    pub fn next(&self) -> Option<Instant> {
+        let open = self.open.as_ref().map(|(began, _)| *began + SPAN);
+        let first = |queue: &VecDeque<(Instant, Batch)>| queue.front().map(|(due, _)| *due);
+        [open, first(&self.late), first(&self.last)].into_iter().flatten().min()
+    }
+
+    /// A look that is due, with the time at which it was to be.
+    pub fn due(&mut self, now: Instant) -> Option<(Look, Instant, Batch)> {
+        self.close(now);
+        for (look, queue) in [(Look::Late, &mut self.late), (Look::Last, &mut self.last)] {
+            if queue.front().is_some_and(|(due, _)| *due <= now) {
+                let (due, batch) = queue.pop_front()?;
+                if look == Look::Last {
+                    self.held -= batch.held.len();
+                }
+                return Some((look, due, batch));
+            }
+        }
+        None
+    }
+
+    /// Records that wait.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// A batch that is old enough grows no more.
+    fn close(&mut self, now: Instant) {
+        if self.open.as_ref().is_none_or(|(began, _)| *began + SPAN > now) {
+            return;
+        }
+        let Some((began, batch)) = self.open.take() else { return };
+        let end = began + SPAN;
+        if self.times.lag.is_zero() {
+            self.last.push_back((end + self.times.horizon(), batch));
+        } else {
+            self.late.push_back((end + self.times.lag, batch));
+        }
+    }
+}
+
+/// The documents of one index that were asked for of late: what was asked for after a change does not miss it.
+#[derive(Debug, Default)]
+pub struct Requested {
+    /// Hash of the id → the stamp of the last change or look that asked for it.
+    at: HashMap<u64, u64>,
+    order: VecDeque<(u64, u64)>,
+}
+
+impl Requested {
+    /// A build of the document was asked for because of what happened until `stamp`.
+    pub fn note(&mut self, document: &str, stamp: u64) {
+        let hash = xxh3_64(document.as_bytes());
+        let last = self.at.entry(hash).or_default();
+        if *last >= stamp {
+            return;
+        }
+        *last = stamp;
+        self.order.push_back((hash, stamp));
+        while self.order.len() > REQUESTED {
+            self.forget_first();
+        }
+    }
+
+    /// Whether a build was asked for at this stamp or later.
+    pub fn since(&self, document: &str, stamp: u64) -> bool {
+        self.at.get(&xxh3_64(document.as_bytes())).is_some_and(|at| *at >= stamp)
+    }
+
+    /// Forgets what was asked for before.
+    pub fn forget(&mut self, before: u64) {
+        while self.order.front().is_some_and(|(_, at)| *at < before) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((hash, stamp)) = self.order.pop_front()
+            && self.at.get(&hash) == Some(&stamp)
+        {
+            self.at.remove(&hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(id: &str, stamp: u64) -> Batch {
+        Batch { changed: BTreeMap::from([(Vertex::new("Movie", id), stamp)]), ..Batch::default() }
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn changes_are_looked_at_late_and_last() {
+        let start = Instant::now();
+        let times = Times { lag: Duration::from_secs(2), deadline: DEADLINE };
+        let mut settling = Settling::new(times);
+        settling.add(changed("1", 5), start);
+        settling.add(changed("2", 6), start + SPAN / 2);
+        settling.add(changed("1", 7), start + SPAN / 2);
+        let late = start + SPAN + times.lag;
+        assert!(settling.due(late - SPAN / 10).is_none());
+        let (look, due, batch) = settling.due(late).expect("a look");
+        assert_eq!(
+            (look, due, batch.changed.len(), batch.changed[&Vertex::new("Movie", "1")]),
+            (Look::Late, late, 2, 7)
+        );
+        settling.looked_late(batch, due);
+        let last = start + SPAN + times.horizon();
+        assert_eq!(settling.next(), Some(last));
+        assert_eq!(settling.due(last).map(|(look, ..)| look), Some(Look::Last));
+        assert_eq!(settling.next(), None);
+    }
+
+    #[test]
+    fn a_graph_that_shows_everything_is_asked_once() {
+        let start = Instant::now();
+        let mut settling = Settling::new(Times { lag: Duration::ZERO, deadline: DEADLINE });
+        settling.add(changed("1", 5), start);
+        assert_eq!(settling.due(start + DEADLINE * 3).map(|(look, ..)| look), Some(Look::Last));
+    }
+
+    #[test]
+    fn what_was_asked_for_is_known_until_it_is_forgotten() {
+        let mut requested = Requested::default();
+        requested.note("1", 10);
+        requested.note("2", 20);
+        requested.note("1", 15);
+        assert!(requested.since("1", 15) && !requested.since("1", 16) && !requested.since("3", 1));
+        requested.forget(16);
+        assert!(!requested.since("1", 1) && requested.since("2", 20));
+    }
+}

@@ -1,0 +1,310 @@
+//! The thread of a consumer: polls, hands on, pauses while nobody takes; follows another consumer; finds out what was lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use tributary_event::ErrorClass;
+
+use super::super::client::{KafkaSettings, class};
+use super::super::mailbox::Item;
+use super::super::reader::Reader;
+use super::list;
+use super::membership::{Context, Following, Membership, Place};
+use crate::contract::{Loss, Polled, TopicPartition, TransportError};
+
+/// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
+const POLL: Duration = Duration::from_millis(500);
+/// How long the caller may be away before fetching pauses.
+const AWAY: Duration = Duration::from_secs(1);
+/// Bytes of one delivery.
+const DELIVERY_BYTES: usize = 512 * 1024;
+/// Records share pieces of memory of this size, so that one that is kept long keeps little.
+const PIECE: usize = 64 * 1024;
+/// How long a partition may stand still, of which it is not known whether its reading failed.
+const DOUBT: Duration = Duration::from_secs(1);
+/// How often a consumer that follows another one commits what it has committed. Brokers forget the offsets of a group without
+/// members a while after their last commit.
+const KEEP: Duration = Duration::from_secs(3600);
+
+/// The thread that polls.
+pub(super) struct Worker {
+    pub kafka: KafkaSettings,
+    pub client: Arc<BaseConsumer<Context>>,
+    pub membership: Arc<Membership>,
+    pub reader: Arc<Reader>,
+    pub max_records: usize,
+    pub piece: BytesMut,
+    pub paused: bool,
+    /// Where partitions were when the reading of one of them failed, and when to look whether they moved since.
+    pub doubt: Option<(Instant, HashMap<TopicPartition, Place>)>,
+    /// Tells which partitions to have.
+    pub follows: Option<Arc<Following>>,
+    /// The partitions that it has so, with their numbers.
+    pub followed: BTreeMap<u32, u64>,
+    /// When offsets were last committed only to be kept.
+    pub kept: Instant,
+}
+
+impl Worker {
+    pub fn run(mut self) {
+        let mut held: Vec<Polled> = Vec::new();
+        while !self.membership.mailbox.is_closed() {
+            if let Err(error) = self.turn(&mut held) {
+                self.membership.mailbox.tell(Item::Failed(error));
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self, held: &mut Vec<Polled>) -> Result<(), TransportError> {
+        self.follow()?;
+        self.look_again(held);
+        if held.is_empty() || self.paused {
+            self.fill(held)?;
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let limit = if self.paused { Duration::ZERO } else { AWAY };
+        match self.membership.mailbox.put(std::mem::take(held), limit) {
+            None if self.paused => self.set_paused(false),
+            None => {}
+            Some(back) => {
+                *held = back;
+                // Again each time, since partitions may have come meanwhile.
+                self.set_paused(true);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        let done = self.client.assignment().and_then(|list| match paused {
+            true => self.client.pause(&list),
+            false => self.client.resume(&list),
+        });
+        if let Err(error) = done {
+            tracing::debug!(%error, paused, "partitions could not be paused or resumed");
+        }
+        self.paused = paused;
+    }
+
+    /// Polls once with patience, then takes what is there.
+    fn fill(&mut self, held: &mut Vec<Polled>) -> Result<(), TransportError> {
+        let mut bytes = 0;
+        let mut patience = POLL;
+        while held.len() < self.max_records && bytes < DELIVERY_BYTES {
+            let client = self.client.clone();
+            match client.poll(patience) {
+                None => break,
+                Some(Ok(message)) => {
+                    bytes += message.payload_len() + message.key_len();
+                    held.push(self.record(&message));
+                }
+                Some(Err(error)) if is_elsewhere(&error) => {
+                    tracing::debug!(%error, "a partition does not have the record that is wanted next");
+                    self.look(held, None);
+                }
+                Some(Err(error)) => self.judge(error)?,
+            }
+            patience = Duration::ZERO;
+        }
+        // A rebalance within a poll may have taken a partition whose records are held here.
+        let reading = self.membership.reading();
+        held.retain(|record| reading.has(&record.place));
+        Ok(())
+    }
+
+    fn record(&mut self, message: &BorrowedMessage<'_>) -> Polled {
+        let offset = message.offset() as u64;
+        let mut reading = self.membership.reading();
+        let place = TopicPartition { topic: reading.name(message.topic()), partition: message.partition() as u32 };
+        reading.read(&place, offset);
+        drop(reading);
+        let need = message.key_len() + message.payload_len();
+        if self.piece.capacity() < need {
+            self.piece = BytesMut::with_capacity(PIECE.max(need));
+        }
+        let piece = &mut self.piece;
+        let mut copy = |bytes: &[u8]| {
+            piece.extend_from_slice(bytes);
+            piece.split().freeze()
+        };
+        Polled {
+            place,
+            offset,
+            key: message.key().map(&mut copy),
+            value: message.payload().map(&mut copy),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        }
+    }
+
+    /// Errors that pass by themselves are noted; others end the consumer.
+    fn judge(&self, error: KafkaError) -> Result<(), TransportError> {
+        let code = error.rdkafka_error_code();
+        let fatal =
+            matches!(error, KafkaError::MessageConsumptionFatal(_)) || code.map(class) == Some(ErrorClass::Fatal);
+        if matches!(code, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))
+            && !self.missing()
+        {
+            tracing::debug!(%error, "a topic is not known to a broker yet");
+        } else if fatal {
+            return Err(self.kafka.failed("reading", error));
+        } else {
+            tracing::debug!(%error, "reading waits for the brokers");
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster itself says that a topic does not exist.
+    fn missing(&self) -> bool {
+        let Ok(metadata) = self.client.fetch_metadata(None, Duration::from_secs(5)) else { return false };
+        let known: Vec<&str> = metadata.topics().iter().filter(|t| t.error().is_none()).map(|t| t.name()).collect();
+        let subscribed = self.client.subscription().ok();
+        let subscribed: Vec<String> =
+            subscribed.iter().flat_map(|list| list.elements()).map(|element| element.topic().to_owned()).collect();
+        let followed = self.follows.iter().map(|follows| follows.place(0).topic.to_string());
+        subscribed.into_iter().chain(followed).any(|topic| !known.contains(&topic.as_str()))
+    }
+
+    /// Takes up and gives up what the leading consumer gained and gave up.
+    fn follow(&mut self) -> Result<(), TransportError> {
+        let Some(follows) = self.follows.clone() else { return Ok(()) };
+        let wanted = follows.wanted();
+        let gone: Vec<u32> =
+            self.followed.iter().filter(|(at, number)| wanted.get(at) != Some(number)).map(|(at, _)| *at).collect();
+        if !gone.is_empty() {
+            let places: Vec<TopicPartition> = gone.iter().map(|partition| follows.place(*partition)).collect();
+            self.membership.lose(&places);
+            let list = list(places.iter().map(|place| (place, Offset::Invalid)));
+            self.client
+                .incremental_unassign(&list)
+                .map_err(|error| self.kafka.failed("giving partitions up", error))?;
+            self.followed.retain(|partition, _| !gone.contains(partition));
+        }
+        let gained: BTreeMap<u32, u64> = wanted.into_iter().filter(|(at, _)| !self.followed.contains_key(at)).collect();
+        if gained.is_empty() {
+            self.keep();
+            return Ok(());
+        }
+        let places: Vec<TopicPartition> = gained.keys().map(|partition| follows.place(*partition)).collect();
+        let context = self.client.context();
+        let news = match context.committed(&self.client, &places) {
+            Ok(news) => news,
+            Err(error) if error.class == ErrorClass::Transient => {
+                tracing::debug!(%error, "partitions wait for committed offsets");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let starts = context.starts(&news);
+        self.client.incremental_assign(&starts).map_err(|error| self.kafka.failed("taking partitions over", error))?;
+        self.followed.extend(gained);
+        context.gain(news);
+        Ok(())
+    }
+
+    /// Commits again what is committed, now and then.
+    fn keep(&mut self) {
+        if self.kept.elapsed() < KEEP {
+            return;
+        }
+        self.kept = Instant::now();
+        let places = self.membership.reading().places();
+        let committed = places.iter().filter_map(|(place, at)| Some((place, Offset::Offset(at.committed? as i64))));
+        let list = list(committed);
+        if list.count() > 0
+            && let Err(error) = self.client.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "committed offsets could not be kept");
+        }
+    }
+
+    /// Looks again at the partitions that have not moved since a doubt arose.
+    fn look_again(&mut self, held: &mut Vec<Polled>) {
+        if let Some((_, places)) = self.doubt.take_if(|(due, _)| Instant::now() >= *due) {
+            self.look(held, Some(places));
+        }
+    }
+
+    /// Finds the partitions that do not have the record that is wanted next, and reads on where there is one. librdkafka does not say
+    /// which partition it is, and gives up reading it. So everything is looked at, and what stands still a while later, is begun again.
+    fn look(&mut self, held: &mut Vec<Polled>, still: Option<HashMap<TopicPartition, Place>>) {
+        let is_still = |place: &TopicPartition, at: &Place| {
+            let before = still.as_ref().and_then(|still| still.get(place));
+            before.is_some_and(|before| (before.number, before.next) == (at.number, at.next))
+        };
+        let reading = self.membership.reading().places();
+        let places: Vec<TopicPartition> = reading.iter().map(|(place, _)| place.clone()).collect();
+        let ends = match self.reader.ends_of(&places) {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::debug!(%error, "what is left of partitions is not known yet");
+                self.doubt = Some((Instant::now() + DOUBT, reading.into_iter().collect()));
+                return;
+            }
+        };
+        let (mut losses, mut begin, mut others) = (Vec::new(), Vec::new(), HashMap::new());
+        for (place, at) in reading {
+            let Some(ends) = ends.get(&place) else { continue };
+            match at.next {
+                Some(next) if next < ends.low || next > ends.high => {
+                    losses.push(Loss { place: place.clone(), from: next, to: ends.low });
+                    begin.push((place, Offset::Offset(ends.low as i64)));
+                }
+                Some(next) if next < ends.high && is_still(&place, &at) => {
+                    begin.push((place, Offset::Offset(next as i64)));
+                }
+                None if ends.low < ends.high && is_still(&place, &at) => begin.push((place, Offset::Beginning)),
+                _ => {
+                    others.insert(place, at);
+                }
+            }
+        }
+        if still.is_none() {
+            self.doubt = Some((Instant::now() + DOUBT, others));
+        }
+        if !losses.is_empty() {
+            let mut reading = self.membership.reading();
+            losses.iter().for_each(|loss| reading.move_to(&loss.place, loss.to));
+            drop(reading);
+            held.retain(|record| losses.iter().all(|loss| loss.place != record.place));
+            self.membership.mailbox.tell(Item::Lost(losses));
+        }
+        if !begin.is_empty()
+            && let Err(error) = self.begin_again(&list(begin.iter().map(|(place, offset)| (place, *offset))))
+        {
+            tracing::debug!(%error, "partitions could not be begun again");
+            self.doubt = Some((Instant::now() + DOUBT, self.membership.reading().places().into_iter().collect()));
+        }
+    }
+
+    fn begin_again(&self, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        match self.client.rebalance_protocol() {
+            RebalanceProtocol::Eager => {
+                let places = self.membership.reading().places();
+                let at = |at: &Place| at.next.map_or(Offset::End, |next| Offset::Offset(next as i64));
+                self.client.assign(&super::list(places.iter().map(|(place, next)| (place, at(next)))))
+            }
+            _ => {
+                self.client.incremental_unassign(list)?;
+                self.client.incremental_assign(list)
+            }
+        }
+    }
+}
+
+/// Whether a partition does not have the record that was asked for.
+fn is_elsewhere(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset | Code::LogTruncation)
+    )
+}
