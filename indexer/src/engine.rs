@@ -123,8 +123,6 @@ impl Indexer {
                 requested: Mutex::default(),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
-                #[cfg(all(test, feature = "model"))]
-                mutant: None,
                 listings,
                 reports,
                 graph_health: parts.health.part("graph"),

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::plan::Paging;
+use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, StageError};
 use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
@@ -123,7 +123,11 @@ async fn list(
         let failure = match page {
             Ok(page) => {
                 let next = after(&listing, &page);
-                match context.listings.advance(number, requests(&topic, page.ids), next.clone()).await {
+                match context
+                    .listings
+                    .advance(number, requests(&topic, page.ids, context.clock.now()), next.clone())
+                    .await
+                {
                     Ok(true) => {
                         context.listing_health.up();
                         listing = next;
@@ -185,9 +189,8 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
     }
 }
 
-fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
+fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
     let now = now_us();
-    let stamp = HybridClock::at(now);
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {

@@ -146,7 +146,9 @@ impl Tickets {
         let mut state = self.lock();
         state.generation += 1;
         let generation = state.generation;
-        state.partitions.insert(place, Partition { generation, since: Instant::now(), doubtful_ms, prefix: DonePrefix::new() });
+        state
+            .partitions
+            .insert(place, Partition { generation, since: Instant::now(), doubtful_ms, prefix: DonePrefix::new() });
     }
 
     /// A partition is no longer ours.
