@@ -161,7 +161,10 @@ async fn page(
 ) -> Result<IdPage, (ErrorClass, String)> {
     let after = listing.after.as_deref();
     if !listing.documents {
-        let page = roots.page(after, PAGE).await.map_err(|e| (e.class, e.message))?;
+        // An index that is not new was built with the ids of these roots: if the graph does not know them now, that is waited for.
+        let waits =
+            |class| if class == ErrorClass::Fatal && !listing.new_index { ErrorClass::Transient } else { class };
+        let page = roots.page(after, PAGE).await.map_err(|e| (waits(e.class), e.message))?;
         if !listing.new_index {
             roots_listed.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
         }
