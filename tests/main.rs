@@ -19,6 +19,7 @@ mod scenarios {
     mod names;
     mod outages;
     mod proposal;
+    mod retention;
     mod schema;
     mod standby;
 }

@@ -77,6 +77,8 @@ pub struct IndexHandle {
     pub context: Arc<IndexContext>,
     /// Build requests that are not finished, by lane.
     lags: [Lag; 2],
+    /// Bulk requests that no process has finished.
+    backlog: Lag,
 }
 
 impl IndexHandle {
@@ -127,8 +129,6 @@ impl Indexer {
                 requested: Mutex::default(),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
-                #[cfg(all(test, feature = "model"))]
-                mutant: None,
                 listings,
                 brake: Brake::new(index.brake.clone()),
                 brake_health: parts.health.part(format!("deletes of {}", index.name)),
@@ -139,7 +139,7 @@ impl Indexer {
                 listing_health: health,
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default() });
+            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default(), backlog: Lag::default() });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -175,7 +175,7 @@ impl Indexer {
         for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
             let (roots, sources) = (self.roots(&index.context.plan)?, self.sources(&index.context.plan));
-            tasks.spawn(list(index.context.clone(), roots, sources, shutdown.clone()));
+            tasks.spawn(list(index.context.clone(), roots, sources, index.backlog.clone(), shutdown.clone()));
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
@@ -327,8 +327,10 @@ impl Indexer {
         });
         let consumers = self.parts.transport.consumers(live, bulk).await.map_err(stage_error(&stage))?;
         let parts = [stage.clone(), format!("{stage} in bulk")];
-        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&index.lags).zip(parts) {
-            let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
+        let backlogs = [None, Some(index.backlog.clone())];
+        let lags = index.lags.iter().cloned().zip(backlogs);
+        for (((consumer, handler), (lag, backlog)), part) in consumers.into_iter().zip(handlers).zip(lags).zip(parts) {
+            let settings = IntakeSettings { lag, backlog, ..IntakeSettings::new(stage.clone()) };
             let health = self.parts.health.part(part);
             intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
         }
@@ -447,6 +449,7 @@ async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
+    backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let health = &context.listing_health;
@@ -461,7 +464,7 @@ async fn list(
         }
     }
     health.up();
-    listing::run(&context, roots.as_ref(), shutdown).await
+    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
 }
 
 /// Waits for shutdown, or for the first stage that fails.

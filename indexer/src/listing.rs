@@ -3,7 +3,8 @@
 //! unnoticed (its changes were lost, or the index was restored from a copy) leaves the index so.
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
-//! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
+//! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
+//! log is captured from before the first page is read, so what changes meanwhile is built again.
 
 mod state;
 
@@ -16,9 +17,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::plan::Paging;
+use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, HybridClock};
-use tributary_processor::{Backoff, StageError};
+use tributary_processor::{Backoff, Lag, StageError};
 use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,6 +32,11 @@ pub use state::{Listing, Listings};
 
 /// Ids of one page.
 const PAGE: usize = 1000;
+
+/// Requests that may wait in the bulk lane before no further page is asked for.
+const AHEAD: u64 = 100_000;
+/// Between two looks at how many wait.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -65,6 +71,7 @@ impl RootIdSource for GraphRootIds {
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let (index, listings) = (&context.plan.name, &context.listings);
@@ -78,7 +85,7 @@ pub async fn run(
             progress.restart();
             progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
             info!(index, resumed_at = listing.listed, "building every document");
-            match list(context, roots, listing, number, &shutdown).await? {
+            match list(context, roots, backlog, listing, number, &shutdown).await? {
                 End::Complete(documents) => info!(index, documents, "all documents are asked for"),
                 End::Replaced => continue,
                 End::Shutdown => return Ok(()),
@@ -105,6 +112,7 @@ enum End {
 async fn list(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     mut listing: Listing,
     number: u64,
     shutdown: &CancellationToken,
@@ -118,12 +126,16 @@ async fn list(
         let page = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
-            page = page(context, roots, &listing, &mut roots_listed) => page,
+            page = page_in_time(backlog, context, roots, &listing, &mut roots_listed) => page,
         };
         let failure = match page {
             Ok(page) => {
                 let next = after(&listing, &page);
-                match context.listings.advance(number, requests(&topic, page.ids), next.clone()).await {
+                match context
+                    .listings
+                    .advance(number, requests(&topic, page.ids, context.clock.now()), next.clone())
+                    .await
+                {
                     Ok(true) => {
                         context.listing_health.up();
                         listing = next;
@@ -150,6 +162,20 @@ async fn list(
         }
     }
     Ok(End::Complete(listing.listed))
+}
+
+/// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
+async fn page_in_time(
+    backlog: &Lag,
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &mut HashSet<u64>,
+) -> Result<IdPage, (ErrorClass, String)> {
+    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+        tokio::time::sleep(LOOK).await;
+    }
+    page(context, roots, listing, roots_listed).await
 }
 
 /// The next page: ids to build, and where the one after it starts.
@@ -188,9 +214,8 @@ fn after(listing: &Listing, page: &IdPage) -> Listing {
     }
 }
 
-fn requests(topic: &Arc<str>, ids: Vec<String>) -> Batch {
+fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
     let now = now_us();
-    let stamp = HybridClock::at(now);
     let cause = Cause { id: LISTING.into(), label: "first build".into(), commit_us: now, affected: 0 };
     let mut batch = Batch::new();
     for id in ids {

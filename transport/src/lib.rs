@@ -19,4 +19,4 @@ pub use contract::{
 };
 pub use dead_letter::{DeadLetter, DeadLetters, Replays};
 pub use embedded::{Embedded, EmbeddedSettings};
-pub use kafka::{Compression, Durability, Kafka, KafkaSettings};
+pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};

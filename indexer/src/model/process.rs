@@ -99,10 +99,9 @@ impl Process {
             instance: number.to_string(),
         };
         let origin = shared.origin;
-        let epoch = tributary_event::clock::now_us();
         let clock = HybridClock::over(move || {
             let elapsed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-            epoch + elapsed + skew
+            1_700_000_000_000_000 + elapsed + skew
         });
         let indexer = Indexer::over_clock(&shared.plan, parts, Arc::new(clock)).expect("an indexer");
         let shutdown = CancellationToken::new();

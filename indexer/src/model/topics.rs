@@ -1,7 +1,7 @@
 //! Topics in memory, shared by the processes of a world: groups with rebalances, commits, redelivery, fencing producers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Delivery, Measuring, Polled, Producer, TopicPartition, TopicSpec, Transport,
-    TransportError, Watermarks,
+    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Measuring, Polled, Producer, Purpose, TopicPartition,
+    TopicSpec, Transport, TransportError, Watermarks,
 };
 
 use super::process::Gate;
@@ -48,7 +48,11 @@ struct Member {
     process: Arc<Gate>,
     owned: BTreeSet<TopicPartition>,
     news: VecDeque<Delivery>,
+    /// The group and the member whose partitions it has too.
+    follows: Followed,
 }
+
+type Followed = Option<(String, Arc<AtomicU64>)>;
 
 impl Topics {
     pub fn new(dice: Dice) -> Self {
@@ -122,6 +126,21 @@ fn partition_of(key: Option<&[u8]>) -> usize {
     sum % PARTITIONS as usize
 }
 
+impl Member {
+    fn own(&mut self, wanted: BTreeSet<TopicPartition>) {
+        let lost: Vec<TopicPartition> = self.owned.difference(&wanted).cloned().collect();
+        let got = wanted.difference(&self.owned).cloned();
+        let got: Vec<Assignment> = got.map(|place| Assignment { place, committed: None }).collect();
+        if !lost.is_empty() {
+            self.news.push_back(Delivery::Revoked(lost));
+        }
+        if !got.is_empty() {
+            self.news.push_back(Delivery::Assigned(got));
+        }
+        self.owned = wanted;
+    }
+}
+
 impl State {
     fn append(&mut self, topic: &Arc<str>, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
         let partition = partition_of(key.as_deref());
@@ -140,7 +159,8 @@ impl State {
     fn rebalance(&mut self) {
         let turn = self.number;
         for group in self.groups.values_mut() {
-            let members: Vec<u64> = group.members.keys().copied().collect();
+            let leading = group.members.iter().filter(|(_, member)| member.follows.is_none());
+            let members: Vec<u64> = leading.map(|(id, _)| *id).collect();
             if members.is_empty() {
                 continue;
             }
@@ -155,16 +175,22 @@ impl State {
                 }
             }
             for (id, member) in &mut group.members {
-                let wanted = wanted.remove(id).unwrap_or_default();
-                let lost: Vec<TopicPartition> = member.owned.difference(&wanted).cloned().collect();
-                let got: Vec<TopicPartition> = wanted.difference(&member.owned).cloned().collect();
-                if !lost.is_empty() {
-                    member.news.push_back(Delivery::Revoked(lost));
-                }
-                if !got.is_empty() {
-                    member.news.push_back(Delivery::Assigned(got));
-                }
-                member.owned = wanted;
+                member.own(wanted.remove(id).unwrap_or_default());
+            }
+        }
+        let owned = |(name, group): (&String, &Group)| {
+            let name = name.clone();
+            group.members.iter().map(move |(id, m)| ((name.clone(), *id), m.owned.clone())).collect::<Vec<_>>()
+        };
+        let leaders: BTreeMap<(String, u64), BTreeSet<TopicPartition>> = self.groups.iter().flat_map(owned).collect();
+        for group in self.groups.values_mut() {
+            for member in group.members.values_mut() {
+                let Some((leading, leader)) = &member.follows else { continue };
+                let led = leaders.get(&(leading.clone(), leader.load(Ordering::Acquire)));
+                let topic: Arc<str> = member.topics[0].as_str().into();
+                let same = |place: &TopicPartition| TopicPartition { topic: topic.clone(), partition: place.partition };
+                let wanted = led.into_iter().flatten().map(same).collect();
+                member.own(wanted);
             }
         }
     }
@@ -209,7 +235,8 @@ impl Producer for ModelProducer {
 struct ModelConsumer {
     topics: Topics,
     process: Arc<Gate>,
-    member: u64,
+    member: Arc<AtomicU64>,
+    follows: Followed,
     positions: BTreeMap<TopicPartition, u64>,
     settings: ConsumerSettings,
     gone: AtomicBool,
@@ -221,23 +248,23 @@ impl ModelConsumer {
         let mut state = self.topics.lock();
         let State { groups, offsets, topics, .. } = &mut *state;
         let group = groups.get_mut(&self.settings.group)?;
-        let Some(member) = group.members.get_mut(&self.member) else {
+        let Some(member) = group.members.get_mut(&self.member.load(Ordering::Acquire)) else {
             // Taken for dead: whatever it had is somebody else's. It joins again.
             let lost: Vec<TopicPartition> = std::mem::take(&mut self.positions).into_keys().collect();
             self.gone.store(true, Ordering::Release);
             return (!lost.is_empty()).then_some(Delivery::Revoked(lost));
         };
-        if let Some(news) = member.news.pop_front() {
-            match &news {
-                Delivery::Assigned(places) => {
-                    for place in places {
-                        let committed =
-                            offsets.get(&(self.settings.group.clone(), place.clone())).copied().unwrap_or(0);
-                        self.positions.insert(place.clone(), committed);
+        if let Some(mut news) = member.news.pop_front() {
+            match &mut news {
+                Delivery::Assigned(assignments) => {
+                    for assignment in assignments {
+                        let place = assignment.place.clone();
+                        assignment.committed = offsets.get(&(self.settings.group.clone(), place.clone())).copied();
+                        self.positions.insert(place, assignment.committed.unwrap_or(0));
                     }
                 }
                 Delivery::Revoked(places) => self.positions.retain(|place, _| !places.contains(place)),
-                Delivery::Records(_) => {}
+                Delivery::Records(_) | Delivery::Lost(_) => {}
             }
             return Some(news);
         }
@@ -264,7 +291,7 @@ impl Drop for ModelConsumer {
         }
         let mut state = self.topics.lock();
         if let Some(group) = state.groups.get_mut(&self.settings.group) {
-            group.members.remove(&self.member);
+            group.members.remove(&self.member.load(Ordering::Acquire));
         }
         state.rebalance();
         drop(state);
@@ -285,8 +312,9 @@ impl Consumer for ModelConsumer {
             if self.gone.swap(false, Ordering::AcqRel) {
                 let mut state = topics.lock();
                 state.number += 1;
-                self.member = state.number;
-                join(&mut state, &self.settings, self.member, &self.process);
+                let number = state.number;
+                self.member.store(number, Ordering::Release);
+                join(&mut state, &self.settings, number, (&self.process, self.follows.clone()));
                 drop(state);
                 topics.news.notify_waiters();
                 continue;
@@ -299,7 +327,10 @@ impl Consumer for ModelConsumer {
         self.process.pass().await;
         let mut state = self.topics.lock();
         let State { groups, offsets: committed, .. } = &mut *state;
-        let owned = groups.get(&self.settings.group).and_then(|g| g.members.get(&self.member)).map(|m| m.owned.clone());
+        let owned = groups
+            .get(&self.settings.group)
+            .and_then(|g| g.members.get(&self.member.load(Ordering::Acquire)))
+            .map(|m| m.owned.clone());
         for (place, offset) in offsets {
             if owned.as_ref().is_some_and(|owned| owned.contains(place)) {
                 committed.insert((self.settings.group.clone(), place.clone()), *offset);
@@ -311,13 +342,37 @@ impl Consumer for ModelConsumer {
     fn lag(&mut self) -> Measuring {
         Box::pin(async { Ok(0) })
     }
+
+    fn backlog(&mut self) -> Measuring {
+        self.lag()
+    }
 }
 
-fn join(state: &mut State, settings: &ConsumerSettings, number: u64, process: &Arc<Gate>) {
+fn join(state: &mut State, settings: &ConsumerSettings, number: u64, (process, follows): (&Arc<Gate>, Followed)) {
     let group = state.groups.entry(settings.group.clone()).or_default();
     let (topics, process) = (settings.topics.clone(), process.clone());
-    group.members.insert(number, Member { topics, process, owned: BTreeSet::new(), news: VecDeque::new() });
+    group.members.insert(number, Member { topics, process, owned: BTreeSet::new(), news: VecDeque::new(), follows });
     state.rebalance();
+}
+
+impl ProcessTopics {
+    fn join(&self, settings: ConsumerSettings, follows: Followed) -> ModelConsumer {
+        let mut state = self.topics.lock();
+        state.number += 1;
+        let number = state.number;
+        join(&mut state, &settings, number, (&self.process, follows.clone()));
+        drop(state);
+        self.topics.news.notify_waiters();
+        ModelConsumer {
+            topics: self.topics.clone(),
+            process: self.process.clone(),
+            member: Arc::new(AtomicU64::new(number)),
+            follows,
+            positions: BTreeMap::new(),
+            settings,
+            gone: AtomicBool::new(false),
+        }
+    }
 }
 
 #[async_trait]
@@ -334,7 +389,7 @@ impl Transport for ProcessTopics {
         Ok(PARTITIONS)
     }
 
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, id: &str, _: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let mut state = self.topics.lock();
         state.number += 1;
         let number = state.number;
@@ -343,21 +398,28 @@ impl Transport for ProcessTopics {
         Ok(Box::new(ModelProducer { topics, process, id: id.to_owned(), number }))
     }
 
+    async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {
+        let number = {
+            let mut state = self.topics.lock();
+            state.number += 1;
+            state.number
+        };
+        self.producer(&format!("appender {number}"), Purpose::Stage).await
+    }
+
     async fn consumer(&self, settings: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
-        let mut state = self.topics.lock();
-        state.number += 1;
-        let member = state.number;
-        join(&mut state, &settings, member, &self.process);
-        drop(state);
-        self.topics.news.notify_waiters();
-        Ok(Box::new(ModelConsumer {
-            topics: self.topics.clone(),
-            process: self.process.clone(),
-            member,
-            positions: BTreeMap::new(),
-            settings,
-            gone: AtomicBool::new(false),
-        }))
+        Ok(Box::new(self.join(settings, None)))
+    }
+
+    async fn consumers(
+        &self,
+        leading: ConsumerSettings,
+        following: ConsumerSettings,
+    ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
+        let group = leading.group.clone();
+        let leader = self.join(leading, None);
+        let follower = self.join(following, Some((group, leader.member.clone())));
+        Ok([Box::new(leader), Box::new(follower)])
     }
 
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {

@@ -341,11 +341,6 @@ pub async fn an_appender_needs_no_name_and_keeps_the_order(bench: Bench) {
     assert_eq!(read.iter().filter(|record| record.key.is_none() && record.value.is_none()).count(), 20);
     let empty = |bytes: &Option<bytes::Bytes>| bytes.as_ref().is_some_and(|bytes| bytes.is_empty());
     assert_eq!(read.iter().filter(|record| empty(&record.key) && empty(&record.value)).count(), 20);
-
-    let mut batch = Batch::new();
-    batch.checkpoint = Some(Checkpoint { name: bench.name("checkpoint"), content: "here".into() });
-    let refused = one.append(&batch).await;
-    assert!(refused.is_err() || bench.transport.checkpoint(&bench.name("checkpoint")).await.unwrap().is_some());
 }
 
 pub async fn a_consumer_that_follows_another_has_the_same_partitions(bench: Bench) {

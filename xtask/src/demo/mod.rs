@@ -67,10 +67,10 @@ async fn start(arguments: &Arguments) -> Result<Demo> {
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     println!("starting servers …");
-    let Wanted { postgres, elasticsearch, opensearch, .. } = Wanted::everything();
+    let Wanted { postgres, kafka, elasticsearch, opensearch } = Wanted::everything();
     let wanted = Wanted {
         postgres,
-        kafka: arguments.kafka,
+        kafka: kafka.filter(|_| arguments.kafka),
         elasticsearch: elasticsearch.filter(|_| arguments.elasticsearch),
         opensearch: opensearch.filter(|_| arguments.opensearch),
     };
