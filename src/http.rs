@@ -59,6 +59,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/documents/{*id}", get(document))
         .route("/indexes/{name}/search", get(search))
         .route("/indexes/{name}/reindex", post(reindex))
+        .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -133,6 +134,9 @@ pub struct IndexStatus {
     /// Documents that are set aside as dead letters, as far as this process knows.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Of these: documents that would be deleted, which waits until somebody says `tributary resume-deletes`.
+    #[serde(default)]
+    pub deletes_held: u64,
     /// Build requests that are not finished; none before it is known.
     pub builds_waiting: Option<u64>,
     /// Change events of the pipeline that are not resolved; none before it is known.
@@ -146,6 +150,7 @@ async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
         name: index.context.plan.name.clone(),
         documents: index.context.store.count().await.ok(),
         dead_letters: index.context.reports.set_aside.load(Ordering::Acquire),
+        deletes_held: index.context.brake.held(),
         builds_waiting: index.builds_waiting(),
         changes_waiting: api.started.get().and_then(|started| started.resolve_lag.get()),
         listing: index.context.reports.progress.listing.load(Ordering::Acquire),
@@ -238,6 +243,16 @@ async fn search(
 async fn reindex(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
     find(&api, &name)?.reindex().await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+async fn resume_deletes(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let index = find(&api, &name)?;
+    index.context.brake.release(tokio::time::Instant::now());
+    let resumed = tributary_indexer::letters::replay::resume_deletes(&api.letters, &name).await?;
+    Ok(Json(json!({ "resumed": resumed })))
 }
 
 async fn letters(State(api): State<Arc<Api>>) -> Result<Json<Vec<DeadLetter>>, Failure> {

@@ -8,15 +8,18 @@ mod client;
 mod world;
 
 mod scenarios {
+    mod absence;
     mod absent_graph;
     mod bad_input;
     mod changes;
     mod commands;
     mod crashes;
     mod foreign;
+    mod letters;
     mod names;
     mod outages;
     mod proposal;
+    mod retention;
     mod schema;
     mod several;
     mod standby;

@@ -45,6 +45,7 @@ mod two_phase;
 #[cfg(test)]
 mod types;
 pub mod value;
+mod visibility;
 mod wire;
 
 pub use catalog::{Carried, TableInfo, table_columns};

@@ -140,7 +140,8 @@ async fn attempt(
             }
             prepared => prepared?,
         };
-        let mut source = PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone()).await?;
+        let mut source =
+            PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone(), health.clone()).await?;
         let (producer, known) = tokio::select! {
             taken = take_over(settings, transport, &prepared) => taken?,
             Err(error) = source.keep_alive() => return Err(error),
@@ -151,8 +152,12 @@ async fn attempt(
         opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    tracing::info!(source = settings.name, slot = postgres.slot, "streaming");
+    let ahead = source.is_ahead().map(|why| {
+        format!("an event may come before everybody sees its change ({why}): graph.lag must allow for that")
+    });
+    tracing::info!(source = settings.name, slot = postgres.slot, visible = ahead.is_none(), ahead, "streaming");
     health.up();
+    health.note(ahead.clone());
     *streamed = true;
     let watch = Watch {
         name: &settings.name,
@@ -161,6 +166,7 @@ async fn attempt(
         dependent: dependent.as_ref(),
         transport,
         health,
+        ahead: ahead.as_deref(),
     };
     let encoder = Encoder::new(source.info(), settings.decimals);
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());

@@ -201,6 +201,7 @@ fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_id
         store: index.store.clone(),
         build: index.build.clone(),
         retry: index.retry.clone(),
+        brake: index.brake.clone(),
         refresh: index.refresh,
     }
 }

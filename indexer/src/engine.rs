@@ -22,9 +22,13 @@ use tributary_processor::{Backoff, IntakeSettings, Lag, OutboxTask, StageError, 
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{ConsumerSettings, Retention, TopicSpec, Transport, TransportError};
 
+use crate::brake::Brake;
 use crate::builder::builder;
 use crate::context::IndexContext;
 use crate::graph::Graph;
+use crate::letters::Letters;
+use crate::letters::book::Book;
+use crate::letters::replay::Keeper;
 use crate::listing::{self, Listings, RootIdSource};
 use crate::lost::Concerned;
 use crate::recent::Recent;
@@ -32,7 +36,6 @@ use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::settle::Times;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
-use crate::set_aside::SetAside;
 use crate::store::{DocumentStore, StoreError};
 use crate::visibility::Visibility;
 use crate::watch;
@@ -74,6 +77,8 @@ pub struct IndexHandle {
     pub context: Arc<IndexContext>,
     /// Build requests that are not finished, by lane.
     lags: [Lag; 2],
+    /// Bulk requests that no process has finished.
+    backlog: Lag,
 }
 
 impl IndexHandle {
@@ -107,6 +112,7 @@ impl Indexer {
 
     /// The same, whose stamps are taken from this clock.
     pub(crate) fn over_clock(plan: &Plan, parts: Parts, clock: Arc<HybridClock>) -> Result<Self, StageError> {
+        let letters: Arc<Book> = Arc::default();
         let mut indexes = Vec::new();
         for index in &plan.indexes {
             let of = |what: &str| StageError::new(format!("index {}", index.name), format!("{what} was opened for it"));
@@ -124,13 +130,16 @@ impl Indexer {
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
                 listings,
+                brake: Brake::new(index.brake.clone()),
+                brake_health: parts.health.part(format!("deletes of {}", index.name)),
+                letters: letters.clone(),
                 reports,
                 graph_health: parts.health.part("graph"),
                 store_health: parts.health.part(format!("store of {}", index.name)),
                 listing_health: health,
                 plan: index.clone(),
             };
-            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default() });
+            indexes.push(IndexHandle { context: Arc::new(context), lags: Default::default(), backlog: Lag::default() });
         }
         Ok(Self { plan: plan.clone(), parts, indexes, resolve_lag: Lag::default() })
     }
@@ -161,11 +170,12 @@ impl Indexer {
         let workers = CancellationToken::new();
         let mut tasks: JoinSet<Result<(), StageError>> = JoinSet::new();
         let mut intakes: JoinSet<Result<(), StageError>> = JoinSet::new();
+        self.start_keeper(&mut tasks, &workers).await?;
         self.start_resolve(&mut intakes, &mut tasks, &shutdown, &workers).await?;
         for index in &self.indexes {
             self.start_builds(index, &mut intakes, &mut tasks, &shutdown, &workers).await?;
             let (roots, sources) = (self.roots(&index.context.plan)?, self.sources(&index.context.plan));
-            tasks.spawn(list(index.context.clone(), roots, sources, shutdown.clone()));
+            tasks.spawn(list(index.context.clone(), roots, sources, index.backlog.clone(), shutdown.clone()));
         }
         let contexts = self.indexes.iter().map(|index| index.context.clone()).collect();
         let (graph, transport) = (self.parts.graph.clone(), self.parts.transport.clone());
@@ -269,6 +279,28 @@ impl Indexer {
         Ok(())
     }
 
+    /// Reads which dead letters there are, and looks after them from then on.
+    async fn start_keeper(
+        &self,
+        tasks: &mut JoinSet<Result<(), StageError>>,
+        workers: &CancellationToken,
+    ) -> Result<(), StageError> {
+        let pipeline = self.plan.pipeline.clone();
+        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&pipeline));
+        let indexes: Vec<_> = self.indexes.iter().map(|index| index.context.clone()).collect();
+        let Some(book) = indexes.first().map(|index| index.letters.clone()) else { return Ok(()) };
+        // What cannot be read now is read by the keeper.
+        if let Err(error) = book.follow(&letters).await
+            && error.class != ErrorClass::Transient
+        {
+            return Err(stage_error("dead letters")(error));
+        }
+        let (outbox, task) = self.outbox("dead letters").await?;
+        tasks.spawn(task.run(workers.clone()));
+        tasks.spawn(Keeper { pipeline, book, letters, indexes, outbox }.run(workers.clone()));
+        Ok(())
+    }
+
     async fn start_builds(
         &self,
         index: &IndexHandle,
@@ -282,10 +314,8 @@ impl Indexer {
         let (outbox, task) = self.outbox(&stage).await?;
         tasks.spawn(task.run(workers.clone()));
         let visibility = Arc::new(Visibility::default());
-        let letters = DeadLetters::new(self.parts.transport.clone(), names::dead_letters(&context.pipeline));
-        let letters = letters.list().await.map_err(stage_error(&stage))?;
-        let set_aside = SetAside::new(context.clone(), outbox, &letters);
-        let (handlers, builder) = builder(context.clone(), visibility.clone(), set_aside);
+        let letters = Letters::new(context.clone(), outbox);
+        let (handlers, builder) = builder(context.clone(), visibility.clone(), letters);
         tasks.spawn(builder.run(workers.clone()));
         let (seen, token) = (context.clone(), workers.clone());
         tasks.spawn(async move { visibility.run(&seen, token).await });
@@ -297,8 +327,10 @@ impl Indexer {
         });
         let consumers = self.parts.transport.consumers(live, bulk).await.map_err(stage_error(&stage))?;
         let parts = [stage.clone(), format!("{stage} in bulk")];
-        for (((consumer, handler), lag), part) in consumers.into_iter().zip(handlers).zip(&index.lags).zip(parts) {
-            let settings = IntakeSettings { lag: lag.clone(), ..IntakeSettings::new(stage.clone()) };
+        let backlogs = [None, Some(index.backlog.clone())];
+        let lags = index.lags.iter().cloned().zip(backlogs);
+        for (((consumer, handler), (lag, backlog)), part) in consumers.into_iter().zip(handlers).zip(lags).zip(parts) {
+            let settings = IntakeSettings { lag, backlog, ..IntakeSettings::new(stage.clone()) };
             let health = self.parts.health.part(part);
             intakes.spawn(intake::run(consumer, Arc::new(handler), settings, health, shutdown.clone()));
         }
@@ -373,6 +405,8 @@ async fn prepare(index: &IndexHandle, shutdown: &CancellationToken) -> Result<bo
                 context.clock.observe(newest);
                 if documents > 0 {
                     context.reports.knew(true);
+                    // Documents that the graph served once, by which it is known whether it serves.
+                    context.graph.remember(&context.plan.name, &context.store.scan(None, 4).await.unwrap_or_default());
                 }
                 match context.listings.open(prepared, documents).await {
                     Ok(()) => return Ok(true),
@@ -415,6 +449,7 @@ async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
     sources: Vec<(String, Receiver<bool>)>,
+    backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let health = &context.listing_health;
@@ -429,7 +464,7 @@ async fn list(
         }
     }
     health.up();
-    listing::run(&context, roots.as_ref(), shutdown).await
+    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
 }
 
 /// Waits for shutdown, or for the first stage that fails.

@@ -3,7 +3,8 @@
 //! unnoticed (its changes were lost, or the index was restored from a copy) leaves the index so.
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
-//! goes on where it stopped. The log is captured from before the first page is read, so what changes meanwhile is built again.
+//! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
+//! log is captured from before the first page is read, so what changes meanwhile is built again.
 
 mod state;
 
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 use tributary_dsl::plan::Paging;
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_processor::{Backoff, StageError};
+use tributary_processor::{Backoff, Lag, StageError};
 use tributary_transport::Batch;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,6 +32,11 @@ pub use state::{Listing, Listings};
 
 /// Ids of one page.
 const PAGE: usize = 1000;
+
+/// Requests that may wait in the bulk lane before no further page is asked for.
+const AHEAD: u64 = 100_000;
+/// Between two looks at how many wait.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -65,6 +71,7 @@ impl RootIdSource for GraphRootIds {
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let (index, listings) = (&context.plan.name, &context.listings);
@@ -78,7 +85,7 @@ pub async fn run(
             progress.restart();
             progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
             info!(index, resumed_at = listing.listed, "building every document");
-            match list(context, roots, listing, number, &shutdown).await? {
+            match list(context, roots, backlog, listing, number, &shutdown).await? {
                 End::Complete(documents) => info!(index, documents, "all documents are asked for"),
                 End::Replaced => continue,
                 End::Shutdown => return Ok(()),
@@ -105,6 +112,7 @@ enum End {
 async fn list(
     context: &IndexContext,
     roots: &dyn RootIdSource,
+    backlog: &Lag,
     mut listing: Listing,
     number: u64,
     shutdown: &CancellationToken,
@@ -118,7 +126,7 @@ async fn list(
         let page = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
-            page = page(context, roots, &listing, &mut roots_listed) => page,
+            page = page_in_time(backlog, context, roots, &listing, &mut roots_listed) => page,
         };
         let failure = match page {
             Ok(page) => {
@@ -154,6 +162,20 @@ async fn list(
         }
     }
     Ok(End::Complete(listing.listed))
+}
+
+/// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
+async fn page_in_time(
+    backlog: &Lag,
+    context: &IndexContext,
+    roots: &dyn RootIdSource,
+    listing: &Listing,
+    roots_listed: &mut HashSet<u64>,
+) -> Result<IdPage, (ErrorClass, String)> {
+    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+        tokio::time::sleep(LOOK).await;
+    }
+    page(context, roots, listing, roots_listed).await
 }
 
 /// The next page: ids to build, and where the one after it starts.

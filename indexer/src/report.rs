@@ -132,6 +132,8 @@ struct Open {
 
 /// The cause of all requests of a listing of roots; they are progress, not changes.
 pub const LISTING: &str = "listing";
+/// The cause of requests for documents that a person lets be deleted.
+pub const RESUMED: &str = "deletes resumed";
 /// Causes that never finish (their requests went to another process, or were done before a crash) are forgotten.
 const FORGET_US: i64 = 600_000_000;
 /// So many roots in a row that the graph does not know, and none that it does, are worth a warning.
@@ -173,6 +175,9 @@ impl Reports {
             .increment(1);
         if cause.id == LISTING {
             self.progress.count(outcome);
+            return;
+        }
+        if cause.id == RESUMED {
             return;
         }
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -135,6 +135,12 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
     if !held_back(&shared, faults.delay()).await {
         return unavailable("the service is stopping");
     }
+    while faults.hangs() {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = shared.stopping.cancelled() => return unavailable("the service is stopping"),
+        }
+    }
     if faults.is_down() {
         return unavailable("the service is down");
     }

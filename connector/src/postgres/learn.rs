@@ -10,24 +10,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tributary_event::TableName;
 
 use super::catalog::{Carried, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
-use super::endpoint::Endpoint;
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
-use super::sql::Sql;
+use super::session::Session;
 use super::texts::Texts;
+use super::visibility::{Held, until_over};
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
-
-/// Between two questions whether a transaction is visible, at first and at most.
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// The transaction that a relation message came in.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +34,9 @@ pub(super) struct Within {
 
 /// Who looks tables up, over a session of its own.
 pub(super) struct Learner {
-    pub endpoint: Endpoint,
+    pub session: Arc<Session>,
+    pub held: Held,
     pub publication: String,
-    pub sql: Option<Sql>,
     pub types: Types,
     /// The listed tables.
     pub wanted: Vec<(String, String)>,
@@ -97,9 +92,7 @@ impl Learner {
         let in_log = (schema_name(relation).to_owned(), relation.name.to_owned());
         let concerns = self.wanted.contains(&in_log) || self.captured.contains_key(&relation.oid);
         if let Some(within) = within.filter(|within| concerns && !within.prepared) {
-            let sql = self.session().await?;
-            visible(&sql, within).await?;
-            self.sql = Some(sql);
+            until_over(&*self.session.get().await?, within, &mut self.held).await?;
         }
         let (name, wanted, renamed_from) = match self.naming(relation.oid, &in_log).await? {
             Naming::Listed => (in_log, true, None),
@@ -142,22 +135,13 @@ impl Learner {
             return Ok(Naming::Listed);
         }
         let Some(listed) = self.captured.get(&oid).cloned() else { return Ok(Naming::Other) };
-        let sql = self.session().await?;
-        let today = table_of(&sql, &listed).await?;
-        self.sql = Some(sql);
+        let today = table_of(&*self.session.get().await?, &listed).await?;
         Ok(match today {
             Some(today) if today == oid => Naming::Earlier(listed),
             // Swapped: the name is that of another table now, which is captured in its place.
             Some(_) => Naming::Other,
             None => Naming::Renamed(listed),
         })
-    }
-
-    async fn session(&mut self) -> Result<Sql, ConnectorError> {
-        match self.sql.take() {
-            Some(sql) if !sql.is_closed() => Ok(sql),
-            _ => Sql::connect(&self.endpoint).await,
-        }
     }
 
     /// The key of a table, the primary one unless another is declared, and the names of these types; also learns the types.
@@ -168,14 +152,14 @@ impl Learner {
         types: &[(u32, i32)],
         within: Option<Within>,
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
-        let sql = self.session().await?;
+        let sql = self.session.get().await?;
         let mut lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         if let (false, Some(within)) = (lacking.is_empty(), within.filter(|within| within.prepared)) {
             tracing::warn!(
                 table = %TableName::new(&*name.0, &*name.1),
                 "a prepared transaction changes the table by types that it has made; waiting until it is committed or rolled back"
             );
-            visible(&sql, within).await?;
+            until_over(&sql, within, &mut self.held).await?;
             lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         }
         if !lacking.is_empty() {
@@ -198,9 +182,7 @@ impl Learner {
             let now: Vec<(&str, u32)> = now.iter().map(|c| (c.name.as_str(), c.type_oid)).collect();
             key = earlier_names(relation, &now, &key);
         }
-        let answer = (key, type_names(&sql, types).await?);
-        self.sql = Some(sql);
-        Ok(answer)
+        Ok((key, type_names(&sql, types).await?))
     }
 
     /// Whether the log carries enough of the table at this place, or did not but does from some place on.
@@ -211,11 +193,10 @@ impl Learner {
         name: &(String, String),
     ) -> Result<(), ConnectorError> {
         let Err(lacks) = self.dependent.check(&[carried(relation, table, &self.publication)]) else { return Ok(()) };
-        let sql = self.session().await?;
+        let sql = self.session.get().await?;
         let published = Published::read(&sql, &self.publication).await?;
         let today = tables(&sql, std::slice::from_ref(name), Which::Published(&published)).await?;
         let today: Vec<Carried> = today.iter().map(|t| t.carried(&self.publication, &published.left_out)).collect();
-        self.sql = Some(sql);
         // A table that is gone has no rows that could be shown.
         self.dependent.check(&today).map_err(ConnectorError::Refused)?;
         let doubt = Doubt {
@@ -236,24 +217,5 @@ fn carried(relation: &Relation<'_>, table: &Relayed, publication: &str) -> Carri
         publication: publication.to_owned(),
         codecs: table.codecs().cloned().collect(),
         before: relation.columns().map(|c| full || c.identity).collect(),
-    }
-}
-
-/// Waits until a transaction that the log has is visible, or was rolled back.
-async fn visible(sql: &Sql, within: Within) -> Result<(), ConnectorError> {
-    // The log has the lower half of the transaction's id; the whole one is that which is nearest to the newest.
-    const SQL: &str = "with s as (select s, pg_snapshot_xmax(s)::text::numeric as top from pg_current_snapshot() as s), \
-        d as (select s, top, $1::int8 - mod(top, 4294967296)::int8 as d from s), \
-        f as (select s, top + case when d > 2147483647 then d - 4294967296 when d < -2147483648 then d + 4294967296 else d end as id from d) \
-        select id < 3 or pg_visible_in_snapshot(id::text::xid8, s) \
-            or $2 and pg_xact_status(id::text::xid8) = 'aborted' from f";
-    let mut wait = FIRST_WAIT;
-    loop {
-        let rows = sql.query("asking for a transaction", SQL, &[&i64::from(within.xid), &within.prepared]).await?;
-        if rows.first().is_none_or(|row| row.get::<_, Option<bool>>(0) != Some(false)) {
-            return Ok(());
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LAST_WAIT);
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Watch<'a> {
     pub transport: &'a dyn Transport,
     /// How the source is.
     pub health: &'a Reporter,
+    /// What is to be noted of it while there is nothing else.
+    pub ahead: Option<&'a str>,
 }
 
 /// Watches until the stream must begin anew, and says why. Failures are left to the stream, which meets them too.
@@ -164,7 +166,8 @@ impl Watch<'_> {
         if !trouble.is_empty() && *said != trouble {
             tracing::warn!(source = self.name, error = trouble, "a table is not captured as it should be");
         }
-        self.health.note((!trouble.is_empty()).then(|| trouble.clone()));
+        let note = Some(trouble.as_str()).filter(|trouble| !trouble.is_empty()).or(self.ahead);
+        self.health.note(note.map(str::to_owned));
         *said = trouble;
         Ok(None)
     }

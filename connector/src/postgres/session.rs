@@ -7,7 +7,12 @@
 //!
 //! Reference: PostgreSQL documentation, "Server Configuration", 19.11 (client connection defaults) and 19.7 (planner).
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
 use super::endpoint::Endpoint;
+use super::sql::Sql;
 use super::sqlstate::{quote, through_a_pooler};
 use crate::error::ConnectorError;
 
@@ -98,6 +103,27 @@ pub(super) fn ended_too_early(error: &ConnectorError) -> bool {
 /// Settings of a session from its first moment on; `all`: also those that older servers do not know.
 pub(super) fn from_the_first(all: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     SESSION.iter().chain(LATER.iter().filter(move |_| all)).copied()
+}
+
+/// A session that is made when it is needed, and shared.
+pub(super) struct Session {
+    endpoint: Endpoint,
+    sql: Mutex<Option<Arc<Sql>>>,
+}
+
+impl Session {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, sql: Mutex::new(None) }
+    }
+
+    /// The session, made anew if it has ended.
+    pub(super) async fn get(&self) -> Result<Arc<Sql>, ConnectorError> {
+        let mut sql = self.sql.lock().await;
+        match &*sql {
+            Some(sql) if !sql.is_closed() => Ok(sql.clone()),
+            _ => Ok(sql.insert(Arc::new(Sql::connect(&self.endpoint).await?)).clone()),
+        }
+    }
 }
 
 /// How many sessions a source has at a time: the stream, the catalog, the monitor, and pages of keys.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
-use tributary_event::{ErrorClass, SourceInfo, SourceKind};
+use tributary_event::{ErrorClass, Reporter, SourceInfo, SourceKind};
 
 use super::assembler::{Assembler, Next};
 use super::catalog::Types;
@@ -15,6 +15,7 @@ use super::hosts;
 use super::learn::{Learner, Within};
 use super::prepare::Prepared;
 use super::relation::Relayed;
+use super::session::Session;
 use super::slot::other_system;
 use super::sql::Sql;
 use super::sqlstate::{STREAMING, literal, quote};
@@ -22,6 +23,7 @@ use super::stream::ReplicationStream;
 use super::streamed::{Replay, Streamed, Taken};
 use super::texts::Texts;
 use super::timeline;
+use super::visibility::{Held, Visibility};
 use super::wire::Wire;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
@@ -50,6 +52,10 @@ pub struct PostgresSource {
     two_phase_waits: bool,
     /// A transaction of these that has committed, while it is read back. Frames wait meanwhile.
     replay: Option<Replay>,
+    /// Why it is not known which transactions others see, if so.
+    visibility: Result<Visibility, &'static str>,
+    /// What was read and is not given out, for not everybody sees it yet. Reading waits meanwhile.
+    held: Part<PostgresCheckpoint>,
     bytes: metrics::Counter,
 }
 
@@ -77,6 +83,7 @@ impl PostgresSource {
         settings: &PostgresSettings,
         prepared: &Prepared,
         dependent: Arc<dyn Dependent>,
+        health: Reporter,
     ) -> Result<Self, ConnectorError> {
         let endpoint = hosts::find(&settings.url).await?;
         let (mut wire, system) = ReplicationStream::connect(&endpoint).await?;
@@ -136,6 +143,9 @@ impl PostgresSource {
         let stream = ReplicationStream::start(wire, &command, &settings.slot, mark.lsn).await?;
         // The slot is ours, and so is the folder.
         let streamed = streaming.map(|folder| Streamed::open(folder, name)).transpose()?;
+        let session = Arc::new(Session::new(endpoint.clone()));
+        let held = Held::new(name, health);
+        let visibility = Visibility::open(session.clone(), settings.prepared, held.clone()).await?;
         let source = Arc::new(SourceInfo {
             name: name.into(),
             kind: SourceKind::PostgreSql,
@@ -145,9 +155,9 @@ impl PostgresSource {
             stream,
             assembler: Assembler::new(source, mark).with_texts(texts.clone()),
             learning: Learning::Idle(Box::new(Learner {
-                endpoint,
+                session,
+                held,
                 publication: settings.publication.clone(),
-                sql: None,
                 types: Types::new(settings.values),
                 wanted: settings.table_names(),
                 keys: settings.keys.clone(),
@@ -163,6 +173,8 @@ impl PostgresSource {
             unconverted,
             two_phase_waits: at_prepare && !two_phase,
             replay: None,
+            visibility,
+            held: Part::default(),
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
         })
     }
@@ -170,6 +182,11 @@ impl PostgresSource {
     /// The source as its events name it.
     pub fn info(&self) -> &Arc<SourceInfo> {
         self.assembler.source()
+    }
+
+    /// Why an event may be given out before everybody sees its change; none if that is ruled out.
+    pub fn is_ahead(&self) -> Option<&'static str> {
+        self.visibility.as_ref().err().copied()
     }
 
     /// Reads frames until the part is full, a table must be looked up, or there are no more.
@@ -322,7 +339,26 @@ impl PostgresSource {
         }
     }
 
+    /// The next part, when everybody sees it.
     async fn fill(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
+        if self.held.mark.is_none() {
+            self.read_on(part).await?;
+            if self.visibility.as_ref().map_or(true, |visibility| visibility.sees(&part.events)) {
+                return Ok(());
+            }
+            std::mem::swap(part, &mut self.held);
+        }
+        if let Ok(visibility) = &mut self.visibility {
+            tokio::select! {
+                seen = visibility.until_seen(&self.held.events) => seen?,
+                broken = self.stream.keep_alive() => return broken,
+            }
+        }
+        std::mem::swap(part, &mut self.held);
+        Ok(())
+    }
+
+    async fn read_on(&mut self, part: &mut Part<PostgresCheckpoint>) -> Result<(), ConnectorError> {
         if self.is_over() {
             return Err(ConnectorError::Server {
                 place: format!("source {}", self.info().name),

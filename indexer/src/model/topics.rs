@@ -342,6 +342,10 @@ impl Consumer for ModelConsumer {
     fn lag(&mut self) -> Measuring {
         Box::pin(async { Ok(0) })
     }
+
+    fn backlog(&mut self) -> Measuring {
+        self.lag()
+    }
 }
 
 fn join(state: &mut State, settings: &ConsumerSettings, number: u64, (process, follows): (&Arc<Gate>, Followed)) {

@@ -12,6 +12,7 @@ mod bulk;
 mod http;
 mod prepare;
 mod reading;
+mod settings;
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -287,6 +288,9 @@ impl DocumentStore for SearchServerStore {
         let path = format!("/_cluster/health/{}?timeout=1s", self.name);
         let answer = self.server.answer(Method::Get, &path, None).await?;
         match answer.body["status"].as_str() {
+            Some("green" | "yellow") if self.prepared.get().is_some() => {
+                settings::secure(&self.server, &self.name).await
+            }
             Some("green" | "yellow") => Ok(()),
             Some(status) => Err(self.server.error(
                 ErrorClass::Transient,

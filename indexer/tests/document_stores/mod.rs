@@ -8,6 +8,7 @@ mod contract;
 mod embedded;
 mod oddities;
 mod plans;
+mod replicas;
 mod search_servers;
 mod security;
 mod subject;

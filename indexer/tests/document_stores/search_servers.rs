@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tributary_dsl::plan::StorePlan;
 use tributary_event::ErrorClass;
-use tributary_indexer::store::{self, DocumentStore, Prepared, StoreError};
+use tributary_indexer::store::{self, DocumentStore, Prepared, StoreError, Verdict};
 
 use super::plans::{delete, put, small};
 use super::subject::{Subject, at, server, written};
@@ -92,6 +92,75 @@ async fn an_index_without_its_alias_is_refused() {
         let place = format!("{}/{}-000001", url(&subject), subject.plan.name);
         raw(reqwest::Method::PUT, place, "{}").await;
         fatal(subject.open().prepare(&subject.plan).await, "add the alias");
+        subject.remove().await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_writes_is_made_durable_again() {
+    for subject in both() {
+        let (url, name) = (url(&subject), subject.plan.name.clone());
+        let template = json!({ "index_patterns": [format!("{name}-*")], "priority": 900,
+            "template": { "settings": { "index.translog.durability": "async" } } });
+        raw(reqwest::Method::PUT, format!("{url}/_index_template/{name}"), &template.to_string()).await;
+        let durability = async || {
+            let settings: Json = reqwest::get(format!("{url}/{name}/_settings")).await.unwrap().json().await.unwrap();
+            settings[format!("{name}-000001")]["settings"]["index"]["translog"]["durability"].clone()
+        };
+        let store = subject.prepared().await;
+        assert_eq!(durability().await, "request", "although a template says otherwise");
+        let change = async || {
+            let change = r#"{ "index.translog.durability": "async" }"#;
+            raw(reqwest::Method::PUT, format!("{url}/{name}/_settings"), change).await;
+            assert_eq!(durability().await, "async");
+        };
+        change().await;
+        store.probe().await.unwrap();
+        assert_eq!(durability().await, "request", "after it was changed under a pipeline that runs");
+        change().await;
+        assert_eq!(subject.open().prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+        assert_eq!(durability().await, "request", "at a start");
+        raw(reqwest::Method::DELETE, format!("{url}/_index_template/{name}"), "").await;
+        subject.remove().await;
+    }
+}
+
+/// A server that words a conflict of versions in another way.
+async fn rewording(behind: String) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let forward = async move |request: axum::extract::Request| {
+        let (parts, body) = request.into_parts();
+        let url = format!("{behind}{}", parts.uri.path_and_query().unwrap());
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let request = client.request(parts.method, url).header("content-type", parts.headers["content-type"].clone());
+        let response = request.body(body).send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        let headers = [("content-type", "application/json"), ("x-elastic-product", "Elasticsearch")];
+        (status, headers, text.replace("current version [", "Fassung ["))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(forward)).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_stamp_that_an_answer_does_not_name_is_read() {
+    for mut subject in both() {
+        let store = subject.prepared().await;
+        written(&*store, &[small("a", 10), delete("gone", 10)]).await;
+        match &mut subject.plan.store {
+            StorePlan::Elasticsearch(server) | StorePlan::OpenSearch(server) => {
+                server.url = rewording(server.url.clone()).await;
+            }
+            StorePlan::Embedded => {}
+        }
+        let store = subject.prepared().await;
+        let verdicts = store.write(&[small("b", 1), small("a", 9), small("gone", 9), delete("a", 10)]).await.unwrap();
+        assert_eq!(verdicts[0], Verdict::Written);
+        assert_eq!(verdicts[1], Verdict::Superseded { stored: 10 });
+        assert!(matches!(&verdicts[2], Verdict::Retry { after, .. } if !after.is_zero()), "{:?}", verdicts[2]);
+        assert_eq!(verdicts[3], Verdict::Superseded { stored: 10 });
         subject.remove().await;
     }
 }

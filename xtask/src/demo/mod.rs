@@ -64,10 +64,10 @@ async fn start(arguments: &Arguments) -> Result<Demo> {
     let folder = target().join("demo");
     empty(&folder)?;
     println!("starting servers …");
-    let Wanted { postgres, elasticsearch, opensearch, .. } = Wanted::everything();
+    let Wanted { postgres, kafka, elasticsearch, opensearch } = Wanted::everything();
     let wanted = Wanted {
         postgres,
-        kafka: arguments.kafka,
+        kafka: kafka.filter(|_| arguments.kafka),
         elasticsearch: elasticsearch.filter(|_| arguments.elasticsearch),
         opensearch: opensearch.filter(|_| arguments.opensearch),
     };

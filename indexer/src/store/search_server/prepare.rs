@@ -5,9 +5,9 @@ use serde_json::{Value as Json, json};
 use tributary_dsl::plan::{IndexPlan, SearchServer};
 use tributary_event::ErrorClass;
 
-use super::bulk;
 use super::http::Server;
 use super::reading::primary;
+use super::{bulk, settings};
 use crate::mapping::{self, Dialect};
 use crate::store::{Prepared, StoreError};
 
@@ -15,7 +15,7 @@ use crate::store::{Prepared, StoreError};
 /// call. Two processes that do this at once both succeed: the slower one finds what the other created.
 pub(super) async fn prepare(
     server: &Server,
-    settings: &SearchServer,
+    configured: &SearchServer,
     dialect: Dialect,
     name: &str,
     index: &IndexPlan,
@@ -38,7 +38,19 @@ pub(super) async fn prepare(
         );
         return Err(server.error(ErrorClass::Fatal, message));
     }
-    let answer = server.answer(Method::Put, &format!("/{concrete}"), Some(&creation(settings, name, &planned))).await?;
+    let create = async |replicates| {
+        let body = creation(configured, name, &planned, replicates);
+        server.answer(Method::Put, &format!("/{concrete}"), Some(&body)).await
+    };
+    let mut answer = create(dialect == Dialect::OpenSearch).await?;
+    if answer.status == 400 && bulk::reason(&answer.body["error"]).contains("replication") {
+        tracing::info!(
+            index = name,
+            reason = bulk::reason(&answer.body["error"]),
+            "the server chooses the replication"
+        );
+        answer = create(false).await?;
+    }
     if answer.status == 200 {
         tracing::info!(index = name, concrete, "index created");
         return Ok(Prepared::Created);
@@ -64,25 +76,20 @@ pub(super) async fn prepare(
     }
 }
 
-fn creation(settings: &SearchServer, name: &str, mapping: &Json) -> Json {
+fn creation(configured: &SearchServer, name: &str, mapping: &Json, replicates: bool) -> Json {
     let (mut fields, mut nested) = (0, 0);
     let depth = size(mapping, &mut fields, &mut nested);
+    let mut index = settings::of_new_index(replicates);
+    index["number_of_shards"] = json!(configured.shards);
+    index["number_of_replicas"] = json!(configured.replicas);
+    // Twice the plan's, and never below the servers' defaults.
+    index["mapping"] = json!({
+        "total_fields": { "limit": 1_000.max(fields * 2) },
+        "nested_fields": { "limit": 100.max(nested * 2) },
+        "depth": { "limit": 20.max(depth * 2) },
+    });
     json!({
-        "settings": { "index": {
-            "number_of_shards": settings.shards,
-            "number_of_replicas": settings.replicas,
-            // The indexer refreshes by itself. This is for what it wrote before it was stopped, and keeps the servers from
-            // not refreshing an index that nobody searched for a while, which they do when nothing is set.
-            "refresh_interval": "1s",
-            // A delete's version must outlive the longest build that may still want to write the document.
-            "gc_deletes": "10m",
-            // Twice the plan's, and never below the servers' defaults.
-            "mapping": {
-                "total_fields": { "limit": 1_000.max(fields * 2) },
-                "nested_fields": { "limit": 100.max(nested * 2) },
-                "depth": { "limit": 20.max(depth * 2) },
-            },
-        } },
+        "settings": { "index": index },
         "mappings": mapping,
         "aliases": { name: { "is_write_index": true } },
     })
@@ -151,6 +158,7 @@ async fn check(
         differences.push(format!("`dynamic` is {strict} and should be strict"));
     }
     if differences.is_empty() {
+        settings::secure(server, concrete).await?;
         let additions = mapping::additions(planned, &found[concrete]["mappings"]);
         if !additions.is_empty() {
             let path = format!("/{concrete}/_mapping");
