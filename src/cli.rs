@@ -30,6 +30,7 @@ A first hour usually goes:
   tributary search pipeline.yaml movies 'title:alien'
   tributary get pipeline.yaml movies 42
   tributary dlq list pipeline.yaml       what was set aside, and why
+  tributary resume-deletes pipeline.yaml movies   lets deletes go on that wait because they are many
 
 Exit codes: 0 done; 1 stopped by an error while running; 2 wrong usage; 3 the pipeline has errors;
 4 a server could not be reached; 5 not found (the pipeline file, a document, a dead letter).";
@@ -87,6 +88,18 @@ pub enum Command {
     ///
     /// A running pipeline is asked to do it; otherwise it is done here, and the command ends when every document is built.
     Reindex {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// The index; all of them if left out.
+        index: Option<String>,
+    },
+    /// Let deletes go on that wait because they are too many.
+    ///
+    /// Documents are deleted as the graph does not know them any more. If that is said of too many within a minute (`brake` of the
+    /// index), they are set aside instead, for the graph may be wrong. This asks for them once more and deletes those that it
+    /// still does not know; for ten minutes no number is too large then.
+    ResumeDeletes {
         /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,

@@ -20,6 +20,7 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Graph { pipeline, format } => definition::graph(&pipeline.file, format).await,
         Command::Run { pipeline, quiet, fail_fast } => running::run(&pipeline.file, quiet, fail_fast).await,
         Command::Reindex { pipeline, index } => running::reindex(&pipeline.file, index.as_deref()).await,
+        Command::ResumeDeletes { pipeline, index } => letters::resume_deletes(&pipeline.file, index.as_deref()).await,
         Command::Search { pipeline, index, query, from, size } => {
             documents::search(&pipeline.file, &index, query, from, size).await
         }

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tributary_event::{ErrorClass, Health};
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
-use tributary_processor::Lag;
 use tributary_transport::TransportError;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
@@ -43,8 +42,6 @@ pub struct Api {
 pub struct Started {
     /// Each of them.
     pub indexes: Vec<IndexHandle>,
-    /// Change events that are not resolved.
-    pub resolve_lag: Lag,
 }
 
 /// Serves until shutdown; answers in flight are finished.
@@ -59,6 +56,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/documents/{*id}", get(document))
         .route("/indexes/{name}/search", get(search))
         .route("/indexes/{name}/reindex", post(reindex))
+        .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -133,21 +131,25 @@ pub struct IndexStatus {
     /// Documents that are set aside as dead letters, as far as this process knows.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Of these: documents that would be deleted, which waits until somebody says `tributary resume-deletes`.
+    #[serde(default)]
+    pub deletes_held: u64,
     /// Build requests that are not finished; none before it is known.
     pub builds_waiting: Option<u64>,
-    /// Change events of the pipeline that are not resolved; none before it is known.
+    /// Change events that are not resolved for it; none before it is known.
     pub changes_waiting: Option<u64>,
     /// Whether roots are being listed for a first build or a reindex.
     pub listing: bool,
 }
 
-async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
+async fn index_status(index: &IndexHandle) -> IndexStatus {
     IndexStatus {
         name: index.context.plan.name.clone(),
         documents: index.context.store.count().await.ok(),
         dead_letters: index.context.reports.set_aside.load(Ordering::Acquire),
+        deletes_held: index.context.brake.held(),
         builds_waiting: index.builds_waiting(),
-        changes_waiting: api.started.get().and_then(|started| started.resolve_lag.get()),
+        changes_waiting: index.changes_waiting(),
         listing: index.context.reports.progress.listing.load(Ordering::Acquire),
     }
 }
@@ -173,13 +175,13 @@ async fn metrics(State(api): State<Arc<Api>>) -> String {
 async fn indexes(State(api): State<Arc<Api>>) -> Result<Json<Vec<IndexStatus>>, Failure> {
     let mut all = Vec::new();
     for index in &started(&api)?.indexes {
-        all.push(index_status(&api, index).await);
+        all.push(index_status(index).await);
     }
     Ok(Json(all))
 }
 
 async fn index(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<IndexStatus>, Failure> {
-    Ok(Json(index_status(&api, find(&api, &name)?).await))
+    Ok(Json(index_status(find(&api, &name)?).await))
 }
 
 /// A document as it is answered and printed.
@@ -238,6 +240,16 @@ async fn search(
 async fn reindex(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
     find(&api, &name)?.reindex().await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+async fn resume_deletes(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let index = find(&api, &name)?;
+    index.context.brake.release(tokio::time::Instant::now());
+    let resumed = tributary_indexer::letters::replay::resume_deletes(&api.letters, &name).await?;
+    Ok(Json(json!({ "resumed": resumed })))
 }
 
 async fn letters(State(api): State<Arc<Api>>) -> Result<Json<Vec<DeadLetter>>, Failure> {

@@ -271,7 +271,7 @@ async fn refs(index: &IndexPlan, graph: &dyn Graph, ids: &[String]) -> Result<BT
     let fetched = graph.fetch(index, ids).await?;
     let document = |fetched: Fetched| match fetched {
         Fetched::Found(json) => assemble(index, &json).ok(),
-        Fetched::Missing | Fetched::Failed(_) => None,
+        Fetched::Missing | Fetched::Failed(_) | Fetched::Waits(_) => None,
     };
     Ok(fetched.into_iter().filter_map(document).flat_map(|document| document.refs).collect())
 }

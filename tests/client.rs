@@ -10,6 +10,12 @@ pub async fn get(address: &str, path: &str) -> Option<Json> {
     response.json().await.ok()
 }
 
+/// GET of a running pipeline, as text.
+pub async fn text(address: &str, path: &str) -> Option<String> {
+    let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    response.text().await.ok()
+}
+
 /// Every document of an index that search can see.
 pub async fn documents(address: &str, index: &str) -> Option<BTreeMap<String, Json>> {
     let found = get(address, &format!("/indexes/{index}/search?q=*&size=10000")).await?;

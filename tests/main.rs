@@ -8,15 +8,20 @@ mod client;
 mod world;
 
 mod scenarios {
+    mod absence;
     mod absent_graph;
     mod bad_input;
     mod changes;
     mod commands;
     mod crashes;
     mod foreign;
+    mod letters;
     mod names;
     mod outages;
+    mod plans;
     mod proposal;
+    mod retention;
     mod schema;
+    mod several;
     mod standby;
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_event::debezium::{DecimalMode, Encoder, encode_event_key, encode_value};
 use tributary_event::{ChangeEvent, ErrorClass, Position, Row, Value};
-use tributary_transport::{Batch, DeadLetter, MAX_RECORD, Retention, as_setting};
+use tributary_transport::{Batch, DeadLetter, MAX_RECORD, Replays, Retention, as_setting};
 
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, Oversized, OversizedPolicy};
@@ -175,10 +175,11 @@ impl Guard {
             first_failed_us: event.capture_us,
             last_failed_us: event.capture_us,
             subject,
+            replays: Replays::default(),
         };
         metrics::counter!("tributary_dead_letters_total", "stage" => letter.stage.clone()).increment(1);
-        let (id, content) = (letter.id.as_bytes(), letter.encode(self.limit));
-        batch.push(&self.letters, event.capture_us / 1_000, Some(id), Some(&content));
+        let (id, content) = letter.encode(self.limit);
+        batch.push(&self.letters, event.capture_us / 1_000, Some(&id), Some(&content));
     }
 }
 

@@ -10,9 +10,9 @@ pub use document::{FieldKind, IndexPlan, LeafType, Paging, RootIds, SelectedFiel
 pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
-    BinaryHandling, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings, HttpSettings,
-    InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings, RetrySettings,
-    SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
+    BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings,
+    HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings,
+    RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -7,10 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
+use crate::absence::{gone, is_old_enough};
 use crate::context::{IndexContext, Rule};
 use crate::document::assemble;
-use crate::graph::Fetched;
-use crate::store::{Document, DocumentWrite, Verdict, WriteAction};
+use crate::graph::{Fetched, GraphError};
+use crate::store::{DocumentWrite, Verdict, WriteAction};
+
+/// A graph that does not answer a probe within this time hangs.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,12 @@ pub enum Built {
     Unchanged(Vec<String>),
     /// Deleted.
     Deleted,
-    /// The graph does not know the root; a second fetch is to confirm it.
-    MissingOnce,
+    /// The graph does not know the root since this moment; it is to be asked again.
+    Missing(Instant),
+    /// The graph does not know the root, and the document is not deleted all the same.
+    Held(String),
+    /// The graph failed for it as for several others: it waits for the end of that.
+    Waits(String),
     /// The store holds a newer stamp: the clock was advanced, build again.
     Superseded,
     /// The store is busy.
@@ -68,8 +76,10 @@ pub struct BatchFailure {
 pub struct ToBuild {
     /// Its id.
     pub id: Arc<str>,
-    /// Whether an earlier fetch said that its root is not there.
-    pub missing_once: bool,
+    /// Since when fetches say that its root is not there.
+    pub missing_since: Option<Instant>,
+    /// Whether a person said that it may be deleted.
+    pub may_be_deleted: bool,
     /// Whether a write of it may be under way of which nobody knows the end: it is written even if its content is stored already,
     /// for the newer stamp keeps the other write away.
     pub in_doubt: bool,
@@ -97,19 +107,46 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     let stamp = context.clock.now();
     let ids: Vec<String> = batch.iter().map(|b| b.id.to_string()).collect();
     let deadline = context.plan.build.deadline;
-    let fetched = tokio::time::timeout(deadline, context.graph.fetch(&context.plan, &ids))
-        .await
-        .map_err(|_| too_slow(deadline))?
-        .map_err(|e| BatchFailure { part: Part::Graph, class: e.class, reason: e.message, slow: false })?;
+    let away =
+        |error: GraphError| BatchFailure { part: Part::Graph, class: error.class, reason: error.message, slow: false };
+    let fetch = async {
+        // Another plan that has taken our place lists later than this stamp.
+        context.listings.hold().await;
+        context.graph.fetch(&context.plan, &ids).await
+    };
+    let Ok(fetched) = tokio::time::timeout(deadline, fetch).await else {
+        // A document may take long; a graph that answers nothing says nothing about any.
+        probe(context, deadline.max(PROBE)).await.map_err(away)?;
+        return Err(too_slow(deadline));
+    };
+    let fetched = fetched.map_err(away)?;
     context.graph_health.up();
     let prepared = batch.iter().zip(fetched).map(|(b, f)| prepare(context, b, f)).collect();
-    let prepared = drop_unchanged(context, batch, prepared).await?;
+    let mut steps = compare(context, batch, &ids, prepared).await?;
     if began.elapsed() > deadline && context.obeys(Rule::Deadline) {
         return Err(too_slow(deadline));
     }
-    let built = write(context, &ids, prepared, stamp).await?;
-    let late = began.elapsed() > deadline * 2 && context.obeys(Rule::Deadline);
-    Ok(Batch { stamp, began, built, late })
+    let is_late = || began.elapsed() > deadline * 2 && context.obeys(Rule::Deadline);
+    write(context, &ids, &mut steps, stamp).await?;
+    let mut late = is_late();
+    if delete(context, batch, &mut steps, began + deadline / 2).await {
+        write(context, &ids, &mut steps, stamp).await?;
+        late |= is_late();
+    }
+    let built = steps.into_iter().map(|step| match step {
+        Step::Over(built) => built,
+        // Every write has its verdict, and every absence.
+        Step::Write(_) | Step::Absent(_) => Built::Superseded,
+    });
+    Ok(Batch { stamp, began, built: built.collect(), late })
+}
+
+async fn probe(context: &IndexContext, patience: Duration) -> Result<(), GraphError> {
+    let hangs = || {
+        let message = format!("the graph answers neither a query nor a probe within {patience:?}");
+        GraphError::new(ErrorClass::Transient, message)
+    };
+    tokio::time::timeout(patience, context.graph.probe()).await.map_err(|_| hangs())?
 }
 
 fn too_slow(deadline: Duration) -> BatchFailure {
@@ -125,6 +162,8 @@ fn too_slow(deadline: Duration) -> BatchFailure {
 
 enum Step {
     Write(WriteAction),
+    /// The index has the document, and the graph does not know its root since this moment.
+    Absent(Instant),
     Over(Built),
 }
 
@@ -134,69 +173,105 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
             Ok(document) => Step::Write(WriteAction::Put(Arc::new(document))),
             Err(error) => Step::Over(Built::Failed { class: ErrorClass::Definite, reason: error.to_string() }),
         },
-        Fetched::Missing if asked.missing_once || !context.obeys(Rule::Confirm) => Step::Write(WriteAction::Delete),
-        Fetched::Missing => Step::Over(Built::MissingOnce),
+        Fetched::Missing if !context.obeys(Rule::Confirm) => Step::Write(WriteAction::Delete),
+        Fetched::Missing => Step::Absent(asked.missing_since.unwrap_or_else(Instant::now)),
         Fetched::Failed(error) => Step::Over(Built::Failed { class: error.class, reason: error.message }),
+        Fetched::Waits(error) => Step::Over(Built::Waits(error.message)),
     }
 }
 
-/// Turns writes of content that the store holds already into verdicts.
-async fn drop_unchanged(
+/// Turns writes of content that the store holds already into verdicts. What is missing and was never in the index is no loss; what is
+/// in it is to be asked for once more.
+async fn compare(
     context: &IndexContext,
     batch: &[ToBuild],
+    ids: &[String],
     mut steps: Vec<Step>,
 ) -> Result<Vec<Step>, BatchFailure> {
-    let puts: Vec<(usize, Arc<Document>)> = steps
-        .iter()
-        .enumerate()
-        .filter_map(|(i, s)| match s {
-            Step::Write(WriteAction::Put(document)) if !batch[i].in_doubt => Some((i, document.clone())),
-            _ => None,
-        })
-        .collect();
-    if puts.is_empty() {
+    let places: Vec<usize> = (0..steps.len()).filter(|at| !matches!(steps[*at], Step::Over(_))).collect();
+    if places.is_empty() {
         return Ok(steps);
     }
-    let put_ids: Vec<String> = puts.iter().map(|(i, _)| batch[*i].id.to_string()).collect();
-    let heads = context.store.heads(&put_ids).await.map_err(|e| store_failure(e.class, e.message))?;
-    for ((i, document), head) in puts.into_iter().zip(heads) {
-        if head.is_some_and(|h| h.hash == document.hash) {
-            steps[i] = Step::Over(Built::Unchanged(document.refs.clone()));
+    let asked: Vec<String> = places.iter().map(|at| ids[*at].clone()).collect();
+    let heads = context.store.heads(&asked).await.map_err(|e| store_failure(e.class, e.message))?;
+    let (now, mut missing) = (Instant::now(), 0);
+    for (at, head) in places.into_iter().zip(heads) {
+        steps[at] = match (&steps[at], head) {
+            (Step::Write(WriteAction::Put(document)), Some(head))
+                if head.hash == document.hash && !batch[at].in_doubt =>
+            {
+                Step::Over(Built::Unchanged(document.refs.clone()))
+            }
+            (Step::Absent(since), head) if !is_old_enough(*since, now) => {
+                missing += u64::from(head.is_some() && batch[at].missing_since.is_none());
+                Step::Over(Built::Missing(*since))
+            }
+            (Step::Absent(_), None) => Step::Write(WriteAction::Delete),
+            _ => continue,
+        };
+    }
+    if missing > 0 {
+        if context.brake.wants_count(now)
+            && let Ok(documents) = context.store.count().await
+        {
+            context.brake.count(documents, now);
         }
+        context.brake.missing(missing, now);
     }
     Ok(steps)
 }
 
-async fn write(
-    context: &IndexContext,
-    ids: &[String],
-    steps: Vec<Step>,
-    stamp: u64,
-) -> Result<Vec<Built>, BatchFailure> {
-    let writes: Vec<DocumentWrite> = ids
-        .iter()
-        .zip(&steps)
-        .filter_map(|(id, step)| match step {
-            Step::Write(action) => Some(DocumentWrite { id: id.clone(), stamp, action: action.clone() }),
-            Step::Over(_) => None,
-        })
-        .collect();
-    let mut verdicts = if writes.is_empty() {
-        Vec::new().into_iter()
-    } else {
-        let verdicts = context.store.write(&writes).await.map_err(|e| store_failure(e.class, e.message))?;
-        if verdicts.len() != writes.len() {
-            let reason = format!("the store answered {} verdicts for {} writes", verdicts.len(), writes.len());
-            return Err(store_failure(ErrorClass::Transient, reason));
+/// Decides about documents that are to be deleted; whether any is.
+async fn delete(context: &IndexContext, batch: &[ToBuild], steps: &mut [Step], until: Instant) -> bool {
+    let absent = |step: &Step| if let Step::Absent(since) = step { Some(*since) } else { None };
+    let absent: Vec<(usize, Instant)> =
+        steps.iter().map(absent).enumerate().filter_map(|(at, s)| Some((at, s?))).collect();
+    let stopped = context.brake.stops(Instant::now());
+    let (held, asked): (Vec<_>, Vec<_>) =
+        absent.into_iter().partition(|(at, _)| stopped.is_some() && !batch[*at].may_be_deleted);
+    for (at, _) in held {
+        steps[at] = Step::Over(Built::Held(stopped.clone().unwrap_or_default()));
+    }
+    let mut any = false;
+    for allowed in [false, true] {
+        let asked = asked.iter().filter(|(at, _)| batch[*at].may_be_deleted == allowed);
+        let (places, ids): (Vec<_>, Vec<_>) =
+            asked.map(|(at, since)| ((*at, *since), batch[*at].id.to_string())).unzip();
+        let gone = gone(context.graph.as_ref(), &context.plan, &ids, allowed, until).await;
+        for ((at, since), gone) in places.into_iter().zip(gone) {
+            any |= gone == Some(true);
+            steps[at] = match gone {
+                Some(true) => Step::Write(WriteAction::Delete),
+                // It is there after all, and is built with its content.
+                Some(false) => Step::Over(Built::Missing(Instant::now())),
+                None => Step::Over(Built::Missing(since)),
+            };
         }
-        context.store_health.up();
-        verdicts.into_iter()
-    };
-    let outcome = |step: Step| match step {
-        Step::Over(built) => built,
-        Step::Write(action) => verdicts.next().map_or(Built::Superseded, |v| judge(context, action, v)),
-    };
-    Ok(steps.into_iter().map(outcome).collect())
+    }
+    any
+}
+
+/// Carries the writes out, and puts their verdicts in their places.
+async fn write(context: &IndexContext, ids: &[String], steps: &mut [Step], stamp: u64) -> Result<(), BatchFailure> {
+    let action =
+        |(at, step): (usize, &Step)| if let Step::Write(action) = step { Some((at, action.clone())) } else { None };
+    let actions: Vec<(usize, WriteAction)> = steps.iter().enumerate().filter_map(action).collect();
+    if actions.is_empty() {
+        return Ok(());
+    }
+    let write =
+        |(at, action): &(usize, WriteAction)| DocumentWrite { id: ids[*at].clone(), stamp, action: action.clone() };
+    let writes: Vec<DocumentWrite> = actions.iter().map(write).collect();
+    let verdicts = context.store.write(&writes).await.map_err(|e| store_failure(e.class, e.message))?;
+    if verdicts.len() != writes.len() {
+        let reason = format!("the store answered {} verdicts for {} writes", verdicts.len(), writes.len());
+        return Err(store_failure(ErrorClass::Transient, reason));
+    }
+    context.store_health.up();
+    for ((at, action), verdict) in actions.into_iter().zip(verdicts) {
+        steps[at] = Step::Over(judge(context, action, verdict));
+    }
+    Ok(())
 }
 
 fn judge(context: &IndexContext, action: WriteAction, verdict: Verdict) -> Built {

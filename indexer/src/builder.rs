@@ -8,6 +8,8 @@
 //! One task owns the schedule; builds run beside it, bounded by the plan's concurrency. On shutdown the task waits for the
 //! builds in flight; what still waits keeps tickets that are not done, and comes again at the next start.
 
+mod failure;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,27 +19,26 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
-use tributary_transport::{Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled};
 
-use crate::build::{BatchFailure, BatchResult, Built, Part, ToBuild, build};
+use crate::absence::CONFIRM_AFTER;
+use crate::build::{BatchResult, Built, ToBuild, build};
 use crate::context::{IndexContext, Rule};
+use crate::letters::Letters;
 use crate::lost::Concerned;
-use crate::report::{LISTING, Outcome};
+use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::resolve::settle::{SKEW, Times};
 use crate::schedule::{Job, Schedule};
-use crate::set_aside::{Failed, SetAside};
 use crate::visibility::{Finished, Request, Visibility};
 
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
 /// twice as many, so that bulk work never fills the place of live work.
 const MAX_DOCUMENTS: usize = 20_000;
-/// Between the two fetches that make sure a root is gone.
-const CONFIRM_AFTER: Duration = Duration::from_millis(30);
 
 /// A request on its way to the schedule.
 struct Asked {
@@ -52,6 +53,7 @@ pub struct BuildHandler {
     lane: Lane,
     stage: String,
     context: Arc<IndexContext>,
+    letters: Letters,
     asked: mpsc::Sender<Asked>,
     concerned: Concerned,
 }
@@ -63,7 +65,7 @@ type BatchOver = (Lane, Vec<(Arc<str>, Job<Request>)>, BatchResult);
 pub struct Builder {
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
-    set_aside: SetAside,
+    letters: Letters,
     /// Requests by lane.
     asked: [mpsc::Receiver<Asked>; 2],
     schedule: Schedule<Request>,
@@ -76,6 +78,8 @@ pub struct Builder {
     resume: Instant,
     times: Times,
     latest: Latest,
+    /// The note that documents wait stands until this.
+    waits_noted: Option<Instant>,
 }
 
 /// When a build began: its stamp, and the moment.
@@ -89,7 +93,7 @@ struct At {
 pub fn builder(
     context: Arc<IndexContext>,
     visibility: Arc<Visibility>,
-    set_aside: SetAside,
+    letters: Letters,
 ) -> ([BuildHandler; 2], Builder) {
     let stage = format!("index {}", context.plan.name);
     let ((live, live_asked), (bulk, bulk_asked)) = (mpsc::channel(1024), mpsc::channel(1024));
@@ -97,7 +101,8 @@ pub fn builder(
     let handlers = handlers.map(|(lane, asked)| {
         let mut concerned = Concerned::default();
         concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
-        BuildHandler { lane, stage: stage.clone(), context: context.clone(), asked, concerned }
+        let (context, letters) = (context.clone(), letters.clone());
+        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned }
     });
     let retry = &context.plan.retry;
     let builder = Builder {
@@ -106,13 +111,14 @@ pub fn builder(
         outage: Backoff::new(retry.initial, retry.max),
         batch: context.plan.build.batch,
         visibility,
-        set_aside,
+        letters,
         asked: [live_asked, bulk_asked],
         building: JoinSet::new(),
         in_flight: [0, 0],
         context,
         resume: Instant::now(),
         latest: Latest::default(),
+        waits_noted: None,
     };
     (handlers, builder)
 }
@@ -124,9 +130,9 @@ impl Handler for BuildHandler {
             let request = match BuildRequest::decode(record.value.as_deref().unwrap_or_default()) {
                 Ok(request) => request,
                 Err(error) => {
-                    let place =
-                        format!("{} partition {} offset {}", record.place.topic, record.place.partition, record.offset);
-                    return Err(StageError::new(&self.stage, format!("{place} holds no build request: {error}")));
+                    let reason = format!("the record is no build request: {error}");
+                    self.letters.undecodable(&record, reason, ticket).await?;
+                    continue;
                 }
             };
             self.agree_on_time(request.stamp).await;
@@ -137,6 +143,10 @@ impl Handler for BuildHandler {
             self.asked.send(asked).await.map_err(stopping)?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
@@ -260,17 +270,22 @@ impl Builder {
                 }
                 self.in_flight[lane as usize] += 1;
                 let context = self.context.clone();
-                let to_build = |(id, job): &(Arc<str>, Job<Request>)| {
-                    let in_doubt = job.in_doubt && context.obeys(Rule::Barrier);
-                    ToBuild { id: id.clone(), missing_once: job.missing_once, in_doubt }
-                };
-                let to_build: Vec<ToBuild> = jobs.iter().map(to_build).collect();
+                let to_build: Vec<ToBuild> = jobs.iter().map(|(id, job)| self.to_build(id, job)).collect();
                 self.building.spawn(async move {
                     let result = Box::pin(build(&context, &to_build)).await;
                     (lane, jobs, result)
                 });
             }
         }
+    }
+
+    fn to_build(&self, id: &Arc<str>, job: &Job<Request>) -> ToBuild {
+        let may_be_deleted = job.requests.iter().any(|request| request.cause.id == RESUMED);
+        if may_be_deleted {
+            self.context.brake.release(Instant::now());
+        }
+        let in_doubt = job.in_doubt && self.context.obeys(Rule::Barrier);
+        ToBuild { id: id.clone(), missing_since: job.missing_since, may_be_deleted, in_doubt }
     }
 
     /// Drops jobs that are another process's by now.
@@ -295,6 +310,7 @@ impl Builder {
         match result {
             Ok(batch) => {
                 self.outage.reset();
+                self.look_at_note();
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 let at = At { stamp: batch.stamp, began: batch.began };
                 for ((id, mut job), built) in jobs.into_iter().zip(batch.built) {
@@ -317,33 +333,6 @@ impl Builder {
         }
     }
 
-    /// A batch failed as a whole: wait and build all of it again, or stop. Nothing becomes a dead letter.
-    fn outage(&mut self, jobs: Vec<(Arc<str>, Job<Request>)>, failure: BatchFailure) -> Result<(), StageError> {
-        let health = match failure.part {
-            Part::Graph => &self.context.graph_health,
-            Part::Store => &self.context.store_health,
-        };
-        let news = health.down(failure.reason.clone());
-        if failure.class != ErrorClass::Transient {
-            return Err(StageError::new(format!("index {}", self.context.plan.name), failure.reason));
-        }
-        if news {
-            let outage_s = health.outage().as_secs();
-            warn!(index = self.context.plan.name, error = failure.reason, outage_s, "cannot build; trying again");
-        }
-        if failure.slow {
-            self.batch = (self.batch.min(jobs.len()) / 2).max(1);
-        }
-        let again = Instant::now() + self.outage.pause();
-        self.resume = self.resume.max(again);
-        for (id, mut job) in jobs {
-            // What the store was asked to write, it may write yet.
-            job.in_doubt |= failure.part == Part::Store;
-            self.schedule.finish(&id, Some((job, again)));
-        }
-        Ok(())
-    }
-
     async fn document(&mut self, id: Arc<str>, mut job: Job<Request>, built: Built, at: At) -> Result<(), StageError> {
         let now = Instant::now();
         let (refs, wrote, outcome) = match built {
@@ -351,9 +340,14 @@ impl Builder {
             // What an earlier, unanswered write left may not be visible either.
             Built::Unchanged(refs) => (refs, true, Outcome::Unchanged),
             Built::Deleted => (Vec::new(), false, Outcome::Deleted),
-            Built::MissingOnce => {
-                job.missing_once = true;
+            Built::Missing(since) => {
+                job.missing_since = Some(since);
                 self.schedule.finish(&id, Some((job, now + CONFIRM_AFTER)));
+                return Ok(());
+            }
+            Built::Held(reason) => return self.hold(id, job, reason).await,
+            Built::Waits(reason) => {
+                self.wait(&id, job, reason);
                 return Ok(());
             }
             Built::Superseded => {
@@ -377,7 +371,7 @@ impl Builder {
             }
             Built::Failed { class, reason } => return self.failed(id, job, class, reason).await,
         };
-        job.missing_once = false;
+        job.missing_since = None;
         if self.context.reports.knew(outcome != Outcome::Deleted) {
             let index = &self.context.plan.name;
             warn!(
@@ -387,7 +381,7 @@ impl Builder {
                  the graph's (tributary check compares them)"
             );
         }
-        self.set_aside.withdraw(&id).await?;
+        self.letters.withdraw(&id).await?;
         if wrote && self.context.recent.written(&id, &refs, at.stamp) {
             self.ask_again(&id, &job).await?;
         }
@@ -398,7 +392,7 @@ impl Builder {
             self.latest.note(&id, at.stamp);
         }
         let again = again.map(|until| {
-            let job = Job { requests: waiting, lane: Lane::Bulk, attempts: 0, missing_once: false, in_doubt: true };
+            let job = Job { requests: waiting, lane: Lane::Bulk, attempts: 0, missing_since: None, in_doubt: true };
             (job, until)
         });
         self.schedule.finish(&id, again);
@@ -423,58 +417,7 @@ impl Builder {
             key: Some(id.as_bytes().to_vec()),
             value: Some(request.encode()),
         };
-        self.set_aside.outbox().post(vec![record]).await
-    }
-
-    async fn failed(
-        &mut self,
-        id: Arc<str>,
-        mut job: Job<Request>,
-        class: ErrorClass,
-        reason: String,
-    ) -> Result<(), StageError> {
-        let context = &self.context;
-        let retry = &context.plan.retry;
-        job.attempts += 1;
-        if class == ErrorClass::Fatal {
-            context.graph_health.down(reason.clone());
-            return Err(StageError::new(format!("index {}", context.plan.name), reason));
-        }
-        if class == ErrorClass::Transient && job.attempts < retry.attempts {
-            let pause = Backoff::nth(retry.initial, retry.max, job.attempts - 1);
-            debug!(
-                index = context.plan.name,
-                document = &*id,
-                attempts = job.attempts,
-                ?pause,
-                reason,
-                "a build failed; trying again"
-            );
-            self.schedule.finish(&id, Some((job, Instant::now() + pause)));
-            return Ok(());
-        }
-        let first = job.requests.first().map(|r| (r.cause.clone(), (r.ticket.place().partition, r.ticket.offset())));
-        let Some((cause, (partition, offset))) = first else {
-            self.schedule.finish(&id, None);
-            return Ok(());
-        };
-        info!(
-            index = context.plan.name,
-            document = &*id,
-            attempts = job.attempts,
-            reason,
-            "set aside as a dead letter"
-        );
-        let mut tickets = Vec::new();
-        for request in job.requests {
-            if !request.reported {
-                context.reports.finished(&request.cause, Outcome::DeadLetter);
-            }
-            tickets.push(request.ticket);
-        }
-        self.schedule.finish(&id, None);
-        let failure = Failed { cause, partition, offset, class, reason, attempts: job.attempts };
-        self.set_aside.add(id, failure, tickets).await
+        self.letters.outbox().post(vec![record]).await
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::{HybridClock, Reporter};
 
+use crate::brake::Brake;
 use crate::graph::Graph;
+use crate::letters::book::Book;
 use crate::listing::Listings;
 use crate::recent::Recent;
 use crate::report::Reports;
@@ -30,6 +32,10 @@ pub struct IndexContext {
     pub requested: Mutex<Requested>,
     /// How far the listing of all documents is.
     pub listings: Arc<Listings>,
+    /// Stops deletes that are too many.
+    pub brake: Brake,
+    /// What is known of the pipeline's dead letters.
+    pub letters: Arc<Book>,
     /// Open causes.
     pub reports: Reports,
     /// How the graph is.
@@ -38,6 +44,8 @@ pub struct IndexContext {
     pub store_health: Reporter,
     /// How the listing of all documents is.
     pub listing_health: Reporter,
+    /// Whether deletes go on.
+    pub brake_health: Reporter,
     /// Whether the clocks of all processes agree.
     pub clock_health: Reporter,
     /// When changes are looked at again.

@@ -4,6 +4,7 @@ mod ceiling;
 mod client;
 mod errors;
 mod http;
+mod outage;
 mod parents;
 mod patient;
 mod replaced;
@@ -12,6 +13,7 @@ mod roots;
 mod split;
 #[cfg(test)]
 pub(crate) mod tests;
+mod witness;
 
 pub use http::HttpGraph;
 pub use patient::{PatientGraph, Refusals};
@@ -57,6 +59,8 @@ pub enum Fetched {
     Missing,
     /// It could not be fetched whole; other roots of the same call may be fine. Never absence.
     Failed(GraphError),
+    /// The same, for a cause that several roots share: something behind the graph is away, and the root waits for it.
+    Waits(GraphError),
 }
 
 /// Whether the graph knows a vertex by its id.
@@ -81,7 +85,8 @@ pub struct IdPage {
     pub next: Option<String>,
 }
 
-/// Reads a graph. Implementations bound their requests in flight, split a batch that the server refuses as too complex,
+/// Reads a graph. What is missing in an answer that holds others is asked for again, until an answer holds none of those that it
+/// was asked for: an answer may be cut without a word. Implementations bound their requests in flight, split a batch that the server refuses as too complex,
 /// answers too late, or answers with what cannot be read, and attribute errors to single ids (by asking again in smaller
 /// batches where the answer does not say whose they are). They do not retry otherwise: the caller does.
 #[async_trait]
@@ -108,6 +113,10 @@ pub trait Graph: Send + Sync {
 
     /// The schema by introspection: the JSON of `data`.
     async fn introspect(&self) -> Result<Json, GraphError>;
+
+    /// Documents that an index has, so that the graph served their roots once. Implementations may ask for them again to see
+    /// whether the graph serves at all.
+    fn remember(&self, _index: &str, _documents: &[String]) {}
 }
 
 /// A failure of the graph.

@@ -3,15 +3,18 @@
 //! [`graph`] and [`store`] are the two contracts; the engine knows nothing else of the outside. Only this room knows
 //! GraphQL over HTTP, Elasticsearch, OpenSearch and tantivy.
 
+pub mod absence;
+pub mod brake;
 pub mod build;
 pub mod builder;
-pub mod bury;
 pub mod context;
 pub mod document;
 pub mod engine;
+mod fingerprint;
 pub mod graph;
 pub mod indexable;
 pub mod json;
+pub mod letters;
 pub mod listing;
 pub mod lost;
 pub mod mapping;
@@ -22,7 +25,7 @@ pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod schedule;
-pub mod set_aside;
+mod stages;
 pub mod store;
 pub mod vertices;
 pub mod visibility;

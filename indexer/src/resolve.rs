@@ -27,14 +27,14 @@ use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
-use tributary_transport::{Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled};
 
 use self::affected::Affected;
 use self::fan_out::Unanswered;
 use self::settle::{Batch, Look, Settling, Times};
-use crate::bury::bury;
 use crate::context::{IndexContext, Rule};
 use crate::graph::{Graph, GraphError, Vertex};
+use crate::letters::{self, replay::RESOLVE};
 use crate::lost::Concerned;
 use crate::request::{Cause, names};
 use crate::vertices::{label, touched};
@@ -142,7 +142,7 @@ impl Handler for ResolveHandler {
                 Ok(None) => ticket.done(),
                 Err(error) => {
                     let letter = letter(&self.pipeline, &record, ErrorClass::Definite, error.to_string(), 1);
-                    bury(&self.outbox, &self.pipeline, &letter, vec![ticket]).await?;
+                    letters::send(&self.outbox, &self.pipeline, &letter, vec![ticket]).await?;
                 }
             }
         }
@@ -153,6 +153,10 @@ impl Handler for ResolveHandler {
             self.groups.send(group).await.map_err(|_| StageError::new("resolve", "the resolve stage is stopping"))?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
@@ -405,25 +409,20 @@ impl Resolver {
 
     /// Dead letters of the events with a vertex whose parents could not be asked for.
     pub(crate) fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
-        let mut letters = Vec::new();
+        let mut records = Vec::new();
         for taken in group {
             let vertices = touched(&taken.event, &self.vertices).vertices;
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
-                letters.push(self.letter_of(&taken.record, error));
+                records.push(self.letter_of(&taken.record, error));
             }
         }
-        letters
+        records
     }
 
     fn letter_of(&self, record: &Polled, error: &GraphError) -> OutRecord {
         let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
         let letter = letter(&self.pipeline, record, error.class, reason, self.retry.attempts);
-        metrics::counter!("tributary_dead_letters_total", "stage" => "resolve").increment(1);
-        OutRecord {
-            topic: names::dead_letters(&self.pipeline).into(),
-            key: Some(letter.id.clone().into_bytes()),
-            value: Some(letter.encode(self.outbox.limit())),
-        }
+        letters::record(&self.outbox, &self.pipeline, &letter)
     }
 }
 
@@ -455,21 +454,6 @@ fn cause(group: &[Taken], affected: u64) -> Option<Cause> {
 }
 
 fn letter(pipeline: &str, record: &Polled, class: ErrorClass, cause: String, attempts: u32) -> DeadLetter {
-    let place = &record.place;
-    let subject = format!("{}/{}/{}", place.topic, place.partition, record.offset);
-    DeadLetter {
-        id: subject.clone(),
-        stage: "resolve".into(),
-        topic: names::replays(pipeline),
-        partition: place.partition,
-        offset: record.offset,
-        key: record.key.as_deref().map(<[u8]>::to_vec),
-        value: record.value.as_deref().map(<[u8]>::to_vec),
-        class,
-        cause,
-        attempts,
-        first_failed_us: now_us(),
-        last_failed_us: now_us(),
-        subject,
-    }
+    let topic = names::replays(pipeline);
+    DeadLetter { attempts, ..letters::of_record(RESOLVE.into(), topic, record, class, cause) }
 }

@@ -21,15 +21,15 @@ pub struct Job<R> {
     pub lane: Lane,
     /// Builds that failed so far.
     pub attempts: u32,
-    /// The last fetch said that the root is not there; a second one confirms it.
-    pub missing_once: bool,
+    /// Since when fetches say that the root is not there; a later one confirms it.
+    pub missing_since: Option<Instant>,
     /// Whether a write of the document may be under way of which nobody knows the end.
     pub in_doubt: bool,
 }
 
 impl<R> Job<R> {
     fn new(lane: Lane) -> Self {
-        Self { requests: Vec::new(), lane, attempts: 0, missing_once: false, in_doubt: false }
+        Self { requests: Vec::new(), lane, attempts: 0, missing_since: None, in_doubt: false }
     }
 }
 
@@ -145,7 +145,7 @@ impl<R> Schedule<R> {
                 job.lane = Lane::Live;
             }
             job.attempts = job.attempts.max(old.attempts);
-            job.missing_once |= old.missing_once;
+            job.missing_since = old.missing_since.or(job.missing_since);
             job.in_doubt |= old.in_doubt;
             old.requests.append(&mut job.requests);
             job.requests = old.requests;

@@ -79,6 +79,8 @@ pub struct IntakeSettings {
     pub grace: Duration,
     /// Where the intake tells its lag.
     pub lag: Lag,
+    /// Where it tells the lag of all processes together, if somebody wants to know.
+    pub backlog: Option<Lag>,
     /// A measurement of the lag that is older than this says nothing.
     pub lag_ages: Duration,
 }
@@ -117,6 +119,7 @@ impl IntakeSettings {
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
             lag: Lag::default(),
+            backlog: None,
             lag_ages: Duration::from_secs(10),
         }
     }
@@ -269,7 +272,7 @@ impl Intake {
             Due::Commit => return self.commit().await,
             Due::Measure => {
                 if self.beside.measuring.is_empty() {
-                    self.beside.measuring.spawn(self.consumer.lag());
+                    self.measure();
                 }
                 if self.measured.elapsed() > self.settings.lag_ages {
                     self.settings.lag.set(None);
@@ -287,6 +290,19 @@ impl Intake {
             Due::Lag(Err(_)) => {}
         }
         Ok(())
+    }
+
+    /// Begins to measure the lag, and then, if it is wanted, that of all processes.
+    fn measure(&mut self) {
+        let lag = self.consumer.lag();
+        let backlog = self.settings.backlog.clone().map(|wanted| (wanted, self.consumer.backlog()));
+        self.beside.measuring.spawn(async move {
+            let lag = lag.await;
+            if let Some((wanted, backlog)) = backlog {
+                wanted.set(backlog.await.ok());
+            }
+            lag
+        });
     }
 
     async fn commit(&mut self) -> Result<(), StageError> {

@@ -193,6 +193,10 @@ impl Consumer for Silent {
             true => Box::pin(std::future::pending()),
         }
     }
+
+    fn backlog(&mut self) -> Measuring {
+        self.0.backlog()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,11 @@
-//! Dead letters: list, show, replay. Through the running pipeline where there is one (it may hold the embedded log), else on
+//! Dead letters: list, show, replay; and deletes that wait, which are among them. Through the running pipeline where there is one (it may hold the embedded log), else on
 //! the transport itself.
 
 use std::path::Path;
 
 use serde_json::Value as Json;
 use tributary_dsl::Definition;
+use tributary_indexer::letters::replay;
 use tributary_indexer::request::names;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
@@ -89,5 +90,36 @@ pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure
         return Err(Failure::NotFound("no such dead letter (tributary dlq list shows all)".into()));
     }
     line(&format!("{replayed} sent back; they are tried when the pipeline runs"));
+    Ok(())
+}
+
+/// `resume-deletes`.
+pub async fn resume_deletes(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+    let draft = definition(file)?;
+    let all: Vec<&str> = draft.definition().indexes().collect();
+    if let Some(name) = index.filter(|name| !all.contains(name)) {
+        let known = all.join(", ");
+        return Err(Failure::NotFound(format!("no index {name:?} in this pipeline (it has: {known})")));
+    }
+    let running = running(draft.definition()).await;
+    let letters = if running.is_none() { Some(letters(draft.definition()).await?) } else { None };
+    for name in all.into_iter().filter(|name| index.is_none_or(|index| index == *name)) {
+        let resumed: u64 = match (&running, &letters) {
+            (Some(running), _) => {
+                let path = format!("/indexes/{}/resume-deletes", backends::percent_encode(name));
+                expect_ok(running.post(&path, &()).await?)?["resumed"].as_u64().unwrap_or(0)
+            }
+            (None, Some(letters)) => {
+                let resumed = replay::resume_deletes(letters, name).await;
+                resumed.map_err(|e| Failure::of(e.class, e.message))? as u64
+            }
+            (None, None) => 0,
+        };
+        line(&match resumed {
+            0 => format!("{name}: no delete waits"),
+            1 => format!("{name}: 1 delete goes on, if the graph still does not know the document"),
+            n => format!("{name}: {n} deletes go on, if the graph still does not know the documents"),
+        });
+    }
     Ok(())
 }

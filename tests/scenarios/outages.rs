@@ -137,6 +137,65 @@ async fn errors_for_all_embedded() {
     errors_for_all(Pair::Embedded).await;
 }
 
+/// Something behind the graph is away that half of the documents need: they wait, the others go on, and nobody is to blame.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_for_half() {
+    let mut world = World::new("half", Pair::Embedded, Own::default()).await;
+    world.write_pipeline(Pair::Embedded, "    retry: { attempts: 2, initial: 20ms, max: 1s }\n");
+    let even: Vec<String> = (1..=2000).map(|id| (2 * id).to_string()).collect();
+    world.faults().fail_ids(even.clone());
+    world.start();
+    world.until_documents(1600).await;
+    let waits = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"]["graph"]["note"].as_str().is_some_and(|note| note.contains("could not be resolved"))
+    };
+    world.until("health says what documents wait for", waits).await;
+    world.faults().fail_ids(Vec::new());
+    world.until_documents(3201).await;
+    world.faults().fail_ids(even);
+    changes(&world, "half of it").await;
+    world.until("health says what documents wait for", waits).await;
+    let (faults, before) = (world.faults(), world.faults().requests());
+    // Far more than all tries of a document.
+    world.until("the graph was asked again and again", async |_| faults.requests() > before + 40).await;
+    let address = world.address().expect("it runs");
+    let path = format!("/indexes/{}/documents/11", world.index());
+    let titled =
+        async |_: &str| client::get(&address, &path).await.is_some_and(|d| d["document"]["title"] == "half of it");
+    world.until("the others are built", titled).await;
+    assert_eq!(dead_letters(&address).await, Vec::<serde_json::Value>::new());
+    world.faults().fail_ids(Vec::new());
+    world.assert_converged().await;
+    assert_eq!(dead_letters(&address).await, Vec::<serde_json::Value>::new());
+}
+
+/// A graph that accepts requests and answers none is away, also where a single document is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graph_hangs() {
+    let mut world = World::new("hang", Pair::Embedded, Own::default()).await;
+    let settings = "    build: { deadline: 1s }\n    retry: { attempts: 2, initial: 20ms, max: 100ms }\n";
+    world.write_pipeline(Pair::Embedded, settings);
+    world.start();
+    world.until_documents(3201).await;
+    world.faults().hang(true);
+    let (faults, before) = (world.faults(), world.faults().requests());
+    world.execute("UPDATE movie SET title = 'Alone' WHERE id = 10").await;
+    world
+        .until("health says that the graph hangs", async |address| {
+            let why = why_down(address, "graph").await;
+            why.contains("answers neither") || why.contains("no answer within")
+        })
+        .await;
+    changes(&world, "while it hangs").await;
+    // Each try takes six seconds, and two tries are all that a document has.
+    world.until("the graph was asked again and again", async |_| faults.requests() > before + 20).await;
+    assert_eq!(dead_letters(&world.address().expect("it runs")).await, Vec::<serde_json::Value>::new());
+    world.faults().hang(false);
+    world.assert_converged().await;
+    assert_eq!(dead_letters(&world.address().expect("it runs")).await, Vec::<serde_json::Value>::new());
+}
+
 /// A pipeline that starts while its graph is deployed waits, says so, and starts then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graph_being_deployed_at_the_start() {

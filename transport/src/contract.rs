@@ -292,6 +292,9 @@ pub trait Consumer: Send {
     /// Records between the group's committed offsets and the ends of the partitions that are assigned now. `Transient` before
     /// the group has assigned any. The answer may take long and does not hold the consumer meanwhile.
     fn lag(&mut self) -> Measuring;
+
+    /// The same of all partitions, whoever has them.
+    fn backlog(&mut self) -> Measuring;
 }
 
 /// A measurement under way, on its own feet.

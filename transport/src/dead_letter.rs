@@ -3,7 +3,7 @@
 //! A letter is a record of a compacted topic, under its id; a tombstone takes it out. Replaying appends the original
 //! record to its topic and the tombstone in one batch, so a letter is never both gone and not replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -53,6 +53,49 @@ pub struct DeadLetter {
     pub last_failed_us: i64,
     /// What it is about, for instance `movies/42`.
     pub subject: String,
+    /// How often the pipeline tried it again by itself.
+    #[serde(default, skip_serializing_if = "Replays::none")]
+    pub replays: Replays,
+}
+
+/// How often, and when last, a pipeline tried again by itself what it had set aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replays {
+    /// How often.
+    pub count: u32,
+    /// When last, microseconds since the Unix epoch.
+    pub last_us: i64,
+}
+
+impl Replays {
+    fn none(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// What is known of a letter without its event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Outline {
+    /// The step that gave it up.
+    pub stage: String,
+    /// The class of the error.
+    pub class: ErrorClass,
+    /// Last failure, microseconds since the Unix epoch.
+    pub last_failed_us: i64,
+    /// How often the pipeline tried it again by itself.
+    #[serde(default)]
+    pub replays: Replays,
+}
+
+/// A record of a topic of dead letters: a letter was written, or taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The letter's id.
+    pub id: Bytes,
+    /// Where it lies.
+    pub offset: u64,
+    /// None: it was taken out.
+    pub letter: Option<Outline>,
 }
 
 impl DeadLetter {
@@ -62,9 +105,27 @@ impl DeadLetter {
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
     }
 
-    /// The letter as a record's value of at most `limit` bytes. An event that is too large for that is left out; its letter says
-    /// where it still lies.
-    pub fn encode(&self, limit: usize) -> Vec<u8> {
+    /// The letter as a record's key and value of at most `limit` bytes together. An event that is too large for that is left out; its
+    /// letter says where it still lies. Names that are too large are cut, and end in their hash.
+    pub fn encode(&self, limit: usize) -> (Vec<u8>, Vec<u8>) {
+        let value = self.value_within(limit);
+        if value.len() + self.id.len() <= limit {
+            return (self.id.clone().into_bytes(), value);
+        }
+        let cut = |name: &str| match name.chars().count() {
+            0..=SAID => name.to_owned(),
+            _ => {
+                let beginning: String = name.chars().take(SAID).collect();
+                format!("{beginning}…{:016x}", xxhash_rust::xxh3::xxh3_64(name.as_bytes()))
+            }
+        };
+        let (id, subject) = (cut(&self.id), cut(&self.subject));
+        let cause = format!("{} (it has no key here, which is too large for a letter)", cut(&self.cause));
+        let short = Self { id, subject, cause, key: None, value: None, ..self.clone() };
+        (short.id.clone().into_bytes(), serde_json::to_vec(&short).unwrap_or_default())
+    }
+
+    fn value_within(&self, limit: usize) -> Vec<u8> {
         // A struct of strings, numbers and bytes always has a JSON form.
         let whole = serde_json::to_vec(self).unwrap_or_default();
         if whole.len() + self.id.len() <= limit {
@@ -177,8 +238,8 @@ impl DeadLetters {
 
     /// Adds a letter to a batch; it becomes durable with it.
     pub fn append_to(&self, batch: &mut Batch, letter: &DeadLetter) {
-        let json = letter.encode(record_limit(self.transport.max_record()));
-        batch.push(&self.topic, letter.last_failed_us / 1000, Some(letter.id.as_bytes()), Some(&json));
+        let (key, value) = letter.encode(record_limit(self.transport.max_record()));
+        batch.push(&self.topic, letter.last_failed_us / 1000, Some(&key), Some(&value));
     }
 
     /// The letters that are there now, oldest failure first; none if the topic does not exist.
@@ -212,6 +273,41 @@ impl DeadLetters {
         Ok(letters)
     }
 
+    /// What was written and taken out from an offset on, a page at a time, and where the next page starts; empty at the end. Only
+    /// outlines are kept.
+    pub async fn follow(&self, from: u64) -> Result<(Vec<Entry>, u64), TransportError> {
+        let Some(ends) = self.transport.watermarks(&self.topic).await?.into_iter().next() else {
+            return Ok((Vec::new(), from));
+        };
+        let from = from.max(ends.low);
+        if from >= ends.high {
+            return Ok((Vec::new(), from));
+        }
+        let records = self.transport.read(&self.partition(), from, PAGE).await?;
+        let next = records.last().map_or(from, |last| last.offset + 1);
+        let entry = |record: crate::contract::Polled| {
+            let letter = match record.value.map(|value| serde_json::from_slice::<Outline>(&value)) {
+                None => None,
+                Some(Ok(outline)) => Some(outline),
+                // It was told by whoever listed them.
+                Some(Err(_)) => return None,
+            };
+            Some(Entry { id: record.key?, offset: record.offset, letter })
+        };
+        Ok((records.into_iter().filter_map(entry).collect(), next))
+    }
+
+    /// The letter that lies at an offset; none if it is not there any more.
+    pub async fn at(&self, offset: u64) -> Result<Option<DeadLetter>, TransportError> {
+        let records = self.transport.read(&self.partition(), offset, 1).await?;
+        let found = records.into_iter().find(|record| record.offset == offset).and_then(|record| record.value);
+        Ok(found.and_then(|value| serde_json::from_slice(&value).ok()))
+    }
+
+    fn partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: 0 }
+    }
+
     /// One letter.
     pub async fn get(&self, id: &str) -> Result<Option<DeadLetter>, TransportError> {
         Ok(self.list().await?.into_iter().find(|letter| letter.id == id))
@@ -228,17 +324,63 @@ impl DeadLetters {
             }
             letters.retain(|letter| ids.contains(&letter.id));
         }
-        if letters.is_empty() {
+        let mut events = Vec::with_capacity(letters.len());
+        for letter in &letters {
+            events.push(self.event(letter).await?);
+        }
+        self.send_back(letters.into_iter().zip(events)).await
+    }
+
+    /// The same for every letter that `value` gives another value for, which takes the place of its event's. Letters are read a page
+    /// at a time, for there may be many.
+    pub async fn replay_as(&self, value: impl Fn(&DeadLetter) -> Option<Vec<u8>>) -> Result<usize, TransportError> {
+        let mut newest: HashMap<u64, u64> = HashMap::new();
+        let (mut from, mut replayed) = (0, 0);
+        loop {
+            let (entries, next) = self.follow(from).await?;
+            for entry in entries {
+                let name = xxhash_rust::xxh3::xxh3_64(&entry.id);
+                match entry.letter {
+                    Some(_) => drop(newest.insert(name, entry.offset)),
+                    None => drop(newest.remove(&name)),
+                }
+            }
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        let offsets: BTreeSet<u64> = newest.into_values().collect();
+        let mut next = offsets.first().copied();
+        while let Some(from) = next {
+            let records = self.transport.read(&self.partition(), from, PAGE).await?;
+            let Some(last) = records.last().map(|record| record.offset) else { break };
+            let letters = records.into_iter().filter(|record| offsets.contains(&record.offset));
+            let letters = letters.filter_map(|record| serde_json::from_slice::<DeadLetter>(&record.value?).ok());
+            let with_value = letters.filter_map(|letter| {
+                let (key, value) = (letter.key.clone().map(Bytes::from), Bytes::from(value(&letter)?));
+                Some((letter, (key, Some(value))))
+            });
+            replayed += self.send_back(with_value.collect::<Vec<_>>().into_iter()).await?;
+            next = offsets.range(last + 1..).next().copied();
+        }
+        Ok(replayed)
+    }
+
+    async fn send_back(
+        &self,
+        letters: impl ExactSizeIterator<Item = (DeadLetter, (Option<Bytes>, Option<Bytes>))>,
+    ) -> Result<usize, TransportError> {
+        let count = letters.len();
+        if count == 0 {
             return Ok(0);
         }
         let mut producer = self.transport.producer(&format!("{}.replay", self.topic), Purpose::Stage).await?;
         let now = tributary_event::clock::now_us() / 1000;
         let mut batch = Batch::new();
-        for letter in &letters {
+        for (letter, (key, value)) in letters {
             let topic: Arc<str> = letter.topic.as_str().into();
-            let left_out = if letter.value.is_none() { self.left_out(letter).await? } else { None };
-            let value = letter.value.as_deref().or(left_out.as_deref());
-            batch.push(&topic, now, letter.key.as_deref(), value);
+            batch.push(&topic, now, key.as_deref(), value.as_deref());
             batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
             if batch.len() >= 2 * REPLAY || batch.size() >= REPLAY_BYTES {
                 producer.append(&batch).await?;
@@ -248,15 +390,19 @@ impl DeadLetters {
         if !batch.is_empty() {
             producer.append(&batch).await?;
         }
-        Ok(letters.len())
+        Ok(count)
     }
 
-    /// The value of an event that was too large for its letter, from where it was read; none if it had none.
-    async fn left_out(&self, letter: &DeadLetter) -> Result<Option<Bytes>, TransportError> {
-        let Some(place) = letter.place() else { return Ok(None) };
+    /// Key and value of a letter's event; what was too large for the letter, from where it was read.
+    pub async fn event(&self, letter: &DeadLetter) -> Result<(Option<Bytes>, Option<Bytes>), TransportError> {
+        let place = if letter.value.is_none() { letter.place() } else { None };
+        let Some(place) = place else {
+            let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Bytes::copy_from_slice);
+            return Ok((bytes(&letter.key), bytes(&letter.value)));
+        };
         let found = self.transport.read(&place, letter.offset, 1).await?;
         let found = found.into_iter().find(|record| record.offset == letter.offset);
-        found.map(|record| record.value).ok_or_else(|| {
+        found.map(|record| (record.key, record.value)).ok_or_else(|| {
             let text = format!(
                 "dead letter {} cannot be replayed: its event was too large for it, and topic {} {} does not keep offset {} any more",
                 letter.id, place.topic, place.partition, letter.offset
@@ -286,6 +432,7 @@ mod tests {
             first_failed_us: 1,
             last_failed_us: 2,
             subject: "movies/42".into(),
+            replays: Replays::default(),
         };
         let json = serde_json::to_value(&letter).unwrap();
         assert_eq!(json["key"], r#"{"id":42}"#);
@@ -294,5 +441,44 @@ mod tests {
         let tombstone = DeadLetter { value: None, ..letter };
         let json = serde_json::to_string(&tombstone).unwrap();
         assert_eq!(serde_json::from_str::<DeadLetter>(&json).unwrap(), tombstone);
+        let replayed = DeadLetter { replays: Replays { count: 2, last_us: 7 }, ..tombstone };
+        let json = serde_json::to_string(&replayed).unwrap();
+        assert_eq!(serde_json::from_str::<DeadLetter>(&json).unwrap(), replayed);
+        assert_eq!(serde_json::from_str::<Outline>(&json).unwrap().replays, replayed.replays);
+    }
+
+    #[test]
+    fn a_letter_fits_whatever_is_in_it() {
+        let place = "t/0/7";
+        let of = |key: usize, value: usize, id: &str| DeadLetter {
+            id: id.to_owned(),
+            stage: "resolve".into(),
+            topic: "p.replays".into(),
+            partition: 0,
+            offset: 7,
+            key: Some(vec![b'k'; key]),
+            value: Some(vec![b'v'; value]),
+            class: ErrorClass::Definite,
+            cause: "€".repeat(10_000),
+            attempts: 1,
+            first_failed_us: 1,
+            last_failed_us: 2,
+            subject: id.to_owned(),
+            replays: Replays::default(),
+        };
+        for (letter, whole) in [
+            (of(10, 1_000_000, place), false),
+            (of(100_000, 10, place), false),
+            (of(10, 10, &format!("movies/{}", "€".repeat(100_000))), false),
+            (of(10, 10, place), true),
+        ] {
+            let (key, value) = letter.encode(40_000);
+            assert!(key.len() + value.len() <= 40_000, "{} {}", key.len(), value.len());
+            let read: DeadLetter = serde_json::from_slice(&value).unwrap();
+            assert_eq!(read.id.as_bytes(), key);
+            assert_eq!(read == letter, whole);
+            assert!(whole || read.value.is_none());
+        }
+        assert!(String::from_utf8(of(10, 1_000_000, place).encode(40_000).1).unwrap().contains("topic t 0, offset 7"));
     }
 }

@@ -1,17 +1,21 @@
-//! Kafka: topics on a cluster, through librdkafka but for appending, which speaks to the brokers itself (`wire`).
+//! Kafka: topics on a cluster, through librdkafka, but for the changes of a source: who appends them speaks to the brokers itself
+//! (`wire`) where it can.
 //!
-//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`); what needs
-//! neither goes through librdkafka's idempotent producer (`appender`).
+//! A batch is one transaction with its checkpoint, which is a record of the compacted checkpoint topic (`producer`, or through
+//! librdkafka, `library`; what they share, `transaction`); what needs neither goes through librdkafka's idempotent producer
+//! (`appender`).
 //! Groups are Kafka's (`consumer`); everything that needs no group goes through one `reader`; topics are created and
 //! checked in `topics`.
 
 mod appender;
 mod client;
 mod consumer;
+mod library;
 mod mailbox;
 mod producer;
 mod reader;
 mod topics;
+mod transaction;
 mod wire;
 
 use std::sync::Arc;
@@ -20,17 +24,19 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rdkafka::admin::AdminClient;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::{Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
 use self::appender::KafkaAppender;
 use self::client::Quiet;
-pub use self::client::{Compression, Durability, KafkaSettings};
+pub use self::client::{Appending, Compression, Durability, KafkaSettings};
 use self::consumer::KafkaConsumer;
+use self::library::LibraryProducer;
 use self::producer::KafkaProducer;
 use self::reader::Reader;
 use self::topics::{Found, Members};
-use self::wire::Cluster;
+use self::wire::{Cluster, Refusal};
 use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
@@ -54,8 +60,11 @@ pub struct Kafka {
 impl Kafka {
     /// Checks the settings. Brokers that are away are no error yet: every call reports them, and [`Transport::probe`].
     pub fn connect(settings: KafkaSettings) -> Result<Self, TransportError> {
-        // Of properties that do not fit, ours tells more than librdkafka.
-        Cluster::new(&settings)?;
+        // Of properties that are wrong, ours tells more than librdkafka.
+        if let Err(Refusal::Wrong(cause)) = Cluster::new(&settings) {
+            let text = format!("Kafka at {} cannot be used: {cause} (in the transport's properties)", settings.brokers);
+            return Err(TransportError::new(ErrorClass::Fatal, text));
+        }
         let reader = Arc::new(Reader::new(&settings)?);
         let admin = settings
             .client(&[])
@@ -68,6 +77,16 @@ impl Kafka {
             brokers_fit: Arc::default(),
             probe: Arc::default(),
         })
+    }
+
+    /// Removes the records of a partition that stand before an offset, whether they were read or not.
+    pub async fn trim(&self, place: &TopicPartition, below: u64) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("removing records of {}", place.topic), error);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(below as i64))
+            .map_err(failed)?;
+        let done = self.admin.delete_records(&list, &AdminOptions::new()).await.map_err(failed)?;
+        done.elements().iter().try_for_each(|element| element.error()).map_err(failed)
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.
@@ -172,7 +191,24 @@ impl Transport for Kafka {
     }
 
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
-        Ok(Box::new(KafkaProducer::open(&self.settings, id, purpose).await?))
+        let limit = transaction::limit(&self.settings, purpose)?;
+        let why = match (self.settings.appending, purpose) {
+            (Appending::Fitting, Purpose::Source) => match KafkaProducer::open(&self.settings, id, limit).await {
+                Ok(producer) => {
+                    tracing::info!(producer = id, "appending by our own protocol");
+                    return Ok(Box::new(producer));
+                }
+                Err(fault) if fault.is_unspoken() => fault.text,
+                Err(fault) => {
+                    let what = format!("opening the producer {id}");
+                    return Err(self.settings.answered(&what, fault.class, fault.code, &fault.text));
+                }
+            },
+            (Appending::Fitting, Purpose::Stage) => "it has little to append".into(),
+            (Appending::Library, _) => "it was asked for".into(),
+        };
+        tracing::info!(producer = id, why, "appending through librdkafka");
+        Ok(Box::new(LibraryProducer::open(&self.settings, id, limit).await?))
     }
 
     async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {

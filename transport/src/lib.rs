@@ -17,6 +17,6 @@ pub use contract::{
     Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting,
     record_limit,
 };
-pub use dead_letter::{DeadLetter, DeadLetters};
+pub use dead_letter::{DeadLetter, DeadLetters, Replays};
 pub use embedded::{Embedded, EmbeddedSettings};
-pub use kafka::{Compression, Durability, Kafka, KafkaSettings};
+pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};

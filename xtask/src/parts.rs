@@ -1,6 +1,8 @@
 //! Which servers a command wants, and starting them.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use tributary_stack::{
     Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, OpenSearch, OpenSearchOptions, Part, Postgres,
     PostgresOptions, prefetch,
@@ -11,7 +13,8 @@ use tributary_stack::{
 pub(crate) struct Wanted {
     /// PostgreSQL's major version.
     pub(crate) postgres: Option<String>,
-    pub(crate) kafka: bool,
+    /// Kafka's version.
+    pub(crate) kafka: Option<String>,
     /// Elasticsearch's major version.
     pub(crate) elasticsearch: Option<String>,
     /// OpenSearch's major version.
@@ -31,7 +34,7 @@ impl Wanted {
     /// Every part that the tests use.
     pub(crate) fn everything() -> Wanted {
         let version = |newest: &str| Some(newest.to_owned());
-        Wanted { postgres: version("18"), kafka: true, elasticsearch: version("9"), opensearch: version("3") }
+        Wanted { postgres: version("18"), kafka: version("4.1"), elasticsearch: version("9"), opensearch: version("3") }
     }
 
     /// The parts as the stack names them.
@@ -39,7 +42,7 @@ impl Wanted {
         let Wanted { postgres, kafka, elasticsearch, opensearch } = self.clone();
         let all = [
             postgres.map(Part::Postgres),
-            kafka.then_some(Part::Kafka),
+            kafka.map(Part::Kafka),
             elasticsearch.map(Part::Elasticsearch),
             opensearch.map(Part::OpenSearch),
         ];
@@ -55,7 +58,12 @@ impl Wanted {
                 Some(version) => Postgres::start(PostgresOptions { version, ..Default::default() }).await.map(Some),
             }
         };
-        let kafka = async { if self.kafka { Kafka::start(KafkaOptions::default()).await.map(Some) } else { Ok(None) } };
+        let kafka = async {
+            match self.kafka {
+                None => Ok(None),
+                Some(version) => Kafka::start(KafkaOptions { version, ..Default::default() }).await.map(Some),
+            }
+        };
         let elasticsearch = async {
             match self.elasticsearch {
                 None => Ok(None),
@@ -133,4 +141,12 @@ impl Running {
         )?;
         Ok(())
     }
+}
+
+/// Makes a folder that holds nothing.
+pub(crate) fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("emptying {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
 }

@@ -21,9 +21,9 @@ pub(crate) struct Choice {
     /// PostgreSQL, of this major version
     #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "18")]
     postgres: Option<String>,
-    /// One Kafka broker
-    #[arg(long)]
-    kafka: bool,
+    /// One Kafka broker, of this version
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "4.1")]
+    kafka: Option<String>,
     /// One Elasticsearch node, of this major version
     #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "9")]
     elasticsearch: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Choice {
 impl Choice {
     fn wanted(self) -> Wanted {
         let Choice { postgres, kafka, elasticsearch, opensearch } = self;
-        if postgres.is_none() && !kafka && elasticsearch.is_none() && opensearch.is_none() {
+        if postgres.is_none() && kafka.is_none() && elasticsearch.is_none() && opensearch.is_none() {
             return Wanted::everything();
         }
         Wanted { postgres, kafka, elasticsearch, opensearch }

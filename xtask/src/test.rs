@@ -4,8 +4,10 @@
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch.
+//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers. In the end there
+//! are two minutes of `x chaos`.
 
+use crate::chaos;
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
 use crate::tools;
@@ -14,6 +16,9 @@ use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
 use tributary_stack::{GraphqlProduct, Part, prefetch};
+
+/// How long everything is hurt in the end.
+const CHAOS_MINUTES: u32 = 2;
 
 /// Options of `x test`.
 #[derive(Args, Debug, Default)]
@@ -30,6 +35,9 @@ pub(crate) struct Arguments {
     /// Major versions of OpenSearch, likewise [default: 3,2]
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     opensearch: Vec<String>,
+    /// Versions of Kafka: all tests run on the first, those of the transport on each [default: 4.1]
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    kafka: Vec<String>,
     /// What `cargo test` gets instead of `--workspace`, for example `-p tributary-indexer -- store`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     cargo: Vec<String>,
@@ -53,7 +61,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     unless_interrupted(Box::pin(test(arguments))).await
 }
 
-async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }: Arguments) -> Result<ExitCode> {
+async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, cargo }: Arguments) -> Result<ExitCode> {
+    let everything = cargo.is_empty();
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
@@ -72,9 +81,10 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
     let unless = |part, versions| if left_out(part) { Vec::new() } else { versions };
     let elasticsearch = unless(Without::Elasticsearch, or(elasticsearch, ["9", "8"]));
     let opensearch = unless(Without::Opensearch, or(opensearch, ["3", "2"]));
+    let kafka = unless(Without::Kafka, or(kafka, ["4.1"]));
     let wanted = Wanted {
         postgres: postgres.first().cloned(),
-        kafka: !left_out(Without::Kafka),
+        kafka: kafka.first().cloned(),
         elasticsearch: elasticsearch.first().cloned(),
         opensearch: opensearch.first().cloned(),
     };
@@ -100,6 +110,9 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
         println!("{name:<14} {address}");
         tests.env(variable, address);
     }
+    if let Some(version) = kafka.first() {
+        tests.env("TRIBUTARY_TEST_KAFKA_VERSION", version);
+    }
     println!("servers ready after {:.1} s", begin.elapsed().as_secs_f64());
     let words: Vec<String> =
         without.iter().filter_map(|part| Some(part.to_possible_value()?.get_name().to_owned())).collect();
@@ -115,8 +128,13 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
     let mut status = tests.status().await.context("starting cargo")?;
     running.stop().await?;
     for version in postgres.into_iter().skip(1) {
-        let wanted = Wanted { postgres: Some(version), kafka: !left_out(Without::Kafka), ..Wanted::default() };
+        let wanted = Wanted { postgres: Some(version), kafka: kafka.first().cloned(), ..Wanted::default() };
         let again = tests_on(wanted, "postgres", filters, &without).await?;
+        status = if status.success() { again } else { status };
+    }
+    for version in kafka.iter().skip(1) {
+        let wanted = Wanted { kafka: Some(version.clone()), ..Wanted::default() };
+        let again = tests_on(wanted, "contract", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
     // The shorter list goes on with its last version: the tests want one of each.
@@ -127,7 +145,11 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, cargo }:
         let again = tests_on(wanted, "document_stores", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
-    Ok(tools::exit_code(status))
+    if !everything || left_out(Without::Kafka) || left_out(Without::Elasticsearch) {
+        return Ok(tools::exit_code(status));
+    }
+    let survived = chaos::run(chaos::Arguments { minutes: CHAOS_MINUTES, seed: None }).await?;
+    Ok(if status.success() { survived } else { tools::exit_code(status) })
 }
 
 /// The versions that were asked for, or these.
@@ -139,9 +161,14 @@ fn or<const N: usize>(asked: Vec<String>, otherwise: [&str; N]) -> Vec<String> {
 async fn tests_on(wanted: Wanted, room: &str, filters: &[String], without: &str) -> Result<ExitStatus> {
     let parts: Vec<String> = wanted.parts().iter().map(ToString::to_string).collect();
     println!("again on {}", parts.join(" and "));
+    let kafka = wanted.kafka.clone();
     let running = wanted.start().await?;
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast", "--workspace", "--test", room]).args(filters);
+    // Those that start brokers of their own.
+    if let Some(version) = kafka {
+        tests.env("TRIBUTARY_TEST_KAFKA_VERSION", version);
+    }
     if !without.is_empty() && filters.is_empty() {
         tests.arg("--");
     }

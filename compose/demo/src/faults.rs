@@ -18,10 +18,17 @@ pub struct Faults(Arc<Switches>);
 #[derive(Debug, Default)]
 struct Switches {
     delay_micros: AtomicU64,
+    late_micros: AtomicU64,
+    age_micros: AtomicU64,
     down: AtomicBool,
     max_roots: AtomicUsize,
     renamed: AtomicBool,
     screenings_hidden: AtomicBool,
+    most_movies: AtomicUsize,
+    movies_denied: AtomicBool,
+    hangs: AtomicBool,
+    any_forbidden: AtomicBool,
+    forbidden: RwLock<HashSet<String>>,
     any_failing: AtomicBool,
     failing: RwLock<HashSet<String>>,
     status: AtomicU16,
@@ -34,7 +41,17 @@ struct Switches {
 impl Faults {
     /// Holds every GraphQL request back for this long before it is answered; zero ends it.
     pub fn set_delay(&self, delay: Duration) {
-        self.0.delay_micros.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), SeqCst);
+        self.0.delay_micros.store(micros(delay), SeqCst);
+    }
+
+    /// Reads what a request asks for at once, and holds the answer back for this long; zero ends it.
+    pub fn set_late(&self, late: Duration) {
+        self.0.late_micros.store(micros(late), SeqCst);
+    }
+
+    /// Answers from a snapshot of the database that is taken anew only when it is this old, as a cache does; zero ends it.
+    pub fn set_age(&self, age: Duration) {
+        self.0.age_micros.store(micros(age), SeqCst);
     }
 
     /// Lets `title` of these movies answer an error; all others work again. As `title` is not nullable, the movie
@@ -43,6 +60,29 @@ impl Faults {
         let mut failing = self.0.failing.write().unwrap_or_else(PoisonError::into_inner);
         *failing = ids.into_iter().collect();
         self.0.any_failing.store(!failing.is_empty(), SeqCst);
+    }
+
+    /// Lets `title` of these movies answer that we may not see it; all others may be seen again. An empty list ends it.
+    pub fn forbid_ids(&self, ids: Vec<String>) {
+        let mut forbidden = self.0.forbidden.write().unwrap_or_else(PoisonError::into_inner);
+        *forbidden = ids.into_iter().collect();
+        self.0.any_forbidden.store(!forbidden.is_empty(), SeqCst);
+    }
+
+    /// Answers at most so many movies of those that a list of ids asks for, without a word about the others. Zero, the default,
+    /// means all.
+    pub fn cut_movies(&self, most: usize) {
+        self.0.most_movies.store(most, SeqCst);
+    }
+
+    /// Answers null for every movie that is asked for by id, while true.
+    pub fn deny_movies(&self, denied: bool) {
+        self.0.movies_denied.store(denied, SeqCst);
+    }
+
+    /// Accepts requests and answers none, while true.
+    pub fn hang(&self, hangs: bool) {
+        self.0.hangs.store(hangs, SeqCst);
     }
 
     /// Answers 503 to everything, also to `/healthz`, while true.
@@ -95,6 +135,31 @@ impl Faults {
         Duration::from_micros(self.0.delay_micros.load(SeqCst))
     }
 
+    pub(crate) fn late(&self) -> Duration {
+        Duration::from_micros(self.0.late_micros.load(SeqCst))
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_micros(self.0.age_micros.load(SeqCst))
+    }
+
+    pub(crate) fn hangs(&self) -> bool {
+        self.0.hangs.load(SeqCst)
+    }
+
+    pub(crate) fn denies_movies(&self) -> bool {
+        self.0.movies_denied.load(SeqCst)
+    }
+
+    pub(crate) fn most_movies(&self) -> Option<usize> {
+        Some(self.0.most_movies.load(SeqCst)).filter(|most| *most > 0)
+    }
+
+    pub(crate) fn forbids(&self, movie: i32) -> bool {
+        self.0.any_forbidden.load(SeqCst)
+            && self.0.forbidden.read().unwrap_or_else(PoisonError::into_inner).contains(&movie.to_string())
+    }
+
     pub(crate) fn is_down(&self) -> bool {
         self.0.down.load(SeqCst)
     }
@@ -137,4 +202,8 @@ impl Faults {
     pub(crate) fn count_movies(&self, movies: usize) {
         self.0.movies_fetched.fetch_add(movies as u64, SeqCst);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

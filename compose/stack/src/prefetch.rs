@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 pub enum Part {
     /// PostgreSQL of a major version, for example `18`.
     Postgres(String),
-    /// A Kafka broker.
-    Kafka,
+    /// A Kafka broker of a version, for example `4.1`.
+    Kafka(String),
     /// An Elasticsearch node of a major version, for example `9`.
     Elasticsearch(String),
     /// An OpenSearch node of a major version, for example `3`.
@@ -27,7 +27,7 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
     for part in parts {
         let fetched = match part {
             Part::Postgres(version) => Box::pin(postgres::fetch(version)).await.map(drop),
-            Part::Kafka => Box::pin(kafka::install()).await.map(drop),
+            Part::Kafka(version) => Box::pin(kafka::install(version)).await.map(drop),
             Part::Elasticsearch(version) => Box::pin(elasticsearch::install(version)).await,
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
             Part::Graphql(product) => Box::pin(graphql::install(*product)).await.map(drop),
@@ -41,7 +41,7 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Part::Postgres(version) => write!(f, "PostgreSQL {version}"),
-            Part::Kafka => f.write_str("Kafka"),
+            Part::Kafka(version) => write!(f, "Kafka {version}"),
             Part::Elasticsearch(version) => write!(f, "Elasticsearch {version}"),
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
             Part::Graphql(product) => product.fmt(f),

@@ -9,7 +9,7 @@ use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{INDEXES, indexes as key};
-use crate::plan::{BuildSettings, RetrySettings, StorePlan};
+use crate::plan::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
 use crate::query::{Constants, Document};
 use crate::yaml::{Any, Map, Reader, Text};
 
@@ -26,6 +26,7 @@ pub(crate) struct IndexText {
     pub refresh: Duration,
     pub build: BuildSettings,
     pub retry: RetrySettings,
+    pub brake: BrakeSettings,
     pub store: StorePlan,
 }
 
@@ -55,6 +56,7 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, captured: &Captured) -> Vec<I
             refresh: r.value(&map, &key::REFRESH),
             build: build(r, &map),
             retry: retry(r, &map),
+            brake: brake(r, &map),
             store: r.optional(&map, &key::STORE).map_or(StorePlan::Embedded, |map| store(r, &map)),
         });
     }
@@ -138,4 +140,11 @@ fn retry(r: &mut Reader, index: &Map) -> RetrySettings {
         r.error(map.key_place(&key::INITIAL), message, Some("shorten it, or make `max` longer".into()));
     }
     RetrySettings { attempts, initial, max }
+}
+
+fn brake(r: &mut Reader, index: &Map) -> BrakeSettings {
+    let Some(map) = r.optional(index, &key::BRAKE) else {
+        return BrakeSettings { percent: key::PERCENT.left_out.0, least: key::LEAST.left_out.0 };
+    };
+    BrakeSettings { percent: r.value(&map, &key::PERCENT), least: r.value(&map, &key::LEAST) }
 }

@@ -12,7 +12,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 pub(crate) static NAMES: Names = Names { mark: "<index>", pattern: Some(NameOf::PATTERN), example: "movies" };
 
 pub(crate) static INDEX: Keys =
-    Keys { keys: &[&QUERY, &VARIABLES, &ROOTS, &REFRESH, &BUILD, &RETRY, &STORE], rules: &[] };
+    Keys { keys: &[&QUERY, &VARIABLES, &ROOTS, &REFRESH, &BUILD, &RETRY, &BRAKE, &STORE], rules: &[] };
 
 pub(crate) static QUERY: Key<Line, Required> = key(
     "query",
@@ -131,6 +131,34 @@ pub(crate) static MAX: Key<Period, Means> = key(
     Means("10s, or `initial` where that is longer"),
     "1m",
     "The longest pause between two tries.",
+);
+
+pub(crate) static BRAKE: Key<&Keys, Means> = key(
+    "brake",
+    &BRAKE_KEYS,
+    Means("its defaults"),
+    "{ percent: 5, least: 1000 }",
+    "How many documents of the index may be deleted within a minute, because the graph says that it does not know them any more: so \
+     many percent of them, and `least` in any case. Beyond that the graph may be wrong, so deletes wait, `/health` says so, and \
+     everything else goes on. `tributary resume-deletes` lets them go on; if the graph knows the documents again, they stay by themselves.",
+);
+
+static BRAKE_KEYS: Keys = Keys { keys: &[&PERCENT, &LEAST], rules: &[] };
+
+pub(crate) static PERCENT: Key<Whole<u64>, Is<u64>> = key(
+    "percent",
+    Whole { least: 0, most: 100 },
+    Is(1),
+    "5",
+    "Percent of the documents of the index. 100: any number may be deleted.",
+);
+
+pub(crate) static LEAST: Key<Whole<u64>, Is<u64>> = key(
+    "least",
+    Whole { least: 0, most: 1_000_000_000 },
+    Is(100),
+    "1000",
+    "So many documents may be deleted however few the index has.",
 );
 
 pub(crate) static STORE: Key<&Keys, Means> = key(

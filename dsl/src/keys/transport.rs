@@ -23,7 +23,6 @@ const OVERSIZED: Words<Oversized> =
 const OVERSIZED_MEANS: &str = "What becomes of an event above `max_record`: the pipeline stops at it; or it is published without \
                                its largest values, the whole being kept in a file, with a dead letter (`set-aside`) or without \
                                (`spill`).";
-const RETENTION_MEANS: &str = "What tables' topics keep. Both limits hold.";
 
 pub(crate) static TRANSPORT: Keys = Keys { keys: &[&KAFKA, &EMBEDDED], rules: &[Rule::One] };
 
@@ -117,7 +116,8 @@ pub(crate) mod kafka {
         &RETENTION_KEYS,
         Means("its defaults"),
         "{ age: 14d, bytes: unlimited }",
-        super::RETENTION_MEANS,
+        "What tables' topics keep, read or not. Both limits hold. If records go before this pipeline has read them, every document \
+         that they may concern is built again.",
     );
 
     static RETENTION_KEYS: Keys = Keys { keys: &[&super::AGE, &BYTES], rules: &[] };
@@ -158,7 +158,8 @@ pub(crate) mod embedded {
         &RETENTION_KEYS,
         Means("its defaults"),
         "{ age: 14d, bytes: unlimited }",
-        super::RETENTION_MEANS,
+        "What tables' topics keep of what was read. Both limits hold. Records that this pipeline has not read yet stay, whatever their \
+         age and size, while 2 GiB of the disk are free.",
     );
 
     static RETENTION_KEYS: Keys = Keys { keys: &[&super::AGE, &BYTES], rules: &[] };

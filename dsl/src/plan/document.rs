@@ -6,7 +6,7 @@ use tributary_event::TableName;
 
 use super::question::{Question, SentAs};
 use super::reach::EdgePlan;
-use super::settings::{BuildSettings, RetrySettings, StorePlan};
+use super::settings::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
 
 /// An index, checked against the graph's schema.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct IndexPlan {
     pub build: BuildSettings,
     /// What happens when a build fails.
     pub retry: RetrySettings,
+    /// How many documents may be deleted before deletes wait.
+    pub brake: BrakeSettings,
     /// A written document is searchable within about this time.
     pub refresh: Duration,
 }

@@ -315,6 +315,15 @@ pub struct RetrySettings {
     pub max: Duration,
 }
 
+/// How many documents may be deleted within a minute, as their roots are missing: the larger of the two numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrakeSettings {
+    /// Percent of the documents of the index. With 100 any number may be deleted.
+    pub percent: u64,
+    /// However few documents the index has.
+    pub least: u64,
+}
+
 /// The HTTP listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {

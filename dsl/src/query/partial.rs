@@ -5,7 +5,7 @@ use async_graphql_parser::Positioned;
 use async_graphql_value::{Name, Value};
 
 use super::collect::Group;
-use crate::schema::{FieldDef, Schema};
+use crate::schema::{ArgumentDef, FieldDef, Schema};
 
 /// Arguments that cut a list, in lower case without `_`.
 const PAGING: [&str; 16] = [
@@ -146,12 +146,21 @@ pub(crate) fn can_be_cut(root: &FieldDef) -> bool {
 
 /// The argument that a list without pages is cut by, where the query does not give it: the server may have a limit of its own.
 pub(super) fn silent_limit<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a str> {
+    limit(schema, group).filter(|a| !a.has_default).map(|a| a.name.as_str())
+}
+
+/// The argument that a root field is cut by, where the query does not give it: by its default, or by a limit of the server.
+pub(super) fn limit_of_root<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a str> {
+    limit(schema, group).map(|a| a.name.as_str())
+}
+
+fn limit<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a ArgumentDef> {
     let first = group.occurrences.first()?;
     let cuts = |name: &str| is_paging(name) && !is_open(name);
     let given = first.field.arguments.iter().any(|(name, _)| cuts(&name.node));
     let listed = first.definition.ty.is_list() && schema.connection(first.definition.ty.name()).is_none();
-    let takes = first.definition.arguments.iter().find(|a| !a.has_default && cuts(&a.name));
-    takes.filter(|_| listed && !given).map(|a| a.name.as_str())
+    let takes = first.definition.arguments.iter().filter(|a| cuts(&a.name)).min_by_key(|a| a.has_default);
+    takes.filter(|_| listed && !given)
 }
 
 /// The field of a connection that says something about members that are not shown, such as `totalCount`.

@@ -8,7 +8,7 @@ use async_graphql_value::Value;
 use serde_json::Value as Json;
 
 use super::collect::{Group, Occurrence};
-use super::partial::silent_limit;
+use super::partial::limit_of_root;
 use super::resolve::{Above, Resolved, Resolver};
 use super::values::{constant, mentions};
 use super::{directives, print};
@@ -68,7 +68,7 @@ impl<'a> Resolver<'a> {
         if !refused {
             self.takes_variable(&first, documents.list, &spot);
         }
-        if let Some(argument) = silent_limit(self.schema, &root) {
+        if let Some(argument) = limit_of_root(self.schema, &root) {
             let name = &first.field.name.node;
             let message =
                 format!("`{name}` can be cut by `{argument}:`, and is asked again for what is missing in an answer");

@@ -321,15 +321,16 @@ fn settings(definition: &Definition) -> String {
     let indexes: Vec<String> = definition
         .indexes
         .iter()
-        .map(|i| format!("{:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.store))
+        .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
         definition.graph.concurrency,
         definition.graph.probe,
+        definition.graph.lag,
         definition.http,
         definition.data
     )

@@ -108,11 +108,23 @@ impl ServerError {
 
     pub(super) fn class(&self) -> ErrorClass {
         match self.code().as_str() {
-            "UNAUTHENTICATED" | "UNAUTHORIZED" | "FORBIDDEN" | "ACCESS_DENIED" => ErrorClass::Fatal,
+            _ if self.refuses() && self.names_vertex() => ErrorClass::Transient,
+            _ if self.refuses() => ErrorClass::Fatal,
             "GRAPHQL_VALIDATION_FAILED" | "GRAPHQL_PARSE_FAILED" => ErrorClass::Fatal,
             "NOT_FOUND" | "BAD_USER_INPUT" => ErrorClass::Definite,
             _ => ErrorClass::Transient,
         }
+    }
+
+    /// Whether the server does not let us have what was asked for.
+    fn refuses(&self) -> bool {
+        matches!(self.code().as_str(), "UNAUTHENTICATED" | "UNAUTHORIZED" | "FORBIDDEN" | "ACCESS_DENIED")
+    }
+
+    /// Whether its path leads to one vertex: into a list, or to the alias of one id.
+    fn names_vertex(&self) -> bool {
+        let alias = |root: &str| root.strip_prefix('_').is_some_and(|n| n.parse::<usize>().is_ok());
+        self.path.as_ref().is_some_and(|path| path.iter().any(Json::is_u64)) || self.root().is_some_and(alias)
     }
 
     pub(super) fn names_schema(&self) -> bool {
@@ -208,12 +220,8 @@ impl ServerError {
             return self.rejection(place);
         }
         let said = self.said(place);
-        match self.class() {
-            ErrorClass::Fatal => {
-                GraphError::new(ErrorClass::Fatal, format!("{said} (the graph refuses us; check graph.headers)"))
-            }
-            class => GraphError::new(class, said),
-        }
+        let remedy = if self.refuses() { " (the graph refuses us; check graph.headers)" } else { "" };
+        GraphError::new(self.class(), format!("{said}{remedy}"))
     }
 
     pub(super) fn rejection(&self, place: &str) -> GraphError {

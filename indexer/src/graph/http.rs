@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{FanOutPlan, GraphPlan, IndexPlan, Paging, Question};
+use tributary_dsl::plan::{FanOutPlan, Form, GraphPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 use super::ceiling::{Ceiling, Learnt};
@@ -111,18 +111,17 @@ struct Questioner<'a> {
 #[async_trait]
 impl Ask for Questioner<'_> {
     async fn ask(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
-        let (mut items, mut short) = self.once(ids).await?;
+        let mut items = self.once(ids).await?;
         self.all_failed(ids, &items).await?;
-        // A list that is shorter than what was asked for may have been cut: by a page size of the field, a proxy's cap, a limit of
-        // our role. Only one that lacks everything was not.
-        while short {
+        // An answer may have been cut where it holds some and lacks others: by a page size of the field, a proxy's cap, a limit of
+        // our role. Only one that lacks all of them was not, so those that are missing are asked for until there is one.
+        while let Form::Together { .. } = self.question.form {
             let missing: Vec<usize> = (0..ids.len()).filter(|i| items[*i] == Item::Missing).collect();
             if missing.is_empty() || missing.len() == ids.len() {
                 break;
             }
             let again: Vec<String> = missing.iter().map(|i| ids[*i].clone()).collect();
-            let (answered, short_again) = self.once(&again).await?;
-            short = short_again;
+            let answered = self.once(&again).await?;
             if answered.iter().all(|item| *item == Item::Missing) {
                 break;
             }
@@ -145,7 +144,7 @@ impl Questioner<'_> {
             return Ok(());
         }
         for id in [ids.first(), ids.last()].into_iter().flatten() {
-            let (alone, _) = self.once(std::slice::from_ref(id)).await?;
+            let alone = self.once(std::slice::from_ref(id)).await?;
             if !matches!(alone.as_slice(), [Item::Failed(_)]) {
                 return Err(Trouble::Unclear(error.clone()));
             }
@@ -153,17 +152,17 @@ impl Questioner<'_> {
         Ok(())
     }
 
-    /// One request; whether its list was shorter than what was asked for.
-    async fn once(&self, ids: &[String]) -> Result<(Vec<Item>, bool), Trouble> {
+    /// One request.
+    async fn once(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
         let (query, variables) = self.question.request(ids);
         let operation = Some(self.question.operation.as_str());
         let request = Request { kind: self.kind, query: &query, operation, variables };
         let client = &self.graph.client;
         let answer = client.post(request).await?;
         let replaced = answer.replaced;
-        let (items, short) = answer.items(&client.place, self.question, ids)?;
+        let items = answer.items(&client.place, self.question, ids)?;
         self.graph.replaced.tell_items(self.name, replaced, ids, &items);
-        Ok((items, short))
+        Ok(items)
     }
 }
 

@@ -4,22 +4,26 @@
 //! queries that the new one takes, a new one the credentials that will be there in a moment. A wrong setting looks the same.
 //! So a refusal is an outage: it is told with its remedy, and waited for.
 //!
-//! An outage can also hide in the answers about single documents: a graph whose database is away answers an error for each. A
-//! document is to blame only if the graph serves others. So where nobody was served in a call, some that were served before are
-//! asked for once more, and their answers decide: the documents of the call failed alone, and are tried again and set aside
-//! like any that do, or the graph is away.
+//! An outage can also hide in the answers about single documents. A graph whose database is away answers an error for each, and one
+//! that was deployed with another role answers that it has none of them. A document is to blame only if the graph serves others.
+//! So where nobody was served in a call, some that were served before are asked for once more, and their answers decide: what was
+//! said of the documents of the call is about them, or the graph is away. Where some are served, and others fail for one cause that
+//! several share, those wait (see `outage`).
 //!
-//! Where nobody else was served yet, documents wait: others join them in their next batch. Vertices whose parents are asked for
-//! do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
+//! Where nobody else was served yet, documents that fail wait: others join them in their next batch. Vertices whose parents are
+//! asked for do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
+use tokio::time::Instant;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
+use super::outage::Outages;
+use super::witness::{Kind, Witnesses, Word, Words};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// What refusals mean: answers that reject the query, or us, or that are no GraphQL server's.
@@ -36,64 +40,32 @@ pub enum Refusals {
 pub struct PatientGraph<G> {
     graph: G,
     refusals: Refusals,
-    /// Ids that were served last, by index and by type.
-    served: [Mutex<HashMap<String, VecDeque<String>>>; 2],
+    witnesses: Mutex<Witnesses>,
+    outages: Mutex<Outages>,
 }
 
-/// Ids that are remembered.
-const WITNESSES: usize = 4;
-
-/// Documents of an index.
-const FETCH: usize = 0;
-/// Vertices of a type.
-const PARENTS: usize = 1;
-
-/// What the graph said of one id.
-#[derive(Clone, Copy)]
-enum Word<'a> {
-    /// It is there: the graph serves.
-    Found,
-    /// Something else about this one, which says little about others.
-    Other,
-    /// It failed, which may be anybody's fault.
-    Failed(&'a GraphError),
-}
-
-impl<'a> Word<'a> {
-    fn failure(error: &'a GraphError) -> Self {
-        if error.class == ErrorClass::Definite { Self::Other } else { Self::Failed(error) }
-    }
-
-    fn of_fetched(fetched: &'a Fetched) -> Self {
-        match fetched {
-            Fetched::Found(_) => Self::Found,
-            Fetched::Missing => Self::Other,
-            Fetched::Failed(error) => Self::failure(error),
-        }
-    }
-
-    fn of_parents(parents: &'a Result<Vec<Vertex>, GraphError>) -> Self {
-        parents.as_ref().map_or_else(Self::failure, |_| Self::Found)
-    }
-}
-
-/// Whether those that were served before say that the graph is away. Nothing if there are none.
-fn away<'a>(witnesses: impl Iterator<Item = Word<'a>>) -> Option<bool> {
-    let words: Vec<Word<'a>> = witnesses.collect();
-    let any = |is: fn(&Word<'a>) -> bool| words.iter().any(is);
-    let failed = any(|word| matches!(word, Word::Failed(_))) && !any(|word| matches!(word, Word::Found));
-    (!words.is_empty()).then_some(failed)
-}
+/// The longest that a graph is not believed which says that it has nothing of what it served before. It may be true.
+const DISBELIEF: Duration = Duration::from_secs(300);
 
 /// For a document that failed alone.
 fn alone(error: GraphError) -> GraphError {
     if error.class == ErrorClass::Fatal { GraphError { class: ErrorClass::Transient, ..error } } else { error }
 }
 
+/// What the answers of a call mean.
+enum Judgement {
+    /// They are about those who were asked for.
+    Taken,
+    /// Nobody was served. Whether that is an outage is for these to say, who were served before.
+    Asks { witnesses: Vec<String>, failure: Option<GraphError> },
+    /// They are an outage's.
+    Outage(GraphError),
+}
+
 impl<G: Graph> PatientGraph<G> {
     /// Takes a graph.
     pub fn new(graph: G, refusals: Refusals) -> Self {
-        Self { graph, refusals, served: Default::default() }
+        Self { graph, refusals, witnesses: Mutex::default(), outages: Mutex::default() }
     }
 
     fn outage(&self, error: GraphError) -> GraphError {
@@ -103,37 +75,115 @@ impl<G: Graph> PatientGraph<G> {
         }
     }
 
-    /// Remembers one who was served. If nobody was: a failure, a refusal rather than another.
-    fn failure<'a>(
-        &self,
-        kind: usize,
-        name: &str,
-        words: impl Iterator<Item = (&'a String, Word<'a>)>,
-    ) -> Option<GraphError> {
-        let mut failure: Option<&GraphError> = None;
-        for (id, word) in words {
-            match word {
-                Word::Found => {
-                    let mut served = self.served[kind].lock().unwrap_or_else(PoisonError::into_inner);
-                    let served = served.entry(name.to_owned()).or_default();
-                    served.retain(|known| known != id);
-                    served.push_front(id.clone());
-                    served.truncate(WITNESSES);
-                    return None;
-                }
-                Word::Failed(error) if failure.is_none_or(|known| known.class != ErrorClass::Fatal) => {
-                    failure = Some(error);
-                }
-                Word::Failed(_) | Word::Other => {}
-            }
-        }
-        failure.cloned()
+    fn witnesses(&self) -> MutexGuard<'_, Witnesses> {
+        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Some who were served last, other than those that were asked for now.
-    fn witnesses(&self, kind: usize, name: &str, asked: &[String]) -> Vec<String> {
-        let served = self.served[kind].lock().unwrap_or_else(PoisonError::into_inner);
-        served.get(name).into_iter().flatten().filter(|id| !asked.contains(id)).cloned().collect()
+    /// Whether a document is to wait as others do.
+    fn shares(&self, id: &str, error: &GraphError) -> bool {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        error.class != ErrorClass::Definite && outages.note(&error.message, id, Instant::now())
+    }
+
+    /// Takes in the answers of a call.
+    fn judge(&self, kind: Kind, name: &str, ids: &[String], words: &[Word<'_>]) -> Judgement {
+        let mut known = self.witnesses();
+        known.learn(kind, name, ids, words);
+        let words = Words(words);
+        let failure = words.failure();
+        // A vertex without parents was served as well, but does not show that any vertex has some.
+        let served = words.found() || kind == Kind::Parents && failure.is_some() && words.nothing();
+        if served || failure.is_none() && !words.nothing() {
+            return Judgement::Taken;
+        }
+        let witnesses = known.others(kind, name, ids, failure.is_some());
+        match failure {
+            Some(failure) if witnesses.is_empty() => {
+                match kind == Kind::Documents || failure.class == ErrorClass::Fatal {
+                    true => Judgement::Outage(failure.clone()),
+                    false => Judgement::Taken,
+                }
+            }
+            None if witnesses.is_empty() => Judgement::Taken,
+            failure => Judgement::Asks { witnesses, failure: failure.cloned() },
+        }
+    }
+
+    /// What those who were served before say; an error: the graph is away.
+    fn hear(
+        &self,
+        kind: Kind,
+        name: &str,
+        (witnesses, words): (&[String], &[Word<'_>]),
+        failure: Option<GraphError>,
+    ) -> Result<(), GraphError> {
+        let mut known = self.witnesses();
+        let words = Words(words);
+        let served = words.found() || kind == Kind::Parents && failure.is_some() && words.nothing();
+        if served {
+            known.believe(name);
+            return Ok(());
+        }
+        if let Some(error) = words.failure() {
+            return Err(failure.unwrap_or_else(|| error.clone()));
+        }
+        if failure.is_some() || !words.nothing() || known.disbelief(name, Instant::now()) > DISBELIEF {
+            known.forget(kind, name, witnesses);
+            known.believe(name);
+            return Ok(());
+        }
+        let what = if kind == Kind::Documents { "documents" } else { "parents" };
+        let message = format!(
+            "the graph says that it has no {what} of {name}: neither those asked for nor others that it served before ({}); that is taken \
+             for an outage for up to {} minutes",
+            witnesses.join(", "),
+            DISBELIEF.as_secs() / 60
+        );
+        Err(GraphError::new(ErrorClass::Transient, message))
+    }
+
+    async fn documents_are_served(
+        &self,
+        index: &IndexPlan,
+        ids: &[String],
+        fetched: &[Fetched],
+    ) -> Result<(), GraphError> {
+        let kind = Kind::Documents;
+        let judgement = {
+            let words: Vec<Word<'_>> = fetched.iter().map(Word::of_fetched).collect();
+            self.judge(kind, &index.name, ids, &words)
+        };
+        match judgement {
+            Judgement::Taken => Ok(()),
+            Judgement::Outage(failure) => Err(failure),
+            Judgement::Asks { witnesses, failure } => {
+                let asked = self.graph.fetch(index, &witnesses).await?;
+                let words: Vec<Word<'_>> = asked.iter().map(Word::of_fetched).collect();
+                self.hear(kind, &index.name, (&witnesses, &words), failure)
+            }
+        }
+    }
+
+    async fn parents_are_served(
+        &self,
+        plan: &FanOutPlan,
+        ids: &[String],
+        parents: &[Result<Vec<Vertex>, GraphError>],
+    ) -> Result<(), GraphError> {
+        let kind = Kind::Parents;
+        let judgement = {
+            let words: Vec<Word<'_>> = parents.iter().map(Word::of_parents).collect();
+            self.judge(kind, &plan.type_name, ids, &words)
+        };
+        match judgement {
+            Judgement::Taken => Ok(()),
+            Judgement::Outage(failure) => Err(failure),
+            Judgement::Asks { witnesses, failure } => {
+                let asked = self.graph.parents(plan, &witnesses).await?;
+                let words: Vec<Word<'_>> = asked.iter().map(Word::of_parents).collect();
+                self.hear(kind, &plan.type_name, (&witnesses, &words), failure)
+            }
+        }
     }
 }
 
@@ -141,16 +191,13 @@ impl<G: Graph> PatientGraph<G> {
 impl<G: Graph> Graph for PatientGraph<G> {
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
         let fetched = self.graph.fetch(index, ids).await.map_err(|e| self.outage(e))?;
-        let words = ids.iter().zip(fetched.iter().map(Word::of_fetched));
-        if let Some(failure) = self.failure(FETCH, &index.name, words) {
-            let witnesses = self.witnesses(FETCH, &index.name, ids);
-            let asked = self.graph.fetch(index, &witnesses).await.map_err(|e| self.outage(e))?;
-            if away(asked.iter().map(Word::of_fetched)).unwrap_or(true) {
-                return Err(self.outage(failure));
-            }
-        }
-        let each = |fetched| if let Fetched::Failed(error) = fetched { Fetched::Failed(alone(error)) } else { fetched };
-        Ok(fetched.into_iter().map(each).collect())
+        self.documents_are_served(index, ids, &fetched).await.map_err(|e| self.outage(e))?;
+        let each = |(id, fetched): (&String, Fetched)| match fetched {
+            Fetched::Failed(error) if self.shares(id, &error) => Fetched::Waits(alone(error)),
+            Fetched::Failed(error) => Fetched::Failed(alone(error)),
+            other => other,
+        };
+        Ok(ids.iter().zip(fetched).map(each).collect())
     }
 
     async fn parents(
@@ -159,15 +206,14 @@ impl<G: Graph> Graph for PatientGraph<G> {
         ids: &[String],
     ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError> {
         let parents = self.graph.parents(plan, ids).await.map_err(|e| self.outage(e))?;
-        let words = ids.iter().zip(parents.iter().map(Word::of_parents));
-        if let Some(failure) = self.failure(PARENTS, &plan.type_name, words) {
-            let witnesses = self.witnesses(PARENTS, &plan.type_name, ids);
-            let asked = self.graph.parents(plan, &witnesses).await.map_err(|e| self.outage(e))?;
-            if away(asked.iter().map(Word::of_parents)).unwrap_or(failure.class == ErrorClass::Fatal) {
-                return Err(self.outage(failure));
-            }
+        self.parents_are_served(plan, ids, &parents).await.map_err(|e| self.outage(e))?;
+        let failed = ids.iter().zip(&parents).filter_map(|(id, parents)| Some((id, parents.as_ref().err()?)));
+        let shared: Vec<&GraphError> = failed.filter(|(id, error)| self.shares(id, error)).map(|(_, e)| e).collect();
+        // Whoever asks needs all of them.
+        match shared.first() {
+            Some(error) => Err(alone((*error).clone())),
+            None => Ok(parents.into_iter().map(|parents| parents.map_err(alone)).collect()),
         }
-        Ok(parents.into_iter().map(|parents| parents.map_err(alone)).collect())
     }
 
     async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
@@ -184,5 +230,9 @@ impl<G: Graph> Graph for PatientGraph<G> {
 
     async fn introspect(&self) -> Result<Json, GraphError> {
         self.graph.introspect().await.map_err(|e| self.outage(e))
+    }
+
+    fn remember(&self, index: &str, documents: &[String]) {
+        self.witnesses().remember(index, documents);
     }
 }

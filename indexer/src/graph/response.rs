@@ -83,39 +83,37 @@ impl Answer {
         Err(Trouble::Unclear(first.describe(place)))
     }
 
-    /// What the answer says about each of the vertices that a question asked for; and whether they came in a list that is shorter
-    /// than what was asked for.
-    pub(super) fn items(self, place: &str, question: &Question, ids: &[String]) -> Result<(Vec<Item>, bool), Trouble> {
+    /// What the answer says about each of the vertices that a question asked for.
+    pub(super) fn items(self, place: &str, question: &Question, ids: &[String]) -> Result<Vec<Item>, Trouble> {
         match &question.form {
             Form::Together { root, .. } => {
                 let asked = Asked { place, root, way: &question.way, key: &question.key, ids };
                 self.together(&asked)
             }
-            Form::Apart(_) => self.apart(place, question, ids).map(|items| (items, false)),
+            Form::Apart(_) => self.apart(place, question, ids),
         }
     }
 
     /// The root field answers a list, or a connection.
     ///
     /// The list may be aligned with the ids (null for what is not there), or hold just what is there.
-    fn together(mut self, asked: &Asked<'_>) -> Result<(Vec<Item>, bool), Trouble> {
+    fn together(mut self, asked: &Asked<'_>) -> Result<Vec<Item>, Trouble> {
         let Asked { place, root, way, ids, .. } = *asked;
         let errors = self.errors.take().unwrap_or_default();
         let depth = 2 + way.len();
         let items = match members(self.take(root), way) {
             Ok(items) => items,
             Err(other) => {
-                return whole(place, root, depth, ids.len(), other, &errors).map(|item| (vec![item; ids.len()], false));
+                return whole(place, root, depth, ids.len(), other, &errors).map(|item| vec![item; ids.len()]);
             }
         };
         if let ([error, ..], [_]) = (errors.as_slice(), ids) {
             // Whatever is wrong, it is about this one.
             let gone = errors.len() == 1 && error.denies(depth) && items.iter().all(Json::is_null);
             let error = worst(&errors, place);
-            return Ok((vec![if gone { Item::NotFound(error) } else { Item::Failed(error) }], false));
+            return Ok(vec![if gone { Item::NotFound(error) } else { Item::Failed(error) }]);
         }
-        let short = items.len() < ids.len();
-        attribute(asked, items, &errors).map(|items| (items, short))
+        attribute(asked, items, &errors)
     }
 
     /// The root field stands in the answer once for each id.

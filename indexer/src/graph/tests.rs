@@ -10,8 +10,8 @@ mod server;
 use std::time::Duration;
 
 use tributary_dsl::plan::{
-    Apart, BuildSettings, FanOutPlan, FieldKind, Form, GraphPlan, IndexPlan, InverseField, LeafType, Paging, Question,
-    Representation, RetrySettings, RootIds, SelectedField, Selection, SentAs, StorePlan,
+    Apart, BrakeSettings, BuildSettings, FanOutPlan, FieldKind, Form, GraphPlan, IndexPlan, InverseField, LeafType,
+    Paging, Question, Representation, RetrySettings, RootIds, SelectedField, Selection, SentAs, StorePlan,
 };
 
 pub(crate) fn leaf(name: &str) -> SelectedField {
@@ -76,6 +76,7 @@ pub(crate) fn index(many: bool, fields: Vec<SelectedField>) -> IndexPlan {
             debounce: Duration::ZERO,
         },
         retry: RetrySettings { attempts: 3, initial: Duration::from_millis(1), max: Duration::from_millis(1) },
+        brake: BrakeSettings { percent: 1, least: 100 },
         refresh: Duration::from_millis(100),
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tributary_dsl::plan::{
-    BuildSettings, FieldKind, Form, IndexPlan, LeafType, Question, RetrySettings, RootIds, SelectedField, Selection,
-    SentAs, StorePlan,
+    BrakeSettings, BuildSettings, FieldKind, Form, IndexPlan, LeafType, Question, RetrySettings, RootIds,
+    SelectedField, Selection, SentAs, StorePlan,
 };
 use tributary_indexer::store::{Document, DocumentWrite, WriteAction};
 
@@ -67,6 +67,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
             debounce: Duration::from_millis(10),
         },
         retry: RetrySettings { attempts: 3, initial: Duration::from_millis(100), max: Duration::from_secs(1) },
+        brake: BrakeSettings { percent: 1, least: 100 },
         refresh: Duration::from_millis(100),
     }
 }

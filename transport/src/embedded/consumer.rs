@@ -66,10 +66,7 @@ impl EmbeddedConsumer {
         let news = log.catalog.listen();
         let mut places = Vec::new();
         for name in &settings.topics {
-            let topic = log.catalog.topic(name)?;
-            places.extend(
-                (0..topic.stored.partitions).map(|partition| TopicPartition { topic: topic.name.clone(), partition }),
-            );
+            places.extend(self::places(&*log.catalog.topic(name)?));
         }
         let member = log.groups.join(&settings.group, places);
         log.catalog.announce();
@@ -256,8 +253,25 @@ impl Consumer for EmbeddedConsumer {
 
     fn lag(&mut self) -> Measuring {
         // Also of what the caller has not heard of yet.
+        self.behind(self.assigned().into_keys().collect())
+    }
+
+    fn backlog(&mut self) -> Measuring {
+        let topics = self.settings.topics.iter().filter_map(|name| self.log.catalog.find(name));
+        self.behind(topics.flat_map(|topic| places(&topic)).collect())
+    }
+}
+
+fn places(topic: &Topic) -> Vec<TopicPartition> {
+    let place = |partition| TopicPartition { topic: topic.name.clone(), partition };
+    (0..topic.stored.partitions).map(place).collect()
+}
+
+impl EmbeddedConsumer {
+    /// Measures what is not committed of these partitions.
+    fn behind(&self, places: Vec<TopicPartition>) -> Measuring {
         let next = |place: &TopicPartition| self.current.get(place).map(|at| at.next);
-        let places: Vec<_> = self.assigned().into_keys().map(|place| (next(&place), place)).collect();
+        let places: Vec<_> = places.into_iter().map(|place| (next(&place), place)).collect();
         let (log, group, from_start) = (self.log.clone(), self.settings.group.clone(), self.settings.from_start);
         Box::pin(async move {
             let measure = move |log: &Log| {

@@ -28,6 +28,8 @@ use crate::partition::partition_for_key;
 
 /// How long librdkafka tries.
 const TRY: Duration = Duration::from_secs(30);
+/// Bytes of records of one partition that go together: less than brokers take by default.
+const TOGETHER: usize = 1_000_000;
 /// Between two looks whether librdkafka has room.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long the number of a topic's partitions is taken to be the same.
@@ -152,7 +154,9 @@ fn make(settings: &KafkaSettings) -> Result<ThreadedProducer<Context>, Transport
         Compression::Zstd => "zstd",
     };
     let limit = (TRY + settings.patience()).as_millis().to_string();
-    let largest = settings.wire_limit().max(1_000_000).to_string();
+    let largest = settings.wire_limit().max(TOGETHER).to_string();
+    // No more than a topic takes that was made for this `max_record`.
+    let together = settings.wire_limit().min(TOGETHER).to_string();
     let config = settings.client(&[
         ("enable.idempotence", "true"),
         ("compression.type", compression),
@@ -160,7 +164,7 @@ fn make(settings: &KafkaSettings) -> Result<ThreadedProducer<Context>, Transport
         ("message.max.bytes", &largest),
         // Whole batches come, so there is nothing to wait for.
         ("linger.ms", "0"),
-        ("batch.size", "1000000"),
+        ("batch.size", &together),
         ("retry.backoff.ms", "50"),
     ]);
     config.create_with_context(Context).map_err(|error| settings.refused("the producer", error))
@@ -198,7 +202,7 @@ impl Producer for KafkaAppender {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        if batch.len() > 0
+        if !batch.is_empty()
             && let Some(error) = delivered.all().await
         {
             return Err(self.failed(error));

@@ -30,6 +30,16 @@ pub enum Compression {
     Zstd,
 }
 
+/// Who speaks to the brokers to append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appending {
+    /// Our own protocol for the changes of a source, where it can do what the properties and the brokers want; librdkafka for
+    /// everything else.
+    Fitting,
+    /// librdkafka, always.
+    Library,
+}
+
 /// How Kafka is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
@@ -48,9 +58,11 @@ pub struct KafkaSettings {
     pub max_record: usize,
     /// Compression of appended records.
     pub compression: Compression,
+    /// Who appends.
+    pub appending: Appending,
     /// The compacted topic of checkpoints.
     pub checkpoint_topic: String,
-    /// Further properties in librdkafka's words (security, time limits …). They win over what is chosen here. Our producer
+    /// Further properties in librdkafka's words (security, time limits …). They win over what is chosen here. Our own protocol
     /// reads those of security, `client.id` and `transaction.timeout.ms`.
     pub properties: BTreeMap<String, String>,
 }
@@ -66,6 +78,7 @@ impl KafkaSettings {
             min_insync: 2,
             max_record: 16 << 20,
             compression: Compression::Lz4,
+            appending: Appending::Fitting,
             checkpoint_topic: "tributary.checkpoints".into(),
             properties: BTreeMap::new(),
         }
@@ -161,6 +174,7 @@ impl fmt::Debug for KafkaSettings {
             .field("min_insync", &self.min_insync)
             .field("max_record", &self.max_record)
             .field("compression", &self.compression)
+            .field("appending", &self.appending)
             .field("checkpoint_topic", &self.checkpoint_topic)
             .field("properties", &hidden)
             .finish()
@@ -176,9 +190,10 @@ pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::InvalidMessageSize
         | Code::InvalidTimestamp
         | Code::InvalidRecord => ErrorClass::Definite,
+        // A broker that has just started does not know every topic yet; librdkafka then finds a partition to be unknown.
+        Code::UnknownPartition => ErrorClass::Transient,
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
-        | Code::UnknownPartition
         | Code::InvalidTopic
         | Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed

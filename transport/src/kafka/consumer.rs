@@ -261,6 +261,23 @@ impl Consumer for KafkaConsumer {
             measured.await.unwrap_or_else(|error| Err(interrupted(error)))
         })
     }
+
+    fn backlog(&mut self) -> Measuring {
+        let (kafka, reader, settings) = (self.kafka.clone(), self.reader.clone(), self.settings.clone());
+        let (client, membership) = (self.client.clone(), self.membership.clone());
+        let measure = move || {
+            let mut places = Vec::new();
+            for topic in settings.topics {
+                let (count, topic) = (reader.partitions(&topic)?, Arc::<str>::from(topic));
+                places.extend((0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
+            }
+            membership.behind(places, &kafka, &client, &reader, settings.from_start)
+        };
+        Box::pin(async move {
+            let measured = tokio::task::spawn_blocking(measure);
+            measured.await.unwrap_or_else(|error| Err(interrupted(error)))
+        })
+    }
 }
 
 fn interrupted(error: tokio::task::JoinError) -> TransportError {

@@ -1,4 +1,5 @@
-//! Appending to Kafka: one transaction a batch, spoken to the brokers by ourselves (`wire`).
+//! Appending to Kafka as fast as a source needs: one transaction a batch, spoken to the brokers by ourselves (`wire`). What that
+//! does not speak, and who has little to append, goes through librdkafka (`library`).
 //!
 //! A transaction is: its partitions are told to the coordinator, the records go to the leaders, the coordinator ends it. No
 //! request with records is ever repeated: whatever goes wrong, the transaction is aborted and the producer asks for the next
@@ -32,26 +33,13 @@ use tributary_event::{ErrorClass, Trouble};
 
 use self::shares::by_size;
 use super::client::KafkaSettings;
+use super::transaction::{self, Ended, INIT, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
-use crate::contract::{Batch, Producer, Purpose, RecordRef, TransportError};
+use crate::contract::{Batch, Producer, TransportError};
 use crate::metric;
 
-/// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
-const INIT: Duration = Duration::from_secs(60);
 /// How long the beginning or the abort of a transaction is tried.
 const TRY: Duration = Duration::from_secs(10);
-/// Records of one partition that go together, in bytes before compression. With it incompressible records stay under the
-/// brokers' default limit, 1,048,588 bytes.
-const TOGETHER: usize = 1_000_000;
-/// As [`TOGETHER`], for a topic that takes less.
-const TOGETHER_AT_LEAST: usize = 8_000;
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How often an append is repeated at once because a broker was lost or a leader moved.
-const REPEATS: u32 = 3;
-/// Bytes that are gathered before other tasks get a turn.
-const TURN: usize = 128 << 10;
-
 pub(super) struct KafkaProducer {
     /// The producer's name, and for Kafka the first identity's.
     name: String,
@@ -65,8 +53,7 @@ pub(super) struct KafkaProducer {
     second_is_new: bool,
     /// Where the next batch's records without a key go.
     keyless: u32,
-    /// What goes together, of topics that take less than [`TOGETHER`].
-    together: BTreeMap<String, usize>,
+    together: Together,
     /// How long a transaction may last.
     transaction: Duration,
 }
@@ -113,12 +100,10 @@ impl Identity {
 
 impl KafkaProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
-    pub async fn open(settings: &Arc<KafkaSettings>, name: &str, purpose: Purpose) -> Result<Self, TransportError> {
+    pub async fn open(settings: &Arc<KafkaSettings>, name: &str, transaction: Duration) -> Result<Self, Fault> {
         let mut cluster = Cluster::new(settings)?;
-        let failed = |fault| failed(settings, &format!("opening the producer {name}"), fault);
-        let transaction = transaction_limit(settings, purpose)?;
-        let turn = Identity::take(&mut cluster, name, false, transaction).await.map_err(failed)?;
-        let other = Identity::take(&mut cluster, name, true, transaction).await.map_err(failed)?;
+        let turn = Identity::take(&mut cluster, name, false, transaction).await?;
+        let other = Identity::take(&mut cluster, name, true, transaction).await?;
         Ok(Self {
             name: name.to_owned(),
             settings: settings.clone(),
@@ -128,7 +113,7 @@ impl KafkaProducer {
             state: State::Ready,
             second_is_new: true,
             keyless: 0,
-            together: BTreeMap::new(),
+            together: Together::default(),
             transaction,
         })
     }
@@ -157,7 +142,7 @@ impl KafkaProducer {
     }
 
     fn failed(&self, what: &str, fault: Fault) -> TransportError {
-        failed(&self.settings, what, fault)
+        self.settings.answered(what, fault.class, fault.code, &fault.text)
     }
 
     /// Nothing can be done any more.
@@ -167,12 +152,7 @@ impl KafkaProducer {
     }
 
     fn fenced(&mut self) -> TransportError {
-        self.die(format!(
-            "another process took over as {}, or brokers were away for longer than a transaction may last ({:?}, \
-             transaction.timeout.ms in the transport's properties); this one must stop, and goes on at its last checkpoint when it \
-             is started again",
-            self.name, self.transaction
-        ))
+        self.die(transaction::fenced(&self.name, self.transaction))
     }
 
     /// What a coordinator did not do; the producer is dead if it is not its own any more.
@@ -211,13 +191,7 @@ impl KafkaProducer {
     /// Begins a transaction and writes the records; they are kept by the brokers when it returns `Ok`.
     async fn write(&mut self, batch: &Batch) -> Result<(), Fault> {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
-        let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| RecordRef {
-            topic: &topic,
-            key: Some(checkpoint.name.as_bytes()),
-            value: Some(&checkpoint.content),
-            timestamp_ms: now_ms(),
-        });
-        let records = || batch.records().chain(checkpoint);
+        let records = || transaction::records(batch, &topic);
         let (mut shares, places) = self.share_out(records()).await?;
         let partitions: Vec<_> = shares.iter().map(|share| (share.topic.clone(), share.partition)).collect();
         self.turn.partitions.clone_from(&partitions);
@@ -287,10 +261,7 @@ impl KafkaProducer {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(fault) => {
-                    let text = format!(
-                        "it is unknown whether the last append of {} is durable ({}); restart to find out",
-                        self.name, fault.text
-                    );
+                    let text = transaction::in_doubt(&self.name, &fault.text);
                     return Err(self.die(text));
                 }
             }
@@ -349,24 +320,6 @@ impl KafkaProducer {
             Err(fault) => Err(self.refused("aborting an append", fault)),
         }
     }
-
-    /// Whether less goes together from now on, of the topic that refused a batch.
-    fn shrink(&mut self, fault: &Fault) -> bool {
-        let too_large = matches!(fault.code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge));
-        let Some(topic) = fault.topic.as_ref().filter(|_| too_large) else { return false };
-        let together = self.together.entry(topic.clone()).or_insert(TOGETHER);
-        let can = *together > TOGETHER_AT_LEAST;
-        // Where even that is too much a record is too large by itself, and others need not suffer.
-        *together = if can { *together / 5 } else { TOGETHER };
-        can
-    }
-}
-
-/// How a transaction ended, if not well.
-enum Ended {
-    /// Nothing of it is visible, and the next may begin.
-    Aborted(Fault),
-    Failed(TransportError),
 }
 
 #[async_trait]
@@ -386,7 +339,7 @@ impl Producer for KafkaProducer {
         loop {
             match self.transact(batch).await {
                 Ok(()) => break,
-                Err(Ended::Aborted(fault)) if self.shrink(&fault) => {
+                Err(Ended::Aborted(fault)) if self.together.shrink(&fault) => {
                     tracing::debug!(producer = self.name, cause = fault.text, "less goes together");
                 }
                 Err(Ended::Aborted(fault)) if is_passing(&fault) && repeats < REPEATS => {
@@ -408,40 +361,4 @@ impl Producer for KafkaProducer {
         metric::appended(batch);
         Ok(())
     }
-}
-
-/// A broker went away or a leader moved, as happens when brokers are restarted one by one.
-fn is_passing(fault: &Fault) -> bool {
-    match fault.code {
-        None => fault.class == ErrorClass::Transient,
-        Some(code) => matches!(
-            code,
-            Code::NotLeaderForPartition
-                | Code::LeaderNotAvailable
-                | Code::FencedLeaderEpoch
-                | Code::KafkaStorageError
-                | Code::UnknownTopicOrPartition
-                | Code::InvalidProducerIdMapping
-        ),
-    }
-}
-
-fn failed(settings: &KafkaSettings, what: &str, fault: Fault) -> TransportError {
-    settings.answered(what, fault.class, fault.code, &fault.text)
-}
-
-/// How long a transaction may last: what `transaction.timeout.ms` says, or as long as the purpose wants.
-fn transaction_limit(settings: &KafkaSettings, purpose: Purpose) -> Result<Duration, TransportError> {
-    let Some(text) = settings.properties.get("transaction.timeout.ms") else { return Ok(purpose.limit()) };
-    let limit = text.parse::<i32>().ok().filter(|limit| *limit > 0);
-    limit.map(|limit| Duration::from_millis(limit as u64)).ok_or_else(|| {
-        let text =
-            format!("transaction.timeout.ms is {text:?}; say milliseconds, 1 or more (in the transport's properties)");
-        TransportError::new(ErrorClass::Fatal, text)
-    })
-}
-
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
 }

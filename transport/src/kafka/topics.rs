@@ -172,7 +172,11 @@ pub(super) async fn enlarge(
         return Ok(properties);
     }
     let topics: Vec<&str> = too_small.iter().map(|at| names[*at].as_str()).collect();
-    match Cluster::new(settings)?.set_property(&topics, "max.message.bytes", &limit.to_string()).await {
+    let raised = match Cluster::new(settings) {
+        Ok(mut cluster) => cluster.set_property(&topics, "max.message.bytes", &limit.to_string()).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    match raised {
         Ok(()) => tracing::info!(?topics, bytes = limit, "topics take larger records now, as max_record says"),
         Err(fault) if fault.class == ErrorClass::Transient => {
             let what = "raising max.message.bytes of topics";

@@ -70,6 +70,46 @@ async fn old_records_are_removed_by_size_and_the_newest_stay() {
     assert_eq!(kept.last().unwrap().offset, 199);
 }
 
+/// What is not read is kept while the disk has room, and the removal of what is not kept is told.
+#[tokio::test]
+async fn records_that_a_group_has_not_read_stay_while_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = bench(directory.path(), settings());
+    let age = Retention::Delete { age: Some(Duration::from_millis(1)), bytes: Some(1) };
+    let topic = log.topic_with("t", 1, age.clone()).await;
+    let mut consumer = log.consumer(&topic, true).await;
+    assigned(&mut consumer).await;
+    log.append_each(&topic, &["0", "1", "2", "3", "4", "5", "6", "7"]).await;
+    // Of a topic that nobody reads nothing is kept, which shows that the janitor was there.
+    let other = log.topic_with("other", 1, age).await;
+    let rounds = async |bench: &Bench| {
+        for _ in 0..3 {
+            bench.append_each(&other, &["x"]).await;
+            let removed = || async {
+                let ends = bench.transport.watermarks(&other).await.unwrap()[0];
+                ends.low == ends.high
+            };
+            until(removed).await;
+        }
+    };
+    let low = async |bench: &Bench| bench.transport.watermarks(&topic).await.unwrap()[0].low;
+    rounds(&log).await;
+    assert_eq!(low(&log).await, 0, "a group reads it, and has committed nothing");
+    records(&mut consumer, 8).await;
+    consumer.commit(&[(place(&topic), 5)]).await.unwrap();
+    until(|| async { low(&log).await == 5 }).await;
+    // Also when it is not there.
+    drop(consumer);
+    rounds(&log).await;
+    assert_eq!(low(&log).await, 5);
+    let name = topic.to_string();
+    drop(log);
+
+    let full = EmbeddedSettings { keep_free: u64::MAX, ..settings() };
+    let log = Embedded::open(directory.path(), full).unwrap();
+    until(|| async { log.watermarks(&name).await.unwrap()[0].low == 8 }).await;
+}
+
 #[tokio::test]
 async fn a_compact_topic_keeps_the_last_record_of_every_key() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,18 +1,23 @@
 //! What only Kafka has.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
+    Appending, Batch, Compression, Kafka, KafkaSettings, Loss, Purpose, Retention, TopicPartition, TopicSpec,
+    Transport, record_limit,
 };
 
-use crate::tools::{Bench, kafka, kafka_settings, records, values};
+use crate::tools::{
+    Bench, PATIENCE, after, assignments, kafka, kafka_by, kafka_options, kafka_settings, losses, records, values,
+};
 
 async fn property(topic: &str, name: &str) -> String {
     let admin: AdminClient<DefaultClientContext> =
@@ -72,7 +77,7 @@ async fn a_broker_that_waits_for_others_is_told_with_what_to_configure() {
         ("transaction.state.log.min.isr", "2"),
     ];
     let settings = stock.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let alone = KafkaOptions { settings, ..KafkaOptions::default() };
+    let alone = KafkaOptions { settings, ..kafka_options() };
     let alone = tributary_stack::Kafka::start(alone).await.unwrap();
     let transport = Kafka::connect(KafkaSettings::single_broker(alone.bootstrap())).unwrap();
     let error = transport.ensure_topics(&[]).await.unwrap_err();
@@ -103,9 +108,8 @@ async fn leave_open(id: &str, topic: &str) {
     .unwrap();
 }
 
-#[tokio::test]
-async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again() {
-    let bench = Bench::new(std::sync::Arc::new(kafka()), "unfinished");
+async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again(appending: Appending) {
+    let bench = Bench::new(std::sync::Arc::new(kafka_by(appending)), "unfinished");
     let topic = bench.topic("t", 1).await;
     let id = bench.name("producer");
     leave_open(&id, &topic).await;
@@ -120,12 +124,11 @@ async fn an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_o
     assert_eq!(values(&bench.all(&topic).await), ["whole"]);
 }
 
-#[tokio::test]
-async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on() {
+async fn a_record_that_is_too_large_fails_alone_and_the_producer_goes_on(appending: Appending) {
     let small = Kafka::connect(KafkaSettings { max_record: 2000, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "too-large");
     let topic = bench.topic("t", 1).await;
-    let large = Bench::new(std::sync::Arc::new(kafka()), "too-large");
+    let large = Bench::new(std::sync::Arc::new(kafka_by(appending)), "too-large");
     let mut producer = large.producer().await;
     let mut batch = Batch::new();
     batch.push(&topic, 1, Some(b"k"), Some(b"small"));
@@ -152,8 +155,7 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record() {
+async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record(appending: Appending) {
     let small = Kafka::connect(KafkaSettings { max_record: 100_000, ..kafka_settings() }).unwrap();
     let before = Bench::new(std::sync::Arc::new(small), "raised");
     let hour = Retention::Delete { age: Some(Duration::from_secs(3600)), bytes: None };
@@ -161,7 +163,7 @@ async fn a_topic_is_raised_to_max_record_and_takes_the_largest_record() {
     let taken = property(&topic, "max.message.bytes").await.parse::<usize>().unwrap();
     assert!((record_limit(100_000)..300_000).contains(&taken), "{taken}");
     for compression in [Compression::Lz4, Compression::Zstd] {
-        let settings = KafkaSettings { max_record: 3_000_000, compression, ..kafka_settings() };
+        let settings = KafkaSettings { max_record: 3_000_000, compression, appending, ..kafka_settings() };
         let bench = Bench::new(std::sync::Arc::new(Kafka::connect(settings).unwrap()), "raised");
         let spec = TopicSpec { name: topic.to_string(), partitions: 1, retention: hour.clone() };
         bench.transport.ensure_topics(&[spec]).await.unwrap();
@@ -197,11 +199,10 @@ async fn brokers_that_take_less_than_max_record_are_told_at_the_start_with_a_rem
     checkpoints.topic("t", 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for() {
+async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(appending: Appending) {
     let bench = Bench::new(std::sync::Arc::new(kafka()), "hidden");
     let checkpoint_topic = bench.name("checkpoints");
-    let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), ..kafka_settings() };
+    let settings = KafkaSettings { checkpoint_topic: checkpoint_topic.clone(), appending, ..kafka_settings() };
     let transport = Kafka::connect(settings).unwrap();
     transport.ensure_topics(&[]).await.unwrap();
     let mut producer = transport.producer(&bench.name("ours"), Purpose::Source).await.unwrap();
@@ -219,9 +220,8 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
-#[tokio::test]
-async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
-    let bench = Bench::new(std::sync::Arc::new(kafka()), "late");
+async fn a_process_that_wakes_up_late_leaves_its_successor_alone(appending: Appending) {
+    let bench = Bench::new(std::sync::Arc::new(kafka_by(appending)), "late");
     let topic = bench.topic("t", 1).await;
     for appended_before in [0, 1, 2] {
         let mut old = bench.producer().await;
@@ -245,9 +245,8 @@ async fn a_process_that_wakes_up_late_leaves_its_successor_alone() {
     assert!(!read.contains(&"late".to_owned()), "{read:?}");
 }
 
-#[tokio::test]
-async fn a_topic_that_takes_little_at_a_time_gets_all() {
-    let small = Kafka::connect(KafkaSettings { max_record: 20_000, ..kafka_settings() }).unwrap();
+async fn a_topic_that_takes_little_at_a_time_gets_all(appending: Appending) {
+    let small = Kafka::connect(KafkaSettings { max_record: 20_000, appending, ..kafka_settings() }).unwrap();
     let bench = Bench::new(std::sync::Arc::new(small), "little");
     let topic = bench.topic("t", 1).await;
     let mut producer = bench.producer().await;
@@ -261,6 +260,95 @@ async fn a_topic_that_takes_little_at_a_time_gets_all() {
     producer.append(&batch).await.unwrap();
     producer.append(&batch).await.unwrap();
     assert_eq!(bench.all(&topic).await.len(), 1000);
+    bench.transport.appender().await.unwrap().append(&batch).await.unwrap();
+    assert_eq!(bench.all(&topic).await.len(), 1500);
+}
+
+/// Deletes a topic and makes it again.
+async fn make_anew(bench: &Bench, topic: &Arc<str>) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
+    admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let gone = async { while bench.transport.partitions(topic).await.unwrap() > 0 {} };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    let retention = Retention::Delete { age: None, bytes: None };
+    bench.transport.ensure_topics(&[TopicSpec { name: topic.to_string(), partitions: 1, retention }]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
+    let bench = Bench::new(Arc::new(kafka()), "anew");
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &["0", "1", "2", "3", "4"]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 5).await;
+    consumer.commit(&after(&read)).await.unwrap();
+    drop(consumer);
+    make_anew(&bench, &topic).await;
+    bench.append_each(&topic, &["new 0", "new 1"]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    assert_eq!(assignments(&mut consumer).await[0].committed, Some(5));
+    let place = TopicPartition { topic, partition: 0 };
+    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 0 }]);
+    let read = records(&mut consumer, 2).await;
+    assert_eq!(values(&read), ["new 0", "new 1"]);
+    consumer.commit(&after(&read)).await.unwrap();
+    assert_eq!(consumer.lag().await.unwrap(), 0);
+}
+
+const CHILD: &str = "TRIBUTARY_TEST_CHILD_TOPIC";
+
+/// Not a test by itself: the process that [`readers_wait_for_seconds_when_a_process_is_killed_in_the_middle_of_an_append`] kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_appends_pages_until_it_is_killed() {
+    let Ok(topic) = std::env::var(CHILD) else { return };
+    let topic: Arc<str> = topic.into();
+    let mut producer = kafka().producer(&format!("{topic}.child"), Purpose::Stage).await.unwrap();
+    let mut batch = Batch::new();
+    for n in 0..20_000_u32 {
+        batch.push(&topic, 1, Some(&n.to_be_bytes()), Some(&noise(200)));
+    }
+    loop {
+        producer.append(&batch).await.unwrap();
+    }
+}
+
+/// The dead process's successor has another name, so nobody ends what it left unfinished but the brokers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_wait_for_seconds_when_a_process_is_killed_in_the_middle_of_an_append() {
+    let bench = Bench::new(Arc::new(kafka()), "killed");
+    let topic = bench.topic("t", 1).await;
+    let uncommitted: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka_settings().brokers)
+        .set("isolation.level", "read_uncommitted")
+        .create()
+        .unwrap();
+    let is_open = async || {
+        let appended = uncommitted.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1 as u64;
+        bench.transport.watermarks(&topic).await.unwrap()[0].high < appended
+    };
+    loop {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kafka::child_that_appends_pages_until_it_is_killed"])
+            .env(CHILD, &*topic)
+            .spawn()
+            .unwrap();
+        let before = bench.transport.watermarks(&topic).await.unwrap()[0].high;
+        let began = async { while bench.transport.watermarks(&topic).await.unwrap()[0].high == before {} };
+        tokio::time::timeout(PATIENCE, began).await.unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if is_open().await {
+            break;
+        }
+    }
+    let killed = Instant::now();
+    bench.append_each(&topic, &["behind it"]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    while values(&records(&mut consumer, 1).await).last().unwrap() != "behind it" {}
+    // Brokers look every ten seconds for transactions that took too long.
+    let limit = Purpose::Stage.limit() + Duration::from_secs(12);
+    assert!(killed.elapsed() < limit, "{:?}", killed.elapsed());
 }
 
 #[tokio::test]
@@ -272,4 +360,43 @@ async fn brokers_that_are_away_are_transient_and_named() {
     let error = away.probe().await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+crate::either_way! {
+    an_unfinished_transaction_is_never_seen_and_ends_when_its_producer_is_opened_again,
+    a_record_that_is_too_large_fails_alone_and_the_producer_goes_on,
+    a_topic_is_raised_to_max_record_and_takes_the_largest_record,
+    checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for,
+    a_process_that_wakes_up_late_leaves_its_successor_alone,
+    a_topic_that_takes_little_at_a_time_gets_all,
+}
+
+/// A process that appends through librdkafka takes over from one that has two identities, and the other way round.
+#[tokio::test]
+async fn either_way_of_appending_fences_the_other() {
+    for before in 0..3 {
+        let [ours, library] = [Appending::Fitting, Appending::Library].map(kafka_by);
+        let bench = Bench::new(std::sync::Arc::new(ours), "ways");
+        let topic = bench.topic("t", 1).await;
+        let id = bench.name("producer");
+        let mut batch = Batch::new();
+        batch.push(&topic, 1, Some(b"k"), Some(b"v"));
+        let mut old = bench.transport.producer(&id, Purpose::Source).await.unwrap();
+        for way in [Appending::Library, Appending::Fitting] {
+            for _ in 0..before {
+                old.append(&batch).await.unwrap();
+            }
+            let transport: &dyn Transport = if way == Appending::Library { &library } else { &*bench.transport };
+            let mut new = transport.producer(&id, Purpose::Source).await.unwrap();
+            // Not even what the older one would append with its other identity.
+            for _ in 0..2 {
+                let error = old.append(&batch).await.unwrap_err();
+                assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+                assert!(error.to_string().contains("another process took over"), "{error}");
+            }
+            new.append(&batch).await.unwrap();
+            old = new;
+        }
+        assert_eq!(bench.all(&topic).await.len(), 2 * before + 2);
+    }
 }

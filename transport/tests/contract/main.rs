@@ -11,8 +11,9 @@ mod kafka;
 mod outage;
 mod security;
 mod tools;
+mod versions;
 
-/// Each case as a test, for both implementations.
+/// Each case as a test, for the embedded log and for Kafka, appended to in either way.
 macro_rules! contract {
     ($($case:ident),* $(,)?) => {
         mod on_embedded {
@@ -34,8 +35,42 @@ macro_rules! contract {
                 }
             )*
         }
+        mod on_kafka_through_librdkafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let appending = tributary_transport::Appending::Library;
+                    let settings = tributary_transport::KafkaSettings { appending, ..crate::tools::kafka_settings() };
+                    let kafka = std::sync::Arc::new(tributary_transport::Kafka::connect(settings).unwrap());
+                    crate::cases::$case(crate::tools::Bench::new(kafka, stringify!($case))).await;
+                }
+            )*
+        }
     };
 }
+
+/// Each case, which takes the way of appending, as a test for either.
+macro_rules! either_way {
+    ($($case:ident),* $(,)?) => {
+        mod by_our_protocol {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(tributary_transport::Appending::Fitting).await;
+                }
+            )*
+        }
+        mod through_librdkafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case(tributary_transport::Appending::Library).await;
+                }
+            )*
+        }
+    };
+}
+use either_way;
 
 contract! {
     records_of_a_key_keep_their_order,

@@ -1,5 +1,6 @@
 //! Kafka's brokers, its connections and its answers go away while records are appended.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI16, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,19 +10,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tributary_stack::KafkaOptions;
-use tributary_transport::{Batch, Checkpoint, Kafka, KafkaSettings, Producer, Purpose};
+use tributary_transport::{Appending, Batch, Checkpoint, Kafka, KafkaSettings, Producer, Purpose};
 
-use crate::tools::{Bench, text, values};
+use crate::tools::{Bench, kafka_options, text, values};
 
 /// A request, by its number in Kafka's protocol.
 const PRODUCE: i16 = 0;
 const ADD_PARTITIONS: i16 = 24;
 const END: i16 = 26;
+const VERSIONS: i16 = 18;
 const NOTHING: i16 = -1;
+/// What our protocol calls itself when it asks for versions.
+const OURS: &[u8] = b"tributary";
 
 /// Stands before a broker, and cuts the connection at a request that it is told.
-struct Proxy {
-    address: String,
+pub struct Proxy {
+    pub address: String,
     /// Cut when this request comes; the broker never sees it.
     lose_request: Arc<AtomicI16>,
     /// Cut when this request is answered; the client never sees the answer.
@@ -29,8 +33,38 @@ struct Proxy {
     /// Keep this request and what comes behind it, until `release` is sent.
     delay_request: Arc<AtomicI16>,
     release: watch::Sender<u32>,
+    /// The last version of a request that clients are told of, by its number, and which versions they asked.
+    pub told: Arc<Mutex<Told>>,
     target: Arc<Mutex<String>>,
     _serving: JoinSet<()>,
+}
+
+/// What the proxy makes of the versions that a broker tells.
+#[derive(Default)]
+pub struct Told {
+    pub last: BTreeMap<i16, i16>,
+    /// By whether our protocol asked, and the request's number.
+    pub asked: BTreeMap<(bool, i16), BTreeSet<i16>>,
+}
+
+impl Told {
+    /// Lowers what an answer in the flexible form tells.
+    fn lower(&self, message: &mut [u8]) {
+        // Length, number, error; the count of the requests takes one byte or two.
+        let start = if message[10] & 0x80 == 0 { 11 } else { 12 };
+        let count = if start == 11 {
+            usize::from(message[10])
+        } else {
+            usize::from(message[10] & 0x7f) | usize::from(message[11]) << 7
+        };
+        for request in message[start..].chunks_exact_mut(7).take(count - 1) {
+            let number = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
+            if let Some(last) = self.last.get(&number(0)) {
+                let lowered = number(4).min(*last);
+                request[4..6].copy_from_slice(&lowered.to_be_bytes());
+            }
+        }
+    }
 }
 
 impl Proxy {
@@ -41,9 +75,10 @@ impl Proxy {
         let delay_request = Arc::new(AtomicI16::new(NOTHING));
         let (release, _) = watch::channel(0);
         let target = Arc::new(Mutex::new(String::new()));
+        let told = Arc::new(Mutex::new(Told::default()));
         let mut serving = JoinSet::new();
         let (request, answer, to) = (lose_request.clone(), lose_answer.clone(), target.clone());
-        let (delayed, released) = (delay_request.clone(), release.clone());
+        let (delayed, released, versions) = (delay_request.clone(), release.clone(), told.clone());
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -57,18 +92,19 @@ impl Proxy {
                     answer.clone(),
                     delayed.clone(),
                     released.subscribe(),
+                    versions.clone(),
                 ));
             }
         });
-        Self { address, lose_request, lose_answer, delay_request, release, target, _serving: serving }
+        Self { address, lose_request, lose_answer, delay_request, release, told, target, _serving: serving }
     }
 }
 
 /// A broker that is reached through a proxy alone.
-async fn behind_a_proxy() -> (Proxy, tributary_stack::Kafka) {
+pub async fn behind_a_proxy() -> (Proxy, tributary_stack::Kafka) {
     let proxy = Proxy::start().await;
     let advertised = ("advertised.listeners".to_owned(), format!("CLIENT://{}", proxy.address));
-    let options = KafkaOptions { settings: vec![advertised], ..KafkaOptions::default() };
+    let options = KafkaOptions { settings: vec![advertised], ..kafka_options() };
     let broker = tributary_stack::Kafka::start(options).await.unwrap();
     *proxy.target.lock().unwrap() = broker.bootstrap();
     (proxy, broker)
@@ -91,15 +127,25 @@ async fn pass(
     lose_answer: Arc<AtomicI16>,
     delay_request: Arc<AtomicI16>,
     mut released: watch::Receiver<u32>,
+    told: Arc<Mutex<Told>>,
 ) {
     let (mut from_client, to_client): (OwnedReadHalf, OwnedWriteHalf) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     // The request, by its number in this connection, whose answer is lost.
     let (cut, mut cut_at) = watch::channel(None::<i32>);
+    let telling = Mutex::new(BTreeSet::new());
+    let mut ours = false;
     let forth = async {
         while let Some(message) = message(&mut from_client).await {
             let api = i16::from_be_bytes([message[4], message[5]]);
+            let version = i16::from_be_bytes([message[6], message[7]]);
+            // Our protocol says who it is.
+            ours |= api == VERSIONS && message.windows(OURS.len()).any(|bytes| bytes == OURS);
+            told.lock().unwrap().asked.entry((ours, api)).or_default().insert(version);
             let number = i32::from_be_bytes(message[8..12].try_into().unwrap());
+            if api == VERSIONS && version >= 3 {
+                telling.lock().unwrap().insert(number);
+            }
             let is =
                 |wanted: &AtomicI16| wanted.compare_exchange(api, NOTHING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
             if is(&lose_request) {
@@ -118,8 +164,11 @@ async fn pass(
     };
     let back = async {
         let mut to_client = to_client;
-        while let Some(message) = message(&mut from_broker).await {
+        while let Some(mut message) = message(&mut from_broker).await {
             let number = i32::from_be_bytes(message[4..8].try_into().unwrap());
+            if telling.lock().unwrap().remove(&number) && message[8..10] == [0, 0] {
+                told.lock().unwrap().lower(&mut message);
+            }
             if *cut_at.borrow_and_update() == Some(number) || to_client.write_all(&message).await.is_err() {
                 return;
             }
@@ -128,10 +177,10 @@ async fn pass(
     tokio::select! { () = forth => (), () = back => () }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
+async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing(appending: Appending) {
     let (proxy, broker) = behind_a_proxy().await;
-    let kafka = Kafka::connect(KafkaSettings::single_broker(proxy.address.clone())).unwrap();
+    let kafka =
+        Kafka::connect(KafkaSettings { appending, ..KafkaSettings::single_broker(proxy.address.clone()) }).unwrap();
     let bench = Bench::new(Arc::new(kafka), "lost");
     let topic = bench.topic("t", 1).await;
     let mut producer = bench.producer().await;
@@ -166,10 +215,9 @@ async fn kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing() {
     assert_eq!(position.as_deref(), Some(b"last".as_slice()));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_requests_that_arrive_late_change_nothing() {
+async fn kafka_requests_that_arrive_late_change_nothing(appending: Appending) {
     let (proxy, _broker) = behind_a_proxy().await;
-    let mut settings = KafkaSettings::single_broker(proxy.address.clone());
+    let mut settings = KafkaSettings { appending, ..KafkaSettings::single_broker(proxy.address.clone()) };
     // Records are given up after three quarters of this.
     settings.properties.insert("transaction.timeout.ms".into(), "4000".into());
     let bench = Bench::new(Arc::new(Kafka::connect(settings).unwrap()), "late");
@@ -192,11 +240,10 @@ async fn kafka_requests_that_arrive_late_change_nothing() {
     assert_eq!(values(&bench.all(&topic).await), written);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothing() {
-    let options = KafkaOptions { brokers: 3, heap: "320m".into(), ..KafkaOptions::default() };
+async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothing(appending: Appending) {
+    let options = KafkaOptions { brokers: 3, heap: "320m".into(), ..kafka_options() };
     let brokers = tributary_stack::Kafka::start(options).await.unwrap();
-    let kafka = Kafka::connect(KafkaSettings::new(brokers.bootstrap())).unwrap();
+    let kafka = Kafka::connect(KafkaSettings { appending, ..KafkaSettings::new(brokers.bootstrap()) }).unwrap();
     let bench = Bench::new(Arc::new(kafka), "killed");
     let topic = bench.topic("t", 6).await;
     let mut producer = bench.producer().await;
@@ -249,4 +296,10 @@ async fn kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothi
         let wanted: Vec<String> = (0..appended).map(|n| n.to_string()).collect();
         assert_eq!(of_key, wanted, "{key}");
     }
+}
+
+crate::either_way! {
+    kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing,
+    kafka_requests_that_arrive_late_change_nothing,
+    kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothing,
 }

@@ -1,12 +1,12 @@
-//! Kafka with TLS and logins: producers (ours) and everything else (librdkafka's) read the same properties.
+//! Kafka with TLS and logins: our protocol and librdkafka read the same properties, and what only librdkafka does goes through it.
 
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
 use tributary_stack::{Authority, KafkaOptions};
-use tributary_transport::{Kafka, KafkaSettings, Purpose, Transport, TransportError};
+use tributary_transport::{Appending, Kafka, KafkaSettings, Purpose, Transport, TransportError};
 
-use crate::tools::{Bench, values};
+use crate::tools::{Bench, kafka_options, values};
 
 const LOGIN: usize = 0;
 const MUTUAL: usize = 1;
@@ -28,12 +28,15 @@ impl World {
         let listener = |listener: &str, name: &str| format!("listener.name.{listener}.{name}");
         let module = "org.apache.kafka.common.security";
         let scram = format!("{module}.scram.ScramLoginModule required;");
+        let bearer =
+            format!("{module}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";");
         let plain = format!("{module}.plain.PlainLoginModule required user_tom=\"s3cret\";");
         let settings = [
-            ("sasl.enabled.mechanisms".to_owned(), "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512".to_owned()),
+            ("sasl.enabled.mechanisms".to_owned(), "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER".to_owned()),
             (listener("login", "plain.sasl.jaas.config"), plain),
             (listener("login", "scram-sha-256.sasl.jaas.config"), scram.clone()),
             (listener("login", "scram-sha-512.sasl.jaas.config"), scram),
+            (listener("login", "oauthbearer.sasl.jaas.config"), bearer),
             (listener("mutual", "ssl.client.auth"), "required".to_owned()),
             ("ssl.keystore.type".to_owned(), "PEM".to_owned()),
             ("ssl.keystore.certificate.chain".to_owned(), line(&certificate)),
@@ -41,21 +44,14 @@ impl World {
             ("ssl.truststore.type".to_owned(), "PEM".to_owned()),
             ("ssl.truststore.certificates".to_owned(), line(&std::fs::read_to_string(ours.file()).unwrap())),
         ];
-        let user = |hash: &str| ["--add-scram".to_owned(), format!("SCRAM-SHA-{hash}=[name=tom,password=s3cret]")];
         let listeners = [("LOGIN", "SASL_SSL"), ("MUTUAL", "SSL")];
         let options = KafkaOptions {
             settings: settings.into(),
             listeners: listeners.map(|(name, protocol)| (name.to_owned(), protocol.to_owned())).into(),
-            format: ["256", "512"].map(user).concat(),
-            ..KafkaOptions::default()
+            users: vec![("tom".to_owned(), "s3cret".to_owned())],
+            ..kafka_options()
         };
         Self { brokers: tributary_stack::Kafka::start(options).await.unwrap(), folder, ours, other }
-    }
-
-    fn kafka(&self, listener: usize, properties: &[(&str, &str)]) -> Kafka {
-        let mut settings = KafkaSettings::single_broker(self.brokers.further(listener).unwrap());
-        settings.properties = properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Kafka::connect(settings).unwrap()
     }
 
     async fn refused(&self, listener: usize, properties: &[(&str, &str)]) -> TransportError {
@@ -67,13 +63,18 @@ impl World {
         }
     }
 
-    /// Writes with our protocol and reads with librdkafka.
+    /// Writes in either way, where our protocol can, and reads with librdkafka.
     async fn works(&self, case: &str, listener: usize, properties: &[(&str, &str)]) {
-        let bench = Bench::new(Arc::new(self.kafka(listener, properties)), case);
-        let topic = bench.topic("t", 2).await;
-        let mut producer = bench.producer().await;
-        bench.append(&mut producer, &topic, &[("k", "one"), ("k", "two")]).await;
-        assert_eq!(values(&bench.all(&topic).await), ["one", "two"], "{case}");
+        for appending in [Appending::Fitting, Appending::Library] {
+            let mut settings = KafkaSettings::single_broker(self.brokers.further(listener).unwrap());
+            settings.properties = properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            settings.appending = appending;
+            let bench = Bench::new(Arc::new(Kafka::connect(settings).unwrap()), case);
+            let topic = bench.topic("t", 2).await;
+            let mut producer = bench.producer().await;
+            bench.append(&mut producer, &topic, &[("k", "one"), ("k", "two")]).await;
+            assert_eq!(values(&bench.all(&topic).await), ["one", "two"], "{case}");
+        }
     }
 }
 
@@ -92,6 +93,10 @@ async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
         assert!(!error.to_string().contains("wrong"), "{error}");
     }
 
+    // Tokens, which only librdkafka makes; these have no signature.
+    let token = [("sasl.mechanism", "OAUTHBEARER"), ("enable.sasl.oauthbearer.unsecure.jwt", "true")];
+    let token = [&base[..2], &token, &[("sasl.oauthbearer.config", "principal=tom")]].concat();
+    world.works("token", LOGIN, &token).await;
     let login = [("sasl.mechanism", "PLAIN"), ("sasl.username", "tom"), ("sasl.password", "s3cret")];
     let stranger = world.other.file().to_str().unwrap();
     let untrusted = [login.as_slice(), &[("security.protocol", "SASL_SSL"), ("ssl.ca.location", stranger)]].concat();
@@ -115,13 +120,30 @@ async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
     let inline = (std::fs::read_to_string(&certificate).unwrap(), std::fs::read_to_string(&key).unwrap());
     let inline = [tls.as_slice(), &[("ssl.certificate.pem", &inline.0), ("ssl.key.pem", &inline.1)]].concat();
     world.works("inline", MUTUAL, &inline).await;
-    // Half of a pair, a file that is none, and what only librdkafka could do are refused before anything is connected.
+    // What only librdkafka does.
+    let openssl = |arguments: &[&str]| {
+        let done = std::process::Command::new("openssl").args(arguments).output().expect("openssl runs");
+        assert!(done.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let path = |name: &str| world.folder.path().join(name).to_str().unwrap().to_owned();
+    let (locked, store) = (path("locked.key"), path("tom.p12"));
+    openssl(&["pkcs8", "-topk8", "-in", &key, "-out", &locked, "-passout", "pass:open"]);
+    openssl(&["pkcs12", "-export", "-in", &certificate, "-inkey", &key, "-out", &store, "-passout", "pass:open"]);
+    let locked = [("ssl.certificate.location", certificate.as_str()), ("ssl.key.location", &locked)];
+    let unlocked = [tls.as_slice(), &locked, &[("ssl.key.password", "open")]].concat();
+    world.works("locked-key", MUTUAL, &unlocked).await;
+    let store = [("ssl.keystore.location", store.as_str()), ("ssl.keystore.password", "open")];
+    world.works("keystore", MUTUAL, &[tls.as_slice(), &store].concat()).await;
+    let ciphers = [certified.as_slice(), &[("ssl.cipher.suites", "ECDHE-ECDSA-AES256-GCM-SHA384")]].concat();
+    world.works("ciphers", MUTUAL, &ciphers).await;
+    // Half of a pair, a file that is none, and what even librdkafka cannot do are refused before anything is connected.
     for (properties, named) in [
         (&[tls.as_slice(), &[("ssl.certificate.location", &certificate)]].concat(), "set both"),
         (&[tls.as_slice(), &[("ssl.certificate.location", &key), ("ssl.key.location", &key)]].concat(), "PEM"),
         (&[("security.protocol", "ssl"), ("ssl.ca.location", "/nowhere.pem")].to_vec(), "/nowhere.pem"),
-        (&[certified.as_slice(), &[("ssl.key.password", "x")]].concat(), "ssl.key.password"),
-        (&[base.as_slice(), &[("sasl.mechanism", "GSSAPI"), ("sasl.password", "x")]].concat(), "SCRAM-SHA-256"),
+        (&[tls.as_slice(), &locked].concat(), "ssl.key.password"),
+        (&[tls.as_slice(), &locked, &[("ssl.key.password", "x")]].concat(), "ssl.key.location"),
+        (&base.to_vec(), "SCRAM-SHA-256"),
     ] {
         let error = world.refused(MUTUAL, properties).await;
         assert_eq!(error.class, ErrorClass::Fatal, "{error}");

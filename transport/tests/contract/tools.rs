@@ -4,13 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::{Offset, TopicPartitionList};
+use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Loss,
-    Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    Appending, Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka,
+    KafkaSettings, Loss, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
 };
 
 /// A case that waits longer than this hangs.
@@ -27,6 +24,17 @@ pub fn kafka_settings() -> KafkaSettings {
 
 pub fn kafka() -> Kafka {
     Kafka::connect(kafka_settings()).unwrap()
+}
+
+/// The shared broker, appended to in this way.
+pub fn kafka_by(appending: Appending) -> Kafka {
+    Kafka::connect(KafkaSettings { appending, ..kafka_settings() }).unwrap()
+}
+
+/// A broker of one's own, of the version that is tested.
+pub fn kafka_options() -> KafkaOptions {
+    let usual = KafkaOptions::default();
+    KafkaOptions { version: std::env::var("TRIBUTARY_TEST_KAFKA_VERSION").unwrap_or(usual.version.clone()), ..usual }
 }
 
 /// A transport, and names that no other test uses.
@@ -54,12 +62,7 @@ impl Bench {
         if let Some(log) = &self.log {
             return log.trim(&place, below).await.unwrap();
         }
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Offset(below as i64)).unwrap();
-        let done = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
-        done.find_partition(topic, 0).unwrap().error().unwrap();
+        kafka().trim(&place, below).await.unwrap();
     }
 
     /// Appends records one by one, so that their offsets are one behind the other on every transport.

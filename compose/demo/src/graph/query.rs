@@ -57,8 +57,16 @@ async fn global(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
 }
 
 async fn movies_by_id(ctx: &Context<'_>, ids: &[ID]) -> Result<Vec<Option<Movie>>> {
-    let movies = aligned(ctx, ids, MovieId).await?;
-    ctx.data::<Faults>()?.count_movies(movies.iter().flatten().count());
+    let faults = ctx.data::<Faults>()?;
+    if faults.denies_movies() {
+        return Ok(ids.iter().map(|_| None).collect());
+    }
+    let mut movies = aligned(ctx, ids, MovieId).await?;
+    if let Some(most) = faults.most_movies() {
+        movies.retain(Option::is_some);
+        movies.truncate(most);
+    }
+    faults.count_movies(movies.iter().flatten().count());
     Ok(movies)
 }
 

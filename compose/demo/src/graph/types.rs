@@ -11,7 +11,7 @@ use crate::loaders::{
 };
 use crate::poison::MARK;
 use async_graphql::dataloader::Loader;
-use async_graphql::{Context, ID, Interface, Object, Result};
+use async_graphql::{Context, ErrorExtensions, ID, Interface, Object, Result};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -89,6 +89,10 @@ impl Movie {
         let faults = ctx.data::<Faults>()?;
         if faults.fails(self.0.id) {
             return Err(format!("the title of movie {} could not be resolved", self.0.id).into());
+        }
+        if faults.forbids(self.0.id) {
+            let error = async_graphql::Error::new("the title may not be seen");
+            return Err(error.extend_with(|_, extensions| extensions.set("code", "FORBIDDEN")));
         }
         Ok(if faults.poisons(self.0.id) { MARK } else { &self.0.title })
     }

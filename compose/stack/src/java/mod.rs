@@ -71,6 +71,15 @@ impl Installation {
         Launch { program: self.runtime.java.clone(), arguments: line, account: None, stop: Signal::TERM }
     }
 
+    /// Another main class of the same jars, as a server.
+    pub(crate) fn launch_class(&self, class: &str, heap: &str, options: &[String], arguments: &[OsString]) -> Launch {
+        let mut line = self.line(heap);
+        line.extend(options.iter().map(OsString::from));
+        line.extend(["-cp".into(), self.class_path(), class.into()]);
+        line.extend(arguments.iter().cloned());
+        Launch { program: self.runtime.java.clone(), arguments: line, account: None, stop: Signal::TERM }
+    }
+
     /// A command that runs another main class of the same jars to its end.
     pub(crate) fn tool(&self, class: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.runtime.java);

@@ -127,20 +127,106 @@ async fn a_document_fails_alone_only_while_others_are_served() {
 
 /// A vertex that changes again and again must not hold others up, also if nobody else was ever served.
 #[tokio::test]
-async fn a_vertex_fails_alone_unless_others_fail_too_or_it_is_refused() {
-    for (code, alone) in [("FORBIDDEN", false), ("INTERNAL_SERVER_ERROR", true)] {
+async fn a_vertex_fails_alone_unless_others_fail_too() {
+    for code in ["FORBIDDEN", "INTERNAL_SERVER_ERROR"] {
         let serves = Arc::new(AtomicBool::new(true));
         let server = picky(code, serves.clone()).await;
         let graph = patient(&server);
         let fan_out = fan_out(together("", "representations", "_entities", of_talents()), &["movies"]);
-        assert_eq!(graph.parents(&fan_out, &ids(2..3)).await.is_ok(), alone);
+        assert!(graph.parents(&fan_out, &ids(2..3)).await.is_ok());
         assert_eq!(graph.parents(&fan_out, &ids(3..4)).await.unwrap(), [Ok(Vec::<Vertex>::new())]);
         assert!(graph.parents(&fan_out, &ids(2..3)).await.unwrap()[0].is_err());
         serves.store(false, Ordering::Release);
         assert!(graph.parents(&fan_out, &ids(2..3)).await.is_err());
         // Served last, and now it fails: it does not bear witness of itself.
-        assert_eq!(graph.parents(&fan_out, &ids(3..4)).await.is_ok(), alone);
+        assert!(graph.parents(&fan_out, &ids(3..4)).await.is_ok());
     }
+}
+
+/// A graph that has the even ids only, and nothing at all while it is wrong.
+async fn forgetful(wrong: Arc<AtomicBool>) -> Server {
+    Server::start(move |request| {
+        let ids = ids_of(request);
+        let root = if request["variables"]["representations"].is_array() { "_entities" } else { "movies" };
+        let parent = |id: &str| json!({ "__typename": "Talent", "id": id, "p0": [super::server::movie("1")] });
+        let even = |id: &String| id.parse::<u32>().unwrap() % 2 == 0 && !wrong.load(Ordering::Acquire);
+        let vertex = |id: &String| if root == "movies" { super::server::movie(id) } else { parent(id) };
+        let answer = |id: &String| if even(id) { vertex(id) } else { Json::Null };
+        Reply::Json(json!({ "data": { root: ids.iter().map(answer).collect::<Vec<_>>() } }))
+    })
+    .await
+}
+
+/// That a graph has nothing of what it served before is not believed; that it does not have what is asked for is.
+#[tokio::test]
+async fn a_graph_that_denies_everything_is_away() {
+    let wrong = Arc::new(AtomicBool::new(false));
+    let server = forgetful(wrong.clone()).await;
+    let graph = patient(&server);
+    let (index, fan_out) =
+        (super::movies(true), fan_out(together("", "representations", "_entities", of_talents()), &["movies"]));
+    assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing], "nobody bears witness yet");
+    graph.remember("movies", &ids(2..3));
+    assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing], "2 is there");
+    assert!(graph.fetch(&index, &ids(0..20)).await.is_ok());
+    assert!(graph.parents(&fan_out, &ids(0..20)).await.unwrap()[4].is_ok());
+    wrong.store(true, Ordering::Release);
+    for asked in [ids(1..2), ids(20..40), ids(1..2)] {
+        for error in
+            [graph.fetch(&index, &asked).await.unwrap_err(), graph.parents(&fan_out, &asked).await.unwrap_err()]
+        {
+            assert!(error.class == ErrorClass::Transient && error.message.contains("says that it has no"), "{error}");
+        }
+    }
+    wrong.store(false, Ordering::Release);
+    let fetched = graph.fetch(&index, &ids(20..22)).await.unwrap();
+    assert!(matches!(fetched.as_slice(), [Fetched::Found(_), Fetched::Missing]));
+    assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing]);
+    assert_eq!(graph.parents(&fan_out, &ids(1..2)).await.unwrap(), [Ok(Vec::new())]);
+}
+
+/// Where everything was deleted, those that are asked for bear no witness of others.
+#[tokio::test]
+async fn an_index_that_becomes_empty_is_believed() {
+    let wrong = Arc::new(AtomicBool::new(false));
+    let server = forgetful(wrong.clone()).await;
+    let graph = patient(&server);
+    let index = super::movies(true);
+    assert!(graph.fetch(&index, &ids(0..3)).await.is_ok());
+    wrong.store(true, Ordering::Release);
+    assert!(graph.fetch(&index, &ids(0..1)).await.is_err(), "2 was served, and is not asked for");
+    assert_eq!(graph.fetch(&index, &ids(2..3)).await.unwrap(), [Fetched::Missing]);
+    assert_eq!(graph.fetch(&index, &ids(0..1)).await.unwrap(), [Fetched::Missing]);
+}
+
+/// Something behind the graph is away that several documents need.
+#[tokio::test]
+async fn documents_that_share_a_cause_wait_and_the_others_go_on() {
+    let server = Server::start(move |request| {
+        let ids = ids_of(request);
+        let root = if request["variables"]["representations"].is_array() { "_entities" } else { "movies" };
+        let fails = |id: &String| id.parse::<u32>().unwrap() % 2 == 1;
+        let failed: Vec<(usize, &String)> = ids.iter().enumerate().filter(|(_, id)| fails(id)).collect();
+        let nulls: Vec<(&str, Json)> = failed.iter().map(|(_, id)| (id.as_str(), Json::Null)).collect();
+        let errors: Vec<Json> = failed
+            .iter()
+            .map(|(at, id)| json!({ "message": format!("no talents of {id}"), "path": [root, at] }))
+            .collect();
+        Reply::Json(json!({ "data": { root: movies(&ids, &nulls)["movies"] }, "errors": errors }))
+    })
+    .await;
+    let graph = patient(&server);
+    let index = super::movies(true);
+    let count = |fetched: &[Fetched], is: fn(&Fetched) -> bool| fetched.iter().filter(|f| is(f)).count();
+    let few = graph.fetch(&index, &ids(0..8)).await.unwrap();
+    assert_eq!(count(&few, |f| matches!(f, Fetched::Failed(_))), 4, "so few may have failed for themselves");
+    let many = graph.fetch(&index, &ids(0..20)).await.unwrap();
+    assert_eq!(count(&many, |f| matches!(f, Fetched::Found(_))), 10);
+    assert!(count(&many, |f| matches!(f, Fetched::Waits(_))) >= 6, "{many:?}");
+    assert!(matches!(graph.fetch(&index, &ids(1..2)).await.unwrap()[0], Fetched::Waits(_)), "also alone");
+    let fan_out = fan_out(together("", "representations", "_entities", of_talents()), &["movies"]);
+    assert_eq!(graph.parents(&fan_out, &ids(0..20)).await.unwrap_err().class, ErrorClass::Transient);
+    assert!(graph.parents(&fan_out, &ids(0..1)).await.is_ok());
 }
 
 #[tokio::test]

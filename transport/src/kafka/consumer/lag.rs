@@ -11,7 +11,7 @@ use super::super::client::KafkaSettings;
 use super::super::reader::Reader;
 use super::list;
 use super::membership::{ANSWER, Context, Membership};
-use crate::contract::TransportError;
+use crate::contract::{TopicPartition, TransportError};
 
 /// So many offsets at the end of a partition may be marks of transactions.
 const MARKS: u64 = 8;
@@ -25,8 +25,20 @@ impl Membership {
         reader: &Reader,
         from_start: bool,
     ) -> Result<u64, TransportError> {
+        let unknown = || TransportError::new(ErrorClass::Transient, "the group has not assigned partitions yet");
+        self.behind(self.known().ok_or_else(unknown)?, kafka, client, reader, from_start)
+    }
+
+    /// The same of these partitions.
+    pub(super) fn behind(
+        &self,
+        places: Vec<TopicPartition>,
+        kafka: &KafkaSettings,
+        client: &BaseConsumer<Context>,
+        reader: &Reader,
+        from_start: bool,
+    ) -> Result<u64, TransportError> {
         let transient = |text: &str| TransportError::new(ErrorClass::Transient, text);
-        let places = self.known().ok_or_else(|| transient("the group has not assigned partitions yet"))?;
         if places.is_empty() {
             return Ok(0);
         }

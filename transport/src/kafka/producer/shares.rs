@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use tributary_event::ErrorClass;
 
+use super::super::transaction::TOGETHER;
 use super::super::wire::{Fault, Partition, partition_of};
-use super::{KafkaProducer, TOGETHER};
+use super::KafkaProducer;
 use crate::contract::{RecordRef, too_large};
 
 /// Partitions of one request with records.
@@ -76,7 +77,7 @@ impl KafkaProducer {
                 text: format!("partition {partition} of {topic} is gone"),
                 topic: None,
             })?;
-            let together = self.together.get(&*topic).copied().unwrap_or(TOGETHER);
+            let together = self.together.less(&topic).unwrap_or(TOGETHER);
             let key = (topic, partition);
             let sequence = self.turn.sequences.get(&key).copied().unwrap_or(0);
             shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence), together });

@@ -8,14 +8,12 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::{Instant, timeout};
 use tributary_event::ErrorClass;
 
+use super::codec::{Body, Reply};
 use super::connection::{Broken, Connection};
 use super::fault::Fault;
-use super::request::{
-    self, ADD_PARTITIONS, ALTER_CONFIGS, Answer, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE,
-    ProducerId,
-};
-use super::security::Security;
-use crate::contract::TransportError;
+use super::request::{self, Answer, ProducerId};
+use super::security::{Refusal, Security};
+use super::version::{ADD_PARTITIONS, ALTER_CONFIGS, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE};
 use crate::kafka::client::KafkaSettings;
 
 /// How long an answer may take, but for that to records.
@@ -30,7 +28,7 @@ const LEADERLESS: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Requests with records that one broker has at a time.
 const IN_FLIGHT: usize = 5;
-/// Properties of librdkafka's producer that ours has no use for.
+/// Properties of librdkafka's producer that no producer here has a use for.
 const USELESS: [&str; 22] = [
     "acks",
     "bootstrap.servers",
@@ -90,7 +88,7 @@ impl Ask<'_> {
         }
     }
 
-    fn write(self, id: &str, out: &mut Vec<u8>) {
+    fn write(self, id: &str, out: &mut Body<'_>) {
         match self {
             Self::Identity { known, transaction } => {
                 let timeout_ms = i32::try_from(transaction.as_millis()).unwrap_or(i32::MAX);
@@ -102,7 +100,7 @@ impl Ask<'_> {
     }
 
     /// The answer; an identity if one was asked for, else what is known already.
-    fn read(self, answer: &[u8]) -> Result<(Answer, ProducerId), Broken> {
+    fn read(self, answer: &Reply) -> Result<(Answer, ProducerId), Broken> {
         match self {
             Self::Identity { .. } => request::read_producer_id(answer),
             Self::Add { producer, partitions } => {
@@ -145,22 +143,17 @@ impl Topic {
 
 impl Cluster {
     /// Reads the settings; nothing is connected yet.
-    pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
-        let refused = |cause: String| {
-            let text = format!("Kafka at {} cannot be used: {cause} (in the transport's properties)", settings.brokers);
-            TransportError::new(ErrorClass::Fatal, text)
-        };
+    pub fn new(settings: &KafkaSettings) -> Result<Self, Refusal> {
         if let Some(name) = USELESS.iter().find(|name| settings.properties.contains_key(**name)) {
-            return Err(refused(format!(
-                "{name} has no effect; take it away (brokers and compression are the transport's own settings)"
-            )));
+            let text = "has no effect; take it away (brokers and compression are the transport's own settings)";
+            return Err(Refusal::Wrong(format!("{name} {text}")));
         }
         let bootstrap = settings.brokers.split(',').map(str::trim).filter(|b| !b.is_empty()).map(address);
         Ok(Self {
-            security: Security::new(&settings.properties).map_err(refused)?,
+            security: Security::new(&settings.properties)?,
             client: settings.properties.get("client.id").map_or("tributary", String::as_str).to_owned(),
             replication: REPLICATION + settings.patience(),
-            bootstrap: bootstrap.collect::<Result<_, _>>().map_err(refused)?,
+            bootstrap: bootstrap.collect::<Result<_, _>>().map_err(Refusal::Wrong)?,
             nodes: BTreeMap::new(),
             topics: HashMap::new(),
             connections: BTreeMap::new(),
@@ -366,7 +359,7 @@ impl Cluster {
     }
 
     /// Asks the first broker that answers.
-    async fn ask_any(&mut self, api: Api, body: impl Fn(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
+    async fn ask_any(&mut self, api: Api, body: impl Fn(&mut Body<'_>)) -> Result<Reply, Broken> {
         // Brokers given by the user have negative numbers here.
         let given = self.bootstrap.iter().zip(1..).map(|(address, n)| (-n, address.clone()));
         let known = self.nodes.iter().map(|(node, address)| (*node, address.clone()));
@@ -386,19 +379,19 @@ impl Cluster {
         Err(last)
     }
 
-    async fn call(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
+    async fn call(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Body<'_>)) -> Result<Reply, Broken> {
         self.sending(node, api, body).await?;
         self.receiving(node, ANSWER).await
     }
 
     /// A connection that fails is gone.
-    async fn sending(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
+    async fn sending(&mut self, node: i32, api: Api, body: impl FnOnce(&mut Body<'_>)) -> Result<(), Broken> {
         let (mut connection, address) = self.connection(node).await?;
         let sent = connection.send(api, body).await;
         self.keep(node, connection, sent, &address)
     }
 
-    async fn receiving(&mut self, node: i32, limit: Duration) -> Result<Vec<u8>, Broken> {
+    async fn receiving(&mut self, node: i32, limit: Duration) -> Result<Reply, Broken> {
         let (mut connection, address) = match self.connections.remove(&node) {
             Some(connection) => (connection, self.address(node)),
             None => return Err(Broken::nonsense("the connection is gone")),
@@ -447,7 +440,7 @@ impl Cluster {
 const LEADER_NOT_AVAILABLE: Answer = 5;
 
 fn late(limit: Duration) -> Broken {
-    Broken { class: ErrorClass::Transient, text: format!("no answer within {limit:?}") }
+    Broken { code: None, class: ErrorClass::Transient, text: format!("no answer within {limit:?}") }
 }
 
 /// `host:port`, `[address]:port`, each with or without a protocol before it; 9092 is the port if none is named.

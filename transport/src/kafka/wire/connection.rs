@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -11,12 +12,13 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tributary_event::ErrorClass;
 
-use super::codec::{Put, Reader};
-use super::request::{
-    API_VERSIONS, Api, NEEDED, SASL_AUTHENTICATE, SASL_HANDSHAKE, read_api_versions, read_authenticate, read_handshake,
-};
+use super::codec::{Body, Put, Reply};
+use super::request::{api_versions, authenticate, handshake, read_api_versions, read_authenticate, read_handshake};
 use super::scram::Scram;
 use super::security::{Login, Mechanism, Security};
+use super::version::{
+    API_VERSIONS, Api, NEEDED, SASL_AUTHENTICATE, SASL_HANDSHAKE, Spoken, UNSUPPORTED_VERSION, Versions,
+};
 
 /// How long a connection may take until it can be used.
 const OPEN: Duration = Duration::from_secs(10);
@@ -34,13 +36,15 @@ fn still() -> std::io::Error {
 /// A connection that cannot be used, or not any more.
 #[derive(Debug)]
 pub(in crate::kafka) struct Broken {
+    /// The broker and we have no version of a request in common.
+    pub code: Option<Code>,
     pub class: ErrorClass,
     pub text: String,
 }
 
 impl Broken {
     fn lost(cause: impl fmt::Display) -> Self {
-        Self { class: ErrorClass::Transient, text: cause.to_string() }
+        Self { code: None, class: ErrorClass::Transient, text: cause.to_string() }
     }
 
     /// A certificate that either side does not trust stays so; anything else may pass.
@@ -64,7 +68,7 @@ impl Broken {
     }
 
     fn refused(text: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Fatal, text: text.into() }
+        Self { code: None, class: ErrorClass::Fatal, text: text.into() }
     }
 
     pub(super) fn short() -> Self {
@@ -88,9 +92,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 pub(in crate::kafka) struct Connection {
     stream: Box<dyn Stream>,
     client: String,
+    versions: Versions,
     next: i32,
     /// Requests without an answer yet.
-    asked: VecDeque<(i32, Api)>,
+    asked: VecDeque<(i32, Spoken)>,
     /// When the broker will close it because the login is too old.
     expires: Option<Instant>,
 }
@@ -114,30 +119,38 @@ impl Connection {
                 Box::new(tls.map_err(Broken::failed)?)
             }
         };
-        let mut new = Self { stream, client: client.to_owned(), next: 0, asked: VecDeque::new(), expires: None };
-        let answer = new.ask(API_VERSIONS, |_| ()).await?;
-        let versions = read_api_versions(&answer)?;
-        if versions.code != 0 {
-            return Err(Broken::nonsense(&format!("the broker does not tell its versions (error {})", versions.code)));
-        }
-        for api in NEEDED {
-            if !versions.know(api) {
-                let text = format!(
-                    "the broker does not know version {} of {}; Kafka 2.5 or a later one is needed",
-                    api.version, api.name
-                );
-                return Err(Broken::refused(text));
-            }
-        }
+        let mut new = Self {
+            stream,
+            client: client.to_owned(),
+            versions: Versions::untold(),
+            next: 0,
+            asked: VecDeque::new(),
+            expires: None,
+        };
+        new.negotiate().await?;
         if let Some(login) = &security.login {
             new.log_in(login).await?;
         }
         Ok(new)
     }
 
+    /// Asks the broker for its versions: again if it does not know the version of the question itself.
+    async fn negotiate(&mut self) -> Result<(), Broken> {
+        for again in [true, false] {
+            let (code, versions) = read_api_versions(&self.ask(API_VERSIONS, api_versions).await?)?;
+            self.versions = versions;
+            match code {
+                0 => break,
+                UNSUPPORTED_VERSION if again => {}
+                code => return Err(Broken::nonsense(&format!("the broker does not tell its versions (error {code})"))),
+            }
+        }
+        NEEDED.into_iter().try_for_each(|api| self.versions.choose(api).map(drop))
+    }
+
     async fn log_in(&mut self, login: &Login) -> Result<(), Broken> {
         let name = login.mechanism.name();
-        let answer = self.ask(SASL_HANDSHAKE, |out| out.string(name)).await?;
+        let answer = self.ask(SASL_HANDSHAKE, |out| handshake(out, name)).await?;
         let (code, offered) = read_handshake(&answer)?;
         if code != 0 {
             let offered = offered.join(", ");
@@ -161,7 +174,7 @@ impl Connection {
 
     /// One step of a login.
     async fn authenticate(&mut self, bytes: &[u8]) -> Result<String, Broken> {
-        let answer = self.ask(SASL_AUTHENTICATE, |out| out.bytes(bytes)).await?;
+        let answer = self.ask(SASL_AUTHENTICATE, |out| authenticate(out, bytes)).await?;
         let answer = read_authenticate(&answer)?;
         if answer.code != 0 {
             let text = format!("login failed: {}; check sasl.username and sasl.password", answer.message);
@@ -190,22 +203,23 @@ impl Connection {
         futures::poll!(read).is_pending()
     }
 
-    pub async fn send(&mut self, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), Broken> {
+    pub async fn send(&mut self, api: Api, body: impl FnOnce(&mut Body<'_>)) -> Result<(), Broken> {
+        let spoken = self.versions.choose(api)?;
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let mut out = Vec::with_capacity(256);
         out.i32(0); // length
-        out.i16(api.key);
-        out.i16(api.version);
+        out.i16(spoken.key);
+        out.i16(spoken.version);
         out.i32(number);
         out.string(&self.client);
-        if api.flexible {
+        if spoken.flexible {
             out.unsigned(0); // no tagged fields
         }
-        body(&mut out);
+        body(&mut Body::new(&mut out, spoken));
         let length = i32::try_from(out.len() - 4).map_err(|_| Broken::refused("a request is larger than 2 GB"))?;
         out[..4].copy_from_slice(&length.to_be_bytes());
-        self.asked.push_back((number, api));
+        self.asked.push_back((number, spoken));
         // What is large may take long; what stands still does not go on.
         for piece in out.chunks(PIECE) {
             let written = timeout(STILL, self.stream.write_all(piece)).await;
@@ -214,9 +228,9 @@ impl Connection {
         timeout(STILL, self.stream.flush()).await.unwrap_or_else(|_| Err(still())).map_err(Broken::failed)
     }
 
-    /// The next answer, without its header.
-    pub async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
-        let Some((number, api)) = self.asked.front().copied() else {
+    /// The next answer.
+    pub async fn receive(&mut self) -> Result<Reply, Broken> {
+        let Some((number, spoken)) = self.asked.front().copied() else {
             return Err(Broken::nonsense("an answer without a request"));
         };
         let length = self.stream.read_u32().await.map_err(Broken::failed)?;
@@ -234,15 +248,10 @@ impl Connection {
             return Err(Broken::lost("the broker closed the connection"));
         }
         self.asked.pop_front();
-        if api.flexible {
-            let mut reader = Reader::new(&answer);
-            reader.tags()?;
-            return Ok(reader.rest().to_vec());
-        }
-        Ok(answer)
+        Reply::new(answer, spoken)
     }
 
-    pub async fn ask(&mut self, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Broken> {
+    pub async fn ask(&mut self, api: Api, body: impl FnOnce(&mut Body<'_>)) -> Result<Reply, Broken> {
         self.send(api, body).await?;
         self.receive().await
     }

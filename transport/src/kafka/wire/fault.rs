@@ -6,6 +6,7 @@ use tributary_event::ErrorClass;
 
 use super::connection::Broken;
 use super::request::Answer;
+use super::security::Refusal;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -20,7 +21,10 @@ pub(in crate::kafka) struct Fault {
 
 impl Fault {
     pub(super) fn answered(code: Answer, place: &str) -> Self {
-        let known = RDKafkaRespErr::try_from(i32::from(code)).map_or(Code::Unknown, Code::from);
+        let known = match code {
+            TRANSACTION_ABORTABLE => Code::InvalidTransactionalState,
+            code => RDKafkaRespErr::try_from(i32::from(code)).map_or(Code::Unknown, Code::from),
+        };
         let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
         Self {
             code: Some(known),
@@ -51,6 +55,11 @@ impl Fault {
         }
     }
 
+    /// What was wanted is nothing that our protocol does; librdkafka may do it.
+    pub fn is_unspoken(&self) -> bool {
+        matches!(self.code, Some(Code::UnsupportedVersion | Code::UnsupportedFeature))
+    }
+
     /// Another process has the producer's identity.
     pub fn is_fenced(&self) -> bool {
         matches!(
@@ -60,9 +69,22 @@ impl Fault {
     }
 }
 
+/// What brokers answer from 4.0 on when a transaction can only be aborted; librdkafka has no name for it.
+const TRANSACTION_ABORTABLE: Answer = 120;
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let (code, text) = match refusal {
+            Refusal::Unspoken(text) => (Some(Code::UnsupportedFeature), text),
+            Refusal::Wrong(text) => (None, text),
+        };
+        Self { code, class: ErrorClass::Fatal, text, topic: None }
+    }
+}
+
 impl From<Broken> for Fault {
     fn from(broken: Broken) -> Self {
-        Self { code: None, class: broken.class, text: broken.text, topic: None }
+        Self { code: broken.code, class: broken.class, text: broken.text, topic: None }
     }
 }
 

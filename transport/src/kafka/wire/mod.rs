@@ -1,5 +1,5 @@
-//! Kafka's protocol as the producer speaks it, and to set a property of a topic: nine requests, each in one version that
-//! brokers from 2.5 to 4 know.
+//! Kafka's protocol as our own producer speaks it, and to set a property of a topic: ten requests, each in the newest version
+//! that the broker knows too (`version`).
 //!
 //! The source of every layout is the Apache Kafka protocol guide (<https://kafka.apache.org/protocol>).
 
@@ -11,8 +11,10 @@ mod records;
 mod request;
 mod scram;
 mod security;
+mod version;
 
 pub(super) use self::cluster::{Ask, Cluster, Coordinator};
 pub(super) use self::fault::Fault;
 pub(super) use self::records::{Partition, partition_of};
 pub(super) use self::request::ProducerId;
+pub(super) use self::security::Refusal;

@@ -1,0 +1,158 @@
+//! Who was served by the graph lately, to be asked for again where an answer may be an outage's. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tributary_event::ErrorClass;
+
+use super::{Fetched, GraphError, Vertex};
+
+/// Ids that are remembered of each index and type.
+const MOST: usize = 4;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Documents of an index.
+    Documents,
+    /// Parents of vertices of a type.
+    Parents,
+}
+
+/// What the graph said of one id.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Word<'a> {
+    /// It is there, or has parents: the graph serves.
+    Found,
+    /// It is not there, or has no parents.
+    Nothing,
+    /// Something else about this one, which says little about others.
+    Other,
+    /// It failed, which may be anybody's fault.
+    Failed(&'a GraphError),
+}
+
+impl<'a> Word<'a> {
+    fn failure(error: &'a GraphError) -> Self {
+        if error.class == ErrorClass::Definite { Self::Other } else { Self::Failed(error) }
+    }
+
+    pub fn of_fetched(fetched: &'a Fetched) -> Self {
+        match fetched {
+            Fetched::Found(_) => Self::Found,
+            Fetched::Missing => Self::Nothing,
+            Fetched::Failed(error) | Fetched::Waits(error) => Self::failure(error),
+        }
+    }
+
+    pub fn of_parents(parents: &'a Result<Vec<Vertex>, GraphError>) -> Self {
+        match parents {
+            Ok(parents) if parents.is_empty() => Self::Nothing,
+            Ok(_) => Self::Found,
+            Err(error) => Self::failure(error),
+        }
+    }
+}
+
+/// The words of one call.
+pub(super) struct Words<'w, 'a>(pub &'w [Word<'a>]);
+
+impl<'a> Words<'_, 'a> {
+    /// Whether anything was found.
+    pub fn found(&self) -> bool {
+        self.0.iter().any(|word| matches!(word, Word::Found))
+    }
+
+    /// Whether anything is not there.
+    pub fn nothing(&self) -> bool {
+        self.0.iter().any(|word| matches!(word, Word::Nothing))
+    }
+
+    /// A failure, a refusal rather than another.
+    pub fn failure(&self) -> Option<&'a GraphError> {
+        let failures =
+            self.0.iter().filter_map(|word| if let Word::Failed(error) = word { Some(*error) } else { None });
+        failures.max_by_key(|error| error.class == ErrorClass::Fatal)
+    }
+}
+
+/// Who was served.
+#[derive(Debug, Default)]
+pub(super) struct Witnesses {
+    /// By kind and name of index or type: those found, the last one first.
+    found: HashMap<(Kind, String), VecDeque<String>>,
+    /// Vertices that were answered without an error, with parents or without, by type.
+    answered: HashMap<String, VecDeque<String>>,
+    /// Since when nobody of an index or a type is found.
+    denied: HashMap<String, Instant>,
+}
+
+impl Witnesses {
+    /// Takes in what a call said. Who is not there any more bears no witness.
+    pub fn learn(&mut self, kind: Kind, name: &str, ids: &[String], words: &[Word<'_>]) {
+        let key = (kind, name.to_owned());
+        let with = |wanted: fn(&Word<'_>) -> bool| words_of(ids, words, wanted).take(MOST).collect::<Vec<_>>();
+        if let Some(found) = self.found.get_mut(&key) {
+            let gone: Vec<&String> = words_of(ids, words, |word| matches!(word, Word::Nothing)).collect();
+            found.retain(|known| !gone.contains(&known));
+        }
+        let found = with(|word| matches!(word, Word::Found));
+        if !found.is_empty() {
+            self.denied.remove(name);
+        }
+        let known = self.found.entry(key).or_default();
+        found.into_iter().for_each(|id| push(known, id));
+        if kind == Kind::Parents {
+            let known = self.answered.entry(name.to_owned()).or_default();
+            with(|word| matches!(word, Word::Found | Word::Nothing)).into_iter().for_each(|id| push(known, id));
+        }
+    }
+
+    /// Documents that an index has already.
+    pub fn remember(&mut self, index: &str, documents: &[String]) {
+        let found = self.found.entry((Kind::Documents, index.to_owned())).or_default();
+        documents.iter().for_each(|id| push(found, id));
+    }
+
+    /// Some who were served, other than those that were asked for now. `answered`: it does not matter whether they were found.
+    pub fn others(&self, kind: Kind, name: &str, ids: &[String], answered: bool) -> Vec<String> {
+        let known = match kind {
+            Kind::Parents if answered => self.answered.get(name),
+            _ => self.found.get(&(kind, name.to_owned())),
+        };
+        known.into_iter().flatten().filter(|id| !ids.contains(id)).cloned().collect()
+    }
+
+    /// Since how long nobody is found, who was before.
+    pub fn disbelief(&mut self, name: &str, now: Instant) -> Duration {
+        now - *self.denied.entry(name.to_owned()).or_insert(now)
+    }
+
+    /// What is said is true.
+    pub fn believe(&mut self, name: &str) {
+        self.denied.remove(name);
+    }
+
+    /// These are not there any more.
+    pub fn forget(&mut self, kind: Kind, name: &str, ids: &[String]) {
+        if let Some(found) = self.found.get_mut(&(kind, name.to_owned())) {
+            found.retain(|known| !ids.contains(known));
+        }
+    }
+}
+
+/// The ids of which a word was said, the last one first.
+fn words_of<'i>(
+    ids: &'i [String],
+    words: &'i [Word<'_>],
+    wanted: fn(&Word<'_>) -> bool,
+) -> impl Iterator<Item = &'i String> {
+    ids.iter().zip(words).rev().filter(move |(_, word)| wanted(word)).map(|(id, _)| id)
+}
+
+fn push(known: &mut VecDeque<String>, id: &str) {
+    known.retain(|other| other != id);
+    known.push_front(id.to_owned());
+    known.truncate(MOST);
+}
