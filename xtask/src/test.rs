@@ -4,8 +4,8 @@
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers. In the end there
-//! are two minutes of `x chaos`.
+//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers. In the end
+//! there are two minutes of `x chaos`.
 
 use crate::chaos;
 use crate::interrupt::unless_interrupted;
