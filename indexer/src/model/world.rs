@@ -65,6 +65,8 @@ impl Inputs for Texts {
 
 /// The longest that a build may take in a world.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// What nobody does for so long is not under way: writes that nobody heard of have arrived, and who is dead has been replaced.
+const QUIET: Duration = Duration::from_secs(60);
 
 fn plan(lag: Duration) -> Plan {
     let text = PIPELINE
@@ -219,16 +221,13 @@ impl World {
     /// Nothing changes any more: whatever is under way comes to its end, and then index and database are equal.
     async fn rest(&mut self) -> Result<(), String> {
         self.tell(|| "rest".to_owned());
-        let patience = DEADLINE * 60;
+        let patience = DEADLINE * 200;
         let until = Instant::now() + patience;
-        while Instant::now() < until {
+        let mut quiet = Duration::ZERO;
+        while Instant::now() < until && quiet < QUIET {
             sleep(DEADLINE).await;
-            if self.shared.topics.left().is_empty() {
-                break;
-            }
+            quiet = if self.shared.topics.left().is_empty() { quiet + DEADLINE } else { Duration::ZERO };
         }
-        // Writes that nobody heard of may still arrive.
-        sleep(DEADLINE * 8).await;
         let left = self.shared.topics.left();
         let (expected, found) = (self.expected(), self.shared.index.contents());
         if expected != found {
