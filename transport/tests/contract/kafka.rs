@@ -11,8 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Appending, Batch, Compression, Kafka, KafkaSettings, Loss, Purpose, Retention, TopicPartition, TopicSpec, Transport,
-    record_limit,
+    Appending, Batch, Compression, Kafka, KafkaSettings, Loss, Purpose, Retention, TopicPartition, TopicSpec,
+    Transport, record_limit,
 };
 
 use crate::tools::{
