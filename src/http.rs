@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tributary_event::{ErrorClass, Health};
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
-use tributary_processor::Lag;
 use tributary_transport::TransportError;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
@@ -43,8 +42,6 @@ pub struct Api {
 pub struct Started {
     /// Each of them.
     pub indexes: Vec<IndexHandle>,
-    /// Change events that are not resolved.
-    pub resolve_lag: Lag,
 }
 
 /// Serves until shutdown; answers in flight are finished.
@@ -139,20 +136,20 @@ pub struct IndexStatus {
     pub deletes_held: u64,
     /// Build requests that are not finished; none before it is known.
     pub builds_waiting: Option<u64>,
-    /// Change events of the pipeline that are not resolved; none before it is known.
+    /// Change events that are not resolved for it; none before it is known.
     pub changes_waiting: Option<u64>,
     /// Whether roots are being listed for a first build or a reindex.
     pub listing: bool,
 }
 
-async fn index_status(api: &Api, index: &IndexHandle) -> IndexStatus {
+async fn index_status(index: &IndexHandle) -> IndexStatus {
     IndexStatus {
         name: index.context.plan.name.clone(),
         documents: index.context.store.count().await.ok(),
         dead_letters: index.context.reports.set_aside.load(Ordering::Acquire),
         deletes_held: index.context.brake.held(),
         builds_waiting: index.builds_waiting(),
-        changes_waiting: api.started.get().and_then(|started| started.resolve_lag.get()),
+        changes_waiting: index.changes_waiting(),
         listing: index.context.reports.progress.listing.load(Ordering::Acquire),
     }
 }
@@ -178,13 +175,13 @@ async fn metrics(State(api): State<Arc<Api>>) -> String {
 async fn indexes(State(api): State<Arc<Api>>) -> Result<Json<Vec<IndexStatus>>, Failure> {
     let mut all = Vec::new();
     for index in &started(&api)?.indexes {
-        all.push(index_status(&api, index).await);
+        all.push(index_status(index).await);
     }
     Ok(Json(all))
 }
 
 async fn index(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<IndexStatus>, Failure> {
-    Ok(Json(index_status(&api, find(&api, &name)?).await))
+    Ok(Json(index_status(find(&api, &name)?).await))
 }
 
 /// A document as it is answered and printed.

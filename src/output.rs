@@ -53,6 +53,7 @@ pub fn change(report: &ChangeReport) -> String {
         (report.unchanged, "unchanged"),
         (report.deleted, "deleted"),
         (report.dead_letters, "set aside"),
+        (report.elsewhere, "in other processes"),
     ] {
         if n > 0 {
             parts.push(format!("{n} {what}"));

@@ -18,17 +18,17 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Plan, SourcePlan};
-use tributary_event::{ErrorClass, Health};
+use tributary_dsl::plan::{Plan, SourcePlan, TransportPlan};
+use tributary_event::Health;
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
-use tributary_indexer::listing::Listings;
+use tributary_indexer::listing::{Board, Listings};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
-use tributary_processor::Backoff;
+use tributary_processor::{Tasks, supervise, until_answered};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{TopicSpec, Transport};
 
@@ -62,8 +62,6 @@ pub struct Settings {
     pub metrics: PrometheusHandle,
 }
 
-type Tasks = JoinSet<Result<(), Failure>>;
-
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
     let Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics } = settings;
@@ -82,15 +80,17 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let transport = backends::transport(definition).await?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(definition.data())?;
+    // The embedded log has one process.
+    let shared = matches!(definition.transport(), TransportPlan::Kafka(_));
+    let board = Arc::new(Board::new((definition.pipeline(), instance.as_str()), transport.clone(), shared));
     let listings = definition.indexes().map(|index| {
         let health = health.part(format!("index {index}"));
-        let of = (definition.pipeline(), index, instance.as_str());
-        (index.to_owned(), Arc::new(Listings::new(of, transport.clone(), health)))
+        (index.to_owned(), Arc::new(Listings::new(index, board.clone(), health)))
     });
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
     let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
-    let base = Base { draft: draft.clone(), transport, health, listings, captured };
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match plan {
         Some(plan) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
@@ -126,6 +126,7 @@ struct Base {
     draft: Arc<Draft>,
     transport: Arc<dyn Transport>,
     health: Health,
+    board: Arc<Board>,
     /// By index.
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
@@ -167,6 +168,7 @@ impl Base {
             transport: self.transport.clone(),
             partitions: plan.transport.partitions(),
             stores: backends::stores(&plan)?,
+            board: self.board.clone(),
             listings: self.listings.clone(),
             roots: backends::roots(&plan, &graph, &self.health)?,
             captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
@@ -190,7 +192,7 @@ impl Base {
 
 /// Runs the sources and the indexes. What needs a source that does not answer waits for it; the rest goes on.
 async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Result<(), Failure> {
-    let mut tasks: Tasks = JoinSet::new();
+    let mut tasks: Tasks<Failure> = JoinSet::new();
     let definition = base.definition();
     let dependents = base.dependents();
     if let Joining::Planned(ready) = &indexes {
@@ -212,7 +214,7 @@ async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Res
     }
     let (topics, stop) = (backends::topics(definition)?, shutdown.clone());
     tasks.spawn(async move { Box::pin(join(base, indexes, dependents, topics, stop)).await });
-    supervise(&mut tasks, shutdown).await
+    supervise(&mut tasks, shutdown, Failure::Stopped).await
 }
 
 /// Starts the indexes when there is a plan, and runs them.
@@ -240,7 +242,7 @@ async fn join(
     let Ready { indexer, entry, .. } = ready;
     let indexes = indexer.indexes().to_vec();
     (entry.on_start)(&indexes);
-    let _ = entry.started.set(Started { indexes, resolve_lag: indexer.resolve_lag() });
+    let _ = entry.started.set(Started { indexes });
     // The indexes read these topics, whether their sources answer or not.
     if !ensure_topics(&base, &topics, &shutdown).await? {
         return Ok(());
@@ -250,39 +252,7 @@ async fn join(
 
 /// Creates the topics of the tables as soon as the transport lets us. False: shutdown came first.
 async fn ensure_topics(base: &Base, topics: &[TopicSpec], shutdown: &CancellationToken) -> Result<bool, Failure> {
-    let health = base.health.reporter("transport");
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    loop {
-        match base.transport.ensure_topics(topics).await {
-            Ok(()) => return Ok(true),
-            Err(error) if error.class == ErrorClass::Transient => {
-                if health.down(error.message.clone()) {
-                    let outage_s = health.outage().as_secs();
-                    warn!(error = error.message, outage_s, "cannot create the topics of the tables; trying again");
-                }
-            }
-            Err(error) => return Err(Failure::Stopped(error.message)),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(false),
-            () = tokio::time::sleep(backoff.pause()) => {}
-        }
-    }
-}
-
-fn flat(ended: Result<Result<(), Failure>, JoinError>) -> Result<(), Failure> {
-    ended.unwrap_or_else(|e| Err(Failure::Stopped(format!("a part panicked: {e}"))))
-}
-
-/// Waits for all parts to end; the first failure, or the first end, stops the others.
-async fn supervise(tasks: &mut Tasks, shutdown: &CancellationToken) -> Result<(), Failure> {
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = flat(ended);
-        if result.is_ok() {
-            result = ended;
-        }
-        shutdown.cancel();
-    }
-    result
+    let (health, what) = (base.health.reporter("transport"), "create the topics of the tables");
+    let ensured = until_answered(&health, what, shutdown, || base.transport.ensure_topics(topics)).await;
+    Ok(ensured.map_err(|error| Failure::Stopped(error.message))?.is_some())
 }

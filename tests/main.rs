@@ -18,8 +18,10 @@ mod scenarios {
     mod letters;
     mod names;
     mod outages;
+    mod plans;
     mod proposal;
     mod retention;
     mod schema;
+    mod several;
     mod standby;
 }

@@ -1,7 +1,10 @@
 //! One scenario's world: its own database, GraphQL service, pipeline and process, on servers that are shared or its own.
 
+mod nodes;
+mod process;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use movie_graph::{Faults, LoadOptions, Service, truth};
@@ -10,6 +13,7 @@ use tributary_stack::{
 };
 
 use crate::client;
+use process::Process;
 
 /// How long a condition may take to come true on a slow machine. Only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -31,9 +35,14 @@ pub struct Own {
     pub postgres: bool,
     pub kafka: bool,
     pub elasticsearch: bool,
+    /// A second node of Elasticsearch, which holds a copy of every shard. On a machine without the memory for it there is one
+    /// node instead, and no copy; that is said.
+    pub copies: bool,
 }
 
 pub struct World {
+    /// The pipeline's processes, whether they run or not. Most worlds have one. They end before what they use.
+    processes: Vec<Process>,
     pub name: String,
     pub sql: tokio_postgres::Client,
     pub service: Option<Service>,
@@ -42,6 +51,8 @@ pub struct World {
     pub postgres: Option<Postgres>,
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
+    /// The node that holds the copies.
+    pub second_node: Option<Elasticsearch>,
     pub folder: tempfile::TempDir,
     database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
@@ -53,8 +64,8 @@ pub struct World {
     documents: String,
     /// Whether the order of lists says nothing: some servers let the database choose it.
     pub unordered: bool,
-    process: Option<Child>,
-    runs: usize,
+    /// Whether a process that ends because another one captures in its place is started again, as who runs it would.
+    pub supervised: bool,
 }
 
 fn shared(variable: &str) -> String {
@@ -124,10 +135,18 @@ impl World {
             true => Some(Kafka::start(KafkaOptions::default()).await.expect("Kafka starts")),
             false => None,
         };
-        let elasticsearch = match own.elasticsearch {
-            true => Some(Elasticsearch::start(ElasticsearchOptions::default()).await.expect("Elasticsearch starts")),
-            false => None,
+        let (elasticsearch, second_node) = match own {
+            Own { copies: true, .. } if nodes::fit() => {
+                let (first, second) = nodes::two().await;
+                (Some(first), Some(second))
+            }
+            Own { elasticsearch: true, .. } | Own { copies: true, .. } => {
+                let node = Elasticsearch::start(ElasticsearchOptions::default()).await.expect("Elasticsearch starts");
+                (Some(node), None)
+            }
+            _ => (None, None),
         };
+        let folder = tempfile::tempdir().expect("a folder");
         Self {
             sql: connect(&database_url).await,
             graph_url: String::new(),
@@ -136,13 +155,14 @@ impl World {
             definition: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compose/demo"),
             documents: truth::DOCUMENTS.to_owned(),
             unordered: false,
-            folder: tempfile::tempdir().expect("a folder"),
-            process: None,
-            runs: 0,
+            supervised: false,
+            processes: vec![Process::new(folder.path().to_owned())],
+            folder,
             name,
             postgres,
             kafka,
             elasticsearch,
+            second_node,
             source_url: database_url.clone(),
             database_url,
         }
@@ -160,13 +180,11 @@ impl World {
         let (transport, store) = match pair {
             Pair::Embedded => (String::new(), String::new()),
             Pair::KafkaElasticsearch => {
-                let url = self
-                    .elasticsearch
-                    .as_ref()
-                    .map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
+                let url = self.store_url();
+                let replicas = u32::from(self.second_node.is_some());
                 (
                     transport(self.brokers()),
-                    format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: 0 }} }}\n"),
+                    format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: {replicas} }} }}\n"),
                 )
             }
             Pair::KafkaOpenSearch => {
@@ -181,6 +199,13 @@ impl World {
             .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{store}{extra}"))
             .replace("  movies:\n", &format!("  {}:\n", self.index()));
         std::fs::write(self.pipeline(), text).expect("the pipeline");
+    }
+
+    /// Replaces words of the pipeline, which must be there.
+    pub fn edit_pipeline(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.pipeline()).expect("the pipeline");
+        assert!(text.contains(from), "{from:?} is not in the pipeline:\n{text}");
+        std::fs::write(self.pipeline(), text.replace(from, to)).expect("the pipeline");
     }
 
     /// URL of the GraphQL service.
@@ -208,6 +233,11 @@ impl World {
         self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap)
     }
 
+    /// The URL of this world's Elasticsearch.
+    pub fn store_url(&self) -> String {
+        self.elasticsearch.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url)
+    }
+
     /// The topic of a table.
     pub fn topic(&self, table: &str) -> String {
         format!("{}.{table}", self.source())
@@ -223,13 +253,18 @@ impl World {
 
     /// A `tributary` command on this world's pipeline.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(0, arguments)
+    }
+
+    /// The same, with the data folder of a process.
+    fn command_of(&self, process: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tributary"));
         command
             .args(arguments)
             .env("STUDIO_URL", &self.source_url)
             .env("GRAPH_URL", &self.graph_url)
             .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
-            .env("TRIBUTARY_DATA", self.data())
+            .env("TRIBUTARY_DATA", self.processes[process].data())
             .env("TRIBUTARY_LOG_FORMAT", "json")
             .stdin(Stdio::null());
         command
@@ -250,52 +285,76 @@ impl World {
 
     /// Starts `tributary run` with options.
     pub fn start_with(&mut self, options: &[&str]) {
-        assert!(self.process.is_none(), "one process at a time");
-        self.runs += 1;
-        let _ = std::fs::remove_file(self.record());
+        self.start_process_with(0, options);
+    }
+
+    /// Starts a process of the pipeline, counted from 0: each has a data folder and a port of its own.
+    pub fn start_process(&mut self, process: usize) {
+        self.start_process_with(process, &[]);
+    }
+
+    fn start_process_with(&mut self, process: usize, options: &[&str]) {
+        while self.processes.len() <= process {
+            let folder = self.folder.path().join(format!("process-{}", self.processes.len()));
+            std::fs::create_dir(&folder).expect("a folder");
+            self.processes.push(Process::new(folder));
+        }
         let pipeline = self.pipeline();
-        let log = |what: &str| {
-            std::fs::File::create(self.folder.path().join(format!("run-{}.{what}", self.runs))).expect("a log")
-        };
-        let (out, err) = (log("out"), log("log"));
-        let run = self.command(&[&["run", pipeline.to_str().expect("a path")], options].concat());
-        let mut command = ignoring_file_size_signals(&run);
-        self.process = Some(command.stdout(out).stderr(err).spawn().expect("tributary starts"));
+        let run = self.command_of(process, &[&["run", pipeline.to_str().expect("a path")], options].concat());
+        self.processes[process].start(ignoring_file_size_signals(&run), &self.name);
     }
 
-    /// How many lines of the last process's output hold these words.
+    /// How many lines of the output of a process's last run hold these words.
     pub fn said(&self, words: &str) -> usize {
-        self.output().lines().filter(|line| line.contains(words)).count()
+        self.processes[0].output().lines().filter(|line| line.contains(words)).count()
     }
 
-    /// The end of the last process's log.
+    /// The end of the log of each process's last run.
     pub fn log(&self) -> String {
-        let text = self.output();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        let mut text = String::new();
+        for (number, process) in self.processes.iter().enumerate() {
+            let output = process.output();
+            let lines: Vec<&str> = output.lines().collect();
+            text += &format!("— process {number}:\n{}\n", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+        text
     }
 
-    fn output(&self) -> String {
-        let read = |what: &str| {
-            std::fs::read_to_string(self.folder.path().join(format!("run-{}.{what}", self.runs))).unwrap_or_default()
-        };
-        format!("{}\n{}", read("out"), read("log"))
-    }
-
-    /// Ends the process without warning.
+    /// Ends the first process without warning.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("a process");
-        process.kill().expect("SIGKILL");
-        process.wait().expect("it ends");
+        self.kill_process(0);
+    }
+
+    /// Ends a process without warning.
+    pub fn kill_process(&mut self, process: usize) {
+        self.processes[process].kill();
+    }
+
+    /// Asks a process to end, and waits until it has.
+    pub async fn stop_process(&mut self, process: usize) {
+        self.processes[process].terminate();
+        let started = Instant::now();
+        while self.processes[process].ended().is_none() {
+            assert!(started.elapsed() < PATIENCE, "process {process} still runs:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Lets a process stand still, as a machine that is suspended does.
+    pub fn pause_process(&mut self, process: usize) {
+        self.processes[process].pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume_process(&mut self, process: usize) {
+        self.processes[process].resume();
     }
 
     /// Waits for the process to end by itself: its exit code.
     pub async fn ended(&mut self) -> i32 {
         let started = Instant::now();
         loop {
-            let process = self.process.as_mut().expect("a process");
-            if let Some(status) = process.try_wait().expect("waitable") {
-                self.process = None;
+            if let Some(status) = self.processes[0].ended() {
                 return status.code().unwrap_or(-1);
             }
             assert!(started.elapsed() < PATIENCE, "tributary still runs:\n{}", self.log());
@@ -303,32 +362,41 @@ impl World {
         }
     }
 
-    fn record(&self) -> PathBuf {
-        self.data().join(format!("{}.running.json", self.name))
-    }
-
-    /// Where the running process listens, once it does.
+    /// Where the first process that runs listens, once it does.
     pub fn address(&self) -> Option<String> {
-        let record = std::fs::read(self.record()).ok()?;
-        serde_json::from_slice::<serde_json::Value>(&record).ok()?["address"].as_str().map(str::to_owned)
+        self.addresses().into_iter().next()
     }
 
-    /// Waits until something is true of the running process.
+    /// Where each process that runs listens, of those that do.
+    pub fn addresses(&self) -> Vec<String> {
+        self.processes.iter().filter_map(|process| process.address(&self.name)).collect()
+    }
+
+    /// Waits until something is true of the first process that runs.
     pub async fn until(&mut self, what: &str, condition: impl AsyncFn(&str) -> bool) {
-        self.until_or(what, condition, String::new).await;
+        let of_first = async |addresses: &[String]| match addresses.first() {
+            Some(address) => condition(address).await,
+            None => false,
+        };
+        self.until_or(what, of_first, String::new).await;
     }
 
-    /// Waits until something is true of the running process; `why` says more if it never is.
-    async fn until_or(&mut self, what: &str, condition: impl AsyncFn(&str) -> bool, why: impl Fn() -> String) {
+    /// Waits until something is true of the processes that run; `why` says more if it never is.
+    async fn until_or(&mut self, what: &str, condition: impl AsyncFn(&[String]) -> bool, why: impl Fn() -> String) {
         let started = Instant::now();
         loop {
-            if let Some(address) = self.address()
-                && condition(&address).await
-            {
+            if condition(&self.addresses()).await {
                 return;
             }
-            if let Some(status) = self.process.as_mut().and_then(|p| p.try_wait().expect("waitable")) {
-                panic!("tributary ended ({status}) while the test waited until {what}:\n{}", self.log());
+            for process in 0..self.processes.len() {
+                let Some(status) = self.processes[process].ended() else { continue };
+                let replaced = self.processes[process].output().contains("another process took over");
+                assert!(
+                    self.supervised && replaced,
+                    "process {process} ended ({status}) while the test waited until {what}:\n{}",
+                    self.log()
+                );
+                self.start_process(process);
             }
             assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}\n{}", why(), self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -340,13 +408,18 @@ impl World {
         self.assert_converged_after("all changes").await;
     }
 
-    /// The same; the words say which changes, if it fails.
+    /// The same; the words say which changes, if it fails. The pipeline is at rest when each process that runs is.
     pub async fn assert_converged_after(&mut self, what: &str) {
         let (index, database_url, documents) = (self.index(), self.database_url.clone(), self.documents.clone());
         let unordered = self.unordered;
         let last = std::sync::Mutex::new(Vec::new());
-        let converged = async |address: &str| {
-            let quiet = client::is_quiet(address, &index).await;
+        let running = self.processes.iter().filter(|process| process.is_up()).count();
+        let converged = async |addresses: &[String]| {
+            let mut quiet = addresses.len() == running;
+            for address in addresses {
+                quiet = quiet && client::is_quiet(address, &index).await;
+            }
+            let Some(address) = addresses.first() else { return false };
             let differences = wrong(&database_url, &documents, unordered, address, &index).await;
             let converged = quiet && differences.is_empty();
             let mut last = last.lock().expect("not poisoned");
@@ -399,10 +472,10 @@ impl World {
 
     /// Sets, or lifts, a limit on the size of every file that the running process writes.
     pub fn limit_files(&self, bytes: Option<u64>) {
-        use rustix::process::{Pid, Resource, getrlimit, prlimit};
-        let process = self.process.as_ref().expect("a process");
+        use rustix::process::{Resource, getrlimit, prlimit};
+        let process = self.processes[0].id();
         let limit = rustix::process::Rlimit { current: bytes, ..getrlimit(Resource::Fsize) };
-        prlimit(Some(Pid::from_child(process)), Resource::Fsize, limit).expect("the limit is set");
+        prlimit(Some(process), Resource::Fsize, limit).expect("the limit is set");
     }
 
     pub fn faults(&self) -> Faults {
@@ -461,14 +534,5 @@ async fn start_service(database_url: &str, listen: std::net::SocketAddr) -> Serv
             Err(error) => assert!(started.elapsed() < PATIENCE, "the GraphQL service does not start: {error:#}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }

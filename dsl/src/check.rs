@@ -21,7 +21,7 @@ use tributary_event::TableName;
 
 use crate::definition::{Definition, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, StorePlan, TransportPlan, VertexRule};
 use crate::proposal::alike;
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
@@ -122,6 +122,7 @@ impl Checker<'_> {
         let resolved = resolved?;
         self.unmapped(index, &resolved);
         self.prepared(index, &resolved);
+        self.alone(index);
         let root_ids = self.roots(index, &resolved.root_type);
         let edges = self.edges(&resolved);
         Some(assemble(index, resolved, edges, root_ids?))
@@ -154,6 +155,20 @@ impl Checker<'_> {
             parent_type: site.parent_type.clone(),
             spot: site.spot.clone(),
         });
+    }
+
+    /// An index in the folder of one process, behind a transport that several could share.
+    fn alone(&mut self, index: &IndexText) {
+        let TransportPlan::Kafka(_) = &self.definition.transport else { return };
+        if let StorePlan::Embedded = &index.store {
+            let message = format!(
+                "the documents of `{}` are in this process's data folder, so no other process can run beside it",
+                index.name
+            );
+            let help = "a second one would be refused. To run several, give the index a `store:` that they share:\n\
+                        `store: { elasticsearch: { url: \"…\" } }` or `store: { opensearch: { url: \"…\" } }`";
+            self.found.push(index.spot.warning(message).help(help));
+        }
     }
 
     /// The tables of all sources.

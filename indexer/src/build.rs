@@ -109,7 +109,12 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     let deadline = context.plan.build.deadline;
     let away =
         |error: GraphError| BatchFailure { part: Part::Graph, class: error.class, reason: error.message, slow: false };
-    let Ok(fetched) = tokio::time::timeout(deadline, context.graph.fetch(&context.plan, &ids)).await else {
+    let fetch = async {
+        // Another plan that has taken our place lists later than this stamp.
+        context.listings.hold().await;
+        context.graph.fetch(&context.plan, &ids).await
+    };
+    let Ok(fetched) = tokio::time::timeout(deadline, fetch).await else {
         // A document may take long; a graph that answers nothing says nothing about any.
         probe(context, deadline.max(PROBE)).await.map_err(away)?;
         return Err(too_slow(deadline));

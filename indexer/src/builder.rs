@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
-use tributary_transport::{Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled};
 
 use crate::absence::CONFIRM_AFTER;
 use crate::build::{BatchResult, Built, ToBuild, build};
@@ -143,6 +143,10 @@ impl Handler for BuildHandler {
             self.asked.send(asked).await.map_err(stopping)?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {

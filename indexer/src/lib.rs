@@ -10,6 +10,7 @@ pub mod builder;
 pub mod context;
 pub mod document;
 pub mod engine;
+mod fingerprint;
 pub mod graph;
 pub mod indexable;
 pub mod json;
@@ -17,13 +18,14 @@ pub mod letters;
 pub mod listing;
 pub mod lost;
 pub mod mapping;
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
 mod model;
 pub mod recent;
 pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod schedule;
+mod stages;
 pub mod store;
 pub mod vertices;
 pub mod visibility;

@@ -6,6 +6,9 @@
 //! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
 //! log is captured from before the first page is read, so what changes meanwhile is built again.
 
+mod board;
+mod guarded;
+mod lease;
 mod state;
 
 use std::collections::HashSet;
@@ -14,13 +17,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 use tributary_dsl::plan::Paging;
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
-use tributary_processor::{Backoff, Lag, StageError};
-use tributary_transport::Batch;
+use tributary_processor::{FailedCall, Lag, StageError, until_answered};
+use tributary_transport::{Batch, TransportError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context::IndexContext;
@@ -28,7 +32,11 @@ use crate::graph::{Graph, GraphError, IdPage};
 use crate::report::LISTING;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
-pub use state::{Listing, Listings};
+pub use board::Board;
+pub(crate) use guarded::Guarded;
+pub use lease::Listings;
+pub(crate) use lease::Turn;
+pub use state::Listing;
 
 /// Ids of one page.
 const PAGE: usize = 1000;
@@ -36,7 +44,7 @@ const PAGE: usize = 1000;
 /// Requests that may wait in the bulk lane before no further page is asked for.
 const AHEAD: u64 = 100_000;
 /// Between two looks at how many wait.
-const LOOK: Duration = Duration::from_millis(200);
+const BACKLOG: Duration = Duration::from_millis(200);
 
 /// Where the ids of all roots come from.
 #[async_trait]
@@ -67,7 +75,47 @@ impl RootIdSource for GraphRootIds {
     }
 }
 
-/// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error.
+/// How often the board is read.
+const LOOK: Duration = Duration::from_millis(1_500);
+/// How long a process that stops tries to leave its listing to others.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Reads what other processes write on the board, until shutdown or until one has taken the place of this process's plan.
+pub(crate) async fn keep(
+    board: Arc<Board>,
+    all: Vec<Arc<Listings>>,
+    shutdown: CancellationToken,
+) -> Result<(), StageError> {
+    while board.shared {
+        let read = async {
+            board.look().await?;
+            for listings in &all {
+                listings.attend().await?;
+            }
+            Ok::<_, TransportError>(())
+        };
+        match read.await {
+            // That the transport is away is said by those who need it.
+            Err(error) if error.class != ErrorClass::Transient => {
+                return Err(StageError::new("listings", error.message));
+            }
+            _ => {}
+        }
+        if let Some((index, why)) = all.iter().find_map(|l| Some((l.index(), l.replaced()?))) {
+            return Err(StageError::new(format!("index {index}"), why));
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    shutdown.cancelled().await;
+    Ok(())
+}
+
+/// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error. Of several processes one
+/// lists; the others wait until it is gone.
 pub async fn run(
     context: &IndexContext,
     roots: &dyn RootIdSource,
@@ -75,27 +123,39 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
     let (index, listings) = (&context.plan.name, &context.listings);
-    let mut begun = listings.listen();
+    let stage = format!("index {index}");
+    let mut news = listings.news();
     loop {
-        begun.mark_unchanged();
-        let (listing, number) = listings.now().await;
-        if !listing.complete {
-            let progress = &context.reports.progress;
-            progress.resumed.store(listing.listed, Ordering::Release);
-            progress.restart();
-            progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
-            info!(index, resumed_at = listing.listed, "building every document");
-            match list(context, roots, backlog, listing, number, &shutdown).await? {
-                End::Complete(documents) => info!(index, documents, "all documents are asked for"),
-                End::Replaced => continue,
-                End::Shutdown => return Ok(()),
+        news.mark_unchanged();
+        let what = "learn whether its roots are to be listed";
+        let taken = until_answered(&context.listing_health, what, &shutdown, || listings.take()).await;
+        let Some(taken) = taken.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(()) };
+        let wait = match taken {
+            Some(listing) if listings.due(&listing).is_zero() => {
+                let progress = &context.reports.progress;
+                progress.resumed.store(listing.listed, Ordering::Release);
+                progress.restart();
+                progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
+                info!(index, resumed_at = listing.listed, "building every document");
+                match list(context, roots, backlog, listing, &shutdown).await? {
+                    End::Complete(documents) => info!(index, documents, "all documents are asked for"),
+                    End::Replaced => {}
+                    End::Shutdown => {
+                        let _ = tokio::time::timeout(LEAVING, listings.release()).await;
+                        return Ok(());
+                    }
+                }
+                continue;
             }
-        }
+            Some(listing) => listings.due(&listing),
+            None => Duration::MAX,
+        };
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait.min(LOOK)) => {}
             // The sender lives as long as the index.
-            _ = begun.changed() => {}
+            _ = news.changed() => {}
         }
     }
 }
@@ -104,7 +164,7 @@ pub async fn run(
 enum End {
     /// So many were asked for.
     Complete(u64),
-    /// Another one began.
+    /// Another one began, or another process goes on with it.
     Replaced,
     Shutdown,
 }
@@ -114,51 +174,32 @@ async fn list(
     roots: &dyn RootIdSource,
     backlog: &Lag,
     mut listing: Listing,
-    number: u64,
     shutdown: &CancellationToken,
 ) -> Result<End, StageError> {
     let (pipeline, index) = (&context.pipeline, &context.plan.name);
+    let (stage, health) = (format!("index {index}"), &context.listing_health);
     let topic: Arc<str> = names::builds(pipeline, index, Lane::Bulk).into();
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
-    let mut roots_listed: HashSet<u64> = HashSet::new();
+    let roots_listed: Mutex<HashSet<u64>> = Mutex::default();
     while !listing.complete {
-        let page = tokio::select! {
+        let ask = || page_in_time(backlog, context, roots, &listing, &roots_listed);
+        let asked = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(End::Shutdown),
-            page = page_in_time(backlog, context, roots, &listing, &mut roots_listed) => page,
+            asked = until_answered(health, "list the roots", shutdown, ask) => asked,
         };
-        let failure = match page {
-            Ok(page) => {
-                let next = after(&listing, &page);
-                match context
-                    .listings
-                    .advance(number, requests(&topic, page.ids, context.clock.now()), next.clone())
-                    .await
-                {
-                    Ok(true) => {
-                        context.listing_health.up();
-                        listing = next;
-                        backoff.reset();
-                        continue;
-                    }
-                    Ok(false) => return Ok(End::Replaced),
-                    Err(error) => (error.class, error.message),
-                }
-            }
-            Err(failure) => failure,
+        let Some(page) = asked.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(End::Shutdown) };
+        let next = after(&listing, &page);
+        let batch = Mutex::new(requests(&topic, page.ids, context.clock.now()));
+        let append = || async {
+            let mut batch = batch.lock().await;
+            context.listings.advance(&mut batch, &next).await
         };
-        if failure.0 != ErrorClass::Transient {
-            return Err(StageError::new(format!("index {index}"), failure.1));
-        }
-        if context.listing_health.down(failure.1.clone()) {
-            let outage_s = context.listing_health.outage().as_secs();
-            warn!(index, error = failure.1, outage_s, "cannot list the roots; trying again");
-        }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(End::Shutdown),
-            () = tokio::time::sleep(backoff.pause()) => {}
+        let appended = until_answered(health, "ask for builds of the roots", shutdown, append).await;
+        match appended.map_err(|e| StageError::new(&stage, e.message))? {
+            Some(Some(state)) => listing = state,
+            Some(None) => return Ok(End::Replaced),
+            None => return Ok(End::Shutdown),
         }
     }
     Ok(End::Complete(listing.listed))
@@ -170,12 +211,28 @@ async fn page_in_time(
     context: &IndexContext,
     roots: &dyn RootIdSource,
     listing: &Listing,
-    roots_listed: &mut HashSet<u64>,
-) -> Result<IdPage, (ErrorClass, String)> {
+    roots_listed: &Mutex<HashSet<u64>>,
+) -> Result<IdPage, PageError> {
     while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(BACKLOG).await;
     }
     page(context, roots, listing, roots_listed).await
+}
+
+/// A page that could not be had.
+struct PageError {
+    class: ErrorClass,
+    message: String,
+}
+
+impl FailedCall for PageError {
+    fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 /// The next page: ids to build, and where the one after it starts.
@@ -183,18 +240,24 @@ async fn page(
     context: &IndexContext,
     roots: &dyn RootIdSource,
     listing: &Listing,
-    roots_listed: &mut HashSet<u64>,
-) -> Result<IdPage, (ErrorClass, String)> {
+    roots_listed: &Mutex<HashSet<u64>>,
+) -> Result<IdPage, PageError> {
     let after = listing.after.as_deref();
     if !listing.documents {
-        let page = roots.page(after, PAGE).await.map_err(|e| (e.class, e.message))?;
+        // An index that is not new was built with the ids of these roots: if the graph does not know them now, that is waited for.
+        let waits =
+            |class| if class == ErrorClass::Fatal && !listing.new_index { ErrorClass::Transient } else { class };
+        let failed = |e: GraphError| PageError { class: waits(e.class), message: e.message };
+        let page = roots.page(after, PAGE).await.map_err(failed)?;
         if !listing.new_index {
-            roots_listed.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
+            roots_listed.lock().await.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
         }
         return Ok(page);
     }
-    let mut ids = context.store.scan(after, PAGE).await.map_err(|e| (e.class, e.message))?;
+    let scanned = context.store.scan(after, PAGE).await;
+    let mut ids = scanned.map_err(|e| PageError { class: e.class, message: e.message })?;
     let next = if ids.len() == PAGE { ids.last().cloned() } else { None };
+    let roots_listed = roots_listed.lock().await;
     ids.retain(|id| !roots_listed.contains(&xxh3_64(id.as_bytes())));
     Ok(IdPage { ids, next })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_processor::{Backoff, StageError};
-use tributary_transport::Loss;
+use tributary_transport::{Assignment, Loss, TransportError};
 
 use crate::listing::Listings;
 
@@ -35,15 +35,30 @@ impl Concerned {
             }
         }
         for (listings, loss) in concerned.into_values() {
-            begin_anew(listings, why(loss)).await?;
+            noted(listings, || listings.begin_anew(Some(why(loss)))).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every index that partitions concern, in which its group never had an offset, list all its documents if something is gone
+    /// there. Returns when that is durable.
+    pub(crate) async fn joined(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        for Assignment { place, .. } in assignments.iter().filter(|assignment| assignment.committed.is_none()) {
+            for listings in self.topics.get(&*place.topic).into_iter().flatten() {
+                noted(listings, || listings.joined(place)).await?;
+            }
         }
         Ok(())
     }
 }
 
-async fn begin_anew(listings: &Listings, why: String) -> Result<(), StageError> {
+/// Calls until the transport answers.
+async fn noted<F: Future<Output = Result<(), TransportError>>>(
+    listings: &Listings,
+    call: impl Fn() -> F,
+) -> Result<(), StageError> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-    while let Err(error) = listings.begin_anew(Some(why.clone())).await {
+    while let Err(error) = call().await {
         if error.class != ErrorClass::Transient {
             return Err(StageError::new(format!("index {}", listings.index()), error.message));
         }

@@ -1,6 +1,6 @@
 //! What happened to a change: how many documents it affected, what became of them, and when that was searchable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub enum Outcome {
     DeadLetter,
 }
 
-/// A cause whose documents all have their verdict.
+/// A cause whose documents all have their verdict, as far as this process builds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeReport {
     /// The index.
@@ -39,7 +39,9 @@ pub struct ChangeReport {
     pub deleted: u64,
     /// Set aside.
     pub dead_letters: u64,
-    /// From the change's commit in the source until its last document was searchable.
+    /// Built by other processes, or by this one before it was started.
+    pub elsewhere: u64,
+    /// From the change's commit in the source until its last document, of those that were built here, was searchable.
     pub latency: Duration,
 }
 
@@ -114,7 +116,7 @@ impl Progress {
 /// Open causes of one index.
 pub struct Reports {
     index: String,
-    open: Mutex<HashMap<String, Open>>,
+    open: Mutex<Causes>,
     on_change: OnChange,
     /// The first build, as it goes.
     pub progress: Arc<Progress>,
@@ -124,18 +126,46 @@ pub struct Reports {
     unknown: AtomicU64,
 }
 
+/// Causes of which some documents have their verdict.
+#[derive(Default)]
+struct Causes {
+    by_id: HashMap<String, Open>,
+    /// Their ids, and when each is to be looked at, in that order: one without news since then has the rest of its documents elsewhere.
+    due: VecDeque<(i64, String)>,
+}
+
 struct Open {
     report: ChangeReport,
-    commit_us: i64,
-    opened_us: i64,
+    /// When the last document had its verdict.
+    news_us: i64,
+}
+
+impl Causes {
+    /// Takes out those that have had no news for a while, and the oldest beyond `most`.
+    fn take_over(&mut self, now_us: i64, most: usize) -> Vec<ChangeReport> {
+        let mut over = Vec::new();
+        while let Some((due_us, _)) = self.due.front()
+            && (*due_us <= now_us || self.by_id.len() > most)
+        {
+            let Some((_, id)) = self.due.pop_front() else { break };
+            let Some(open) = self.by_id.get(&id) else { continue };
+            let again_us = open.news_us + SILENT_US;
+            if again_us > now_us && self.by_id.len() <= most {
+                self.due.push_back((again_us, id));
+            } else if let Some(open) = self.by_id.remove(&id) {
+                over.push(open.report);
+            }
+        }
+        over
+    }
 }
 
 /// The cause of all requests of a listing of roots; they are progress, not changes.
 pub const LISTING: &str = "listing";
 /// The cause of requests for documents that a person lets be deleted.
 pub const RESUMED: &str = "deletes resumed";
-/// Causes that never finish (their requests went to another process, or were done before a crash) are forgotten.
-const FORGET_US: i64 = 600_000_000;
+/// A cause without news for so long has the rest of its documents in another process.
+const SILENT_US: i64 = 20_000_000;
 /// So many roots in a row that the graph does not know, and none that it does, are worth a warning.
 const STRANGERS: u64 = 5;
 const MAX_OPEN: usize = 100_000;
@@ -180,32 +210,41 @@ impl Reports {
         if cause.id == RESUMED {
             return;
         }
-        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_OPEN {
-            let now = now_us();
-            all.retain(|_, open| now - open.opened_us < FORGET_US);
-        }
-        let open = all.entry(cause.id.clone()).or_insert_with(|| Open {
-            report: self.empty(cause, Duration::ZERO),
-            commit_us: cause.commit_us,
-            opened_us: now_us(),
-        });
-        match outcome {
-            Outcome::Built => open.report.built += 1,
-            Outcome::Unchanged => open.report.unchanged += 1,
-            Outcome::Deleted => open.report.deleted += 1,
-            Outcome::DeadLetter => open.report.dead_letters += 1,
-        }
-        let r = &open.report;
-        if r.built + r.unchanged + r.deleted + r.dead_letters < r.affected {
-            return;
-        }
-        let Some(mut open) = all.remove(&cause.id) else { return };
-        drop(all);
-        open.report.latency = latency(open.commit_us);
+        let latency = latency(cause.commit_us);
         metrics::histogram!("tributary_change_to_searchable_seconds", "index" => self.index.clone())
-            .record(open.report.latency.as_secs_f64());
-        (self.on_change)(&open.report);
+            .record(latency.as_secs_f64());
+        for report in self.verdict(cause, outcome, latency) {
+            (self.on_change)(&report);
+        }
+    }
+
+    /// Counts a verdict. Gives the causes that are over.
+    fn verdict(&self, cause: &Cause, outcome: Outcome, latency: Duration) -> Vec<ChangeReport> {
+        let now_us = now_us();
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.by_id.contains_key(&cause.id) {
+            all.due.push_back((now_us + SILENT_US, cause.id.clone()));
+            let report = ChangeReport { elsewhere: cause.affected, ..self.empty(cause, latency) };
+            all.by_id.insert(cause.id.clone(), Open { report, news_us: now_us });
+        }
+        let mut over = all.take_over(now_us, MAX_OPEN);
+        let Some(open) = all.by_id.get_mut(&cause.id) else { return over };
+        let report = &mut open.report;
+        match outcome {
+            Outcome::Built => report.built += 1,
+            Outcome::Unchanged => report.unchanged += 1,
+            Outcome::Deleted => report.deleted += 1,
+            Outcome::DeadLetter => report.dead_letters += 1,
+        }
+        report.elsewhere = report.elsewhere.saturating_sub(1);
+        report.latency = latency;
+        open.news_us = now_us;
+        if report.elsewhere == 0
+            && let Some(open) = all.by_id.remove(&cause.id)
+        {
+            over.push(open.report);
+        }
+        over
     }
 
     fn empty(&self, cause: &Cause, latency: Duration) -> ChangeReport {
@@ -217,6 +256,7 @@ impl Reports {
             unchanged: 0,
             deleted: 0,
             dead_letters: 0,
+            elsewhere: 0,
             latency,
         }
     }
@@ -256,6 +296,35 @@ mod tests {
         let heard = heard.lock().expect("a lock");
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].built, heard[0].unchanged, heard[0].deleted), (1, 1, 1));
+    }
+
+    #[test]
+    fn causes_with_documents_elsewhere_are_told_when_there_is_no_news_of_them() {
+        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
+        let cause = |id: &str| Cause { id: id.into(), label: id.into(), commit_us: now_us(), affected: 3 };
+        for _ in 0..2 {
+            assert!(reports.verdict(&cause("1"), Outcome::Built, Duration::from_millis(7)).is_empty());
+        }
+        assert!(reports.verdict(&cause("2"), Outcome::Built, Duration::ZERO).is_empty());
+        let mut open = reports.open.lock().expect("a lock");
+        assert!(open.take_over(now_us(), 5).is_empty());
+        let over = open.take_over(now_us(), 1);
+        assert_eq!((over.len(), over[0].built, over[0].elsewhere), (1, 2, 1));
+        assert_eq!(over[0].latency, Duration::from_millis(7));
+        let over = open.take_over(now_us() + 2 * SILENT_US, 5);
+        assert_eq!((over.len(), over[0].label.as_str(), open.due.len(), open.by_id.len()), (1, "2", 0, 0));
+    }
+
+    #[test]
+    fn a_cause_with_news_stays_open() {
+        let reports = Reports::new("movies", Arc::new(|_: &ChangeReport| {}), Arc::default());
+        let cause = Cause { id: "1".into(), label: String::new(), commit_us: now_us(), affected: 3 };
+        reports.verdict(&cause, Outcome::Built, Duration::ZERO);
+        let mut open = reports.open.lock().expect("a lock");
+        let later = now_us() + SILENT_US + 1;
+        open.by_id.get_mut("1").expect("open").news_us = later - 5;
+        assert!(open.take_over(later, 5).is_empty());
+        assert_eq!((open.due.len(), open.by_id.len()), (1, 1));
     }
 
     #[test]

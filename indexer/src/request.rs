@@ -74,9 +74,9 @@ pub mod names {
         format!("{pipeline}.dead-letters")
     }
 
-    /// The group of the resolve stage.
-    pub fn resolve_group(pipeline: &str) -> String {
-        format!("{pipeline}.resolve")
+    /// The group that resolves changes for an index. Each index has its own, so that one whose store is away delays no other.
+    pub fn resolve_group(pipeline: &str, index: &str) -> String {
+        format!("{pipeline}.{index}.resolve")
     }
 
     /// The group that reads a lane of an index's build requests.
@@ -87,8 +87,8 @@ pub mod names {
         }
     }
 
-    /// The checkpoint of an index's listing of roots.
-    pub fn listing(pipeline: &str, index: &str) -> String {
-        format!("{pipeline}.{index}.listing")
+    /// The topic on which processes write how far the listings of the indexes are.
+    pub fn listings(pipeline: &str) -> String {
+        format!("{pipeline}.listings")
     }
 }

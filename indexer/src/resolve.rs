@@ -27,7 +27,7 @@ use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
-use tributary_transport::{Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled};
 
 use self::affected::Affected;
 use self::fan_out::Unanswered;
@@ -153,6 +153,10 @@ impl Handler for ResolveHandler {
             self.groups.send(group).await.map_err(|_| StageError::new("resolve", "the resolve stage is stopping"))?;
         }
         Ok(())
+    }
+
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.concerned.joined(assignments).await
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {

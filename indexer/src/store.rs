@@ -247,6 +247,16 @@ impl StoreError {
     }
 }
 
+impl tributary_processor::FailedCall for StoreError {
+    fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
+}
+
 /// A search may look at the first 10,000 hits: further ones cost memory on every shard and are refused by the servers.
 fn check_window(request: &SearchRequest) -> Result<(), StoreError> {
     if request.from.saturating_add(request.size) <= 10_000 {

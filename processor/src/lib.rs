@@ -5,13 +5,17 @@
 //! caused has its final verdict when its [`Ticket`] is done; [`prefix`] turns done tickets into
 //! offsets that may be committed.
 
+pub mod answered;
 pub mod intake;
 pub mod outbox;
 pub mod prefix;
 pub mod retry;
+pub mod supervise;
 pub mod tickets;
 
+pub use answered::{FailedCall, until_answered};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use retry::Backoff;
+pub use supervise::{Tasks, supervise};
 pub use tickets::{Held, Ticket};

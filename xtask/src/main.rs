@@ -1,12 +1,14 @@
 //! `cargo xtask`, in front of which stands `./x`: the project's own commands.
 //!
-//! Each command is a file: `demo`, `test`, `bench`, `stack`, `ci`. They share `parts` (which servers are wanted, and
-//! starting them) and `tools` (running cargo).
+//! Each command is a file: `demo`, `test`, `chaos`, `bench`, `stack`, `ci`. They share `parts` (which servers are wanted, and
+//! starting them), `answers` (what a running pipeline answers) and `tools` (running cargo).
 
 // This program talks to a person at a terminal.
 #![allow(clippy::print_stdout)]
 
+mod answers;
 mod bench;
+mod chaos;
 mod ci;
 mod demo;
 mod interrupt;
@@ -37,6 +39,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Fetch and start every server, then run all tests
     Test(test::Arguments),
+    /// Hurt everything at random while several processes follow a database, then compare
+    Chaos(chaos::Arguments),
     /// Measure, and print one line of figures at the end
     Bench(bench::Arguments),
     /// Servers without Docker
@@ -52,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
         Command::Sql { statements } => Box::pin(demo::sql(&statements)).await,
         Command::Test(arguments) => Box::pin(test::run(arguments)).await,
+        Command::Chaos(arguments) => Box::pin(chaos::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
         Command::Stack(command) => Box::pin(stack::run(command)).await,
         Command::Ci => Box::pin(ci::run()).await,

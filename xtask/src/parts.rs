@@ -1,6 +1,8 @@
 //! Which servers a command wants, and starting them.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use tributary_stack::{
     Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, OpenSearch, OpenSearchOptions, Part, Postgres,
     PostgresOptions, prefetch,
@@ -139,4 +141,12 @@ impl Running {
         )?;
         Ok(())
     }
+}
+
+/// Makes a folder that holds nothing.
+pub(crate) fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("emptying {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
 }

@@ -1,6 +1,8 @@
 //! The connections to PostgreSQL and the one way in which this service asks it: a prepared statement over a list of
 //! ids.
 
+use crate::faults::Faults;
+use crate::snapshot::Snapshots;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::error::Error as _;
 use std::sync::Arc;
@@ -36,20 +38,25 @@ impl From<deadpool_postgres::PoolError> for DatabaseError {
 
 /// A pool of connections, opened when first needed.
 #[derive(Clone)]
-pub(crate) struct Database(Pool);
+pub(crate) struct Database {
+    pool: Pool,
+    faults: Faults,
+    snapshots: Arc<Snapshots>,
+}
 
 impl Database {
-    pub(crate) fn new(database_url: &str, pool_size: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(database_url: &str, pool_size: usize, faults: Faults) -> anyhow::Result<Self> {
         let mut config: tokio_postgres::Config = database_url.parse()?;
         config.application_name("movie-graph").connect_timeout(CONNECTION_TIMEOUT);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let snapshots = Arc::new(Snapshots::new(config.clone()));
         let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
             .max_size(pool_size.max(1))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(CONNECTION_TIMEOUT))
             .create_timeout(Some(CONNECTION_TIMEOUT))
             .build()?;
-        Ok(Self(pool))
+        Ok(Self { pool, faults, snapshots })
     }
 
     /// Runs a statement that is prepared once per connection.
@@ -58,13 +65,18 @@ impl Database {
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
-        let client = self.0.get().await?;
+        let age = self.faults.age();
+        if !age.is_zero() {
+            let client = self.snapshots.not_older_than(age).await?;
+            return Ok(client.query(sql, parameters).await?);
+        }
+        let client = self.pool.get().await?;
         let statement = client.prepare_cached(sql).await?;
         Ok(client.query(&statement, parameters).await?)
     }
 
     /// Closes the connections; a query after that answers an error.
     pub(crate) fn close(&self) {
-        self.0.close();
+        self.pool.close();
     }
 }

@@ -18,6 +18,8 @@ pub struct Faults(Arc<Switches>);
 #[derive(Debug, Default)]
 struct Switches {
     delay_micros: AtomicU64,
+    late_micros: AtomicU64,
+    age_micros: AtomicU64,
     down: AtomicBool,
     max_roots: AtomicUsize,
     renamed: AtomicBool,
@@ -39,7 +41,17 @@ struct Switches {
 impl Faults {
     /// Holds every GraphQL request back for this long before it is answered; zero ends it.
     pub fn set_delay(&self, delay: Duration) {
-        self.0.delay_micros.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), SeqCst);
+        self.0.delay_micros.store(micros(delay), SeqCst);
+    }
+
+    /// Reads what a request asks for at once, and holds the answer back for this long; zero ends it.
+    pub fn set_late(&self, late: Duration) {
+        self.0.late_micros.store(micros(late), SeqCst);
+    }
+
+    /// Answers from a snapshot of the database that is taken anew only when it is this old, as a cache does; zero ends it.
+    pub fn set_age(&self, age: Duration) {
+        self.0.age_micros.store(micros(age), SeqCst);
     }
 
     /// Lets `title` of these movies answer an error; all others work again. As `title` is not nullable, the movie
@@ -123,6 +135,14 @@ impl Faults {
         Duration::from_micros(self.0.delay_micros.load(SeqCst))
     }
 
+    pub(crate) fn late(&self) -> Duration {
+        Duration::from_micros(self.0.late_micros.load(SeqCst))
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_micros(self.0.age_micros.load(SeqCst))
+    }
+
     pub(crate) fn hangs(&self) -> bool {
         self.0.hangs.load(SeqCst)
     }
@@ -182,4 +202,8 @@ impl Faults {
     pub(crate) fn count_movies(&self, movies: usize) {
         self.0.movies_fetched.fetch_add(movies as u64, SeqCst);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

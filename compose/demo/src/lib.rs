@@ -12,6 +12,7 @@ mod load;
 mod loaders;
 mod poison;
 mod service;
+mod snapshot;
 
 pub mod truth;
 

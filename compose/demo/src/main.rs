@@ -5,6 +5,7 @@ use clap::Parser;
 use movie_graph::{LoadOptions, Service, Settings, create_schema, load};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Serves a PostgreSQL database of movies through GraphQL.
 #[derive(Debug, Parser)]
@@ -25,11 +26,14 @@ struct Arguments {
     /// How often the 3,201 movies are written
     #[arg(long, default_value_t = 1, requires = "load")]
     copies: u32,
+    /// Milliseconds that every request waits for its answer, as in front of a service far away
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { database_url, listen, pool_size, load: fill, copies } = Arguments::parse();
+    let Arguments { database_url, listen, pool_size, load: fill, copies, delay } = Arguments::parse();
     let mut out = std::io::stdout();
     if fill {
         let report = load(&database_url, LoadOptions { copies }).await?;
@@ -39,6 +43,7 @@ async fn main() -> anyhow::Result<()> {
         create_schema(&database_url).await?;
     }
     let service = Service::start(Settings { database_url, listen, pool_size }).await?;
+    service.faults().set_delay(Duration::from_millis(delay));
     writeln!(out, "listening on {}", service.url())?;
     interrupted().await?;
     service.stop().await;

@@ -62,11 +62,12 @@ impl Service {
     /// # Errors
     /// If the URL cannot be understood or the address cannot be listened on.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
-        let database = Database::new(&settings.database_url, settings.pool_size).context("the database's URL")?;
+        let faults = Faults::default();
+        let database = Database::new(&settings.database_url, settings.pool_size, faults.clone());
+        let database = database.context("the database's URL")?;
         let listener =
             TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
         let address = listener.local_addr()?;
-        let faults = Faults::default();
         let stopping = CancellationToken::new();
         let shared = Shared {
             schema: graph::schema(),
@@ -131,12 +132,8 @@ impl Drop for Service {
 async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Response {
     let faults = &shared.faults;
     faults.count_request();
-    let delay = faults.delay();
-    if !delay.is_zero() {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = shared.stopping.cancelled() => return unavailable("the service is stopping"),
-        }
+    if !held_back(&shared, faults.delay()).await {
+        return unavailable("the service is stopping");
     }
     while faults.hangs() {
         tokio::select! {
@@ -159,9 +156,23 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
             shared.schema.execute(request).await
         }
     };
+    if !held_back(&shared, faults.late()).await {
+        return unavailable("the service is stopping");
+    }
     match faults.poison().zip(serde_json::to_string(&response).ok()) {
         Some((poison, json)) => poison.spoil(json),
         None => GraphQLResponse::from(response).into_response(),
+    }
+}
+
+/// Waits that long; false if the service stops meanwhile.
+async fn held_back(shared: &Shared, time: Duration) -> bool {
+    if time.is_zero() {
+        return true;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(time) => true,
+        () = shared.stopping.cancelled() => false,
     }
 }
 

@@ -322,6 +322,33 @@ async fn a_service_is_slow_or_down_while_it_is_told_to_be() {
     studio.data("{ movie(id: 1) { id } }").await;
 }
 
+/// An answer that is held back says what was true when it was asked for, and one from a cache what was true before.
+#[tokio::test]
+async fn answers_are_as_old_as_they_are_told_to_be() {
+    let studio = Studio::open().await;
+    let title = async || studio.data("{ movie(id: 1) { title } }").await["movie"]["title"].clone();
+    studio.faults().set_late(Duration::from_millis(500));
+    let held_back = async {
+        while studio.faults().movies_fetched() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        studio.run("UPDATE movie SET title = 'Later' WHERE id = 1").await;
+    };
+    let (answered, ()) = tokio::join!(title(), held_back);
+    assert_eq!(answered, "The Land Girls");
+    studio.faults().set_late(Duration::ZERO);
+    assert_eq!(title().await, "Later");
+
+    studio.faults().set_age(Duration::from_secs(3600));
+    assert_eq!(title().await, "Later");
+    studio.run("UPDATE movie SET title = 'Later still' WHERE id = 1").await;
+    assert_eq!(title().await, "Later");
+    studio.faults().set_age(Duration::from_nanos(1000));
+    assert_eq!(title().await, "Later still");
+    studio.faults().set_age(Duration::ZERO);
+    assert_eq!(title().await, "Later still");
+}
+
 #[tokio::test]
 async fn an_answer_is_spoilt_by_one_movie_alone() {
     let studio = Studio::open().await;

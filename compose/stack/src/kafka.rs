@@ -234,6 +234,24 @@ impl Kafka {
         self.broker(broker)?.kill().await
     }
 
+    /// Lets one broker, counted from 0, stand still, as a machine that is suspended does.
+    ///
+    /// # Errors
+    /// If there is no such broker.
+    pub async fn pause_broker(&self, broker: usize) -> Result<()> {
+        self.broker(broker)?.pause().await;
+        Ok(())
+    }
+
+    /// Lets one broker, counted from 0, go on.
+    ///
+    /// # Errors
+    /// If there is no such broker.
+    pub async fn resume_broker(&self, broker: usize) -> Result<()> {
+        self.broker(broker)?.resume().await;
+        Ok(())
+    }
+
     /// Starts one broker, counted from 0, again, unless it runs, and waits until it answers.
     ///
     /// # Errors

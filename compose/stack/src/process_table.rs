@@ -49,6 +49,14 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     }
 }
 
+/// Sends a signal to a process and its descendants.
+pub(crate) fn signal_tree(pid: i32, with: Signal) {
+    signal(pid, with);
+    for process in Process::find(pid).map(Process::descendants).unwrap_or_default() {
+        signal(process.pid, with);
+    }
+}
+
 /// Ends a process, its group and its descendants with SIGKILL; returns those that may take a moment to vanish.
 pub(crate) fn kill_tree(pid: i32) -> Vec<Process> {
     let descendants = Process::find(pid).map(Process::descendants).unwrap_or_default();

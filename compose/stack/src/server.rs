@@ -140,6 +140,22 @@ impl Server {
         Ok(())
     }
 
+    /// Lets the server and its workers stand still, as a machine that is suspended does.
+    pub(crate) async fn pause(&self) {
+        self.signal_all(Signal::STOP).await;
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn resume(&self) {
+        self.signal_all(Signal::CONT).await;
+    }
+
+    async fn signal_all(&self, signal: Signal) {
+        if let Some(child) = self.child.lock().await.as_ref() {
+            process_table::signal_tree(pid(child), signal);
+        }
+    }
+
     /// The file that the server's output goes to.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.log()

@@ -1,26 +1,30 @@
-//! How far the listing of an index is: kept as a checkpoint of the transport, and owned by one piece of each process, so that a
-//! listing that is asked for is durable before anybody relies on it, and replaces the one that is under way.
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+//! How far the listing of an index is, and under which plan: a record on the board, and what is decided by it.
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
-use tracing::info;
-use tributary_event::Reporter;
-use tributary_event::clock::now_us;
-use tributary_transport::{Batch, Checkpoint, Producer, Purpose, Transport, TransportError};
 
-use crate::report::Progress;
-use crate::request::names;
+use crate::fingerprint::Fingerprint;
 use crate::store::Prepared;
 
-/// Clocks of two processes differ by less.
-const SKEW_US: i64 = 2_000_000;
+/// Plans that are remembered as replaced, at most.
+const EARLIER: usize = 16;
 
 /// How far the listing of an index's roots is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
+    /// Counts the states of the index.
+    pub revision: u64,
+    /// Counts the listings of the index.
+    pub number: u64,
+    /// Who lists; none: whoever comes first.
+    pub by: Option<String>,
+    /// The plan that its documents are built by, and its changes resolved by; none before any process knew one.
+    pub plan: Option<Fingerprint>,
+    /// Digests of plans that were replaced, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
+    /// The process in whose folder the documents are, where the store is embedded and the transport is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Where the next page starts.
     pub after: Option<String>,
     /// Ids asked for.
@@ -28,195 +32,155 @@ pub struct Listing {
     /// Whether all were.
     pub complete: bool,
     /// Whether the roots are done, and the documents of the index are being listed.
-    #[serde(default)]
     pub documents: bool,
     /// Whether the index was empty when this began.
-    #[serde(default)]
     pub new_index: bool,
-    /// When it began, in microseconds since the Unix epoch.
-    #[serde(default)]
+    /// When it begins, in microseconds since the Unix epoch: documents that it asks for are fetched after that.
     pub begun_us: i64,
     /// Why every document is built again, where nobody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
+/// What a process is to an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Party {
+    /// Names the process among others of the pipeline.
+    pub instance: String,
+    /// The plan that it runs.
+    pub plan: Fingerprint,
+    /// Whether the documents are in its own folder, though others may share the transport.
+    pub is_home: bool,
+}
+
+/// Whether a process may work on an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It may.
+    Free,
+    /// If no process is there that works by the plan which the state names: its own was replaced by that one.
+    Replaced,
+    /// If no process is there in whose folder the documents are, which is this one's.
+    Elsewhere(String),
+}
+
 impl Listing {
-    /// A listing that begins now.
-    fn begin(new_index: bool, why: Option<String>) -> Self {
-        Self { new_index, why, begun_us: now_us(), ..Self::default() }
-    }
-}
-
-/// The listing of one index.
-pub struct Listings {
-    /// Name of the checkpoint.
-    name: String,
-    /// Name of the producer.
-    producer: String,
-    index: String,
-    transport: Arc<dyn Transport>,
-    held: Mutex<Held>,
-    /// The number of times that a listing began in this process.
-    begun: watch::Sender<u64>,
-    health: Reporter,
-    progress: Arc<Progress>,
-}
-
-#[derive(Default)]
-struct Held {
-    /// Opened when there is something to write.
-    producer: Option<Box<dyn Producer>>,
-    /// None before it was asked for, or if there never was one.
-    listing: Option<Listing>,
-    is_known: bool,
-}
-
-impl Listings {
-    /// The listing of an index of a pipeline; `instance` names this process among others of the pipeline. It may begin anew before
-    /// anything else of the index is known.
-    pub fn new(
-        (pipeline, index, instance): (&str, &str, &str),
-        transport: Arc<dyn Transport>,
-        health: Reporter,
-    ) -> Self {
+    /// The listing after this one, which begins now and is nobody's yet.
+    pub(super) fn next(before: Option<&Self>, new_index: bool, why: Option<String>, now_us: i64) -> Self {
+        let kept = before.cloned().unwrap_or_default();
         Self {
-            name: names::listing(pipeline, index),
-            producer: format!("{pipeline}.{index}.listing.{instance}"),
-            index: index.to_owned(),
-            transport,
-            held: Mutex::default(),
-            begun: watch::Sender::new(0),
-            health,
-            progress: Arc::new(Progress::unknown()),
+            number: kept.number + 1,
+            plan: kept.plan,
+            earlier: kept.earlier,
+            home: kept.home,
+            new_index,
+            why,
+            begun_us: now_us,
+            ..Self::default()
         }
     }
 
-    /// The name of the index.
-    pub fn index(&self) -> &str {
-        &self.index
-    }
-
-    /// How the index is, as far as its documents are listed.
-    pub fn health(&self) -> &Reporter {
-        &self.health
-    }
-
-    /// How far the listing is.
-    pub(crate) fn progress(&self) -> &Arc<Progress> {
-        &self.progress
-    }
-
-    /// The state when a store has been prepared; begins one if the index has none, is new, or was emptied.
-    pub(crate) async fn open(&self, prepared: Prepared, documents: u64) -> Result<(), TransportError> {
-        let mut held = self.held.lock().await;
-        self.know(&mut held).await?;
-        // An index that should have documents and has none was created anew and its process died right then, or was emptied.
-        let emptied = documents == 0 && held.listing.as_ref().is_some_and(|l| l.complete && l.listed > 0);
-        let is_new = prepared == Prepared::Created;
-        if held.listing.is_some() && !is_new && !emptied {
-            return Ok(());
+    /// Whether this process works by another plan, or in another folder, than the state says; and how that differs.
+    pub(super) fn differs(&self, party: &Party) -> Option<String> {
+        if let Some(plan) = self.plan.as_ref().filter(|plan| **plan != party.plan) {
+            return Some(plan.difference(&party.plan));
         }
-        // The index is new, whatever an older one's listing says.
-        let new_index = is_new || held.listing.is_some();
-        self.replace(&mut held, Listing::begin(new_index, None)).await
+        let is_elsewhere = party.is_home && self.home.as_ref().is_some_and(|home| *home != party.instance);
+        is_elsewhere.then(|| "its documents are in another folder".to_owned())
     }
 
-    /// Begins to list everything anew, from now on, and returns when that is durable: every document is built again, whatever
-    /// happens to this process. `why`: what it is good for, where nobody asked for it.
-    ///
-    /// # Errors
-    /// The transport did not answer; nothing is known.
-    pub async fn begin_anew(&self, why: Option<String>) -> Result<(), TransportError> {
-        let mut held = self.held.lock().await;
-        if let Some(why) = &why {
-            info!(index = self.index, why, "every document is built again");
-            metrics::counter!("tributary_repairs_total", "index" => self.index.clone()).increment(1);
+    /// Whether a process may work on the index that has this state.
+    pub(super) fn claim(&self, party: &Party) -> Claim {
+        match &self.home {
+            Some(home) if party.is_home && *home != party.instance => return Claim::Elsewhere(home.clone()),
+            _ => {}
         }
-        self.replace(&mut held, Listing::begin(false, why)).await
+        let is_other = self.plan.as_ref().is_some_and(|plan| *plan != party.plan);
+        if is_other && self.earlier.contains(&party.plan.digest()) { Claim::Replaced } else { Claim::Free }
+    }
+}
+
+/// The listing that begins when a process has made an index ready, if one must. `documents`: how many the index holds.
+/// `now_us`: the present moment; `handover_us`: how long processes of another plan may still work.
+pub(super) fn opening(
+    state: Option<&Listing>,
+    party: &Party,
+    (prepared, documents): (Prepared, u64),
+    (now_us, handover_us): (i64, i64),
+) -> Option<Listing> {
+    let is_new = prepared == Prepared::Created;
+    // An index that should have documents and has none was created anew and its process died right then, or was emptied.
+    let emptied = documents == 0 && state.is_some_and(|l| l.complete && l.listed > 0);
+    let why = state.and_then(|state| match &state.plan {
+        None => Some("it is not known by which plan its documents were built".to_owned()),
+        Some(plan) if *plan != party.plan => Some(party.plan.difference(plan)),
+        Some(_) => state.differs(party),
+    });
+    if state.is_some() && !is_new && !emptied && why.is_none() {
+        return None;
+    }
+    let mut next = Listing::next(state, is_new || emptied, why, now_us);
+    if let Some(other) = next.plan.replace(party.plan.clone()).filter(|plan| *plan != party.plan) {
+        next.earlier.retain(|digest| *digest != party.plan.digest());
+        next.earlier.push(other.digest());
+        let first = next.earlier.len().saturating_sub(EARLIER);
+        next.earlier.drain(..first);
+        // What those build and resolve until they hear of this is listed once more.
+        next.begun_us += handover_us;
+    }
+    next.home = party.is_home.then(|| party.instance.clone());
+    next.by = Some(party.instance.clone());
+    Some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(instance: &str, plan: &str) -> Party {
+        let plan = serde_json::from_value(serde_json::json!({ "its query": plan })).expect("a fingerprint");
+        Party { instance: instance.to_owned(), plan, is_home: false }
     }
 
-    /// The same, unless a listing began after this moment already, in microseconds since the Unix epoch.
-    pub(crate) async fn begin_after(&self, moment_us: i64, why: String) -> Result<(), TransportError> {
-        let mut held = self.held.lock().await;
-        self.know(&mut held).await?;
-        if held.listing.as_ref().is_some_and(|listing| listing.begun_us > moment_us + SKEW_US) {
-            return Ok(());
+    fn complete(listing: Listing) -> Listing {
+        Listing { complete: true, listed: 5, ..listing }
+    }
+
+    const EXISTING: (Prepared, u64) = (Prepared::Existing, 5);
+
+    #[test]
+    fn a_listing_begins_where_there_is_none_or_the_index_is_new_or_was_emptied() {
+        let me = party("a", "q");
+        let first = opening(None, &me, (Prepared::Created, 0), (0, 9)).expect("a listing");
+        assert!(first.new_index && first.plan.as_ref() == Some(&me.plan) && first.why.is_none());
+        let state = complete(first);
+        assert_eq!(opening(Some(&state), &me, EXISTING, (0, 9)), None);
+        for prepared in [(Prepared::Created, 0), (Prepared::Existing, 0)] {
+            let again = opening(Some(&state), &me, prepared, (0, 9)).expect("a listing");
+            assert!(again.new_index && !again.complete && again.number == 2);
         }
-        drop(held);
-        self.begin_anew(Some(why)).await
     }
 
-    /// The present state, and which of this process's listings it is.
-    pub(super) async fn now(&self) -> (Listing, u64) {
-        let held = self.held.lock().await;
-        (held.listing.clone().unwrap_or_default(), *self.begun.borrow())
+    #[test]
+    fn another_plan_lists_anew_says_why_and_waits_for_the_former() {
+        let (old, new) = (party("a", "old"), party("b", "new"));
+        let state = complete(opening(None, &old, EXISTING, (0, 9)).expect("a listing"));
+        let next = opening(Some(&state), &new, EXISTING, (7, 60)).expect("a listing");
+        assert_eq!(next.why.as_deref(), Some("its query changed"));
+        assert_eq!(next.begun_us, 67);
+        assert_eq!((state.claim(&new), next.claim(&old)), (Claim::Free, Claim::Replaced));
+        assert!(next.differs(&old).is_some() && next.differs(&new).is_none());
+        let back = opening(Some(&next), &old, EXISTING, (0, 0)).expect("a listing");
+        assert_eq!((back.claim(&new), back.claim(&old)), (Claim::Replaced, Claim::Free));
+        assert_eq!(back.earlier, vec![new.plan.digest()]);
     }
 
-    /// Hears of new listings.
-    pub(super) fn listen(&self) -> watch::Receiver<u64> {
-        self.begun.subscribe()
-    }
-
-    /// Appends a page's requests and the state after it, unless another listing began meanwhile. Returns whether it did append.
-    pub(super) async fn advance(&self, number: u64, mut batch: Batch, next: Listing) -> Result<bool, TransportError> {
-        let mut held = self.held.lock().await;
-        if *self.begun.borrow() != number {
-            return Ok(false);
-        }
-        batch.checkpoint = Some(self.checkpoint(&next));
-        self.append(&mut held, &batch).await?;
-        self.tell(&next);
-        held.listing = Some(next);
-        Ok(true)
-    }
-
-    async fn know(&self, held: &mut Held) -> Result<(), TransportError> {
-        if held.is_known {
-            return Ok(());
-        }
-        let content = self.transport.checkpoint(&self.name).await?;
-        held.listing = content.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        held.is_known = true;
-        if let Some(listing) = &held.listing {
-            self.tell(listing);
-        }
-        Ok(())
-    }
-
-    async fn replace(&self, held: &mut Held, listing: Listing) -> Result<(), TransportError> {
-        let mut batch = Batch::new();
-        batch.checkpoint = Some(self.checkpoint(&listing));
-        self.append(held, &batch).await?;
-        self.tell(&listing);
-        held.listing = Some(listing);
-        held.is_known = true;
-        self.begun.send_modify(|number| *number += 1);
-        Ok(())
-    }
-
-    async fn append(&self, held: &mut Held, batch: &Batch) -> Result<(), TransportError> {
-        let mut producer = match held.producer.take() {
-            Some(producer) => producer,
-            None => {
-                // The topic of checkpoints, which nobody may have made yet.
-                self.transport.ensure_topics(&[]).await?;
-                self.transport.producer(&self.producer, Purpose::Stage).await?
-            }
-        };
-        producer.append(batch).await?;
-        held.producer = Some(producer);
-        Ok(())
-    }
-
-    fn checkpoint(&self, listing: &Listing) -> Checkpoint {
-        Checkpoint { name: self.name.clone(), content: serde_json::to_vec(listing).unwrap_or_default().into() }
-    }
-
-    fn tell(&self, listing: &Listing) {
-        self.progress.listing.store(!listing.complete, Ordering::Release);
-        self.progress.listed.store(listing.listed, Ordering::Release);
-        let why = listing.why.as_ref().filter(|_| !listing.complete);
-        self.health.note(why.map(|why| format!("every document is built again: {why}")));
+    #[test]
+    fn documents_in_another_folder_are_claimed_only_if_nobody_keeps_them() {
+        let of = |instance| Party { is_home: true, ..party(instance, "q") };
+        let state = complete(opening(None, &of("a"), EXISTING, (0, 0)).expect("a listing"));
+        assert_eq!((state.claim(&of("a")), state.claim(&of("b"))), (Claim::Free, Claim::Elsewhere("a".into())));
+        let moved = opening(Some(&state), &of("b"), EXISTING, (0, 0)).expect("a listing");
+        assert!(moved.differs(&of("a")).is_some());
     }
 }

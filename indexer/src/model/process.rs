@@ -17,7 +17,7 @@ use super::store::{ModelIndex, ModelStore};
 use super::topics::Topics;
 use super::truth::Truth;
 use crate::engine::{Indexer, Parts};
-use crate::listing::Listings;
+use crate::listing::{Board, Listings};
 
 /// Lets a process's calls pass while it is neither frozen nor dead.
 pub struct Gate {
@@ -65,11 +65,15 @@ impl Process {
         let (dice, deadline) = (shared.dice.clone(), shared.plan.indexes[0].build.deadline);
         let transport = Arc::new(shared.topics.of(gate.clone()));
         let health = Health::default();
-        let listings = Listings::new(
-            (&shared.plan.pipeline, "movies", &number.to_string()),
-            transport.clone(),
-            health.part("listing of movies"),
-        );
+        let origin = shared.origin;
+        let clock = Arc::new(HybridClock::over(move || {
+            let elapsed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
+            1_700_000_000_000_000 + elapsed + skew
+        }));
+        let instance = number.to_string();
+        let board = Board::new((&shared.plan.pipeline, &instance), transport.clone(), true);
+        let board = Arc::new(board.over_clock(clock.clone()));
+        let listings = Listings::new("movies", board.clone(), health.part("listing of movies"));
         let store = ModelStore {
             index: shared.index.clone(),
             dice: dice.clone(),
@@ -91,19 +95,15 @@ impl Process {
             partitions: 2,
             graph: Arc::new(graph),
             stores: HashMap::from([(name(), Arc::new(store) as _)]),
+            board,
             listings: HashMap::from([(name(), Arc::new(listings))]),
             roots: HashMap::from([(name(), Arc::new(roots) as _)]),
             captured: HashMap::new(),
             health,
             on_change: Arc::new(|_| {}),
-            instance: number.to_string(),
+            instance,
         };
-        let origin = shared.origin;
-        let clock = HybridClock::over(move || {
-            let elapsed = i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-            1_700_000_000_000_000 + elapsed + skew
-        });
-        let indexer = Indexer::over_clock(&shared.plan, parts, Arc::new(clock)).expect("an indexer");
+        let indexer = Indexer::over_clock(&shared.plan, parts, clock).expect("an indexer");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(indexer.run(shutdown.clone()));
         Self { gate, shutdown, task }

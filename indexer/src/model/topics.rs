@@ -121,9 +121,9 @@ impl Topics {
     }
 }
 
-fn partition_of(key: Option<&[u8]>) -> usize {
+fn partition_of(key: Option<&[u8]>, partitions: usize) -> usize {
     let sum: usize = key.unwrap_or_default().iter().map(|b| *b as usize).sum();
-    sum % PARTITIONS as usize
+    sum % partitions
 }
 
 impl Member {
@@ -143,8 +143,8 @@ impl Member {
 
 impl State {
     fn append(&mut self, topic: &Arc<str>, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
-        let partition = partition_of(key.as_deref());
         let topics = self.topics.entry(topic.clone()).or_insert_with(|| vec![Vec::new(); PARTITIONS as usize]);
+        let partition = partition_of(key.as_deref(), topics.len());
         let records = &mut topics[partition];
         records.push(Polled {
             place: TopicPartition { topic: topic.clone(), partition: partition as u32 },
@@ -380,7 +380,8 @@ impl Transport for ProcessTopics {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), TransportError> {
         let mut state = self.topics.lock();
         for topic in topics {
-            state.topics.entry(topic.name.as_str().into()).or_insert_with(|| vec![Vec::new(); PARTITIONS as usize]);
+            let partitions = if topic.partitions == 0 { PARTITIONS } else { topic.partitions };
+            state.topics.entry(topic.name.as_str().into()).or_insert_with(|| vec![Vec::new(); partitions as usize]);
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! `x bench index`: first build against what the GraphQL service itself can answer, change to searchable, a burst of root
 //! changes, and the rename of a vertex in very many documents with changes beside it.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use movie_graph::{LoadOptions, truth};
 use serde_json::{Value as Json, json};
-use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::load::{Observed, What, latencies};
+use super::pipeline::{self, address, start_graph, start_tributary, store, transport};
 use super::{quantile, release, usage};
+use crate::parts::empty;
 use crate::tools::{repository, target};
 
 pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
@@ -38,18 +38,18 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
         (None, None)
     };
     let folder = target().join("bench/index");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder)?;
-    let (mut graph, endpoint) = start_graph(&url).await?;
+    empty(&folder)?;
+    let (mut graph, endpoint) = start_graph(&url, 0).await?;
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
     let graph_rate = graph_capacity(&http, &endpoint, loaded.movies.min(6402)).await?;
     println!("the GraphQL service alone answers {graph_rate:.0} documents/s");
-    write_pipeline(&folder, &url, &endpoint, kafka.as_ref(), elasticsearch.as_ref())?;
+    let transport = kafka.as_ref().map(|kafka| transport(kafka, 4)).unwrap_or_default();
+    let store = elasticsearch.as_ref().map(store).unwrap_or_default();
+    pipeline::write(&folder, &url, &endpoint, &transport, &store)?;
     let begin = Instant::now();
-    let mut process = start_tributary(&folder)?;
-    let observed = Observed { http, address: address(&folder).await? };
+    let data = folder.join("data");
+    let mut process = start_tributary(&folder, &data)?;
+    let observed = Observed { http, address: address(&data).await? };
     observed.until("*", loaded.movies).await?;
     let build = begin.elapsed().as_secs_f64();
     observed.at_rest().await?;
@@ -170,76 +170,4 @@ async fn graph_capacity(http: &reqwest::Client, endpoint: &str, documents: u64) 
         done??;
     }
     Ok(documents as f64 / begin.elapsed().as_secs_f64())
-}
-
-async fn start_graph(database: &str) -> Result<(Child, String)> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    drop(listener);
-    let child = Command::new(target().join("release/movie-graph"))
-        .args(["--database-url", database, "--listen", &address.to_string()])
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("starting movie-graph")?;
-    let begin = Instant::now();
-    while reqwest::get(format!("http://{address}/healthz")).await.is_err() {
-        if begin.elapsed() > Duration::from_secs(60) {
-            bail!("movie-graph does not answer at {address}");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok((child, format!("http://{address}/graphql")))
-}
-
-fn write_pipeline(
-    folder: &std::path::Path,
-    database: &str,
-    endpoint: &str,
-    kafka: Option<&Kafka>,
-    elasticsearch: Option<&Elasticsearch>,
-) -> Result<()> {
-    let demo = repository().join("compose/demo");
-    let kafka = kafka.map(|k| {
-        format!(
-            "transport:\n  kafka: {{ brokers: \"{}\", partitions: 4, replication: 1, min_insync: 1 }}\n",
-            k.bootstrap()
-        )
-    });
-    let store =
-        elasticsearch.map(|e| format!("    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n", e.url()));
-    let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
-        .replace("${STUDIO_URL}", database)
-        .replace("${GRAPH_URL}", endpoint)
-        .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
-        .replace("${TRIBUTARY_DATA:-./data}", &folder.join("data").display().to_string())
-        .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{}", store.unwrap_or_default()))
-        .replace("\ngraph:\n", &format!("\n{}graph:\n", kafka.unwrap_or_default()));
-    std::fs::write(folder.join("pipeline.yaml"), text)?;
-    std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql"))?;
-    Ok(())
-}
-
-fn start_tributary(folder: &std::path::Path) -> Result<Child> {
-    Command::new(target().join("release/tributary"))
-        .args(["run", "--quiet"])
-        .arg(folder.join("pipeline.yaml"))
-        .kill_on_drop(true)
-        .spawn()
-        .context("starting tributary")
-}
-
-async fn address(folder: &std::path::Path) -> Result<String> {
-    let record = folder.join("data/movie-search.running.json");
-    let begin = Instant::now();
-    loop {
-        let found = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
-        if let Some(address) = found.as_ref().and_then(|json| json["address"].as_str()) {
-            return Ok(address.to_owned());
-        }
-        if begin.elapsed() > Duration::from_secs(60) {
-            bail!("tributary does not listen; its log is above");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -47,6 +47,20 @@ impl Observed {
         Ok(begin.elapsed().as_secs_f64())
     }
 
+    /// Asks for every document to be built again.
+    pub(super) async fn reindex(&self) -> Result<()> {
+        let url = format!("http://{}/indexes/movies/reindex", self.address);
+        self.http.post(url).send().await?.error_for_status().context("asking for a reindex")?;
+        Ok(())
+    }
+
+    /// Documents that the process has built so far, whatever became of them.
+    pub(super) async fn built(&self) -> Result<u64> {
+        let text = self.http.get(format!("http://{}/metrics", self.address)).send().await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with("tributary_documents_total"));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
     /// Waits until nothing is listed, resolved or built, twice in a row.
     pub(super) async fn at_rest(&self) -> Result<()> {
         let mut quiet = 0;

@@ -6,6 +6,8 @@ mod index;
 mod latency;
 mod load;
 mod peers;
+mod pipeline;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -22,7 +24,7 @@ use crate::tools::cargo;
 pub(crate) struct Arguments {
     /// What to measure
     name: Name,
-    /// Rows (capture, peers), gigabytes (huge), seconds a rate (latency), or copies of the demo's 3,201 movies (index)
+    /// Rows (capture, peers), gigabytes (huge), seconds a rate (latency), or copies of the demo's 3,201 movies (index, scale)
     #[arg(long)]
     size: Option<u32>,
     /// peers: a PostgreSQL server with extensions of its own, by its superuser's URL without a database; emptied!
@@ -45,6 +47,8 @@ enum Name {
     Peers,
     /// First build, change to searchable, a burst, and the rename of a supernode
     Index,
+    /// Documents a second of one, two and four processes, in front of a graph that is far away
+    Scale,
 }
 
 /// Runs a measurement.
@@ -56,6 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Name::Peers => {
             unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000), arguments.server))).await?
         }
+        Name::Scale => unless_interrupted(Box::pin(scale::run(arguments.size.unwrap_or(1)))).await?,
         Name::Index => {
             unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
         }

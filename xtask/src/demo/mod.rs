@@ -15,7 +15,7 @@ use movie_graph::{LoadOptions, Service, Settings};
 use tokio::process::{Child, Command};
 
 use crate::interrupt::{asked_to_end, unless_interrupted};
-use crate::parts::{Running, Wanted};
+use crate::parts::{Running, Wanted, empty};
 use crate::tools::{exit_code, repository, target};
 
 /// Options of `x demo`.
@@ -62,10 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 async fn start(arguments: &Arguments) -> Result<Demo> {
     let folder = target().join("demo");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    empty(&folder)?;
     println!("starting servers …");
     let Wanted { postgres, kafka, elasticsearch, opensearch } = Wanted::everything();
     let wanted = Wanted {

@@ -1,16 +1,15 @@
 //! `x demo --once`: changes of every kind, then the proof that the index equals the database.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use movie_graph::truth;
-use serde_json::Value as Json;
 use tokio::process::Child;
 
 use super::Demo;
+use crate::answers;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -50,7 +49,7 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
     // At rest twice over: a step's last event may have been on its way when the pipeline was asked.
     loop {
         at_rest(&address, process).await?;
-        let documents = documents(&address).await?;
+        let documents = answers::documents(&address).await?;
         (differences, indexed) = (truth::differences(&expected, &documents), documents.len());
         if differences.is_empty() || compared.elapsed() > Duration::from_secs(15) {
             break;
@@ -76,13 +75,12 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
 
 /// Waits until every root's document is searchable; answers where the pipeline listens.
 pub(super) async fn until_built(demo: &Demo, process: &mut Child) -> Result<String> {
-    let record = demo.folder.join("data/movie-search.running.json");
+    let data = demo.folder.join("data");
     let started = Instant::now();
     let address = loop {
         alive(process)?;
-        let found = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Json>(&text).ok());
-        if let Some(address) = found.as_ref().and_then(|json| json["address"].as_str()) {
-            break address.to_owned();
+        if let Some(address) = answers::address(&data) {
+            break address;
         }
         patient(started, "tributary listens")?;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -98,9 +96,7 @@ async fn at_rest(address: &str, process: &mut Child) -> Result<()> {
     while looks < 2 {
         tokio::time::sleep(Duration::from_millis(600)).await;
         alive(process)?;
-        let status = get(address, "/indexes/movies").await.unwrap_or_default();
-        let quiet = status["listing"] == false && status["builds_waiting"] == 0 && status["changes_waiting"] == 0;
-        looks = if quiet { looks + 1 } else { 0 };
+        looks = if answers::is_quiet(address).await { looks + 1 } else { 0 };
         patient(started, "the pipeline is at rest")?;
     }
     Ok(())
@@ -118,14 +114,4 @@ fn alive(process: &mut Child) -> Result<()> {
         bail!("tributary ended ({status}); its log is above");
     }
     Ok(())
-}
-
-async fn documents(address: &str) -> Result<BTreeMap<String, Json>> {
-    let found = get(address, "/indexes/movies/search?q=*&size=10000").await?;
-    let hits = found["hits"].as_array().context("the search answered no hits")?;
-    Ok(hits.iter().map(|h| (h["id"].as_str().unwrap_or_default().to_owned(), h["document"].clone())).collect())
-}
-
-async fn get(address: &str, path: &str) -> Result<Json> {
-    Ok(reqwest::get(format!("http://{address}{path}")).await?.json().await?)
 }

@@ -154,6 +154,16 @@ impl Elasticsearch {
         self.node.server.kill().await
     }
 
+    /// Lets the node stand still, as a machine that is suspended does.
+    pub async fn pause(&self) {
+        self.node.server.pause().await;
+    }
+
+    /// Lets what was paused go on.
+    pub async fn resume(&self) {
+        self.node.server.resume().await;
+    }
+
     /// Starts the node again on the same port and data, unless it runs, and waits until it answers.
     ///
     /// # Errors

@@ -126,6 +126,16 @@ impl Postgres {
         self.server.kill().await
     }
 
+    /// Lets the server and all its workers stand still, as a machine that is suspended does.
+    pub async fn pause(&self) {
+        self.server.pause().await;
+    }
+
+    /// Lets what was paused go on.
+    pub async fn resume(&self) {
+        self.server.resume().await;
+    }
+
     /// Starts the server again on the same port and data, unless it runs, and waits until it answers.
     ///
     /// # Errors

@@ -1,0 +1,115 @@
+//! What the documents of an index are made by: its query, its shape, the ways by which changes reach it, and where it is kept. A
+//! document that was built, or a change that was resolved, under another one may be wrong under this one.
+//!
+//! Settings that change only when and how fast documents are built are not in it, nor where a rule is written, nor secrets. Nor is
+//! the graph's address: processes may reach the same graph by different ones.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write};
+
+use serde::{Deserialize, Serialize};
+use tributary_dsl::plan::{IndexPlan, Plan, RootIds, SourcePlan, SourceSettings, StorePlan};
+use tributary_event::TableName;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Raise it when documents are made in another way of the same plan.
+const EDITION: u32 = 1;
+
+/// A hash of each part of what an index depends on, by the part's name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(BTreeMap<String, String>);
+
+impl Fingerprint {
+    /// That of an index of a plan.
+    pub fn of(plan: &Plan, index: &IndexPlan) -> Self {
+        let parts = [
+            ("its query", query(index)),
+            ("the shape of its documents", debug(&(EDITION, &index.root_type, &index.selection))),
+            ("where its ids are listed", roots(&index.root_ids)),
+            ("how changes reach its documents", ways(plan, index)),
+            ("the rules for the tables that it shows", rules(plan, index)),
+            ("its store", store(&index.store)),
+        ];
+        Self(parts.map(|(name, text)| (name.to_owned(), format!("{:016x}", xxh3_64(text.as_bytes())))).into())
+    }
+
+    /// One text for the whole.
+    pub fn digest(&self) -> String {
+        format!("{:016x}", xxh3_64(debug(&self.0).as_bytes()))
+    }
+
+    /// What is different, for people.
+    pub fn difference(&self, before: &Self) -> String {
+        let changed = self.0.iter().filter(|(name, hash)| before.0.get(*name) != Some(hash));
+        let names: Vec<&str> = changed.map(|(name, _)| name.as_str()).collect();
+        match names.as_slice() {
+            [] => "its plan is another".to_owned(),
+            [one] => format!("{one} changed"),
+            [first @ .., last] => format!("{} and {last} changed", first.join(", ")),
+        }
+    }
+}
+
+/// The tables of a source whose rows are vertices that an index shows.
+pub fn shown_tables<'p>(
+    plan: &'p Plan,
+    source: &'p SourcePlan,
+    index: &'p IndexPlan,
+) -> impl Iterator<Item = &'p TableName> {
+    let types = index.vertex_types();
+    source.tables().iter().filter(move |table| {
+        let rules = plan.graph.vertices.get(*table);
+        rules.is_some_and(|rules| rules.iter().any(|rule| types.contains(rule.type_name.as_str())))
+    })
+}
+
+fn query(index: &IndexPlan) -> String {
+    let fetch = &index.fetch;
+    let sent = (&fetch.operation, &fetch.way, &fetch.key, fetch.sent_as, &fetch.constants);
+    format!("{}\n{}", fetch.text(), debug(&sent))
+}
+
+fn roots(roots: &RootIds) -> String {
+    match roots {
+        RootIds::Table { source, table } => format!("{source} {table}"),
+        RootIds::Paging(paging) => paging.query.clone(),
+    }
+}
+
+fn ways(plan: &Plan, index: &IndexPlan) -> String {
+    let mut text = debug(&index.edges);
+    for type_name in index.vertex_types() {
+        if let Some(fan_out) = plan.graph.fan_outs.get(type_name) {
+            let _ = write!(text, "\n{type_name} {} {:?}", fan_out.question.text(), fan_out.inverses);
+        }
+    }
+    text
+}
+
+fn rules(plan: &Plan, index: &IndexPlan) -> String {
+    let mut text = String::new();
+    for source in &plan.sources {
+        let SourceSettings::Postgres(postgres) = &source.settings;
+        let mut tables: Vec<&TableName> = shown_tables(plan, source, index).collect();
+        tables.sort();
+        for table in tables {
+            let _ = write!(text, "\n{} {table} {:?}", source.name, postgres.decimals);
+            for rule in plan.graph.vertices.get(table).into_iter().flatten() {
+                let _ = write!(text, " {} {}", rule.type_name, rule.id);
+            }
+        }
+    }
+    text
+}
+
+fn store(store: &StorePlan) -> String {
+    match store {
+        StorePlan::Embedded => "embedded".to_owned(),
+        StorePlan::Elasticsearch(server) => format!("elasticsearch {}", server.url),
+        StorePlan::OpenSearch(server) => format!("opensearch {}", server.url),
+    }
+}
+
+fn debug(value: &impl Debug) -> String {
+    format!("{value:?}")
+}

@@ -1,0 +1,111 @@
+//! A network namespace whose only way out are relays to our servers, under the same addresses: the network of a process in it
+//! can be cut so that no packet arrives, and nobody is told.
+//!
+//! It needs root and `ip` (iproute2).
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+/// A network namespace; removed when dropped.
+pub(super) struct Namespace {
+    name: String,
+    /// A task for each server.
+    _relays: JoinSet<()>,
+}
+
+impl Namespace {
+    /// Why this machine cannot have one.
+    pub(super) async fn missing() -> Option<&'static str> {
+        if !rustix::process::geteuid().is_root() {
+            return Some("a network is cut as root only");
+        }
+        ip("-V").await.is_err().then_some("`ip` is missing: apt-get install iproute2")
+    }
+
+    /// A namespace in which these ports of 127.0.0.1 lead to the servers that listen there outside of it.
+    pub(super) async fn new(ports: &[u16]) -> Result<Self> {
+        let name = format!("tributary-chaos-{}", std::process::id());
+        ip(&format!("netns add {name}")).await?;
+        let mut namespace = Self { name, _relays: JoinSet::new() };
+        namespace.mend().await?;
+        for listener in listen(&namespace.name, ports.to_vec()).await? {
+            namespace._relays.spawn(relay(tokio::net::TcpListener::from_std(listener)?));
+        }
+        Ok(namespace)
+    }
+
+    /// The same command, in the namespace: its process keeps the number that it was started with.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Packets are lost from now on; no connection is closed.
+    pub(super) async fn cut(&self) -> Result<()> {
+        ip(&format!("-n {} link set lo down", self.name)).await
+    }
+
+    /// Packets arrive again.
+    pub(super) async fn mend(&self) -> Result<()> {
+        ip(&format!("-n {} link set lo up", self.name)).await
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+/// Listens in the namespace: a socket belongs to the namespace of the thread that made it.
+async fn listen(name: &str, ports: Vec<u16>) -> Result<Vec<TcpListener>> {
+    let place = Path::new("/run/netns").join(name);
+    let made = std::thread::spawn(move || -> Result<Vec<TcpListener>> {
+        let place = File::open(&place).with_context(|| format!("opening {}", place.display()))?;
+        move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).context("entering the namespace")?;
+        let listen = |port| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        ports.into_iter().map(listen).collect()
+    });
+    match tokio::task::spawn_blocking(|| made.join()).await? {
+        Ok(listeners) => listeners,
+        Err(_) => bail!("the thread that listens in the namespace panicked"),
+    }
+}
+
+/// Passes on whatever comes, in both directions, until one of the two ends.
+async fn relay(listener: tokio::net::TcpListener) {
+    let Ok(to) = listener.local_addr() else { return };
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((mut inside, _)) = listener.accept().await else { continue };
+        connections.spawn(async move {
+            // Without a server the connection ends at once, as one that is refused.
+            if let Ok(mut outside) = TcpStream::connect(to).await {
+                let _ = (inside.set_nodelay(true), outside.set_nodelay(true));
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            }
+        });
+    }
+}
+
+async fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().await.context("starting `ip`")?;
+    if !output.status.success() {
+        bail!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Everything that may be hurt: a database, three brokers, a search server, a graph, and three processes of one pipeline.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use movie_graph::{LoadOptions, Service, Settings};
+use tokio::sync::Mutex;
+use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+use super::member::Member;
+use super::network::Namespace;
+use super::schedule::{Harm, PASSING, REMOTE, Step, Target};
+use crate::tools::repository;
+
+/// How late a late graph answers.
+const LATE: Duration = Duration::from_secs(3);
+
+pub(super) struct Site {
+    /// They end before what they use.
+    pub(super) members: Vec<Member>,
+    pub(super) namespace: Option<Namespace>,
+    graph: Mutex<Option<Service>>,
+    graph_settings: Settings,
+    postgres: Postgres,
+    kafka: Kafka,
+    elasticsearch: Elasticsearch,
+}
+
+impl Site {
+    /// Starts the servers and writes the pipeline; its processes do not run yet.
+    pub(super) async fn start(folder: &Path, cuts: bool) -> Result<Self> {
+        // A sender that nobody answers to would keep the slot for a minute.
+        let settings = vec![("wal_sender_timeout".to_owned(), "10s".to_owned())];
+        let postgres = Postgres::start(PostgresOptions { settings, ..PostgresOptions::default() }).await?;
+        let kafka =
+            Kafka::start(KafkaOptions { brokers: 3, heap: "384m".to_owned(), ..KafkaOptions::default() }).await?;
+        let elasticsearch = Elasticsearch::start(ElasticsearchOptions::default()).await?;
+        let database_url = postgres.url("postgres");
+        movie_graph::load(&database_url, LoadOptions::default()).await?;
+        let settings = Settings { database_url, listen: ([127, 0, 0, 1], 0).into(), pool_size: 8 };
+        let graph = Service::start(settings.clone()).await?;
+        let graph_settings = Settings { listen: graph.address(), ..settings };
+        let mut site = Self {
+            members: Vec::new(),
+            namespace: None,
+            graph: Mutex::new(Some(graph)),
+            graph_settings,
+            postgres,
+            kafka,
+            elasticsearch,
+        };
+        if cuts {
+            site.namespace = Some(Namespace::new(&site.ports()?).await?);
+        }
+        let pipeline = site.write_pipeline(folder)?;
+        for number in 0..=PASSING {
+            site.members.push(Member::new(pipeline.clone(), folder.join(format!("process-{number}")))?);
+        }
+        Ok(site)
+    }
+
+    pub(super) fn database_url(&self) -> String {
+        self.graph_settings.database_url.clone()
+    }
+
+    /// Where the servers listen.
+    fn ports(&self) -> Result<Vec<u16>> {
+        let mut ports = vec![self.postgres.port(), self.elasticsearch.port(), self.graph_settings.listen.port()];
+        for address in self.kafka.bootstrap().split(',') {
+            let (_, port) = address.rsplit_once(':').context("a broker without a port")?;
+            ports.push(port.parse()?);
+        }
+        Ok(ports)
+    }
+
+    fn write_pipeline(&self, folder: &Path) -> Result<PathBuf> {
+        let demo = repository().join("compose/demo");
+        let transport = format!(
+            "transport: {{ kafka: {{ brokers: \"{}\", partitions: 6, replication: 3, min_insync: 2 }} }}\n",
+            self.kafka.bootstrap()
+        );
+        let index = format!(
+            "    refresh: 200ms\n    build: {{ deadline: 3s }}\n    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n",
+            self.elasticsearch.url()
+        );
+        let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
+            .replace("${STUDIO_URL}", &self.database_url())
+            .replace("${GRAPH_URL}", &format!("http://{}/graphql", self.graph_settings.listen))
+            .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
+            .replace("    refresh: 100ms\n", &index)
+            .replace("\ngraph:\n", &format!("\n{transport}graph:\n"));
+        let pipeline = folder.join("pipeline.yaml");
+        std::fs::write(&pipeline, text).with_context(|| format!("writing {}", pipeline.display()))?;
+        std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql"))?;
+        Ok(pipeline)
+    }
+
+    /// Starts a process, unless it runs.
+    pub(super) async fn start_member(&self, number: usize) -> Result<()> {
+        let namespace = self.namespace.as_ref().filter(|_| number == REMOTE);
+        self.member(number)?.start(namespace).await
+    }
+
+    fn member(&self, number: usize) -> Result<&Member> {
+        self.members.get(number).with_context(|| format!("there is no process {number}"))
+    }
+
+    /// The processes that can be asked from here and may be asked now.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let reachable = |number: &usize| self.namespace.is_none() || *number != REMOTE;
+        let members = self.members.iter().enumerate().filter(|(number, _)| reachable(number));
+        members.filter_map(|(_, member)| member.address()).collect()
+    }
+
+    /// Begins a harm.
+    pub(super) async fn hurt(&self, step: Step) -> Result<()> {
+        match (step.target, step.harm) {
+            (Target::Postgres, Harm::Kill) => self.postgres.kill().await,
+            (Target::Postgres, Harm::Stop) => self.postgres.stop().await,
+            (Target::Postgres, _) => {
+                self.postgres.pause().await;
+                Ok(())
+            }
+            (Target::Broker(number), Harm::Kill) => self.kafka.kill_broker(number).await,
+            (Target::Broker(number), Harm::Stop) => self.kafka.stop_broker(number).await,
+            (Target::Broker(number), _) => self.kafka.pause_broker(number).await,
+            (Target::Elasticsearch, Harm::Kill) => self.elasticsearch.kill().await,
+            (Target::Elasticsearch, Harm::Stop) => self.elasticsearch.stop().await,
+            (Target::Elasticsearch, _) => {
+                self.elasticsearch.pause().await;
+                Ok(())
+            }
+            (Target::Graph, harm) => {
+                self.hurt_graph(harm).await;
+                Ok(())
+            }
+            (Target::Process(number), Harm::Kill) => self.member(number)?.kill().await,
+            (Target::Process(number), Harm::Stop) => self.member(number)?.stop().await.map(drop),
+            (Target::Process(_), Harm::Cut) => match &self.namespace {
+                Some(namespace) => namespace.cut().await,
+                None => Ok(()),
+            },
+            (Target::Process(number), _) => self.member(number)?.pause().await,
+        }
+    }
+
+    /// Ends a harm.
+    pub(super) async fn heal(&self, step: Step) -> Result<()> {
+        match (step.target, step.harm) {
+            (Target::Postgres, Harm::Kill | Harm::Stop) => self.postgres.start_again().await,
+            (Target::Postgres, _) => {
+                self.postgres.resume().await;
+                Ok(())
+            }
+            (Target::Broker(number), Harm::Kill | Harm::Stop) => self.kafka.start_broker_again(number).await,
+            (Target::Broker(number), _) => self.kafka.resume_broker(number).await,
+            (Target::Elasticsearch, Harm::Kill | Harm::Stop) => self.elasticsearch.start_again().await,
+            (Target::Elasticsearch, _) => {
+                self.elasticsearch.resume().await;
+                Ok(())
+            }
+            (Target::Graph, harm) => self.heal_graph(harm).await,
+            (Target::Process(number), Harm::Kill | Harm::Stop) => self.start_member(number).await,
+            (Target::Process(_), Harm::Cut) => match &self.namespace {
+                Some(namespace) => namespace.mend().await,
+                None => Ok(()),
+            },
+            (Target::Process(number), _) => self.member(number)?.resume().await,
+        }
+    }
+
+    async fn hurt_graph(&self, harm: Harm) {
+        let mut graph = self.graph.lock().await;
+        match harm {
+            Harm::Pause => graph.iter().for_each(|service| service.faults().set_delay(Duration::from_secs(3600))),
+            Harm::Late => graph.iter().for_each(|service| service.faults().set_late(LATE)),
+            _ => {
+                if let Some(service) = graph.take() {
+                    service.stop().await;
+                }
+            }
+        }
+    }
+
+    /// A service that was paused, and answers nothing to those who asked meanwhile, is one that is started anew.
+    async fn heal_graph(&self, harm: Harm) -> Result<()> {
+        let mut graph = self.graph.lock().await;
+        if harm == Harm::Late {
+            graph.iter().for_each(|service| service.faults().set_late(Duration::ZERO));
+            return Ok(());
+        }
+        if let Some(service) = graph.take() {
+            service.stop().await;
+        }
+        *graph = Some(Service::start(self.graph_settings.clone()).await?);
+        Ok(())
+    }
+
+    /// Ends everything, the processes first.
+    pub(super) async fn stop(&self) -> Result<()> {
+        for member in &self.members {
+            member.kill().await?;
+        }
+        if let Some(service) = self.graph.lock().await.take() {
+            service.stop().await;
+        }
+        self.kafka.kill().await?;
+        self.elasticsearch.kill().await?;
+        self.postgres.stop().await
+    }
+}
