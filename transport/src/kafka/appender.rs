@@ -208,7 +208,7 @@ impl Producer for KafkaAppender {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        if batch.len() > 0
+        if !batch.is_empty()
             && let Some(error) = delivered.all().await
         {
             return Err(self.failed(error));
