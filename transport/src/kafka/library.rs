@@ -207,6 +207,8 @@ fn config(settings: &KafkaSettings, id: &str, transaction: Duration) -> rdkafka:
         ("queue.buffering.max.kbytes", &((QUEUE.max(2 * message)) >> 10).to_string()),
         ("compression.type", if settings.compression == Compression::Zstd { "zstd" } else { "lz4" }),
         ("topic.metadata.propagation.max.ms", &ms(UNKNOWN)),
+        // What a broker did not know just after its start is asked for again only then.
+        ("topic.metadata.refresh.interval.ms", "5000"),
         // Slow brokers must leave time to end the transaction.
         ("message.timeout.ms", &ms(transaction * 3 / 4)),
     ]);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
     Appending, Assignment, Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka,
@@ -113,7 +114,14 @@ impl Bench {
     /// Every record of a topic, read without a group.
     pub async fn all(&self, topic: &Arc<str>) -> Vec<Polled> {
         let mut all = Vec::new();
-        let partitions = self.transport.partitions(topic).await.unwrap();
+        let start = std::time::Instant::now();
+        let partitions = loop {
+            match self.transport.partitions(topic).await {
+                // A broker that has just started does not know everything yet.
+                Err(error) if error.class == ErrorClass::Transient && start.elapsed() < PATIENCE => {}
+                answered => break answered.unwrap(),
+            }
+        };
         for partition in 0..partitions {
             let place = TopicPartition { topic: topic.clone(), partition };
             all.extend(self.transport.read(&place, 0, usize::MAX).await.unwrap());
