@@ -133,7 +133,7 @@ indexes:
   films: { query: films.graphql, refresh: 100ms }
 "#;
     const QUERY: &str = "query Films($ids: [ID!]!) { films(ids: $ids) { id title director { id name } } }";
-    const SCHEMA: &str = "type Query { films(ids: [ID!]!): [Film]! }
+    const SCHEMA: &str = "type Query { films(ids: [ID!]!): [Film]! people(ids: [ID!]!): [Person]! }
         type Film { id: ID! title: String subtitle: String director: Person }
         type Person { id: ID! name: String films: [Film!]! }";
 
