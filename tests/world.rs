@@ -1,5 +1,6 @@
 //! One scenario's world: its own database, GraphQL service, pipeline and process, on servers that are shared or its own.
 
+mod nodes;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,9 @@ pub struct Own {
     pub postgres: bool,
     pub kafka: bool,
     pub elasticsearch: bool,
+    /// A second node of Elasticsearch, which holds a copy of every shard. On a machine without the memory for it there is one
+    /// node instead, and no copy; that is said.
+    pub copies: bool,
 }
 
 pub struct World {
@@ -47,6 +51,8 @@ pub struct World {
     pub postgres: Option<Postgres>,
     pub kafka: Option<Kafka>,
     pub elasticsearch: Option<Elasticsearch>,
+    /// The node that holds the copies.
+    pub second_node: Option<Elasticsearch>,
     pub folder: tempfile::TempDir,
     database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
@@ -129,9 +135,16 @@ impl World {
             true => Some(Kafka::start(KafkaOptions::default()).await.expect("Kafka starts")),
             false => None,
         };
-        let elasticsearch = match own.elasticsearch {
-            true => Some(Elasticsearch::start(ElasticsearchOptions::default()).await.expect("Elasticsearch starts")),
-            false => None,
+        let (elasticsearch, second_node) = match own {
+            Own { copies: true, .. } if nodes::fit() => {
+                let (first, second) = nodes::two().await;
+                (Some(first), Some(second))
+            }
+            Own { elasticsearch: true, .. } | Own { copies: true, .. } => {
+                let node = Elasticsearch::start(ElasticsearchOptions::default()).await.expect("Elasticsearch starts");
+                (Some(node), None)
+            }
+            _ => (None, None),
         };
         let folder = tempfile::tempdir().expect("a folder");
         Self {
@@ -149,6 +162,7 @@ impl World {
             postgres,
             kafka,
             elasticsearch,
+            second_node,
             source_url: database_url.clone(),
             database_url,
         }
@@ -166,13 +180,11 @@ impl World {
         let (transport, store) = match pair {
             Pair::Embedded => (String::new(), String::new()),
             Pair::KafkaElasticsearch => {
-                let url = self
-                    .elasticsearch
-                    .as_ref()
-                    .map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url);
+                let url = self.store_url();
+                let replicas = u32::from(self.second_node.is_some());
                 (
                     transport(self.brokers()),
-                    format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: 0 }} }}\n"),
+                    format!("    store: {{ elasticsearch: {{ url: \"{url}\", replicas: {replicas} }} }}\n"),
                 )
             }
             Pair::KafkaOpenSearch => {
@@ -219,6 +231,11 @@ impl World {
     /// The brokers of this world's Kafka.
     pub fn brokers(&self) -> String {
         self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap)
+    }
+
+    /// The URL of this world's Elasticsearch.
+    pub fn store_url(&self) -> String {
+        self.elasticsearch.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_ELASTICSEARCH"), Elasticsearch::url)
     }
 
     /// The topic of a table.

@@ -18,7 +18,7 @@ pub mod letters;
 pub mod listing;
 pub mod lost;
 pub mod mapping;
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
 mod model;
 pub mod recent;
 pub mod report;

@@ -244,7 +244,11 @@ async fn page(
 ) -> Result<IdPage, PageError> {
     let after = listing.after.as_deref();
     if !listing.documents {
-        let page = roots.page(after, PAGE).await.map_err(|e| PageError { class: e.class, message: e.message })?;
+        // An index that is not new was built with the ids of these roots: if the graph does not know them now, that is waited for.
+        let waits =
+            |class| if class == ErrorClass::Fatal && !listing.new_index { ErrorClass::Transient } else { class };
+        let failed = |e: GraphError| PageError { class: waits(e.class), message: e.message };
+        let page = roots.page(after, PAGE).await.map_err(failed)?;
         if !listing.new_index {
             roots_listed.lock().await.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
         }

@@ -378,6 +378,9 @@ async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handl
                 tickets.assign(place.clone(), committed.is_some());
             }
             handler.assigned(&assignments).await?;
+            // From now on the group has an offset, also where nothing comes for long: one that has none had it taken away.
+            let unknown = assignments.iter().filter(|assignment| assignment.committed.is_none());
+            unknown.for_each(|assignment| tickets.skip(&assignment.place, 0));
         }
         Delivery::Revoked(places) => {
             places.iter().for_each(|place| tickets.revoke(place));

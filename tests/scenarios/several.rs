@@ -85,6 +85,10 @@ async fn slowly_visible(pair: Pair) {
     world.start_process(0);
     world.start_process(1);
     world.until_documents(3201).await;
+    // Nobody else refreshes it.
+    let settings = reqwest::Client::new().put(format!("{}/{}/_settings", world.store_url(), world.index()));
+    let settings = settings.json(&serde_json::json!({ "index": { "refresh_interval": "-1" } }));
+    settings.send().await.expect("asked").error_for_status().expect("the index refreshes itself no more");
     world.execute("INSERT INTO venue SELECT i, 'First', 'A' FROM generate_series(1, 200) i").await;
     world.assert_converged_after("the venues").await;
     // The rename of a target follows the move by some seconds, and its fifty other changes.
@@ -105,6 +109,45 @@ async fn slowly_visible(pair: Pair) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slowly_visible_kafka_elasticsearch() {
     slowly_visible(Pair::KafkaElasticsearch).await;
+}
+
+/// Searches go to either copy of a shard, and one copy goes away and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_on_two_nodes_kafka_elasticsearch() {
+    let own = Own { copies: true, ..Own::default() };
+    let mut world = World::new("copies", Pair::KafkaElasticsearch, own).await;
+    world.write_pipeline(Pair::KafkaElasticsearch, SETTINGS);
+    world.start_process(0);
+    world.start_process(1);
+    world.until_documents(3201).await;
+    if let Some(node) = &world.elasticsearch {
+        let health = format!("{}/_cluster/health?wait_for_status=green&timeout=60s", node.url());
+        let health: serde_json::Value = reqwest::get(health).await.expect("asked").json().await.expect("JSON");
+        assert_eq!(health["status"], "green", "{health}");
+        let copies = health["active_shards"].as_u64() > health["active_primary_shards"].as_u64();
+        assert_eq!(copies, world.second_node.is_some(), "{health}");
+    }
+    moved_targets(&world, 0).await;
+    world.assert_converged_after("edges were moved").await;
+    if let Some(node) = &world.second_node {
+        node.kill().await.expect("killed");
+        moved_targets(&world, 1).await;
+        node.start_again().await.expect("started");
+        moved_targets(&world, 2).await;
+    }
+    world.assert_converged_after("a copy was away").await;
+}
+
+/// Edges are moved, and their new targets renamed before the index was refreshed.
+async fn moved_targets(world: &World, round: u32) {
+    for number in (100 * round)..(100 * round + 50) {
+        let (old, new) = (10_000 + 2 * number, 10_001 + 2 * number);
+        world.execute(&format!("INSERT INTO venue VALUES ({old}, 'First', 'A'), ({new}, 'Second', 'B')")).await;
+        world.execute(&format!("INSERT INTO screening VALUES ({number}, {}, {old}, now())", 1 + number)).await;
+        world.execute(&format!("UPDATE screening SET venue_id = {new} WHERE id = {number}")).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        world.execute(&format!("UPDATE venue SET name = 'Renamed' WHERE id = {new}")).await;
+    }
 }
 
 /// A graph that answers from a cache, and a pipeline that knows how old the answers may be.

@@ -4,8 +4,10 @@
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers.
+//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers. In the end
+//! there are two minutes of `x chaos`.
 
+use crate::chaos;
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
 use crate::tools;
@@ -14,6 +16,9 @@ use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
 use tributary_stack::{GraphqlProduct, Part, prefetch};
+
+/// How long everything is hurt in the end.
+const CHAOS_MINUTES: u32 = 2;
 
 /// Options of `x test`.
 #[derive(Args, Debug, Default)]
@@ -57,6 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, cargo }: Arguments) -> Result<ExitCode> {
+    let everything = cargo.is_empty();
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
@@ -139,7 +145,11 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
         let again = tests_on(wanted, "document_stores", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
-    Ok(tools::exit_code(status))
+    if !everything || left_out(Without::Kafka) || left_out(Without::Elasticsearch) {
+        return Ok(tools::exit_code(status));
+    }
+    let survived = chaos::run(chaos::Arguments { minutes: CHAOS_MINUTES, seed: None }).await?;
+    Ok(if status.success() { survived } else { tools::exit_code(status) })
 }
 
 /// The versions that were asked for, or these.

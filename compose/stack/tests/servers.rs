@@ -61,6 +61,25 @@ async fn postgres_keeps_committed_rows_over_kill_and_restart() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_paused_postgres_stands_still_with_its_workers() -> Result<()> {
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let url = postgres.url("postgres");
+    let workers = query(&url, "SELECT pid FROM pg_stat_activity WHERE client_port IS NULL").await?;
+    let main = postgres.pid().await.context("it runs")?.to_string();
+    ensure!(workers.len() > 2, "{workers:?}");
+    postgres.pause().await;
+    for pid in workers.iter().chain([&main]) {
+        let status = format!("/proc/{pid}/status");
+        while !std::fs::read_to_string(&status)?.contains("State:\tT") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    postgres.resume().await;
+    assert_eq!(query(&url, "SELECT 1").await?, ["1"]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn postgres_checks_a_password_and_takes_settings_and_keeps_a_given_data_folder() -> Result<()> {
     let folder = tempfile::tempdir_in("/tmp")?;
     make_enterable(folder.path())?;

@@ -281,8 +281,8 @@ impl EmbeddedConsumer {
                     let committed = log.store.read(|txn| offset(txn, &group, &topic, place.partition))?;
                     let ends = topic.partitions.get(place.partition as usize).map(|p| p.ends()).unwrap_or_default();
                     let start = if from_start { ends.low } else { next.unwrap_or(ends.next) };
-                    // Offsets that are gone count until their loss is dealt with.
-                    lag += ends.next.saturating_sub(committed.unwrap_or(start));
+                    // Offsets that are gone count until their loss is dealt with; a group behind the end has all before it.
+                    lag += ends.next.checked_sub(committed.unwrap_or(start)).unwrap_or(ends.next - ends.low);
                 }
                 Ok(lag)
             };

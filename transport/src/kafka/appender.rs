@@ -30,6 +30,10 @@ use crate::partition::partition_for_key;
 const TRY: Duration = Duration::from_secs(30);
 /// Bytes of records of one partition that go together: less than brokers take by default.
 const TOGETHER: usize = 1_000_000;
+/// librdkafka takes no larger record.
+const LARGEST: usize = 1_000_000_000;
+/// Bytes that wait in librdkafka, unless a record is larger.
+const QUEUE: usize = 32 << 20;
 /// Between two looks whether librdkafka has room.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long the number of a topic's partitions is taken to be the same.
@@ -154,7 +158,8 @@ fn make(settings: &KafkaSettings) -> Result<ThreadedProducer<Context>, Transport
         Compression::Zstd => "zstd",
     };
     let limit = (TRY + settings.patience()).as_millis().to_string();
-    let largest = settings.wire_limit().max(TOGETHER).to_string();
+    let largest = settings.wire_limit().clamp(TOGETHER, LARGEST);
+    let (queue, largest) = ((QUEUE.max(2 * largest) >> 10).to_string(), largest.to_string());
     // No more than a topic takes that was made for this `max_record`.
     let together = settings.wire_limit().min(TOGETHER).to_string();
     let config = settings.client(&[
@@ -162,6 +167,7 @@ fn make(settings: &KafkaSettings) -> Result<ThreadedProducer<Context>, Transport
         ("compression.type", compression),
         ("message.timeout.ms", &limit),
         ("message.max.bytes", &largest),
+        ("queue.buffering.max.kbytes", &queue),
         // Whole batches come, so there is nothing to wait for.
         ("linger.ms", "0"),
         ("batch.size", &together),

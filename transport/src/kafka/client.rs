@@ -190,9 +190,10 @@ pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::InvalidMessageSize
         | Code::InvalidTimestamp
         | Code::InvalidRecord => ErrorClass::Definite,
+        // A broker that has just started does not know every topic yet; librdkafka then finds a partition to be unknown.
+        Code::UnknownPartition => ErrorClass::Transient,
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
-        | Code::UnknownPartition
         | Code::InvalidTopic
         | Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed

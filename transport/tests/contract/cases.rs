@@ -308,6 +308,25 @@ pub async fn a_loss_of_all_records_is_told(bench: Bench) {
     assert_eq!(values(&records(&mut consumer, 1).await), ["10"]);
 }
 
+/// As after a topic was deleted and made again, or the log was put back to an earlier state.
+pub async fn a_group_that_is_behind_the_end_begins_anew_and_says_so(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    bench.append_each(&topic, &TEN).await;
+    let place = first(&topic);
+    let mut consumer = bench.consumer(&topic, true).await;
+    records(&mut consumer, 10).await;
+    consumer.commit(&[(place.clone(), 50)]).await.unwrap();
+    drop(consumer);
+    let mut consumer = bench.consumer(&topic, true).await;
+    let assignment = Assignment { place: place.clone(), committed: Some(50) };
+    assert_eq!(assignments(&mut consumer).await, [assignment]);
+    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 50, to: 0 }]);
+    let read = records(&mut consumer, 10).await;
+    assert_eq!(values(&read), TEN);
+    consumer.commit(&after(&read)).await.unwrap();
+    assert_eq!(consumer.lag().await.unwrap(), 0);
+}
+
 pub async fn an_appender_needs_no_name_and_keeps_the_order(bench: Bench) {
     let topic = bench.topic("t", 3).await;
     let (mut one, mut two) = (bench.transport.appender().await.unwrap(), bench.transport.appender().await.unwrap());

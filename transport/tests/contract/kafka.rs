@@ -11,13 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Appending, Batch, Compression, Kafka, KafkaSettings, Loss, Purpose, Retention, TopicPartition, TopicSpec,
-    Transport, record_limit,
+    Appending, Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
 };
 
-use crate::tools::{
-    Bench, PATIENCE, after, assignments, kafka, kafka_by, kafka_options, kafka_settings, losses, records, values,
-};
+use crate::tools::{Bench, PATIENCE, kafka, kafka_by, kafka_options, kafka_settings, records, values};
 
 async fn property(topic: &str, name: &str) -> String {
     let admin: AdminClient<DefaultClientContext> =
@@ -264,38 +261,6 @@ async fn a_topic_that_takes_little_at_a_time_gets_all(appending: Appending) {
     assert_eq!(bench.all(&topic).await.len(), 1500);
 }
 
-/// Deletes a topic and makes it again.
-async fn make_anew(bench: &Bench, topic: &Arc<str>) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
-    admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-    let gone = async { while bench.transport.partitions(topic).await.unwrap() > 0 {} };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
-    let retention = Retention::Delete { age: None, bytes: None };
-    bench.transport.ensure_topics(&[TopicSpec { name: topic.to_string(), partitions: 1, retention }]).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_was_made_anew_is_told_and_read_from_its_start() {
-    let bench = Bench::new(Arc::new(kafka()), "anew");
-    let topic = bench.topic("t", 1).await;
-    bench.append_each(&topic, &["0", "1", "2", "3", "4"]).await;
-    let mut consumer = bench.consumer(&topic, true).await;
-    let read = records(&mut consumer, 5).await;
-    consumer.commit(&after(&read)).await.unwrap();
-    drop(consumer);
-    make_anew(&bench, &topic).await;
-    bench.append_each(&topic, &["new 0", "new 1"]).await;
-    let mut consumer = bench.consumer(&topic, true).await;
-    assert_eq!(assignments(&mut consumer).await[0].committed, Some(5));
-    let place = TopicPartition { topic, partition: 0 };
-    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 0 }]);
-    let read = records(&mut consumer, 2).await;
-    assert_eq!(values(&read), ["new 0", "new 1"]);
-    consumer.commit(&after(&read)).await.unwrap();
-    assert_eq!(consumer.lag().await.unwrap(), 0);
-}
-
 const CHILD: &str = "TRIBUTARY_TEST_CHILD_TOPIC";
 
 /// Not a test by itself: the process that [`readers_wait_for_seconds_when_a_process_is_killed_in_the_middle_of_an_append`] kills.
@@ -306,7 +271,7 @@ async fn child_that_appends_pages_until_it_is_killed() {
     let mut producer = kafka().producer(&format!("{topic}.child"), Purpose::Stage).await.unwrap();
     let mut batch = Batch::new();
     for n in 0..20_000_u32 {
-        batch.push(&topic, 1, Some(&n.to_be_bytes()), Some(&noise(200)));
+        batch.push(&topic, 1, Some(&n.to_be_bytes()), Some(n.to_string().repeat(40).as_bytes()));
     }
     loop {
         producer.append(&batch).await.unwrap();

@@ -87,6 +87,7 @@ contract! {
     a_group_that_never_committed_hears_of_what_is_gone,
     records_that_go_while_a_consumer_is_away_are_told,
     a_loss_of_all_records_is_told,
+    a_group_that_is_behind_the_end_begins_anew_and_says_so,
     an_appender_needs_no_name_and_keeps_the_order,
     a_consumer_that_follows_another_has_the_same_partitions,
     a_newer_producer_fences_the_older,
