@@ -113,3 +113,77 @@ fn store(store: &StorePlan) -> String {
 fn debug(value: &impl Debug) -> String {
     format!("{value:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use tributary_dsl::{Inputs, Schema, check, parse};
+
+    use super::*;
+
+    const PIPELINE: &str = r#"
+pipeline: p
+sources: { studio: { postgres: { url: "postgres://app@db/studio", tables: [public.film, public.person] } } }
+graph:
+  endpoint: http://localhost:4000/graphql
+  vertices:
+    public.film: [{ type: Film, id: "{id}" }]
+    public.person: [{ type: Person, id: "{id}" }]
+  edges: { Film.director: { stored_in: parent } }
+indexes:
+  films: { query: films.graphql, refresh: 100ms }
+"#;
+    const QUERY: &str = "query Films($ids: [ID!]!) { films(ids: $ids) { id title director { id name } } }";
+    const SCHEMA: &str = "type Query { films(ids: [ID!]!): [Film]! people(ids: [ID!]!): [Person]! }
+        type Film { id: ID! title: String subtitle: String director: Person }
+        type Person { id: ID! name: String films: [Film!]! }";
+
+    struct Files(String);
+
+    impl Inputs for Files {
+        fn file(&self, _: &str) -> Result<String, String> {
+            Ok(self.0.clone())
+        }
+
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn of(pipeline: &str, query: &str) -> Fingerprint {
+        let (definition, found) = parse("pipeline.yaml", pipeline, &Files(query.to_owned()));
+        let definition = definition.unwrap_or_else(|| panic!("{found:?}"));
+        let schema = Schema::from_sdl(SCHEMA, "schema.graphql").expect("a schema");
+        let (plan, _) = check(&definition, &schema).unwrap_or_else(|wrong| panic!("{found:?} {wrong:?}"));
+        Fingerprint::of(&plan, &plan.indexes[0])
+    }
+
+    #[test]
+    fn what_changes_no_document_changes_nothing() {
+        let first = of(PIPELINE, QUERY);
+        let lines = format!("# A line, so that every place is another.\n{PIPELINE}");
+        let settings = PIPELINE
+            .replace("refresh: 100ms", "refresh: 2s, build: { deadline: 3s, batch: 7 }, retry: { attempts: 9 }");
+        let elsewhere = PIPELINE.replace("localhost:4000", "graph:80").replace("app@db", "other:secret@db2");
+        for same in [lines, settings, elsewhere] {
+            assert_eq!(of(&same, QUERY), first, "{same}");
+        }
+        assert_eq!(of(PIPELINE, QUERY).digest(), first.digest());
+    }
+
+    #[test]
+    fn what_changes_documents_is_named() {
+        let first = of(PIPELINE, QUERY);
+        let told = |pipeline: &str, query: &str| of(pipeline, query).difference(&first);
+        assert_eq!(
+            told(PIPELINE, &QUERY.replace("title", "title: subtitle")),
+            "its query and the shape of its documents changed"
+        );
+        assert_eq!(told(PIPELINE, &QUERY.replace("name }", "name @ignore }")), "the shape of its documents changed");
+        let rule = PIPELINE.replace("Person, id: \"{id}\"", "Person, id: \"p{id}\"");
+        assert_eq!(told(&rule, QUERY), "the rules for the tables that it shows changed");
+        let hint = PIPELINE.replace("stored_in: parent", "inverse: films");
+        assert_eq!(told(&hint, QUERY), "how changes reach its documents changed");
+        let store = PIPELINE.replace("refresh: 100ms", "store: { opensearch: { url: \"http://search:9200\" } }");
+        assert_eq!(told(&store, QUERY), "its store changed");
+    }
+}

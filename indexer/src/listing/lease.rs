@@ -20,9 +20,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::Instant;
 use tracing::info;
-use tributary_event::{ErrorClass, Health, Reporter};
+use tributary_event::{ErrorClass, Reporter};
 use tributary_processor::Backoff;
-use tributary_transport::{Batch, Producer, Purpose, TopicPartition, Transport, TransportError};
+use tributary_transport::{Batch, Producer, Purpose, TopicPartition, TransportError};
 
 use super::board::{Board, LEASE};
 use super::state::{Claim, Listing, Party, opening};
@@ -86,12 +86,6 @@ impl Listings {
             health,
             progress: Arc::new(Progress::unknown()),
         }
-    }
-
-    /// The same for a process that has its transport for itself.
-    pub fn alone((pipeline, index): (&str, &str), transport: Arc<dyn Transport>) -> Self {
-        let board = Arc::new(Board::new((pipeline, "alone"), transport, false));
-        Self::new(index, board, Health::default().part(format!("index {index}")))
     }
 
     /// The name of the index.

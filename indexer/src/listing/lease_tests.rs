@@ -1,7 +1,8 @@
 //! Several processes over one log: each has a board of its own over the embedded log, as several have over Kafka.
 
 use serde_json::json;
-use tributary_transport::{Embedded, EmbeddedSettings, Retention, TopicSpec};
+use tributary_event::Health;
+use tributary_transport::{Embedded, EmbeddedSettings, Retention, TopicSpec, Transport};
 
 use super::*;
 
