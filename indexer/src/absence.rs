@@ -84,6 +84,7 @@ mod tests {
     use async_trait::async_trait;
     use serde_json::Value as Json;
     use tributary_dsl::plan::{FanOutPlan, Paging, Question};
+    use tributary_event::ErrorClass;
 
     use super::*;
     use crate::graph::{IdPage, Identified, Vertex};
@@ -107,23 +108,23 @@ mod tests {
             _: &FanOutPlan,
             _: &[String],
         ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError> {
-            unimplemented!()
+            Err(GraphError::new(ErrorClass::Fatal, "not asked"))
         }
 
         async fn identify(&self, _: &Question, _: &str, _: &[String]) -> Result<Vec<Identified>, GraphError> {
-            unimplemented!()
+            Err(GraphError::new(ErrorClass::Fatal, "not asked"))
         }
 
         async fn root_ids(&self, _: &Paging, _: Option<&str>, _: usize) -> Result<IdPage, GraphError> {
-            unimplemented!()
+            Err(GraphError::new(ErrorClass::Fatal, "not asked"))
         }
 
         async fn probe(&self) -> Result<(), GraphError> {
-            unimplemented!()
+            Err(GraphError::new(ErrorClass::Fatal, "not asked"))
         }
 
         async fn introspect(&self) -> Result<Json, GraphError> {
-            unimplemented!()
+            Err(GraphError::new(ErrorClass::Fatal, "not asked"))
         }
     }
 

@@ -86,7 +86,11 @@ pub(crate) async fn keep(
     all: Vec<Arc<Listings>>,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
-    while board.shared {
+    if !board.shared {
+        shutdown.cancelled().await;
+        return Ok(());
+    }
+    loop {
         let read = async {
             board.look().await?;
             for listings in &all {
@@ -110,8 +114,6 @@ pub(crate) async fn keep(
             () = tokio::time::sleep(LOOK) => {}
         }
     }
-    shutdown.cancelled().await;
-    Ok(())
 }
 
 /// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error. Of several processes one

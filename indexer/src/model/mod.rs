@@ -5,6 +5,8 @@
 //! `MODEL_WORLDS=n` says how many are run. A mutant is a world without one of the rules that convergence rests on: some world of
 //! few must go wrong, or the rule is not needed, or the model does not see what it is for.
 
+#![allow(clippy::print_stdout)]
+
 mod graph;
 mod process;
 mod random;
