@@ -32,6 +32,10 @@ impl Gate {
 
     pub async fn pass(&self) {
         let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        if self.is_killed() {
+            // Its task is about to be dropped.
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn is_killed(&self) -> bool {

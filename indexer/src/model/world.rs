@@ -206,6 +206,11 @@ impl World {
                 }
             }
         }
+        self.all_run().await
+    }
+
+    /// No process ended by itself.
+    async fn all_run(&mut self) -> Result<(), String> {
         for (i, process) in self.processes.iter_mut().enumerate() {
             if process.as_ref().is_some_and(Process::is_over) {
                 let why = match process.take() {
@@ -226,6 +231,7 @@ impl World {
         let mut quiet = Duration::ZERO;
         while Instant::now() < until && quiet < QUIET {
             sleep(DEADLINE).await;
+            self.all_run().await?;
             quiet = if self.shared.topics.left().is_empty() { quiet + DEADLINE } else { Duration::ZERO };
         }
         let left = self.shared.topics.left();
