@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
 use crate::absence::{gone, is_old_enough};
-use crate::context::{IndexContext, Rule};
+use crate::context::IndexContext;
 use crate::document::assemble;
 use crate::graph::{Fetched, GraphError};
 use crate::store::{DocumentWrite, Verdict, WriteAction};
@@ -123,10 +123,10 @@ pub async fn build(context: &IndexContext, batch: &[ToBuild]) -> BatchResult {
     context.graph_health.up();
     let prepared = batch.iter().zip(fetched).map(|(b, f)| prepare(context, b, f)).collect();
     let mut steps = compare(context, batch, &ids, prepared).await?;
-    if began.elapsed() > deadline && context.obeys(Rule::Deadline) {
+    if began.elapsed() > deadline {
         return Err(too_slow(deadline));
     }
-    let is_late = || began.elapsed() > deadline * 2 && context.obeys(Rule::Deadline);
+    let is_late = || began.elapsed() > deadline * 2;
     write(context, &ids, &mut steps, stamp).await?;
     let mut late = is_late();
     if delete(context, batch, &mut steps, began + deadline / 2).await {
@@ -173,7 +173,6 @@ fn prepare(context: &IndexContext, asked: &ToBuild, fetched: Fetched) -> Step {
             Ok(document) => Step::Write(WriteAction::Put(Arc::new(document))),
             Err(error) => Step::Over(Built::Failed { class: ErrorClass::Definite, reason: error.to_string() }),
         },
-        Fetched::Missing if !context.obeys(Rule::Confirm) => Step::Write(WriteAction::Delete),
         Fetched::Missing => Step::Absent(asked.missing_since.unwrap_or_else(Instant::now)),
         Fetched::Failed(error) => Step::Over(Built::Failed { class: error.class, reason: error.message }),
         Fetched::Waits(error) => Step::Over(Built::Waits(error.message)),

@@ -82,12 +82,8 @@ pub enum Rule {
     Settle,
     /// After a write in doubt, unchanged content is written too.
     Barrier,
-    /// A build that took too long is built again.
-    Deadline,
     /// What an earlier owner of a partition may still be building is built again after it.
     Doubt,
-    /// A root is deleted when it was missing twice.
-    Confirm,
 }
 
 #[cfg(test)]

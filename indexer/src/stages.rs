@@ -112,6 +112,8 @@ impl Stages {
         context.clock.observe(newest);
         if documents > 0 {
             context.reports.knew(true);
+            // Documents that the graph served once, by which it is known whether it serves.
+            context.graph.remember(&context.plan.name, &context.store.scan(None, 4).await.unwrap_or_default());
         }
         let open = || context.listings.open_with(prepared, documents);
         let opened = until_answered(listing, "learn what is left to list", shutdown, open).await;

@@ -256,8 +256,8 @@ mod tests {
     fn what_was_asked_for_is_known_until_it_is_forgotten() {
         let mut requested = Requested::default();
         requested.note("1", 10);
-        requested.note("2", 20);
         requested.note("1", 15);
+        requested.note("2", 20);
         assert!(requested.since("1", 15) && !requested.since("1", 16) && !requested.since("3", 1));
         requested.forget(16);
         assert!(!requested.since("1", 1) && requested.since("2", 20));
