@@ -54,12 +54,12 @@ fn is_needed(rule: Rule, near: u64) {
 
 #[test]
 fn without_the_last_look_documents_miss_changes() {
-    is_needed(Rule::Settle, 290);
+    is_needed(Rule::Settle, 300);
 }
 
 #[test]
 fn without_barriers_late_writes_win() {
-    is_needed(Rule::Barrier, 480);
+    is_needed(Rule::Barrier, 493);
 }
 
 #[test]
