@@ -223,8 +223,10 @@ impl Builder {
 
     fn take_in(&mut self, asked: Asked, now: Instant) {
         let Asked { id, lane, stamp, mut request } = asked;
-        if request.ticket.is_doubtful() && self.context.obeys(Rule::Doubt) {
-            let since = request.ticket.since();
+        let doubtful = request.ticket.is_doubtful() && self.context.obeys(Rule::Doubt);
+        if doubtful {
+            // Where there is one process, the earlier owner is dead: only what it has sent may still arrive.
+            let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
             request.doubt_until =
                 since.map(|since| since + self.times.deadline * 2 + SKEW).filter(|until| *until > now);
         } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.times.seen_from(stamp)) {
@@ -235,6 +237,9 @@ impl Builder {
             return;
         }
         self.schedule.add(&id, lane, request, now);
+        if doubtful {
+            self.schedule.doubt(&id);
+        }
     }
 
     fn free(&self, lane: Lane) -> bool {

@@ -75,6 +75,13 @@ impl<R> Schedule<R> {
         self.wait(id, job, now + self.debounce);
     }
 
+    /// A write of a document that waits may be under way of which nobody knows the end.
+    pub fn doubt(&mut self, id: &str) {
+        if let Some((job, _)) = self.documents.get_mut(id).and_then(|entry| entry.waiting.as_mut()) {
+            job.in_doubt = true;
+        }
+    }
+
     /// Takes up to `max` jobs of a lane that may start now. They are in flight until [`finish`](Self::finish).
     pub fn take(&mut self, lane: Lane, max: usize, now: Instant) -> Vec<(Arc<str>, Job<R>)> {
         let mut taken = Vec::new();

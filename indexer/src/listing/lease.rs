@@ -282,6 +282,11 @@ impl Listings {
         self.update(batch, change).await
     }
 
+    /// Whether other processes may work on the index.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.board.shared
+    }
+
     /// Leaves the listing to others.
     pub(super) async fn release(&self) -> Result<(), TransportError> {
         let me = Some(self.board.instance.clone());
