@@ -138,6 +138,8 @@ impl Indexer {
             let is_home = matches!(index.store, StorePlan::Embedded);
             context.listings.plan(Fingerprint::of(plan, index), plan.graph.lag, is_home);
             let (changes, builds, backlog) = Default::default();
+            // Nothing says otherwise before somebody asks for a build.
+            context.clock_health.up();
             indexes.push(IndexHandle { context: Arc::new(context), changes, builds, backlog });
         }
         Ok(Self { plan: Arc::new(plan.clone()), parts: Arc::new(parts), indexes })
