@@ -403,6 +403,20 @@ impl World {
         }
     }
 
+    /// Waits until all that was committed so far is in the topics: the slot has moved behind it.
+    pub async fn until_captured(&self) {
+        let row = self.sql.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.expect("a position");
+        let end: String = row.get(0);
+        let sql = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn >= '{end}'"
+        );
+        let started = Instant::now();
+        while self.sql.query_one(&sql, &[]).await.expect("slots").get::<_, i64>(0) != 1 {
+            assert!(started.elapsed() < Duration::from_secs(120), "nothing is captured:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until the pipeline is at rest, then asserts that the index equals the truth.
     pub async fn assert_converged(&mut self) {
         self.assert_converged_after("all changes").await;

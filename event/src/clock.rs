@@ -5,9 +5,12 @@
 //! Kulkarni et al., "Logical Physical Clocks", 2014.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const COUNTER_BITS: u32 = 11;
+
+/// Clocks of two processes differ by less.
+pub const SKEW: Duration = Duration::from_secs(1);
 
 /// A clock whose readings are strictly rising, also across threads, and never behind what it has observed.
 pub struct HybridClock {
@@ -76,7 +79,7 @@ impl HybridClock {
     }
 
     /// The reading that is later by a time.
-    pub fn later(reading: u64, by: std::time::Duration) -> u64 {
+    pub fn later(reading: u64, by: Duration) -> u64 {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
         reading.saturating_add(micros.saturating_mul(1 << COUNTER_BITS))
     }

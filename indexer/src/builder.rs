@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use tributary_event::clock::now_us;
+use tributary_event::clock::{SKEW, now_us};
 use tributary_event::{ErrorClass, HybridClock};
-use tributary_processor::{Backoff, Handler, OutRecord, StageError, Ticket};
+use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::{Assignment, Loss, Polled};
 
 use crate::absence::CONFIRM_AFTER;
@@ -32,7 +32,7 @@ use crate::letters::Letters;
 use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
-use crate::resolve::settle::{SKEW, Times};
+use crate::resolve::settle::Times;
 use crate::schedule::{Job, Schedule};
 use crate::visibility::{Finished, Request, Visibility};
 
@@ -227,8 +227,7 @@ impl Builder {
         if doubtful {
             // Where there is one process, the earlier owner is dead: only what it has sent may still arrive.
             let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
-            request.doubt_until =
-                since.map(|since| since + self.times.deadline * 2 + SKEW).filter(|until| *until > now);
+            request.doubt_until = since.map(|since| since + self.times.longest_build()).filter(|until| *until > now);
         } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.times.seen_from(stamp)) {
             // Built since: while the request waited in its topic, another one for the same document was served.
             let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
@@ -417,12 +416,8 @@ impl Builder {
         };
         let cause = Cause { id: format!("{id}/{stamp}"), label, commit_us: now_us(), affected: 1 };
         let request = BuildRequest { id: id.to_string(), cause, stamp };
-        let record = OutRecord {
-            topic: names::builds(&self.context.pipeline, index, Lane::Live).into(),
-            key: Some(id.as_bytes().to_vec()),
-            value: Some(request.encode()),
-        };
-        self.letters.outbox().post(vec![record]).await
+        let topic = names::builds(&self.context.pipeline, index, Lane::Live).into();
+        self.letters.outbox().post([request.into_record(&topic)]).await
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! The key is the document's id, so that all requests for one document lie in one partition and one process builds it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use tributary_processor::OutRecord;
 
 /// How urgent a build is. Each lane has its own topic; `Bulk` never takes the last place of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +44,12 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
+    /// The record for a topic of builds.
+    pub fn into_record(self, topic: &Arc<str>) -> OutRecord {
+        let value = Some(self.encode());
+        OutRecord { topic: topic.clone(), key: Some(self.id.into_bytes()), value }
+    }
+
     /// The record's value.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()

@@ -208,8 +208,12 @@ impl Resolver {
     /// Resolves a group of events: asks for builds of the documents that it affects, and leaves it to be looked at again.
     async fn resolve(&self, group: Vec<Taken>) -> Result<(), StageError> {
         let (mut vertices, mut types, mut unknown) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        // Vertices whose parents are asked for, each with the record of one event.
+        let mut asked = BTreeMap::new();
         for taken in &group {
             let touched = touched(&taken.event, &self.vertices);
+            let fanned_out = touched.vertices.iter().filter(|v| self.fan_outs.contains_key(&v.type_name));
+            asked.extend(fanned_out.map(|vertex| (vertex.clone(), taken.record.clone())));
             unknown.extend(touched.unknown);
             vertices.extend(touched.vertices);
             types.extend(touched.types);
@@ -227,7 +231,6 @@ impl Resolver {
             affected.push(documents);
         }
         self.list_emptied(&types).await?;
-        let asked = self.asked(&group);
         let (parents, unanswered) = self.parents(asked.keys()).await?;
         if !parents.is_empty() {
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
@@ -243,25 +246,14 @@ impl Resolver {
             }
             self.request(index, affected, &cause, stamp).await?;
         }
-        self.outbox.post(self.letters(&group, &unanswered)).await?;
+        if !unanswered.is_empty() {
+            self.outbox.post(self.letters(&group, &unanswered)).await?;
+        }
         let changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, stamp)).collect();
         let cause = cause(&group, 0);
         let held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
         self.wait_for_looks(Batch { changed, asked, emptied: types, cause, held }).await;
         Ok(())
-    }
-
-    /// The vertices of events whose parents are asked for, each with the record of one event.
-    fn asked(&self, group: &[Taken]) -> BTreeMap<Vertex, Polled> {
-        let mut asked = BTreeMap::new();
-        for taken in group {
-            for vertex in touched(&taken.event, &self.vertices).vertices {
-                if self.fan_outs.contains_key(&vertex.type_name) {
-                    asked.insert(vertex, taken.record.clone());
-                }
-            }
-        }
-        asked
     }
 
     /// Leaves changes to be looked at again. Waits while too many wait.

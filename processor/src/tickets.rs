@@ -9,13 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tributary_event::clock::now_us;
+use tributary_event::clock::{SKEW, now_us};
 use tributary_transport::{Polled, TopicPartition};
 
 use crate::prefix::DonePrefix;
-
-/// Clocks of two processes differ by less.
-const SKEW_MS: i64 = 1000;
 
 /// All tickets of one intake.
 #[derive(Debug, Default)]
@@ -142,7 +139,8 @@ impl Tickets {
     /// A partition is ours from now on. Tickets of an earlier ownership no longer count.
     /// `owned`: whether somebody had it before.
     pub(crate) fn assign(&self, place: TopicPartition, owned: bool) {
-        let doubtful_ms = if owned { now_us() / 1000 + SKEW_MS } else { -1 };
+        let skew_ms = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
+        let doubtful_ms = if owned { now_us() / 1000 + skew_ms } else { -1 };
         let mut state = self.lock();
         state.generation += 1;
         let generation = state.generation;

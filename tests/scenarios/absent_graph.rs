@@ -8,20 +8,6 @@ use tributary_transport::{Kafka, KafkaSettings, Transport as _};
 use crate::client;
 use crate::world::{Own, Pair, World};
 
-/// Waits until all that was committed so far is in the topics: the slot has moved behind it.
-async fn captured(world: &World) {
-    let row = world.sql.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.expect("a position");
-    let end: String = row.get(0);
-    let sql = format!(
-        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn >= '{end}'"
-    );
-    let started = Instant::now();
-    while world.sql.query_one(&sql, &[]).await.expect("slots").get::<_, i64>(0) != 1 {
-        assert!(started.elapsed() < Duration::from_secs(120), "nothing is captured:\n{}", world.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 async fn changes(world: &World, mark: &str) {
     world.execute(&format!("UPDATE movie SET title = '{mark}' WHERE id BETWEEN 10 AND 40")).await;
     world.execute(&format!("UPDATE distributor SET name = '{mark}' WHERE id = 2")).await;
@@ -71,7 +57,7 @@ async fn away_at_the_first_start(pair: Pair) {
     world.start();
     assert_waits(&mut world).await;
     changes(&world, "before the graph").await;
-    captured(&world).await;
+    world.until_captured().await;
     if pair != Pair::Embedded {
         let kafka = Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings");
         let ends = kafka.watermarks(&world.topic("public.movie")).await.expect("a topic");
@@ -82,9 +68,9 @@ async fn away_at_the_first_start(pair: Pair) {
     changes(&world, "while nobody runs").await;
     world.start();
     assert_waits(&mut world).await;
-    captured(&world).await;
+    world.until_captured().await;
     changes(&world, "once more").await;
-    captured(&world).await;
+    world.until_captured().await;
     let address = world.address();
     world.start_service_again().await;
     world.until_documents(3000).await;
@@ -114,7 +100,7 @@ async fn silent_at_the_start() {
     world.start();
     world.until("health says that it is silent", async |address| graph_says(address, "no answer within").await).await;
     changes(&world, "in silence").await;
-    captured(&world).await;
+    world.until_captured().await;
     world.stop_service().await;
     world.start_service_again().await;
     world.until_documents(3000).await;
@@ -139,7 +125,7 @@ async fn away_while_rows_change_without_events() {
         assert!(noted.elapsed() < Duration::from_secs(60), "nothing is doubted:\n{}", world.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    captured(&world).await;
+    world.until_captured().await;
     world.kill();
     world.start();
     assert_waits(&mut world).await;
@@ -175,7 +161,7 @@ async fn too_little_is_found_out_when_the_graph_comes() {
     world.start();
     assert_waits(&mut world).await;
     world.execute("UPDATE talent SET name = 'before the plan', code = code + 10000 WHERE id < 20").await;
-    captured(&world).await;
+    world.until_captured().await;
     world.start_service_again().await;
     world.until("the source is down", async |address| source_says(address, "REPLICA IDENTITY FULL").await).await;
     world.execute("UPDATE talent SET name = 'refused', code = code - 10000 WHERE id < 20").await;
@@ -199,10 +185,10 @@ async fn too_little_for_a_while_is_found_out_when_the_graph_comes() {
     assert_waits(&mut world).await;
     world.execute("ALTER TABLE talent REPLICA IDENTITY DEFAULT").await;
     world.execute("UPDATE talent SET name = 'narrow', code = code + 10000 WHERE id < 20").await;
-    captured(&world).await;
+    world.until_captured().await;
     world.execute("ALTER TABLE talent REPLICA IDENTITY FULL").await;
     world.execute("UPDATE talent SET name = 'wide', code = code - 10000 WHERE id < 20").await;
-    captured(&world).await;
+    world.until_captured().await;
     assert_eq!(world.said("a stretch in which it does not suffice"), 0);
     world.start_service_again().await;
     world.until_documents(3000).await;
@@ -223,7 +209,7 @@ async fn a_query_that_is_wrong_ends_it_when_the_graph_comes() {
     world.start();
     assert_waits(&mut world).await;
     changes(&world, "captured").await;
-    captured(&world).await;
+    world.until_captured().await;
     world.start_service_again().await;
     assert_eq!(world.ended().await, 3, "{}", world.log());
     assert!(world.said("tilte") > 0, "{}", world.log());
@@ -232,7 +218,7 @@ async fn a_query_that_is_wrong_ends_it_when_the_graph_comes() {
     world.faults().set_status(Some(StatusCode::SERVICE_UNAVAILABLE));
     world.start();
     world.until("health says what is answered", async |address| graph_says(address, "503").await).await;
-    captured(&world).await;
+    world.until_captured().await;
     world.faults().set_status(None);
     world.until_documents(3000).await;
     world.assert_converged().await;

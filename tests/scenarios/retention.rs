@@ -1,25 +1,11 @@
 //! Records of tables' topics, or requests for builds, are removed before they were read: the index finds out and converges by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, TopicPartition, Transport};
 
 use crate::client;
 use crate::world::{Own, Pair, World};
-
-/// Waits until all that was committed so far is in the topics: the slot has moved behind it.
-async fn captured(world: &World) {
-    let row = world.sql.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.expect("a position");
-    let end: String = row.get(0);
-    let sql = format!(
-        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn >= '{end}'"
-    );
-    let started = Instant::now();
-    while world.sql.query_one(&sql, &[]).await.expect("slots").get::<_, i64>(0) != 1 {
-        assert!(started.elapsed() < Duration::from_secs(120), "nothing is captured:\n{}", world.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// Removes everything that a topic keeps; how many offsets.
 async fn empty(world: &World, pair: Pair, topic: &str) -> u64 {
@@ -59,7 +45,7 @@ async fn events_are_gone(pair: Pair) {
     world.execute("UPDATE movie SET title = 'never read' WHERE id BETWEEN 10 AND 400").await;
     world.execute("UPDATE distributor SET name = 'never read' WHERE id = 2").await;
     world.execute("DELETE FROM movie WHERE id BETWEEN 300 AND 310").await;
-    captured(&world).await;
+    world.until_captured().await;
     world.kill();
     for table in ["public.movie", "public.distributor"] {
         assert!(empty(&world, pair, &world.topic(table)).await > 0, "{table}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 use tributary_event::ErrorClass;
-use tributary_processor::{Backoff, OutRecord, StageError};
+use tributary_processor::{Backoff, StageError};
 
 use super::{Batch, Resolver};
 use crate::context::IndexContext;
@@ -137,12 +137,8 @@ impl Resolver {
         let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
         let documents: Vec<String> = documents.into_iter().collect();
         index.note_requested(&documents, stamp);
-        let records = documents.into_iter().map(move |id| {
-            let key = Some(id.clone().into_bytes());
-            let value = Some(BuildRequest { id, cause: cause.clone(), stamp }.encode());
-            OutRecord { topic: topic.clone(), key, value }
-        });
-        self.outbox.post(records.collect::<Vec<_>>()).await
+        let request = |id| BuildRequest { id, cause: cause.clone(), stamp }.into_record(&topic);
+        self.outbox.post(documents.into_iter().map(request)).await
     }
 
     /// Documents of an index that missed a change of a batch: they embed what changed, their last write is of a build that began

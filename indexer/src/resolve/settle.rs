@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tributary_event::HybridClock;
+use tributary_event::clock::SKEW;
 use tributary_processor::Held;
 use tributary_transport::Polled;
 use xxhash_rust::xxh3::xxh3_64;
@@ -27,8 +28,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::graph::Vertex;
 use crate::request::Cause;
 
-/// Clocks of two processes differ by less; a process whose clock differs more does not build (see `builder`).
-pub const SKEW: Duration = Duration::from_secs(1);
 /// Changes within this time are looked at together.
 const SPAN: Duration = Duration::from_millis(500);
 /// Documents that are remembered as asked for, at most, of 32 bytes each. More are built once too often.
@@ -44,9 +43,14 @@ pub struct Times {
 }
 
 impl Times {
+    /// From the start of a build until it is over for sure, its write included, by another process's clock.
+    pub fn longest_build(&self) -> Duration {
+        self.deadline * 2 + SKEW
+    }
+
     /// From a change to its last look.
     pub fn horizon(&self) -> Duration {
-        self.deadline * 2 + self.lag + SKEW
+        self.longest_build() + self.lag
     }
 
     /// The first stamp at which a build has seen a change, whoever built.
@@ -123,7 +127,7 @@ impl Settling {
 
     /// Takes a batch back, whose late look is over: its changes are as old as they were.
     pub fn looked_late(&mut self, batch: Batch, due: Instant) {
-        self.last.push_back((due + self.times.deadline * 2 + SKEW, batch));
+        self.last.push_back((due + self.times.longest_build(), batch));
     }
 
     /// When the next look is due.
