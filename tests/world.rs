@@ -424,6 +424,15 @@ impl World {
 
     /// The same; the words say which changes, if it fails. The pipeline is at rest when each process that runs is.
     pub async fn assert_converged_after(&mut self, what: &str) {
+        self.assert_right_after(what, true).await;
+    }
+
+    /// Waits until the index equals the truth, though the pipeline may not be at rest: something keeps a listing waiting.
+    pub async fn assert_right(&mut self) {
+        self.assert_right_after("all changes", false).await;
+    }
+
+    async fn assert_right_after(&mut self, what: &str, at_rest: bool) {
         let (index, database_url, documents) = (self.index(), self.database_url.clone(), self.documents.clone());
         let unordered = self.unordered;
         let last = std::sync::Mutex::new(Vec::new());
@@ -435,14 +444,15 @@ impl World {
             }
             let Some(address) = addresses.first() else { return false };
             let differences = wrong(&database_url, &documents, unordered, address, &index).await;
-            let converged = quiet && differences.is_empty();
+            let converged = (quiet || !at_rest) && differences.is_empty();
             let mut last = last.lock().expect("not poisoned");
             *last = differences;
             last.truncate(10);
             last.push(format!("at rest: {quiet}"));
             converged
         };
-        self.until_or(&format!("the pipeline is at rest and its index is right, after {what}"), converged, || {
+        let rest = if at_rest { "the pipeline is at rest and " } else { "" };
+        self.until_or(&format!("{rest}its index is right, after {what}"), converged, || {
             last.lock().expect("not poisoned").join("\n")
         })
         .await;

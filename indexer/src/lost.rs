@@ -52,16 +52,19 @@ impl Concerned {
     }
 }
 
-/// Calls until the transport answers.
-async fn noted<F: Future<Output = Result<(), TransportError>>>(
+/// Has it kept that a listing begins anew: calls until the transport answers. The part of the index is left as it was otherwise, for
+/// what keeps its listing waiting is told there too.
+pub(crate) async fn noted<F: Future<Output = Result<(), TransportError>>>(
     listings: &Listings,
     call: impl Fn() -> F,
 ) -> Result<(), StageError> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut is_down = false;
     while let Err(error) = call().await {
         if error.class != ErrorClass::Transient {
             return Err(StageError::new(format!("index {}", listings.index()), error.message));
         }
+        is_down = true;
         if listings.health().down(error.message.clone()) {
             warn!(
                 index = listings.index(),
@@ -71,7 +74,9 @@ async fn noted<F: Future<Output = Result<(), TransportError>>>(
         }
         tokio::time::sleep(backoff.pause()).await;
     }
-    listings.health().up();
+    if is_down {
+        listings.health().up();
+    }
     Ok(())
 }
 

@@ -13,7 +13,6 @@ pub mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
@@ -25,7 +24,7 @@ use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
-use tributary_processor::{Backoff, Handler, OutRecord, Outbox, StageError, Ticket};
+use tributary_processor::{Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
 use tributary_transport::{Assignment, Loss, Polled};
 
@@ -35,7 +34,7 @@ use self::settle::{Batch, Look, Settling, Times};
 use crate::context::{IndexContext, Rule};
 use crate::graph::{Graph, GraphError, Vertex};
 use crate::letters::{self, replay::RESOLVE};
-use crate::lost::Concerned;
+use crate::lost::{Concerned, noted};
 use crate::request::{Cause, names};
 use crate::vertices::{label, touched};
 
@@ -389,14 +388,7 @@ impl Resolver {
 
     /// Has an index list all its documents, unless a listing began after a moment.
     async fn list(&self, index: &IndexContext, moment_us: i64, why: String) -> Result<(), StageError> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        while let Err(error) = index.listings.begin_after(moment_us, why.clone()).await {
-            if error.class != ErrorClass::Transient {
-                return Err(StageError::new("resolve", error.message));
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
-        Ok(())
+        noted(&index.listings, || index.listings.begin_after(moment_us, why.clone())).await
     }
 
     /// Dead letters of the events with a vertex whose parents could not be asked for.

@@ -172,7 +172,8 @@ async fn one_of_two_databases_down_at_the_start() {
     world.assert_converged().await;
     let address = world.address().expect("it runs");
     assert!(source_says(&address, "cannot be reached").await, "{}", world.log());
-    // Now that documents show them, a first build of another index waits; the one that is there goes on.
+    // Now that documents show them, a first build of another index waits, and so does the listing for the new rule; the index that
+    // is there goes on.
     world.kill();
     let pipeline = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let second = "indexes:\n  second:\n    query: movies.graphql\n    roots: { table: public.movie }\n";
@@ -182,7 +183,7 @@ async fn one_of_two_databases_down_at_the_start() {
     std::fs::write(world.pipeline(), pipeline).expect("the pipeline");
     world.start();
     world.execute("UPDATE movie SET title = 'And again' WHERE id < 50").await;
-    world.assert_converged().await;
+    world.assert_right().await;
     let address = world.address().expect("it runs");
     let health = client::get(&address, "/health").await.unwrap_or_default();
     assert!(

@@ -111,6 +111,8 @@ pub(super) fn opening(
     let is_new = prepared == Prepared::Created;
     // An index that should have documents and has none was created anew and its process died right then, or was emptied.
     let emptied = documents == 0 && state.is_some_and(|l| l.complete && l.listed > 0);
+    // Nor does one that never had any show that the graph knew its roots once.
+    let never_built = documents == 0 && state.is_some_and(|l| l.listed == 0);
     let why = state.and_then(|state| match &state.plan {
         None => Some("it is not known by which plan its documents were built".to_owned()),
         Some(plan) if *plan != party.plan => Some(party.plan.difference(plan)),
@@ -119,7 +121,7 @@ pub(super) fn opening(
     if state.is_some() && !is_new && !emptied && why.is_none() {
         return None;
     }
-    let mut next = Listing::next(state, is_new || emptied, why, now_us);
+    let mut next = Listing::next(state, is_new || emptied || never_built, why, now_us);
     if let Some(other) = next.plan.replace(party.plan.clone()).filter(|plan| *plan != party.plan) {
         next.earlier.retain(|digest| *digest != party.plan.digest());
         next.earlier.push(other.digest());
@@ -159,6 +161,11 @@ mod tests {
             let again = opening(Some(&state), &me, prepared, (0, 9)).expect("a listing");
             assert!(again.new_index && !again.complete && again.number == 2);
         }
+        // Another plan, before any root was ever listed: nothing is known of the roots, and a wrong rule must not wait for better times.
+        let unlisted = Listing { listed: 0, complete: false, ..state };
+        let again = opening(Some(&unlisted), &party("a", "other"), (Prepared::Existing, 0), (0, 9)).expect("a listing");
+        assert!(again.new_index);
+        assert!(!opening(Some(&unlisted), &party("a", "other"), EXISTING, (0, 9)).expect("a listing").new_index);
     }
 
     #[test]
