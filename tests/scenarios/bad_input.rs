@@ -216,7 +216,7 @@ async fn refused_by_the_store(pair: Pair) {
     let mut world = World::new("refused", pair, Own::default()).await;
     // The document is large: on a slow machine it is to fail for that, and not for its time.
     world.edit("  edges:\n", "  timeout: 120s\n  scalars: { Date: date }\n  edges:\n");
-    world.edit("    refresh: 100ms\n", "    refresh: 100ms\n    build: { deadline: 40s }\n");
+    world.edit("deadline: 5s", "deadline: 40s");
     world.start();
     world.until_documents(3201).await;
     // A year that PostgreSQL and the graph know, and no date field does: the document keeps it.

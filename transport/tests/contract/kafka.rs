@@ -11,10 +11,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Appending, Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
+    Appending, Batch, Compression, Consumer, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport,
+    record_limit,
 };
 
-use crate::tools::{Bench, PATIENCE, kafka, kafka_by, kafka_options, kafka_settings, records, values};
+use crate::tools::{Bench, PATIENCE, after, kafka, kafka_by, kafka_options, kafka_settings, records, values};
 
 async fn property(topic: &str, name: &str) -> String {
     let admin: AdminClient<DefaultClientContext> =
@@ -84,6 +85,55 @@ async fn a_broker_that_waits_for_others_is_told_with_what_to_configure() {
         assert!(text.contains(&format!("{name}={value}")), "{text}");
     }
     assert!(text.contains("set these to 1"), "{text}");
+}
+
+/// Records of a transaction that was aborted: they have offsets, and nobody is given them.
+async fn abort(id: &str, topic: &str, records: u32) {
+    let (id, topic) = (id.to_owned(), topic.to_owned());
+    let aborting = move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", kafka_settings().brokers)
+            .set("transactional.id", &id)
+            .create()
+            .unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        for number in 0..records {
+            let value = number.to_string();
+            producer.send(BaseRecord::<(), str>::to(&topic).payload(&value).partition(0)).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        producer.abort_transaction(PATIENCE).unwrap();
+    };
+    tokio::task::spawn_blocking(aborting).await.unwrap();
+}
+
+async fn no_lag(consumer: &mut Box<dyn Consumer>) {
+    let started = Instant::now();
+    while consumer.lag().await.unwrap() > 0 {
+        assert!(started.elapsed() < PATIENCE, "there is a lag although every record is committed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_aborted_transaction_left_at_the_end_is_no_lag() {
+    let bench = Bench::new(Arc::new(kafka()), "aborted");
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[("a", "1")]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 1).await;
+    consumer.commit(&after(&read)).await.unwrap();
+    abort(&format!("{topic}.aborter"), &topic, 40).await;
+    no_lag(&mut consumer).await;
+    abort(&format!("{topic}.aborter"), &topic, 40).await;
+    bench.append(&mut producer, &topic, &[("a", "2")]).await;
+    let read = records(&mut consumer, 1).await;
+    assert!(consumer.lag().await.unwrap() >= 1, "it is not committed");
+    assert!(consumer.lag().await.unwrap() >= 1, "nor is it at the second look");
+    consumer.commit(&after(&read)).await.unwrap();
+    no_lag(&mut consumer).await;
 }
 
 /// A transaction with a record of the topic, as a process that died in the middle of an append left it.
