@@ -24,8 +24,8 @@ use tributary_event::{Health, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
+use tributary_indexer::resolve::vertices::id_value;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
-use tributary_indexer::vertices::id_value;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
 use crate::exit::Failure;

@@ -15,16 +15,16 @@ use tributary_processor::{Lag, StageError, Tasks, outbox, supervise, until_answe
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{Retention, TopicSpec, Transport, TransportError};
 
-use crate::brake::Brake;
+use crate::building::brake::Brake;
 use crate::context::IndexContext;
-use crate::fingerprint::Fingerprint;
 use crate::graph::Graph;
 use crate::letters::book::Book;
 use crate::letters::replay::Keeper;
+use crate::listing::fingerprint::Fingerprint;
 use crate::listing::{self, Board, Listings, RootIdSource};
-use crate::recent::Recent;
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
+use crate::resolve::recent::Recent;
 use crate::resolve::settle::Times;
 use crate::stages::Stages;
 use crate::store::DocumentStore;

@@ -9,7 +9,10 @@
 
 mod affected;
 mod fan_out;
+pub mod lost;
+pub mod recent;
 pub mod settle;
+pub mod vertices;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,9 +37,9 @@ use self::settle::{Batch, Look, Settling, Times};
 use crate::context::{IndexContext, Rule};
 use crate::graph::{Graph, GraphError, Vertex};
 use crate::letters::{self, replay::RESOLVE};
-use crate::lost::{Concerned, noted};
 use crate::request::{Cause, names};
-use crate::vertices::{label, touched};
+use crate::resolve::lost::{Concerned, noted};
+use crate::resolve::vertices::{label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
 const SINGLY: usize = 16;

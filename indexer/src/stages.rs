@@ -22,17 +22,17 @@ use tributary_processor::{
 };
 use tributary_transport::ConsumerSettings;
 
-use crate::builder::builder;
+use crate::building::builder::builder;
+use crate::building::visibility::Visibility;
 use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
-use crate::fingerprint::shown_tables;
 use crate::letters::Letters;
+use crate::listing::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
-use crate::lost::Concerned;
 use crate::request::{Lane, names};
+use crate::resolve::lost::Concerned;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::StoreError;
-use crate::visibility::Visibility;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;

@@ -18,7 +18,7 @@ pub use self::open::{check, open, open_read_only};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// What the query gave, hidden fields removed: an object. A store gives it back as it is; what the store makes
-    /// searchable of it is the same in every store ([`indexable`](crate::indexable)).
+    /// searchable of it is the same in every store ([`indexable`](crate::documents::indexable)).
     pub content: Json,
     /// `Type:id` of every vertex it embeds, its root among them; sorted, no duplicates.
     pub refs: Vec<String>,

@@ -10,7 +10,7 @@ use tributary_connector::postgres::inspect;
 use tributary_dsl::plan::{Plan, SourceSettings, StorePlan};
 use tributary_dsl::{GraphFormat as DslFormat, render_graph, render_plan};
 use tributary_event::ErrorClass;
-use tributary_indexer::mapping::{Dialect, mapping};
+use tributary_indexer::documents::mapping::{Dialect, mapping};
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};

@@ -13,7 +13,7 @@ use super::random::{Dice, Random};
 use super::store::ModelIndex;
 use super::topics::Topics;
 use super::truth::{State, Truth};
-use crate::document::assemble;
+use crate::documents::document::assemble;
 
 const PIPELINE: &str = r#"
 pipeline: model

@@ -53,7 +53,7 @@ use super::{
     DocumentStore, DocumentWrite, Head, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict, unindexed::Unindexed,
 };
-use crate::mapping::Fields;
+use crate::documents::mapping::Fields;
 
 /// One embedded index.
 pub struct EmbeddedStore {

@@ -28,7 +28,7 @@ use super::{
     DocumentStore, DocumentWrite, Head, Hit, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict, unfit_id, unindexed::Unindexed,
 };
-use crate::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
+use crate::documents::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
 
 /// Ids of one `_mget`.
 const IDS: usize = 1_000;

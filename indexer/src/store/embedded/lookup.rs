@@ -12,7 +12,7 @@ use tantivy::{DocAddress, DocId, DocSet as _, Searcher, SegmentReader, TERMINATE
 use super::content::Source;
 use super::reading;
 use super::schema::{ID, Layout};
-use crate::mapping::STAMP;
+use crate::documents::mapping::STAMP;
 use crate::store::{IdPage, Older, OlderPage};
 
 /// What a page is asked for.

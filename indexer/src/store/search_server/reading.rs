@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use tributary_event::ErrorClass;
 
 use super::SearchServerStore;
-use crate::mapping::{Dialect, KEY, REFS, STAMP};
+use crate::documents::mapping::{Dialect, KEY, REFS, STAMP};
 use crate::store::{IdPage, Older, OlderPage, StoreError};
 
 /// Hits of one page: the servers' `index.max_result_window`.
