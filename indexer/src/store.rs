@@ -5,6 +5,7 @@ mod open;
 mod search_server;
 mod unindexed;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -187,11 +188,11 @@ pub trait DocumentStore: Send + Sync {
     /// page. Sees refreshed documents.
     async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError>;
 
-    /// The same, of documents whose stamp is below `before`, with stamps and references.
+    /// The same, of documents whose stamp is in a range, with stamps and references.
     async fn older(
         &self,
         references: &[String],
-        before: u64,
+        stamps: Range<u64>,
         after: Option<&str>,
         size: usize,
     ) -> Result<OlderPage, StoreError>;

@@ -64,11 +64,6 @@ async fn answers_that_come_late_kafka_elasticsearch() {
     answers_that_come_late(Pair::KafkaElasticsearch).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_come_late_kafka_opensearch() {
-    answers_that_come_late(Pair::KafkaOpenSearch).await;
-}
-
 /// An edge is moved, and its new target renamed long before the index shows that the document embeds it.
 async fn slowly_visible(pair: Pair) {
     let mut world = World::new("unseen", pair, Own::default()).await;
@@ -222,11 +217,6 @@ async fn coming_and_going(pair: Pair) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coming_and_going_kafka_elasticsearch() {
     coming_and_going(Pair::KafkaElasticsearch).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn coming_and_going_kafka_opensearch() {
-    coming_and_going(Pair::KafkaOpenSearch).await;
 }
 
 /// One root gets children without a pause; another root, and the first one itself, are searchable meanwhile.

@@ -68,7 +68,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// What nobody does for so long is not under way: writes that nobody heard of have arrived, and who is dead has been replaced.
 const QUIET: Duration = Duration::from_secs(60);
 
-fn plan(lag: Duration) -> Plan {
+/// The plan of every world, but for how far its graph may be behind.
+pub fn plan(lag: Duration) -> Plan {
     let text = PIPELINE
         .replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()))
         .replace("LAG", &format!("{}ms", lag.as_millis()));
