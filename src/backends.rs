@@ -31,6 +31,9 @@ use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Rete
 use crate::exit::Failure;
 use crate::probe::Probed;
 
+/// Where all pipelines kept their checkpoints before each had a topic of its own.
+const SHARED_CHECKPOINTS: &str = "tributary.checkpoints";
+
 /// Opens a definition's transport.
 pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
     let opened: Result<Arc<dyn Transport>, _> = match definition.transport() {
@@ -55,6 +58,8 @@ pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Fa
             replication: kafka.replication,
             min_insync: kafka.min_insync,
             max_record: kafka.records.max,
+            checkpoint_topic: names::checkpoints(definition.pipeline()),
+            former_checkpoint_topic: Some(SHARED_CHECKPOINTS.to_owned()),
             properties: kafka
                 .properties
                 .iter()

@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn names_are_compared_as_languages_write_them() {
-        for (field, column) in [("releasedOn", "released_on"), ("released", "released_on"), ("imdbVotes", "imdb_votes")] {
+        for (field, column) in [("releasedOn", "released_on"), ("released", "released_on"), ("imdbVotes", "imdb_votes")]
+        {
             assert!(is_alike(field, column), "{field} {column}");
         }
         for (field, column) in [("averageStars", "stars"), ("screeningCount", "id"), ("no", "notes")] {

@@ -64,5 +64,5 @@ fn without_barriers_late_writes_win() {
 
 #[test]
 fn without_doubt_earlier_owners_win() {
-    is_needed(Rule::Doubt, 510);
+    is_needed(Rule::Doubt, 1844);
 }

@@ -1,7 +1,7 @@
 //! The document store: writes arrive late or go unanswered, and are visible after a refresh alone.
 
-use std::ops::Range;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -170,7 +170,8 @@ impl Resolver {
             let range = chunk.iter().map(covered).min().unwrap_or_default()..times.seen_from(newest);
             let mut after: Option<String> = None;
             loop {
-                let page = until_answered!(index, index.store.older(&references, range.clone(), after.as_deref(), PAGE));
+                let page =
+                    until_answered!(index, index.store.older(&references, range.clone(), after.as_deref(), PAGE));
                 for document in page.documents {
                     let last = document
                         .refs

@@ -267,6 +267,37 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
 }
 
+#[tokio::test]
+async fn checkpoints_are_found_where_they_were_kept_before() {
+    let bench = Bench::new(Arc::new(kafka()), "moved");
+    let (before, now) = (bench.name("before"), bench.name("now"));
+    let checkpoint = |content: &'static str| {
+        let mut batch = Batch::new();
+        batch.checkpoint = Some(tributary_transport::Checkpoint { name: "ours".into(), content: content.into() });
+        batch
+    };
+    let settings = KafkaSettings { checkpoint_topic: before.clone(), ..kafka_settings() };
+    let transport = Kafka::connect(settings.clone()).unwrap();
+    transport.ensure_topics(&[]).await.unwrap();
+    let id = bench.name("ours");
+    let mut producer = transport.producer(&id, Purpose::Source).await.unwrap();
+    producer.append(&checkpoint("1")).await.unwrap();
+    let settings = KafkaSettings { checkpoint_topic: now, former_checkpoint_topic: Some(before.clone()), ..settings };
+    let transport = Kafka::connect(settings).unwrap();
+    assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
+    transport.ensure_topics(&[]).await.unwrap();
+    assert_eq!(transport.checkpoint("another").await.unwrap(), None);
+    // What another left unfinished there concerns only whose checkpoint is still there.
+    let another = bench.name("another");
+    leave_open(&another, &before).await;
+    assert_eq!(transport.checkpoint("ours").await.unwrap_err().class, ErrorClass::Transient);
+    let mut producer = transport.producer(&id, Purpose::Source).await.unwrap();
+    producer.append(&checkpoint("2")).await.unwrap();
+    transport.checkpoints_are_readable().await.unwrap();
+    assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"2".as_slice()));
+    drop(transport.producer(&another, Purpose::Source).await.unwrap());
+}
+
 async fn a_process_that_wakes_up_late_leaves_its_successor_alone(appending: Appending) {
     let bench = Bench::new(std::sync::Arc::new(kafka_by(appending)), "late");
     let topic = bench.topic("t", 1).await;

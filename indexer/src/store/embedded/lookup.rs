@@ -96,7 +96,8 @@ fn least(
         let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
         let mut doc = postings.doc();
         while doc != TERMINATED {
-            let fits = stamps.as_ref().is_none_or(|(stamps, range)| stamps.first(doc).is_some_and(|s| range.contains(&s)));
+            let fits =
+                stamps.as_ref().is_none_or(|(stamps, range)| stamps.first(doc).is_some_and(|s| range.contains(&s)));
             if fits && !segment.is_deleted(doc) {
                 let behind = |ordinal: &u64| match after {
                     Bound::Unbounded => true,

@@ -5,8 +5,8 @@
 //! met. That is all the contract asks for, needs no contexts kept open on the server, and is the same call on all four major
 //! versions.
 
-use std::ops::Range;
 use std::io::Write as _;
+use std::ops::Range;
 
 use elasticsearch::http::Method;
 use serde_json::{Value as Json, json};
