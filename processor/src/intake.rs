@@ -281,8 +281,6 @@ impl Intake {
             }
             Due::Lag(Ok(lag)) => {
                 self.measured = Instant::now();
-                // What is held is worked on already.
-                let lag = lag.saturating_sub(self.tickets.held() as u64);
                 self.settings.lag.set(Some(lag));
                 self.lag.set(lag as f64);
             }
@@ -294,7 +292,8 @@ impl Intake {
 
     /// Begins to measure the lag, and then, if it is wanted, that of all processes.
     fn measure(&mut self) {
-        let lag = self.consumer.lag();
+        // What is held was worked on already.
+        let lag = self.consumer.lag(self.tickets.come_to());
         let backlog = self.settings.backlog.clone().map(|wanted| (wanted, self.consumer.backlog()));
         self.beside.measuring.spawn(async move {
             let lag = lag.await;

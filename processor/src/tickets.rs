@@ -28,7 +28,6 @@ struct State {
     generation: u64,
     records: usize,
     bytes: usize,
-    held: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +38,15 @@ struct Partition {
     /// The same in milliseconds since the Unix epoch, if another owner may have begun with records from before; else -1.
     doubtful_ms: i64,
     prefix: DonePrefix,
+    /// The same, where records that are held count as done.
+    worked: DonePrefix,
+}
+
+impl Partition {
+    fn new(generation: u64, doubtful_ms: i64) -> Self {
+        let (prefix, worked) = (DonePrefix::new(), DonePrefix::new());
+        Self { generation, since: Instant::now(), doubtful_ms, prefix, worked }
+    }
 }
 
 /// One record's ticket.
@@ -68,13 +76,6 @@ impl Held {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut state = self.tickets.lock();
-        state.held = state.held.saturating_sub(1);
-    }
-}
-
 impl Ticket {
     /// Everything this record caused has its final verdict: its offset may be committed.
     pub fn done(self) {
@@ -83,7 +84,9 @@ impl Ticket {
 
     /// The work on this record is over, and its offset is to be committed later.
     pub fn hold(self) -> Held {
-        self.tickets.lock().held += 1;
+        if let Some(partition) = self.tickets.lock().of(&self.place, self.generation) {
+            partition.worked.done(self.offset);
+        }
         let (tickets, place) = (self.tickets.clone(), self.place.clone());
         Held { tickets, place, generation: self.generation, offset: self.offset }
     }
@@ -123,11 +126,15 @@ impl Drop for Ticket {
 
 impl State {
     fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
-        if let Some(partition) = self.partitions.get_mut(place)
-            && partition.generation == generation
-        {
+        if let Some(partition) = self.of(place, generation) {
             partition.prefix.done(offset);
+            partition.worked.done(offset);
         }
+    }
+
+    /// A partition, if it is still the one that a record was read of.
+    fn of(&mut self, place: &TopicPartition, generation: u64) -> Option<&mut Partition> {
+        self.partitions.get_mut(place).filter(|partition| partition.generation == generation)
     }
 }
 
@@ -144,9 +151,7 @@ impl Tickets {
         let mut state = self.lock();
         state.generation += 1;
         let generation = state.generation;
-        state
-            .partitions
-            .insert(place, Partition { generation, since: Instant::now(), doubtful_ms, prefix: DonePrefix::new() });
+        state.partitions.insert(place, Partition::new(generation, doubtful_ms));
     }
 
     /// A partition is no longer ours.
@@ -161,7 +166,7 @@ impl Tickets {
         let generation = state.generation;
         if let Some(partition) = state.partitions.get_mut(place) {
             partition.generation = generation;
-            partition.prefix = DonePrefix::done_before(to);
+            (partition.prefix, partition.worked) = (DonePrefix::done_before(to), DonePrefix::done_before(to));
         }
     }
 
@@ -174,6 +179,7 @@ impl Tickets {
         if !partition.prefix.take(offset) {
             return None;
         }
+        partition.worked.take(offset);
         let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
         state.records += 1;
         state.bytes += bytes;
@@ -186,9 +192,10 @@ impl Tickets {
         (state.records, state.bytes)
     }
 
-    /// Records that are held.
-    pub(crate) fn held(&self) -> usize {
-        self.lock().held
+    /// The offsets after which work is left, where something was read.
+    pub(crate) fn come_to(&self) -> HashMap<TopicPartition, u64> {
+        let state = self.lock();
+        state.partitions.iter().filter_map(|(place, p)| Some((place.clone(), p.worked.to_commit()?))).collect()
     }
 
     /// Offsets that may be committed and are not yet.
@@ -241,10 +248,16 @@ mod tests {
         tickets.assign(place(), true);
         let ticket = tickets.issue(&record(1)).expect("a ticket");
         let held = ticket.hold();
-        assert_eq!((tickets.in_flight(), tickets.held()), ((0, 0), 1));
+        assert_eq!((tickets.in_flight(), tickets.come_to()), ((0, 0), HashMap::from([(place(), 2)])));
+        // What is done behind it is no work that is left either.
+        tickets.issue(&record(2)).expect("a ticket").done();
+        let last = tickets.issue(&record(3)).expect("a ticket");
+        assert_eq!(tickets.come_to(), HashMap::from([(place(), 3)]));
         assert!(tickets.to_commit().is_empty());
         held.done();
-        assert_eq!((tickets.to_commit(), tickets.held()), (vec![(place(), 2)], 0));
+        assert_eq!(tickets.to_commit(), [(place(), 3)]);
+        last.done();
+        assert_eq!((tickets.to_commit(), tickets.come_to()), (vec![(place(), 4)], HashMap::from([(place(), 4)])));
     }
 
     #[test]

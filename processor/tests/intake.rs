@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -187,9 +188,9 @@ impl Consumer for Silent {
         self.0.commit(offsets).await
     }
 
-    fn lag(&mut self) -> Measuring {
+    fn lag(&mut self, come_to: HashMap<TopicPartition, u64>) -> Measuring {
         match std::mem::replace(&mut self.1, true) {
-            false => self.0.lag(),
+            false => self.0.lag(come_to),
             true => Box::pin(std::future::pending()),
         }
     }

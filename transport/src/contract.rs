@@ -15,6 +15,7 @@
 //! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
 //! caller decides.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -289,11 +290,12 @@ pub trait Consumer: Send {
     /// Commits, per partition, the offset of the next record to read. Durable when it returns.
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError>;
 
-    /// Records between the group's committed offsets and the ends of the partitions that are assigned now. `Transient` before
-    /// the group has assigned any. The answer may take long and does not hold the consumer meanwhile.
-    fn lag(&mut self) -> Measuring;
+    /// Records between the group's committed offsets and the ends of the partitions that are assigned now; of those that are
+    /// named, between the offset that the caller has come to without committing it, and the end. `Transient` before the group has
+    /// assigned any. The answer may take long and does not hold the consumer meanwhile.
+    fn lag(&mut self, come_to: HashMap<TopicPartition, u64>) -> Measuring;
 
-    /// The same of all partitions, whoever has them.
+    /// The records behind the committed offsets of all partitions, whoever has them.
     fn backlog(&mut self) -> Measuring;
 }
 

@@ -1,5 +1,6 @@
 //! Topics in memory, shared by the processes of a world: groups with rebalances, commits, redelivery, fencing producers.
 
+use std::collections::HashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -339,12 +340,12 @@ impl Consumer for ModelConsumer {
         Ok(())
     }
 
-    fn lag(&mut self) -> Measuring {
+    fn lag(&mut self, _: HashMap<TopicPartition, u64>) -> Measuring {
         Box::pin(async { Ok(0) })
     }
 
     fn backlog(&mut self) -> Measuring {
-        self.lag()
+        self.lag(HashMap::new())
     }
 }
 

@@ -4,6 +4,7 @@
 //! a caller that gives up waiting costs nothing: the next call waits for the same read. Nothing is fetched ahead but the rest of
 //! the blobs that were read last, so a caller that stays away costs nothing either.
 
+use std::collections::HashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -251,14 +252,14 @@ impl Consumer for EmbeddedConsumer {
         self.log.change(Change::Offsets { group: self.settings.group.clone(), offsets }).await
     }
 
-    fn lag(&mut self) -> Measuring {
+    fn lag(&mut self, come_to: HashMap<TopicPartition, u64>) -> Measuring {
         // Also of what the caller has not heard of yet.
-        self.behind(self.assigned().into_keys().collect())
+        self.behind(self.assigned().into_keys().collect(), &come_to)
     }
 
     fn backlog(&mut self) -> Measuring {
         let topics = self.settings.topics.iter().filter_map(|name| self.log.catalog.find(name));
-        self.behind(topics.flat_map(|topic| places(&topic)).collect())
+        self.behind(topics.flat_map(|topic| places(&topic)).collect(), &HashMap::new())
     }
 }
 
@@ -268,21 +269,23 @@ fn places(topic: &Topic) -> Vec<TopicPartition> {
 }
 
 impl EmbeddedConsumer {
-    /// Measures what is not committed of these partitions.
-    fn behind(&self, places: Vec<TopicPartition>) -> Measuring {
+    /// Measures what is not committed of these partitions, from where the caller has come to.
+    fn behind(&self, places: Vec<TopicPartition>, come_to: &HashMap<TopicPartition, u64>) -> Measuring {
         let next = |place: &TopicPartition| self.current.get(place).map(|at| at.next);
-        let places: Vec<_> = places.into_iter().map(|place| (next(&place), place)).collect();
+        let come_to = |place: &TopicPartition| come_to.get(place).copied();
+        let places: Vec<_> = places.into_iter().map(|place| (next(&place), come_to(&place), place)).collect();
         let (log, group, from_start) = (self.log.clone(), self.settings.group.clone(), self.settings.from_start);
         Box::pin(async move {
             let measure = move |log: &Log| {
                 let mut lag = 0;
-                for (next, place) in places {
+                for (next, come_to, place) in places {
                     let topic = log.catalog.topic(&place.topic)?;
                     let committed = log.store.read(|txn| offset(txn, &group, &topic, place.partition))?;
                     let ends = topic.partitions.get(place.partition as usize).map(|p| p.ends()).unwrap_or_default();
                     let start = if from_start { ends.low } else { next.unwrap_or(ends.next) };
                     // Offsets that are gone count until their loss is dealt with; a group behind the end has all before it.
-                    lag += ends.next.checked_sub(committed.unwrap_or(start)).unwrap_or(ends.next - ends.low);
+                    let from = committed.unwrap_or(start).max(come_to.unwrap_or_default());
+                    lag += ends.next.checked_sub(from).unwrap_or(ends.next - ends.low);
                 }
                 Ok(lag)
             };

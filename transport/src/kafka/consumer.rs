@@ -253,11 +253,12 @@ impl Consumer for KafkaConsumer {
         }
     }
 
-    fn lag(&mut self) -> Measuring {
+    fn lag(&mut self, come_to: HashMap<TopicPartition, u64>) -> Measuring {
         let (kafka, reader, from_start) = (self.kafka.clone(), self.reader.clone(), self.settings.from_start);
         let (client, membership) = (self.client.clone(), self.membership.clone());
         Box::pin(async move {
-            let measured = tokio::task::spawn_blocking(move || membership.lag(&kafka, &client, &reader, from_start));
+            let measure = move || membership.lag(&kafka, &client, &reader, (from_start, &come_to));
+            let measured = tokio::task::spawn_blocking(measure);
             measured.await.unwrap_or_else(|error| Err(interrupted(error)))
         })
     }
@@ -271,7 +272,7 @@ impl Consumer for KafkaConsumer {
                 let (count, topic) = (reader.partitions(&topic)?, Arc::<str>::from(topic));
                 places.extend((0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
             }
-            membership.behind(places, &kafka, &client, &reader, settings.from_start)
+            membership.behind(places, &kafka, &client, &reader, (settings.from_start, &HashMap::new()))
         };
         Box::pin(async move {
             let measured = tokio::task::spawn_blocking(measure);

@@ -249,7 +249,7 @@ pub async fn records_that_are_gone_are_told_before_those_that_follow(bench: Benc
 
     let mut consumer = bench.consumer(&topic, true).await;
     assigned(&mut consumer).await;
-    assert_eq!(consumer.lag().await.unwrap(), 7, "what is gone counts until it is dealt with");
+    assert_eq!(consumer.lag(HashMap::new()).await.unwrap(), 7, "what is gone counts until it is dealt with");
     assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 10 }]);
     assert_eq!(values(&records(&mut consumer, 2).await), ["10", "11"]);
     // Once what made up for it is committed, it is told no more.
@@ -324,7 +324,7 @@ pub async fn a_group_that_is_behind_the_end_begins_anew_and_says_so(bench: Bench
     let read = records(&mut consumer, 10).await;
     assert_eq!(values(&read), TEN);
     consumer.commit(&after(&read)).await.unwrap();
-    assert_eq!(consumer.lag().await.unwrap(), 0);
+    assert_eq!(consumer.lag(HashMap::new()).await.unwrap(), 0);
 }
 
 pub async fn an_appender_needs_no_name_and_keeps_the_order(bench: Bench) {
@@ -399,7 +399,7 @@ pub async fn a_consumer_that_follows_another_has_the_same_partitions(bench: Benc
         consumers[consumer].commit(&after(&records)).await.unwrap();
         seen.extend(values(&records));
     }
-    assert_eq!(consumers[1].lag().await.unwrap() + consumers[3].lag().await.unwrap(), 0);
+    assert_eq!(consumers[1].lag(HashMap::new()).await.unwrap() + consumers[3].lag(HashMap::new()).await.unwrap(), 0);
     consumers.truncate(2);
     while has[1].len() < 4 {
         if let (1, Delivery::Assigned(news)) = any_delivery(&mut consumers).await {
@@ -554,11 +554,11 @@ pub async fn lag_counts_what_is_not_committed(bench: Bench) {
     let mut consumer = bench.consumer(&topic, true).await;
     let read = records(&mut consumer, 30).await;
     // Kafka counts the mark of the transaction as well.
-    assert!((30..=31).contains(&consumer.lag().await.unwrap()));
+    assert!((30..=31).contains(&consumer.lag(HashMap::new()).await.unwrap()));
     consumer.commit(&after(&read[..10])).await.unwrap();
-    assert!((20..=21).contains(&consumer.lag().await.unwrap()));
+    assert!((20..=21).contains(&consumer.lag(HashMap::new()).await.unwrap()));
     consumer.commit(&after(&read)).await.unwrap();
-    assert_eq!(consumer.lag().await.unwrap(), 0);
+    assert_eq!(consumer.lag(HashMap::new()).await.unwrap(), 0);
 }
 
 pub async fn a_member_without_partitions_has_no_lag(bench: Bench) {
@@ -571,7 +571,7 @@ pub async fn a_member_without_partitions_has_no_lag(bench: Bench) {
     // Until the group has shared its partitions nothing is known, which is not 0.
     let shared = async {
         loop {
-            match second.lag().await {
+            match second.lag(HashMap::new()).await {
                 Ok(lag) => break lag,
                 Err(error) => assert_eq!(error.class, ErrorClass::Transient, "{error}"),
             }
@@ -579,7 +579,7 @@ pub async fn a_member_without_partitions_has_no_lag(bench: Bench) {
         }
     };
     assert_eq!(tokio::time::timeout(crate::tools::PATIENCE, shared).await.expect("no lag is told"), 0);
-    assert!(first.lag().await.unwrap() >= 2);
+    assert!(first.lag(HashMap::new()).await.unwrap() >= 2);
 }
 
 pub async fn a_topic_with_too_few_partitions_is_refused(bench: Bench) {

@@ -1,5 +1,6 @@
 //! What only Kafka has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ async fn abort(id: &str, topic: &str, records: u32) {
 
 async fn no_lag(consumer: &mut Box<dyn Consumer>) {
     let started = Instant::now();
-    while consumer.lag().await.unwrap() > 0 {
+    while consumer.lag(HashMap::new()).await.unwrap() > 0 {
         assert!(started.elapsed() < PATIENCE, "there is a lag although every record is committed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -130,8 +131,8 @@ async fn what_an_aborted_transaction_left_at_the_end_is_no_lag() {
     abort(&format!("{topic}.aborter"), &topic, 40).await;
     bench.append(&mut producer, &topic, &[("a", "2")]).await;
     let read = records(&mut consumer, 1).await;
-    assert!(consumer.lag().await.unwrap() >= 1, "it is not committed");
-    assert!(consumer.lag().await.unwrap() >= 1, "nor is it at the second look");
+    assert!(consumer.lag(HashMap::new()).await.unwrap() >= 1, "it is not committed");
+    assert!(consumer.lag(HashMap::new()).await.unwrap() >= 1, "nor is it at the second look");
     consumer.commit(&after(&read)).await.unwrap();
     no_lag(&mut consumer).await;
 }

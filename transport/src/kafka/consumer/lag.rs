@@ -1,5 +1,6 @@
 //! How much a consumer has not committed.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use rdkafka::Offset;
@@ -23,20 +24,20 @@ impl Membership {
         kafka: &KafkaSettings,
         client: &BaseConsumer<Context>,
         reader: &Reader,
-        from_start: bool,
+        from: (bool, &HashMap<TopicPartition, u64>),
     ) -> Result<u64, TransportError> {
         let unknown = || TransportError::new(ErrorClass::Transient, "the group has not assigned partitions yet");
-        self.behind(self.known().ok_or_else(unknown)?, kafka, client, reader, from_start)
+        self.behind(self.known().ok_or_else(unknown)?, kafka, client, reader, from)
     }
 
-    /// The same of these partitions.
+    /// The same of these partitions. `from_start`: whether a group without an offset begins at the first record.
     pub(super) fn behind(
         &self,
         places: Vec<TopicPartition>,
         kafka: &KafkaSettings,
         client: &BaseConsumer<Context>,
         reader: &Reader,
-        from_start: bool,
+        (from_start, come_to): (bool, &HashMap<TopicPartition, u64>),
     ) -> Result<u64, TransportError> {
         let transient = |text: &str| TransportError::new(ErrorClass::Transient, text);
         if places.is_empty() {
@@ -56,6 +57,7 @@ impl Membership {
                 _ if from_start => ends.low,
                 _ => ends.high,
             };
+            let from = from.max(come_to.get(&place).copied().unwrap_or_default());
             // Offsets that are gone count until their loss is dealt with; a topic that was made anew has all before it.
             let behind = ends.high.checked_sub(from).unwrap_or(ends.high - ends.low);
             if behind > 0 && (from < ends.low || self.has_records(reader, &place, (from, ends.high))?) {
@@ -65,9 +67,9 @@ impl Membership {
         Ok(lag)
     }
 
-    /// Whether there is a record between a committed offset and the end. There may be none: marks of transactions have offsets, and
-    /// so have the records of aborted ones, which nobody is given. To look costs a request, so a committed offset is looked at once,
-    /// and again only if it ends what was empty before; a long stretch not before the committed offset stood still for two
+    /// Whether there is a record between an offset that was come to and the end. There may be none: marks of transactions have offsets, and
+    /// so have the records of aborted ones, which nobody is given. To look costs a request, so an offset is looked at once,
+    /// and again only if it ends what was empty before; a long stretch not before the offset stood still for two
     /// measurements.
     fn has_records(
         &self,
