@@ -174,6 +174,7 @@ impl Transport for Kafka {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
+        self.reader.saw(names.iter().cloned());
         self.check_brokers().await?;
         let properties = topics::properties(&self.admin, &self.settings, &names).await?;
         let properties = topics::enlarge(&self.admin, &self.settings, &names, properties).await?;

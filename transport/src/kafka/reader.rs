@@ -1,6 +1,6 @@
 //! Reading Kafka without a group: metadata, watermarks, stretches of a partition, checkpoints. All of it blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(super) struct Reader {
     questions: BaseConsumer<Quiet>,
     /// Knows the ends of uncommitted records.
     uncommitted: BaseConsumer<Quiet>,
+    /// Topics that were there: one of the brokers may not know of a new one yet.
+    seen: Mutex<HashSet<String>>,
 }
 
 impl Reader {
@@ -53,7 +55,7 @@ impl Reader {
         };
         let client = Mutex::new(make("read_committed")?);
         let (questions, uncommitted) = (make("read_committed")?, make("read_uncommitted")?);
-        Ok(Self { settings: settings.clone(), client, questions, uncommitted })
+        Ok(Self { settings: settings.clone(), client, questions, uncommitted, seen: Mutex::default() })
     }
 
     /// The whole cluster's topics. Asking for one by name could create it.
@@ -63,11 +65,31 @@ impl Reader {
             .map_err(|error| self.settings.failed("asking for the topics", error))
     }
 
-    /// Partitions of a topic; 0 if there is none of that name.
+    /// Partitions of a topic; 0 if there is none of that name, and never was one. `Transient` if there was.
     pub fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
         let metadata = self.metadata()?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
-        Ok(found.map_or(0, |t| t.partitions().len() as u32))
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Some(found) => {
+                seen.insert(topic.to_owned());
+                Ok(found.partitions().len() as u32)
+            }
+            None if seen.contains(topic) => {
+                let text = format!(
+                    "topic {topic} was there, and a broker of Kafka {} does not know it now: it may not have heard of it yet, or \
+                     the topic was deleted",
+                    self.settings.brokers
+                );
+                Err(TransportError::new(ErrorClass::Transient, text))
+            }
+            None => Ok(0),
+        }
+    }
+
+    /// Topics are there, as one of the brokers said.
+    pub fn saw(&self, topics: impl IntoIterator<Item = String>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend(topics);
     }
 
     /// The kept range of committed records.
