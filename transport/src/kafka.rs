@@ -10,6 +10,7 @@
 mod appender;
 mod client;
 mod consumer;
+mod headers;
 mod library;
 mod mailbox;
 mod producer;

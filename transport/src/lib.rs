@@ -6,6 +6,7 @@
 pub mod contract;
 pub mod dead_letter;
 pub mod embedded;
+pub mod headers;
 pub mod kafka;
 mod metric;
 pub mod partition;
@@ -19,4 +20,5 @@ pub use contract::{
 };
 pub use dead_letter::{DeadLetter, DeadLetters, Replays};
 pub use embedded::{Embedded, EmbeddedSettings};
+pub use headers::{Headers, HeadersRef};
 pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};

@@ -25,6 +25,7 @@ use tributary_event::{ErrorClass, Trouble};
 
 use super::Compression;
 use super::client::{self, KafkaSettings};
+use super::headers;
 use super::transaction::{self, Ended, INIT, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::Fault;
 use crate::contract::{Batch, Producer, TransportError, too_large};
@@ -295,7 +296,7 @@ impl LibraryProducer {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
         let (mut turn, mut gathered) = (0, 0);
         for record in transaction::records(batch, &topic) {
-            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let size = record.size();
             gathered += size;
             // What is not there yet cannot go together with what is.
             if self.together.less(record.topic).is_some_and(|less| gathered > less) {
@@ -308,7 +309,7 @@ impl LibraryProducer {
                 payload: record.value,
                 key: record.key,
                 timestamp: Some(record.timestamp_ms),
-                headers: None,
+                headers: headers::owned(record.headers),
                 delivery_opaque: (),
             };
             loop {

@@ -203,7 +203,7 @@ impl KafkaProducer {
         let mut turn = 0;
         for (record, place) in records().zip(places) {
             let share = &mut shares[place];
-            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let size = record.size();
             if share.gathered.size() > 0 && share.gathered.size() + size > share.together {
                 if std::mem::take(&mut asked) {
                     self.cluster.answered(&mut self.turn.coordinator, ask, Instant::now() + TRY).await?;

@@ -12,7 +12,9 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
 use super::client::{KafkaSettings, Quiet};
+use super::headers;
 use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
+use crate::headers::Headers;
 
 const ANSWER: Duration = Duration::from_secs(10);
 /// Without a record or the end for this long, and for as long as the largest record may take, a read gives up.
@@ -211,11 +213,17 @@ impl Reader {
                     {
                         continue;
                     }
+                    let mut kept = Vec::new();
+                    if let Some((found, room)) = headers::of(&message, place) {
+                        kept.reserve_exact(room);
+                        headers::write(found, &mut kept);
+                    }
                     let record = Polled {
                         place: place.clone(),
                         offset: at,
                         key: message.key().map(Bytes::copy_from_slice),
                         value: message.payload().map(Bytes::copy_from_slice),
+                        headers: Headers::written(kept.into()),
                         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
                     };
                     if !visit(record) || at + 1 >= high {

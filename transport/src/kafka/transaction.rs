@@ -10,6 +10,7 @@ use tributary_event::ErrorClass;
 use super::client::KafkaSettings;
 use super::wire::Fault;
 use crate::contract::{Batch, Purpose, RecordRef, TransportError};
+use crate::headers::HeadersRef;
 
 /// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
 pub(super) const INIT: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ pub(super) fn records<'a>(batch: &'a Batch, topic: &'a Arc<str>) -> impl Iterato
         topic,
         key: Some(checkpoint.name.as_bytes()),
         value: Some(&checkpoint.content),
+        headers: HeadersRef::NONE,
         timestamp_ms: now_ms(),
     });
     batch.records().chain(checkpoint)
