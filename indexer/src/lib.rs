@@ -4,6 +4,7 @@
 //! GraphQL over HTTP, Elasticsearch, OpenSearch and tantivy.
 
 pub mod absence;
+pub mod audit;
 pub mod brake;
 pub mod build;
 pub mod builder;
@@ -20,6 +21,7 @@ pub mod lost;
 pub mod mapping;
 #[cfg(test)]
 mod model;
+mod order;
 pub mod recent;
 pub mod report;
 pub mod request;

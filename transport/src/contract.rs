@@ -280,7 +280,8 @@ pub struct ConsumerSettings {
 /// What a producer appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes.
+    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes. Its records are numbered: see
+    /// [`crate::numbers`].
     Source,
     /// What a stage or a command has to append now and then. If its process dies in the middle, readers wait for seconds only.
     Stage,

@@ -8,6 +8,7 @@
 //!
 //! The name is the first identity of our own producer. Its second one is fenced as well, for a process of before may have it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,10 +27,13 @@ use tributary_event::{ErrorClass, Trouble};
 use super::Compression;
 use super::client::{self, KafkaSettings};
 use super::headers;
-use super::transaction::{self, Ended, INIT, PAUSE, REPEATS, TURN, Together, is_passing};
+use super::reader::Reader;
+use super::transaction::{self, Ended, INIT, Kept, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::Fault;
-use crate::contract::{Batch, Producer, TransportError, too_large};
+use crate::contract::{Batch, Producer, Purpose, TransportError, too_large};
 use crate::metric;
+use crate::numbers::{End, Numbers, Run};
+use crate::partition::partition_for_key;
 
 /// How long one call of librdkafka may take. It is made again after it.
 const CALL: Duration = Duration::from_secs(5);
@@ -52,6 +56,13 @@ pub(super) struct LibraryProducer {
     together: Together,
     /// How long a transaction may last.
     transaction: Duration,
+    reader: Arc<Reader>,
+    /// The numbers of its records, if it gives them any.
+    numbers: Option<Numbers>,
+    /// Where they go on behind the batch that is under way.
+    ends: Vec<End>,
+    /// Where the next record without a key goes that gets a number.
+    keyless: u32,
 }
 
 enum State {
@@ -224,8 +235,9 @@ impl LibraryProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
     pub async fn open(
         settings: &Arc<KafkaSettings>,
+        reader: &Arc<Reader>,
         name: &str,
-        transaction: Duration,
+        (purpose, transaction): (Purpose, Duration),
     ) -> Result<Self, TransportError> {
         let client = Client::take(settings, name, transaction).await?;
         drop(Client::take(settings, &format!("{name}.2"), transaction).await?);
@@ -237,6 +249,10 @@ impl LibraryProducer {
             state: State::Ready,
             together: Together::default(),
             transaction,
+            reader: reader.clone(),
+            numbers: (purpose == Purpose::Source).then(|| Numbers::new(name)),
+            ends: Vec::new(),
+            keyless: 0,
         })
     }
 
@@ -295,7 +311,16 @@ impl LibraryProducer {
     async fn write(&mut self, batch: &Batch) -> Result<(), Fault> {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
         let (mut turn, mut gathered) = (0, 0);
-        for record in transaction::records(batch, &topic) {
+        let mut kept = Kept::names(self.numbers.as_ref(), batch);
+        let (places, mut runs) = self.number(batch, &mut kept).await?;
+        let (mut places, mut scratch) = (places.into_iter(), Vec::new());
+        for record in transaction::records(batch, &topic, &kept) {
+            let place = places.next();
+            let numbered = place.and_then(|(partition, run)| Some((partition, runs.get_mut(run)?)));
+            let (record, partition) = match numbered {
+                Some((partition, run)) => (run.number(&record, &mut scratch), Some(partition)),
+                None => (record, None),
+            };
             let size = record.size();
             gathered += size;
             // What is not there yet cannot go together with what is.
@@ -305,7 +330,7 @@ impl LibraryProducer {
             }
             let mut sent = BaseRecord {
                 topic: record.topic,
-                partition: None,
+                partition,
                 payload: record.value,
                 key: record.key,
                 timestamp: Some(record.timestamp_ms),
@@ -331,6 +356,42 @@ impl LibraryProducer {
             }
         }
         self.delivered(self.sent).await
+    }
+
+    /// The partition of each record that gets a number, and which run its number is of.
+    async fn number(&mut self, batch: &Batch, kept: &mut [Kept]) -> Result<(Vec<(i32, usize)>, Vec<Run>), Fault> {
+        let (mut places, mut runs) = (Vec::new(), Vec::new());
+        self.ends.clear();
+        let Some(numbers) = &mut self.numbers else { return Ok((places, runs)) };
+        let (reader, topics) = (self.reader.clone(), kept.iter().map(|kept| kept.of.clone()).collect::<Vec<_>>());
+        let ask = move || topics.iter().map(|topic| Ok((topic.clone(), reader.partitions(topic)?))).collect();
+        let asked: Result<HashMap<Arc<str>, u32>, TransportError> =
+            tokio::task::spawn_blocking(ask).await.map_err(|_| Failure::interrupted().fault)?;
+        let failed = |error: TransportError| Fault { code: None, class: error.class, text: error.message, topic: None };
+        let counts = asked.map_err(failed)?;
+        let mut known: HashMap<(Arc<str>, u32), usize> = HashMap::new();
+        self.keyless = self.keyless.wrapping_add(1);
+        for record in batch.records() {
+            let count = counts.get(record.topic).copied().unwrap_or(0);
+            if count == 0 {
+                let text = format!("topic {} does not exist", record.topic);
+                let code = Some(Code::UnknownTopicOrPartition);
+                return Err(Fault { code, class: ErrorClass::Fatal, text, topic: None });
+            }
+            let partition = record.key.map_or(self.keyless % count, |key| partition_for_key(key, count));
+            let run = *known.entry((record.topic.clone(), partition)).or_insert_with(|| {
+                let run = numbers.run(record.topic, partition);
+                self.ends.push(End { topic: record.topic.clone(), partition, next: run.next() });
+                runs.push(run);
+                runs.len() - 1
+            });
+            self.ends[run].next += 1;
+            places.push((partition as i32, run));
+        }
+        for kept in kept {
+            kept.content = numbers.content(&kept.of, &self.ends);
+        }
+        Ok((places, runs))
     }
 
     /// Waits until so many records, of all that were ever handed over, have been delivered; fails if one was not.
@@ -428,6 +489,9 @@ impl Producer for LibraryProducer {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.len() > 0 {
+            transaction::read_numbers(&mut self.numbers, &self.reader).await?;
+        }
         let (mut repeats, start) = (0, Instant::now());
         loop {
             match self.transact(batch).await {
@@ -448,6 +512,9 @@ impl Producer for LibraryProducer {
                 Err(Ended::Aborted(fault)) => return Err(self.failed("an append", &fault)),
                 Err(Ended::Failed(error)) => return Err(error),
             }
+        }
+        if let Some(numbers) = &mut self.numbers {
+            numbers.durable(&self.ends);
         }
         metric::appended(batch);
         Ok(())

@@ -243,6 +243,24 @@ impl Reader {
         Err(failed(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)))
     }
 
+    /// The last of all that is kept with the checkpoints under names that begin so.
+    pub fn kept(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, TransportError> {
+        let topic = self.settings.checkpoint_topic.as_str();
+        if self.partitions(topic)? == 0 {
+            return Ok(Vec::new());
+        }
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        let mut found: HashMap<String, Bytes> = HashMap::new();
+        self.scan(&place, 0, |record| {
+            let name = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            if let (Some(name), Some(content)) = (name.filter(|name| name.starts_with(prefix)), record.value) {
+                found.insert(name.to_owned(), content);
+            }
+            true
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
     /// The last checkpoint of a name.
     pub fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         let topic = self.settings.checkpoint_topic.as_str();

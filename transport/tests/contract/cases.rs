@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
+use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
-    Polled, Retention, TopicPartition, TopicSpec, Watermarks,
+    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks,
 };
 
 use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
@@ -127,7 +128,8 @@ pub async fn headers_come_back_as_they_were(bench: Bench) {
     let expected: Vec<_> = kinds.iter().cycle().take(40).collect();
     let told = |read: &[Polled]| {
         for (record, expected) in read.iter().zip(expected.iter().chain(&expected)) {
-            assert_eq!(record.headers.view().iter().collect::<Vec<_>>(), **expected);
+            let without_number = record.headers.view().iter().filter(|(name, _)| *name != SEQUENCE);
+            assert_eq!(without_number.collect::<Vec<_>>(), **expected);
         }
     };
     bench.producer().await.append(&batch).await.unwrap();
@@ -139,6 +141,73 @@ pub async fn headers_come_back_as_they_were(bench: Bench) {
     let read = records(&mut consumer, 80).await;
     told(&read);
     assert_eq!(values(&read), values(&all));
+}
+
+/// The numbers of a topic's records, in each partition, and the runs that they are of.
+async fn numbers(bench: &Bench, topic: &Arc<str>) -> (Vec<Vec<u64>>, BTreeSet<u64>) {
+    let (mut numbers, mut runs): (Vec<Vec<u64>>, _) = (vec![Vec::new(); 3], BTreeSet::new());
+    for record in bench.all(topic).await {
+        let sequence = Sequence::of(record.headers.view()).unwrap();
+        numbers[record.place.partition as usize].push(sequence.number);
+        runs.insert(sequence.run);
+    }
+    (numbers, runs)
+}
+
+pub async fn a_source_numbers_its_records_without_a_gap(bench: Bench) {
+    let (topic, other) = (bench.topic("t", 3).await, bench.topic("u", 3).await);
+    let mut all = 0;
+    for round in 0..4 {
+        // Taken over by another one each time, as after a crash or a failover.
+        let mut producer = bench.producer().await;
+        for part in 0..3 {
+            let mut batch = Batch::new();
+            for n in 0..40 {
+                let key = format!("{n}");
+                let topic = if n % 4 == part { &other } else { &topic };
+                batch.push(topic, 1, (n % 7 > 0).then_some(key.as_bytes()), Some(b"v"));
+                all += 1;
+            }
+            batch.checkpoint = (part == 1).then(|| Checkpoint { name: bench.name("c"), content: "here".into() });
+            producer.append(&batch).await.unwrap();
+            // What is refused takes no numbers.
+            if round == 2 && part == 1 {
+                let mut batch = Batch::new();
+                batch.push(&topic, 1, Some(b"1"), Some(b"v"));
+                batch.push(&bench.name("unknown").into(), 1, None, None);
+                producer.append(&batch).await.unwrap_err();
+                producer = bench.producer().await;
+            }
+        }
+    }
+    let mut seen = 0;
+    for topic in [&topic, &other] {
+        let (numbers, runs) = numbers(&bench, topic).await;
+        assert_eq!(runs.len(), 1);
+        for numbers in numbers {
+            seen += numbers.len();
+            assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(seen, all);
+}
+
+pub async fn sources_have_runs_of_their_own(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    for source in ["a", "b", "a", "b"] {
+        let mut producer = bench.transport.producer(&bench.name(source), Purpose::Source).await.unwrap();
+        bench.append(&mut producer, &topic, &[("k", source), ("k", source)]).await;
+    }
+    // A stage has none.
+    bench.append(&mut bench.transport.appender().await.unwrap(), &topic, &[("k", "c")]).await;
+    let mut by_run: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut records = bench.all(&topic).await;
+    assert_eq!(Sequence::of(records.pop().unwrap().headers.view()), None);
+    for record in records {
+        let Sequence { run, number } = Sequence::of(record.headers.view()).unwrap();
+        by_run.entry(run).or_default().push(number);
+    }
+    assert_eq!(by_run.into_values().collect::<Vec<_>>(), [[1, 2, 3, 4], [1, 2, 3, 4]]);
 }
 
 pub async fn a_group_resumes_at_its_committed_offsets(bench: Bench) {

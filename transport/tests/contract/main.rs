@@ -79,6 +79,8 @@ contract! {
     a_batch_without_records_keeps_its_checkpoint,
     keys_and_values_may_be_absent_or_empty,
     headers_come_back_as_they_were,
+    a_source_numbers_its_records_without_a_gap,
+    sources_have_runs_of_their_own,
     a_group_resumes_at_its_committed_offsets,
     a_group_without_a_commit_starts_where_it_was_told,
     two_members_share_the_partitions_and_the_last_one_gets_all,
