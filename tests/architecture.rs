@@ -131,7 +131,7 @@ fn alert_rules_name_metrics_that_there_are() {
         let told = std::fs::read_to_string(root().join(name)).expect("readable");
         let words = told.split(|c: char| !c.is_ascii_lowercase() && c != '_');
         let metrics: BTreeSet<&str> = words.filter(|word| word.starts_with("tributary_")).collect();
-        assert!(metrics.len() > 10, "{name}: {metrics:?}");
+        assert!(metrics.len() >= 10, "{name}: {metrics:?}");
         let unknown: Vec<&&str> = metrics.iter().filter(|metric| !text.contains(&format!("\"{metric}\""))).collect();
         assert!(unknown.is_empty(), "{name} names metrics that nobody writes: {unknown:?}");
     }

@@ -150,8 +150,9 @@ async fn an_index_that_was_changed_by_hand() {
         response.and_then(reqwest::Response::error_for_status).map(drop).expect("it is done")
     };
     done(http.delete(format!("{base}/_doc/7")).send().await);
-    let document: Json =
-        http.get(format!("{base}/_doc/9/_source")).send().await.expect("sent").json().await.expect("JSON");
+    let mut document: Json =
+        http.get(format!("{base}/_source/9")).send().await.expect("sent").json().await.expect("JSON");
+    document["_key"] = "99999".into();
     done(http.put(format!("{base}/_doc/99999?version=1&version_type=external")).json(&document).send().await);
     done(
         http.post(format!("{base}/_update/20"))

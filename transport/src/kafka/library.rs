@@ -8,7 +8,8 @@
 //!
 //! The name is the first identity of our own producer. Its second one is fenced as well, for a process of before may have it.
 
-use std::collections::HashMap;
+mod numbered;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,8 +33,7 @@ use super::transaction::{self, Ended, INIT, Kept, PAUSE, REPEATS, TURN, Together
 use super::wire::Fault;
 use crate::contract::{Batch, Producer, Purpose, TransportError, too_large};
 use crate::metric;
-use crate::numbers::{End, Numbers, Run};
-use crate::partition::partition_for_key;
+use crate::numbers::{End, Numbers};
 
 /// How long one call of librdkafka may take. It is made again after it.
 const CALL: Duration = Duration::from_secs(5);
@@ -358,42 +358,6 @@ impl LibraryProducer {
         self.delivered(self.sent).await
     }
 
-    /// The partition of each record that gets a number, and which run its number is of.
-    async fn number(&mut self, batch: &Batch, kept: &mut [Kept]) -> Result<(Vec<(i32, usize)>, Vec<Run>), Fault> {
-        let (mut places, mut runs) = (Vec::new(), Vec::new());
-        self.ends.clear();
-        let Some(numbers) = &mut self.numbers else { return Ok((places, runs)) };
-        let (reader, topics) = (self.reader.clone(), kept.iter().map(|kept| kept.of.clone()).collect::<Vec<_>>());
-        let ask = move || topics.iter().map(|topic| Ok((topic.clone(), reader.partitions(topic)?))).collect();
-        let asked: Result<HashMap<Arc<str>, u32>, TransportError> =
-            tokio::task::spawn_blocking(ask).await.map_err(|_| Failure::interrupted().fault)?;
-        let failed = |error: TransportError| Fault { code: None, class: error.class, text: error.message, topic: None };
-        let counts = asked.map_err(failed)?;
-        let mut known: HashMap<(Arc<str>, u32), usize> = HashMap::new();
-        self.keyless = self.keyless.wrapping_add(1);
-        for record in batch.records() {
-            let count = counts.get(record.topic).copied().unwrap_or(0);
-            if count == 0 {
-                let text = format!("topic {} does not exist", record.topic);
-                let code = Some(Code::UnknownTopicOrPartition);
-                return Err(Fault { code, class: ErrorClass::Fatal, text, topic: None });
-            }
-            let partition = record.key.map_or(self.keyless % count, |key| partition_for_key(key, count));
-            let run = *known.entry((record.topic.clone(), partition)).or_insert_with(|| {
-                let run = numbers.run(record.topic, partition);
-                self.ends.push(End { topic: record.topic.clone(), partition, next: run.next() });
-                runs.push(run);
-                runs.len() - 1
-            });
-            self.ends[run].next += 1;
-            places.push((partition as i32, run));
-        }
-        for kept in kept {
-            kept.content = numbers.content(&kept.of, &self.ends);
-        }
-        Ok((places, runs))
-    }
-
     /// Waits until so many records, of all that were ever handed over, have been delivered; fails if one was not.
     async fn delivered(&self, count: usize) -> Result<(), Fault> {
         let Some(deliveries) = self.client.deliveries() else { return Err(Failure::interrupted().fault) };
@@ -417,7 +381,12 @@ impl LibraryProducer {
             return found;
         }
         match self.client.call(producer::Producer::begin_transaction).await {
-            Err(failure) if failure.fault.code != Some(Code::State) => failure.fault,
+            // Which topic it is about, deliveries know; or it is that of the record that was not taken any more.
+            Err(Failure { fault, .. }) if fault.code != Some(Code::State) => {
+                let failed = self.client.deliveries().and_then(|deliveries| deliveries.failed.lock().ok());
+                let topic = failed.and_then(|failed| failed.as_ref().map(|(_, topic)| topic.as_str().into()));
+                Fault { topic: topic.or(found.topic), ..fault }
+            }
             _ => found,
         }
     }
@@ -489,7 +458,7 @@ impl Producer for LibraryProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        if batch.len() > 0 {
+        if batch.records().next().is_some() {
             transaction::read_numbers(&mut self.numbers, &self.reader).await?;
         }
         let (mut repeats, start) = (0, Instant::now());

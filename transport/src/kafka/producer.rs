@@ -360,7 +360,7 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
-        if batch.len() > 0 {
+        if batch.records().next().is_some() {
             transaction::read_numbers(&mut self.numbers, &self.reader).await?;
         }
         let (mut repeats, mut taken_back) = (0, false);
