@@ -24,12 +24,15 @@ use tributary_event::{Health, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource};
 use tributary_indexer::request::names;
+use tributary_indexer::resolve::vertices::id_value;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
-use tributary_indexer::vertices::id_value;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
 use crate::exit::Failure;
 use crate::probe::Probed;
+
+/// Where all pipelines kept their checkpoints before each had a topic of its own.
+const SHARED_CHECKPOINTS: &str = "tributary.checkpoints";
 
 /// Opens a definition's transport.
 pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
@@ -55,6 +58,8 @@ pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Fa
             replication: kafka.replication,
             min_insync: kafka.min_insync,
             max_record: kafka.records.max,
+            checkpoint_topic: names::checkpoints(definition.pipeline()),
+            former_checkpoint_topic: Some(SHARED_CHECKPOINTS.to_owned()),
             properties: kafka
                 .properties
                 .iter()

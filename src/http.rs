@@ -304,13 +304,13 @@ mod tests {
     /// A test's thread has no more stack than one of the pipeline.
     #[tokio::test]
     async fn the_deepest_document_is_answered_and_read() {
-        let levels = tributary_indexer::json::MAX_LEVELS - 2;
+        let levels = tributary_indexer::documents::json::MAX_LEVELS - 2;
         let content = (0..levels).fold(Value::Null, |inner, _| json!([inner]));
         let refs = vec!["Movie:5".to_owned()];
         let document = StoredDocument { id: "5".into(), content, refs, stamp: 1, hash: "h".into() };
         let answer = Json(document_json(&document)).into_response();
         let text = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
-        let read: Value = tributary_indexer::json::read(&text).expect("JSON");
+        let read: Value = tributary_indexer::documents::json::read(&text).expect("JSON");
         assert_eq!(read["document"], document.content);
     }
 }

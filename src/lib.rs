@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod definition;
 mod dependent;
+mod derived;
 pub mod exit;
 pub mod http;
 pub mod logs;

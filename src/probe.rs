@@ -15,10 +15,10 @@ use tributary_dsl::plan::{
     SourceSettings, VertexRule, propose,
 };
 use tributary_event::{ErrorClass, Reporter, TableName};
-use tributary_indexer::document::assemble;
+use tributary_indexer::documents::document::assemble;
 use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
 use tributary_indexer::listing::RootIdSource;
-use tributary_indexer::vertices::id_value;
+use tributary_indexer::resolve::vertices::id_value;
 
 use crate::backends::connection;
 

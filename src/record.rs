@@ -85,7 +85,7 @@ impl Running {
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(unreachable)?;
-        Ok((status, tributary_indexer::json::read(text.as_bytes()).unwrap_or(Json::Null)))
+        Ok((status, tributary_indexer::documents::json::read(text.as_bytes()).unwrap_or(Json::Null)))
     }
 }
 

@@ -17,6 +17,8 @@ use process::Process;
 
 /// How long a condition may take to come true on a slow machine. Only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two comparisons of an index with the truth while its pipeline is not at rest.
+const BETWEEN_COMPARISONS: Duration = Duration::from_secs(15);
 
 /// The two ways to run the same pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,11 +194,13 @@ impl World {
                 (transport(self.brokers()), format!("    store: {{ opensearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
             }
         };
+        // Of several processes each is at rest two deadlines after a change, so the default would make every test wait.
+        let build = if extra.contains("build:") { "" } else { "    build: { deadline: 5s }\n" };
         let text = std::fs::read_to_string(self.definition.join("pipeline.yaml")).expect("the pipeline's definition");
         let text = text
             .replace("pipeline: movie-search\n", &format!("pipeline: {}\n{transport}", self.name))
             .replace("  studio:\n", &format!("  {}:\n", self.source()))
-            .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{store}{extra}"))
+            .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{store}{build}{extra}"))
             .replace("  movies:\n", &format!("  {}:\n", self.index()));
         std::fs::write(self.pipeline(), text).expect("the pipeline");
     }
@@ -437,12 +441,22 @@ impl World {
         let unordered = self.unordered;
         let last = std::sync::Mutex::new(Vec::new());
         let running = self.processes.iter().filter(|process| process.is_up()).count();
+        // A comparison costs more than all else that runs here: before the pipeline is at rest there is one now and then, so that a
+        // failure can say what differs.
+        let compared = std::sync::Mutex::new(Instant::now());
         let converged = async |addresses: &[String]| {
             let mut quiet = addresses.len() == running;
             for address in addresses {
                 quiet = quiet && client::is_quiet(address, &index).await;
             }
             let Some(address) = addresses.first() else { return false };
+            if at_rest && !quiet {
+                let mut compared = compared.lock().expect("not poisoned");
+                if compared.elapsed() < BETWEEN_COMPARISONS {
+                    return false;
+                }
+                *compared = Instant::now();
+            }
             let differences = wrong(&database_url, &documents, unordered, address, &index).await;
             let converged = (quiet || !at_rest) && differences.is_empty();
             let mut last = last.lock().expect("not poisoned");

@@ -212,6 +212,7 @@ fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_id
         fetch: resolved.fetch,
         selection: resolved.selection,
         edges,
+        values: resolved.values,
         root_ids,
         store: index.store.clone(),
         build: index.build.clone(),

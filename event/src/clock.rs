@@ -84,6 +84,12 @@ impl HybridClock {
         reading.saturating_add(micros.saturating_mul(1 << COUNTER_BITS))
     }
 
+    /// The reading that is earlier by a time; zero if there is none.
+    pub fn earlier(reading: u64, by: Duration) -> u64 {
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
+        reading.saturating_sub(micros.saturating_mul(1 << COUNTER_BITS))
+    }
+
     /// The moment of a reading, in microseconds since the Unix epoch.
     pub fn micros(reading: u64) -> i64 {
         (reading >> COUNTER_BITS) as i64

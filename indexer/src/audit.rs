@@ -20,10 +20,10 @@ use tributary_transport::{Polled, TopicPartition, Transport, TransportError, Wat
 
 use crate::graph::{Graph, GraphError};
 use crate::listing::RootIdSource;
-use crate::order::{is_numbered, say};
 use crate::request::names;
+use crate::resolve::order::{is_numbered, say};
+use crate::resolve::vertices::touched;
 use crate::store::{DocumentStore, StoreError};
-use crate::vertices::touched;
 
 /// Records read at a time.
 const PAGE: usize = 2_000;

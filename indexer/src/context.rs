@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::{HybridClock, Reporter};
 
-use crate::brake::Brake;
+use crate::building::brake::Brake;
 use crate::graph::Graph;
 use crate::letters::book::Book;
 use crate::listing::Listings;
-use crate::recent::Recent;
 use crate::report::Reports;
+use crate::resolve::recent::Recent;
 use crate::resolve::settle::{Requested, Times};
 use crate::store::DocumentStore;
 

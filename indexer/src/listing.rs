@@ -7,6 +7,7 @@
 //! log is captured from before the first page is read, so what changes meanwhile is built again.
 
 mod board;
+pub(crate) mod fingerprint;
 mod guarded;
 mod lease;
 mod state;

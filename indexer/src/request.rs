@@ -74,6 +74,11 @@ pub mod names {
         }
     }
 
+    /// The topic of the checkpoints of the pipeline's sources.
+    pub fn checkpoints(pipeline: &str) -> String {
+        format!("{pipeline}.checkpoints")
+    }
+
     /// The topic of change events that are resolved again: replayed dead letters.
     pub fn replays(pipeline: &str) -> String {
         format!("{pipeline}.replays")

@@ -9,7 +9,12 @@
 
 mod affected;
 mod fan_out;
+pub mod lost;
+pub(crate) mod order;
+pub mod recent;
 pub mod settle;
+mod supernodes;
+pub mod vertices;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,10 +39,10 @@ use self::settle::{Batch, Look, Settling, Times};
 use crate::context::{IndexContext, Rule};
 use crate::graph::{Graph, GraphError, Vertex};
 use crate::letters::{self, replay::RESOLVE};
-use crate::lost::{Concerned, noted};
-use crate::order::Watcher;
 use crate::request::{Cause, names};
-use crate::vertices::{label, touched};
+use crate::resolve::lost::{Concerned, noted};
+use crate::resolve::order::Watcher;
+use crate::resolve::vertices::{label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
 const SINGLY: usize = 16;
@@ -45,6 +50,8 @@ const SINGLY: usize = 16;
 const GROUP: usize = 500;
 /// Groups that are resolved at a time.
 const GROUPS: usize = 16;
+/// Batches that are looked at again at a time.
+const LOOKS: usize = 4;
 /// Records that wait for their last look at most, of about 100 bytes each, before no more are resolved.
 const HELD: usize = 1_000_000;
 
@@ -252,21 +259,24 @@ impl Resolver {
                 self.look_up(index, &parents, affected).await?;
             }
         }
+        let mut batch = Batch { asked, emptied: types, cause: cause(&group, 0), ..Batch::default() };
         for (index, affected) in self.indexes.iter().zip(affected) {
             let Some(cause) = cause(&group, affected.len()) else { continue };
             if affected.len() == 0 {
                 index.reports.nothing(&cause);
                 continue;
             }
-            self.request(index, affected, &cause, stamp).await?;
+            self.request(index, affected, (&cause, stamp), &mut batch).await?;
+            if self.times.lag.is_zero() {
+                self.ask_for_supernodes(index, &mut batch, stamp).await?;
+            }
         }
         if !unanswered.is_empty() {
             self.outbox.post(self.letters(&group, &unanswered)).await?;
         }
-        let changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, stamp)).collect();
-        let cause = cause(&group, 0);
-        let held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
-        self.wait_for_looks(Batch { changed, asked, emptied: types, cause, held }).await;
+        batch.changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, stamp)).collect();
+        batch.held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
+        self.wait_for_looks(batch).await;
         Ok(())
     }
 
@@ -291,31 +301,33 @@ impl Resolver {
     }
 
     /// Looks again at what changed, until shutdown.
-    async fn settle(&self, shutdown: CancellationToken) -> Result<(), StageError> {
+    async fn settle(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StageError> {
+        // Several at a time: where very many documents are asked for, that takes minutes.
+        let mut looks: JoinSet<Result<(), StageError>> = JoinSet::new();
         loop {
             let news = self.settling.news.notified();
-            let next = self.settling.lock().next();
+            let next = if looks.len() < LOOKS { self.settling.lock().next() } else { None };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
-                () = news => continue,
-            }
-            loop {
-                let due = self.settling.lock().due(Instant::now());
-                let Some((look, due, batch)) = due else { break };
-                let looking = async {
-                    match look {
-                        Look::Late => self.look_late(batch, due).await,
-                        Look::Last => self.look_last(batch).await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return Ok(()),
-                    looked = Box::pin(looking) => looked?,
+                Some(looked) = looks.join_next() => {
+                    looked.map_err(|e| StageError::new("resolve", format!("a task panicked: {e}")))??;
+                    self.settling.news.notify_waiters();
                 }
-                self.settling.news.notify_waiters();
+                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {
+                    let due = self.settling.lock().due(Instant::now());
+                    let Some((look, due, batch)) = due else { continue };
+                    let resolver = self.clone();
+                    looks.spawn(async move {
+                        match look {
+                            Look::Late => Box::pin(resolver.look_late(batch, due)).await,
+                            Look::Last => Box::pin(resolver.look_last(batch)).await,
+                        }
+                    });
+                    // There is room for more that wait.
+                    self.settling.news.notify_waiters();
+                }
+                () = news => {}
             }
         }
     }
@@ -336,8 +348,12 @@ impl Resolver {
             let mut affected = Affected { documents: note(index, &news, self.clock.now()), ..Affected::default() };
             self.look_up(index, &news, &mut affected).await?;
             affected.documents.extend(self.unsure_roots(index, &batch).await?);
+            // Supernodes first: what is asked for because of them was not missed.
+            let supernodes = Affected { supernodes: std::mem::take(&mut affected.supernodes), ..Affected::default() };
+            self.request_again(index, supernodes, &mut batch, stamp).await?;
+            self.ask_for_supernodes(index, &mut batch, stamp).await?;
             affected.documents.extend(self.missed(index, &batch).await?);
-            self.request_again(index, affected, &batch, stamp).await?;
+            self.request_again(index, affected, &mut batch, stamp).await?;
         }
         batch.asked.clear();
         self.settling.lock().looked_late(batch, due);
@@ -345,12 +361,12 @@ impl Resolver {
     }
 
     /// Nobody builds any more from before the changes.
-    async fn look_last(&self, batch: Batch) -> Result<(), StageError> {
+    async fn look_last(&self, mut batch: Batch) -> Result<(), StageError> {
         let stamp = self.clock.now();
         for index in self.indexes.iter().filter(|index| index.obeys(Rule::Settle)) {
             self.refresh(index).await?;
             let documents = self.missed(index, &batch).await?.into_iter().collect();
-            self.request_again(index, Affected { documents, ..Affected::default() }, &batch, stamp).await?;
+            self.request_again(index, Affected { documents, ..Affected::default() }, &mut batch, stamp).await?;
         }
         self.list_emptied(&batch.emptied).await?;
         let first = batch.changed.values().copied().min().unwrap_or(stamp);
@@ -362,10 +378,10 @@ impl Resolver {
         &self,
         index: &IndexContext,
         affected: Affected,
-        batch: &Batch,
+        batch: &mut Batch,
         stamp: u64,
     ) -> Result<(), StageError> {
-        let Some(cause) = batch.cause.as_ref().filter(|_| affected.len() > 0) else { return Ok(()) };
+        let Some(cause) = batch.cause.clone().filter(|_| affected.len() > 0) else { return Ok(()) };
         debug!(
             index = index.plan.name,
             documents = affected.len(),
@@ -373,8 +389,8 @@ impl Resolver {
         );
         metrics::counter!("tributary_missed_documents_total", "index" => index.plan.name.clone())
             .increment(affected.len());
-        let cause = Cause { id: format!("{}/{stamp}", cause.id), ..cause.clone() };
-        self.request(index, affected, &cause, stamp).await
+        let cause = Cause { id: format!("{}/{stamp}", cause.id), ..cause };
+        self.request(index, affected, (&cause, stamp), batch).await
     }
 
     /// Has the indexes that show a type list all their documents: its table was emptied.

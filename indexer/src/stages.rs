@@ -22,18 +22,18 @@ use tributary_processor::{
 };
 use tributary_transport::ConsumerSettings;
 
-use crate::builder::builder;
+use crate::building::builder::builder;
+use crate::building::visibility::Visibility;
 use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
-use crate::fingerprint::shown_tables;
 use crate::letters::Letters;
+use crate::listing::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
-use crate::lost::Concerned;
-use crate::order::Watcher;
 use crate::request::{Lane, names};
+use crate::resolve::lost::Concerned;
+use crate::resolve::order::Watcher;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::StoreError;
-use crate::visibility::Visibility;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;

@@ -5,6 +5,7 @@ mod open;
 mod search_server;
 mod unindexed;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ pub use self::open::{check, open, open_read_only};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// What the query gave, hidden fields removed: an object. A store gives it back as it is; what the store makes
-    /// searchable of it is the same in every store ([`indexable`](crate::indexable)).
+    /// searchable of it is the same in every store ([`indexable`](crate::documents::indexable)).
     pub content: Json,
     /// `Type:id` of every vertex it embeds, its root among them; sorted, no duplicates.
     pub refs: Vec<String>,
@@ -187,11 +188,11 @@ pub trait DocumentStore: Send + Sync {
     /// page. Sees refreshed documents.
     async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError>;
 
-    /// The same, of documents whose stamp is below `before`, with stamps and references.
+    /// The same, of documents whose stamp is in a range, with stamps and references.
     async fn older(
         &self,
         references: &[String],
-        before: u64,
+        stamps: Range<u64>,
         after: Option<&str>,
         size: usize,
     ) -> Result<OlderPage, StoreError>;

@@ -94,7 +94,7 @@ async fn pages(kind: &str, subject: Subject) {
     });
     let lookups = lookups.await;
     let older = measured(async |after| {
-        let page = store.older(&drama, 2, after.as_deref(), PAGE).await.unwrap();
+        let page = store.older(&drama, 0..2, after.as_deref(), PAGE).await.unwrap();
         (page.documents.len(), page.next)
     });
     let older = older.await;

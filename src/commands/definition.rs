@@ -2,20 +2,22 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use clap::CommandFactory;
-use tributary_connector::ConnectorError;
-use tributary_connector::postgres::inspect;
+use tributary_connector::postgres::{Carried, inspect};
+use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::plan::{Plan, SourceSettings, StorePlan};
 use tributary_dsl::{GraphFormat as DslFormat, render_graph, render_plan};
 use tributary_event::ErrorClass;
-use tributary_indexer::mapping::{Dialect, mapping};
+use tributary_indexer::documents::mapping::{Dialect, mapping};
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
 use crate::definition::{Draft, load, read};
 use crate::dependent::Rules;
+use crate::derived::{Columns, notes};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::probe::{Comparison, Silence, compare};
@@ -29,7 +31,7 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
     };
     let looked = look(&plan).await?;
     looked.print();
-    let Looked { errors, unsure } = looked;
+    let Looked { errors, unsure, .. } = looked;
     if !errors.is_empty() {
         return Err(Failure::Pipeline { errors: errors.len() });
     }
@@ -54,6 +56,29 @@ struct Looked {
     errors: Vec<String>,
     /// What could not be looked at, or does not look right.
     unsure: Vec<String>,
+    /// What only a person can know.
+    notes: Vec<String>,
+    columns: Columns,
+}
+
+/// The rules for a source; the columns of its tables are kept.
+struct Observed<'a> {
+    rules: &'a Rules,
+    columns: Mutex<Columns>,
+}
+
+#[async_trait]
+impl Dependent for Observed<'_> {
+    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+        let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
+        let found = tables.iter().map(|table| (table.schema.table_name(), columns(table)));
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.rules.check(tables)
+    }
+
+    async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {
+        self.rules.doubt(doubts).await
+    }
 }
 
 impl Looked {
@@ -61,13 +86,17 @@ impl Looked {
         let mut stderr = std::io::stderr();
         self.errors.iter().for_each(|error| drop(writeln!(stderr, "error: {error}\n")));
         self.unsure.iter().for_each(|warning| drop(writeln!(stderr, "warning: {warning}\n")));
+        self.notes.iter().for_each(|note| drop(writeln!(stderr, "note: {note}\n")));
     }
 
     /// Looks at the tables of a source.
     async fn at_tables(&mut self, rules: &Rules) {
         let (Rules::Planned(_, source) | Rules::Written(_, source)) = rules;
         let SourceSettings::Postgres(settings) = &source.settings;
-        match inspect(&backends::connection(settings), rules).await {
+        let observed = Observed { rules, columns: Mutex::default() };
+        let looked = inspect(&backends::connection(settings), &observed).await;
+        self.columns.extend(observed.columns.into_inner().unwrap_or_else(PoisonError::into_inner));
+        match looked {
             Ok(()) => {}
             Err(ConnectorError::Refused(text)) => self.errors.extend(text.lines().map(str::to_owned)),
             Err(error) if error.class() == ErrorClass::Transient => {
@@ -97,6 +126,7 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     for source in &plan.sources {
         looked.at_tables(&Rules::Planned(plan.clone(), source.clone())).await;
     }
+    looked.notes = notes(plan, &looked.columns);
     // Ids are made of rows: where those cannot be read, there is nothing to compare.
     if !looked.errors.is_empty() || !looked.unsure.is_empty() || !plan.graph.probe {
         return Ok(looked);

@@ -216,7 +216,7 @@ async fn refused_by_the_store(pair: Pair) {
     let mut world = World::new("refused", pair, Own::default()).await;
     // The document is large: on a slow machine it is to fail for that, and not for its time.
     world.edit("  edges:\n", "  timeout: 120s\n  scalars: { Date: date }\n  edges:\n");
-    world.edit("    refresh: 100ms\n", "    refresh: 100ms\n    build: { deadline: 40s }\n");
+    world.edit("deadline: 5s", "deadline: 40s");
     world.start();
     world.until_documents(3201).await;
     // A year that PostgreSQL and the graph know, and no date field does: the document keeps it.
@@ -415,4 +415,29 @@ async fn counted_lists() {
     world.execute(statement).await;
     let (code, _, err) = world.run(&["check", &path]).await;
     assert_eq!(code, 0, "{err}");
+}
+
+/// A value that no column holds is made of other rows: the check says what that means, and leaves it to the person.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_made_of_other_rows() {
+    let world = World::new("derived", Pair::Embedded, Own::default()).await;
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert!(code == 0 && !err.contains("note:"), "every value of the demo is a column's: {code} {err}");
+    let schema = "type Query { movie(id: ID!): Movie }
+        type Movie { id: ID! title: String! screeningCount: Int! }";
+    std::fs::write(world.folder.path().join("schema.graphql"), schema).expect("written");
+    let query = "query M($id: ID!) { movie(id: $id) { title screeningCount } }";
+    std::fs::write(world.folder.path().join("movies.graphql"), query).expect("written");
+    let name = &world.name;
+    let text = format!(
+        "pipeline: {name}\nhttp: {{ listen: \"127.0.0.1:0\" }}\ndata: \"${{TRIBUTARY_DATA}}\"\nsources:\n  s: {{ postgres: {{ url: \"${{STUDIO_URL}}\", \
+         tables: [public.movie, public.screening] }} }}\ngraph:\n  endpoint: \"${{GRAPH_URL}}\"\n  schema: schema.graphql\n  \
+         probe: off\n  vertices:\n    public.movie: [{{ type: Movie, id: \"{{id}}\" }}]\nindexes:\n  {name}: {{ query: movies.graphql }}\n",
+    );
+    std::fs::write(world.pipeline(), text).expect("written");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_says(&err, &["note: ", "`Movie.screeningCount`", "(public.movie)", "map that table to Movie"]);
+    assert!(!err.contains("Movie.title"), "{err}");
 }

@@ -5,18 +5,9 @@ use std::time::Duration;
 use crate::client;
 use crate::world::{Own, Pair, World};
 
-/// Short, so that what settles by time is soon at rest; and on an index that becomes searchable as the others do.
-const SETTINGS: &str = "    build: { deadline: 5s }\n";
-
-async fn world(name: &str, pair: Pair) -> World {
-    let mut world = World::new(name, pair, Own::default()).await;
-    world.write_pipeline(pair, SETTINGS);
-    world
-}
-
 /// Two processes that follow the log, behind a complete index.
 async fn two(name: &str, pair: Pair) -> World {
-    let mut world = world(name, pair).await;
+    let mut world = World::new(name, pair, Own::default()).await;
     world.start_process(0);
     world.start_process(1);
     world.until_documents(3201).await;
@@ -40,7 +31,7 @@ async fn assert_shared(world: &World) {
 
 /// What a process has read, and not written yet, while another one resolves the change of it.
 async fn answers_that_come_late(pair: Pair) {
-    let mut world = world("late", pair).await;
+    let mut world = World::new("late", pair, Own::default()).await;
     // Answers that are late must not be too late on a machine that is slow besides.
     world.edit_pipeline("deadline: 5s", "deadline: 10s");
     world.faults().set_late(Duration::from_secs(2));
@@ -73,14 +64,9 @@ async fn answers_that_come_late_kafka_elasticsearch() {
     answers_that_come_late(Pair::KafkaElasticsearch).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_come_late_kafka_opensearch() {
-    answers_that_come_late(Pair::KafkaOpenSearch).await;
-}
-
 /// An edge is moved, and its new target renamed long before the index shows that the document embeds it.
 async fn slowly_visible(pair: Pair) {
-    let mut world = world("unseen", pair).await;
+    let mut world = World::new("unseen", pair, Own::default()).await;
     world.edit_pipeline("refresh: 100ms", "refresh: 10s");
     world.start_process(0);
     world.start_process(1);
@@ -116,7 +102,6 @@ async fn slowly_visible_kafka_elasticsearch() {
 async fn copies_on_two_nodes_kafka_elasticsearch() {
     let own = Own { copies: true, ..Own::default() };
     let mut world = World::new("copies", Pair::KafkaElasticsearch, own).await;
-    world.write_pipeline(Pair::KafkaElasticsearch, SETTINGS);
     world.start_process(0);
     world.start_process(1);
     world.until_documents(3201).await;
@@ -152,7 +137,7 @@ async fn moved_targets(world: &World, round: u32) {
 
 /// A graph that answers from a cache, and a pipeline that knows how old the answers may be.
 async fn cached_answers(pair: Pair, processes: usize) {
-    let mut world = world("cache", pair).await;
+    let mut world = World::new("cache", pair, Own::default()).await;
     world.edit_pipeline("graph:\n", "graph:\n  lag: 4s\n");
     world.faults().set_age(Duration::from_secs(3));
     for process in 0..processes {
@@ -234,15 +219,10 @@ async fn coming_and_going_kafka_elasticsearch() {
     coming_and_going(Pair::KafkaElasticsearch).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn coming_and_going_kafka_opensearch() {
-    coming_and_going(Pair::KafkaOpenSearch).await;
-}
-
 /// One root gets children without a pause; another root, and the first one itself, are searchable meanwhile.
 async fn a_storm_of_children(pair: Pair, processes: usize) {
     const CHILDREN: u32 = 4000;
-    let mut world = world("storm", pair).await;
+    let mut world = World::new("storm", pair, Own::default()).await;
     for process in 0..processes {
         world.start_process(process);
     }
@@ -288,7 +268,7 @@ async fn a_storm_of_children_kafka_elasticsearch() {
 
 /// A vertex in very many documents is renamed among five hundred edits: these do not wait for its documents.
 async fn a_supernode_among_edits(pair: Pair, processes: usize) {
-    let mut world = world("supernode", pair).await;
+    let mut world = World::new("supernode", pair, Own::default()).await;
     world.execute("UPDATE movie SET genre_id = 1 WHERE id > 700").await;
     world.edit_pipeline("deadline: 5s", "deadline: 5s, batch: 20, concurrency: 2");
     for process in 0..processes {

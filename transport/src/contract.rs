@@ -292,7 +292,7 @@ impl Purpose {
     pub fn limit(self) -> Duration {
         match self {
             Self::Source => Duration::from_secs(300),
-            Self::Stage => Duration::from_secs(15),
+            Self::Stage => Duration::from_secs(5),
         }
     }
 }

@@ -20,10 +20,24 @@ pub(crate) async fn documents(address: &str) -> Result<BTreeMap<String, Json>> {
     Ok(hits.iter().map(|h| (h["id"].as_str().unwrap_or_default().to_owned(), h["document"].clone())).collect())
 }
 
-/// Whether nothing is listed, resolved or built.
-pub(crate) async fn is_quiet(address: &str) -> bool {
-    let status = get(address, "/indexes/movies").await.unwrap_or_default();
-    status["listing"] == false && status["builds_waiting"] == 0 && status["changes_waiting"] == 0
+/// What a process is still at: none if nothing is listed, resolved or built.
+pub(crate) async fn unrest(address: &str) -> Option<String> {
+    let status = match get(address, "/indexes/movies").await {
+        Ok(status) => status,
+        Err(error) => return Some(format!("{address} does not answer: {error:#}")),
+    };
+    let [listing, builds, changes] = ["listing", "builds_waiting", "changes_waiting"].map(|name| &status[name]);
+    if *listing == false && *builds == 0 && *changes == 0 {
+        return None;
+    }
+    let health = get(address, "/health").await.unwrap_or_default();
+    let parts = health["parts"].as_object().into_iter().flatten();
+    let down: Vec<String> =
+        parts.filter(|(_, part)| part["up"] != true).map(|(name, part)| format!("{name}: {}", part["why"])).collect();
+    Some(format!(
+        "{address}: listing={listing} builds_waiting={builds} changes_waiting={changes} not up: [{}]",
+        down.join("; ")
+    ))
 }
 
 /// The JSON at a path.

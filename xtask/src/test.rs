@@ -17,6 +17,8 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
 use tributary_stack::{GraphqlProduct, Part, prefetch};
 
+/// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
+const THREADS: &str = "RUST_TEST_THREADS";
 /// How long everything is hurt in the end.
 const CHAOS_MINUTES: u32 = 2;
 
@@ -98,6 +100,9 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     }
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast"]).args(&cargo);
+    if std::env::var_os(THREADS).is_none() {
+        tests.env(THREADS, (std::thread::available_parallelism()?.get() + 1).to_string());
+    }
     // Tests name the servers they need.
     if !without.is_empty() && at == cargo.len() {
         tests.arg("--");

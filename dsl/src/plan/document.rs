@@ -1,5 +1,6 @@
 //! What one index is: its query, the shape of its documents, and how it is built and stored.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tributary_event::TableName;
@@ -21,6 +22,8 @@ pub struct IndexPlan {
     pub selection: Selection,
     /// Every edge of the query, in the order of the query.
     pub edges: Vec<EdgePlan>,
+    /// The values of vertices that documents show, of the query's own: the vertex's type, and the field. Keys are not among them.
+    pub values: BTreeSet<(String, String)>,
     /// Where the ids of all roots come from.
     pub root_ids: RootIds,
     /// Where documents are kept.
@@ -37,7 +40,7 @@ pub struct IndexPlan {
 
 impl IndexPlan {
     /// The types of all vertices that a document can embed, its root's among them.
-    pub fn vertex_types(&self) -> std::collections::BTreeSet<&str> {
+    pub fn vertex_types(&self) -> BTreeSet<&str> {
         let edges = self.edges.iter().flat_map(|e| [e.parent_type.as_str(), e.child_type.as_str()]);
         edges.chain([self.root_type.as_str()]).collect()
     }

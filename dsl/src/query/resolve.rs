@@ -26,6 +26,8 @@ pub(crate) struct Resolved {
     pub fetch: Question,
     pub selection: Selection,
     pub edges: Vec<EdgeSite>,
+    /// The values of vertices that documents show: the vertex's type, and the field.
+    pub values: BTreeSet<(String, String)>,
 }
 
 /// An edge of a query, and where it stands.
@@ -75,6 +77,7 @@ pub(super) struct Resolver<'a> {
     pub visited: usize,
     pub found: Vec<Diagnostic>,
     pub edges: Vec<EdgeSite>,
+    pub values: BTreeSet<(String, String)>,
     path: Vec<&'a str>,
 }
 
@@ -106,6 +109,7 @@ pub(crate) fn resolve(
         visited: 0,
         found: Vec::new(),
         edges: Vec::new(),
+        values: BTreeSet::new(),
         path: Vec::new(),
     };
     let resolved = resolver.operation();
@@ -259,6 +263,7 @@ impl<'a> Resolver<'a> {
                         .help(format!("`{}` is `{ty}`", first.field.name.node)),
                 );
             }
+            self.value(group, above);
             return self
                 .leaf(ty.name(), mark, &spot)
                 .map(|leaf| if ignore { LeafType::Ignore } else { leaf })
@@ -287,6 +292,18 @@ impl<'a> Resolver<'a> {
             self.can_nest(&kind, ty, &first.field.name.node, &spot);
         }
         Some(kind)
+    }
+
+    /// Notes a value that a vertex has itself.
+    fn value(&mut self, group: &Group<'a>, above: &Above<'a>) {
+        let Some(first) = group.occurrences.first().filter(|_| above.field.is_none()) else { return };
+        let (types, name) = (group.on.map_or_else(|| above.types.clone(), |on| vec![on]), &first.definition.name);
+        for vertex in types.into_iter().filter(|_| !name.starts_with("__")) {
+            let identities = self.schema.identities(vertex);
+            if !identities.is_empty() && identities.iter().all(|identity| identity.field != name) {
+                self.values.insert((vertex.to_owned(), name.clone()));
+            }
+        }
     }
 
     /// Whether what a field shows is a list of objects.

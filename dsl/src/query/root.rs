@@ -98,6 +98,7 @@ impl<'a> Resolver<'a> {
             },
             selection,
             edges: std::mem::take(&mut self.edges),
+            values: std::mem::take(&mut self.values),
         })
     }
 

@@ -9,7 +9,7 @@ use tributary_event::ErrorClass;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{AuditError, Differences, EXTRA, MISSING, STALE, Subject};
-use crate::document::assemble;
+use crate::documents::document::assemble;
 use crate::graph::Fetched;
 
 /// Ids of one page.

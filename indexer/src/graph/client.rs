@@ -14,7 +14,7 @@ use url::{Host, Url};
 use super::GraphError;
 use super::errors::{ServerError, Trouble, excerpt, verbatim};
 use super::response::Answer;
-use crate::json::{ReadError, read_lenient};
+use crate::documents::json::{ReadError, read_lenient};
 
 /// An answer longer than this (after decompression) is not read to its end.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;

@@ -9,7 +9,7 @@ use tributary_event::ErrorClass;
 
 use super::GraphError;
 use super::errors::{ServerError, Trouble, rank, worst};
-use crate::document::id_text;
+use crate::documents::document::id_text;
 
 /// An answer of a GraphQL server.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::IdPage;
-use crate::document::id_text;
+use crate::documents::document::id_text;
 
 /// The page that a connection answered; `after` is the cursor it was asked with.
 pub(super) fn id_page(connection: &Json, after: Option<&str>) -> Result<IdPage, String> {

@@ -67,6 +67,7 @@ pub(crate) fn index(many: bool, fields: Vec<SelectedField>) -> IndexPlan {
         fetch,
         selection: Selection { fields },
         edges: Vec::new(),
+        values: Default::default(),
         root_ids: RootIds::Table { source: "studio".into(), table: "public.movie".into() },
         store: StorePlan::Embedded,
         build: BuildSettings {

@@ -26,7 +26,7 @@ use tributary_transport::{Batch, Producer, Purpose, TopicPartition, TransportErr
 
 use super::board::{Board, LEASE};
 use super::state::{Claim, Listing, Party, opening};
-use crate::fingerprint::Fingerprint;
+use crate::listing::fingerprint::Fingerprint;
 use crate::report::Progress;
 use crate::store::Prepared;
 

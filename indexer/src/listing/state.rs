@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fingerprint::Fingerprint;
+use crate::listing::fingerprint::Fingerprint;
 use crate::store::Prepared;
 
 /// Plans that are remembered as replaced, at most.

@@ -26,7 +26,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { frozen: watch::Sender::new(false), killed: watch::Sender::new(false) }
     }
 

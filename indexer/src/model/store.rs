@@ -1,6 +1,7 @@
 //! The document store: writes arrive late or go unanswered, and are visible after a refresh alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,21 +126,21 @@ impl DocumentStore for ModelStore {
     }
 
     async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
-        let documents = self.older(references, u64::MAX, after, size).await?;
+        let documents = self.older(references, 0..u64::MAX, after, size).await?;
         Ok(IdPage { ids: documents.documents.into_iter().map(|older| older.id).collect(), next: documents.next })
     }
 
     async fn older(
         &self,
         references: &[String],
-        before: u64,
+        stamps: Range<u64>,
         after: Option<&str>,
         size: usize,
     ) -> Result<OlderPage, StoreError> {
         let documents = self.call().await;
         let embeds = |(id, (stamp, document)): (&String, &(u64, Option<Arc<Document>>))| {
             let refs = document.as_ref()?.refs.clone();
-            let found = *stamp < before && refs.iter().any(|r| references.contains(r));
+            let found = stamps.contains(stamp) && refs.iter().any(|r| references.contains(r));
             let later = after.is_none_or(|after| id.as_str() > after);
             (found && later).then(|| Older { id: id.clone(), stamp: *stamp, refs })
         };
@@ -151,7 +152,12 @@ impl DocumentStore for ModelStore {
     }
 
     async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![2000; references.len()])
+        let documents = self.call().await;
+        let holds = |reference: &String| {
+            let holders = documents.visible.values().filter_map(|(_, document)| document.as_ref());
+            holders.filter(|document| document.refs.contains(reference)).count() as u64
+        };
+        Ok(references.iter().map(holds).collect())
     }
 
     async fn newest_stamp(&self) -> Result<u64, StoreError> {

@@ -13,7 +13,7 @@ use super::random::{Dice, Random};
 use super::store::ModelIndex;
 use super::topics::Topics;
 use super::truth::{State, Truth};
-use crate::document::assemble;
+use crate::documents::document::assemble;
 
 const PIPELINE: &str = r#"
 pipeline: model
@@ -68,7 +68,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// What nobody does for so long is not under way: writes that nobody heard of have arrived, and who is dead has been replaced.
 const QUIET: Duration = Duration::from_secs(60);
 
-fn plan(lag: Duration) -> Plan {
+/// The plan of every world, but for how far its graph may be behind.
+pub fn plan(lag: Duration) -> Plan {
     let text = PIPELINE
         .replace("DEADLINE", &format!("{}ms", DEADLINE.as_millis()))
         .replace("LAG", &format!("{}ms", lag.as_millis()));

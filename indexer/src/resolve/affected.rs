@@ -1,6 +1,6 @@
 //! Which documents of an index a change affects, and how urgently they are built again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_processor::{Backoff, StageError};
 
+use super::supernodes::Supernode;
 use super::{Batch, Resolver};
 use crate::context::IndexContext;
 use crate::graph::Vertex;
@@ -16,8 +17,8 @@ use crate::store::StoreError;
 
 /// References of one lookup at most.
 const REFERENCES: usize = 1000;
-/// A vertex that more documents embed has its documents built in the bulk lane.
-const SUPERNODE: usize = 1000;
+/// A vertex that more documents embed has its documents built in the bulk lane. Tests have few documents.
+const SUPERNODE: usize = if cfg!(test) { 0 } else { 1000 };
 /// References that are looked up together where some of them are in many documents.
 const FEW_REFERENCES: usize = 50;
 /// Ids of one page of a lookup.
@@ -42,16 +43,14 @@ macro_rules! until_answered {
 pub struct Affected {
     /// Those of vertices that few documents embed.
     pub documents: BTreeSet<String>,
-    /// References that many documents hold. Those are looked up page by page while they are asked for.
-    pub supernodes: Vec<String>,
-    /// How many hold them, about.
-    pub in_bulk: u64,
+    /// References that many documents hold, with how many those are, about.
+    pub supernodes: BTreeMap<String, u64>,
 }
 
 impl Affected {
     /// How many documents there are, about.
     pub fn len(&self) -> u64 {
-        self.documents.len() as u64 + self.in_bulk
+        self.documents.len() as u64 + self.supernodes.values().sum::<u64>()
     }
 }
 
@@ -82,8 +81,7 @@ impl Resolver {
             let mut light = Vec::new();
             for (reference, count) in chunk.iter().zip(counts) {
                 if count > SUPERNODE as u64 {
-                    affected.supernodes.push(reference.clone());
-                    affected.in_bulk += count;
+                    affected.supernodes.insert(reference.clone(), count);
                 } else {
                     light.push(reference.clone());
                 }
@@ -103,40 +101,45 @@ impl Resolver {
         Ok(())
     }
 
-    /// Asks for builds of the documents that changes until `stamp` affect.
+    /// Asks for builds of documents that changes until `stamp` affect, and leaves supernodes to the batch that they belong to.
     pub(super) async fn request(
         &self,
         index: &IndexContext,
         affected: Affected,
-        cause: &Cause,
-        stamp: u64,
+        (cause, stamp): (&Cause, u64),
+        batch: &mut Batch,
     ) -> Result<(), StageError> {
-        let of_documents = Cause { affected: affected.documents.len() as u64, ..cause.clone() };
         let bulk = if affected.documents.is_empty() { cause.id.clone() } else { format!("{}/bulk", cause.id) };
-        let of_supernodes = Cause { id: bulk, affected: affected.in_bulk, ..cause.clone() };
-        self.ask_for(index, affected.documents, &of_documents, (Lane::Live, stamp)).await?;
-        let mut after: Option<String> = None;
-        while !affected.supernodes.is_empty() {
-            let page = until_answered!(index, index.store.lookup(&affected.supernodes, after.as_deref(), PAGE));
-            self.ask_for(index, page.ids, &of_supernodes, (Lane::Bulk, stamp)).await?;
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+        for (reference, documents) in affected.supernodes {
+            let cause = Cause { id: bulk.clone(), ..cause.clone() };
+            batch.add_supernode(&index.plan.name, reference, Supernode { cause, documents, asked: None });
         }
-        Ok(())
+        let documents: Vec<String> = affected.documents.into_iter().collect();
+        index.note_requested(&documents, stamp);
+        let cause = Cause { affected: documents.len() as u64, ..cause.clone() };
+        self.post(index, documents, &cause, (Lane::Live, stamp)).await
     }
 
-    async fn ask_for(
+    /// A page of the documents that hold references, and where the next one starts.
+    pub(super) async fn holders(
         &self,
         index: &IndexContext,
-        documents: impl IntoIterator<Item = String>,
+        references: &[String],
+        after: Option<&str>,
+    ) -> Result<(Vec<String>, Option<String>), StageError> {
+        let page = until_answered!(index, index.store.lookup(references, after, PAGE));
+        Ok((page.ids, page.next))
+    }
+
+    /// Sends requests.
+    pub(super) async fn post(
+        &self,
+        index: &IndexContext,
+        documents: Vec<String>,
         cause: &Cause,
         (lane, stamp): (Lane, u64),
     ) -> Result<(), StageError> {
         let topic: Arc<str> = names::builds(&self.pipeline, &index.plan.name, lane).into();
-        let documents: Vec<String> = documents.into_iter().collect();
-        index.note_requested(&documents, stamp);
         let request = |id| BuildRequest { id, cause: cause.clone(), stamp }.into_record(&topic);
         self.outbox.post(documents.into_iter().map(request)).await
     }
@@ -151,17 +154,24 @@ impl Resolver {
             .filter(|(vertex, _)| index.shows(&vertex.type_name))
             .map(|(vertex, stamp)| (vertex.reference(), *stamp))
             .collect();
+        // Of those that hold a supernode, only the youngest may have missed it.
+        let supernode = |reference: &str| batch.supernode(&index.plan.name, reference);
+        let covered = |(reference, stamp): &(String, u64)| {
+            supernode(reference).and_then(|supernode| supernode.covered_before(*stamp, times)).unwrap_or_default()
+        };
+        let (plain, heavy): (Vec<_>, Vec<_>) = shown.into_iter().partition(|changed| covered(changed) == 0);
         let mut missed = Vec::new();
-        for chunk in shown.chunks(REFERENCES) {
+        for chunk in plain.chunks(REFERENCES).chain(heavy.chunks(1)) {
             let references: Vec<String> = chunk.iter().map(|(reference, _)| reference.clone()).collect();
             let newest = chunk.iter().map(|(_, stamp)| *stamp).max().unwrap_or_default();
             let stamps: HashMap<&str, u64> =
                 chunk.iter().map(|(reference, stamp)| (reference.as_str(), *stamp)).collect();
             let changed = |reference: &String| stamps.get(reference.as_str()).copied();
-            let before = times.seen_from(newest);
+            let range = chunk.iter().map(covered).min().unwrap_or_default()..times.seen_from(newest);
             let mut after: Option<String> = None;
             loop {
-                let page = until_answered!(index, index.store.older(&references, before, after.as_deref(), PAGE));
+                let page =
+                    until_answered!(index, index.store.older(&references, range.clone(), after.as_deref(), PAGE));
                 for document in page.documents {
                     let last = document
                         .refs

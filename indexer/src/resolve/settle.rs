@@ -15,6 +15,7 @@
 //! vertex, has an older stamp, and was not asked for since, missed the change, and is built again. The change's offset is committed
 //! after its last look: a crash before it repeats all of this.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tributary_processor::Held;
 use tributary_transport::Polled;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::supernodes::Supernode;
 use crate::graph::Vertex;
 use crate::request::Cause;
 
@@ -73,6 +75,8 @@ pub struct Batch {
     pub asked: BTreeMap<Vertex, Polled>,
     /// Types of which any vertex may have changed.
     pub emptied: BTreeSet<String>,
+    /// Those of the changed vertices that very many documents hold: by index and reference.
+    pub supernodes: BTreeMap<(String, String), Supernode>,
     /// What the changes are called.
     pub cause: Option<Cause>,
     /// Their records.
@@ -80,6 +84,19 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds a reference that many documents of an index hold.
+    pub fn add_supernode(&mut self, index: &str, reference: String, supernode: Supernode) {
+        match self.supernodes.entry((index.to_owned(), reference)) {
+            Entry::Vacant(entry) => drop(entry.insert(supernode)),
+            Entry::Occupied(mut entry) => entry.get_mut().merge(supernode),
+        }
+    }
+
+    /// A reference that many documents of an index hold.
+    pub fn supernode(&self, index: &str, reference: &str) -> Option<&Supernode> {
+        self.supernodes.get(&(index.to_owned(), reference.to_owned()))
+    }
+
     fn merge(&mut self, other: Self) {
         for (vertex, stamp) in other.changed {
             let last = self.changed.entry(vertex).or_default();
@@ -87,6 +104,9 @@ impl Batch {
         }
         self.asked.extend(other.asked);
         self.emptied.extend(other.emptied);
+        for ((index, reference), supernode) in other.supernodes {
+            self.add_supernode(&index, reference, supernode);
+        }
         self.cause = self.cause.take().or(other.cause);
         self.held.extend(other.held);
     }
@@ -127,7 +147,10 @@ impl Settling {
 
     /// Takes a batch back, whose late look is over: its changes are as old as they were.
     pub fn looked_late(&mut self, batch: Batch, due: Instant) {
-        self.last.push_back((due + self.times.longest_build(), batch));
+        let due = due + self.times.longest_build();
+        // Late looks may end in another order than they began.
+        let place = self.last.partition_point(|(other, _)| *other <= due);
+        self.last.insert(place, (due, batch));
     }
 
     /// When the next look is due.

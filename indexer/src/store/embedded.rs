@@ -34,6 +34,7 @@ mod schema;
 mod versions;
 mod writer;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,7 +54,7 @@ use super::{
     DocumentStore, DocumentWrite, Head, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict, unindexed::Unindexed,
 };
-use crate::mapping::Fields;
+use crate::documents::mapping::Fields;
 
 /// One embedded index.
 pub struct EmbeddedStore {
@@ -258,11 +259,11 @@ impl DocumentStore for EmbeddedStore {
     async fn older(
         &self,
         references: &[String],
-        before: u64,
+        stamps: Range<u64>,
         after: Option<&str>,
         size: usize,
     ) -> Result<OlderPage, StoreError> {
-        let wanted = Wanted::new(references, Some(before), after, size);
+        let wanted = Wanted::new(references, Some(stamps), after, size);
         self.read(move |shared, searcher| lookup::older(&shared.layout, searcher, &wanted)).await
     }
 

@@ -8,7 +8,7 @@ use tributary_dsl::plan::{IndexPlan, StorePlan};
 use super::embedded::{self, EmbeddedStore};
 use super::search_server::SearchServerStore;
 use super::{DocumentStore, StoreError};
-use crate::mapping::{self, Dialect};
+use crate::documents::mapping::{self, Dialect};
 
 /// The store of one index; call [`DocumentStore::prepare`] before anything else. Nothing is connected to or created here;
 /// an unusable URL, key or certificate file is a `Fatal` error.

@@ -14,6 +14,7 @@ mod prepare;
 mod reading;
 mod settings;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ use super::{
     DocumentStore, DocumentWrite, Head, Hit, IdPage, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict, unfit_id, unindexed::Unindexed,
 };
-use crate::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
+use crate::documents::mapping::{self, Dialect, Fields, HASH, KEY, REFS, STAMP, UNINDEXED};
 
 /// Ids of one `_mget`.
 const IDS: usize = 1_000;
@@ -222,11 +223,11 @@ impl DocumentStore for SearchServerStore {
     async fn older(
         &self,
         references: &[String],
-        before: u64,
+        stamps: Range<u64>,
         after: Option<&str>,
         size: usize,
     ) -> Result<OlderPage, StoreError> {
-        reading::older(self, references, before, after, size).await
+        reading::older(self, references, stamps, after, size).await
     }
 
     async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt as _};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value as Json;
-use tributary_indexer::document::content_hash;
+use tributary_indexer::documents::document::content_hash;
 use tributary_indexer::store::{Document, DocumentStore, DocumentWrite, SearchRequest, Verdict, WriteAction};
 
 use super::oddities;

@@ -197,7 +197,7 @@ pub async fn older_documents_are_found_with_stamps_and_references(subject: Subje
     .await;
     store.refresh().await.unwrap();
     let older = async |refs: &[&str], before: u64| {
-        let OlderPage { mut documents, next } = store.older(&strings(refs), before, None, 100).await.unwrap();
+        let OlderPage { mut documents, next } = store.older(&strings(refs), 0..before, None, 100).await.unwrap();
         assert_eq!(next, None);
         documents.sort_by(|one, other| one.id.cmp(&other.id));
         documents
@@ -211,6 +211,8 @@ pub async fn older_documents_are_found_with_stamps_and_references(subject: Subje
     assert_eq!(older(&["Talent:1"], BASE + 2).await, [expected("a", 1, "Talent:1")]);
     assert_eq!(older(&["Talent:1"], BASE + 1).await, []);
     assert_eq!(older(&["Talent:1"], 0).await, []);
+    let since = store.older(&strings(&["Talent:1"]), BASE + 2..BASE + 3, None, 100).await.unwrap();
+    assert_eq!(since.documents, [expected("b", 2, "Talent:1")]);
     assert_eq!(older(&["Talent:3"], u64::MAX).await, []);
     assert_eq!(older(&[], u64::MAX).await, []);
     let all = older(&["Talent:1", "Talent:2", "Movie:a"], u64::MAX).await;
@@ -218,7 +220,7 @@ pub async fn older_documents_are_found_with_stamps_and_references(subject: Subje
     // Page by page, while those that were met are built again.
     let (mut met, mut after) = (Vec::new(), None);
     loop {
-        let page = store.older(&strings(&["Talent:1", "Talent:2"]), BASE + 9, after.as_deref(), 2).await.unwrap();
+        let page = store.older(&strings(&["Talent:1", "Talent:2"]), 0..BASE + 9, after.as_deref(), 2).await.unwrap();
         assert!(page.documents.len() <= 2);
         for Older { id, .. } in page.documents {
             written(&*store, &[document(&id, 9, "Talent:1")]).await;

@@ -83,7 +83,7 @@ async fn what_was_refreshed_is_found_although_copies_get_it_later() {
         .await;
         store.refresh().await.unwrap();
         assert_eq!(lookup(&*store, std::slice::from_ref(&talent)).await, ["moving"], "round {round}");
-        let older = store.older(std::slice::from_ref(&talent), round + 1, None, 10).await.unwrap();
+        let older = store.older(std::slice::from_ref(&talent), 0..round + 1, None, 10).await.unwrap();
         assert_eq!(older.documents.len(), 1, "round {round}");
         // The others are asked the same way; not each time, for the sake of the time it takes.
         if round % 10 == 0 {

@@ -42,7 +42,7 @@ async fn a_missing_alias_stops_every_call_and_creates_nothing() {
         fatal(store.write(&[delete("b", 2)]).await, "is gone");
         fatal(store.heads(&["a".to_owned()]).await, "is gone");
         fatal(store.lookup(&["Movie:a".to_owned()], None, 10).await, "is gone");
-        fatal(store.older(&["Movie:a".to_owned()], 9, None, 10).await, "is gone");
+        fatal(store.older(&["Movie:a".to_owned()], 0..9, None, 10).await, "is gone");
         fatal(store.frequencies(&["Movie:a".to_owned()]).await, "is gone");
         fatal(store.newest_stamp().await, "is gone");
         fatal(store.count().await, "is gone");

@@ -278,8 +278,6 @@ async fn proposed(product: GraphqlProduct, name: &str) {
     world.until_documents(MOVIES).await;
     world.assert_converged().await;
     make_changes(&mut world, Pace::AtOnce).await;
-    killed_in_a_burst(&mut world).await;
-    world.assert_converged_after("kills in a burst").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,8 +60,10 @@ pub struct KafkaSettings {
     pub compression: Compression,
     /// Who appends.
     pub appending: Appending,
-    /// The compacted topic of checkpoints.
+    /// The compacted topic of checkpoints. Who appends to it makes others wait that read it while an append of theirs is unfinished.
     pub checkpoint_topic: String,
+    /// The topic that had the checkpoints before: read for those that the other one lacks.
+    pub former_checkpoint_topic: Option<String>,
     /// Further properties in librdkafka's words (security, time limits …). They win over what is chosen here. Our own protocol
     /// reads those of security, `client.id` and `transaction.timeout.ms`.
     pub properties: BTreeMap<String, String>,
@@ -80,6 +82,7 @@ impl KafkaSettings {
             compression: Compression::Lz4,
             appending: Appending::Fitting,
             checkpoint_topic: "tributary.checkpoints".into(),
+            former_checkpoint_topic: None,
             properties: BTreeMap::new(),
         }
     }
@@ -176,6 +179,7 @@ impl fmt::Debug for KafkaSettings {
             .field("compression", &self.compression)
             .field("appending", &self.appending)
             .field("checkpoint_topic", &self.checkpoint_topic)
+            .field("former_checkpoint_topic", &self.former_checkpoint_topic)
             .field("properties", &hidden)
             .finish()
     }

@@ -128,7 +128,10 @@ impl Reader {
 
     /// Fails while an open transaction hides checkpoints: of the topic all names share.
     pub fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
-        let topic = self.settings.checkpoint_topic.as_str();
+        self.is_readable(&self.settings.checkpoint_topic)
+    }
+
+    fn is_readable(&self, topic: &str) -> Result<(), TransportError> {
         let place = TopicPartition { topic: topic.into(), partition: 0 };
         if self.partitions(topic)? == 0 || self.settle(&place)?.1 {
             return Ok(());
@@ -263,7 +266,17 @@ impl Reader {
 
     /// The last checkpoint of a name.
     pub fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
-        let topic = self.settings.checkpoint_topic.as_str();
+        let found = self.checkpoint_in(&self.settings.checkpoint_topic, name)?;
+        match &self.settings.former_checkpoint_topic {
+            Some(former) if found.is_none() => {
+                self.is_readable(former)?;
+                self.checkpoint_in(former, name)
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn checkpoint_in(&self, topic: &str, name: &str) -> Result<Option<Bytes>, TransportError> {
         if self.partitions(topic)? == 0 {
             return Ok(None);
         }

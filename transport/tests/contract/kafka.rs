@@ -11,10 +11,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
 use tributary_transport::{
-    Appending, Batch, Compression, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport, record_limit,
+    Appending, Batch, Compression, Consumer, Kafka, KafkaSettings, Purpose, Retention, TopicSpec, Transport,
+    record_limit,
 };
 
-use crate::tools::{Bench, PATIENCE, kafka, kafka_by, kafka_options, kafka_settings, records, values};
+use crate::tools::{Bench, PATIENCE, after, kafka, kafka_by, kafka_options, kafka_settings, records, values};
 
 async fn property(topic: &str, name: &str) -> String {
     let admin: AdminClient<DefaultClientContext> =
@@ -84,6 +85,55 @@ async fn a_broker_that_waits_for_others_is_told_with_what_to_configure() {
         assert!(text.contains(&format!("{name}={value}")), "{text}");
     }
     assert!(text.contains("set these to 1"), "{text}");
+}
+
+/// Records of a transaction that was aborted: they have offsets, and nobody is given them.
+async fn abort(id: &str, topic: &str, records: u32) {
+    let (id, topic) = (id.to_owned(), topic.to_owned());
+    let aborting = move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", kafka_settings().brokers)
+            .set("transactional.id", &id)
+            .create()
+            .unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        for number in 0..records {
+            let value = number.to_string();
+            producer.send(BaseRecord::<(), str>::to(&topic).payload(&value).partition(0)).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        producer.abort_transaction(PATIENCE).unwrap();
+    };
+    tokio::task::spawn_blocking(aborting).await.unwrap();
+}
+
+async fn no_lag(consumer: &mut Box<dyn Consumer>) {
+    let started = Instant::now();
+    while consumer.lag().await.unwrap() > 0 {
+        assert!(started.elapsed() < PATIENCE, "there is a lag although every record is committed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_aborted_transaction_left_at_the_end_is_no_lag() {
+    let bench = Bench::new(Arc::new(kafka()), "aborted");
+    let topic = bench.topic("t", 1).await;
+    let mut producer = bench.producer().await;
+    bench.append(&mut producer, &topic, &[("a", "1")]).await;
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 1).await;
+    consumer.commit(&after(&read)).await.unwrap();
+    abort(&format!("{topic}.aborter"), &topic, 40).await;
+    no_lag(&mut consumer).await;
+    abort(&format!("{topic}.aborter"), &topic, 40).await;
+    bench.append(&mut producer, &topic, &[("a", "2")]).await;
+    let read = records(&mut consumer, 1).await;
+    assert!(consumer.lag().await.unwrap() >= 1, "it is not committed");
+    assert!(consumer.lag().await.unwrap() >= 1, "nor is it at the second look");
+    consumer.commit(&after(&read)).await.unwrap();
+    no_lag(&mut consumer).await;
 }
 
 /// A transaction with a record of the topic, as a process that died in the middle of an append left it.
@@ -215,6 +265,37 @@ async fn checkpoints_behind_an_unfinished_transaction_of_another_are_waited_for(
     drop(transport.producer(&another, Purpose::Source).await.unwrap());
     transport.checkpoints_are_readable().await.unwrap();
     assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
+}
+
+#[tokio::test]
+async fn checkpoints_are_found_where_they_were_kept_before() {
+    let bench = Bench::new(Arc::new(kafka()), "moved");
+    let (before, now) = (bench.name("before"), bench.name("now"));
+    let checkpoint = |content: &'static str| {
+        let mut batch = Batch::new();
+        batch.checkpoint = Some(tributary_transport::Checkpoint { name: "ours".into(), content: content.into() });
+        batch
+    };
+    let settings = KafkaSettings { checkpoint_topic: before.clone(), ..kafka_settings() };
+    let transport = Kafka::connect(settings.clone()).unwrap();
+    transport.ensure_topics(&[]).await.unwrap();
+    let id = bench.name("ours");
+    let mut producer = transport.producer(&id, Purpose::Source).await.unwrap();
+    producer.append(&checkpoint("1")).await.unwrap();
+    let settings = KafkaSettings { checkpoint_topic: now, former_checkpoint_topic: Some(before.clone()), ..settings };
+    let transport = Kafka::connect(settings).unwrap();
+    assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"1".as_slice()));
+    transport.ensure_topics(&[]).await.unwrap();
+    assert_eq!(transport.checkpoint("another").await.unwrap(), None);
+    // What another left unfinished there concerns only whose checkpoint is still there.
+    let another = bench.name("another");
+    leave_open(&another, &before).await;
+    assert_eq!(transport.checkpoint("ours").await.unwrap_err().class, ErrorClass::Transient);
+    let mut producer = transport.producer(&id, Purpose::Source).await.unwrap();
+    producer.append(&checkpoint("2")).await.unwrap();
+    transport.checkpoints_are_readable().await.unwrap();
+    assert_eq!(transport.checkpoint("ours").await.unwrap().as_deref(), Some(b"2".as_slice()));
+    drop(transport.producer(&another, Purpose::Source).await.unwrap());
 }
 
 async fn a_process_that_wakes_up_late_leaves_its_successor_alone(appending: Appending) {

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
 use tokio_postgres::Client;
 
+use crate::answers;
+
 /// A running pipeline as its users see it.
 pub(super) struct Observed {
     pub(super) http: reqwest::Client,
@@ -69,10 +71,7 @@ impl Observed {
             if begin.elapsed() > PATIENCE {
                 bail!("the pipeline does not come to rest");
             }
-            let url = format!("http://{}/indexes/movies", self.address);
-            let status: Json = self.http.get(url).send().await?.json().await?;
-            let rest = status["listing"] == false && status["builds_waiting"] == 0 && status["changes_waiting"] == 0;
-            quiet = if rest { quiet + 1 } else { 0 };
+            quiet = if answers::unrest(&self.address).await.is_none() { quiet + 1 } else { 0 };
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         Ok(())

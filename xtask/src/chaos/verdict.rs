@@ -27,8 +27,8 @@ pub(super) struct Verdict {
     stale: usize,
     /// The first differences.
     examples: Vec<String>,
-    /// Whether every process that could be asked was at rest.
-    quiet: bool,
+    /// What the processes that could be asked were still at.
+    unrest: Vec<String>,
 }
 
 impl Verdict {
@@ -40,7 +40,7 @@ impl Verdict {
         loop {
             let verdict = Self::now(site).await;
             match &verdict {
-                Ok(verdict) if verdict.is_right() && verdict.quiet => {
+                Ok(verdict) if verdict.is_right() && verdict.unrest.is_empty() => {
                     right += 1;
                     first = first.or_else(|| Some(begin.elapsed()));
                 }
@@ -55,15 +55,15 @@ impl Verdict {
 
     async fn now(site: &Site) -> Result<Self> {
         let addresses = site.addresses();
-        let mut quiet = true;
+        let mut unrest = Vec::new();
         for address in &addresses {
-            quiet &= answers::is_quiet(address).await;
+            unrest.extend(answers::unrest(address).await);
         }
         let address = addresses.first().context("no process can be asked")?;
         let (client, connection) = tokio_postgres::connect(&site.database_url(), NoTls).await?;
         tokio::spawn(connection);
         let expected = truth::documents(&client).await?;
-        Ok(Self { quiet, ..Self::of(&expected, &answers::documents(address).await?) })
+        Ok(Self { unrest, ..Self::of(&expected, &answers::documents(address).await?) })
     }
 
     fn of(expected: &BTreeMap<String, Json>, actual: &BTreeMap<String, Json>) -> Self {
@@ -77,7 +77,7 @@ impl Verdict {
             extra: is.difference(&must).count(),
             stale: must.intersection(&is).filter(|id| differs(id)).count(),
             examples: examples.into_iter().take(20).collect(),
-            quiet: false,
+            unrest: Vec::new(),
         }
     }
 
@@ -86,9 +86,9 @@ impl Verdict {
         (self.missing, self.extra, self.stale) == (0, 0, 0)
     }
 
-    /// The first differences.
-    pub(super) fn examples(&self) -> &[String] {
-        &self.examples
+    /// The first differences, and what was still done.
+    pub(super) fn examples(&self) -> impl Iterator<Item = &String> {
+        self.examples.iter().chain(&self.unrest)
     }
 }
 
@@ -102,7 +102,8 @@ fn differences(id: &String, expected: &BTreeMap<String, Json>, actual: &BTreeMap
 
 impl fmt::Display for Verdict {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, missing, extra, stale, quiet, .. } = self;
+        let Self { documents, missing, extra, stale, unrest, .. } = self;
+        let quiet = unrest.is_empty();
         write!(to, "documents={documents} missing={missing} extra={extra} stale={stale} at_rest={quiet}")
     }
 }

@@ -96,7 +96,7 @@ async fn at_rest(address: &str, process: &mut Child) -> Result<()> {
     while looks < 2 {
         tokio::time::sleep(Duration::from_millis(600)).await;
         alive(process)?;
-        looks = if answers::is_quiet(address).await { looks + 1 } else { 0 };
+        looks = if answers::unrest(address).await.is_none() { looks + 1 } else { 0 };
         patient(started, "the pipeline is at rest")?;
     }
     Ok(())

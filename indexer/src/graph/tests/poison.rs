@@ -5,7 +5,7 @@ use tributary_event::ErrorClass;
 
 use super::server::{Reply, Server, aliased, ids_of, is_probe, movie, movies};
 use super::*;
-use crate::document::{assemble, content_hash};
+use crate::documents::document::{assemble, content_hash};
 use crate::graph::{Fetched, Graph, GraphError, HttpGraph, Vertex};
 
 const POISONED: &str = "5";
@@ -127,7 +127,7 @@ async fn deep_answers_become_documents_and_deeper_ones_fail_alone_for_good() {
     assert_eq!(document.content["title"].to_string(), nested(900));
     assert_eq!(document.hash, content_hash(&document.content.clone(), &document.refs));
     let written = serde_json::to_vec(&document.content).unwrap();
-    assert_eq!(crate::json::read::<Json>(&written).unwrap(), document.content);
+    assert_eq!(crate::documents::json::read::<Json>(&written).unwrap(), document.content);
     for levels in [1_001, 100_000] {
         let server = poisoned(move |json| ok(titled(&json, &nested(levels)))).await;
         let error = culprit(&server).await;

@@ -10,7 +10,7 @@ use tantivy::schema::{Field as Handle, OwnedValue};
 
 use super::dates::indexed as date;
 use super::schema::{Layout, Slot};
-use crate::indexable::{dates, indexable, is_long, numbers};
+use crate::documents::indexable::{dates, indexable, is_long, numbers};
 use crate::store::{Document, DocumentWrite, WriteAction};
 
 /// A write, ready for the writing thread.

@@ -16,7 +16,7 @@ use super::directory::CommitDirectory;
 use super::filters::Filters;
 use super::schema::{self, Layout};
 use super::{Shared, Versions, analyzers, rebuild};
-use crate::mapping::{self, Dialect, Fields, UNINDEXED};
+use crate::documents::mapping::{self, Dialect, Fields, UNINDEXED};
 use crate::store::{Prepared, StoreError};
 
 const MAPPING: &str = "mapping.json";

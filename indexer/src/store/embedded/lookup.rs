@@ -3,7 +3,7 @@
 //! A page holds the least ids behind the page before. Every page goes through all postings of its references and keeps as many
 //! as it may hold, so that memory follows from the page and not from the number of documents.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use serde::de::IgnoredAny;
 use tantivy::schema::IndexRecordOption;
@@ -12,21 +12,21 @@ use tantivy::{DocAddress, DocId, DocSet as _, Searcher, SegmentReader, TERMINATE
 use super::content::Source;
 use super::reading;
 use super::schema::{ID, Layout};
-use crate::mapping::STAMP;
+use crate::documents::mapping::STAMP;
 use crate::store::{IdPage, Older, OlderPage};
 
 /// What a page is asked for.
 pub(super) struct Wanted {
     references: Vec<String>,
-    /// Only documents with a stamp below this.
-    before: Option<u64>,
+    /// Only documents with a stamp in this range.
+    stamps: Option<Range<u64>>,
     after: Option<String>,
     size: usize,
 }
 
 impl Wanted {
-    pub fn new(references: &[String], before: Option<u64>, after: Option<&str>, size: usize) -> Self {
-        Self { references: references.to_vec(), before, after: after.map(str::to_owned), size: size.max(1) }
+    pub fn new(references: &[String], stamps: Option<Range<u64>>, after: Option<&str>, size: usize) -> Self {
+        Self { references: references.to_vec(), stamps, after: after.map(str::to_owned), size: size.max(1) }
     }
 }
 
@@ -85,7 +85,8 @@ fn least(
     let mut least = Least { size: wanted.size + 1, kept: Vec::new(), bound: None };
     let index = segment.inverted_index(layout.refs)?;
     let column = segment.fast_fields().str(ID)?.ok_or_else(|| TantivyError::FieldNotFound(ID.to_owned()))?;
-    let stamps = wanted.before.map(|before| Ok::<_, TantivyError>((segment.fast_fields().u64(STAMP)?, before)));
+    let stamps = wanted.stamps.as_ref();
+    let stamps = stamps.map(|wanted| Ok::<_, TantivyError>((segment.fast_fields().u64(STAMP)?, wanted)));
     let stamps = stamps.transpose()?;
     let after = match &wanted.after {
         None => Bound::Unbounded,
@@ -95,8 +96,9 @@ fn least(
         let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
         let mut doc = postings.doc();
         while doc != TERMINATED {
-            let old = stamps.as_ref().is_none_or(|(stamps, before)| stamps.first(doc).is_some_and(|s| s < *before));
-            if old && !segment.is_deleted(doc) {
+            let fits =
+                stamps.as_ref().is_none_or(|(stamps, range)| stamps.first(doc).is_some_and(|s| range.contains(&s)));
+            if fits && !segment.is_deleted(doc) {
                 let behind = |ordinal: &u64| match after {
                     Bound::Unbounded => true,
                     Bound::Included(from) => *ordinal >= from,

@@ -11,7 +11,7 @@ use tantivy::schema::{Field, FieldType, Schema};
 use tributary_event::ErrorClass;
 
 use super::{analyzers, dates};
-use crate::indexable::dates::span;
+use crate::documents::indexable::dates::span;
 use crate::store::StoreError;
 
 /// The query of a text.

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Shared;
 use super::content::Source;
 use super::schema::{ID, Layout};
-use crate::mapping::STAMP;
+use crate::documents::mapping::STAMP;
 use crate::store::{Head, Hit, SearchResponse, StoredDocument};
 
 /// Where a document is.
@@ -54,7 +54,8 @@ where
 {
     let document: TantivyDocument = searcher.doc(address)?;
     let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
-    crate::json::read(bytes).map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
+    crate::documents::json::read(bytes)
+        .map_err(|e| TantivyError::InternalError(format!("a stored document cannot be read: {e}")))
 }
 
 pub(super) fn head(shared: &Shared, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Head>> {
@@ -143,7 +144,7 @@ pub(super) fn search(
         let document: TantivyDocument = searcher.doc(address)?;
         let bytes = document.get_first(layout.source).and_then(|value| value.as_bytes()).unwrap_or_default();
         let source: Source<Json, IgnoredAny> =
-            crate::json::read(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
+            crate::documents::json::read(bytes).map_err(|e| TantivyError::InternalError(e.to_string()))?;
         let segment = searcher.segment_reader(address.segment_ord);
         hits.push(Hit { id: id(segment, address.doc_id)?, score, content: source.content });
     }

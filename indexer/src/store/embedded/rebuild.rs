@@ -19,7 +19,7 @@ use tributary_event::ErrorClass;
 use super::content::{self, Source};
 use super::folder;
 use super::schema::{ID, Layout, SOURCE};
-use crate::mapping::STAMP;
+use crate::documents::mapping::STAMP;
 use crate::store::{Document, StoreError};
 
 /// Memory of the writers: the old index's only holds the lock.
@@ -118,8 +118,8 @@ fn for_each(
     for doc in segment.doc_ids_alive() {
         let stored: TantivyDocument = store.get(doc)?;
         let bytes = stored.get_first(source).and_then(|value| value.as_bytes()).unwrap_or_default();
-        let Source { hash, refs, content } =
-            crate::json::read(bytes).map_err(|e| Failure::Unfit(format!("a stored document cannot be read: {e}")))?;
+        let Source { hash, refs, content } = crate::documents::json::read(bytes)
+            .map_err(|e| Failure::Unfit(format!("a stored document cannot be read: {e}")))?;
         id.clear();
         if let Some(ordinal) = ids.term_ords(doc).next() {
             ids.ord_to_str(ordinal, &mut id)?;

@@ -13,7 +13,7 @@ use tantivy::schema::{
 use tributary_dsl::plan::LeafType;
 
 use super::analyzers;
-use crate::mapping::{Field, Fields, REFS, STAMP, UNINDEXED};
+use crate::documents::mapping::{Field, Fields, REFS, STAMP, UNINDEXED};
 
 /// The document's id: exact, sorted, and as a column.
 pub(super) const ID: &str = "_id";

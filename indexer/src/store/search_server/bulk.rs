@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::http::Answer;
-use crate::indexable::{Indexable, indexable};
-use crate::mapping::{Fields, HASH, KEPT, KEY, REFS, STAMP, UNINDEXED};
+use crate::documents::indexable::{Indexable, indexable};
+use crate::documents::mapping::{Fields, HASH, KEPT, KEY, REFS, STAMP, UNINDEXED};
 use crate::store::{Document, DocumentWrite, Verdict, WriteAction, unfit_id};
 
 /// Bytes of one request. The servers refuse 100 MiB; a few MiB use a connection well without filling the server's heap.
@@ -106,8 +106,10 @@ pub(super) fn content(source: Json) -> (Json, Map<String, Json>) {
             ours.insert(name.to_owned(), value);
         }
     }
-    let kept =
-        ours.get(KEPT).and_then(Json::as_str).map(|text| crate::json::read::<Map<String, Json>>(text.as_bytes()));
+    let kept = ours
+        .get(KEPT)
+        .and_then(Json::as_str)
+        .map(|text| crate::documents::json::read::<Map<String, Json>>(text.as_bytes()));
     if let Some(Ok(kept)) = kept {
         content.extend(kept);
     }

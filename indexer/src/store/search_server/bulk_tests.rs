@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tributary_dsl::plan::LeafType;
 
 use super::*;
-use crate::mapping::Field;
+use crate::documents::mapping::Field;
 use crate::store::Document;
 
 fn put(id: &str, content: Json) -> DocumentWrite {

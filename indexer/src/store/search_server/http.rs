@@ -138,7 +138,7 @@ impl Server {
         let status = response.status_code().as_u16();
         let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let text = response.text().await.map_err(|e| self.unreachable(path, e))?;
-        let body = crate::json::read(text.as_bytes())
+        let body = crate::documents::json::read(text.as_bytes())
             .unwrap_or_else(|_| Json::String(text.chars().take(300).collect::<String>().trim().to_owned()));
         Ok(Answer { status, retry_after: after.map(Duration::from_secs), body })
     }

@@ -8,7 +8,7 @@ use tributary_event::ErrorClass;
 use super::http::Server;
 use super::reading::primary;
 use super::{bulk, settings};
-use crate::mapping::{self, Dialect};
+use crate::documents::mapping::{self, Dialect};
 use crate::store::{Prepared, StoreError};
 
 /// Checks the server, then finds `<name>` as an alias with the plan's mapping, or creates `<name>-000001` behind it in one

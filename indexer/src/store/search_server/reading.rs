@@ -6,13 +6,14 @@
 //! versions.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use elasticsearch::http::Method;
 use serde_json::{Value as Json, json};
 use tributary_event::ErrorClass;
 
 use super::SearchServerStore;
-use crate::mapping::{Dialect, KEY, REFS, STAMP};
+use crate::documents::mapping::{Dialect, KEY, REFS, STAMP};
 use crate::store::{IdPage, Older, OlderPage, StoreError};
 
 /// Hits of one page: the servers' `index.max_result_window`.
@@ -80,16 +81,19 @@ pub(super) async fn lookup(
     Ok(IdPage { ids: hits.into_iter().map(|(id, _)| id).collect(), next })
 }
 
-/// The same, of those with an older stamp.
+/// The same, of those with a stamp in a range.
 pub(super) async fn older(
     store: &SearchServerStore,
     references: &[String],
-    before: u64,
+    stamps: Range<u64>,
     after: Option<&str>,
     size: usize,
 ) -> Result<OlderPage, StoreError> {
-    let before = before.min(i64::MAX as u64);
-    let query = |terms: &[String]| json!({ "bool": { "filter": [{ "terms": { REFS: terms } }, { "range": { STAMP: { "lt": before } } }] } });
+    let (from, before) = (stamps.start.min(i64::MAX as u64), stamps.end.min(i64::MAX as u64));
+    let query = |terms: &[String]| {
+        let range = json!({ "range": { STAMP: { "gte": from, "lt": before } } });
+        json!({ "bool": { "filter": [{ "terms": { REFS: terms } }, range] } })
+    };
     let (hits, next) = page(store, references, query, after, size, &[STAMP, REFS]).await?;
     let document = |(id, hit): (String, Json)| {
         let stamp = hit["fields"][STAMP][0].as_u64();

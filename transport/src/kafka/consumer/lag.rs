@@ -10,10 +10,10 @@ use tributary_event::ErrorClass;
 use super::super::client::KafkaSettings;
 use super::super::reader::Reader;
 use super::list;
-use super::membership::{ANSWER, Context, Membership};
+use super::membership::{ANSWER, Context, Membership, Tail};
 use crate::contract::{TopicPartition, TransportError};
 
-/// So many offsets at the end of a partition may be marks of transactions.
+/// So few offsets at the end of a partition are probably marks of transactions.
 const MARKS: u64 = 8;
 
 impl Membership {
@@ -58,17 +58,38 @@ impl Membership {
             };
             // Offsets that are gone count until their loss is dealt with; a topic that was made anew has all before it.
             let behind = ends.high.checked_sub(from).unwrap_or(ends.high - ends.low);
-            let marks = || self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if behind == 0 || marks().get(&place) == Some(&(from, ends.high)) {
-                continue;
+            if behind > 0 && (from < ends.low || self.has_records(reader, &place, (from, ends.high))?) {
+                lag += behind;
             }
-            // The last offsets may be marks of transactions, which nobody reads.
-            if behind <= MARKS && from >= ends.low && reader.read(&place, from, 1)?.is_empty() {
-                marks().insert(place, (from, ends.high));
-                continue;
-            }
-            lag += behind;
         }
         Ok(lag)
+    }
+
+    /// Whether there is a record between a committed offset and the end. There may be none: marks of transactions have offsets, and
+    /// so have the records of aborted ones, which nobody is given. To look costs a request, so a committed offset is looked at once,
+    /// and again only if it ends what was empty before; a long stretch not before the committed offset stood still for two
+    /// measurements.
+    fn has_records(
+        &self,
+        reader: &Reader,
+        place: &TopicPartition,
+        (from, high): (u64, u64),
+    ) -> Result<bool, TransportError> {
+        let tails = || self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tails().get(place).copied();
+        let tail = match known {
+            Some(Tail::Record(at)) if at == from => return Ok(true),
+            Some(Tail::Nothing(at, end)) if (at, end) == (from, high) => return Ok(false),
+            Some(Tail::Unknown(at) | Tail::Nothing(at, _)) if at == from => None,
+            _ if high - from > MARKS => Some(Tail::Unknown(from)),
+            _ => None,
+        };
+        let tail = match tail {
+            Some(tail) => tail,
+            None if reader.read(place, from, 1)?.is_empty() => Tail::Nothing(from, high),
+            None => Tail::Record(from),
+        };
+        tails().insert(place.clone(), tail);
+        Ok(!matches!(tail, Tail::Nothing(..)))
     }
 }

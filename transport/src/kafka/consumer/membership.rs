@@ -27,12 +27,23 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Membership {
     pub mailbox: Mailbox,
     reading: Mutex<Reading>,
-    /// Ranges at the end of partitions that hold no record, only the marks of transactions.
-    pub marks: Mutex<HashMap<TopicPartition, (u64, u64)>>,
+    /// What is known of the ends of partitions, behind the committed offsets.
+    pub tails: Mutex<HashMap<TopicPartition, Tail>>,
     /// The consumer that follows this one.
     pub follower: Option<Arc<Following>>,
     /// For one that follows: what it is to have. Absent in others.
     wanted: Mutex<Option<BTreeMap<u32, u64>>>,
+}
+
+/// What is between a partition's committed offset, which is named, and its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// Nobody has looked yet: whoever reads there may be at it.
+    Unknown(u64),
+    /// A record to read.
+    Record(u64),
+    /// No record up to this other offset: marks of transactions, and what aborted transactions left.
+    Nothing(u64, u64),
 }
 
 /// The partitions of a consumer.

@@ -9,7 +9,7 @@
 //!
 //! Beside the plan's fields a document holds four of ours: [`REFS`], [`STAMP`], [`HASH`] and [`KEY`]. The last repeats the
 //! document's id as a keyword with doc values: neither server sorts by `_id` unless fielddata is switched on for it. A document
-//! with values that cannot be indexed ([`indexable`](crate::indexable)) has [`KEPT`] and [`UNINDEXED`] too.
+//! with values that cannot be indexed ([`indexable`](crate::documents::indexable)) has [`KEPT`] and [`UNINDEXED`] too.
 
 use std::collections::BTreeMap;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tributary_event::ErrorClass;
 
-use crate::absence::{gone, is_old_enough};
+use crate::building::absence::{gone, is_old_enough};
 use crate::context::IndexContext;
-use crate::document::assemble;
+use crate::documents::document::assemble;
 use crate::graph::{Fetched, GraphError};
 use crate::store::{DocumentWrite, Verdict, WriteAction};
 

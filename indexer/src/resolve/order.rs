@@ -19,7 +19,7 @@ use tributary_transport::numbers::Sequence;
 use tributary_transport::order::{Finding, Order};
 use tributary_transport::{Assignment, Polled, TopicPartition, Transport};
 
-use crate::lost::Concerned;
+use crate::resolve::lost::Concerned;
 
 /// Offsets that are looked at before the first record of a partition.
 const BEFORE: u64 = 64;

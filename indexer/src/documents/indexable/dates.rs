@@ -1,6 +1,6 @@
 //! Dates as documents and queries write them: ISO 8601 down from the year, or milliseconds since 1970. Pure.
 //!
-//! This reads what Elasticsearch and OpenSearch both read with [`DATE_FORMAT`](crate::mapping::DATE_FORMAT), and as the same
+//! This reads what Elasticsearch and OpenSearch both read with [`DATE_FORMAT`](crate::documents::mapping::DATE_FORMAT), and as the same
 //! moment. Where they differ nothing is read: years of five digits and more, a negative number of five to ten digits (a year for
 //! one, milliseconds for the other), a time after a mere year (at which Elasticsearch 8 has been seen to stop), names of
 //! time zones.

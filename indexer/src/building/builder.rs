@@ -25,16 +25,16 @@ use tributary_event::{ErrorClass, HybridClock};
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::{Assignment, Loss, Polled};
 
-use crate::absence::CONFIRM_AFTER;
-use crate::build::{BatchResult, Built, ToBuild, build};
+use crate::building::absence::CONFIRM_AFTER;
+use crate::building::batch::{BatchResult, Built, ToBuild, build};
+use crate::building::schedule::{Job, Schedule};
+use crate::building::visibility::{Finished, Request, Visibility};
 use crate::context::{IndexContext, Rule};
 use crate::letters::Letters;
-use crate::lost::Concerned;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
+use crate::resolve::lost::Concerned;
 use crate::resolve::settle::Times;
-use crate::schedule::{Job, Schedule};
-use crate::visibility::{Finished, Request, Visibility};
 
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
 /// twice as many, so that bulk work never fills the place of live work.

@@ -8,12 +8,12 @@ use tributary_event::ErrorClass;
 use tributary_processor::{Backoff, StageError};
 
 use super::Builder;
-use crate::build::{BatchFailure, Part};
+use crate::building::batch::{BatchFailure, Part};
+use crate::building::schedule::Job;
+use crate::building::visibility::Request;
 use crate::letters::Failure;
 use crate::letters::replay::tell;
 use crate::report::Outcome;
-use crate::schedule::Job;
-use crate::visibility::Request;
 
 impl Builder {
     /// A batch failed as a whole: wait and build all of it again, or stop. Nothing becomes a dead letter.

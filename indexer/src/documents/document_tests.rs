@@ -93,10 +93,10 @@ fn levels_without_fields_of_their_own_disappear() {
     assert_eq!(document.refs, ["Movie:7", "Talent:2"]);
     let error = assemble(&plan, &answer(true)).unwrap_err();
     assert!(error.path == "talents" && error.problem.contains("another page"), "{error}");
-    let mapped = crate::mapping::fields(&plan).unwrap();
+    let mapped = crate::documents::mapping::fields(&plan).unwrap();
     assert_eq!(mapped.keys().collect::<Vec<_>>(), ["first", "genres", "talents"]);
-    assert_eq!(mapped["genres"], crate::mapping::Field::Leaf(LeafType::Keyword));
-    let crate::mapping::Field::Object { fields, .. } = &mapped["talents"] else { panic!("{mapped:?}") };
+    assert_eq!(mapped["genres"], crate::documents::mapping::Field::Leaf(LeafType::Keyword));
+    let crate::documents::mapping::Field::Object { fields, .. } = &mapped["talents"] else { panic!("{mapped:?}") };
     assert_eq!(fields.keys().collect::<Vec<_>>(), ["name", "rowId"]);
 }
 

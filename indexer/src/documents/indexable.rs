@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json};
 use tributary_dsl::plan::LeafType;
 
-use crate::mapping::{Field, Fields, IGNORE_ABOVE};
+use crate::documents::mapping::{Field, Fields, IGNORE_ABOVE};
 
 pub mod dates;
 pub mod members;
@@ -33,7 +33,7 @@ pub const MAX_NESTED: usize = 10_000;
 
 /// Levels of objects and lists in a document: what is read of an answer, which has some around it. (A server sees no more levels
 /// than are indexed; the rest is kept as text.)
-pub const MAX_DEPTH: usize = crate::json::MAX_LEVELS - 10;
+pub const MAX_DEPTH: usize = crate::documents::json::MAX_LEVELS - 10;
 
 /// Bytes of a document as JSON. A request to a server has at most 100 MiB, and what is kept beside the indexed is in it too.
 pub const MAX_BYTES: usize = 32 << 20;

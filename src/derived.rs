@@ -1,0 +1,66 @@
+//! Values of documents that may be made of other rows than their vertex's own: a count, an average, a name that is put together.
+//!
+//! A schema does not say of what a value is made. But a value whose name no column has, of all tables whose rows lead to the vertex,
+//! is worth a word: where it is made of rows of another table, documents hear of their changes only by a rule.
+
+use std::collections::BTreeMap;
+
+use tributary_dsl::plan::Plan;
+use tributary_event::TableName;
+
+/// The columns of tables, by name.
+pub type Columns = BTreeMap<TableName, Vec<String>>;
+
+/// What is to be said of values that no column seems to hold.
+pub fn notes(plan: &Plan, columns: &Columns) -> Vec<String> {
+    let mut notes = Vec::new();
+    for index in &plan.indexes {
+        for (vertex, field) in &index.values {
+            let tables: Vec<&TableName> = plan
+                .graph
+                .vertices
+                .iter()
+                .filter(|(_, rules)| rules.iter().any(|rule| rule.type_name == *vertex))
+                .map(|(table, _)| table)
+                .collect();
+            let known: Vec<&String> = tables.iter().filter_map(|table| columns.get(*table)).flatten().collect();
+            if known.is_empty() || known.iter().any(|column| is_alike(field, column)) {
+                continue;
+            }
+            let named: Vec<String> = tables.iter().map(ToString::to_string).collect();
+            notes.push(format!(
+                "index {}: documents show `{vertex}.{field}`, and no column has such a name in the tables whose rows lead to {vertex} \
+                 ({}). If it is made of rows of another table (a count, an average), map that table to {vertex} as well, under \
+                 graph.vertices: schema.table: [{{ type: {vertex}, id: \"{{…}}\" }}]; otherwise documents keep the old value when \
+                 those rows change",
+                index.name,
+                named.join(", ")
+            ));
+        }
+    }
+    notes
+}
+
+/// Whether a field may be a column by its name: `releasedOn` is `released_on`, and `released` as well.
+fn is_alike(field: &str, column: &str) -> bool {
+    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let (field, column) = (plain(field), plain(column));
+    let shorter = field.len().min(column.len());
+    field == column || (shorter >= 3 && (field.starts_with(&column) || column.starts_with(&field)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_alike;
+
+    #[test]
+    fn names_are_compared_as_languages_write_them() {
+        for (field, column) in [("releasedOn", "released_on"), ("released", "released_on"), ("imdbVotes", "imdb_votes")]
+        {
+            assert!(is_alike(field, column), "{field} {column}");
+        }
+        for (field, column) in [("averageStars", "stars"), ("screeningCount", "id"), ("no", "notes")] {
+            assert!(!is_alike(field, column), "{field} {column}");
+        }
+    }
+}
