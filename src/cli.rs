@@ -1,6 +1,7 @@
 //! The command line: what can be said, and help that teaches it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -30,9 +31,10 @@ A first hour usually goes:
   tributary search pipeline.yaml movies 'title:alien'
   tributary get pipeline.yaml movies 42
   tributary dlq list pipeline.yaml       what was set aside, and why
+  tributary audit pipeline.yaml          is anything lost, doubled or stale?
   tributary resume-deletes pipeline.yaml movies   lets deletes go on that wait because they are many
 
-Exit codes: 0 done; 1 stopped by an error while running; 2 wrong usage; 3 the pipeline has errors;
+Exit codes: 0 done; 1 stopped by an error while running, or an audit found something; 2 wrong usage; 3 the pipeline has errors;
 4 a server could not be reached; 5 not found (the pipeline file, a document, a dead letter).";
 
 /// What to do.
@@ -105,6 +107,25 @@ pub enum Command {
         pipeline: Pipeline,
         /// The index; all of them if left out.
         index: Option<String>,
+    },
+    /// See whether anything is lost: compare sources, topics and indexes.
+    ///
+    /// Of the topics of tables: whether records of the last while are missing, came twice or late, by their running numbers. Of each
+    /// index: roots without a document, documents without a root, and whether documents are what the graph answers now. What differs
+    /// is looked at twice, ten seconds apart, for a pipeline is never quite at rest. Exit code 1 if anything is wrong.
+    Audit {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// How far back topics are looked at: 1h, 7d.
+        #[arg(long, default_value = "1d", value_parser = tributary_dsl::duration)]
+        since: Duration,
+        /// Documents of each index whose content is compared: so many from all over it, and so many whose root changed. 0 is none.
+        #[arg(long, default_value_t = 500)]
+        documents: usize,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Search an index.
     Search {

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod audit;
 mod definition;
 mod documents;
 mod letters;
@@ -21,6 +22,9 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Run { pipeline, quiet, fail_fast } => running::run(&pipeline.file, quiet, fail_fast).await,
         Command::Reindex { pipeline, index } => running::reindex(&pipeline.file, index.as_deref()).await,
         Command::ResumeDeletes { pipeline, index } => letters::resume_deletes(&pipeline.file, index.as_deref()).await,
+        Command::Audit { pipeline, since, documents, json } => {
+            audit::audit(&pipeline.file, since, documents, json).await
+        }
         Command::Search { pipeline, index, query, from, size } => {
             documents::search(&pipeline.file, &index, query, from, size).await
         }

@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
+use tributary_indexer::audit::{self, Audit, Scope, Subject};
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
-use tributary_transport::TransportError;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
+use tributary_transport::{Transport, TransportError};
 
 /// Hits of one search at most.
 const MAX_HITS: usize = 10_000;
@@ -34,6 +36,8 @@ pub struct Api {
     pub started: Arc<OnceLock<Started>>,
     /// Dead letters.
     pub letters: DeadLetters,
+    /// The topics.
+    pub transport: Arc<dyn Transport>,
     /// Metrics.
     pub metrics: PrometheusHandle,
 }
@@ -42,6 +46,10 @@ pub struct Api {
 pub struct Started {
     /// Each of them.
     pub indexes: Vec<IndexHandle>,
+    /// Their plan.
+    pub plan: Arc<Plan>,
+    /// What an audit looks at.
+    pub subjects: Vec<Subject>,
 }
 
 /// Serves until shutdown; answers in flight are finished.
@@ -57,6 +65,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/search", get(search))
         .route("/indexes/{name}/reindex", post(reindex))
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
+        .route("/audit", get(audit))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -169,6 +178,9 @@ async fn live(State(api): State<Arc<Api>>) -> Json<serde_json::Value> {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> String {
+    for (part, health) in api.health.parts() {
+        metrics::gauge!("tributary_part_up", "part" => part).set(if health.up { 1.0 } else { 0.0 });
+    }
     api.metrics.render()
 }
 
@@ -250,6 +262,12 @@ async fn resume_deletes(
     index.context.brake.release(tokio::time::Instant::now());
     let resumed = tributary_indexer::letters::replay::resume_deletes(&api.letters, &name).await?;
     Ok(Json(json!({ "resumed": resumed })))
+}
+
+async fn audit(State(api): State<Arc<Api>>, Query(scope): Query<Scope>) -> Result<Json<Audit>, Failure> {
+    let Started { plan, subjects, .. } = started(&api)?;
+    let audited = audit::audit(plan, &api.transport, subjects, scope).await;
+    audited.map(Json).map_err(|error| Failure(status(error.class), error.message))
 }
 
 async fn letters(State(api): State<Arc<Api>>) -> Result<Json<Vec<DeadLetter>>, Failure> {

@@ -69,6 +69,12 @@ impl Running {
         self.answer(self.http.get(format!("{}{path}", self.base)).query(query)).await
     }
 
+    /// GET of what may take long to find out.
+    pub async fn get_slowly(&self, path: &str, query: &[(&str, String)]) -> Result<(u16, Json), Failure> {
+        let request = self.http.get(format!("{}{path}", self.base)).query(query);
+        self.answer(request.timeout(Duration::from_secs(24 * 3600))).await
+    }
+
     /// POST of a JSON body.
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<(u16, Json), Failure> {
         self.answer(self.http.post(format!("{}{path}", self.base)).json(body)).await

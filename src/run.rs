@@ -106,6 +106,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         health: base.health.clone(),
         started,
         letters: DeadLetters::new(base.transport.clone(), names::dead_letters(definition.pipeline())),
+        transport: base.transport.clone(),
         metrics,
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
@@ -239,10 +240,11 @@ async fn join(
             ready
         }
     };
-    let Ready { indexer, entry, .. } = ready;
+    let Ready { plan, indexer, entry } = ready;
     let indexes = indexer.indexes().to_vec();
     (entry.on_start)(&indexes);
-    let _ = entry.started.set(Started { indexes });
+    let subjects = indexer.subjects();
+    let _ = entry.started.set(Started { indexes, plan, subjects });
     // The indexes read these topics, whether their sources answer or not.
     if !ensure_topics(&base, &topics, &shutdown).await? {
         return Ok(());

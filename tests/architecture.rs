@@ -121,6 +121,22 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A rule on a metric that nobody writes never fires.
+#[test]
+fn alert_rules_name_metrics_that_there_are() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let text: String = files.iter().map(|file| std::fs::read_to_string(file).expect("readable")).collect();
+    for name in ["docs/alerts.yaml", "docs/monitoring.md"] {
+        let told = std::fs::read_to_string(root().join(name)).expect("readable");
+        let words = told.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let metrics: BTreeSet<&str> = words.filter(|word| word.starts_with("tributary_")).collect();
+        assert!(metrics.len() >= 10, "{name}: {metrics:?}");
+        let unknown: Vec<&&str> = metrics.iter().filter(|metric| !text.contains(&format!("\"{metric}\""))).collect();
+        assert!(unknown.is_empty(), "{name} names metrics that nobody writes: {unknown:?}");
+    }
+}
+
 #[test]
 fn files_are_short_and_say_what_they_own() {
     let mut files = Vec::new();

@@ -17,6 +17,7 @@ mod scenarios {
     mod foreign;
     mod letters;
     mod names;
+    mod order;
     mod outages;
     mod plans;
     mod proposal;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_event::debezium::{DecimalMode, Encoder, encode_event_key, encode_value};
 use tributary_event::{ChangeEvent, ErrorClass, Position, Row, Value};
-use tributary_transport::{Batch, DeadLetter, MAX_RECORD, Replays, Retention, as_setting};
+use tributary_transport::{Batch, DeadLetter, Headers, MAX_RECORD, Replays, Retention, as_setting};
 
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, Oversized, OversizedPolicy};
@@ -169,6 +169,7 @@ impl Guard {
             offset: 0,
             key: has_key.then_some(key),
             value: small.is_some().then_some(value),
+            headers: Headers::NONE,
             class: ErrorClass::Definite,
             cause,
             attempts: 1,

@@ -25,6 +25,7 @@ pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline}
 pub use reference::{json_schema, reference_page};
 pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
+pub use yaml::duration;
 
 /// What a pipeline's text refers to. Implementations read files and the environment; tests hand in maps.
 pub trait Inputs {

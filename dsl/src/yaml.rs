@@ -8,6 +8,8 @@ mod read;
 mod scalars;
 mod schema;
 mod units;
+
+pub use self::units::duration;
 mod variables;
 
 pub(crate) use collections::{Entries, Items, Names};

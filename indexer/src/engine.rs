@@ -15,6 +15,7 @@ use tributary_processor::{Lag, StageError, Tasks, outbox, supervise, until_answe
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{Retention, TopicSpec, Transport, TransportError};
 
+use crate::audit::Subject;
 use crate::building::brake::Brake;
 use crate::context::IndexContext;
 use crate::graph::Graph;
@@ -148,6 +149,16 @@ impl Indexer {
     /// The indexes.
     pub fn indexes(&self) -> &[IndexHandle] {
         &self.indexes
+    }
+
+    /// The indexes as an audit looks at them.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let subject = |IndexHandle { context, .. }: &IndexHandle| {
+            let roots = self.parts.roots.get(&context.plan.name)?.clone();
+            let (plan, store, graph) = (context.plan.clone(), context.store.clone(), context.graph.clone());
+            Some(Subject { plan, store, roots, graph })
+        };
+        self.indexes.iter().filter_map(subject).collect()
     }
 
     /// Runs until shutdown (`Ok`) or a fatal error.

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{OutRecord, Outbox, StageError, Ticket};
-use tributary_transport::Polled;
 use tributary_transport::dead_letter::{DeadLetter, Outline, Replays};
+use tributary_transport::{Headers, Polled};
 
 use crate::context::IndexContext;
 use crate::request::{BuildRequest, Cause, Lane, names};
@@ -76,6 +76,7 @@ impl Letters {
             offset: failure.offset,
             key: Some(id.as_bytes().to_vec()),
             value: Some(request.encode()),
+            headers: Headers::NONE,
             class: failure.class,
             cause: failure.reason,
             attempts: failure.attempts,
@@ -153,6 +154,7 @@ pub(crate) fn of_record(stage: String, topic: String, record: &Polled, class: Er
         offset: record.offset,
         key: record.key.as_deref().map(<[u8]>::to_vec),
         value: record.value.as_deref().map(<[u8]>::to_vec),
+        headers: record.headers.clone(),
         class,
         cause,
         attempts: 1,
@@ -167,7 +169,8 @@ pub(crate) fn of_record(stage: String, topic: String, record: &Polled, class: Er
 pub(crate) fn record(outbox: &Outbox, pipeline: &str, letter: &DeadLetter) -> OutRecord {
     metrics::counter!("tributary_dead_letters_total", "stage" => letter.stage.clone()).increment(1);
     let (key, value) = letter.encode(outbox.limit());
-    OutRecord { topic: names::dead_letters(pipeline).into(), key: Some(key), value: Some(value) }
+    let topic = names::dead_letters(pipeline).into();
+    OutRecord { topic, key: Some(key), value: Some(value), headers: Headers::NONE }
 }
 
 /// Sends a letter. The tickets are done when it is durable.
@@ -182,5 +185,6 @@ pub(crate) async fn send(
 
 /// Takes a letter out.
 fn tombstone(pipeline: &str, id: Vec<u8>) -> OutRecord {
-    OutRecord { topic: names::dead_letters(pipeline).into(), key: Some(id), value: None }
+    let topic = names::dead_letters(pipeline).into();
+    OutRecord { topic, key: Some(id), value: None, headers: Headers::NONE }
 }

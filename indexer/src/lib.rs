@@ -10,6 +10,7 @@
 //! [`graph`] and [`store`] are the two contracts; the engine knows nothing else of the outside. Only this room knows
 //! GraphQL over HTTP, Elasticsearch, OpenSearch and tantivy.
 
+pub mod audit;
 pub mod building;
 pub mod context;
 pub mod documents;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tributary_processor::OutRecord;
+use tributary_transport::Headers;
 
 /// How urgent a build is. Each lane has its own topic; `Bulk` never takes the last place of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ impl BuildRequest {
     /// The record for a topic of builds.
     pub fn into_record(self, topic: &Arc<str>) -> OutRecord {
         let value = Some(self.encode());
-        OutRecord { topic: topic.clone(), key: Some(self.id.into_bytes()), value }
+        OutRecord { topic: topic.clone(), key: Some(self.id.into_bytes()), value, headers: Headers::NONE }
     }
 
     /// The record's value.

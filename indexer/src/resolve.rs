@@ -10,6 +10,7 @@
 mod affected;
 mod fan_out;
 pub mod lost;
+pub(crate) mod order;
 pub mod recent;
 pub mod settle;
 mod supernodes;
@@ -30,7 +31,7 @@ use tributary_event::debezium::Decoder;
 use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
 use tributary_processor::{Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
-use tributary_transport::{Assignment, Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
 use self::affected::Affected;
 use self::fan_out::Unanswered;
@@ -40,6 +41,7 @@ use crate::graph::{Graph, GraphError, Vertex};
 use crate::letters::{self, replay::RESOLVE};
 use crate::request::{Cause, names};
 use crate::resolve::lost::{Concerned, noted};
+use crate::resolve::order::Watcher;
 use crate::resolve::vertices::{label, touched};
 
 /// Events up to this many in one delivery are resolved each by itself.
@@ -76,7 +78,9 @@ pub struct Resolver {
     /// The way out.
     pub outbox: Outbox,
     /// Whom records of its topics concern.
-    pub concerned: Concerned,
+    pub(crate) concerned: Arc<Concerned>,
+    /// Whether what is read is all there.
+    pub(crate) watcher: Arc<Watcher>,
 }
 
 /// The changes that are to be looked at again, and who waits for them.
@@ -107,7 +111,8 @@ pub(crate) struct Taken {
 
 /// Feeds the resolve task.
 pub struct ResolveHandler {
-    concerned: Concerned,
+    concerned: Arc<Concerned>,
+    watcher: Arc<Watcher>,
     decoder: Mutex<Decoder>,
     groups: mpsc::Sender<Vec<Taken>>,
     outbox: Outbox,
@@ -121,10 +126,11 @@ pub struct ResolveTask {
 }
 
 /// The resolve stage: its handler and its task.
-pub fn resolve_stage(mut resolver: Resolver) -> (ResolveHandler, ResolveTask) {
+pub fn resolve_stage(resolver: Resolver) -> (ResolveHandler, ResolveTask) {
     let (sender, groups) = mpsc::channel(GROUPS);
     let handler = ResolveHandler {
-        concerned: std::mem::take(&mut resolver.concerned),
+        concerned: resolver.concerned.clone(),
+        watcher: resolver.watcher.clone(),
         decoder: Mutex::new(Decoder::new()),
         groups: sender,
         outbox: resolver.outbox.clone(),
@@ -136,6 +142,7 @@ pub fn resolve_stage(mut resolver: Resolver) -> (ResolveHandler, ResolveTask) {
 #[async_trait]
 impl Handler for ResolveHandler {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
+        self.watcher.take(records.iter().map(|(record, _)| record)).await?;
         let mut events = Vec::with_capacity(records.len());
         for (record, ticket) in records {
             let decoded = {
@@ -161,10 +168,17 @@ impl Handler for ResolveHandler {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.watcher.assigned(assignments);
         self.concerned.joined(assignments).await
     }
 
+    async fn revoked(&self, places: &[TopicPartition]) -> Result<(), StageError> {
+        self.watcher.forget(places.iter());
+        Ok(())
+    }
+
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.watcher.forget(losses.iter().map(|loss| &loss.place));
         self.concerned.make_up(losses).await
     }
 }
@@ -179,13 +193,15 @@ impl ResolveTask {
         let (resolver, stop) = (self.resolver.clone(), shutdown.child_token());
         let looking = stop.clone();
         tasks.spawn(async move { Box::pin(resolver.settle(looking)).await });
+        let (watcher, looking) = (self.resolver.watcher.clone(), stop.clone());
+        tasks.spawn(async move { Box::pin(watcher.look_before(looking)).await });
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(joined) = tasks.join_next(), if !tasks.is_empty() => over(joined)?,
-                // One task is that which looks again.
-                group = self.groups.recv(), if tasks.len() <= GROUPS => match group {
+                // Two tasks are those that look again, and look before.
+                group = self.groups.recv(), if tasks.len() <= GROUPS + 1 => match group {
                     Some(group) => {
                         let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
                         tasks.spawn(async move {

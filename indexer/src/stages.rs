@@ -31,6 +31,7 @@ use crate::listing::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
 use crate::request::{Lane, names};
 use crate::resolve::lost::Concerned;
+use crate::resolve::order::Watcher;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::StoreError;
 
@@ -169,6 +170,10 @@ impl Stages {
         running.behind.spawn(task.run(running.workers.clone()));
         let shown = index.vertex_types();
         let fan_outs = self.plan.graph.fan_outs.iter().filter(|(type_name, _)| shown.contains(type_name.as_str()));
+        let concerned = Arc::new(self.concerned());
+        let order = self.parts.health.part(format!("order of {}", index.name));
+        let numbered = self.tables();
+        let watcher = Watcher::new(&index.name, numbered, self.parts.transport.clone(), concerned.clone(), order);
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
@@ -180,7 +185,8 @@ impl Stages {
             settling: Waiting::new(context.times),
             times: context.times,
             outbox,
-            concerned: self.concerned(),
+            concerned,
+            watcher: Arc::new(watcher),
         };
         let (handler, task) = resolve_stage(resolver);
         running.behind.spawn(task.run(running.workers.clone()));
@@ -244,6 +250,13 @@ impl Stages {
     /// The topics of the tables whose rows are vertices that the index shows, and that of replayed events.
     fn topics(&self) -> Vec<String> {
         let mut topics = vec![names::replays(&self.plan.pipeline)];
+        topics.extend(self.tables());
+        topics
+    }
+
+    /// The topics of the tables whose rows are vertices that the index shows.
+    fn tables(&self) -> Vec<String> {
+        let mut topics = Vec::new();
         for source in &self.plan.sources {
             let shown = shown_tables(&self.plan, source, self.index_plan());
             topics.extend(shown.map(|table| debezium::topic(&source.name, &table.schema, &table.name)));

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::{Batch, Producer, record_limit};
+use tributary_transport::{Batch, Headers, Producer, record_limit};
 
 use crate::intake::StageError;
 use crate::retry::Backoff;
@@ -23,6 +23,8 @@ pub struct OutRecord {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Headers,
 }
 
 /// What is done when records are durable.
@@ -96,7 +98,7 @@ pub fn outbox(stage: impl Into<String>, producer: Box<dyn Producer>, health: Rep
 }
 
 impl Outbox {
-    /// The most bytes that key and value of a record may have.
+    /// The most bytes that key, value and headers of a record may have.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -171,6 +173,7 @@ impl OutboxTask {
                 let now_ms = now_us() / 1_000;
                 for record in &parcel.records {
                     batch.push(&record.topic, now_ms, record.key.as_deref(), record.value.as_deref());
+                    batch.headers(record.headers.view());
                 }
                 receipts.extend(parcel.receipts);
                 rooms.push(parcel.room);

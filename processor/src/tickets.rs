@@ -222,7 +222,7 @@ mod tests {
     /// A record of 10 bytes.
     fn record(offset: u64) -> Polled {
         let value = Some(vec![0; 10].into());
-        Polled { place: place(), offset, key: None, value, timestamp_ms: 0 }
+        Polled { place: place(), offset, key: None, value, headers: Default::default(), timestamp_ms: 0 }
     }
 
     fn place() -> TopicPartition {

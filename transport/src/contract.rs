@@ -5,6 +5,7 @@
 //!   batches only, never a part of one.
 //! * A producer's id fences: opening a second producer with the same id makes the first one fail with a
 //!   [`TransportError`] of class `Fatal`.
+//! * A record comes back as it was appended: key, value, headers in their order, time.
 //! * Records with the same key of one topic go to the same partition: murmur2 of the key modulo the number of
 //!   partitions, as Kafka's Java clients do, so that both transports and foreign producers agree.
 //! * Offsets of a group are committed by the reader, explicitly. A restarted group reads from its last commit:
@@ -23,6 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::ErrorClass;
+
+use crate::headers::{self, Headers, HeadersRef};
 
 /// How long a topic keeps records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,8 @@ struct Span {
     start: usize,
     key_end: Option<usize>,
     value_end: Option<usize>,
+    /// Where its headers end, which come last.
+    end: usize,
     timestamp_ms: i64,
 }
 
@@ -86,8 +91,17 @@ pub struct RecordRef<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value; none is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: HeadersRef<'a>,
     /// Its time, milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
+}
+
+impl RecordRef<'_> {
+    /// Bytes of its key, its value and its headers.
+    pub fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.size()
+    }
 }
 
 impl Batch {
@@ -107,7 +121,24 @@ impl Batch {
         let start = self.bytes.len();
         let key_end = key(&mut self.bytes).then_some(self.bytes.len());
         let value_end = value(&mut self.bytes).then_some(self.bytes.len());
-        self.records.push(Span { topic: topic.clone(), start, key_end, value_end, timestamp_ms });
+        let end = self.bytes.len();
+        self.records.push(Span { topic: topic.clone(), start, key_end, value_end, end, timestamp_ms });
+    }
+
+    /// Adds a header to the record that was added last. Names may repeat, and keep their order.
+    pub fn header(&mut self, name: &str, value: &[u8]) {
+        if let Some(last) = self.records.last_mut() {
+            headers::put(&mut self.bytes, name, value);
+            last.end = self.bytes.len();
+        }
+    }
+
+    /// Adds headers to the record that was added last.
+    pub fn headers(&mut self, headers: HeadersRef<'_>) {
+        if let Some(last) = self.records.last_mut() {
+            self.bytes.extend_from_slice(headers.bytes());
+            last.end = self.bytes.len();
+        }
     }
 
     /// Adds a record by copying.
@@ -125,6 +156,7 @@ impl Batch {
             topic: &span.topic,
             key: span.key_end.map(|end| &self.bytes[span.start..end]),
             value: span.value_end.map(|end| &self.bytes[span.key_end.unwrap_or(span.start)..end]),
+            headers: HeadersRef::written(&self.bytes[span.value_end.or(span.key_end).unwrap_or(span.start)..span.end]),
             timestamp_ms: span.timestamp_ms,
         })
     }
@@ -139,7 +171,7 @@ impl Batch {
         self.records.is_empty() && self.checkpoint.is_none()
     }
 
-    /// Bytes of all keys and values.
+    /// Bytes of all keys, values and headers.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -183,6 +215,8 @@ pub struct Polled {
     pub key: Option<Bytes>,
     /// Its value; none is a tombstone.
     pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: Headers,
     /// Its time, milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
 }
@@ -247,7 +281,8 @@ pub struct ConsumerSettings {
 /// What a producer appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes.
+    /// The changes of a source: many, all the time. It outlives brokers that are away for minutes. Its records are numbered: see
+    /// [`crate::numbers`].
     Source,
     /// What a stage or a command has to append now and then. If its process dies in the middle, readers wait for seconds only.
     Stage,
@@ -305,7 +340,7 @@ pub type Measuring = Pin<Box<dyn Future<Output = Result<u64, TransportError>> + 
 /// The largest event that any transport can be set to take: lengths of Kafka's protocol have 31 bits.
 pub const MAX_RECORD: usize = 1 << 30;
 
-/// The most bytes that key and value of any record may have, where an event may have `max_record`: a dead letter holds an event
+/// The most bytes that key, value and headers of any record may have, where an event may have `max_record`: a dead letter holds an event
 /// in base64 at worst, and says why.
 pub fn record_limit(max_record: usize) -> usize {
     max_record / 2 * 3 + (64 << 10)
@@ -313,7 +348,7 @@ pub fn record_limit(max_record: usize) -> usize {
 
 /// A record that is larger than that.
 pub(crate) fn too_large(record: &RecordRef<'_>, max_record: usize) -> Option<String> {
-    let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    let size = record.size();
     let limit = record_limit(max_record);
     (size > limit).then(|| {
         format!(

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_event::ErrorClass;
 
-use crate::contract::{Batch, Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit};
+use crate::contract::{
+    Batch, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit,
+};
+use crate::headers::Headers;
 
 /// Records read at a time.
 const PAGE: usize = 500;
@@ -41,6 +44,9 @@ pub struct DeadLetter {
     /// Its value; none is a tombstone.
     #[serde(default, with = "payload", skip_serializing_if = "Option::is_none")]
     pub value: Option<Vec<u8>>,
+    /// Its headers.
+    #[serde(default, skip_serializing_if = "without")]
+    pub headers: Headers,
     /// The class of the error.
     pub class: ErrorClass,
     /// The error, in a sentence.
@@ -98,6 +104,22 @@ pub struct Entry {
     pub letter: Option<Outline>,
 }
 
+/// Whether there are no headers.
+fn without(headers: &Headers) -> bool {
+    headers.view().is_empty()
+}
+
+/// What a letter is about, as it is appended again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; none is a tombstone.
+    pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: Headers,
+}
+
 impl DeadLetter {
     /// The id of what was read at a place for a subject.
     pub fn id_of(topic: &str, partition: u32, offset: u64, subject: &str) -> String {
@@ -121,7 +143,7 @@ impl DeadLetter {
         };
         let (id, subject) = (cut(&self.id), cut(&self.subject));
         let cause = format!("{} (it has no key here, which is too large for a letter)", cut(&self.cause));
-        let short = Self { id, subject, cause, key: None, value: None, ..self.clone() };
+        let short = Self { id, subject, cause, key: None, value: None, headers: Headers::NONE, ..self.clone() };
         (short.id.clone().into_bytes(), serde_json::to_vec(&short).unwrap_or_default())
     }
 
@@ -143,6 +165,7 @@ impl DeadLetter {
             topic: self.topic.clone(),
             key: self.key.clone(),
             value: None,
+            headers: Headers::NONE,
             cause: format!("{said} (the event, {size} bytes, is too large for a letter{place})"),
             subject: self.subject.clone(),
             ..*self
@@ -168,7 +191,7 @@ impl DeadLetter {
 }
 
 /// Bytes in JSON: text where they are UTF-8, else `{"base64": …}`.
-mod payload {
+pub(crate) mod payload {
     use serde::{Deserializer, Serializer, de::Error};
 
     use super::{Deserialize, Engine, STANDARD, Serialize};
@@ -285,7 +308,7 @@ impl DeadLetters {
         }
         let records = self.transport.read(&self.partition(), from, PAGE).await?;
         let next = records.last().map_or(from, |last| last.offset + 1);
-        let entry = |record: crate::contract::Polled| {
+        let entry = |record: Polled| {
             let letter = match record.value.map(|value| serde_json::from_slice::<Outline>(&value)) {
                 None => None,
                 Some(Ok(outline)) => Some(outline),
@@ -326,7 +349,7 @@ impl DeadLetters {
         }
         let mut events = Vec::with_capacity(letters.len());
         for letter in &letters {
-            events.push(self.event(letter).await?);
+            events.push(self.original(letter).await?);
         }
         self.send_back(letters.into_iter().zip(events)).await
     }
@@ -359,7 +382,8 @@ impl DeadLetters {
             let letters = letters.filter_map(|record| serde_json::from_slice::<DeadLetter>(&record.value?).ok());
             let with_value = letters.filter_map(|letter| {
                 let (key, value) = (letter.key.clone().map(Bytes::from), Bytes::from(value(&letter)?));
-                Some((letter, (key, Some(value))))
+                let original = Original { key, value: Some(value), headers: letter.headers.clone() };
+                Some((letter, original))
             });
             replayed += self.send_back(with_value.collect::<Vec<_>>().into_iter()).await?;
             next = offsets.range(last + 1..).next().copied();
@@ -369,7 +393,7 @@ impl DeadLetters {
 
     async fn send_back(
         &self,
-        letters: impl ExactSizeIterator<Item = (DeadLetter, (Option<Bytes>, Option<Bytes>))>,
+        letters: impl ExactSizeIterator<Item = (DeadLetter, Original)>,
     ) -> Result<usize, TransportError> {
         let count = letters.len();
         if count == 0 {
@@ -378,9 +402,10 @@ impl DeadLetters {
         let mut producer = self.transport.producer(&format!("{}.replay", self.topic), Purpose::Stage).await?;
         let now = tributary_event::clock::now_us() / 1000;
         let mut batch = Batch::new();
-        for (letter, (key, value)) in letters {
+        for (letter, original) in letters {
             let topic: Arc<str> = letter.topic.as_str().into();
-            batch.push(&topic, now, key.as_deref(), value.as_deref());
+            batch.push(&topic, now, original.key.as_deref(), original.value.as_deref());
+            batch.headers(original.headers.view());
             batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
             if batch.len() >= 2 * REPLAY || batch.size() >= REPLAY_BYTES {
                 producer.append(&batch).await?;
@@ -393,16 +418,18 @@ impl DeadLetters {
         Ok(count)
     }
 
-    /// Key and value of a letter's event; what was too large for the letter, from where it was read.
-    pub async fn event(&self, letter: &DeadLetter) -> Result<(Option<Bytes>, Option<Bytes>), TransportError> {
+    /// A letter's event; what was too large for the letter, from where it was read.
+    pub async fn original(&self, letter: &DeadLetter) -> Result<Original, TransportError> {
         let place = if letter.value.is_none() { letter.place() } else { None };
         let Some(place) = place else {
             let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Bytes::copy_from_slice);
-            return Ok((bytes(&letter.key), bytes(&letter.value)));
+            let (key, value) = (bytes(&letter.key), bytes(&letter.value));
+            return Ok(Original { key, value, headers: letter.headers.clone() });
         };
         let found = self.transport.read(&place, letter.offset, 1).await?;
         let found = found.into_iter().find(|record| record.offset == letter.offset);
-        found.map(|record| (record.key, record.value)).ok_or_else(|| {
+        let original = |record: Polled| Original { key: record.key, value: record.value, headers: record.headers };
+        found.map(original).ok_or_else(|| {
             let text = format!(
                 "dead letter {} cannot be replayed: its event was too large for it, and topic {} {} does not keep offset {} any more",
                 letter.id, place.topic, place.partition, letter.offset
@@ -426,6 +453,7 @@ mod tests {
             offset: 17,
             key: Some(br#"{"id":42}"#.to_vec()),
             value: Some(vec![0xff, 0]),
+            headers: Headers::of([("trace", &b"7"[..]), ("trace", &[0xff])]),
             class: ErrorClass::Definite,
             cause: "the document was refused".into(),
             attempts: 3,
@@ -437,6 +465,8 @@ mod tests {
         let json = serde_json::to_value(&letter).unwrap();
         assert_eq!(json["key"], r#"{"id":42}"#);
         assert_eq!(json["value"]["base64"], "/wA=");
+        assert_eq!(json["headers"][0]["value"], "7");
+        assert_eq!(json["headers"][1]["value"]["base64"], "/w==");
         assert_eq!(serde_json::from_value::<DeadLetter>(json).unwrap(), letter);
         let tombstone = DeadLetter { value: None, ..letter };
         let json = serde_json::to_string(&tombstone).unwrap();
@@ -458,6 +488,7 @@ mod tests {
             offset: 7,
             key: Some(vec![b'k'; key]),
             value: Some(vec![b'v'; value]),
+            headers: Headers::of([("name", &vec![b'h'; value / 2][..])]),
             class: ErrorClass::Definite,
             cause: "€".repeat(10_000),
             attempts: 1,

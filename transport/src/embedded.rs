@@ -40,6 +40,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
 };
+use crate::numbers::Numbers;
 use crate::probe::Probe;
 
 /// How the embedded log is kept.
@@ -289,10 +290,12 @@ impl Transport for Embedded {
         Ok(self.0.catalog.find(topic).map_or(0, |topic| topic.stored.partitions))
     }
 
-    async fn producer(&self, id: &str, _: Purpose) -> Result<Box<dyn Producer>, TransportError> {
+    async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let id: Arc<str> = id.into();
         let epoch = self.0.request(|reply| Request::Fence { id: id.clone(), reply }).await?;
-        Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn: 0, spare: Vec::new() }))
+        let numbers = (purpose == Purpose::Source).then(|| Numbers::new(&id));
+        let (turn, spare, scratch) = Default::default();
+        Ok(Box::new(EmbeddedProducer { log: self.0.clone(), id, epoch, turn, spare, numbers, scratch }))
     }
 
     async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {

@@ -10,6 +10,7 @@
 mod appender;
 mod client;
 mod consumer;
+mod headers;
 mod library;
 mod mailbox;
 mod producer;
@@ -194,22 +195,24 @@ impl Transport for Kafka {
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let limit = transaction::limit(&self.settings, purpose)?;
         let why = match (self.settings.appending, purpose) {
-            (Appending::Fitting, Purpose::Source) => match KafkaProducer::open(&self.settings, id, limit).await {
-                Ok(producer) => {
-                    tracing::info!(producer = id, "appending by our own protocol");
-                    return Ok(Box::new(producer));
+            (Appending::Fitting, Purpose::Source) => {
+                match KafkaProducer::open(&self.settings, &self.reader, id, limit).await {
+                    Ok(producer) => {
+                        tracing::info!(producer = id, "appending by our own protocol");
+                        return Ok(Box::new(producer));
+                    }
+                    Err(fault) if fault.is_unspoken() => fault.text,
+                    Err(fault) => {
+                        let what = format!("opening the producer {id}");
+                        return Err(self.settings.answered(&what, fault.class, fault.code, &fault.text));
+                    }
                 }
-                Err(fault) if fault.is_unspoken() => fault.text,
-                Err(fault) => {
-                    let what = format!("opening the producer {id}");
-                    return Err(self.settings.answered(&what, fault.class, fault.code, &fault.text));
-                }
-            },
+            }
             (Appending::Fitting, Purpose::Stage) => "it has little to append".into(),
             (Appending::Library, _) => "it was asked for".into(),
         };
         tracing::info!(producer = id, why, "appending through librdkafka");
-        Ok(Box::new(LibraryProducer::open(&self.settings, id, limit).await?))
+        Ok(Box::new(LibraryProducer::open(&self.settings, &self.reader, id, (purpose, limit)).await?))
     }
 
     async fn appender(&self) -> Result<Box<dyn Producer>, TransportError> {

@@ -6,8 +6,11 @@
 pub mod contract;
 pub mod dead_letter;
 pub mod embedded;
+pub mod headers;
 pub mod kafka;
 mod metric;
+pub mod numbers;
+pub mod order;
 pub mod partition;
 mod probe;
 pub mod tls;
@@ -19,4 +22,6 @@ pub use contract::{
 };
 pub use dead_letter::{DeadLetter, DeadLetters, Replays};
 pub use embedded::{Embedded, EmbeddedSettings};
+pub use headers::{Headers, HeadersRef};
 pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};
+pub use numbers::Sequence;

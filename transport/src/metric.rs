@@ -13,7 +13,7 @@ pub(crate) fn appended(batch: &Batch) {
             metrics::counter!("tributary_topic_appended_bytes_total", "topic" => topic).increment(bytes);
         }
     };
-    runs(batch.records().map(|r| (r.topic, r.key.map_or(0, <[u8]>::len) + r.value.map_or(0, <[u8]>::len))), count);
+    runs(batch.records().map(|record| (record.topic, record.size())), count);
 }
 
 /// Counts what was read by a group.
@@ -25,7 +25,7 @@ pub(crate) fn polled(group: &str, records: &[Polled]) {
             .increment(records);
         metrics::counter!("tributary_topic_polled_bytes_total", "topic" => topic, "group" => group).increment(bytes);
     };
-    runs(records.iter().map(|r| (&r.place.topic, size(&r.key) + size(&r.value))), count);
+    runs(records.iter().map(|r| (&r.place.topic, size(&r.key) + size(&r.value) + r.headers.view().size())), count);
 }
 
 /// Sums up per run of equal topics, so that a counter is looked up once a run.

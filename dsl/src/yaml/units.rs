@@ -14,8 +14,11 @@ const SIZES: [(&str, u64); 8] = [
     ("GB", 1_000_000_000),
 ];
 
-/// A duration. `Err` is the remedy.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as pipelines have it: `5ms`, `1h`, `7d`.
+///
+/// # Errors
+/// It is none; the text is the remedy.
+pub fn duration(text: &str) -> Result<Duration, String> {
     scaled(text, &TIMES, "write a duration such as `5ms`, `10s`, `2m`, `1h` or `7d`").map(Duration::from_millis)
 }
 

@@ -14,8 +14,8 @@ use tracing::{debug, info};
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{OutRecord, Outbox, StageError};
-use tributary_transport::TransportError;
-use tributary_transport::dead_letter::{DeadLetter, DeadLetters, Replays};
+use tributary_transport::dead_letter::{DeadLetter, DeadLetters, Original, Replays};
+use tributary_transport::{Headers, TransportError};
 
 use super::book::{Book, Due};
 use super::{build_stage, count, delete_stage, outline, tombstone};
@@ -89,9 +89,9 @@ impl Keeper {
             self.book.give_up(due.name);
             return Ok(Vec::new());
         };
-        let (key, value) = self.letters.event(&letter).await?;
+        let Original { key, value, headers } = self.letters.original(&letter).await?;
         let bytes = |bytes: Option<bytes::Bytes>| bytes.map(|bytes| bytes.to_vec());
-        let again = OutRecord { topic: letter.topic.as_str().into(), key: bytes(key), value: bytes(value) };
+        let again = OutRecord { topic: letter.topic.as_str().into(), key: bytes(key), value: bytes(value), headers };
         metrics::counter!("tributary_dead_letters_replayed_total", "stage" => letter.stage.clone()).increment(1);
         debug!(letter = letter.id, replays = letter.replays.count, "a dead letter is tried again");
         if letter.stage == RESOLVE {
@@ -103,7 +103,7 @@ impl Keeper {
         self.book.written(&tried.id, outline(&tried), None);
         let (key, value) = tried.encode(self.outbox.limit());
         let topic = crate::request::names::dead_letters(&self.pipeline).into();
-        Ok(vec![again, OutRecord { topic, key: Some(key), value: Some(value) }])
+        Ok(vec![again, OutRecord { topic, key: Some(key), value: Some(value), headers: Headers::NONE }])
     }
 }
 

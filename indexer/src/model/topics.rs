@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 use tributary_transport::{
-    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Measuring, Polled, Producer, Purpose, TopicPartition,
-    TopicSpec, Transport, TransportError, Watermarks,
+    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose,
+    TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
 use super::process::Gate;
@@ -152,6 +152,7 @@ impl State {
             offset: records.len() as u64,
             key: key.map(Bytes::from),
             value: value.map(Bytes::from),
+            headers: Headers::NONE,
             timestamp_ms: 0,
         });
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_processor::{Backoff, StageError};
-use tributary_transport::{Assignment, Loss, TransportError};
+use tributary_transport::{Assignment, Loss, TopicPartition, TransportError};
 
 use crate::listing::Listings;
 
@@ -36,6 +36,14 @@ impl Concerned {
         }
         for (listings, loss) in concerned.into_values() {
             noted(listings, || listings.begin_anew(Some(why(loss)))).await?;
+        }
+        Ok(())
+    }
+
+    /// Has every index that a partition concerns list all its documents, and why. Returns when that is durable.
+    pub(crate) async fn list_anew(&self, place: &TopicPartition, why: &str) -> Result<(), StageError> {
+        for listings in self.topics.get(&*place.topic).into_iter().flatten() {
+            noted(listings, || listings.begin_anew(Some(why.to_owned()))).await?;
         }
         Ok(())
     }
@@ -96,7 +104,6 @@ fn why(loss: &Loss) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tributary_transport::TopicPartition;
 
     #[test]
     fn it_is_told_what_is_gone() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::IndexPlan;
 use tributary_event::{ErrorClass, Health, HybridClock};
 use tributary_processor::outbox;
-use tributary_transport::{Batch as Records, Producer, TransportError};
+use tributary_transport::{Batch as Records, Producer, Transport, TransportError};
 
 use super::*;
 use crate::engine::{Indexer, Parts};
@@ -25,6 +25,7 @@ use crate::model::truth::{State, Truth};
 use crate::model::world::plan;
 use crate::resolve::Waiting;
 use crate::resolve::affected::Affected;
+use crate::resolve::order::Watcher;
 use crate::store::{
     DocumentStore, DocumentWrite, Head, IdPage, Older, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict,
@@ -140,7 +141,8 @@ impl Producer for Counter {
 fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_processor::OutboxTask) {
     let plan = plan(Duration::from_millis(1500));
     let (gate, dice, health) = (Arc::new(Gate::new()), Dice::new(1), Health::default());
-    let transport = Arc::new(Topics::new(dice.clone()).of(gate.clone()));
+    let transport: Arc<dyn Transport> = Arc::new(Topics::new(dice.clone()).of(gate.clone()));
+    let watcher = Watcher::new("movies", Vec::new(), transport.clone(), Arc::default(), health.part("order"));
     let truth = Truth::new(State::default());
     let (lag, slow) = (plan.graph.lag, plan.indexes[0].build.deadline);
     let graph = ModelGraph { truth: truth.clone(), dice: dice.clone(), process: gate.clone(), lag, slow };
@@ -175,6 +177,7 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
         indexes: vec![context],
         outbox,
         concerned: Default::default(),
+        watcher: Arc::new(watcher),
     };
     (resolver, task)
 }

@@ -3,15 +3,17 @@
 //! ```text
 //! version u8 │ codec u8 │ 0 u16 │ records u32 │ raw length u32 │ last offset - base u32 │ written at (ms) i64 │ xxh3 u64 │ payload
 //! payload, raw: per record  offset - base u32 │ timestamp (ms) i64 │ key length i32 │ value length i32 │ key │ value
+//!                           and where the highest bit of its first number is set: headers' length u32 │ headers
 //! ```
 //!
 //! Numbers are little-endian; a length of -1 means that there is no key or no value. The checksum covers everything
-//! else. The base offset is the database key, so a blob can be encoded before its offset is known.
+//! else. A blob without any headers has version 1, whose readers know none, any other has version 2. The base offset is the database key, so a blob can be encoded before its offset is known.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::contract::{Polled, RecordRef, TopicPartition};
+use crate::headers::Headers;
 
 /// About how large a blob's raw payload becomes.
 const BLOB_BYTES: usize = 256 * 1024;
@@ -26,8 +28,12 @@ const KEPT: usize = 4 * BLOB_BYTES;
 
 const HEADER: usize = 32;
 const CHECKSUM_AT: usize = 24;
-const VERSION: u8 = 1;
+/// Without headers, and with.
+const VERSIONS: [u8; 2] = [1, 2];
+/// Says, in a record's delta, that it has headers. No blob has so many records.
+const WITH_HEADERS: u32 = 1 << 31;
 const RECORD_HEADER: usize = 20;
+const HEADERS_LENGTH: usize = 4;
 
 /// What a blob's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +62,14 @@ pub(super) struct BlobBuilder {
     scratch: Vec<u8>,
     records: u32,
     last_delta: u32,
+    /// A record has headers.
+    headers: bool,
 }
 
 impl Default for BlobBuilder {
     fn default() -> Self {
         let most = BLOB_BYTES - HEADER - PAGE_OVERHEAD;
-        Self { raw: Vec::new(), most, scratch: Vec::new(), records: 0, last_delta: 0 }
+        Self { raw: Vec::new(), most, scratch: Vec::new(), records: 0, last_delta: 0, headers: false }
     }
 }
 
@@ -69,17 +77,24 @@ impl BlobBuilder {
     /// Adds a record at `delta` from the base offset; deltas must rise.
     pub fn push(&mut self, delta: u32, record: &RecordRef<'_>) {
         let length = |bytes: Option<&[u8]>| bytes.map_or(-1_i32, |b| b.len() as i32);
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let bytes = record.size();
         if bytes > BLOB_BYTES {
             // It is alone in its blob: exactly as much memory as it needs.
-            self.raw.reserve_exact(RECORD_HEADER + bytes);
+            self.raw.reserve_exact(RECORD_HEADER + bytes + HEADERS_LENGTH);
         }
-        self.raw.extend_from_slice(&delta.to_le_bytes());
+        let headers = record.headers.bytes();
+        let flag = if headers.is_empty() { 0 } else { WITH_HEADERS };
+        self.raw.extend_from_slice(&(delta | flag).to_le_bytes());
         self.raw.extend_from_slice(&record.timestamp_ms.to_le_bytes());
         self.raw.extend_from_slice(&length(record.key).to_le_bytes());
         self.raw.extend_from_slice(&length(record.value).to_le_bytes());
         self.raw.extend_from_slice(record.key.unwrap_or_default());
         self.raw.extend_from_slice(record.value.unwrap_or_default());
+        if !headers.is_empty() {
+            self.raw.extend_from_slice(&(headers.len() as u32).to_le_bytes());
+            self.raw.extend_from_slice(headers);
+            self.headers = true;
+        }
         self.records += 1;
         self.last_delta = delta;
     }
@@ -96,8 +111,7 @@ impl BlobBuilder {
 
     /// Whether the record is better kept in the next blob.
     pub fn is_too_full_for(&self, record: &RecordRef<'_>) -> bool {
-        let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        self.records > 0 && self.raw.len() + RECORD_HEADER + bytes(record.key) + bytes(record.value) > self.most
+        self.records > 0 && self.raw.len() + RECORD_HEADER + record.size() + HEADERS_LENGTH > self.most
     }
 
     /// Finishes the blob and starts a new one in the same memory. `last_delta` may lie beyond the last record, when
@@ -123,7 +137,7 @@ impl BlobBuilder {
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.resize(HEADER, 0);
         bytes.extend_from_slice(payload);
-        bytes[0] = VERSION;
+        bytes[0] = VERSIONS[usize::from(self.headers)];
         bytes[1] = u8::from(compressed);
         bytes[4..8].copy_from_slice(&self.records.to_le_bytes());
         bytes[8..12].copy_from_slice(&(self.raw.len() as u32).to_le_bytes());
@@ -139,6 +153,7 @@ impl BlobBuilder {
         }
         self.records = 0;
         self.last_delta = 0;
+        self.headers = false;
         Blob { bytes, last_delta }
     }
 }
@@ -177,7 +192,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, &'static str> {
     if bytes.len() < HEADER {
         return Err("it is too short");
     }
-    if bytes[0] != VERSION {
+    if !VERSIONS.contains(&bytes[0]) {
         return Err("its format is of a later version");
     }
     let field = |at| u32_at(bytes, at).ok_or("it is too short");
@@ -226,9 +241,19 @@ pub(super) fn decode(
         };
         let key = part(key_length)?;
         let value = part(value_length)?;
-        let offset = base + u64::from(delta);
+        let mut headers = Headers::NONE;
+        if delta & WITH_HEADERS != 0 {
+            let length = u32_at(&raw, at).ok_or("a record is cut short")? as usize;
+            at += HEADERS_LENGTH;
+            if raw.len() - at < length {
+                return Err("a record is cut short");
+            }
+            headers = Headers::written(raw.slice(at..at + length));
+            at += length;
+        }
+        let offset = base + u64::from(delta & !WITH_HEADERS);
         if offset >= from {
-            out.push(Polled { place: place.clone(), offset, key, value, timestamp_ms });
+            out.push(Polled { place: place.clone(), offset, key, value, headers, timestamp_ms });
         }
     }
     Ok(header)
@@ -241,17 +266,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::headers::HeadersRef;
 
-    type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+    /// Key, value, the lengths of names and values of its headers, time.
+    type Record = (Option<Vec<u8>>, Option<Vec<u8>>, [Option<(u8, u8)>; 2], i64);
+
+    fn headers(record: &Record) -> Headers {
+        let parts = record
+            .2
+            .iter()
+            .flatten()
+            .map(|(name, value)| ("n".repeat(usize::from(*name)), vec![7; usize::from(*value)]));
+        let parts: Vec<(String, Vec<u8>)> = parts.collect();
+        Headers::of(parts.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
+    }
 
     fn blob(records: &[Record], compress: bool) -> Blob {
         let topic: Arc<str> = "t".into();
         let mut builder = BlobBuilder::default();
-        for (key, value, timestamp_ms) in records {
+        for record in records {
+            let (key, value, _, timestamp_ms) = record;
             builder.append(&RecordRef {
                 topic: &topic,
                 key: key.as_deref(),
                 value: value.as_deref(),
+                headers: headers(record).view(),
                 timestamp_ms: *timestamp_ms,
             });
         }
@@ -268,11 +307,15 @@ mod tests {
             let blob = blob(&records, compress);
             let mut read = Vec::new();
             decode(&blob.bytes, &place(), 5, from, &mut read).unwrap();
-            let expected: Vec<_> = records.iter().enumerate().map(|(i, r)| (5 + i as u64, r.clone()))
+            let expected: Vec<_> = records.iter().enumerate()
+                .map(|(i, r)| (5 + i as u64, (r.0.clone(), r.1.clone(), headers(r), r.3)))
                 .filter(|(offset, _)| *offset >= from).collect();
             let read: Vec<_> = read.into_iter()
-                .map(|r| (r.offset, (r.key.map(|k| k.to_vec()), r.value.map(|v| v.to_vec()), r.timestamp_ms))).collect();
+                .map(|r| (r.offset, (r.key.map(|k| k.to_vec()), r.value.map(|v| v.to_vec()), r.headers, r.timestamp_ms))).collect();
             prop_assert_eq!(read, expected);
+            // What has no headers is read by those who know none.
+            let plain = records.iter().all(|record| record.2 == [None; 2]);
+            prop_assert_eq!(blob.bytes[0], if plain { 1 } else { 2 });
         }
 
         #[test]
@@ -282,6 +325,24 @@ mod tests {
             blob.bytes[at] ^= xor;
             prop_assert!(decode(&blob.bytes, &place(), 0, 0, &mut Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn a_blob_from_before_there_were_headers_is_read() {
+        let mut blob = vec![1, 0, 0, 0, 1, 0, 0, 0, 25, 0, 0, 0, 0, 0, 0, 0];
+        blob.extend_from_slice(&7_i64.to_le_bytes());
+        blob.extend_from_slice(&[0; 8]);
+        for field in [&3_u32.to_le_bytes()[..], &9_i64.to_le_bytes(), &2_i32.to_le_bytes(), &3_i32.to_le_bytes()] {
+            blob.extend_from_slice(field);
+        }
+        blob.extend_from_slice(b"keyed");
+        let checksum = checksum(&blob);
+        blob[CHECKSUM_AT..HEADER].copy_from_slice(&checksum.to_le_bytes());
+        let mut read = Vec::new();
+        decode(&blob, &place(), 5, 0, &mut read).unwrap();
+        let (key, value) = (Some(Bytes::from_static(b"ke")), Some(Bytes::from_static(b"yed")));
+        let headers = Headers::NONE;
+        assert_eq!(read, [Polled { place: place(), offset: 8, key, value, headers, timestamp_ms: 9 }]);
     }
 
     #[test]
@@ -298,7 +359,8 @@ mod tests {
                 // So many of eight bytes are alike.
                 let value: Vec<u8> =
                     (0..100 + i * 37 % 3_900).map(|i| if i % 8 < alike { b'x' } else { noise() }).collect();
-                let record = RecordRef { topic: &topic, key: None, value: Some(&value), timestamp_ms: 0 };
+                let headers = HeadersRef::NONE;
+                let record = RecordRef { topic: &topic, key: None, value: Some(&value), headers, timestamp_ms: 0 };
                 if builder.is_too_full_for(&record) {
                     blobs.push(builder.seal(7, None, true).bytes.len());
                 }

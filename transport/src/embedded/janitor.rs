@@ -214,8 +214,8 @@ impl Janitor {
         }
         let mut builder = BlobBuilder::default();
         for record in kept {
-            let (key, value) = (record.key.as_deref(), record.value.as_deref());
-            let view = RecordRef { topic: &topic.name, key, value, timestamp_ms: record.timestamp_ms };
+            let (key, value, headers) = (record.key.as_deref(), record.value.as_deref(), record.headers.view());
+            let view = RecordRef { topic: &topic.name, key, value, headers, timestamp_ms: record.timestamp_ms };
             builder.push((record.offset - base) as u32, &view);
         }
         Ok(Some(Some(builder.seal(written_ms, Some(last_delta), self.settings.compress))))

@@ -44,6 +44,8 @@ pub(super) enum Change {
         epoch: u64,
         blobs: Vec<(Arc<Topic>, u32, Vec<Blob>)>,
         checkpoint: Option<Checkpoint>,
+        /// What else is kept with the checkpoints.
+        kept: Vec<(String, Vec<u8>)>,
     },
     Offsets {
         group: String,
@@ -110,10 +112,12 @@ impl Writer {
     pub fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
             let mut group = Vec::new();
+            // Who takes over hears of it when all that came before is durable.
+            let mut fences = Vec::new();
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(request) = next {
-                if let Some((change, reply)) = self.admit(request) {
+                if let Some((change, reply)) = self.admit(request, &mut fences) {
                     bytes += change.size();
                     group.push((change, reply));
                 }
@@ -122,16 +126,19 @@ impl Writer {
             if !group.is_empty() {
                 self.commit(group);
             }
+            for (reply, epoch) in fences {
+                let _ = reply.send(Ok(epoch));
+            }
         }
     }
 
     /// Answers what needs no transaction, and refuses the fenced.
-    fn admit(&mut self, request: Request) -> Option<(Change, Reply<()>)> {
+    fn admit(&mut self, request: Request, fences: &mut Vec<(Reply<u64>, u64)>) -> Option<(Change, Reply<()>)> {
         match request {
             Request::Fence { id, reply } => {
                 let epoch = self.epochs.entry(id).or_default();
                 *epoch += 1;
-                let _ = reply.send(Ok(*epoch));
+                fences.push((reply, *epoch));
                 None
             }
             Request::Change { change, reply } => {
@@ -262,7 +269,7 @@ impl Effects {
 
 fn apply(txn: &WriteTransaction, catalog: &Catalog, change: &Change, effects: &mut Effects) -> Result<(), Failure> {
     match change {
-        Change::Append { blobs, checkpoint, .. } => {
+        Change::Append { blobs, checkpoint, kept, .. } => {
             let mut table = txn.open_table(store::BLOBS)?;
             for (topic, partition, blobs) in blobs {
                 for blob in blobs {
@@ -272,8 +279,12 @@ fn apply(txn: &WriteTransaction, catalog: &Catalog, change: &Change, effects: &m
                     ends.bytes += blob.bytes.len() as u64;
                 }
             }
+            let mut table = txn.open_table(store::CHECKPOINTS)?;
             if let Some(checkpoint) = checkpoint {
-                txn.open_table(store::CHECKPOINTS)?.insert(checkpoint.name.as_str(), checkpoint.content.as_ref())?;
+                table.insert(checkpoint.name.as_str(), checkpoint.content.as_ref())?;
+            }
+            for (name, content) in kept {
+                table.insert(name.as_str(), content.as_slice())?;
             }
         }
         Change::Offsets { group, offsets } => {

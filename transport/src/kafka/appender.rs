@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 
 use super::client::{Compression, KafkaSettings, log};
+use super::headers;
 use super::reader::Reader;
 use crate::contract::{Batch, Producer, RecordRef, TransportError, too_large};
 use crate::metric;
@@ -198,7 +199,8 @@ impl Producer for KafkaAppender {
             let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(record.topic, delivered.clone())
                 .partition(self.partition(&record))
                 .timestamp(record.timestamp_ms);
-            (message.key, message.payload) = (record.key, record.value);
+            (message.key, message.payload, message.headers) =
+                (record.key, record.value, headers::owned(record.headers));
             while let Err((error, back)) = producer.send(message) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     delivered.one(Some(error));

@@ -8,6 +8,8 @@
 //!
 //! The name is the first identity of our own producer. Its second one is fenced as well, for a process of before may have it.
 
+mod numbered;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,10 +27,13 @@ use tributary_event::{ErrorClass, Trouble};
 
 use super::Compression;
 use super::client::{self, KafkaSettings};
-use super::transaction::{self, Ended, INIT, PAUSE, REPEATS, TURN, Together, is_passing};
+use super::headers;
+use super::reader::Reader;
+use super::transaction::{self, Ended, INIT, Kept, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::Fault;
-use crate::contract::{Batch, Producer, TransportError, too_large};
+use crate::contract::{Batch, Producer, Purpose, TransportError, too_large};
 use crate::metric;
+use crate::numbers::{End, Numbers};
 
 /// How long one call of librdkafka may take. It is made again after it.
 const CALL: Duration = Duration::from_secs(5);
@@ -51,6 +56,13 @@ pub(super) struct LibraryProducer {
     together: Together,
     /// How long a transaction may last.
     transaction: Duration,
+    reader: Arc<Reader>,
+    /// The numbers of its records, if it gives them any.
+    numbers: Option<Numbers>,
+    /// Where they go on behind the batch that is under way.
+    ends: Vec<End>,
+    /// Where the next record without a key goes that gets a number.
+    keyless: u32,
 }
 
 enum State {
@@ -223,8 +235,9 @@ impl LibraryProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
     pub async fn open(
         settings: &Arc<KafkaSettings>,
+        reader: &Arc<Reader>,
         name: &str,
-        transaction: Duration,
+        (purpose, transaction): (Purpose, Duration),
     ) -> Result<Self, TransportError> {
         let client = Client::take(settings, name, transaction).await?;
         drop(Client::take(settings, &format!("{name}.2"), transaction).await?);
@@ -236,6 +249,10 @@ impl LibraryProducer {
             state: State::Ready,
             together: Together::default(),
             transaction,
+            reader: reader.clone(),
+            numbers: (purpose == Purpose::Source).then(|| Numbers::new(name)),
+            ends: Vec::new(),
+            keyless: 0,
         })
     }
 
@@ -294,8 +311,17 @@ impl LibraryProducer {
     async fn write(&mut self, batch: &Batch) -> Result<(), Fault> {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
         let (mut turn, mut gathered) = (0, 0);
-        for record in transaction::records(batch, &topic) {
-            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let mut kept = Kept::names(self.numbers.as_ref(), batch);
+        let (places, mut runs) = self.number(batch, &mut kept).await?;
+        let (mut places, mut scratch) = (places.into_iter(), Vec::new());
+        for record in transaction::records(batch, &topic, &kept) {
+            let place = places.next();
+            let numbered = place.and_then(|(partition, run)| Some((partition, runs.get_mut(run)?)));
+            let (record, partition) = match numbered {
+                Some((partition, run)) => (run.number(&record, &mut scratch), Some(partition)),
+                None => (record, None),
+            };
+            let size = record.size();
             gathered += size;
             // What is not there yet cannot go together with what is.
             if self.together.less(record.topic).is_some_and(|less| gathered > less) {
@@ -304,11 +330,11 @@ impl LibraryProducer {
             }
             let mut sent = BaseRecord {
                 topic: record.topic,
-                partition: None,
+                partition,
                 payload: record.value,
                 key: record.key,
                 timestamp: Some(record.timestamp_ms),
-                headers: None,
+                headers: headers::owned(record.headers),
                 delivery_opaque: (),
             };
             loop {
@@ -355,7 +381,12 @@ impl LibraryProducer {
             return found;
         }
         match self.client.call(producer::Producer::begin_transaction).await {
-            Err(failure) if failure.fault.code != Some(Code::State) => failure.fault,
+            // Which topic it is about, deliveries know; or it is that of the record that was not taken any more.
+            Err(Failure { fault, .. }) if fault.code != Some(Code::State) => {
+                let failed = self.client.deliveries().and_then(|deliveries| deliveries.failed.lock().ok());
+                let topic = failed.and_then(|failed| failed.as_ref().map(|(_, topic)| topic.as_str().into()));
+                Fault { topic: topic.or(found.topic), ..fault }
+            }
             _ => found,
         }
     }
@@ -427,6 +458,9 @@ impl Producer for LibraryProducer {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.records().next().is_some() {
+            transaction::read_numbers(&mut self.numbers, &self.reader).await?;
+        }
         let (mut repeats, start) = (0, Instant::now());
         loop {
             match self.transact(batch).await {
@@ -447,6 +481,9 @@ impl Producer for LibraryProducer {
                 Err(Ended::Aborted(fault)) => return Err(self.failed("an append", &fault)),
                 Err(Ended::Failed(error)) => return Err(error),
             }
+        }
+        if let Some(numbers) = &mut self.numbers {
+            numbers.durable(&self.ends);
         }
         metric::appended(batch);
         Ok(())

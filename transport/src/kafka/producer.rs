@@ -31,12 +31,14 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 use tributary_event::{ErrorClass, Trouble};
 
-use self::shares::by_size;
+use self::shares::{Share, by_size};
 use super::client::KafkaSettings;
-use super::transaction::{self, Ended, INIT, PAUSE, REPEATS, TURN, Together, is_passing};
+use super::reader::Reader;
+use super::transaction::{self, Ended, INIT, Kept, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
 use crate::contract::{Batch, Producer, TransportError};
 use crate::metric;
+use crate::numbers::{End, Numbers};
 
 /// How long the beginning or the abort of a transaction is tried.
 const TRY: Duration = Duration::from_secs(10);
@@ -56,6 +58,11 @@ pub(super) struct KafkaProducer {
     together: Together,
     /// How long a transaction may last.
     transaction: Duration,
+    reader: Arc<Reader>,
+    /// The numbers of its records.
+    numbers: Option<Numbers>,
+    /// Where they go on behind the batch that is under way.
+    ends: Vec<End>,
 }
 
 enum State {
@@ -100,7 +107,12 @@ impl Identity {
 
 impl KafkaProducer {
     /// Opens the producer, which ends unfinished transactions of the same id and fences their owner.
-    pub async fn open(settings: &Arc<KafkaSettings>, name: &str, transaction: Duration) -> Result<Self, Fault> {
+    pub async fn open(
+        settings: &Arc<KafkaSettings>,
+        reader: &Arc<Reader>,
+        name: &str,
+        transaction: Duration,
+    ) -> Result<Self, Fault> {
         let mut cluster = Cluster::new(settings)?;
         let turn = Identity::take(&mut cluster, name, false, transaction).await?;
         let other = Identity::take(&mut cluster, name, true, transaction).await?;
@@ -115,6 +127,9 @@ impl KafkaProducer {
             keyless: 0,
             together: Together::default(),
             transaction,
+            reader: reader.clone(),
+            numbers: Some(Numbers::new(name)),
+            ends: Vec::new(),
         })
     }
 
@@ -191,8 +206,14 @@ impl KafkaProducer {
     /// Begins a transaction and writes the records; they are kept by the brokers when it returns `Ok`.
     async fn write(&mut self, batch: &Batch) -> Result<(), Fault> {
         let topic: Arc<str> = self.settings.checkpoint_topic.as_str().into();
-        let records = || transaction::records(batch, &topic);
-        let (mut shares, places) = self.share_out(records()).await?;
+        let mut kept = Kept::names(self.numbers.as_ref(), batch);
+        let (mut shares, places) = self.share_out(transaction::records(batch, &topic, &kept), &topic).await?;
+        self.ends = shares.iter().filter_map(Share::end).collect();
+        for kept in &mut kept {
+            kept.content =
+                self.numbers.as_ref().map(|numbers| numbers.content(&kept.of, &self.ends)).unwrap_or_default();
+        }
+        let mut scratch = Vec::new();
         let partitions: Vec<_> = shares.iter().map(|share| (share.topic.clone(), share.partition)).collect();
         self.turn.partitions.clone_from(&partitions);
         let (producer, id) = (self.turn.producer, self.turn.coordinator.id.clone());
@@ -201,9 +222,13 @@ impl KafkaProducer {
         self.cluster.ask_ahead(&mut self.turn.coordinator, ask).await?;
         let mut asked = true;
         let mut turn = 0;
-        for (record, place) in records().zip(places) {
+        for (record, place) in transaction::records(batch, &topic, &kept).zip(places) {
             let share = &mut shares[place];
-            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let record = match &mut share.run {
+                Some(run) => run.number(&record, &mut scratch),
+                None => record,
+            };
+            let size = record.size();
             if share.gathered.size() > 0 && share.gathered.size() + size > share.together {
                 if std::mem::take(&mut asked) {
                     self.cluster.answered(&mut self.turn.coordinator, ask, Instant::now() + TRY).await?;
@@ -335,6 +360,9 @@ impl Producer for KafkaProducer {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.records().next().is_some() {
+            transaction::read_numbers(&mut self.numbers, &self.reader).await?;
+        }
         let (mut repeats, mut taken_back) = (0, false);
         loop {
             match self.transact(batch).await {
@@ -355,6 +383,9 @@ impl Producer for KafkaProducer {
                 }
                 Err(Ended::Failed(error)) => return Err(error),
             }
+        }
+        if let Some(numbers) = &mut self.numbers {
+            numbers.durable(&self.ends);
         }
         self.second_is_new &= !self.turn.second;
         std::mem::swap(&mut self.turn, &mut self.other);

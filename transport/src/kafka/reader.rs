@@ -12,7 +12,9 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
 use super::client::{KafkaSettings, Quiet};
+use super::headers;
 use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
+use crate::headers::Headers;
 
 const ANSWER: Duration = Duration::from_secs(10);
 /// Without a record or the end for this long, and for as long as the largest record may take, a read gives up.
@@ -236,11 +238,17 @@ impl Reader {
                     {
                         continue;
                     }
+                    let mut kept = Vec::new();
+                    if let Some((found, room)) = headers::of(&message, place) {
+                        kept.reserve_exact(room);
+                        headers::write(found, &mut kept);
+                    }
                     let record = Polled {
                         place: place.clone(),
                         offset: at,
                         key: message.key().map(Bytes::copy_from_slice),
                         value: message.payload().map(Bytes::copy_from_slice),
+                        headers: Headers::written(kept.into()),
                         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
                     };
                     if !visit(record) || at + 1 >= high {
@@ -258,6 +266,24 @@ impl Reader {
             }
         }
         Err(failed(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)))
+    }
+
+    /// The last of all that is kept with the checkpoints under names that begin so.
+    pub fn kept(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, TransportError> {
+        let topic = self.settings.checkpoint_topic.as_str();
+        if self.partitions(topic)? == 0 {
+            return Ok(Vec::new());
+        }
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        let mut found: HashMap<String, Bytes> = HashMap::new();
+        self.scan(&place, 0, |record| {
+            let name = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            if let (Some(name), Some(content)) = (name.filter(|name| name.starts_with(prefix)), record.value) {
+                found.insert(name.to_owned(), content);
+            }
+            true
+        })?;
+        Ok(found.into_iter().collect())
     }
 
     /// The last checkpoint of a name.

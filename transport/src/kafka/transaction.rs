@@ -8,13 +8,18 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tributary_event::ErrorClass;
 
 use super::client::KafkaSettings;
+use super::reader::Reader;
 use super::wire::Fault;
 use crate::contract::{Batch, Purpose, RecordRef, TransportError};
+use crate::headers::HeadersRef;
+use crate::numbers::{Numbers, topics};
 
 /// How long opening a producer may take: an unfinished transaction of its predecessor is ended first.
 pub(super) const INIT: Duration = Duration::from_secs(60);
 /// How often an append is repeated at once because a broker was lost or a leader moved.
 pub(super) const REPEATS: u32 = 3;
+/// How long another's unfinished transaction is waited for that hides checkpoints.
+const READABLE: Duration = Duration::from_secs(15);
 /// Between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that are gathered before other tasks get a turn.
@@ -32,15 +37,69 @@ pub(super) enum Ended {
     Failed(TransportError),
 }
 
-/// The batch's records, and behind them its checkpoint, which is one of `topic`.
-pub(super) fn records<'a>(batch: &'a Batch, topic: &'a Arc<str>) -> impl Iterator<Item = RecordRef<'a>> {
+/// Where the numbers of a topic go on, as a record of the checkpoints' topic.
+pub(super) struct Kept {
+    pub of: Arc<str>,
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+impl Kept {
+    /// Those of a batch, without content.
+    pub fn names(numbers: Option<&Numbers>, batch: &Batch) -> Vec<Self> {
+        let Some(numbers) = numbers else { return Vec::new() };
+        let name = |of: Arc<str>| Self { name: numbers.name(&of), of, content: Vec::new() };
+        topics(batch).into_iter().map(name).collect()
+    }
+}
+
+/// Reads where numbers go on, if that was not read yet. The producer is open, so its predecessor has nothing under way.
+pub(super) async fn read_numbers(numbers: &mut Option<Numbers>, reader: &Arc<Reader>) -> Result<(), TransportError> {
+    let Some(numbers) = numbers.as_mut().filter(|numbers| !numbers.are_read()) else { return Ok(()) };
+    let start = tokio::time::Instant::now();
+    loop {
+        let (reader, prefix) = (reader.clone(), numbers.prefix());
+        let read = tokio::task::spawn_blocking(move || {
+            reader.checkpoints_are_readable()?;
+            reader.kept(&prefix)
+        });
+        let read = read.await.unwrap_or_else(|error| {
+            Err(TransportError::caused(ErrorClass::Fatal, "a call of Kafka was interrupted", error))
+        });
+        match read {
+            Ok(kept) => {
+                numbers.read(kept.iter().map(|(name, content)| (name.as_str(), content.as_ref())));
+                return Ok(());
+            }
+            Err(error) if error.class == ErrorClass::Transient && start.elapsed() < READABLE => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The batch's records, and behind them its checkpoint and where its numbers go on, which are of `topic`.
+pub(super) fn records<'a>(
+    batch: &'a Batch,
+    topic: &'a Arc<str>,
+    kept: &'a [Kept],
+) -> impl Iterator<Item = RecordRef<'a>> {
+    let kept = kept.iter().map(|kept| RecordRef {
+        topic,
+        key: Some(kept.name.as_bytes()),
+        value: Some(&kept.content),
+        headers: HeadersRef::NONE,
+        timestamp_ms: now_ms(),
+    });
     let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| RecordRef {
         topic,
         key: Some(checkpoint.name.as_bytes()),
         value: Some(&checkpoint.content),
+        headers: HeadersRef::NONE,
         timestamp_ms: now_ms(),
     });
-    batch.records().chain(checkpoint)
+    batch.records().chain(checkpoint).chain(kept)
 }
 
 fn now_ms() -> i64 {

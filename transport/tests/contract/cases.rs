@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
+use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
-    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Loss, Retention,
-    TopicPartition, TopicSpec, Watermarks,
+    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
+    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks,
 };
 
 use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
@@ -102,6 +103,111 @@ pub async fn keys_and_values_may_be_absent_or_empty(bench: Bench) {
     expected.sort();
     assert_eq!(found, expected);
     assert!(read.iter().all(|record| record.timestamp_ms == 1_700_000_000_123));
+}
+
+pub async fn headers_come_back_as_they_were(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let large = vec![b'x'; 100_000];
+    let kinds: [Vec<(&str, &[u8])>; 4] = [
+        vec![],
+        vec![("trace", b"7")],
+        vec![("a", &[0, 0xff]), ("b", b""), ("a", b"again"), ("", b"no name"), ("größe", &large)],
+        vec![("empty", b"")],
+    ];
+    let mut batch = Batch::new();
+    for (n, headers) in kinds.iter().cycle().take(40).enumerate() {
+        // A tombstone and a record without a key have headers too.
+        let (key, value) = ((n % 3 > 0).then_some(b"k"), (n % 5 > 0).then(|| n.to_string()));
+        batch.push(&topic, 1, key.map(|key| &key[..]), value.as_deref().map(str::as_bytes));
+        headers.iter().for_each(|(name, value)| batch.header(name, value));
+    }
+    // What is taken out again takes its headers with it.
+    batch.push(&topic, 1, Some(b"k"), None);
+    batch.header("gone", b"too");
+    batch.truncate(40);
+    let expected: Vec<_> = kinds.iter().cycle().take(40).collect();
+    let told = |read: &[Polled]| {
+        for (record, expected) in read.iter().zip(expected.iter().chain(&expected)) {
+            let without_number = record.headers.view().iter().filter(|(name, _)| *name != SEQUENCE);
+            assert_eq!(without_number.collect::<Vec<_>>(), **expected);
+        }
+    };
+    bench.producer().await.append(&batch).await.unwrap();
+    bench.transport.appender().await.unwrap().append(&batch).await.unwrap();
+    let all = bench.all(&topic).await;
+    assert_eq!(all.len(), 80);
+    told(&all);
+    let mut consumer = bench.consumer(&topic, true).await;
+    let read = records(&mut consumer, 80).await;
+    told(&read);
+    assert_eq!(values(&read), values(&all));
+}
+
+/// The numbers of a topic's records, in each partition, and the runs that they are of.
+async fn numbers(bench: &Bench, topic: &Arc<str>) -> (Vec<Vec<u64>>, BTreeSet<u64>) {
+    let (mut numbers, mut runs): (Vec<Vec<u64>>, _) = (vec![Vec::new(); 3], BTreeSet::new());
+    for record in bench.all(topic).await {
+        let sequence = Sequence::of(record.headers.view()).unwrap();
+        numbers[record.place.partition as usize].push(sequence.number);
+        runs.insert(sequence.run);
+    }
+    (numbers, runs)
+}
+
+pub async fn a_source_numbers_its_records_without_a_gap(bench: Bench) {
+    let (topic, other) = (bench.topic("t", 3).await, bench.topic("u", 3).await);
+    let mut all = 0;
+    for round in 0..4 {
+        // Taken over by another one each time, as after a crash or a failover.
+        let mut producer = bench.producer().await;
+        for part in 0..3 {
+            let mut batch = Batch::new();
+            for n in 0..40 {
+                let key = format!("{n}");
+                let topic = if n % 4 == part { &other } else { &topic };
+                batch.push(topic, 1, (n % 7 > 0).then_some(key.as_bytes()), Some(b"v"));
+                all += 1;
+            }
+            batch.checkpoint = (part == 1).then(|| Checkpoint { name: bench.name("c"), content: "here".into() });
+            producer.append(&batch).await.unwrap();
+            // What is refused takes no numbers.
+            if round == 2 && part == 1 {
+                let mut batch = Batch::new();
+                batch.push(&topic, 1, Some(b"1"), Some(b"v"));
+                batch.push(&bench.name("unknown").into(), 1, None, None);
+                producer.append(&batch).await.unwrap_err();
+                producer = bench.producer().await;
+            }
+        }
+    }
+    let mut seen = 0;
+    for topic in [&topic, &other] {
+        let (numbers, runs) = numbers(&bench, topic).await;
+        assert_eq!(runs.len(), 1);
+        for numbers in numbers {
+            seen += numbers.len();
+            assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(seen, all);
+}
+
+pub async fn sources_have_runs_of_their_own(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    for source in ["a", "b", "a", "b"] {
+        let mut producer = bench.transport.producer(&bench.name(source), Purpose::Source).await.unwrap();
+        bench.append(&mut producer, &topic, &[("k", source), ("k", source)]).await;
+    }
+    // A stage has none.
+    bench.append(&mut bench.transport.appender().await.unwrap(), &topic, &[("k", "c")]).await;
+    let mut by_run: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut records = bench.all(&topic).await;
+    assert_eq!(Sequence::of(records.pop().unwrap().headers.view()), None);
+    for record in records {
+        let Sequence { run, number } = Sequence::of(record.headers.view()).unwrap();
+        by_run.entry(run).or_default().push(number);
+    }
+    assert_eq!(by_run.into_values().collect::<Vec<_>>(), [[1, 2, 3, 4], [1, 2, 3, 4]]);
 }
 
 pub async fn a_group_resumes_at_its_committed_offsets(bench: Bench) {
@@ -627,6 +733,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
         offset: n,
         key: Some(format!("key {n}").into_bytes()),
         value: (n != 2).then(|| vec![0xff, n as u8]),
+        headers: if n < 3 { Headers::of([("n", &[n as u8][..]), ("n", b"")]) } else { Headers::NONE },
         class: ErrorClass::Definite,
         cause: "refused".into(),
         attempts: 1,
@@ -669,8 +776,10 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     assert_eq!(letters.list().await.unwrap(), [letter(0), letter(3)]);
     let taken_out = letters.follow(from).await.unwrap().0;
     assert_eq!(taken_out.iter().filter(|entry| entry.letter.is_none()).count(), 2);
+    let replayed = bench.all(&topic).await;
+    assert!(replayed.iter().all(|r| r.headers == letter(text(&r.key)[4..].parse().unwrap()).headers));
     let replayed: HashMap<String, Option<Vec<u8>>> =
-        bench.all(&topic).await.into_iter().map(|r| (text(&r.key), r.value.map(|v| v.to_vec()))).collect();
+        replayed.into_iter().map(|r| (text(&r.key), r.value.map(|v| v.to_vec()))).collect();
     assert_eq!(replayed, HashMap::from([("key 1".into(), Some(vec![0xff, 1])), ("key 2".into(), None)]));
     let other = |found: &DeadLetter| (found.id == letter(3).id).then(|| b"other".to_vec());
     assert_eq!(letters.replay_as(other).await.unwrap(), 1);
@@ -689,7 +798,11 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
     letters.ensure().await.unwrap();
     let mut producer = bench.producer().await;
     let large = "large".repeat(1000);
-    bench.append(&mut producer, &topic, &[("a", "small"), ("b", &large)]).await;
+    bench.append(&mut producer, &topic, &[("a", "small")]).await;
+    let mut batch = Batch::new();
+    batch.push(&topic, 1, Some(b"b"), Some(large.as_bytes()));
+    batch.header("of", b"the event");
+    producer.append(&batch).await.unwrap();
     let event = bench.all(&topic).await.pop().unwrap();
     let place = format!("{topic}/0/{}", event.offset);
     let letter = DeadLetter {
@@ -700,6 +813,7 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
         offset: event.offset,
         key: Some(b"b".to_vec()),
         value: Some(large.clone().into_bytes()),
+        headers: Headers::NONE,
         class: ErrorClass::Definite,
         cause: "refused".into(),
         attempts: 1,
@@ -719,5 +833,6 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
     assert_eq!(letters.replay(None).await.unwrap(), 1);
     let replayed = bench.all(&replays).await;
     assert_eq!((text(&replayed[0].key), text(&replayed[0].value)), ("b".to_owned(), large));
+    assert_eq!(replayed[0].headers.view().get("of"), Some(&b"the event"[..]));
     assert_eq!(letters.list().await.unwrap(), []);
 }

@@ -12,11 +12,13 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
 use super::super::client::{KafkaSettings, class};
+use super::super::headers;
 use super::super::mailbox::Item;
 use super::super::reader::Reader;
 use super::list;
 use super::membership::{Context, Following, Membership, Place};
 use crate::contract::{Loss, Polled, TopicPartition, TransportError};
+use crate::headers::Headers;
 
 /// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
 const POLL: Duration = Duration::from_millis(500);
@@ -127,7 +129,8 @@ impl Worker {
         let place = TopicPartition { topic: reading.name(message.topic()), partition: message.partition() as u32 };
         reading.read(&place, offset);
         drop(reading);
-        let need = message.key_len() + message.payload_len();
+        let headers = headers::of(message, &place);
+        let need = message.key_len() + message.payload_len() + headers.map_or(0, |(_, room)| room);
         if self.piece.capacity() < need {
             self.piece = BytesMut::with_capacity(PIECE.max(need));
         }
@@ -136,11 +139,17 @@ impl Worker {
             piece.extend_from_slice(bytes);
             piece.split().freeze()
         };
+        let (key, value) = (message.key().map(&mut copy), message.payload().map(&mut copy));
+        let headers = headers.map(|(headers, _)| {
+            headers::write(headers, piece);
+            Headers::written(piece.split().freeze())
+        });
         Polled {
             place,
             offset,
-            key: message.key().map(&mut copy),
-            value: message.payload().map(&mut copy),
+            key,
+            value,
+            headers: headers.unwrap_or_default(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
         }
     }

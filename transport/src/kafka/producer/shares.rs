@@ -9,6 +9,7 @@ use super::super::transaction::TOGETHER;
 use super::super::wire::{Fault, Partition, partition_of};
 use super::KafkaProducer;
 use crate::contract::{RecordRef, too_large};
+use crate::numbers::{End, Run};
 
 /// Partitions of one request with records.
 const PARTITIONS: usize = 500;
@@ -21,13 +22,27 @@ pub(super) struct Share {
     pub gathered: Partition,
     /// The most that goes together.
     pub together: usize,
+    /// How many records it has.
+    count: u64,
+    /// The numbers of its records, where they have any.
+    pub run: Option<Run>,
+}
+
+impl Share {
+    /// Where its numbers go on behind it.
+    pub fn end(&self) -> Option<End> {
+        let next = self.run.as_ref()?.next() + self.count;
+        Some(End { topic: self.topic.clone(), partition: self.partition, next })
+    }
 }
 
 impl KafkaProducer {
-    /// The partitions that get records, in the order of topics, and which of them each record belongs to.
+    /// The partitions that get records, in the order of topics, and which of them each record belongs to. Records of `plain` have no
+    /// numbers.
     pub(super) async fn share_out(
         &mut self,
         records: impl Iterator<Item = RecordRef<'_>> + Send,
+        plain: &str,
     ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
         let mut places: Vec<usize> = Vec::new();
         let mut found: Vec<(Arc<str>, u32)> = Vec::new();
@@ -55,7 +70,7 @@ impl KafkaProducer {
             });
             places.push(place);
         }
-        self.in_order(found, places)
+        self.in_order(found, places, plain)
     }
 
     /// Puts the partitions in the order of topics.
@@ -63,6 +78,7 @@ impl KafkaProducer {
         &mut self,
         found: Vec<(Arc<str>, u32)>,
         mut places: Vec<usize>,
+        plain: &str,
     ) -> Result<(Vec<Share>, Vec<usize>), Fault> {
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_by_key(|at| &found[*at]);
@@ -80,9 +96,15 @@ impl KafkaProducer {
             let together = self.together.less(&topic).unwrap_or(TOGETHER);
             let key = (topic, partition);
             let sequence = self.turn.sequences.get(&key).copied().unwrap_or(0);
-            shares.push(Share { topic: key.0, partition, leader, gathered: Partition::new(sequence), together });
+            let numbers = self.numbers.as_mut().filter(|_| *key.0 != *plain);
+            let run = numbers.map(|numbers| numbers.run(&key.0, partition));
+            let gathered = Partition::new(sequence);
+            shares.push(Share { topic: key.0, partition, leader, gathered, together, count: 0, run });
         }
-        places.iter_mut().for_each(|place| *place = moved[*place]);
+        for place in &mut places {
+            *place = moved[*place];
+            shares[*place].count += 1;
+        }
         Ok((shares, places))
     }
 

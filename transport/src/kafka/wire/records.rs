@@ -78,11 +78,17 @@ impl Partition {
         let fields = [record.key, record.value];
         let fields = fields.map(|bytes| (bytes.map_or(-1, |bytes| bytes.len() as i64), bytes.unwrap_or_default()));
         let bytes: usize = fields.iter().map(|(length, bytes)| signed_len(*length) + bytes.len()).sum();
+        let (mut headers, mut count) = (0, 0);
+        for (name, value) in record.headers.iter() {
+            headers += [name.len(), value.len()].map(|length| signed_len(length as i64) + length).iter().sum::<usize>();
+            count += 1;
+        }
+        let bytes = bytes + headers;
         let out = &mut self.records;
         if bytes > LARGE {
             out.reserve_exact(bytes + 32);
         }
-        out.signed((1 + signed_len(age) + signed_len(number) + bytes + 1) as i64);
+        out.signed((1 + signed_len(age) + signed_len(number) + bytes + signed_len(count)) as i64);
         out.i8(0); // attributes
         out.signed(age);
         out.signed(number);
@@ -90,7 +96,13 @@ impl Partition {
             out.signed(length);
             out.extend_from_slice(bytes);
         }
-        out.signed(0); // headers
+        out.signed(count);
+        for (name, value) in record.headers.iter() {
+            for part in [name.as_bytes(), value] {
+                out.signed(part.len() as i64);
+                out.extend_from_slice(part);
+            }
+        }
         self.count += 1;
     }
 
@@ -149,6 +161,7 @@ fn compress(compression: Compression, records: &[u8], out: Vec<u8>) -> std::io::
 mod tests {
     use super::{Partition, murmur2, partition_of};
     use crate::contract::RecordRef;
+    use crate::headers::HeadersRef;
     use crate::kafka::Compression;
     use crate::kafka::wire::ProducerId;
 
@@ -173,7 +186,8 @@ mod tests {
     #[test]
     fn the_numbers_of_records_go_on_over_batches_and_around() {
         let topic = "t".into();
-        let record = RecordRef { topic: &topic, key: Some(b"k"), value: None, timestamp_ms: 5 };
+        let headers = HeadersRef::NONE;
+        let record = RecordRef { topic: &topic, key: Some(b"k"), value: None, headers, timestamp_ms: 5 };
         let mut partition = Partition::new(i32::MAX - 1);
         for (count, next) in [(1, i32::MAX), (2, 1)] {
             (0..count).for_each(|_| partition.push(&record));
