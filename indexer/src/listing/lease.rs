@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::time::Instant;
 use tracing::info;
+use tributary_event::clock::SKEW;
 use tributary_event::{ErrorClass, Reporter};
 use tributary_processor::Backoff;
 use tributary_transport::{Batch, Producer, Purpose, TopicPartition, TransportError};
@@ -30,8 +31,6 @@ use crate::listing::fingerprint::Fingerprint;
 use crate::report::Progress;
 use crate::store::Prepared;
 
-/// Clocks of two processes differ by less.
-const SKEW: Duration = Duration::from_secs(2);
 /// A lister of which nothing was heard for so long is gone.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A lister that appends nothing says so often that it is there.

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::warn;
-use tributary_event::ErrorClass;
-use tributary_processor::{Backoff, StageError};
+use tokio_util::sync::CancellationToken;
+use tributary_processor::{StageError, until_answered};
 
 use super::supernodes::Supernode;
 use super::{Batch, Resolver};
@@ -23,20 +21,6 @@ const SUPERNODE: usize = if cfg!(test) { 0 } else { 1000 };
 const FEW_REFERENCES: usize = 50;
 /// Ids of one page of a lookup.
 const PAGE: usize = 10_000;
-
-/// Asks a store until it answers. (An async closure here would cost the future its `Send`.)
-macro_rules! until_answered {
-    ($index:expr, $ask:expr) => {{
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        loop {
-            match $ask.await {
-                Ok(answer) => break answer,
-                Err(error) => unavailable($index, error)?,
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
-    }};
-}
 
 /// The documents of one index that a change affects.
 #[derive(Debug, Default)]
@@ -72,12 +56,12 @@ impl Resolver {
             }
         }
         for chunk in references.chunks(REFERENCES) {
-            let page = until_answered!(index, index.store.lookup(chunk, None, SUPERNODE + 2 * chunk.len()));
+            let page = answered(index, || index.store.lookup(chunk, None, SUPERNODE + 2 * chunk.len())).await?;
             if page.next.is_none() {
                 affected.documents.extend(page.ids);
                 continue;
             }
-            let counts = until_answered!(index, index.store.frequencies(chunk));
+            let counts = answered(index, || index.store.frequencies(chunk)).await?;
             let mut light = Vec::new();
             for (reference, count) in chunk.iter().zip(counts) {
                 if count > SUPERNODE as u64 {
@@ -89,7 +73,7 @@ impl Resolver {
             for few in light.chunks(FEW_REFERENCES) {
                 let mut after: Option<String> = None;
                 loop {
-                    let page = until_answered!(index, index.store.lookup(few, after.as_deref(), PAGE));
+                    let page = answered(index, || index.store.lookup(few, after.as_deref(), PAGE)).await?;
                     affected.documents.extend(page.ids);
                     after = page.next;
                     if after.is_none() {
@@ -127,7 +111,7 @@ impl Resolver {
         references: &[String],
         after: Option<&str>,
     ) -> Result<(Vec<String>, Option<String>), StageError> {
-        let page = until_answered!(index, index.store.lookup(references, after, PAGE));
+        let page = answered(index, || index.store.lookup(references, after, PAGE)).await?;
         Ok((page.ids, page.next))
     }
 
@@ -171,7 +155,7 @@ impl Resolver {
             let mut after: Option<String> = None;
             loop {
                 let page =
-                    until_answered!(index, index.store.older(&references, range.clone(), after.as_deref(), PAGE));
+                    answered(index, || index.store.older(&references, range.clone(), after.as_deref(), PAGE)).await?;
                 for document in page.documents {
                     let last = document
                         .refs
@@ -204,7 +188,7 @@ impl Resolver {
             .map(|(vertex, stamp)| (&vertex.id, *stamp))
             .collect();
         let ids: Vec<String> = roots.iter().map(|(id, _)| (*id).clone()).collect();
-        let heads = until_answered!(index, index.store.heads(&ids));
+        let heads = answered(index, || index.store.heads(&ids)).await?;
         let unsure = roots
             .into_iter()
             .zip(heads)
@@ -214,20 +198,23 @@ impl Resolver {
 
     /// What was written before is visible.
     pub(super) async fn refresh(&self, index: &IndexContext) -> Result<(), StageError> {
-        until_answered!(index, index.store.refresh());
+        answered(index, || index.store.refresh()).await?;
         Ok(())
     }
 }
 
-/// Says that a store did not answer; an error that will not pass stops the stage.
-fn unavailable(index: &IndexContext, error: StoreError) -> Result<(), StageError> {
-    let news = index.store_health.down(error.message.clone());
-    if error.class != ErrorClass::Transient {
-        return Err(StageError::new(format!("index {}", index.plan.name), error.message));
+/// Asks a store until it answers.
+async fn answered<T, F>(index: &IndexContext, mut ask: impl FnMut() -> F) -> Result<T, StageError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    // That it can be read does not say that it can be written, so an answer at once leaves the part as it is.
+    if let Ok(answer) = ask().await {
+        return Ok(answer);
     }
-    if news {
-        let outage_s = index.store_health.outage().as_secs();
-        warn!(index = index.plan.name, error = error.message, outage_s, "cannot look documents up; trying again");
-    }
-    Ok(())
+    let failed = |message| StageError::new(format!("index {}", index.plan.name), message);
+    // Who stops the stage drops this.
+    let never = CancellationToken::new();
+    let answer = until_answered(&index.store_health, "look documents up", &never, ask).await;
+    answer.map_err(|error| failed(error.message))?.ok_or_else(|| failed("the stage is stopping".to_owned()))
 }
