@@ -51,6 +51,11 @@ async fn make_slot(db: &Database, settings: &ConnectorSettings) {
 /// Kills a connector, and waits until the server has noticed.
 async fn kill(running: Running, db: &Database, settings: &ConnectorSettings) {
     running.kill().await;
+    until_free(db, settings).await;
+}
+
+/// The server notices a moment later that nobody reads a slot any more.
+async fn until_free(db: &Database, settings: &ConnectorSettings) {
     let slot = &postgres(settings).slot;
     let active = format!("select active::text from pg_replication_slots where slot_name = '{slot}'");
     until("the slot is free", async || db.text(&active).await.as_deref() == Some("false")).await;
@@ -80,6 +85,7 @@ async fn a_transaction_comes_when_it_is_prepared_and_never_again() {
     db.run(&rows(5_001, 5_001)).await;
     let records = recorder.wait(5_001).await;
     running.stop().await;
+    until_free(&db, &settings).await;
     assert!(ids(&records).into_iter().eq(1..=5_001), "not each once, in order");
     assert_order(&records);
     let said = warnings(&db.name).join("\n");
