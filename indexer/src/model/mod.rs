@@ -59,10 +59,10 @@ fn without_the_last_look_documents_miss_changes() {
 
 #[test]
 fn without_barriers_late_writes_win() {
-    is_needed(Rule::Barrier, 680);
+    is_needed(Rule::Barrier, 210);
 }
 
 #[test]
 fn without_doubt_earlier_owners_win() {
-    is_needed(Rule::Doubt, 1844);
+    is_needed(Rule::Doubt, 2611);
 }
