@@ -136,7 +136,7 @@ impl World {
             lag,
             origin: Instant::now(),
         };
-        let calm = if seed % 2 == 0 { 20 } else { 6 };
+        let calm = if seed.is_multiple_of(2) { 20 } else { 6 };
         Self { shared, random, processes: Vec::new(), started: 0, calm, tells }
     }
 
