@@ -8,9 +8,9 @@ mod read;
 mod scalars;
 mod schema;
 mod units;
+mod variables;
 
 pub use self::units::duration;
-mod variables;
 
 pub(crate) use collections::{Entries, Items, Names};
 pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};

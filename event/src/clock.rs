@@ -80,14 +80,18 @@ impl HybridClock {
 
     /// The reading that is later by a time.
     pub fn later(reading: u64, by: Duration) -> u64 {
-        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
-        reading.saturating_add(micros.saturating_mul(1 << COUNTER_BITS))
+        reading.saturating_add(Self::span(by))
     }
 
     /// The reading that is earlier by a time; zero if there is none.
     pub fn earlier(reading: u64, by: Duration) -> u64 {
-        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
-        reading.saturating_sub(micros.saturating_mul(1 << COUNTER_BITS))
+        reading.saturating_sub(Self::span(by))
+    }
+
+    /// A time as the difference of two readings.
+    fn span(time: Duration) -> u64 {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX >> COUNTER_BITS);
+        micros.saturating_mul(1 << COUNTER_BITS)
     }
 
     /// The moment of a reading, in microseconds since the Unix epoch.

@@ -1,7 +1,6 @@
 //! Topics in memory, shared by the processes of a world: groups with rebalances, commits, redelivery, fencing producers.
 
-use std::collections::HashMap;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -75,8 +75,8 @@ pub struct Batch {
     pub asked: BTreeMap<Vertex, Polled>,
     /// Types of which any vertex may have changed.
     pub emptied: BTreeSet<String>,
-    /// Those of the changed vertices that very many documents hold: by index and reference.
-    pub supernodes: BTreeMap<(String, String), Supernode>,
+    /// Those of the changed vertices that very many documents hold: by index, and there by reference.
+    pub supernodes: BTreeMap<String, BTreeMap<String, Supernode>>,
     /// What the changes are called.
     pub cause: Option<Cause>,
     /// Their records.
@@ -86,7 +86,7 @@ pub struct Batch {
 impl Batch {
     /// Adds a reference that many documents of an index hold.
     pub fn add_supernode(&mut self, index: &str, reference: String, supernode: Supernode) {
-        match self.supernodes.entry((index.to_owned(), reference)) {
+        match self.supernodes.entry(index.to_owned()).or_default().entry(reference) {
             Entry::Vacant(entry) => drop(entry.insert(supernode)),
             Entry::Occupied(mut entry) => entry.get_mut().merge(supernode),
         }
@@ -94,7 +94,7 @@ impl Batch {
 
     /// A reference that many documents of an index hold.
     pub fn supernode(&self, index: &str, reference: &str) -> Option<&Supernode> {
-        self.supernodes.get(&(index.to_owned(), reference.to_owned()))
+        self.supernodes.get(index)?.get(reference)
     }
 
     fn merge(&mut self, other: Self) {
@@ -104,8 +104,8 @@ impl Batch {
         }
         self.asked.extend(other.asked);
         self.emptied.extend(other.emptied);
-        for ((index, reference), supernode) in other.supernodes {
-            self.add_supernode(&index, reference, supernode);
+        for (index, supernodes) in other.supernodes {
+            supernodes.into_iter().for_each(|(reference, it)| self.add_supernode(&index, reference, it));
         }
         self.cause = self.cause.take().or(other.cause);
         self.held.extend(other.held);

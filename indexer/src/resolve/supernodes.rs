@@ -32,13 +32,7 @@ pub struct Supernode {
 }
 
 impl Supernode {
-    /// Whether a document that holds it was asked for after a change, whoever reads this: all those were that had a build over
-    /// when it was asked for.
-    pub fn covers(&self, changed: u64, document: u64, times: Times) -> bool {
-        self.covered_before(changed, times).is_some_and(|stamp| document < stamp)
-    }
-
-    /// The stamp below which all documents that hold it were asked for after a change.
+    /// The stamp below which all documents that hold it were asked for after a change, for their builds were over then.
     pub fn covered_before(&self, changed: u64, times: Times) -> Option<u64> {
         let asked = self.asked.filter(|asked| *asked >= times.shown_from(changed))?;
         Some(HybridClock::earlier(asked, times.longest_build()))
@@ -60,10 +54,8 @@ impl Resolver {
         stamp: u64,
     ) -> Result<(), StageError> {
         let mut causes: BTreeMap<String, (Cause, Vec<String>)> = BTreeMap::new();
-        for ((name, reference), supernode) in &mut batch.supernodes {
-            if *name != index.plan.name || supernode.asked.is_some() {
-                continue;
-            }
+        let supernodes = batch.supernodes.get_mut(&index.plan.name).into_iter().flatten();
+        for (reference, supernode) in supernodes.filter(|(_, supernode)| supernode.asked.is_none()) {
             supernode.asked = Some(stamp);
             let none = || (Cause { affected: 0, ..supernode.cause.clone() }, Vec::new());
             let (cause, references) = causes.entry(supernode.cause.id.clone()).or_insert_with(none);

@@ -4,8 +4,7 @@
 //! a caller that gives up waiting costs nothing: the next call waits for the same read. Nothing is fetched ahead but the rest of
 //! the blobs that were read last, so a caller that stays away costs nothing either.
 
-use std::collections::HashMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -85,21 +85,15 @@ pub(super) fn records<'a>(
     topic: &'a Arc<str>,
     kept: &'a [Kept],
 ) -> impl Iterator<Item = RecordRef<'a>> {
-    let kept = kept.iter().map(|kept| RecordRef {
+    let entry = |name: &'a str, content: &'a [u8]| RecordRef {
         topic,
-        key: Some(kept.name.as_bytes()),
-        value: Some(&kept.content),
+        key: Some(name.as_bytes()),
+        value: Some(content),
         headers: HeadersRef::NONE,
         timestamp_ms: now_ms(),
-    });
-    let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| RecordRef {
-        topic,
-        key: Some(checkpoint.name.as_bytes()),
-        value: Some(&checkpoint.content),
-        headers: HeadersRef::NONE,
-        timestamp_ms: now_ms(),
-    });
-    batch.records().chain(checkpoint).chain(kept)
+    };
+    let checkpoint = batch.checkpoint.as_ref().map(|checkpoint| entry(&checkpoint.name, &checkpoint.content));
+    batch.records().chain(checkpoint).chain(kept.iter().map(move |kept| entry(&kept.name, &kept.content)))
 }
 
 fn now_ms() -> i64 {
