@@ -47,6 +47,18 @@ pub enum Position {
     None,
 }
 
+impl Position {
+    /// Whether a reader of the database that stands at `reader` (as PostgreSQL's `pg_last_wal_replay_lsn()` prints it) sees the change.
+    /// None: the change has no position, or that is not one of its kind.
+    pub fn is_seen_at(&self, reader: &str) -> Option<bool> {
+        match self {
+            // A reader stands behind the last record that it has replayed.
+            Self::Postgres { commit, .. } => reader.trim().parse::<Lsn>().ok().map(|reader| reader > *commit),
+            Self::None => None,
+        }
+    }
+}
+
 impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         match (self, other) {
@@ -68,6 +80,14 @@ mod tests {
             prop_assert_eq!(Lsn(a).to_string().parse(), Ok(Lsn(a)));
             prop_assert_eq!(Lsn(a) < Lsn(b), a < b);
         }
+    }
+
+    #[test]
+    fn a_reader_sees_what_lies_before_its_position() {
+        let change = Position::Postgres { lsn: Lsn(5), commit: Lsn(0x1_0000_0010) };
+        assert_eq!(change.is_seen_at("1/10"), Some(false), "the commit record itself is not replayed yet");
+        assert_eq!(change.is_seen_at(" 1/11 "), Some(true));
+        assert_eq!((change.is_seen_at("soon"), Position::None.is_seen_at("1/11")), (None, None));
     }
 
     #[test]

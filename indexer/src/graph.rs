@@ -7,6 +7,7 @@ mod http;
 mod outage;
 mod parents;
 mod patient;
+mod progress;
 mod replaced;
 mod response;
 mod roots;
@@ -17,6 +18,9 @@ mod witness;
 
 pub use http::HttpGraph;
 pub use patient::{PatientGraph, Refusals};
+pub use progress::Progress;
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
@@ -111,12 +115,22 @@ pub trait Graph: Send + Sync {
     /// Whether the server answers GraphQL at all; what it answers does not matter.
     async fn probe(&self) -> Result<(), GraphError>;
 
+    /// How far into the databases' logs the graph said last that it has come, in its own words (see [`Progress`]); None: it never said.
+    /// Asking it anything, [`probe`](Self::probe) too, lets it say so anew.
+    fn position(&self) -> Option<String> {
+        None
+    }
+
     /// The schema by introspection: the JSON of `data`.
     async fn introspect(&self) -> Result<Json, GraphError>;
 
     /// Documents that an index has, so that the graph served their roots once. Implementations may ask for them again to see
     /// whether the graph serves at all.
-    fn remember(&self, _index: &str, _documents: &[String]) {}
+    fn remember(&self, _index: &IndexPlan, _documents: &[String]) {}
+
+    /// Rows that these vertices come from were deleted, or all rows of types. That the graph does not serve those any more is no
+    /// sign that it is away.
+    fn deleted(&self, _vertices: &BTreeSet<Vertex>, _emptied: &BTreeSet<String>) {}
 }
 
 /// A failure of the graph.

@@ -13,6 +13,7 @@ pub mod lost;
 pub(crate) mod order;
 pub mod recent;
 pub mod settle;
+mod shown;
 mod supernodes;
 pub mod vertices;
 
@@ -28,7 +29,7 @@ use tracing::debug;
 use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
-use tributary_event::{ChangeEvent, ErrorClass, HybridClock, TableName};
+use tributary_event::{ChangeEvent, ErrorClass, HybridClock, Op, Reporter, TableName};
 use tributary_processor::{Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
 use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
@@ -65,6 +66,10 @@ pub struct Resolver {
     pub fan_outs: BTreeMap<String, FanOutPlan>,
     /// The graph.
     pub graph: Arc<dyn Graph>,
+    /// Whether there is one source.
+    pub is_sole: bool,
+    /// How asking it for parents goes. Builds, which ask for documents, may go well meanwhile.
+    pub fan_out_health: Reporter,
     /// The clock of stamps and notes.
     pub clock: Arc<HybridClock>,
     /// The indexes.
@@ -231,18 +236,26 @@ impl Resolver {
         let (mut vertices, mut types, mut unknown) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         // Vertices whose parents are asked for, each with the record of one event.
         let mut asked = BTreeMap::new();
+        let mut deleted = BTreeSet::new();
         for taken in &group {
             let touched = touched(&taken.event, &self.vertices);
             let fanned_out = touched.vertices.iter().filter(|v| self.fan_outs.contains_key(&v.type_name));
             asked.extend(fanned_out.map(|vertex| (vertex.clone(), taken.record.clone())));
             unknown.extend(touched.unknown);
+            if taken.event.op == Op::Delete {
+                deleted.extend(touched.vertices.iter().cloned());
+            }
             vertices.extend(touched.vertices);
             types.extend(touched.types);
         }
         if !unknown.is_empty() {
             self.repair(&group, &unknown).await?;
         }
+        if !deleted.is_empty() || !types.is_empty() {
+            self.graph.deleted(&deleted, &types);
+        }
         let vertices: Vec<Vertex> = vertices.into_iter().collect();
+        let is_shown = self.shown(&group).await?;
         let stamp = self.clock.now();
         let mut affected: Vec<Affected> = Vec::with_capacity(self.indexes.len());
         for index in &self.indexes {
@@ -267,25 +280,26 @@ impl Resolver {
                 continue;
             }
             self.request(index, affected, (&cause, stamp), &mut batch).await?;
-            if self.times.lag.is_zero() {
+            if self.times.lag.is_zero() || is_shown {
                 self.ask_for_supernodes(index, &mut batch, stamp).await?;
             }
         }
         if !unanswered.is_empty() {
             self.outbox.post(self.letters(&group, &unanswered)).await?;
         }
-        batch.changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, stamp)).collect();
+        let changed = if is_shown { self.times.changed_if_shown(stamp) } else { stamp };
+        batch.changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, changed)).collect();
+        // Without a late look, or if nothing is to be seen at it, nobody is asked again.
+        if self.times.lag.is_zero() || is_shown {
+            batch.asked.clear();
+        }
         batch.held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
         self.wait_for_looks(batch).await;
         Ok(())
     }
 
     /// Leaves changes to be looked at again. Waits while too many wait.
-    async fn wait_for_looks(&self, mut batch: Batch) {
-        // Without a late look nobody is asked again.
-        if self.times.lag.is_zero() {
-            batch.asked.clear();
-        }
+    async fn wait_for_looks(&self, batch: Batch) {
         loop {
             let room = self.settling.news.notified();
             {

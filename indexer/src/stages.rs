@@ -35,6 +35,9 @@ use crate::resolve::order::Watcher;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::StoreError;
 
+/// Documents of an index that are asked of the graph again where it is in doubt.
+const WITNESSES: usize = 64;
+
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
 /// How often a standby asks whether its turn has come.
@@ -114,7 +117,7 @@ impl Stages {
         if documents > 0 {
             context.reports.knew(true);
             // Documents that the graph served once, by which it is known whether it serves.
-            context.graph.remember(&context.plan.name, &context.store.scan(None, 4).await.unwrap_or_default());
+            context.graph.remember(&context.plan, &context.store.scan(None, WITNESSES).await.unwrap_or_default());
         }
         let open = || context.listings.open_with(prepared, documents);
         let opened = until_answered(listing, "learn what is left to list", shutdown, open).await;
@@ -174,11 +177,14 @@ impl Stages {
         let order = self.parts.health.part(format!("order of {}", index.name));
         let numbered = self.tables();
         let watcher = Watcher::new(&index.name, numbered, self.parts.transport.clone(), concerned.clone(), order);
+        let fan_out_health = self.parts.health.reporter(format!("fan-out of {}", index.name));
         let resolver = Resolver {
             pipeline: pipeline.clone(),
             vertices: self.plan.graph.vertices.clone(),
             fan_outs: fan_outs.map(|(type_name, plan)| (type_name.clone(), plan.clone())).collect(),
             graph: self.parts.graph.clone(),
+            is_sole: self.plan.sources.len() == 1,
+            fan_out_health,
             clock: context.clock.clone(),
             indexes: vec![context.clone()],
             retry: index.retry.clone(),

@@ -1,6 +1,7 @@
 //! One GraphQL request over HTTP: sends it, reads a bounded answer, and says what kind of failure a failure is.
 
 use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -62,7 +63,11 @@ pub(super) struct Client {
     timeout: Duration,
     permits: Semaphore,
     pub most_bytes: usize,
+    position: Mutex<Option<String>>,
 }
+
+/// The header by which a graph says how far into the databases' logs it has come.
+const POSITION: HeaderName = HeaderName::from_static("x-tributary-position");
 
 impl Client {
     pub(super) fn new(plan: &GraphPlan) -> Result<Self, GraphError> {
@@ -113,7 +118,13 @@ impl Client {
             timeout: plan.timeout,
             permits: Semaphore::new(plan.concurrency.max(1)),
             most_bytes: MAX_ANSWER_BYTES,
+            position: Mutex::default(),
         })
+    }
+
+    /// How far the graph said last that it has come.
+    pub(super) fn position(&self) -> Option<String> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a request. `Ok`: an answer that has data, with or without errors in it.
@@ -148,6 +159,9 @@ impl Client {
         let response = sent.map_err(|e| self.failure(&e))?;
         let status = response.status();
         let refusal = self.refusal(&response);
+        if let Some(position) = response.headers().get(POSITION).and_then(|position| position.to_str().ok()) {
+            *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.to_owned());
+        }
         let bytes = self.read(response).await?;
         let answer = read_lenient(&bytes).map(|(answer, replaced)| Answer { replaced, ..answer });
         if let Some(refusal) = refusal {

@@ -242,6 +242,10 @@ impl Graph for HttpGraph {
         }
     }
 
+    fn position(&self) -> Option<String> {
+        self.client.position()
+    }
+
     async fn introspect(&self) -> Result<Json, GraphError> {
         let remedy = "export the schema to a file and set `graph.schema: schema.graphql`";
         let query = tributary_dsl::INTROSPECTION_QUERY;

@@ -8,11 +8,13 @@
 //! that was deployed with another role answers that it has none of them. A document is to blame only if the graph serves others.
 //! So where nobody was served in a call, some that were served before are asked for once more, and their answers decide: what was
 //! said of the documents of the call is about them, or the graph is away. Where some are served, and others fail for one cause that
-//! several share, those wait (see `outage`).
+//! several share, those wait (see `outage`). Who was deleted meanwhile is asked for no more, and each time others are asked, so
+//! that the graph is not blamed for what became of a few.
 //!
 //! Where nobody else was served yet, documents that fail wait: others join them in their next batch. Vertices whose parents are
 //! asked for do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
 use super::outage::Outages;
-use super::witness::{Kind, Witnesses, Word, Words};
+use super::witness::{Kind, Whom, Witnesses, Word, Words};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// What refusals mean: answers that reject the query, or us, or that are no GraphQL server's.
@@ -86,20 +88,20 @@ impl<G: Graph> PatientGraph<G> {
     }
 
     /// Takes in the answers of a call.
-    fn judge(&self, kind: Kind, name: &str, ids: &[String], words: &[Word<'_>]) -> Judgement {
+    fn judge(&self, whom: &Whom, ids: &[String], words: &[Word<'_>]) -> Judgement {
         let mut known = self.witnesses();
-        known.learn(kind, name, ids, words);
+        known.learn(whom, ids, words);
         let words = Words(words);
         let failure = words.failure();
         // A vertex without parents was served as well, but does not show that any vertex has some.
-        let served = words.found() || kind == Kind::Parents && failure.is_some() && words.nothing();
+        let served = words.found() || whom.kind == Kind::Parents && failure.is_some() && words.nothing();
         if served || failure.is_none() && !words.nothing() {
             return Judgement::Taken;
         }
-        let witnesses = known.others(kind, name, ids, failure.is_some());
+        let witnesses = known.others(whom, ids, failure.is_some());
         match failure {
             Some(failure) if witnesses.is_empty() => {
-                match kind == Kind::Documents || failure.class == ErrorClass::Fatal {
+                match whom.kind == Kind::Documents || failure.class == ErrorClass::Fatal {
                     true => Judgement::Outage(failure.clone()),
                     false => Judgement::Taken,
                 }
@@ -112,27 +114,27 @@ impl<G: Graph> PatientGraph<G> {
     /// What those who were served before say; an error: the graph is away.
     fn hear(
         &self,
-        kind: Kind,
-        name: &str,
+        whom: &Whom,
         (witnesses, words): (&[String], &[Word<'_>]),
         failure: Option<GraphError>,
     ) -> Result<(), GraphError> {
         let mut known = self.witnesses();
         let words = Words(words);
-        let served = words.found() || kind == Kind::Parents && failure.is_some() && words.nothing();
+        let served = words.found() || whom.kind == Kind::Parents && failure.is_some() && words.nothing();
         if served {
-            known.believe(name);
+            known.believe(whom);
             return Ok(());
         }
         if let Some(error) = words.failure() {
             return Err(failure.unwrap_or_else(|| error.clone()));
         }
-        if failure.is_some() || !words.nothing() || known.disbelief(name, Instant::now()) > DISBELIEF {
-            known.forget(kind, name, witnesses);
-            known.believe(name);
+        if failure.is_some() || !words.nothing() || known.disbelief(whom, Instant::now()) > DISBELIEF {
+            known.forget(whom, witnesses);
+            known.believe(whom);
             return Ok(());
         }
-        let what = if kind == Kind::Documents { "documents" } else { "parents" };
+        let what = if whom.kind == Kind::Documents { "documents" } else { "parents" };
+        let name = &whom.name;
         let message = format!(
             "the graph says that it has no {what} of {name}: neither those asked for nor others that it served before ({}); that is taken \
              for an outage for up to {} minutes",
@@ -148,10 +150,10 @@ impl<G: Graph> PatientGraph<G> {
         ids: &[String],
         fetched: &[Fetched],
     ) -> Result<(), GraphError> {
-        let kind = Kind::Documents;
+        let whom = Whom::documents(index);
         let judgement = {
             let words: Vec<Word<'_>> = fetched.iter().map(Word::of_fetched).collect();
-            self.judge(kind, &index.name, ids, &words)
+            self.judge(&whom, ids, &words)
         };
         match judgement {
             Judgement::Taken => Ok(()),
@@ -159,7 +161,7 @@ impl<G: Graph> PatientGraph<G> {
             Judgement::Asks { witnesses, failure } => {
                 let asked = self.graph.fetch(index, &witnesses).await?;
                 let words: Vec<Word<'_>> = asked.iter().map(Word::of_fetched).collect();
-                self.hear(kind, &index.name, (&witnesses, &words), failure)
+                self.hear(&whom, (&witnesses, &words), failure)
             }
         }
     }
@@ -170,10 +172,10 @@ impl<G: Graph> PatientGraph<G> {
         ids: &[String],
         parents: &[Result<Vec<Vertex>, GraphError>],
     ) -> Result<(), GraphError> {
-        let kind = Kind::Parents;
+        let whom = Whom::children(plan);
         let judgement = {
             let words: Vec<Word<'_>> = parents.iter().map(Word::of_parents).collect();
-            self.judge(kind, &plan.type_name, ids, &words)
+            self.judge(&whom, ids, &words)
         };
         match judgement {
             Judgement::Taken => Ok(()),
@@ -181,7 +183,7 @@ impl<G: Graph> PatientGraph<G> {
             Judgement::Asks { witnesses, failure } => {
                 let asked = self.graph.parents(plan, &witnesses).await?;
                 let words: Vec<Word<'_>> = asked.iter().map(Word::of_parents).collect();
-                self.hear(kind, &plan.type_name, (&witnesses, &words), failure)
+                self.hear(&whom, (&witnesses, &words), failure)
             }
         }
     }
@@ -228,11 +230,19 @@ impl<G: Graph> Graph for PatientGraph<G> {
         self.graph.probe().await.map_err(|e| self.outage(e))
     }
 
+    fn position(&self) -> Option<String> {
+        self.graph.position()
+    }
+
     async fn introspect(&self) -> Result<Json, GraphError> {
         self.graph.introspect().await.map_err(|e| self.outage(e))
     }
 
-    fn remember(&self, index: &str, documents: &[String]) {
-        self.witnesses().remember(index, documents);
+    fn remember(&self, index: &IndexPlan, documents: &[String]) {
+        self.witnesses().remember(&Whom::documents(index), documents);
+    }
+
+    fn deleted(&self, vertices: &BTreeSet<Vertex>, emptied: &BTreeSet<String>) {
+        self.witnesses().deleted(vertices, emptied);
     }
 }

@@ -1,15 +1,18 @@
 //! Who was served by the graph lately, to be asked for again where an answer may be an outage's. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tributary_dsl::plan::{FanOutPlan, IndexPlan};
 use tributary_event::ErrorClass;
 
 use super::{Fetched, GraphError, Vertex};
 
 /// Ids that are remembered of each index and type.
-const MOST: usize = 4;
+const MOST: usize = 64;
+/// Those of them that are asked for at a time.
+const ASKED: usize = 4;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +21,26 @@ pub(super) enum Kind {
     Documents,
     /// Parents of vertices of a type.
     Parents,
+}
+
+/// Whom a call was about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Whom {
+    pub kind: Kind,
+    /// The index, or the type.
+    pub name: String,
+    /// The type of those who were asked for.
+    pub type_name: String,
+}
+
+impl Whom {
+    pub fn documents(index: &IndexPlan) -> Self {
+        Self { kind: Kind::Documents, name: index.name.clone(), type_name: index.root_type.clone() }
+    }
+
+    pub fn children(plan: &FanOutPlan) -> Self {
+        Self { kind: Kind::Parents, name: plan.type_name.clone(), type_name: plan.type_name.clone() }
+    }
 }
 
 /// What the graph said of one id.
@@ -80,64 +103,75 @@ impl<'a> Words<'_, 'a> {
 /// Who was served.
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
-    /// By kind and name of index or type: those found, the last one first.
-    found: HashMap<(Kind, String), VecDeque<String>>,
-    /// Vertices that were answered without an error, with parents or without, by type.
-    answered: HashMap<String, VecDeque<String>>,
-    /// Since when nobody of an index or a type is found.
-    denied: HashMap<String, Instant>,
+    /// Those found, the last one first.
+    found: HashMap<Whom, VecDeque<String>>,
+    /// Vertices that were answered without an error, with parents or without.
+    answered: HashMap<Whom, VecDeque<String>>,
+    /// Since when nobody is found.
+    denied: HashMap<Whom, Instant>,
 }
 
 impl Witnesses {
     /// Takes in what a call said. Who is not there any more bears no witness.
-    pub fn learn(&mut self, kind: Kind, name: &str, ids: &[String], words: &[Word<'_>]) {
-        let key = (kind, name.to_owned());
+    pub fn learn(&mut self, whom: &Whom, ids: &[String], words: &[Word<'_>]) {
         let with = |wanted: fn(&Word<'_>) -> bool| words_of(ids, words, wanted).take(MOST).collect::<Vec<_>>();
-        if let Some(found) = self.found.get_mut(&key) {
+        if let Some(found) = self.found.get_mut(whom) {
             let gone: Vec<&String> = words_of(ids, words, |word| matches!(word, Word::Nothing)).collect();
             found.retain(|known| !gone.contains(&known));
         }
         let found = with(|word| matches!(word, Word::Found));
         if !found.is_empty() {
-            self.denied.remove(name);
+            self.believe(whom);
         }
-        let known = self.found.entry(key).or_default();
+        let known = self.found.entry(whom.clone()).or_default();
         found.into_iter().for_each(|id| push(known, id));
-        if kind == Kind::Parents {
-            let known = self.answered.entry(name.to_owned()).or_default();
+        if whom.kind == Kind::Parents {
+            let known = self.answered.entry(whom.clone()).or_default();
             with(|word| matches!(word, Word::Found | Word::Nothing)).into_iter().for_each(|id| push(known, id));
         }
     }
 
     /// Documents that an index has already.
-    pub fn remember(&mut self, index: &str, documents: &[String]) {
-        let found = self.found.entry((Kind::Documents, index.to_owned())).or_default();
-        documents.iter().for_each(|id| push(found, id));
+    pub fn remember(&mut self, index: &Whom, documents: &[String]) {
+        let found = self.found.entry(index.clone()).or_default();
+        documents.iter().take(MOST).for_each(|id| push(found, id));
     }
 
-    /// Some who were served, other than those that were asked for now. `answered`: it does not matter whether they were found.
-    pub fn others(&self, kind: Kind, name: &str, ids: &[String], answered: bool) -> Vec<String> {
-        let known = match kind {
-            Kind::Parents if answered => self.answered.get(name),
-            _ => self.found.get(&(kind, name.to_owned())),
-        };
-        known.into_iter().flatten().filter(|id| !ids.contains(id)).cloned().collect()
+    /// Some who were served, other than those that were asked for now; next time they are the last to be asked. `answered`: it
+    /// does not matter whether they were found.
+    pub fn others(&mut self, whom: &Whom, ids: &[String], answered: bool) -> Vec<String> {
+        let known = if answered && whom.kind == Kind::Parents { &mut self.answered } else { &mut self.found };
+        let Some(known) = known.get_mut(whom) else { return Vec::new() };
+        let others: Vec<String> = known.iter().filter(|id| !ids.contains(id)).take(ASKED).cloned().collect();
+        known.retain(|id| !others.contains(id));
+        known.extend(others.iter().cloned());
+        others
     }
 
     /// Since how long nobody is found, who was before.
-    pub fn disbelief(&mut self, name: &str, now: Instant) -> Duration {
-        now - *self.denied.entry(name.to_owned()).or_insert(now)
+    pub fn disbelief(&mut self, whom: &Whom, now: Instant) -> Duration {
+        now - *self.denied.entry(whom.clone()).or_insert(now)
     }
 
     /// What is said is true.
-    pub fn believe(&mut self, name: &str) {
-        self.denied.remove(name);
+    pub fn believe(&mut self, whom: &Whom) {
+        self.denied.remove(whom);
     }
 
     /// These are not there any more.
-    pub fn forget(&mut self, kind: Kind, name: &str, ids: &[String]) {
-        if let Some(found) = self.found.get_mut(&(kind, name.to_owned())) {
+    pub fn forget(&mut self, whom: &Whom, ids: &[String]) {
+        if let Some(found) = self.found.get_mut(whom) {
             found.retain(|known| !ids.contains(known));
+        }
+    }
+
+    /// Rows that vertices come from were deleted, or all of types. Who is gone, or may have lost its parents, bears no witness.
+    pub fn deleted(&mut self, vertices: &BTreeSet<Vertex>, emptied: &BTreeSet<String>) {
+        for (whom, found) in &mut self.found {
+            if emptied.contains(&whom.type_name) {
+                found.clear();
+            }
+            found.retain(|id| !vertices.contains(&Vertex::new(&whom.type_name, id)));
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct ModelGraph {
     pub process: Arc<Gate>,
     /// How far it may be behind.
     pub lag: Duration,
+    /// Whether it says how far it has come.
+    pub says: bool,
     /// The longest that it may take to answer.
     pub slow: Duration,
 }
@@ -69,7 +71,13 @@ impl Graph for ModelGraph {
     }
 
     async fn probe(&self) -> Result<(), GraphError> {
+        self.process.pass().await;
         Ok(())
+    }
+
+    fn position(&self) -> Option<String> {
+        // What may be answered from now on is not older than that.
+        self.says.then(|| self.truth.position_behind(self.lag).to_string())
     }
 
     async fn introspect(&self) -> Result<Json, GraphError> {

@@ -53,6 +53,8 @@ pub struct Shared {
     pub dice: Dice,
     /// How far the graph may be behind.
     pub lag: Duration,
+    /// Whether the graph says how far it has come.
+    pub says: bool,
     pub origin: tokio::time::Instant,
 }
 
@@ -90,6 +92,7 @@ impl Process {
             dice: dice.clone(),
             process: gate.clone(),
             lag: shared.lag,
+            says: shared.says,
             slow: deadline,
         };
         let roots = ModelRoots { truth: shared.truth.clone(), dice, process: gate.clone() };

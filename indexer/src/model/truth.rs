@@ -73,6 +73,8 @@ pub struct Truth(Arc<Mutex<Database>>);
 struct Database {
     /// States with the moment of their commit, oldest first.
     past: Vec<(Instant, State)>,
+    /// The last event of each of them.
+    last: Vec<u64>,
     sequence: u64,
     encoder: Encoder,
     source: Arc<SourceInfo>,
@@ -89,6 +91,7 @@ impl Truth {
         let source = SourceInfo { name: "db".into(), kind: SourceKind::PostgreSql, database: "db".into() };
         Self(Arc::new(Mutex::new(Database {
             past: vec![(Instant::now(), state)],
+            last: vec![0],
             sequence: 0,
             encoder: Encoder::new(&source, DecimalMode::default()),
             source: Arc::new(source),
@@ -110,6 +113,14 @@ impl Truth {
         let moment = Instant::now().checked_sub(behind);
         let seen = database.past.iter().rev().find(|(at, _)| moment.is_some_and(|moment| *at <= moment));
         seen.unwrap_or(&database.past[0]).1.clone()
+    }
+
+    /// Where in the log a reader stands who is behind.
+    pub fn position_behind(&self, behind: Duration) -> Lsn {
+        let database = self.lock();
+        let moment = Instant::now().checked_sub(behind);
+        let seen = database.past.iter().rposition(|(at, _)| moment.is_some_and(|moment| *at <= moment));
+        Lsn(database.last[seen.unwrap_or_default()] + 1)
     }
 
     /// One transaction of one statement. Returns what the log says of it, and what was done.
@@ -200,6 +211,8 @@ impl Truth {
             }
         }
         database.past.push((Instant::now(), state));
+        let last = database.sequence;
+        database.last.push(last);
         (events, said)
     }
 }

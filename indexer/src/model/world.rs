@@ -127,13 +127,16 @@ impl World {
         }
         state.talents.extend([(0, 'A'), (1, 'A'), (2, 'A')]);
         state.distributors.extend([(0, 'A'), (1, 'A')]);
+        // A graph that says how far it has come may be further behind than anybody thought.
+        let says = seed % 5 == 3 && !lag.is_zero();
         let shared = Shared {
             plan: plan(lag),
             truth: Truth::new(state),
             topics: Topics::new(dice.clone()),
             index: ModelIndex::new(),
             dice,
-            lag,
+            lag: if says { 3 * lag } else { lag },
+            says,
             origin: Instant::now(),
         };
         let calm = if seed.is_multiple_of(2) { 20 } else { 6 };

@@ -70,23 +70,30 @@ impl Resolver {
                     debug!(vertices = failed.len(), "the graph failed for some vertices; asking again");
                     asked = failed.into_iter().map(|(id, _)| id).collect();
                 }
-                Err(error) => {
-                    let news =
-                        self.indexes.iter().fold(false, |news, i| i.graph_health.down(error.message.clone()) | news);
-                    if error.class != ErrorClass::Transient {
-                        return Err(StageError::new("resolve", error.message));
-                    }
-                    if news {
-                        let outage_s = self.indexes.first().map_or(0, |i| i.graph_health.outage().as_secs());
-                        warn!(error = error.message, outage_s, "cannot ask the graph; trying again");
-                    }
-                }
+                Err(error) => self.graph_fails(&error)?,
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
+    /// The graph is to be asked again, unless it refuses us for good.
+    pub(super) fn graph_fails(&self, error: &GraphError) -> Result<(), StageError> {
+        for index in &self.indexes {
+            index.graph_health.down(error.message.clone());
+        }
+        let news = self.fan_out_health.down(error.message.clone());
+        if error.class != ErrorClass::Transient {
+            return Err(StageError::new("resolve", error.message.clone()));
+        }
+        if news {
+            let outage_s = self.fan_out_health.outage().as_secs();
+            warn!(error = error.message, outage_s, "cannot ask the graph; trying again");
+        }
+        Ok(())
+    }
+
     fn graph_is_up(&self) {
+        self.fan_out_health.up();
         for index in &self.indexes {
             index.graph_health.up();
         }

@@ -14,6 +14,9 @@
 //! its write within another one (a build that took longer is built again by its own process). So a document that embeds the
 //! vertex, has an older stamp, and was not asked for since, missed the change, and is built again. The change's offset is committed
 //! after its last look: a crash before it repeats all of this.
+//!
+//! Where the graph says how far it has come, the first look waits for it (see `shown`), and the change counts as if it had happened the
+//! lag before.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -58,6 +61,11 @@ impl Times {
     /// The first stamp at which a build has seen a change, whoever built.
     pub fn seen_from(&self, changed: u64) -> u64 {
         HybridClock::later(changed, self.lag + SKEW)
+    }
+
+    /// When changes happened, at the latest, that the graph shows now.
+    pub fn changed_if_shown(&self, now: u64) -> u64 {
+        HybridClock::earlier(now, self.lag)
     }
 
     /// The first moment at which a build that is asked for sees a change.

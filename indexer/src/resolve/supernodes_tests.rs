@@ -145,7 +145,7 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
     let watcher = Watcher::new("movies", Vec::new(), transport.clone(), Arc::default(), health.part("order"));
     let truth = Truth::new(State::default());
     let (lag, slow) = (plan.graph.lag, plan.indexes[0].build.deadline);
-    let graph = ModelGraph { truth: truth.clone(), dice: dice.clone(), process: gate.clone(), lag, slow };
+    let graph = ModelGraph { truth: truth.clone(), dice: dice.clone(), process: gate.clone(), lag, says: false, slow };
     let board = Arc::new(Board::new((&plan.pipeline, "0"), transport.clone(), true));
     let listings = Listings::new("movies", board.clone(), health.part("listing of movies"));
     let name = || "movies".to_owned();
@@ -170,6 +170,8 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
         vertices: plan.graph.vertices.clone(),
         fan_outs: BTreeMap::new(),
         graph: context.graph.clone(),
+        is_sole: true,
+        fan_out_health: health.reporter("fan-out"),
         clock: context.clock.clone(),
         retry: context.plan.retry.clone(),
         settling: Waiting::new(context.times),

@@ -1,5 +1,6 @@
 //! What a pipeline that runs makes of refusals.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -166,7 +167,7 @@ async fn a_graph_that_denies_everything_is_away() {
     let (index, fan_out) =
         (super::movies(true), fan_out(together("", "representations", "_entities", of_talents()), &["movies"]));
     assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing], "nobody bears witness yet");
-    graph.remember("movies", &ids(2..3));
+    graph.remember(&index, &ids(2..3));
     assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing], "2 is there");
     assert!(graph.fetch(&index, &ids(0..20)).await.is_ok());
     assert!(graph.parents(&fan_out, &ids(0..20)).await.unwrap()[4].is_ok());
@@ -183,6 +184,38 @@ async fn a_graph_that_denies_everything_is_away() {
     assert!(matches!(fetched.as_slice(), [Fetched::Found(_), Fetched::Missing]));
     assert_eq!(graph.fetch(&index, &ids(1..2)).await.unwrap(), [Fetched::Missing]);
     assert_eq!(graph.parents(&fan_out, &ids(1..2)).await.unwrap(), [Ok(Vec::new())]);
+}
+
+/// What the log says was deleted is no sign of an outage, nor what became of the few that were served last.
+#[tokio::test]
+async fn a_graph_is_not_blamed_for_what_was_deleted() {
+    let wrong = Arc::new(AtomicBool::new(false));
+    let server = forgetful(wrong.clone()).await;
+    let graph = patient(&server);
+    let (index, fan_out) =
+        (super::movies(true), fan_out(together("", "representations", "_entities", of_talents()), &["movies"]));
+    let evens: Vec<String> = (0..10).map(|n| (2 * n).to_string()).collect();
+    graph.fetch(&index, &evens).await.unwrap();
+    graph.parents(&fan_out, &evens).await.unwrap();
+    wrong.store(true, Ordering::Release);
+    let all = |type_name: &str| evens.iter().map(|id| Vertex::new(type_name, id)).collect::<BTreeSet<_>>();
+    for (type_name, other) in [(&fan_out.type_name, "Other"), (&index.root_type, "Another")] {
+        graph.deleted(&all(other), &BTreeSet::from([other.to_owned()]));
+        let roots = *type_name == index.root_type;
+        let denies = async || match roots {
+            true => graph.fetch(&index, &ids(1..2)).await.map(|f| f == [Fetched::Missing]),
+            false => graph.parents(&fan_out, &ids(1..2)).await.map(|p| p == [Ok(Vec::new())]),
+        };
+        assert!(denies().await.is_err(), "of {type_name} nothing was deleted");
+        graph.deleted(&all(type_name), &BTreeSet::new());
+        assert_eq!(denies().await, Ok(true), "all that it served of {type_name} are deleted");
+    }
+    // Four that are gone do not hide the others that are there.
+    wrong.store(false, Ordering::Release);
+    graph.fetch(&index, &evens).await.unwrap();
+    graph.remember(&index, &["1", "3", "5", "7", "9"].map(str::to_owned));
+    assert!(graph.fetch(&index, &ids(11..12)).await.is_err(), "the last four that were served are not there");
+    assert_eq!(graph.fetch(&index, &ids(11..12)).await, Ok(vec![Fetched::Missing]));
 }
 
 /// Where everything was deleted, those that are asked for bear no witness of others.

@@ -1,0 +1,66 @@
+//! How far a graph has come in the databases' logs, as it says in the header `X-Tributary-Position`. Pure.
+//!
+//! The header is a promise: whoever asks the graph from now on is answered from this position or a later one. A graph that reads one
+//! replica sends that one's `pg_last_wal_replay_lsn()`; one that reads several, the least of theirs.
+
+use std::collections::HashMap;
+
+use tributary_event::ChangeEvent;
+
+/// The positions that a graph said, by source: `16/B374D848`, or `movies=16/B374D848, users=0/5F00A8` of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress<'a> {
+    of: HashMap<&'a str, &'a str>,
+    sole: Option<&'a str>,
+}
+
+impl<'a> Progress<'a> {
+    /// Reads the header's value.
+    pub fn parse(said: &'a str) -> Self {
+        let mut progress = Self { of: HashMap::new(), sole: None };
+        for part in said.split(',') {
+            match part.split_once('=') {
+                Some((source, position)) => drop(progress.of.insert(source.trim(), position.trim())),
+                None => progress.sole = Some(part.trim()),
+            }
+        }
+        progress
+    }
+
+    /// Whether the graph shows a change. `is_sole`: the pipeline has one source, which need not be named. None: the graph says nothing
+    /// of the change's source that can be understood, or the change has no position.
+    pub fn shows(&self, event: &ChangeEvent, is_sole: bool) -> Option<bool> {
+        let said = self.of.get(&*event.source.name).copied().or(self.sole.filter(|_| is_sole))?;
+        event.position.is_seen_at(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tributary_event::debezium::Decoder;
+
+    fn event(source: &str, lsn: u64) -> ChangeEvent {
+        let source = serde_json::json!({
+            "connector": "postgresql", "name": source, "db": "db", "schema": "public", "table": "movie",
+            "lsn": lsn, "sequence": format!("[null,\"{lsn}\"]"), "ts_us": 0
+        });
+        let value =
+            serde_json::json!({ "before": null, "after": { "id": 1 }, "source": source, "op": "c" }).to_string();
+        Decoder::new().decode(Some(br#"{"id":1}"#), Some(value.as_bytes())).expect("decodes").expect("an event")
+    }
+
+    #[test]
+    fn a_position_counts_for_its_source() {
+        let (movies, users) = (event("movies", 0x10), event("users", 0x20));
+        let said = Progress::parse("0/11");
+        assert_eq!((said.shows(&movies, true), said.shows(&users, true)), (Some(true), Some(false)));
+        assert_eq!(said.shows(&movies, false), None, "of several sources, each is named");
+        let said = Progress::parse("movies=0/10, users = 0/21");
+        assert_eq!((said.shows(&movies, false), said.shows(&users, false)), (Some(false), Some(true)));
+        assert_eq!(said.shows(&event("other", 1), true), None);
+        for nonsense in ["", "soon", "movies=", ",", "=0/11"] {
+            assert_eq!(Progress::parse(nonsense).shows(&movies, true), None, "{nonsense:?}");
+        }
+    }
+}
