@@ -74,7 +74,7 @@ fn shared(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./x test, which starts the servers"))
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
+pub async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) =
         tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the test database answers");
     tokio::spawn(connection);
@@ -525,9 +525,17 @@ impl World {
     }
 
     pub async fn start_service_again(&mut self) {
+        self.serve_from(&self.database_url.clone()).await;
+    }
+
+    /// Serves the graph from another database, at the same address.
+    pub async fn serve_from(&mut self, database_url: &str) {
+        if let Some(service) = self.service.take() {
+            service.stop().await;
+        }
         let address = self.graph_url.trim_start_matches("http://").trim_end_matches("/graphql");
         let address = address.parse().expect("the address of the service");
-        self.service = Some(start_service(&self.database_url, address).await);
+        self.service = Some(start_service(database_url, address).await);
     }
 }
 

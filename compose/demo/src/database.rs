@@ -75,6 +75,12 @@ impl Database {
         Ok(client.query(&statement, parameters).await?)
     }
 
+    /// How far a standby has come in its primary's log; none of a primary. What is read from now on is not older.
+    pub(crate) async fn position(&self) -> Option<String> {
+        let rows = self.query("SELECT pg_last_wal_replay_lsn()::text WHERE pg_is_in_recovery()", &[]).await;
+        rows.ok()?.first()?.get(0)
+    }
+
     /// Closes the connections; a query after that answers an error.
     pub(crate) fn close(&self) {
         self.pool.close();

@@ -27,6 +27,7 @@ struct Switches {
     most_movies: AtomicUsize,
     movies_denied: AtomicBool,
     hangs: AtomicBool,
+    says_position: AtomicBool,
     any_forbidden: AtomicBool,
     forbidden: RwLock<HashSet<String>>,
     any_failing: AtomicBool,
@@ -78,6 +79,11 @@ impl Faults {
     /// Answers null for every movie that is asked for by id, while true.
     pub fn deny_movies(&self, denied: bool) {
         self.0.movies_denied.store(denied, SeqCst);
+    }
+
+    /// Says with every answer how far the standby that it reads has come, while true.
+    pub fn say_position(&self, says: bool) {
+        self.0.says_position.store(says, SeqCst);
     }
 
     /// Accepts requests and answers none, while true.
@@ -145,6 +151,10 @@ impl Faults {
 
     pub(crate) fn hangs(&self) -> bool {
         self.0.hangs.load(SeqCst)
+    }
+
+    pub(crate) fn says_position(&self) -> bool {
+        self.0.says_position.load(SeqCst)
     }
 
     pub(crate) fn denies_movies(&self) -> bool {

@@ -12,8 +12,8 @@ use anyhow::Context as _;
 use async_graphql::Response as GraphResponse;
 use async_graphql_axum::{GraphQLRequest, GraphQLResponse};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a stopping service waits for the requests in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// By this header a service says how far into the database's log it has come.
+const POSITION: HeaderName = HeaderName::from_static("x-tributary-position");
 /// The largest request: a query and some hundred thousand ids.
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -147,6 +149,7 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
     if let Some(status) = faults.status() {
         return page(status);
     }
+    let position = if faults.says_position() { shared.database.position().await } else { None };
     let naming = if faults.is_renamed() { Naming::Renamed } else { Naming::Usual };
     let mut request = request.into_inner();
     let response = match admit(&mut request, naming, faults.max_roots()) {
@@ -159,10 +162,14 @@ async fn answer(State(shared): State<Shared>, request: GraphQLRequest) -> Respon
     if !held_back(&shared, faults.late()).await {
         return unavailable("the service is stopping");
     }
-    match faults.poison().zip(serde_json::to_string(&response).ok()) {
+    let mut response = match faults.poison().zip(serde_json::to_string(&response).ok()) {
         Some((poison, json)) => poison.spoil(json),
         None => GraphQLResponse::from(response).into_response(),
+    };
+    if let Some(position) = position.and_then(|position| HeaderValue::try_from(position).ok()) {
+        response.headers_mut().insert(POSITION, position);
     }
+    response
 }
 
 /// Waits that long; false if the service stops meanwhile.

@@ -185,7 +185,8 @@ pub(crate) static LAG: Key<Period, Is<Duration>> = key(
     Is(Duration::from_secs(1)),
     "0s",
     "The longest time that the graph may be behind the database's log: by a replica that it reads, by a cache in front of it. What \
-     changed is fetched once more after that time. `0s`: it reads the primary, without a cache.",
+     changed is fetched once more after that time. `0s`: it reads the primary, without a cache. A graph that says with its answers how \
+     far it has come is waited for instead (`X-Tributary-Position`, see dsl/GRAPHS.md).",
 );
 
 pub(crate) static PROBE: Key<Words<bool>, Is<bool>> = key(

@@ -123,7 +123,7 @@ async fn chaos(Arguments { minutes, seed }: Arguments) -> Result<ExitCode> {
         panics.len(),
         rest.as_secs_f64()
     );
-    let survived = verdict.is_right() && report.exits.is_empty() && panics.is_empty();
+    let survived = verdict.is_right() && verdict.is_at_rest() && report.exits.is_empty() && panics.is_empty();
     Ok(if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -40,7 +40,7 @@ impl Verdict {
         loop {
             let verdict = Self::now(site).await;
             match &verdict {
-                Ok(verdict) if verdict.is_right() && verdict.unrest.is_empty() => {
+                Ok(verdict) if verdict.is_right() && verdict.is_at_rest() => {
                     right += 1;
                     first = first.or_else(|| Some(begin.elapsed()));
                 }
@@ -86,6 +86,11 @@ impl Verdict {
         (self.missing, self.extra, self.stale) == (0, 0, 0)
     }
 
+    /// Whether nobody was at work any more.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.unrest.is_empty()
+    }
+
     /// The first differences, and what was still done.
     pub(super) fn examples(&self) -> impl Iterator<Item = &String> {
         self.examples.iter().chain(&self.unrest)
@@ -102,9 +107,9 @@ fn differences(id: &String, expected: &BTreeMap<String, Json>, actual: &BTreeMap
 
 impl fmt::Display for Verdict {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, missing, extra, stale, unrest, .. } = self;
-        let quiet = unrest.is_empty();
-        write!(to, "documents={documents} missing={missing} extra={extra} stale={stale} at_rest={quiet}")
+        let Self { documents, missing, extra, stale, .. } = self;
+        let at_rest = self.is_at_rest();
+        write!(to, "documents={documents} missing={missing} extra={extra} stale={stale} at_rest={at_rest}")
     }
 }
 
