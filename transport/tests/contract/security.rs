@@ -1,7 +1,10 @@
 //! Kafka with TLS and logins: our protocol and librdkafka read the same properties, and what only librdkafka does goes through it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tributary_event::ErrorClass;
 use tributary_stack::{Authority, KafkaOptions};
 use tributary_transport::{Appending, Kafka, KafkaSettings, Purpose, Transport, TransportError};
@@ -78,6 +81,38 @@ impl World {
     }
 }
 
+/// An identity provider: answers whoever asks as the client `tributary` with a token for tom, which has no signature, for the broker of
+/// this test trusts those. Its address, and how often it gave one.
+async fn token_endpoint() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/token", listener.local_addr().unwrap());
+    let given = Arc::new(AtomicUsize::new(0));
+    let count = given.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap() > 0 {}
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            let claims = format!(r#"{{"sub":"tom","iat":{now},"exp":{}}}"#, now + 60);
+            let encoded = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let token = format!("{}.{}.", encoded(r#"{"alg":"none"}"#), encoded(&claims));
+            // The client says who it is by basic authentication.
+            let known = head.contains(&BASE64_STANDARD.encode("tributary:s3cret"));
+            let (status, body) = match known {
+                true => ("200 OK", format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#)),
+                false => ("401 Unauthorized", r#"{"error":"invalid_client"}"#.to_owned()),
+            };
+            count.fetch_add(usize::from(known), Ordering::AcqRel);
+            let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n");
+            let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.get_mut().shutdown().await;
+        }
+    });
+    (endpoint, given)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
     let world = World::start().await;
@@ -97,6 +132,16 @@ async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
     let token = [("sasl.mechanism", "OAUTHBEARER"), ("enable.sasl.oauthbearer.unsecure.jwt", "true")];
     let token = [&base[..2], &token, &[("sasl.oauthbearer.config", "principal=tom")]].concat();
     world.works("token", LOGIN, &token).await;
+    let (endpoint, asked) = token_endpoint().await;
+    let provider = [
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.token.endpoint.url", endpoint.as_str()),
+        ("sasl.oauthbearer.client.id", "tributary"),
+        ("sasl.oauthbearer.client.secret", "s3cret"),
+    ];
+    world.works("oidc", LOGIN, &[&base[..2], &provider].concat()).await;
+    assert!(asked.load(Ordering::Acquire) > 0, "nobody asked for a token");
     let login = [("sasl.mechanism", "PLAIN"), ("sasl.username", "tom"), ("sasl.password", "s3cret")];
     let stranger = world.other.file().to_str().unwrap();
     let untrusted = [login.as_slice(), &[("security.protocol", "SASL_SSL"), ("ssl.ca.location", stranger)]].concat();
@@ -136,6 +181,9 @@ async fn kafka_logins_and_certificates_are_checked_on_both_sides() {
     world.works("keystore", MUTUAL, &[tls.as_slice(), &store].concat()).await;
     let ciphers = [certified.as_slice(), &[("ssl.cipher.suites", "ECDHE-ECDSA-AES256-GCM-SHA384")]].concat();
     world.works("ciphers", MUTUAL, &ciphers).await;
+    let kerberos = [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "GSSAPI")];
+    let error = world.refused(LOGIN, &kerberos).await;
+    assert!(error.class == ErrorClass::Fatal && error.to_string().contains("--features gssapi"), "{error}");
     // Half of a pair, a file that is none, and what even librdkafka cannot do are refused before anything is connected.
     for (properties, named) in [
         (&[tls.as_slice(), &[("ssl.certificate.location", &certificate)]].concat(), "set both"),
