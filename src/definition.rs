@@ -91,6 +91,10 @@ impl Draft {
     /// The schema, of the file that is named or of the graph.
     pub async fn schema(&self) -> Result<Schema, NoSchema> {
         let definition = &self.definition;
+        if definition.indexes().next().is_none() {
+            return Schema::from_sdl("type Query { nothing: ID }", "no graph")
+                .map_err(|found| NoSchema::Failure(refuse(&found)));
+        }
         if let Some(file) = definition.schema_file() {
             let text = self.surroundings.file(file).map_err(|e| NoSchema::Failure(Failure::NotFound(e)))?;
             return Schema::from_sdl(&text, file).map_err(|found| NoSchema::Failure(refuse(&found)));

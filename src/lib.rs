@@ -19,3 +19,4 @@ pub mod record;
 pub mod rules;
 pub mod run;
 mod source;
+mod streams;

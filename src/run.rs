@@ -3,6 +3,7 @@
 //! ```text
 //! definition ─► transport, listener, sources ─────────────────────────────► until shutdown
 //!      │                                        ▲ the plan, for their checks
+//!      ├─► streams ──────────────────────────────│────────────────────────► until shutdown
 //!      └─► the graph's schema ─► plan ──────────┴─► indexes ──────────────► until shutdown
 //! ```
 //!
@@ -40,6 +41,7 @@ use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
 use crate::record;
 use crate::source::Source;
+use crate::streams;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -67,13 +69,22 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics } = settings;
     let (draft, health) = (Arc::new(draft), Health::default());
     let definition = draft.definition();
-    let mut planning = Planning::new(draft.clone(), health.part("graph"));
+    // Streams alone wait for no graph.
+    let has_indexes = definition.indexes().next().is_some();
+    let mut planning = None;
     let plan = match plan {
         Some(plan) => Some(plan),
-        None => tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            plan = planning.soon() => plan?,
-        },
+        None if !has_indexes => {
+            draft.text_is_right()?;
+            None
+        }
+        None => {
+            let planning = planning.insert(Planning::new(draft.clone(), health.part("graph")));
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                plan = planning.soon() => plan?,
+            }
+        }
     };
     let listener = listen(definition.listen()).await?;
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?.to_string();
@@ -92,9 +103,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let started: Arc<OnceLock<Started>> = Arc::default();
     let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
-    let indexes = match plan {
-        Some(plan) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
-        None => {
+    let indexes = match (plan.filter(|_| has_indexes), planning) {
+        (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
+        (None, None) => Joining::Nothing,
+        (None, Some(planning)) => {
             for listings in base.listings.values() {
                 listings.health().down("it starts when the graph has told its schema");
             }
@@ -146,6 +158,8 @@ struct Entry {
 /// The indexes before they run.
 enum Joining {
     Planned(Box<Ready>),
+    /// There are none.
+    Nothing,
     Waiting(Planning, Box<Entry>),
 }
 
@@ -213,7 +227,22 @@ async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Res
         let shutdown = shutdown.clone();
         tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
     }
-    let (topics, stop) = (backends::topics(definition)?, shutdown.clone());
+    let topics = backends::topics(definition)?;
+    if !definition.streams().is_empty() {
+        let topics: Vec<TopicSpec> = topics.iter().cloned().chain(streams::topics(definition)).collect();
+        let (draft, transport, health) = (base.draft.clone(), base.transport.clone(), base.health.clone());
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            if !ensure_topics(&transport, &health, &topics, &stop).await? {
+                return Ok(());
+            }
+            Box::pin(streams::run(draft.definition(), transport, &health, stop)).await
+        });
+    }
+    let stop = shutdown.clone();
+    if let Joining::Nothing = &indexes {
+        return supervise(&mut tasks, shutdown, Failure::Stopped).await;
+    }
     tasks.spawn(async move { Box::pin(join(base, indexes, dependents, topics, stop)).await });
     supervise(&mut tasks, shutdown, Failure::Stopped).await
 }
@@ -227,6 +256,7 @@ async fn join(
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let ready = match indexes {
+        Joining::Nothing => return Ok(()),
         Joining::Planned(ready) => *ready,
         Joining::Waiting(planning, entry) => {
             let Some(plan) = Box::pin(planning.waited_for(&shutdown)).await? else { return Ok(()) };
@@ -246,15 +276,20 @@ async fn join(
     let subjects = indexer.subjects();
     let _ = entry.started.set(Started { indexes, plan, subjects });
     // The indexes read these topics, whether their sources answer or not.
-    if !ensure_topics(&base, &topics, &shutdown).await? {
+    if !ensure_topics(&base.transport, &base.health, &topics, &shutdown).await? {
         return Ok(());
     }
     Box::pin(indexer.run(shutdown)).await.map_err(|e| Failure::Stopped(e.to_string()))
 }
 
-/// Creates the topics of the tables as soon as the transport lets us. False: shutdown came first.
-async fn ensure_topics(base: &Base, topics: &[TopicSpec], shutdown: &CancellationToken) -> Result<bool, Failure> {
-    let (health, what) = (base.health.reporter("transport"), "create the topics of the tables");
-    let ensured = until_answered(&health, what, shutdown, || base.transport.ensure_topics(topics)).await;
+/// Creates topics as soon as the transport lets us. False: shutdown came first.
+async fn ensure_topics(
+    transport: &Arc<dyn Transport>,
+    health: &Health,
+    topics: &[TopicSpec],
+    shutdown: &CancellationToken,
+) -> Result<bool, Failure> {
+    let (health, what) = (health.reporter("transport"), "create topics");
+    let ensured = until_answered(&health, what, shutdown, || transport.ensure_topics(topics)).await;
     Ok(ensured.map_err(|error| Failure::Stopped(error.message))?.is_some())
 }

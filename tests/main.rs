@@ -26,4 +26,5 @@ mod scenarios {
     mod schema;
     mod several;
     mod standby;
+    mod streams;
 }

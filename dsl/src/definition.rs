@@ -4,6 +4,7 @@ mod graph;
 mod indexes;
 mod servers;
 mod sources;
+mod streams;
 mod transport;
 
 pub(crate) use crate::keys::tables::{
@@ -22,7 +23,7 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, Secret, SourcePlan, TransportPlan, VertexRule};
+use crate::plan::{HttpSettings, Secret, SourcePlan, StreamPlan, TransportPlan, VertexRule};
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -35,6 +36,7 @@ pub struct Definition {
     pub(crate) transport: TransportPlan,
     pub(crate) graph: GraphText,
     pub(crate) indexes: Vec<IndexText>,
+    pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
     pub(crate) data: PathBuf,
     /// Whether there was no error, so that a plan may be made of it.
@@ -60,6 +62,11 @@ impl Definition {
     /// The names of the indexes.
     pub fn indexes(&self) -> impl Iterator<Item = &str> {
         self.indexes.iter().map(|index| index.name.as_str())
+    }
+
+    /// The streams.
+    pub fn streams(&self) -> &[StreamPlan] {
+        &self.streams
     }
 
     /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
@@ -110,7 +117,7 @@ pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Defini
 }
 
 fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
-    let start = "start with `pipeline: <name>`, then `sources:`, `graph:` and `indexes:`";
+    let start = "start with `pipeline: <name>`, then `sources:`, `graph:` and `indexes:`, or `streams:`";
     match &root.kind {
         Tree::Mapping(_) => {}
         Tree::Null => {
@@ -126,8 +133,15 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     let name = r.required(&map, &keys::NAME);
     let captured = sources::read(r, &map, name.as_deref());
     let transport = transport::read(r, &map);
-    let graph = r.required(&map, &keys::GRAPH).and_then(|map| graph::read(r, &map, &captured));
-    let indexes = indexes::read(r, &map, &captured);
+    // Streams alone need no graph.
+    let alone =
+        map.node(&keys::STREAMS).is_some() && map.node(&keys::INDEXES).is_none() && map.node(&keys::GRAPH).is_none();
+    let graph = match alone {
+        true => Some(GraphText::none()),
+        false => r.needed(&map, &keys::GRAPH).and_then(|map| graph::read(r, &map, &captured)),
+    };
+    let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
+    let streams = streams::read(r, &map, name.as_deref(), &captured);
     let listen = match r.optional(&map, &keys::HTTP) {
         Some(http) => r.value(&http, &keys::LISTEN),
         None => keys::LISTEN.left_out.0,
@@ -144,6 +158,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         transport,
         graph: graph?,
         indexes,
+        streams,
         http: HttpSettings { listen },
         data: PathBuf::from(data.as_ref()),
         complete: false,

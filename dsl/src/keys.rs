@@ -5,6 +5,7 @@ pub(crate) mod graph;
 pub(crate) mod indexes;
 pub(crate) mod sources;
 pub(crate) mod store;
+pub(crate) mod streams;
 pub(crate) mod tables;
 pub(crate) mod transport;
 pub(crate) mod values;
@@ -19,7 +20,7 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 const PORT: u16 = 7676;
 
 pub(crate) static PIPELINE: Keys =
-    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &HTTP, &DATA], rules: &[] };
+    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &STREAMS, &HTTP, &DATA], rules: &[] };
 
 pub(crate) static NAME: Key<Name, Required> = key(
     "pipeline",
@@ -46,21 +47,29 @@ pub(crate) static TRANSPORT: Key<&Keys, Means> = key(
     "Where events travel.",
 );
 
-pub(crate) static GRAPH: Key<&Keys, Required> = key(
+pub(crate) static GRAPH: Key<&Keys, Means> = key(
     "graph",
     &graph::GRAPH,
-    Required,
+    Means("there are streams and no indexes"),
     "endpoint: http://localhost:4000/graphql\nvertices:\n  public.movie: [{ type: Movie, id: \"{id}\" }]",
     "The GraphQL server that documents are built from, and what its schema does not say by itself: \
      [GRAPHS.md](../dsl/GRAPHS.md).",
 );
 
-pub(crate) static INDEXES: Key<Entries, Required> = key(
+pub(crate) static INDEXES: Key<Entries, Means> = key(
     "indexes",
     Entries { names: &indexes::NAMES, value: &&indexes::INDEX, some: true },
-    Required,
+    Means("there are streams alone"),
     "movies: { query: movies.graphql }",
     "The search indexes, each under a name of your choice: the alias that readers use.",
+);
+
+pub(crate) static STREAMS: Key<Entries, Means> = key(
+    "streams",
+    Entries { names: &streams::NAMES, value: &&streams::STREAM, some: true },
+    Means("none"),
+    "renamed:\n  from: public.movie\n  steps: [{ filter: .op == \"u\" && .after.title != .before.title }]\n  to: [{ topic: { name: movies.renamed } }]",
+    "Streams of changes through steps into topics, each under a name of your choice: [STREAMS.md](../processor/STREAMS.md).",
 );
 
 pub(crate) static HTTP: Key<&Keys, Means> = key(

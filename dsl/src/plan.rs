@@ -4,6 +4,7 @@ mod document;
 mod question;
 mod reach;
 mod settings;
+mod stream;
 mod template;
 
 pub use document::{FieldKind, IndexPlan, LeafType, Paging, RootIds, SelectedField, Selection};
@@ -14,6 +15,7 @@ pub use settings::{
     HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings,
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
+pub use stream::{Start, StepPlan, StreamPlan, StreamTable, TopicSink};
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ pub struct Plan {
     pub graph: GraphPlan,
     /// The indexes.
     pub indexes: Vec<IndexPlan>,
+    /// The streams.
+    pub streams: Vec<StreamPlan>,
     /// The HTTP listener.
     pub http: HttpSettings,
     /// The folder of everything embedded.

@@ -93,7 +93,10 @@ fn mask_values(line: &str) -> String {
         let key = key.trim_matches(['"', '\'']);
         let value = &line[colon + 1..];
         // `keys` are those of tables.
+        let path = value.trim_start().trim_start_matches(['"', '\'']).starts_with(['.', '%']);
+        // The `key` of a record is a path.
         let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !key.contains('/') && key != "keys";
+        let hides = hides && !(key == "key" && path);
         if !hides || !(value.is_empty() || value.starts_with([' ', '\t'])) {
             continue;
         }
@@ -120,6 +123,7 @@ mod tests {
         assert_eq!(shown("url: postgres://u:a/b@h/d"), "url: postgres://u:***@h/d");
         assert_eq!(shown("url: http://h:9200/d"), "url: http://h:9200/d");
         assert_eq!(shown("{ password: hunter2, shards: 1 }"), "{ password: *******, shards: 1 }");
+        assert_eq!(shown("{ key: .after.id }"), "{ key: .after.id }");
         assert_eq!(shown("X-Api-Key: \"ab c\""), "X-Api-Key: \"** *\"");
         assert_eq!(shown("password: ${PW}"), "password: ${PW}");
         assert_eq!(shown("password: ${PW:-hunter2}"), "password: ${PW:*********");

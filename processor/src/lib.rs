@@ -3,13 +3,14 @@
 //!
 //! A stage is an [`intake`] loop in front of a [`Handler`]. The loop knows traits only. What a record
 //! caused has its final verdict when its [`Ticket`] is done; [`prefix`] turns done tickets into
-//! offsets that may be committed.
+//! offsets that may be committed. [`stream`] is such a stage: events through the steps of a stream into topics.
 
 pub mod answered;
 pub mod intake;
 pub mod outbox;
 pub mod prefix;
 pub mod retry;
+pub mod stream;
 pub mod supervise;
 pub mod tickets;
 
@@ -17,5 +18,6 @@ pub use answered::{FailedCall, until_answered};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use retry::Backoff;
+pub use stream::Stream;
 pub use supervise::{Tasks, supervise};
 pub use tickets::{Held, Ticket};

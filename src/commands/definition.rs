@@ -36,13 +36,22 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
         return Err(Failure::Pipeline { errors: errors.len() });
     }
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+    if plan.indexes.is_empty() {
+        line(&format!("{} is fine: {}", file.display(), count(plan.streams.len(), "stream")));
+        return Ok(());
+    }
     let tables = plan.graph.vertices.len();
     let edges: usize = plan.indexes.iter().map(|i| i.edges.len()).sum();
     line(&format!(
         "{} is fine: {}, {}, {}, every parent reachable{}",
         file.display(),
         count(tables, "mapped table"),
-        if plan.indexes.len() == 1 { "1 index".to_owned() } else { format!("{} indexes", plan.indexes.len()) },
+        match (plan.indexes.len(), plan.streams.len()) {
+            (1, 0) => "1 index".to_owned(),
+            (indexes, 0) => format!("{indexes} indexes"),
+            (1, streams) => format!("1 index, {}", count(streams, "stream")),
+            (indexes, streams) => format!("{indexes} indexes, {}", count(streams, "stream")),
+        },
         count(edges, "edge"),
         if unsure.is_empty() { ", rows and graph agree on ids" } else { "" },
     ));

@@ -34,6 +34,26 @@ pub(crate) struct GraphText {
     pub scalars: BTreeMap<String, (LeafType, Spot)>,
 }
 
+impl GraphText {
+    /// No graph: nobody asks it.
+    pub fn none() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers: BTreeMap::new(),
+            timeout: key::TIMEOUT.left_out.0,
+            concurrency: key::CONCURRENCY.left_out.0,
+            schema_file: None,
+            vertices: Vec::new(),
+            meant: Vec::new(),
+            probe: key::PROBE.left_out.0,
+            lag: key::LAG.left_out.0,
+            types: BTreeMap::new(),
+            edges: Vec::new(),
+            scalars: BTreeMap::new(),
+        }
+    }
+}
+
 /// A rule of `vertices`.
 #[derive(Debug, Clone)]
 pub(crate) struct VertexText {

@@ -41,7 +41,7 @@ pub(crate) enum RootsText {
 
 pub(super) fn read(r: &mut Reader, pipeline: &Map, captured: &Captured) -> Vec<IndexText> {
     let mut indexes = Vec::new();
-    let Some(entries) = r.required(pipeline, &INDEXES) else { return indexes };
+    let Some(entries) = r.needed(pipeline, &INDEXES) else { return indexes };
     for entry in entries.entries() {
         let name = &entry.0;
         NameOf::INDEX.check_key(r, name);

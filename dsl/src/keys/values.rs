@@ -23,6 +23,7 @@ impl NameOf {
     pub const PIPELINE: Self = Self { what: "a pipeline", underscore: false };
     pub const SOURCE: Self = Self { what: "a source", underscore: true };
     pub const INDEX: Self = Self { what: "an index", underscore: true };
+    pub const STREAM: Self = Self { what: "a stream", underscore: true };
     /// A name with underscores.
     pub const PATTERN: &str = "^[a-z0-9][a-z0-9_-]{0,99}$";
 

@@ -118,6 +118,13 @@ fn gather(keys: &'static Keys, path: &mut Vec<String>, found: &mut Vec<Place>) {
     }
 }
 
+/// Examples of the keys that a mapping must have.
+fn least(inside: Inside) -> Json {
+    let Inside::Keys(keys) = inside else { return json!({}) };
+    let required = keys.keys.iter().filter(|key| key.left_out() == LeftOut::Refused);
+    required.map(|key| (key.name().to_owned(), yaml(key.example()))).collect()
+}
+
 /// What a pipeline has at a path, made of examples where there is nothing.
 fn at<'a>(pipeline: &'a mut Json, path: &[String]) -> &'a mut Json {
     let mut value = pipeline;
@@ -131,8 +138,8 @@ fn at<'a>(pipeline: &'a mut Json, path: &[String]) -> &'a mut Json {
                 }
                 (yaml(key.example()), key.kind().inside())
             }
-            Inside::Entries(_, kind) => (json!({}), kind.inside()),
-            Inside::Items(kind) => (json!({}), kind.inside()),
+            Inside::Entries(_, kind) => (least(kind.inside()), kind.inside()),
+            Inside::Items(kind) => (least(kind.inside()), kind.inside()),
             Inside::Nothing => panic!("{path:?}"),
         };
         value = match value {
@@ -324,13 +331,14 @@ fn settings(definition: &Definition) -> String {
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
         definition.graph.concurrency,
         definition.graph.probe,
         definition.graph.lag,
+        definition.streams,
         definition.http,
         definition.data
     )

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    FieldKind, Form, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection, StorePlan,
-    TransportPlan,
+    FieldKind, Form, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection, Start,
+    StorePlan, StreamPlan, TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
@@ -26,6 +26,10 @@ pub fn render_plan(plan: &Plan) -> String {
     }
     line(&mut out, 0, format_args!("\ntransport: {}", transport(&plan.transport)));
     let graph = &plan.graph;
+    if plan.indexes.is_empty() {
+        plan.streams.iter().for_each(|stream| self::stream(&mut out, stream));
+        return out;
+    }
     let endpoint = public_url(&graph.endpoint);
     let limits = format!("at most {} requests at a time, {} each", graph.concurrency, time(graph.timeout));
     line(&mut out, 0, format_args!("graph: {endpoint} ({limits})"));
@@ -39,7 +43,32 @@ pub fn render_plan(plan: &Plan) -> String {
     for index in &plan.indexes {
         self::index(&mut out, index);
     }
+    for stream in &plan.streams {
+        self::stream(&mut out, stream);
+    }
     out
+}
+
+fn stream(out: &mut String, stream: &StreamPlan) {
+    let tables: Vec<String> = stream.from.iter().map(|table| table.table.to_string()).collect();
+    line(out, 0, format_args!("\nstream {} of {}", stream.name, tables.join(", ")));
+    let letters: Vec<String> = stream.ops.iter().map(|op| op.letter().to_string()).collect();
+    let start = match stream.start {
+        Start::Now => "what changes from now on",
+        Start::First => "the first change that its topics still have",
+    };
+    line(out, 1, format_args!("changes: {}; begins with {start}", letters.join(", ")));
+    for (place, step) in stream.steps.iter().enumerate() {
+        let fails = if step.program().can_fail() { " (stands still where it fails)" } else { "" };
+        line(out, 1, format_args!("{}{fails}:", step.name(place + 1)));
+        block(out, step.program().text().trim_end());
+    }
+    for sink in &stream.sinks {
+        let key =
+            sink.key.as_ref().map_or("the key of the table's topic".to_owned(), |key| key.text().trim().to_owned());
+        let kept = if sink.compact { ", compacted" } else { "" };
+        line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+    }
 }
 
 fn index(out: &mut String, index: &IndexPlan) {

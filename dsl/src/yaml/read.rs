@@ -60,6 +60,11 @@ impl Reader<'_> {
 
     /// The value of a key that must be there.
     pub fn required<K: Kind>(&mut self, map: &Map, key: &Key<K, Required>) -> Option<K::Value> {
+        self.needed(map, key)
+    }
+
+    /// The value of a key that must be there because of what else is.
+    pub fn needed<K: Kind, L>(&mut self, map: &Map, key: &Key<K, L>) -> Option<K::Value> {
         if let Some(found) = map.entry(key.name) {
             return self.entry(map, found, &key.kind, key.example);
         }

@@ -138,7 +138,9 @@ impl KafkaSettings {
     pub(super) fn refused(&self, what: &str, error: KafkaError) -> TransportError {
         let needs_kerberos = !cfg!(feature = "gssapi") && error.to_string().contains("GSSAPI");
         let remedy = match needs_kerberos {
-            true => "Kerberos needs a build with `cargo build --release --features gssapi` (and Cyrus SASL: libsasl2-dev)",
+            true => {
+                "Kerberos needs a build with `cargo build --release --features gssapi` (and Cyrus SASL: libsasl2-dev)"
+            }
             false => "check the transport's properties",
         };
         let text = format!("{what} for Kafka at {} cannot be set up: {error}; {remedy}", self.brokers);

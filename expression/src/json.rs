@@ -1,0 +1,166 @@
+//! Bytes ↔ values. Numbers keep their digits: a whole number that has more than 63 bits is text, never a float that is near it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use vrl::value::{KeyString, ObjectMap, Value};
+
+/// Values inside of values, at most.
+pub const DEPTH: usize = 64;
+
+/// Why bytes are no value.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no JSON that can be taken: {0}")]
+pub struct ReadError(#[from] serde_json::Error);
+
+/// The value of JSON.
+///
+/// # Errors
+/// It is no JSON, or has more than [`DEPTH`] values inside of one another.
+pub fn read(bytes: &[u8]) -> Result<Value, ReadError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Seed(0).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Writes a value as JSON behind what is there.
+pub fn write(value: &Value, out: &mut Vec<u8>) {
+    let begin = out.len();
+    // A vector takes every byte, and every value is JSON.
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(begin);
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// A value as a record's key: text as it is, anything else as JSON. None: null.
+pub fn key(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Null => None,
+        Value::Bytes(bytes) => Some(bytes.to_vec()),
+        Value::String(text) => Some(text.as_bytes().to_vec()),
+        value => {
+            let mut out = Vec::new();
+            write(value, &mut out);
+            Some(out)
+        }
+    }
+}
+
+/// Reads a value that lies so deep.
+struct Seed(usize);
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Seed {
+    fn inside<E: serde::de::Error>(&self) -> Result<usize, E> {
+        match self.0 < DEPTH {
+            true => Ok(self.0 + 1),
+            false => Err(E::custom(format_args!("more than {DEPTH} values inside of one another"))),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Seed {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Boolean(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(i64::try_from(value).map_or_else(|_| Value::from(value.to_string()), Value::Integer))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from_f64_or_zero(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let depth = self.inside()?;
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(Seed(depth))? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let depth = self.inside()?;
+        let mut object = ObjectMap::new();
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            let name = KeyString::from(name);
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("the key {name:?} is there twice")));
+            }
+            object.insert(name, entries.next_value_seed(Seed(depth))?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_written_as_it_was() {
+        for text in [
+            r#"{"a":1,"b":[true,null,"x",-9223372036854775808],"c":{"d":0.1,"e":1e300}}"#,
+            r#"{"a":"é\n\"\\","b":{},"c":[]}"#,
+            r#"9223372036854775807"#,
+        ] {
+            let mut out = Vec::new();
+            write(&read(text.as_bytes()).expect("it is JSON"), &mut out);
+            let same = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
+            assert_eq!(same(&out), same(text.as_bytes()), "{text}");
+        }
+        assert_eq!(read(b"18446744073709551615").expect("JSON"), Value::from("18446744073709551615"));
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_refused() {
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(read(deep(DEPTH).as_bytes()).is_ok());
+        for text in
+            [deep(DEPTH + 1), deep(100_000), "{".into(), "{} x".into(), r#"{"a":1,"a":2}"#.into(), String::new()]
+        {
+            assert!(read(text.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_are_text_or_json() {
+        let key = |text: &str| {
+            key(&read(text.as_bytes()).expect("JSON")).map(|key| String::from_utf8_lossy(&key).into_owned())
+        };
+        assert_eq!(key("7").as_deref(), Some("7"));
+        assert_eq!(key(r#""a b""#).as_deref(), Some("a b"));
+        assert_eq!(key(r#"{"id":1}"#).as_deref(), Some(r#"{"id":1}"#));
+        assert_eq!(key("null"), None);
+    }
+}

@@ -1,0 +1,15 @@
+//! Expressions of streams: programs in VRL (the Vector Remap Language), compiled against the type of what flows through a stream, and
+//! run on it. Pure: no I/O, no async. Only this room knows the compiler.
+//!
+//! An event flows as it stands in its topic: [`json::read`] turns its bytes into a [`Value`], [`json::write`] turns one into bytes. What
+//! a program may find there is its [`Shape`]; a [`Program`] knows the shape of what it leaves behind.
+
+pub mod json;
+mod problem;
+mod program;
+mod shape;
+
+pub use problem::Problem;
+pub use program::{Failure, Flow, Program};
+pub use shape::Shape;
+pub use vrl::value::Value;

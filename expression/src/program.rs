@@ -1,0 +1,159 @@
+//! A program: compiled once, run on every event.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use vrl::compiler::runtime::{Runtime, Terminate};
+use vrl::compiler::state::{ExternalEnv, LocalEnv};
+use vrl::compiler::{CompileConfig, ExpressionError, TargetValueRef, TimeZone, TypeState, compile_with_state};
+use vrl::value::{Kind, Secrets, Value};
+
+use crate::problem::Problem;
+use crate::shape::Shape;
+
+/// Between two looks at the clock so many expressions are run.
+const EXPRESSIONS: u32 = 64;
+
+/// A program that may be run.
+#[derive(Clone)]
+pub struct Program {
+    text: String,
+    program: vrl::compiler::Program,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Program({:?})", self.text)
+    }
+}
+
+/// An event on its way through a stream.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// The event: `.` in programs.
+    pub event: Value,
+    /// What is known about it beside that: `%` in programs.
+    pub metadata: Value,
+}
+
+impl Flow {
+    /// An event of which nothing else is known.
+    pub fn new(event: Value) -> Self {
+        Self { event, metadata: Value::Object(Default::default()) }
+    }
+}
+
+/// Why a program did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It said `abort`, and perhaps why.
+    Aborted(String),
+    /// A call in it failed, which ends in `!`.
+    Failed(String),
+    /// It took longer than it may.
+    TooLong(Duration),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aborted(message) => write!(f, "it aborted: {message}"),
+            Self::Failed(message) => f.write_str(message),
+            Self::TooLong(limit) => write!(f, "it was stopped after {limit:?}"),
+        }
+    }
+}
+
+impl Program {
+    /// Compiles a program that is to run on events of a shape. The warnings come with it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(text: &str, shape: &Shape) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let external = ExternalEnv::new_with_kind(shape.0.clone(), Kind::any_object());
+        let state = TypeState { local: LocalEnv::default(), external };
+        let compiled = compile_with_state(text, &vrl::stdlib::all(), &state, CompileConfig::default());
+        let compiled = compiled.map_err(Problem::all)?;
+        Ok((Self { text: text.to_owned(), program: compiled.program }, Problem::all(compiled.warnings)))
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether what it answers is true or false.
+    pub fn is_condition(&self) -> bool {
+        self.program.final_type_info().result.kind().is_boolean()
+    }
+
+    /// What it answers, in words.
+    pub fn answer(&self) -> String {
+        self.program.final_type_info().result.kind().to_string()
+    }
+
+    /// Whether running it can fail.
+    pub fn can_fail(&self) -> bool {
+        let info = self.program.info();
+        info.fallible || info.abortable
+    }
+
+    /// The shape of what it leaves behind.
+    pub fn leaves(&self) -> Shape {
+        Shape(self.program.final_type_info().state.external.target_kind().clone())
+    }
+
+    /// The paths of the event that it may read, such as `.after.status`.
+    pub fn reads(&self) -> Vec<String> {
+        self.program.info().target_queries.iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether it looks at what is known beside the event.
+    pub fn reads_metadata(&self) -> bool {
+        self.reads().iter().any(|path| path.starts_with('%'))
+    }
+
+    /// Whether it changes nothing of the event.
+    pub fn only_looks(&self) -> bool {
+        // What `del` takes away counts as read.
+        self.program.info().target_assignments.is_empty() && !self.text.contains("del(")
+    }
+
+    /// Runs it on an event, for so long at most: what it answers.
+    ///
+    /// # Errors
+    /// It did not come to its end; the event may be changed in part.
+    pub fn run(&self, flow: &mut Flow, limit: Duration) -> Result<Value, Failure> {
+        let mut secrets = Secrets::default();
+        let mut target = TargetValueRef { value: &mut flow.event, metadata: &mut flow.metadata, secrets: &mut secrets };
+        let (begun, mut left) = (Instant::now(), EXPRESSIONS);
+        let mut control = || {
+            left -= 1;
+            if left > 0 {
+                return ControlFlow::Continue(());
+            }
+            left = EXPRESSIONS;
+            if begun.elapsed() > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let ended =
+            Runtime::default().resolve_with_control(&mut target, &self.program, &TimeZone::default(), &mut control);
+        ended.map_err(|terminated| match terminated {
+            Terminate::Interrupted => Failure::TooLong(limit),
+            Terminate::Abort(error @ ExpressionError::Abort { .. }) => Failure::Aborted(said(&error)),
+            Terminate::Abort(error) | Terminate::Error(error) => Failure::Failed(said(&error)),
+        })
+    }
+}
+
+/// What an error says.
+fn said(error: &ExpressionError) -> String {
+    match error {
+        ExpressionError::Abort { message, .. } => message.clone().unwrap_or_else(|| "without a message".to_owned()),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod tests;

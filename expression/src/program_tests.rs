@@ -1,0 +1,74 @@
+use tributary_event::Op;
+
+use super::*;
+use crate::json;
+
+const CHANGES: [Op; 3] = [Op::Create, Op::Update, Op::Delete];
+
+fn compiled(text: &str, shape: &Shape) -> Program {
+    Program::compile(text, shape).unwrap_or_else(|problems| panic!("{text}: {problems:?}")).0
+}
+
+fn wrong(text: &str, shape: &Shape) -> Vec<Problem> {
+    Program::compile(text, shape).err().unwrap_or_else(|| panic!("{text} compiles"))
+}
+
+fn flow(json: &str) -> Flow {
+    Flow::new(json::read(json.as_bytes()).expect("JSON"))
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_condition_says_what_it_reads() {
+    let signed = compiled(r#".op == "u" && .after.status == "signed""#, &Shape::event(&CHANGES));
+    assert!(signed.is_condition() && signed.only_looks() && !signed.can_fail());
+    assert_eq!(signed.reads(), [".op", ".after.status"]);
+    for (status, expected) in [("signed", true), ("draft", false)] {
+        let mut flow = flow(&format!(r#"{{"op":"u","after":{{"status":"{status}"}}}}"#));
+        assert_eq!(signed.run(&mut flow, SECOND), Ok(Value::Boolean(expected)));
+    }
+    assert!(!compiled(".op", &Shape::any()).is_condition());
+}
+
+#[test]
+fn a_program_leaves_what_it_makes() {
+    let headline = compiled(".headline = upcase!(.after.title)\ndel(.before)", &Shape::event(&CHANGES));
+    assert!(headline.can_fail() && !headline.only_looks());
+    let mut event = flow(r#"{"op":"u","before":{"title":"a"},"after":{"title":"Alien"}}"#);
+    headline.run(&mut event, SECOND).expect("it comes to its end");
+    let mut out = Vec::new();
+    json::write(&event.event, &mut out);
+    assert_eq!(String::from_utf8_lossy(&out), r#"{"after":{"title":"Alien"},"headline":"ALIEN","op":"u"}"#);
+    // The next program knows that the headline is text.
+    compiled("downcase(.headline)", &headline.leaves());
+    assert!(!wrong("downcase(.after.title)", &headline.leaves()).is_empty());
+    assert!(!compiled(". = 7", &Shape::any()).leaves().is_object());
+}
+
+#[test]
+fn operations_narrow_the_type_of_the_rows() {
+    let length = "length(object(.after))";
+    compiled(length, &Shape::event(&[Op::Create, Op::Update]));
+    assert!(wrong(length, &Shape::event(&CHANGES))[0].is_error);
+    compiled("length(object(.before))", &Shape::event(&[Op::Delete]));
+}
+
+#[test]
+fn what_is_wrong_has_a_place() {
+    let text = ".a = 1\n.b = upcase(.c)";
+    let problems = wrong(text, &Shape::any());
+    assert!(problems[0].is_error && text[problems[0].start..problems[0].end].contains("upcase"), "{problems:?}");
+    assert!(!wrong("== 1", &Shape::any()).is_empty());
+}
+
+#[test]
+fn failures_are_told_apart() {
+    let fails = compiled("to_int!(.a)", &Shape::any()).run(&mut flow(r#"{"a":"x"}"#), SECOND);
+    assert!(matches!(&fails, Err(Failure::Failed(message)) if message.contains("to_int")), "{fails:?}");
+    let aborts = compiled(r#"abort "no price""#, &Shape::any()).run(&mut flow("{}"), SECOND);
+    assert_eq!(aborts, Err(Failure::Aborted("no price".into())));
+    let long = compiled("for_each(array!(.a)) -> |_i, v| { .b = v }", &Shape::any());
+    let many = format!(r#"{{"a":[{}]}}"#, vec!["1"; 10_000].join(","));
+    assert_eq!(long.run(&mut flow(&many), Duration::ZERO), Err(Failure::TooLong(Duration::ZERO)));
+}

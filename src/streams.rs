@@ -1,0 +1,50 @@
+//! The streams of a running pipeline. They need no graph: they begin as soon as the transport has their topics.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tributary_dsl::Definition;
+use tributary_dsl::plan::RetentionSettings;
+use tributary_event::Health;
+use tributary_processor::{Lag, Stream, Tasks, supervise};
+use tributary_transport::{Retention, TopicSpec, Transport};
+
+use crate::exit::Failure;
+
+/// The topics that streams write.
+pub fn topics(definition: &Definition) -> impl Iterator<Item = TopicSpec> {
+    let RetentionSettings { age, bytes } = definition.transport().retention().clone();
+    let partitions = definition.transport().partitions();
+    definition.streams().iter().flat_map(|stream| &stream.sinks).map(move |sink| TopicSpec {
+        name: sink.name.clone(),
+        partitions,
+        retention: if sink.compact { Retention::Compact } else { Retention::Delete { age, bytes } },
+    })
+}
+
+/// Runs them until shutdown or a fatal error.
+///
+/// # Errors
+/// What does not pass by itself.
+pub async fn run(
+    definition: &Definition,
+    transport: Arc<dyn Transport>,
+    health: &Health,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let mut tasks: Tasks<Failure> = JoinSet::new();
+    for plan in definition.streams() {
+        let stream = Stream {
+            pipeline: definition.pipeline().to_owned(),
+            plan: Arc::new(plan.clone()),
+            transport: transport.clone(),
+            reading: health.part(format!("reader of stream {}", plan.name)),
+            working: health.part(format!("stream {}", plan.name)),
+            lag: Lag::default(),
+        };
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { stream.run(shutdown).await.map_err(|e| Failure::Stopped(e.to_string())) });
+    }
+    supervise(&mut tasks, &shutdown, Failure::Stopped).await
+}

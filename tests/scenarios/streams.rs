@@ -1,0 +1,206 @@
+//! Streams: each event that passes is in the topic once, in order, whatever becomes of the processes on the way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, TopicPartition, Transport};
+
+use crate::client;
+use crate::world::{Own, Pair, World};
+
+fn transport(world: &World, pair: Pair) -> Box<dyn Transport> {
+    match pair {
+        Pair::Embedded => {
+            Box::new(Embedded::open(world.data().join("log"), EmbeddedSettings::default()).expect("nobody has it"))
+        }
+        _ => Box::new(Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")),
+    }
+}
+
+/// All records of a topic, by partition.
+async fn records(transport: &dyn Transport, topic: &str) -> Vec<Vec<Polled>> {
+    let mut all = Vec::new();
+    for (partition, ends) in transport.watermarks(topic).await.unwrap_or_default().into_iter().enumerate() {
+        let place = TopicPartition { topic: topic.into(), partition: partition as u32 };
+        let (mut records, mut offset) = (Vec::new(), ends.low);
+        loop {
+            let some = transport.read(&place, offset, 5_000).await.expect("records");
+            let Some(last) = some.last() else { break };
+            offset = last.offset + 1;
+            records.extend(some);
+        }
+        all.push(records);
+    }
+    all
+}
+
+fn json(record: &Polled) -> Option<Json> {
+    serde_json::from_slice(record.value.as_deref()?).ok()
+}
+
+const STREAM: &str = r#"
+streams:
+  even:
+    from: public.movie
+    ops: [u]
+    start: first
+    steps:
+      - filter: mod!(int!(.after.imdb_votes), 2) == 0
+      - transform: |
+          . = { "id": .after.id, "sequence": .sequence, "headline": string!(.after.title) + "!" }
+    to:
+      - topic: { name: OUT, key: .id }
+      - topic: { name: OUT.raw }
+"#;
+
+/// By id, what the stream is to make of the table's topic, in order: numbers and headlines.
+fn expected(events: &[Vec<Polled>]) -> BTreeMap<i64, Vec<(u64, String)>> {
+    let mut expected: BTreeMap<i64, Vec<(u64, String)>> = BTreeMap::new();
+    for event in events.iter().flatten().filter_map(json) {
+        let after = &event["after"];
+        if event["op"] == "u" && after["imdb_votes"].as_i64().is_some_and(|votes| votes % 2 == 0) {
+            let headline = format!("{}!", after["title"].as_str().unwrap_or_default());
+            let made = (event["sequence"].as_u64().expect("a number"), headline);
+            expected.entry(after["id"].as_i64().expect("an id")).or_default().push(made);
+        }
+    }
+    expected
+}
+
+fn made(records: &[Vec<Polled>]) -> BTreeMap<i64, Vec<(u64, String)>> {
+    let mut made: BTreeMap<i64, Vec<(u64, String)>> = BTreeMap::new();
+    for record in records.iter().flatten() {
+        let json = json(record).expect("JSON");
+        let id = json["id"].as_i64().expect("an id");
+        assert_eq!(record.key.as_deref(), Some(id.to_string().as_bytes()));
+        let headline = json["headline"].as_str().expect("a headline").to_owned();
+        made.entry(id).or_default().push((json["sequence"].as_u64().expect("a number"), headline));
+    }
+    made
+}
+
+/// Updates under which every process is killed in turn.
+async fn killed(pair: Pair, processes: usize) {
+    let mut world = World::new("streams", pair, Own::default()).await;
+    let out = format!("out-{}", world.name);
+    // No graph: streams alone.
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let head = text.split_once("\ngraph:").expect("a graph").0;
+    let tail = text.split_once("\nhttp:").expect("a listener").1;
+    let text = format!("{head}\n{}\nhttp:{tail}", STREAM.replace("OUT", &out));
+    std::fs::write(world.pipeline(), text).expect("the pipeline");
+    for process in 0..processes {
+        world.start_process(process);
+    }
+    world.until_captured().await;
+    for round in 0..4_u64 {
+        for i in 0..300_u64 {
+            let id = 1 + (round * 7 + i * 17) % 50;
+            let sql = format!("UPDATE movie SET title = 'R{round}-{i}', imdb_votes = {i} WHERE id = {id}");
+            world.execute(&sql).await;
+            if i % 100 == 50 {
+                let process = (i as usize / 100 + round as usize) % processes;
+                world.kill_process(process);
+                world.start_process(process);
+            }
+        }
+    }
+    // All that was captured has been done: the streams' readers have nothing left.
+    let idle = async |address: &str| {
+        let metrics = client::text(address, "/metrics").await.unwrap_or_default();
+        let lags =
+            metrics.lines().filter(|line| line.starts_with("tributary_stage_lag_records{stage=\"reader of stream"));
+        let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        !lags.is_empty() && lags.iter().all(|lag| *lag == 0.0)
+    };
+    world.until_captured().await;
+    match pair {
+        Pair::Embedded => {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.until("the stream has nothing left", idle).await;
+        }
+        // A process that was killed keeps its partitions for a while, and nobody measures those.
+        _ => {
+            let (transport, table) = (transport(&world, pair), world.topic("public.movie"));
+            let complete = async |_: &str| {
+                let to_come = expected(&records(transport.as_ref(), &table).await).values().map(Vec::len).sum();
+                records(transport.as_ref(), &out).await.iter().map(Vec::len).sum::<usize>() >= to_come
+            };
+            world.until("everything has come through", complete).await;
+        }
+    }
+    for process in 0..processes {
+        world.stop_process(process).await;
+    }
+    let transport = transport(&world, pair);
+    let events = records(transport.as_ref(), &world.topic("public.movie")).await;
+    let expected = expected(&events);
+    assert!(expected.values().map(Vec::len).sum::<usize>() > 500, "{}", expected.len());
+    assert_eq!(made(&records(transport.as_ref(), &out).await), expected);
+    let raw = records(transport.as_ref(), &format!("{out}.raw")).await;
+    let raw: usize = raw.iter().map(Vec::len).sum();
+    assert_eq!(raw, expected.values().map(Vec::len).sum::<usize>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_embedded() {
+    killed(Pair::Embedded, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_kafka() {
+    killed(Pair::KafkaElasticsearch, 2).await;
+}
+
+/// An event that a program cannot take stops its stream, and nothing else; a program that can take it goes on with that event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisonous_event_stops_its_stream_alone() {
+    let mut world = World::new("poison", Pair::Embedded, Own::default()).await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let picky = "
+streams:
+  picky:
+    from: public.movie
+    start: first
+    steps: [{ transform: .number = to_int!(.after.title) }]
+    to: [{ topic: { name: numbers } }]
+  whole:
+    from: public.movie
+    start: first
+    to: [{ topic: { name: whole } }]
+";
+    std::fs::write(world.pipeline(), format!("{text}{picky}")).expect("the pipeline");
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("UPDATE movie SET title = '7' WHERE id = 1").await;
+    world.execute("UPDATE movie SET title = 'seven' WHERE id = 1").await;
+    world.execute("UPDATE movie SET title = '8' WHERE id = 1").await;
+    let stands = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let (picky, whole) = (&health["parts"]["stream picky"], &health["parts"]["stream whole"]);
+        let why = picky["why"].as_str().unwrap_or_default();
+        picky["state"] == "down" && whole["state"] == "up" && why.contains("transform-1") && why.contains("seven")
+    };
+    world.until("the stream says where it stands", stands).await;
+    // The index goes on.
+    world.execute("UPDATE movie SET title = 'Another' WHERE id = 2").await;
+    world.assert_right().await;
+    world.stop_process(0).await;
+    world.edit_pipeline("to_int!(.after.title)", "to_int(.after.title) ?? 0");
+    world.start();
+    let goes_on = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"]["stream picky"]["state"] == "up"
+    };
+    world.until("the stream goes on", goes_on).await;
+    world.assert_converged().await;
+    world.stop_process(0).await;
+    let transport = transport(&world, Pair::Embedded);
+    let numbers = records(transport.as_ref(), "numbers").await;
+    let of_one = numbers.iter().flatten().filter_map(json).filter(|event| event["after"]["id"] == 1);
+    let found: Vec<i64> = of_one.filter_map(|event| event["number"].as_i64()).collect();
+    assert_eq!(found, [7, 0, 8]);
+    let whole = records(transport.as_ref(), "whole").await.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(whole, 4);
+}
