@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use vrl::compiler::runtime::{Runtime, Terminate};
@@ -117,7 +118,7 @@ impl Program {
     /// Whether it changes nothing of the event.
     pub fn only_looks(&self) -> bool {
         // What `del` takes away counts as read.
-        self.program.info().target_assignments.is_empty() && !self.text.contains("del(")
+        self.program.info().target_assignments.is_empty() && !calls(&self.text, "del")
     }
 
     /// Runs it on an event, for so long at most: what it answers.
@@ -136,14 +137,27 @@ impl Program {
             left = EXPRESSIONS;
             if begun.elapsed() > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let ended =
-            Runtime::default().resolve_with_control(&mut target, &self.program, &TimeZone::default(), &mut control);
+        let mut run =
+            || Runtime::default().resolve_with_control(&mut target, &self.program, &TimeZone::default(), &mut control);
+        // A fault of the language must cost the event, not the process.
+        let ended = catch_unwind(AssertUnwindSafe(&mut run));
+        let Ok(ended) = ended else { return Err(Failure::Failed("it panicked".to_owned())) };
         ended.map_err(|terminated| match terminated {
             Terminate::Interrupted => Failure::TooLong(limit),
             Terminate::Abort(error @ ExpressionError::Abort { .. }) => Failure::Aborted(said(&error)),
             Terminate::Abort(error) | Terminate::Error(error) => Failure::Failed(said(&error)),
         })
     }
+}
+
+/// Whether a text seems to call a function.
+fn calls(text: &str, function: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(function).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let behind = text.get(at + function.len()..).unwrap_or_default().trim_start();
+        !before.is_some_and(is_word) && behind.starts_with(['(', '!'])
+    })
 }
 
 /// What an error says.

@@ -68,6 +68,8 @@ pub struct Resolver {
     pub graph: Arc<dyn Graph>,
     /// Whether there is one source.
     pub is_sole: bool,
+    /// What the graph said of its position that did not come true.
+    pub distrusted: Mutex<Option<String>>,
     /// How asking it for parents goes. Builds, which ask for documents, may go well meanwhile.
     pub fan_out_health: Reporter,
     /// The clock of stamps and notes.

@@ -8,7 +8,7 @@
 //!
 //! On shutdown the intakes stop reading and wait a while for what is in flight; then the tasks behind them stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
@@ -183,6 +183,7 @@ impl Stages {
             vertices: self.plan.graph.vertices.clone(),
             fan_outs: fan_outs.map(|(type_name, plan)| (type_name.clone(), plan.clone())).collect(),
             graph: self.parts.graph.clone(),
+            distrusted: Mutex::default(),
             is_sole: self.plan.sources.len() == 1,
             fan_out_health,
             clock: context.clock.clone(),

@@ -5,21 +5,22 @@
 //! anew, which ends what its former owner still does, and goes on from the mark. The group's offsets follow, and may be behind: what lies
 //! before the mark is not done twice.
 //!
-//! A step that fails stands still: nothing is skipped, `/health` says which event it is and what to do, and other partitions, streams and
-//! indexes go on.
+//! Where a step fails, its partition stands still: nothing is skipped, `/health` says which event it is and what to do, and other streams
+//! and indexes go on. So do other partitions, until as many records wait as may be in flight.
 
 mod partition;
 mod steps;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_dsl::plan::{Start, StreamPlan};
+use tributary_dsl::plan::StreamPlan;
 use tributary_event::Reporter;
 use tributary_transport::{Assignment, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
@@ -31,6 +32,8 @@ use crate::tickets::Ticket;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
+/// What stands still is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A stream of a pipeline that runs.
 pub struct Stream {
@@ -65,7 +68,8 @@ impl Stream {
             group: self.group(),
             topics: self.plan.from.iter().map(|table| table.topic.clone()).collect(),
             max_records: DELIVERY,
-            from_start: self.plan.start == Start::First,
+            // Where the stream begins is its marks' matter.
+            from_start: true,
         };
         let join = || self.transport.consumer(settings.clone());
         let joined = until_answered(&self.reading, "join the group of a stream", &shutdown, join).await;
@@ -73,19 +77,44 @@ impl Stream {
         let settings = IntakeSettings { lag: self.lag.clone(), ..IntakeSettings::new(&*stage) };
         let reading = self.reading.clone();
         self.working.up();
-        let handler = Work {
+        let work = Arc::new(Work {
             steps: Arc::new(Steps::new(&self.plan)),
-            stream: self,
+            stream: Arc::new(self),
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),
+        });
+        let retrying = async {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                work.retry().await;
+            }
         };
-        intake::run(consumer, Arc::new(handler), settings, reading, shutdown).await
+        tokio::select! {
+            ended = intake::run(consumer, work.clone(), settings, reading, shutdown) => ended,
+            () = retrying => Ok(()),
+        }
+    }
+
+    /// Records of a partition are gone that the stream has not done, and nothing makes up for them.
+    fn lacks(&self, place: &TopicPartition, from: u64, to: u64) {
+        let (stream, topic, partition) = (&self.plan.name, &*place.topic, place.partition);
+        metrics::counter!("tributary_stream_lost_records_total", "stream" => stream.clone())
+            .increment(to.saturating_sub(from).max(1));
+        warn!(
+            stream,
+            topic,
+            partition,
+            from,
+            to,
+            "records were removed from a topic before the stream read them, or the topic was made anew; its sinks lack what they would \
+             have become (raise the retention of the transport)"
+        );
     }
 }
 
 /// The work on the partitions that are this process's.
 struct Work {
-    stream: Stream,
+    stream: Arc<Stream>,
     steps: Arc<Steps>,
     partitions: Mutex<HashMap<TopicPartition, Partition>>,
     shutdown: CancellationToken,
@@ -130,6 +159,7 @@ impl Handler for Work {
             let Some(partition) = opened.map_err(failed)? else { return Ok(()) };
             self.partitions.lock().await.insert(place.clone(), partition);
         }
+        self.tell(&*self.partitions.lock().await);
         Ok(())
     }
 
@@ -143,27 +173,26 @@ impl Handler for Work {
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
         let mut partitions = self.partitions.lock().await;
         for Loss { place, from, to } in losses {
-            let (stream, topic, partition) = (&self.stream.plan.name, &*place.topic, place.partition);
-            metrics::counter!("tributary_stream_lost_records_total", "stream" => stream.clone())
-                .increment(to.saturating_sub(*from).max(1));
-            warn!(
-                stream,
-                topic,
-                partition,
-                from,
-                to,
-                "records were removed from a topic before the stream read them; its sinks lack what they would have become (raise the \
-                 retention of the transport)"
-            );
-            if let Some(partition) = partitions.get_mut(place) {
-                partition.goes_on_from(*to);
+            let Some(partition) = partitions.get_mut(place) else { continue };
+            if partition.skips(*from, *to, &self.stream.working).await {
+                self.stream.lacks(place, *from, *to);
             }
         }
+        self.tell(&partitions);
         Ok(())
     }
 }
 
 impl Work {
+    /// Tries again what stands still.
+    async fn retry(&self) {
+        let mut partitions = self.partitions.lock().await;
+        for partition in partitions.values_mut().filter(|partition| partition.standstill().is_some()) {
+            partition.retry(&self.stream, &self.steps).await;
+        }
+        self.tell(&partitions);
+    }
+
     /// Says whether all partitions go on.
     fn tell(&self, partitions: &HashMap<TopicPartition, Partition>) {
         match partitions.values().find_map(Partition::standstill) {

@@ -70,6 +70,7 @@ fn steps(r: &mut Reader, stream: &Map, first: Shape) -> (Vec<StepPlan>, Option<S
                 r.found
                     .push(text.spot.error(message).help("compare it with something, such as `.after.price != null`"));
             }
+            only_looks(r, compiled.as_ref(), &text, "a filter");
             shape = shape.filter(|_| compiled.is_some());
             steps.extend(compiled.map(StepPlan::Filter));
         } else if let Some(text) = r.optional(&map, &key::TRANSFORM) {
@@ -115,10 +116,22 @@ fn sinks(
             continue;
         }
         let text = r.optional(&map, &key::TOPIC_KEY);
-        let key = text.and_then(|text| program(r, &map, &key::TOPIC_KEY, &text, shape));
+        let key = text.and_then(|text| {
+            let key = program(r, &map, &key::TOPIC_KEY, &text, shape);
+            only_looks(r, key.as_ref(), &text, "a key");
+            key
+        });
         sinks.push(TopicSink { name: name.value, key, compact: r.value(&map, &key::COMPACT) });
     }
     sinks
+}
+
+/// Refuses a program that changes the event where nobody expects it.
+fn only_looks(r: &mut Reader, program: Option<&Program>, text: &Text, what: &str) {
+    if program.is_some_and(|program| !program.only_looks()) {
+        let message = format!("{what} changes nothing of the event, and this does");
+        r.found.push(text.spot.error(message).help("put the change into a `transform` before it"));
+    }
 }
 
 /// Why a topic may not be written.
@@ -167,13 +180,15 @@ fn spot(r: &Reader, place: Place, program: &str, problem: &Problem) -> Spot {
     let part = program.get(problem.start..problem.end).unwrap_or_default();
     let length = part.lines().next().unwrap_or_default().chars().count().max(1);
     // A block begins below its mark.
-    let first = place.start.0;
-    let candidates = [first + number, first + number + 1];
-    for candidate in candidates {
-        if let Some(at) = r.text.line(candidate).find(line).filter(|_| !line.is_empty()) {
-            let indent = r.text.line(candidate)[..at].chars().count();
-            return Spot::new(&r.text, candidate, indent + column + 1, length);
+    let first = r.text.line(place.start.0);
+    let from: usize = first.chars().take(place.start.1.saturating_sub(1)).map(char::len_utf8).sum();
+    let is_block = first.get(from..).is_some_and(|value| value.starts_with(['|', '>']));
+    let number = place.start.0 + number + usize::from(is_block);
+    match r.text.line(number).find(line).filter(|_| !line.is_empty()) {
+        Some(at) => {
+            let indent = r.text.line(number).get(..at).unwrap_or_default().chars().count();
+            Spot::new(&r.text, number, indent + column + 1, length)
         }
+        None => r.spot(place),
     }
-    r.spot(place)
 }

@@ -159,8 +159,9 @@ impl Client {
         let response = sent.map_err(|e| self.failure(&e))?;
         let status = response.status();
         let refusal = self.refusal(&response);
-        if let Some(position) = response.headers().get(POSITION).and_then(|position| position.to_str().ok()) {
-            *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.to_owned());
+        let position = response.headers().get(POSITION).and_then(|position| position.to_str().ok()).map(str::to_owned);
+        if status.is_success() || position.is_some() {
+            *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
         }
         let bytes = self.read(response).await?;
         let answer = read_lenient(&bytes).map(|(answer, replaced)| Answer { replaced, ..answer });

@@ -92,7 +92,7 @@ impl Resolver {
         Ok(())
     }
 
-    fn graph_is_up(&self) {
+    pub(super) fn graph_is_up(&self) {
         self.fan_out_health.up();
         for index in &self.indexes {
             index.graph_health.up();

@@ -3,6 +3,7 @@
 //! A graph that does not say so may be behind by up to `graph.lag`, so whatever is asked before that time is asked again after it. One
 //! that says so is waited for, and then asked once: what it answers from then on shows the changes, to whichever process.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +28,9 @@ impl Resolver {
         let Some(mut said) = self.graph.position().filter(|_| !self.times.lag.is_zero()) else { return Ok(false) };
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let (begun, mut moved) = (Instant::now(), Instant::now());
+        if self.distrusted().as_deref() == Some(said.as_str()) {
+            return Ok(false);
+        }
         let mut noted = false;
         let shown = loop {
             match self.shows_all(&said, group) {
@@ -37,11 +41,11 @@ impl Resolver {
                 let error =
                     format!("X-Tributary-Position does not move: the graph has stood at {said} for {PATIENCE:?}");
                 warn!(error, "the graph is taken to be behind by graph.lag");
+                *self.distrusted() = Some(said);
                 break false;
             }
             if begun.elapsed() > NOTEWORTHY {
                 noted = true;
-                self.fan_out_health.up();
                 let of = group.first().map(|taken| taken.event.source.name.to_string()).unwrap_or_default();
                 let behind = begun.elapsed().as_secs();
                 let note = format!("changes of {of} wait until the graph shows them; it stands at {said} ({behind} s)");
@@ -53,6 +57,7 @@ impl Resolver {
                 moved = Instant::now();
                 continue;
             }
+            self.graph_is_up();
             let latest = self.graph.position().unwrap_or_default();
             if latest != said {
                 (said, moved) = (latest, Instant::now());
@@ -62,6 +67,11 @@ impl Resolver {
             self.fan_out_health.note(None);
         }
         Ok(shown)
+    }
+
+    /// The position that is not believed any more.
+    fn distrusted(&self) -> MutexGuard<'_, Option<String>> {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shows_all(&self, said: &str, group: &[Taken]) -> Option<bool> {

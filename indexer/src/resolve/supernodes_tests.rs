@@ -171,6 +171,7 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
         fan_outs: BTreeMap::new(),
         graph: context.graph.clone(),
         is_sole: true,
+        distrusted: std::sync::Mutex::default(),
         fan_out_health: health.reporter("fan-out"),
         clock: context.clock.clone(),
         retry: context.plan.retry.clone(),

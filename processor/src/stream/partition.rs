@@ -1,10 +1,11 @@
-//! One partition of a stream: its producer, and its mark.
+//! One partition of a stream: its producer, its mark, and what waits where it stands still.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+use tributary_dsl::plan::Start;
 use tributary_event::{ErrorClass, Reporter};
 use tributary_transport::{Batch, Checkpoint, Polled, Producer, Purpose, TopicPartition, TransportError};
 
@@ -15,6 +16,8 @@ use crate::tickets::Ticket;
 
 /// Bytes that are appended together, about.
 const BATCH: usize = 1 << 20;
+/// Records between two moments at which others may run.
+const TURN: usize = 64;
 
 /// Up to where a partition was read by what is in the sinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,14 +27,28 @@ struct Mark {
 }
 
 pub(super) struct Partition {
+    place: TopicPartition,
     /// The producer's id, and the mark's name.
     name: String,
     stream: String,
     producer: Box<dyn Producer>,
     next: u64,
     batch: Batch,
+    /// What the batch was made of.
+    made_of: Vec<(Polled, Ticket)>,
     /// Why it does not go on.
-    standstill: Option<String>,
+    standstill: Option<Standstill>,
+    /// Records that are not done because of that. They count as in flight, so that no more are read than that.
+    waiting: Vec<(Polled, Ticket)>,
+    /// Whether records are appended one by one, as one of them cannot be.
+    careful: bool,
+}
+
+/// Why a partition does not go on.
+struct Standstill {
+    why: String,
+    /// Whether its producer is of no use any more.
+    is_broken: bool,
 }
 
 impl Partition {
@@ -46,27 +63,99 @@ impl Partition {
             let message = format!("the mark {name} is not one of a stream: {e}");
             TransportError::caused(ErrorClass::Fatal, message, e)
         };
-        let mark: Mark = mark.map_or(Ok(Mark { next: 0 }), |mark| serde_json::from_slice(&mark)).map_err(unknown)?;
-        let (stream, batch) = (stream.plan.name.clone(), Batch::new());
-        Ok(Self { name, stream, producer, next: mark.next, batch, standstill: None })
+        let mark: Option<Mark> = mark.map(|mark| serde_json::from_slice(&mark)).transpose().map_err(unknown)?;
+        let ends = stream.transport.watermarks(topic).await?;
+        let end = ends.get(*partition as usize).map_or(0, |ends| ends.high);
+        let next = match (mark, stream.plan.start) {
+            (Some(mark), _) if mark.next > end => {
+                stream.lacks(place, mark.next, 0);
+                0
+            }
+            (Some(mark), _) => mark.next,
+            (None, Start::First) => 0,
+            (None, Start::Now) => end,
+        };
+        let mut opened = Self {
+            place: place.clone(),
+            name,
+            stream: stream.plan.name.clone(),
+            producer,
+            next,
+            batch: Batch::new(),
+            made_of: Vec::new(),
+            standstill: None,
+            waiting: Vec::new(),
+            careful: false,
+        };
+        // From now on it is known where the stream began.
+        if mark != Some(opened.mark()) {
+            opened.batch.checkpoint = Some(opened.checkpoint());
+            opened.producer.append(&opened.batch).await?;
+            opened.batch.clear();
+        }
+        Ok(opened)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { next: self.next }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let content = serde_json::to_vec(&self.mark()).unwrap_or_default();
+        Checkpoint { name: self.name.clone(), content: Bytes::from(content) }
     }
 
     /// Why it does not go on, if it does not.
     pub fn standstill(&self) -> Option<&str> {
-        self.standstill.as_deref()
+        self.standstill.as_ref().map(|standstill| standstill.why.as_str())
     }
 
-    /// Records before this offset will never come.
-    pub fn goes_on_from(&mut self, next: u64) {
-        self.next = next;
+    /// Records from one offset to another will never come: it goes on behind them, for good. Whether they were not done before.
+    pub async fn skips(&mut self, from: u64, to: u64, health: &Reporter) -> bool {
+        // What waits was read before, and is lost with it.
+        self.waiting.clear();
+        self.standstill = None;
+        let is_anew = to < from;
+        // A stream that has read nothing begins with what there is.
+        let lacks = is_anew || to > self.next && self.next > 0;
+        if is_anew || to > self.next {
+            self.next = to;
+            self.batch.checkpoint = Some(self.checkpoint());
+            self.append(health).await;
+        }
+        lacks
+    }
+
+    /// Tries again what it stands still at: the program may have had too little time, the producer may have been taken away while the
+    /// brokers were.
+    pub async fn retry(&mut self, stream: &Stream, steps: &Steps) {
+        let Some(standstill) = &self.standstill else { return };
+        if standstill.is_broken {
+            match Self::open(stream, &self.place).await {
+                Ok(opened) => {
+                    let waiting = std::mem::take(&mut self.waiting);
+                    *self = Self { waiting, careful: self.careful, ..opened };
+                }
+                Err(error) => {
+                    self.standstill = Some(Standstill { why: error.message, is_broken: true });
+                    return;
+                }
+            }
+        }
+        self.standstill = None;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.work(steps, waiting, &stream.working).await;
     }
 
     /// Does records, in order, until one of them stops it. Those that are done are in the sinks for good.
     pub async fn work(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
-        let mut tickets = Vec::with_capacity(records.len());
-        for (record, ticket) in records {
+        for (place, (record, ticket)) in records.into_iter().enumerate() {
             if self.standstill.is_some() {
-                return;
+                self.waiting.push((record, ticket));
+                continue;
+            }
+            if place % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
             }
             if record.offset < self.next {
                 ticket.done();
@@ -75,54 +164,75 @@ impl Partition {
             let before = self.batch.len();
             if let Err(error) = steps.run(&record, &mut self.batch) {
                 self.batch.truncate(before);
-                if self.append(std::mem::take(&mut tickets), health).await {
-                    let TopicPartition { topic, partition } = &record.place;
-                    self.standstill = Some(format!(
-                        "{error} (the event at {topic}/{partition}/{}); change the program, or let a filter before it drop such events, and \
-                         start again: the stream goes on with this event",
-                        record.offset
-                    ));
+                self.append(health).await;
+                if self.standstill.is_none() {
+                    self.stands_still_at(&record, &error.to_string());
                 }
-                return;
+                self.waiting.push((record, ticket));
+                continue;
             }
             self.next = record.offset + 1;
-            tickets.push(ticket);
-            if self.batch.size() >= BATCH && !self.append(std::mem::take(&mut tickets), health).await {
-                return;
+            self.made_of.push((record, ticket));
+            if self.careful || self.batch.size() >= BATCH {
+                self.append(health).await;
             }
         }
-        self.append(tickets, health).await;
+        self.append(health).await;
+        self.careful &= self.standstill.is_some();
     }
 
-    /// Appends what has gathered, with the mark. False: it stands still.
-    async fn append(&mut self, tickets: Vec<Ticket>, health: &Reporter) -> bool {
+    fn stands_still_at(&mut self, record: &Polled, cause: &str) {
+        let (TopicPartition { topic, partition }, offset) = (&record.place, record.offset);
+        let why = format!(
+            "{cause} (the event at {topic}/{partition}/{offset}); change the program, or let a filter before it drop such events, and start \
+             again: the stream goes on with this event"
+        );
+        self.standstill = Some(Standstill { why, is_broken: false });
+    }
+
+    /// Appends what has gathered, with the mark. Where that cannot be, it stands still.
+    async fn append(&mut self, health: &Reporter) {
+        let made_of = std::mem::take(&mut self.made_of);
         if self.batch.is_empty() {
             // Nothing came of the records: the group's offset alone says that they were read.
-            tickets.into_iter().for_each(Ticket::done);
-            return true;
+            made_of.into_iter().for_each(|(_, ticket)| ticket.done());
+            return;
         }
-        let content = serde_json::to_vec(&Mark { next: self.next }).unwrap_or_default();
-        self.batch.checkpoint = Some(Checkpoint { name: self.name.clone(), content: Bytes::from(content) });
+        self.batch.checkpoint = Some(self.checkpoint());
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        loop {
+        let error = loop {
             match self.producer.append(&self.batch).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    metrics::counter!("tributary_stream_events_total", "stream" => self.stream.clone())
+                        .increment(self.batch.len() as u64);
+                    self.batch.clear();
+                    made_of.into_iter().for_each(|(_, ticket)| ticket.done());
+                    return;
+                }
                 Err(error) if error.class == ErrorClass::Transient => {
                     if health.down(error.message.clone()) {
                         warn!(stream = self.stream, error = error.message, "cannot append; trying again");
                     }
                     tokio::time::sleep(backoff.pause()).await;
                 }
-                Err(error) => {
-                    self.standstill = Some(error.message);
-                    return false;
-                }
+                Err(error) => break error,
+            }
+        };
+        self.batch.clear();
+        match made_of.as_slice() {
+            // It alone is to blame.
+            [(record, _)] if error.class == ErrorClass::Definite => {
+                let record = record.clone();
+                self.stands_still_at(&record, &error.message);
+            }
+            _ => {
+                self.careful = error.class == ErrorClass::Definite;
+                let is_broken = error.class != ErrorClass::Definite;
+                self.standstill = Some(Standstill { why: error.message, is_broken });
             }
         }
-        metrics::counter!("tributary_stream_events_total", "stream" => self.stream.clone())
-            .increment(self.batch.len() as u64);
-        self.batch.clear();
-        tickets.into_iter().for_each(Ticket::done);
-        true
+        // They are done again, from where the mark is.
+        self.next = made_of.first().map_or(self.next, |(record, _)| record.offset);
+        self.waiting.splice(0..0, made_of);
     }
 }

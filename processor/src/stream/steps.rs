@@ -63,8 +63,10 @@ impl Steps {
         let Some(value) = &record.value else { return Ok(()) };
         let unreadable = |e: json::ReadError| StepError { step: "event".to_owned(), cause: e.to_string() };
         let mut flow = Flow::new(json::read(value).map_err(unreadable)?);
-        let op = op(&flow.event);
-        if !op.is_some_and(|op| self.ops.contains(&op)) {
+        let strange =
+            || StepError { step: "event".to_owned(), cause: "it is no change event: it has no `op`".to_owned() };
+        let op = op(&flow.event).ok_or_else(strange)?;
+        if !self.ops.contains(&op) {
             return Ok(());
         }
         if self.with_metadata {
@@ -89,7 +91,11 @@ impl Steps {
                 }
                 None => record.key.as_ref().map(|key| key.to_vec()),
             };
-            let is_gone = sink.plan.compact && op == Some(Op::Delete);
+            let is_gone = sink.plan.compact && op == Op::Delete;
+            if sink.plan.compact && key.is_none() {
+                let cause = "the record has no key, and the topic is compacted: say what its `key` is".to_owned();
+                return Err(StepError { step: name.to_string(), cause });
+            }
             batch.write(
                 &sink.topic,
                 record.timestamp_ms,

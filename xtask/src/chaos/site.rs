@@ -80,8 +80,9 @@ impl Site {
             "transport: {{ kafka: {{ brokers: \"{}\", partitions: 6, replication: 3, min_insync: 2 }} }}\n",
             self.kafka.bootstrap()
         );
+        // The writers delete at a rate at which the brake would ask a person.
         let index = format!(
-            "    refresh: 200ms\n    build: {{ deadline: 3s }}\n    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n",
+            "    refresh: 200ms\n    build: {{ deadline: 3s }}\n    brake: {{ percent: 100 }}\n    store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}\n",
             self.elasticsearch.url()
         );
         let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?

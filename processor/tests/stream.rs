@@ -1,0 +1,173 @@
+//! Streams on the embedded log: where they begin, what they do once, and how they stand still.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tributary_dsl::plan::{Start, StepPlan, StreamPlan, StreamTable, TopicSink};
+use tributary_event::{Health, Op};
+use tributary_expression::{Program, Shape};
+use tributary_processor::{Lag, StageError, Stream};
+use tributary_transport::{
+    Batch, Embedded, EmbeddedSettings, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+};
+
+const TABLE: &str = "db.public.movie";
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    log: Arc<Embedded>,
+    producer: Box<dyn Producer>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(Embedded::open(folder.path(), EmbeddedSettings::default()).unwrap());
+        let retention = Retention::Delete { age: None, bytes: None };
+        let spec = |name: &str| TopicSpec { name: name.into(), partitions: 1, retention: retention.clone() };
+        log.ensure_topics(&[spec(TABLE), spec("out")]).await.unwrap();
+        let producer = log.producer("test", Purpose::Source).await.unwrap();
+        Self { _folder: folder, log, producer }
+    }
+
+    /// Appends changes of titles.
+    async fn append(&mut self, titles: &[&str]) {
+        let mut batch = Batch::new();
+        for title in titles {
+            let value = format!(r#"{{"op":"c","before":null,"after":{{"title":"{title}"}}}}"#);
+            batch.push(&Arc::from(TABLE), 1, Some(b"1"), Some(value.as_bytes()));
+        }
+        self.producer.append(&batch).await.unwrap();
+    }
+
+    /// What the stream made.
+    async fn out(&self) -> Vec<String> {
+        let place = TopicPartition { topic: "out".into(), partition: 0 };
+        let records = self.log.read(&place, 0, 1_000).await.unwrap();
+        records
+            .iter()
+            .map(|record| String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned())
+            .collect()
+    }
+
+    fn start(&self, start: Start, program: &str) -> Running {
+        let program = Program::compile(program, &Shape::any()).unwrap().0;
+        let plan = StreamPlan {
+            name: "titles".into(),
+            from: vec![StreamTable { table: "public.movie".into(), topic: TABLE.into() }],
+            ops: vec![Op::Create],
+            start,
+            steps: vec![StepPlan::Transform(program)],
+            sinks: vec![TopicSink { name: "out".into(), key: None, compact: false }],
+        };
+        let health = Health::default();
+        let stream = Stream {
+            pipeline: "test".into(),
+            plan: Arc::new(plan),
+            transport: self.log.clone(),
+            reading: health.part("reader"),
+            working: health.part("stream"),
+            lag: Lag::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(stream.run(shutdown.clone()));
+        Running { health, shutdown, task }
+    }
+}
+
+struct Running {
+    health: Health,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), StageError>>,
+}
+
+impl Running {
+    /// Until the stream has partitions.
+    async fn ready(&self) {
+        until("the stream is up", async || self.health.parts()["reader"].up).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// Ends it without a word, as a crash does.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+const TITLE: &str = ". = { \"title\": .after.title }";
+
+fn titles(titles: &[&str]) -> Vec<String> {
+    titles.iter().map(|title| format!(r#"{{"title":"{title}"}}"#)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_begins_now_never_does_what_came_before() {
+    let mut bench = Bench::new().await;
+    bench.append(&["before", "also before"]).await;
+    // Nothing comes while it runs, and it is killed: it has begun all the same.
+    let running = bench.start(Start::Now, TITLE);
+    running.ready().await;
+    running.kill().await;
+    bench.append(&["between"]).await;
+    let running = bench.start(Start::Now, TITLE);
+    bench.append(&["after"]).await;
+    until("both came", async || bench.out().await.len() >= 2).await;
+    running.stop().await;
+    assert_eq!(bench.out().await, titles(&["between", "after"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_begins_first_does_everything_once_through_kills() {
+    let mut bench = Bench::new().await;
+    let mut expected = Vec::new();
+    for round in 0..10 {
+        let title = format!("{round}");
+        bench.append(&[&title, "more"]).await;
+        expected.extend(titles(&[&title, "more"]));
+        let running = bench.start(Start::First, TITLE);
+        until("they came", async || bench.out().await.len() >= expected.len()).await;
+        running.kill().await;
+    }
+    let running = bench.start(Start::First, TITLE);
+    running.ready().await;
+    running.stop().await;
+    assert_eq!(bench.out().await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_still_is_told_and_loses_nothing() {
+    let mut bench = Bench::new().await;
+    let running = bench.start(Start::First, ".n = to_int!(.after.title)\n. = { \"title\": to_string(.n) }");
+    bench.append(&["1", "2", "three", "4"]).await;
+    until("it says so", async || {
+        let part = running.health.parts()["stream"].clone();
+        !part.up && part.why.is_some_and(|why| why.contains("transform-1") && why.contains("db.public.movie/0/2"))
+    })
+    .await;
+    assert_eq!(bench.out().await, titles(&["1", "2"]));
+    running.stop().await;
+    let running = bench.start(Start::First, TITLE);
+    until("it goes on", async || bench.out().await.len() >= 4).await;
+    assert!(running.health.parts()["stream"].up);
+    running.stop().await;
+    assert_eq!(bench.out().await, titles(&["1", "2", "three", "4"]));
+}
