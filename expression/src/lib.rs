@@ -4,11 +4,13 @@
 //! An event flows as it stands in its topic: [`json::read`] turns its bytes into a [`Value`], [`json::write`] turns one into bytes. What
 //! a program may find there is its [`Shape`]; a [`Program`] knows the shape of what it leaves behind.
 
+mod fields;
 pub mod json;
 mod problem;
 mod program;
 mod shape;
 
+pub use fields::Fields;
 pub use problem::Problem;
 pub use program::{Failure, Flow, Program};
 pub use shape::Shape;

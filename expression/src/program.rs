@@ -10,6 +10,7 @@ use vrl::compiler::state::{ExternalEnv, LocalEnv};
 use vrl::compiler::{CompileConfig, ExpressionError, TargetValueRef, TimeZone, TypeState, compile_with_state};
 use vrl::value::{Kind, Secrets, Value};
 
+use crate::fields::Fields;
 use crate::problem::Problem;
 use crate::shape::Shape;
 
@@ -108,6 +109,13 @@ impl Program {
     /// The paths of the event that it may read, such as `.after.status`.
     pub fn reads(&self) -> Vec<String> {
         self.program.info().target_queries.iter().map(ToString::to_string).collect()
+    }
+
+    /// The fields of the event that it may look at.
+    pub fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        self.program.info().target_queries.iter().for_each(|path| fields.add_path(path));
+        fields
     }
 
     /// Whether it looks at what is known beside the event.

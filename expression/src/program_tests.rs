@@ -1,6 +1,7 @@
 use tributary_event::Op;
 
 use super::*;
+use crate::fields::Fields;
 use crate::json;
 
 const CHANGES: [Op; 3] = [Op::Create, Op::Update, Op::Delete];
@@ -29,6 +30,29 @@ fn a_condition_says_what_it_reads() {
         assert_eq!(signed.run(&mut flow, SECOND), Ok(Value::Boolean(expected)));
     }
     assert!(!compiled(".op", &Shape::any()).is_condition());
+}
+
+#[test]
+fn what_a_condition_does_not_look_at_need_not_be_read() {
+    let event = r#"{"op":"u","a":{"b":[{"c":1},{"c":2}],"d":7,"e":null},"x y":"z","other":{"deep":[1,2]}}"#;
+    for (text, read) in [
+        ("true", "{}"),
+        (".op == \"u\"", r#"{"op":"u"}"#),
+        (".a.b[1].c == 2", r#"{"a":{"b":[{"c":1},{"c":2}]}}"#),
+        (".a.d == 7 && .\"x y\" == \"z\"", r#"{"a":{"d":7},"x y":"z"}"#),
+        ("exists(.a.e) && !exists(.a.f)", r#"{"a":{"e":null}}"#),
+        ("is_object(.a) && .a.d == 7", r#"{"a":{"b":[{"c":1},{"c":2}],"d":7,"e":null}}"#),
+        ("length(object(.)) == 4", event),
+        (".op.b == null", r#"{"op":"u"}"#),
+    ] {
+        let program = compiled(text, &Shape::any());
+        let some = json::read_some(event.as_bytes(), &program.fields()).expect("JSON");
+        let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(serde_json::to_value(&some).expect("JSON"), same(read), "{text}");
+        assert_eq!(program.run(&mut Flow::new(some), SECOND), Ok(Value::Boolean(true)), "{text}");
+        assert_eq!(program.run(&mut flow(event), SECOND), Ok(Value::Boolean(true)), "{text}");
+    }
+    assert!(json::read_some(b"{\"a\":", &Fields::default()).is_err());
 }
 
 #[test]

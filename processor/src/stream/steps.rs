@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tributary_dsl::plan::{StepPlan, StreamPlan, TopicSink};
 use tributary_event::Op;
-use tributary_expression::{Flow, Program, Value, json};
+use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
 
 /// The longest that a program may take for one event.
@@ -17,6 +17,9 @@ pub(super) struct Steps {
     ops: Vec<Op>,
     /// Each with its name.
     steps: Vec<(String, StepPlan)>,
+    /// The filters that come first: of most events nothing else is read than what they look at.
+    first: usize,
+    looked_at: Fields,
     sinks: Vec<Sink>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
@@ -49,8 +52,12 @@ impl Steps {
         let sink = |plan: &TopicSink| Sink { topic: plan.name.as_str().into(), plan: plan.clone() };
         let programs =
             plan.steps.iter().map(StepPlan::program).chain(plan.sinks.iter().filter_map(|sink| sink.key.as_ref()));
+        let filters = plan.steps.iter().take_while(|step| matches!(step, StepPlan::Filter(_)));
+        let looked_at: Vec<Fields> = filters.map(|step| step.program().fields()).collect();
         Self {
             ops: plan.ops.clone(),
+            first: looked_at.len(),
+            looked_at: looked_at.into_iter().fold(Fields::default().with("op"), Fields::and),
             steps: plan.steps.iter().enumerate().map(named).collect(),
             with_metadata: programs.into_iter().any(Program::reads_metadata),
             sinks: plan.sinks.iter().map(sink).collect(),
@@ -62,7 +69,8 @@ impl Steps {
         // A tombstone follows the event of its delete.
         let Some(value) = &record.value else { return Ok(()) };
         let unreadable = |e: json::ReadError| StepError { step: "event".to_owned(), cause: e.to_string() };
-        let mut flow = Flow::new(json::read(value).map_err(unreadable)?);
+        let fields = if self.first > 0 { &self.looked_at } else { &Fields::All };
+        let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
         let strange =
             || StepError { step: "event".to_owned(), cause: "it is no change event: it has no `op`".to_owned() };
         let op = op(&flow.event).ok_or_else(strange)?;
@@ -72,8 +80,17 @@ impl Steps {
         if self.with_metadata {
             flow.metadata = metadata(record);
         }
+        let (filters, others) = self.steps.split_at(self.first);
+        for (name, filter) in filters {
+            if run(filter.program(), &mut flow, name)? != Value::Boolean(true) {
+                return Ok(());
+            }
+        }
+        if *fields != Fields::All {
+            flow.event = json::read(value).map_err(unreadable)?;
+        }
         let mut is_new = false;
-        for (name, step) in &self.steps {
+        for (name, step) in others {
             let answer = run(step.program(), &mut flow, name)?;
             match step {
                 StepPlan::Filter(_) if answer != Value::Boolean(true) => return Ok(()),
