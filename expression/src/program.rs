@@ -20,6 +20,9 @@ const EXPRESSIONS: u32 = 64;
 /// A program that may be run.
 #[derive(Clone)]
 pub struct Program {
+    /// What was compiled.
+    code: String,
+    /// What may be printed of it.
     text: String,
     program: vrl::compiler::Program,
 }
@@ -77,7 +80,15 @@ impl Program {
         let state = TypeState { local: LocalEnv::default(), external };
         let compiled = compile_with_state(text, &vrl::stdlib::all(), &state, CompileConfig::default());
         let compiled = compiled.map_err(Problem::all)?;
-        Ok((Self { text: text.to_owned(), program: compiled.program }, Problem::all(compiled.warnings)))
+        Ok((
+            Self { code: text.to_owned(), text: text.to_owned(), program: compiled.program },
+            Problem::all(compiled.warnings),
+        ))
+    }
+
+    /// The same, which is printed as it was written: with the names of variables, whose values may be secret.
+    pub fn written_as(self, shown: &str) -> Self {
+        Self { text: shown.to_owned(), ..self }
     }
 
     /// As it is written.
@@ -126,7 +137,7 @@ impl Program {
     /// Whether it changes nothing of the event.
     pub fn only_looks(&self) -> bool {
         // What `del` takes away counts as read.
-        self.program.info().target_assignments.is_empty() && !calls(&self.text, "del")
+        self.program.info().target_assignments.is_empty() && !calls(&self.code, "del")
     }
 
     /// Runs it on an event, for so long at most: what it answers.

@@ -155,7 +155,7 @@ fn program(r: &mut Reader, map: &Map, key: &dyn Described, text: &Text, shape: O
     let shape = shape?;
     let place = map.node(key).map(|node| node.place);
     let (compiled, problems) = match Program::compile(&text.value, shape) {
-        Ok((program, warnings)) => (Some(program), warnings),
+        Ok((program, warnings)) => (Some(program.written_as(&text.shown)), warnings),
         Err(problems) => (None, problems),
     };
     for problem in problems {
