@@ -1,6 +1,5 @@
 //! A primary and its standby: the connector follows a promotion, or refuses to, and never skips a change.
 
-use std::process::Command;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -27,29 +26,10 @@ impl Pair {
         };
         let primary = Postgres::start(options(Vec::new())).await.expect("the primary starts");
         let sql = connect(&primary.url("postgres")).await;
-        sql.batch_execute(
-            "create table t (id int primary key); select pg_create_physical_replication_slot('standby', true)",
-        )
-        .await
-        .expect("prepared");
+        sql.batch_execute("create table t (id int primary key)").await.expect("prepared");
         drop(sql);
-        primary.stop().await.expect("stops");
-        let copy = primary.data_dir().with_file_name("standby");
-        let copied = Command::new("cp").arg("-a").arg(primary.data_dir()).arg(&copy).status().expect("cp");
-        assert!(copied.success());
-        std::fs::write(copy.join("standby.signal"), "").expect("standby.signal");
-        primary.start_again().await.expect("starts again");
-        let conninfo = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", primary.port());
-        let mut settings = vec![
-            ("primary_conninfo", conninfo),
-            ("primary_slot_name", "standby".into()),
-            ("hot_standby_feedback", "on".into()),
-        ];
-        if version >= 17 {
-            settings.push(("sync_replication_slots", "on".into()));
-        }
-        let standby = PostgresOptions { data_dir: Some(copy), ..options(settings) };
-        let standby = Postgres::start(standby).await.expect("the standby starts");
+        let settings = if version >= 17 { vec![("sync_replication_slots", "on".into())] } else { Vec::new() };
+        let standby = primary.standby(options(settings)).await.expect("the standby starts");
         Self { primary, standby }
     }
 

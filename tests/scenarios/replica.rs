@@ -1,6 +1,5 @@
 //! A graph that reads a standby, which is further behind than anybody thought, and says with every answer how far it has come.
 
-use std::process::Command;
 use std::time::Duration;
 
 use tributary_stack::{Postgres, PostgresOptions};
@@ -13,27 +12,11 @@ const BEHIND: &str = "3s";
 /// A standby of the world's database, made of a copy of its files.
 async fn standby(world: &mut World) -> Postgres {
     let primary = world.postgres.as_ref().expect("its own PostgreSQL");
-    let slot = "SELECT pg_create_physical_replication_slot('standby', true)";
-    world.execute(slot).await;
-    primary.stop().await.expect("stops");
-    let copy = primary.data_dir().with_file_name("standby");
-    let copied = Command::new("cp").arg("-a").arg(primary.data_dir()).arg(&copy).status().expect("cp");
-    assert!(copied.success());
-    std::fs::write(copy.join("standby.signal"), "").expect("standby.signal");
-    primary.start_again().await.expect("starts again");
-    let conninfo = format!("host=127.0.0.1 port={} user=postgres password=of-the-owner", primary.port());
-    let settings = [
-        ("primary_conninfo", conninfo.as_str()),
-        ("primary_slot_name", "standby"),
-        ("recovery_min_apply_delay", BEHIND),
-        // What is read is not taken away, however long that takes.
-        ("hot_standby_feedback", "on"),
-    ];
+    let settings = vec![("recovery_min_apply_delay".to_owned(), BEHIND.to_owned())];
+    let options = PostgresOptions { password: Some("of-the-owner".into()), settings, ..PostgresOptions::default() };
+    let standby = primary.standby(options).await.expect("the standby starts");
     world.reconnect().await;
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let options =
-        PostgresOptions { password: Some("of-the-owner".into()), data_dir: Some(copy), settings, ..Default::default() };
-    Postgres::start(options).await.expect("the standby starts")
+    standby
 }
 
 /// New documents, moved edges, renamed leaves and deletes, each of which the standby shows much later.

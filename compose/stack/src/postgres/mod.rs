@@ -5,6 +5,7 @@
 
 mod binaries;
 mod data_folder;
+mod standby;
 
 use crate::account;
 use crate::port::{self, Port};
