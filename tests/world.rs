@@ -2,6 +2,7 @@
 
 mod nodes;
 mod process;
+pub mod topics;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,11 +1,9 @@
 //! The process is killed in the middle of its work, several times.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_transport::{Kafka, KafkaSettings, TopicPartition, Transport as _};
-
+use crate::world::topics::records;
 use crate::world::{Own, Pair, World};
 
 async fn killed_in_a_burst(pair: Pair) {
@@ -35,22 +33,13 @@ async fn killed_in_a_burst(pair: Pair) {
 
 /// No change is in its topic twice for those who read what was committed.
 async fn assert_each_change_once(world: &World) {
-    let kafka = Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings");
-    let topic: Arc<str> = world.topic("public.movie").into();
+    let transport = world.transport(Pair::KafkaElasticsearch);
     let mut seen = HashSet::new();
-    for partition in 0..kafka.partitions(&topic).await.expect("partitions") {
-        let place = TopicPartition { topic: topic.clone(), partition };
-        let mut offset = 0;
-        loop {
-            let records = kafka.read(&place, offset, 1000).await.expect("read");
-            let Some(last) = records.last() else { break };
-            offset = last.offset + 1;
-            for value in records.iter().filter_map(|record| record.value.as_deref()) {
-                let event: serde_json::Value = serde_json::from_slice(value).expect("JSON");
-                let place = (event["transaction"]["id"].to_string(), event["transaction"]["total_order"].as_u64());
-                assert!(seen.insert(place), "twice: {event}");
-            }
-        }
+    let records = records(transport.as_ref(), &world.topic("public.movie")).await;
+    for value in records.iter().flatten().filter_map(|record| record.value.as_deref()) {
+        let event: serde_json::Value = serde_json::from_slice(value).expect("JSON");
+        let place = (event["transaction"]["id"].to_string(), event["transaction"]["total_order"].as_u64());
+        assert!(seen.insert(place), "twice: {event}");
     }
     assert!(seen.len() > 900, "only {} changes", seen.len());
 }

@@ -2,27 +2,15 @@
 //! lacks.
 
 use serde_json::Value as Json;
-use tributary_transport::{
-    Batch, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Sequence, TopicPartition, Transport,
-};
+use tributary_transport::{Batch, Polled, Sequence, Transport};
 
 use crate::client;
+use crate::world::topics::records;
 use crate::world::{Own, Pair, World};
-
-fn transport(world: &World, pair: Pair) -> Box<dyn Transport> {
-    match pair {
-        Pair::Embedded => {
-            Box::new(Embedded::open(world.data().join("log"), EmbeddedSettings::default()).expect("nobody has it"))
-        }
-        _ => Box::new(Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")),
-    }
-}
 
 /// The record with the highest number, of a partition that has any.
 async fn highest(transport: &dyn Transport, topic: &str) -> (Polled, Sequence) {
-    for (partition, ends) in transport.watermarks(topic).await.expect("a topic").into_iter().enumerate() {
-        let place = TopicPartition { topic: topic.into(), partition: partition as u32 };
-        let records = transport.read(&place, ends.low, usize::MAX).await.expect("records");
+    for records in records(transport, topic).await {
         let numbered = |record: Polled| Sequence::of(record.headers.view()).map(|sequence| (record, sequence));
         let found = records.into_iter().filter_map(numbered).max_by_key(|(_, sequence)| sequence.number);
         if let Some(found) = found {
@@ -34,7 +22,7 @@ async fn highest(transport: &dyn Transport, topic: &str) -> (Polled, Sequence) {
 
 /// Appends copies of the last record, with numbers so far behind its own.
 async fn plant(world: &World, pair: Pair, topic: &str, numbers: &[u64]) {
-    let transport = transport(world, pair);
+    let transport = world.transport(pair);
     let (record, last) = highest(transport.as_ref(), topic).await;
     let mut batch = Batch::new();
     for number in numbers {

@@ -4,36 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, TopicPartition, Transport};
+use tributary_transport::Polled;
 
 use crate::client;
+use crate::world::topics::records;
 use crate::world::{Own, Pair, World};
-
-fn transport(world: &World, pair: Pair) -> Box<dyn Transport> {
-    match pair {
-        Pair::Embedded => {
-            Box::new(Embedded::open(world.data().join("log"), EmbeddedSettings::default()).expect("nobody has it"))
-        }
-        _ => Box::new(Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")),
-    }
-}
-
-/// All records of a topic, by partition.
-async fn records(transport: &dyn Transport, topic: &str) -> Vec<Vec<Polled>> {
-    let mut all = Vec::new();
-    for (partition, ends) in transport.watermarks(topic).await.unwrap_or_default().into_iter().enumerate() {
-        let place = TopicPartition { topic: topic.into(), partition: partition as u32 };
-        let (mut records, mut offset) = (Vec::new(), ends.low);
-        loop {
-            let some = transport.read(&place, offset, 5_000).await.expect("records");
-            let Some(last) = some.last() else { break };
-            offset = last.offset + 1;
-            records.extend(some);
-        }
-        all.push(records);
-    }
-    all
-}
 
 fn json(record: &Polled) -> Option<Json> {
     serde_json::from_slice(record.value.as_deref()?).ok()
@@ -122,7 +97,7 @@ async fn killed(pair: Pair, processes: usize) {
         }
         // A process that was killed keeps its partitions for a while, and nobody measures those.
         _ => {
-            let (transport, table) = (transport(&world, pair), world.topic("public.movie"));
+            let (transport, table) = (world.transport(pair), world.topic("public.movie"));
             let complete = async |_: &str| {
                 let to_come = expected(&records(transport.as_ref(), &table).await).values().map(Vec::len).sum();
                 records(transport.as_ref(), &out).await.iter().map(Vec::len).sum::<usize>() >= to_come
@@ -133,7 +108,7 @@ async fn killed(pair: Pair, processes: usize) {
     for process in 0..processes {
         world.stop_process(process).await;
     }
-    let transport = transport(&world, pair);
+    let transport = world.transport(pair);
     let events = records(transport.as_ref(), &world.topic("public.movie")).await;
     let expected = expected(&events);
     assert!(expected.values().map(Vec::len).sum::<usize>() > 500, "{}", expected.len());
@@ -196,7 +171,7 @@ streams:
     world.until("the stream goes on", goes_on).await;
     world.assert_converged().await;
     world.stop_process(0).await;
-    let transport = transport(&world, Pair::Embedded);
+    let transport = world.transport(Pair::Embedded);
     let numbers = records(transport.as_ref(), "numbers").await;
     let of_one = numbers.iter().flatten().filter_map(json).filter(|event| event["after"]["id"] == 1);
     let found: Vec<i64> = of_one.filter_map(|event| event["number"].as_i64()).collect();
