@@ -76,7 +76,6 @@ pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Fa
 pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> ConnectorSettings {
     let SourceSettings::Postgres(postgres) = &source.settings;
     let (transport, data) = (definition.transport(), definition.data());
-    let RetentionSettings { age, bytes } = transport.retention().clone();
     let streaming = postgres.streaming.then(|| data.join("transactions").join(&source.name));
     let settings = PostgresSettings { streaming, ..connection(postgres) };
     ConnectorSettings {
@@ -86,7 +85,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
             DecimalHandling::String => DecimalMode::String,
             DecimalHandling::Double => DecimalMode::Double,
         },
-        topics: TopicSettings { partitions: transport.partitions(), retention: Retention::Delete { age, bytes } },
+        topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {
                 plan::Oversized::Stop => OversizedPolicy::Stop,
@@ -99,6 +98,12 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
         },
         ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
     }
+}
+
+/// How long topics keep what is not compacted.
+pub fn retention(definition: &Definition) -> Retention {
+    let RetentionSettings { age, bytes } = definition.transport().retention().clone();
+    Retention::Delete { age, bytes }
 }
 
 /// The topics of the tables of all sources.

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::RetentionSettings;
 use tributary_event::Health;
 use tributary_processor::{Lag, Stream, Tasks, supervise};
 use tributary_transport::{Retention, TopicSpec, Transport};
 
+use crate::backends::retention;
 use crate::exit::Failure;
 
 /// The topics that streams write.
 pub fn topics(definition: &Definition) -> impl Iterator<Item = TopicSpec> {
-    let RetentionSettings { age, bytes } = definition.transport().retention().clone();
+    let retention = retention(definition);
     let partitions = definition.transport().partitions();
     definition.streams().iter().flat_map(|stream| &stream.sinks).map(move |sink| TopicSpec {
         name: sink.name.clone(),
         partitions,
-        retention: if sink.compact { Retention::Compact } else { Retention::Delete { age, bytes } },
+        retention: if sink.compact { Retention::Compact } else { retention.clone() },
     })
 }
 

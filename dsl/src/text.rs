@@ -92,11 +92,10 @@ fn mask_values(line: &str) -> String {
         let key = lower[..colon].rsplit(|c: char| c.is_whitespace() || "{,[".contains(c)).next().unwrap_or_default();
         let key = key.trim_matches(['"', '\'']);
         let value = &line[colon + 1..];
-        // `keys` are those of tables.
-        let path = value.trim_start().trim_start_matches(['"', '\'']).starts_with(['.', '%']);
-        // The `key` of a record is a path.
-        let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !key.contains('/') && key != "keys";
-        let hides = hides && !(key == "key" && path);
+        let is_path = value.trim_start().trim_start_matches(['"', '\'']).starts_with(['.', '%']);
+        // `keys` are those of tables, and the `key` of a record is a path.
+        let is_none = key.contains('/') || key == "keys" || key == "key" && is_path;
+        let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none;
         if !hides || !(value.is_empty() || value.starts_with([' ', '\t'])) {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Bytes ↔ values. Numbers keep their digits: a whole number that has more than 63 bits is text, never a float that is near it.
+//! Bytes ↔ values. A whole number of 64 bits that needs all of them is text, never a float that is near it; any other number that is no
+//! whole number of 64 bits is a float.
 
 use std::borrow::Cow;
 use std::fmt;

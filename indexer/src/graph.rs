@@ -19,6 +19,7 @@ mod witness;
 pub use http::HttpGraph;
 pub use patient::{PatientGraph, Refusals};
 pub use progress::Progress;
+pub use witness::WITNESSES;
 
 use std::collections::BTreeSet;
 

@@ -26,6 +26,7 @@ use crate::building::builder::builder;
 use crate::building::visibility::Visibility;
 use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
+use crate::graph::WITNESSES;
 use crate::letters::Letters;
 use crate::listing::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Turn};
@@ -34,9 +35,6 @@ use crate::resolve::lost::Concerned;
 use crate::resolve::order::Watcher;
 use crate::resolve::{Resolver, Waiting, resolve_stage};
 use crate::store::StoreError;
-
-/// Documents of an index that are asked of the graph again where it is in doubt.
-const WITNESSES: usize = 64;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;

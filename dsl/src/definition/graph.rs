@@ -184,9 +184,9 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<(Vec<Ver
         if named.contains(&table) {
             let message = format!("the rules of the table `{}` stand here twice", name.name);
             r.error(name.place, message, Some("put all of them into one list".into()));
-        } else if captured.source_of(&table).is_none() && !captured.unsure {
-            let message = format!("no source captures the table `{}`", name.name);
-            r.error(name.place, message, Some(captured.remedy(&table)));
+        } else {
+            let spot = r.spot(name.place);
+            captured.known_source(r, &table, &name.name, &spot);
         }
         named.push(table.clone());
         let Some(items) = r.entry(&map, entry, &key::RULES, RULES) else {

@@ -100,13 +100,7 @@ fn roots(r: &mut Reader, index: &Map, captured: &Captured) -> Option<RootsText> 
         return r.optional(&map, &key::FIELD).map(RootsText::Field);
     }
     let table = r.optional(&map, &key::TABLE)?;
-    if captured.source_of(&table.name).is_none() {
-        if !captured.unsure {
-            let message = format!("no source captures the table `{}`", table.shown);
-            r.found.push(table.spot.error(message).help(captured.remedy(&table.name)));
-        }
-        return None;
-    }
+    captured.known_source(r, &table.name, &table.shown, &table.spot)?;
     Some(RootsText::Table(table))
 }
 

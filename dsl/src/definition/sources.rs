@@ -34,6 +34,16 @@ impl Captured {
         tables::similar(table, self.names()).unwrap_or_else(|| format!("add `{table}` to the `tables` of a source"))
     }
 
+    /// The source of a table; where there is none, that is said, unless it may be one of those that could not be read.
+    pub fn known_source(&self, r: &mut Reader, table: &TableName, shown: &str, spot: &Spot) -> Option<&str> {
+        let source = self.source_of(table);
+        if source.is_none() && !self.unsure {
+            let message = format!("no source captures the table `{shown}`");
+            r.found.push(spot.error(message).help(self.remedy(table)));
+        }
+        source
+    }
+
     pub fn source_of(&self, table: &TableName) -> Option<&str> {
         self.tables.iter().find(|(name, _, _)| name == table).map(|(_, source, _)| source.as_str())
     }

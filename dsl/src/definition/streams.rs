@@ -32,13 +32,7 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>, captured:
 fn from(r: &mut Reader, stream: &Map, captured: &Captured) -> Vec<StreamTable> {
     let mut tables: Vec<StreamTable> = Vec::new();
     for table in r.required(stream, &key::FROM).into_iter().flatten() {
-        let Some(source) = captured.source_of(&table.name) else {
-            if !captured.unsure {
-                let message = format!("no source captures the table `{}`", table.shown);
-                r.found.push(table.spot.error(message).help(captured.remedy(&table.name)));
-            }
-            continue;
-        };
+        let Some(source) = captured.known_source(r, &table.name, &table.shown, &table.spot) else { continue };
         if tables.iter().any(|other| other.table == table.name) {
             let message = format!("the table `{}` is listed twice", table.shown);
             r.found.push(table.spot.error(message).help("remove one of the two"));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{public_url, reach, tables};
 use crate::plan::{
-    FieldKind, Form, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection, Start,
-    StorePlan, StreamPlan, TransportPlan,
+    FieldKind, Form, GraphPlan, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection,
+    Start, StorePlan, StreamPlan, TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
@@ -25,20 +25,8 @@ pub fn render_plan(plan: &Plan) -> String {
         }
     }
     line(&mut out, 0, format_args!("\ntransport: {}", transport(&plan.transport)));
-    let graph = &plan.graph;
-    if plan.indexes.is_empty() {
-        plan.streams.iter().for_each(|stream| self::stream(&mut out, stream));
-        return out;
-    }
-    let endpoint = public_url(&graph.endpoint);
-    let limits = format!("at most {} requests at a time, {} each", graph.concurrency, time(graph.timeout));
-    line(&mut out, 0, format_args!("graph: {endpoint} ({limits})"));
-    for fan_out in graph.fan_outs.values() {
-        line(&mut out, 0, format_args!("\nwhen a {} changes, its parents are asked for:", fan_out.type_name));
-        for inverse in &fan_out.inverses {
-            line(&mut out, 1, format_args!("{}: {} → {}", inverse.key, inverse.path.join("."), inverse.parent_type));
-        }
-        block(&mut out, &fan_out.question.text());
+    if !plan.indexes.is_empty() {
+        graph(&mut out, &plan.graph);
     }
     for index in &plan.indexes {
         self::index(&mut out, index);
@@ -47,6 +35,19 @@ pub fn render_plan(plan: &Plan) -> String {
         self::stream(&mut out, stream);
     }
     out
+}
+
+fn graph(out: &mut String, graph: &GraphPlan) {
+    let endpoint = public_url(&graph.endpoint);
+    let limits = format!("at most {} requests at a time, {} each", graph.concurrency, time(graph.timeout));
+    line(out, 0, format_args!("graph: {endpoint} ({limits})"));
+    for fan_out in graph.fan_outs.values() {
+        line(out, 0, format_args!("\nwhen a {} changes, its parents are asked for:", fan_out.type_name));
+        for inverse in &fan_out.inverses {
+            line(out, 1, format_args!("{}: {} → {}", inverse.key, inverse.path.join("."), inverse.parent_type));
+        }
+        block(out, &fan_out.question.text());
+    }
 }
 
 fn stream(out: &mut String, stream: &StreamPlan) {

@@ -10,7 +10,7 @@ use tributary_event::ErrorClass;
 use super::{Fetched, GraphError, Vertex};
 
 /// Ids that are remembered of each index and type.
-const MOST: usize = 64;
+pub const WITNESSES: usize = 64;
 /// Those of them that are asked for at a time.
 const ASKED: usize = 4;
 
@@ -114,7 +114,7 @@ pub(super) struct Witnesses {
 impl Witnesses {
     /// Takes in what a call said. Who is not there any more bears no witness.
     pub fn learn(&mut self, whom: &Whom, ids: &[String], words: &[Word<'_>]) {
-        let with = |wanted: fn(&Word<'_>) -> bool| words_of(ids, words, wanted).take(MOST).collect::<Vec<_>>();
+        let with = |wanted: fn(&Word<'_>) -> bool| words_of(ids, words, wanted).take(WITNESSES).collect::<Vec<_>>();
         if let Some(found) = self.found.get_mut(whom) {
             let gone: Vec<&String> = words_of(ids, words, |word| matches!(word, Word::Nothing)).collect();
             found.retain(|known| !gone.contains(&known));
@@ -134,7 +134,7 @@ impl Witnesses {
     /// Documents that an index has already.
     pub fn remember(&mut self, index: &Whom, documents: &[String]) {
         let found = self.found.entry(index.clone()).or_default();
-        documents.iter().take(MOST).for_each(|id| push(found, id));
+        documents.iter().for_each(|id| push(found, id));
     }
 
     /// Some who were served, other than those that were asked for now; next time they are the last to be asked. `answered`: it
@@ -188,5 +188,5 @@ fn words_of<'i>(
 fn push(known: &mut VecDeque<String>, id: &str) {
     known.retain(|other| other != id);
     known.push_front(id.to_owned());
-    known.truncate(MOST);
+    known.truncate(WITNESSES);
 }
