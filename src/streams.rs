@@ -1,5 +1,6 @@
 //! The streams of a running pipeline. They need no graph: they begin as soon as the transport has their topics.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use crate::exit::Failure;
 pub fn topics(definition: &Definition) -> impl Iterator<Item = TopicSpec> {
     let retention = retention(definition);
     let partitions = definition.transport().partitions();
-    definition.streams().iter().flat_map(|stream| &stream.sinks).map(move |sink| TopicSpec {
+    definition.streams().iter().flat_map(|stream| &stream.topics).map(move |sink| TopicSpec {
         name: sink.name.clone(),
         partitions,
         retention: if sink.compact { Retention::Compact } else { retention.clone() },
@@ -39,6 +40,7 @@ pub async fn run(
             pipeline: definition.pipeline().to_owned(),
             plan: Arc::new(plan.clone()),
             transport: transport.clone(),
+            enrichers: HashMap::new(),
             reading: health.part(format!("reader of stream {}", plan.name)),
             working: health.part(format!("stream {}", plan.name)),
             lag: Lag::default(),

@@ -15,7 +15,11 @@ pub use settings::{
     HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings,
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
-pub use stream::{Start, StepPlan, StreamPlan, StreamTable, TopicSink};
+pub use stream::{
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, Missing,
+    OnError, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan,
+    StreamPlan, StreamTable, TopicSink, WebhookFormat, WebhookPlan,
+};
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
 use std::collections::BTreeMap;

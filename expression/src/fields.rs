@@ -20,9 +20,9 @@ impl Default for Fields {
 }
 
 impl Fields {
-    /// A field of the event, whole, is looked at too.
-    pub fn with(mut self, name: &str) -> Self {
-        self.add(&mut [name.to_owned()].into_iter());
+    /// A field is looked at too, whole: its name, or the names on the way to it.
+    pub fn with(mut self, names: &[&str]) -> Self {
+        self.add(&mut names.iter().map(|name| (*name).to_owned()));
         self
     }
 

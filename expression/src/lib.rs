@@ -6,11 +6,13 @@
 
 mod fields;
 pub mod json;
+mod path;
 mod problem;
 mod program;
 mod shape;
 
 pub use fields::Fields;
+pub use path::Path;
 pub use problem::Problem;
 pub use program::{Failure, Flow, Program};
 pub use shape::Shape;

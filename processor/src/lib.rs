@@ -8,8 +8,10 @@
 pub mod answered;
 pub mod intake;
 pub mod outbox;
+pub mod outside;
 pub mod prefix;
 pub mod retry;
+pub mod sink;
 pub mod stream;
 pub mod supervise;
 pub mod tickets;
@@ -17,6 +19,7 @@ pub mod tickets;
 pub use answered::{FailedCall, until_answered};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
+pub use outside::{Answer, Enricher, OutsideError};
 pub use retry::Backoff;
 pub use stream::Stream;
 pub use supervise::{Tasks, supervise};

@@ -8,6 +8,7 @@
 //! Where a step fails, its partition stands still: nothing is skipped, `/health` says which event it is and what to do, and other streams
 //! and indexes go on. So do other partitions, until as many records wait as may be in flight.
 
+mod attributes;
 mod partition;
 mod steps;
 
@@ -28,12 +29,18 @@ use self::partition::Partition;
 use self::steps::Steps;
 use crate::answered::until_answered;
 use crate::intake::{self, Handler, IntakeSettings, Lag, StageError};
+use crate::outside::Enricher;
 use crate::tickets::Ticket;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
 /// What stands still is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The topic of a stream's own, in which its events are that go anywhere else than to topics.
+pub fn own_topic(pipeline: &str, stream: &str) -> String {
+    format!("{pipeline}.{stream}.events")
+}
 
 /// A stream of a pipeline that runs.
 pub struct Stream {
@@ -43,6 +50,8 @@ pub struct Stream {
     pub plan: Arc<StreamPlan>,
     /// Where events come from and go to.
     pub transport: Arc<dyn Transport>,
+    /// What asks the services of its steps, by the steps' names.
+    pub enrichers: HashMap<String, Arc<dyn Enricher>>,
     /// How its reader is.
     pub reading: Reporter,
     /// How its steps and its sinks are.
@@ -78,7 +87,7 @@ impl Stream {
         let reading = self.reading.clone();
         self.working.up();
         let work = Arc::new(Work {
-            steps: Arc::new(Steps::new(&self.plan)),
+            steps: Arc::new(Steps::new(&self.plan, &self.pipeline, &|step| self.enrichers.get(step).cloned())),
             stream: Arc::new(self),
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::collections::HashMap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{Start, StepPlan, StreamPlan, StreamTable, TopicSink};
+
+use tributary_dsl::plan::{OnError, Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink};
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
 use tributary_processor::{Lag, StageError, Stream};
@@ -58,17 +60,20 @@ impl Bench {
         let program = Program::compile(program, &Shape::any()).unwrap().0;
         let plan = StreamPlan {
             name: "titles".into(),
-            from: vec![StreamTable { table: "public.movie".into(), topic: TABLE.into() }],
+            from: vec![StreamTable { source: "db".into(), table: "public.movie".into(), topic: TABLE.into() }],
             ops: vec![Op::Create],
             start,
-            steps: vec![StepPlan::Transform(program)],
-            sinks: vec![TopicSink { name: "out".into(), key: None, compact: false }],
+            steps: vec![Step { name: "transform-1".into(), plan: StepPlan::Transform(program), on_error: None }],
+            on_error: OnError::Stop,
+            deliveries: Vec::new(),
+            topics: vec![TopicSink { name: "out".into(), key: None, compact: false }],
         };
         let health = Health::default();
         let stream = Stream {
             pipeline: "test".into(),
             plan: Arc::new(plan),
             transport: self.log.clone(),
+            enrichers: HashMap::new(),
             reading: health.part("reader"),
             working: health.part("stream"),
             lag: Lag::default(),

@@ -7,7 +7,7 @@ use super::sources::Captured;
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
-use crate::plan::{StepPlan, StreamPlan, StreamTable, TopicSink};
+use crate::plan::{OnError, Step, StepPlan, StreamPlan, StreamTable, TopicSink};
 use crate::yaml::{At, Described, Map, Place, Reader, Text};
 
 /// The streams, as far as they could be read.
@@ -21,10 +21,11 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>, captured:
         let from = from(r, &map, captured);
         let ops = r.optional(&map, &key::OPS).unwrap_or_else(|| key::USUAL.to_vec());
         let (steps, shape) = steps(r, &map, Shape::event(&ops));
-        let taken: Vec<&TopicSink> = streams.iter().flat_map(|stream| &stream.sinks).collect();
-        let sinks = sinks(r, &map, shape.as_ref(), name, captured, &taken);
+        let taken: Vec<&TopicSink> = streams.iter().flat_map(|stream| &stream.topics).collect();
+        let topics = sinks(r, &map, shape.as_ref(), name, captured, &taken);
         let start = r.value(&map, &key::START);
-        streams.push(StreamPlan { name: entry.0.name.clone(), from, ops, start, steps, sinks });
+        let (name, on_error, deliveries) = (entry.0.name.clone(), OnError::Stop, Vec::new());
+        streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries });
     }
     streams
 }
@@ -39,13 +40,13 @@ fn from(r: &mut Reader, stream: &Map, captured: &Captured) -> Vec<StreamTable> {
             continue;
         }
         let topic = debezium::topic(source, &table.name.schema, &table.name.name);
-        tables.push(StreamTable { table: table.name, topic });
+        tables.push(StreamTable { source: source.to_owned(), table: table.name, topic });
     }
     tables
 }
 
 /// The steps, and the shape of what comes out of the last one, if all could be compiled.
-fn steps(r: &mut Reader, stream: &Map, first: Shape) -> (Vec<StepPlan>, Option<Shape>) {
+fn steps(r: &mut Reader, stream: &Map, first: Shape) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape) = (Vec::new(), Some(first));
     let path = stream.path_of(key::STEPS.name);
     for node in r.optional(stream, &key::STEPS).into_iter().flatten() {
@@ -66,7 +67,7 @@ fn steps(r: &mut Reader, stream: &Map, first: Shape) -> (Vec<StepPlan>, Option<S
             }
             only_looks(r, compiled.as_ref(), &text, "a filter");
             shape = shape.filter(|_| compiled.is_some());
-            steps.extend(compiled.map(StepPlan::Filter));
+            steps.extend(compiled.map(|program| named(steps.len(), StepPlan::Filter(program))));
         } else if let Some(text) = r.optional(&map, &key::TRANSFORM) {
             let compiled = program(r, &map, &key::TRANSFORM, &text, shape.as_ref());
             if compiled.as_ref().is_some_and(Program::only_looks) {
@@ -78,12 +79,17 @@ fn steps(r: &mut Reader, stream: &Map, first: Shape) -> (Vec<StepPlan>, Option<S
                 let message = format!("after this there is no event, for `.` is {left:?}");
                 r.found.push(text.spot.error(message).help("an event has fields: `. = { \"title\": .after.title }`"));
             }
-            steps.extend(compiled.map(StepPlan::Transform));
+            steps.extend(compiled.map(|program| named(steps.len(), StepPlan::Transform(program))));
         } else {
             shape = None;
         }
     }
     (steps, shape)
+}
+
+/// A step that was given no name, behind so many others.
+fn named(before: usize, plan: StepPlan) -> Step {
+    Step { name: format!("{}-{}", plan.word(), before + 1), plan, on_error: None }
 }
 
 fn sinks(

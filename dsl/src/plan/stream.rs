@@ -1,7 +1,16 @@
 //! Streams: which changes flow, through which steps, where to.
 
+mod service;
+mod sink;
+mod step;
+
+pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
+pub use sink::{
+    DeliveryPlan, FileFormat, FilesPlan, Redelivery, RowPlan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
+};
+pub use step::{BatchSettings, CacheSettings, CallPlan, EnrichPlan, Missing, OnError, Step, StepPlan};
+
 use tributary_event::{Op, TableName};
-use tributary_expression::Program;
 
 /// A stream that was checked.
 #[derive(Debug, Clone)]
@@ -15,14 +24,20 @@ pub struct StreamPlan {
     /// Where it begins if it never ran.
     pub start: Start,
     /// What is done with each event.
-    pub steps: Vec<StepPlan>,
-    /// Where events go.
-    pub sinks: Vec<TopicSink>,
+    pub steps: Vec<Step>,
+    /// What becomes of an event that a step fails for.
+    pub on_error: OnError,
+    /// The topics that events go to.
+    pub topics: Vec<TopicSink>,
+    /// Where else they go. If anywhere, they pass through a topic of the stream's own.
+    pub deliveries: Vec<DeliveryPlan>,
 }
 
 /// A table of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamTable {
+    /// The source that captures it.
+    pub source: String,
     /// The table.
     pub table: TableName,
     /// The topic of its changes.
@@ -36,41 +51,4 @@ pub enum Start {
     Now,
     /// With the first record that is still there.
     First,
-}
-
-/// One step.
-#[derive(Debug, Clone)]
-pub enum StepPlan {
-    /// Events of which it is not true end here.
-    Filter(Program),
-    /// What it leaves flows on.
-    Transform(Program),
-}
-
-impl StepPlan {
-    /// Its program.
-    pub fn program(&self) -> &Program {
-        match self {
-            Self::Filter(program) | Self::Transform(program) => program,
-        }
-    }
-
-    /// What messages call it: `filter-1`. `place`: from 1.
-    pub fn name(&self, place: usize) -> String {
-        match self {
-            Self::Filter(_) => format!("filter-{place}"),
-            Self::Transform(_) => format!("transform-{place}"),
-        }
-    }
-}
-
-/// A topic that events go to.
-#[derive(Debug, Clone)]
-pub struct TopicSink {
-    /// Its name.
-    pub name: String,
-    /// What a record's key is; `None`: the key that the event came with.
-    pub key: Option<Program>,
-    /// Whether it keeps the last record of each key, and none of a deleted row.
-    pub compact: bool,
 }

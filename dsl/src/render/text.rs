@@ -59,12 +59,13 @@ fn stream(out: &mut String, stream: &StreamPlan) {
         Start::First => "the first change that its topics still have",
     };
     line(out, 1, format_args!("changes: {}; begins with {start}", letters.join(", ")));
-    for (place, step) in stream.steps.iter().enumerate() {
-        let fails = if step.program().can_fail() { " (stands still where it fails)" } else { "" };
-        line(out, 1, format_args!("{}{fails}:", step.name(place + 1)));
-        block(out, step.program().text().trim_end());
+    for step in &stream.steps {
+        let Some(program) = step.plan.program() else { continue };
+        let fails = if program.can_fail() { " (stands still where it fails)" } else { "" };
+        line(out, 1, format_args!("{}{fails}:", step.name));
+        block(out, program.text().trim_end());
     }
-    for sink in &stream.sinks {
+    for sink in &stream.topics {
         let key =
             sink.key.as_ref().map_or("the key of the table's topic".to_owned(), |key| key.text().trim().to_owned());
         let kept = if sink.compact { ", compacted" } else { "" };

@@ -1,5 +1,6 @@
 //! One partition of a stream: its producer, its mark, and what waits where it stands still.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use crate::tickets::Ticket;
 
 /// Bytes that are appended together, about.
 const BATCH: usize = 1 << 20;
-/// Records between two moments at which others may run.
-const TURN: usize = 64;
+/// Records that go through the steps together.
+const TURN: usize = 256;
 
 /// Up to where a partition was read by what is in the sinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,20 +150,36 @@ impl Partition {
 
     /// Does records, in order, until one of them stops it. Those that are done are in the sinks for good.
     pub async fn work(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
-        for (place, (record, ticket)) in records.into_iter().enumerate() {
+        let mut records: VecDeque<(Polled, Ticket)> = records.into();
+        while self.standstill.is_none() && !records.is_empty() {
+            let next = records.iter().position(|(record, _)| record.offset >= self.next).unwrap_or(records.len());
+            records.drain(..next).for_each(|(_, ticket)| ticket.done());
+            let turn: Vec<(Polled, Ticket)> = records.drain(..records.len().min(TURN)).collect();
+            self.turn(steps, turn, health).await;
+            tokio::task::yield_now().await;
+        }
+        self.append(health).await;
+        self.careful &= self.standstill.is_some();
+        self.waiting.extend(records);
+    }
+
+    /// Does some records together.
+    async fn turn(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
+        let made = match steps.run(records.iter().map(|(record, _)| record)).await {
+            Ok(made) => made,
+            Err(error) => {
+                self.standstill = Some(Standstill { why: error.message, is_broken: false });
+                self.waiting.extend(records);
+                return;
+            }
+        };
+        for ((record, ticket), traveller) in records.into_iter().zip(made) {
             if self.standstill.is_some() {
                 self.waiting.push((record, ticket));
                 continue;
             }
-            if place % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            if record.offset < self.next {
-                ticket.done();
-                continue;
-            }
             let before = self.batch.len();
-            if let Err(error) = steps.run(&record, &mut self.batch) {
+            if let Err(error) = steps.write(&record, traveller, &mut self.batch) {
                 self.batch.truncate(before);
                 self.append(health).await;
                 if self.standstill.is_none() {
@@ -177,8 +194,6 @@ impl Partition {
                 self.append(health).await;
             }
         }
-        self.append(health).await;
-        self.careful &= self.standstill.is_some();
     }
 
     fn stands_still_at(&mut self, record: &Polled, cause: &str) {

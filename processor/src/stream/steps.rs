@@ -1,43 +1,61 @@
-//! What the steps of a stream make of one record. Pure.
+//! What the steps of a stream make of records. A run of records goes through one step after the other together, so that a service is
+//! asked for many keys at a time; what comes of each record is kept apart, in the order in which they came.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_dsl::plan::{StepPlan, StreamPlan, TopicSink};
+use bytes::Bytes;
+use tributary_dsl::plan::{EnrichPlan, Missing, OnError, Step, StepPlan, StreamPlan, TopicSink};
 use tributary_event::Op;
 use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
+
+use super::attributes::Attributes;
+use crate::outside::{Answer, Enricher, OutsideError};
 
 /// The longest that a program may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
 
 /// The steps of a stream, and where it leads.
-#[derive(Debug)]
 pub(super) struct Steps {
     ops: Vec<Op>,
-    /// Each with its name.
-    steps: Vec<(String, StepPlan)>,
-    /// The filters that come first: of most events nothing else is read than what they look at.
+    steps: Vec<(Step, Option<Arc<dyn Enricher>>)>,
+    on_error: OnError,
+    /// The steps that come first and only look: of most events nothing else is read than what they look at.
     first: usize,
     looked_at: Fields,
+    /// Whether events that came through those are read whole.
+    with_all: bool,
     sinks: Vec<Sink>,
+    /// The topic of the stream's own, if it has one, and what events are there.
+    own: Option<Own>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
 }
 
-#[derive(Debug)]
 struct Sink {
-    topic: std::sync::Arc<str>,
+    topic: Arc<str>,
     plan: TopicSink,
 }
 
-/// Why a record stops a stream.
+struct Own {
+    topic: Arc<str>,
+    pipeline: String,
+    kind: Arc<str>,
+    /// The sources, by topic.
+    sources: Vec<(String, String)>,
+}
+
+/// Why a record does not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StepError {
     /// The step, or the sink.
     pub step: String,
     /// The cause.
     pub cause: String,
+    /// What becomes of the record.
+    pub on_error: OnError,
 }
 
 impl fmt::Display for StepError {
@@ -46,97 +64,339 @@ impl fmt::Display for StepError {
     }
 }
 
+/// What a record has become so far.
+pub(super) struct Traveller {
+    op: Op,
+    /// None: it does not go on.
+    events: Result<Vec<Event>, StepError>,
+    /// Who it is outside of the transport, if that is asked for.
+    attributes: Option<Attributes>,
+}
+
+/// An event that a record has become.
+struct Event {
+    flow: Flow,
+    /// Whether a step changed it.
+    is_new: bool,
+    /// Its places among the parts of what was split, from 1.
+    parts: Vec<u32>,
+}
+
 impl Steps {
-    pub fn new(plan: &StreamPlan) -> Self {
-        let named = |(place, step): (usize, &StepPlan)| (step.name(place + 1), step.clone());
+    /// The steps of a plan; `enricher` gives what asks the service of a step.
+    pub fn new(plan: &StreamPlan, pipeline: &str, enricher: &dyn Fn(&str) -> Option<Arc<dyn Enricher>>) -> Self {
         let sink = |plan: &TopicSink| Sink { topic: plan.name.as_str().into(), plan: plan.clone() };
-        let programs =
-            plan.steps.iter().map(StepPlan::program).chain(plan.sinks.iter().filter_map(|sink| sink.key.as_ref()));
-        let filters = plan.steps.iter().take_while(|step| matches!(step, StepPlan::Filter(_)));
-        let looked_at: Vec<Fields> = filters.map(|step| step.program().fields()).collect();
+        let programs = plan
+            .steps
+            .iter()
+            .filter_map(|step| step.plan.program())
+            .chain(plan.topics.iter().filter_map(|sink| sink.key.as_ref()));
+        let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
+        let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
+        let own = (!plan.deliveries.is_empty()).then(|| Own {
+            topic: super::own_topic(pipeline, &plan.name).into(),
+            pipeline: pipeline.to_owned(),
+            kind: plan.name.as_str().into(),
+            sources: plan.from.iter().map(|table| (table.topic.clone(), table.source.clone())).collect(),
+        });
+        let looked_at = first.iter().map(|step| fields(&step.plan)).fold(Fields::default().with(&["op"]), Fields::and);
+        let looked_at = match own {
+            Some(_) => Attributes::FIELDS.iter().fold(looked_at, |fields, path| fields.with(path)),
+            None => looked_at,
+        };
         Self {
             ops: plan.ops.clone(),
-            first: looked_at.len(),
-            looked_at: looked_at.into_iter().fold(Fields::default().with("op"), Fields::and),
-            steps: plan.steps.iter().enumerate().map(named).collect(),
+            first: first.len(),
+            with_all: plan.steps.len() > first.len() || plan.topics.iter().any(|sink| sink.key.is_some()),
+            looked_at,
+            steps: plan.steps.iter().map(|step| (step.clone(), enricher(&step.name))).collect(),
+            on_error: plan.on_error,
             with_metadata: programs.into_iter().any(Program::reads_metadata),
-            sinks: plan.sinks.iter().map(sink).collect(),
+            sinks: plan.topics.iter().map(sink).collect(),
+            own,
         }
     }
 
-    /// Adds what a record becomes to a batch: nothing, or a record for each sink.
-    pub fn run(&self, record: &Polled, batch: &mut Batch) -> Result<(), StepError> {
-        // A tombstone follows the event of its delete.
-        let Some(value) = &record.value else { return Ok(()) };
-        let unreadable = |e: json::ReadError| StepError { step: "event".to_owned(), cause: e.to_string() };
-        let fields = if self.first > 0 { &self.looked_at } else { &Fields::All };
-        let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
-        let strange =
-            || StepError { step: "event".to_owned(), cause: "it is no change event: it has no `op`".to_owned() };
-        let op = op(&flow.event).ok_or_else(strange)?;
-        if !self.ops.contains(&op) {
-            return Ok(());
+    /// Runs records through all steps: what each has become, in their order.
+    ///
+    /// # Errors
+    /// A service does not answer.
+    pub async fn run(&self, records: impl Iterator<Item = &Polled>) -> Result<Vec<Traveller>, OutsideError> {
+        let mut travellers: Vec<Traveller> = records.map(|record| self.begin(record)).collect();
+        for (step, enricher) in &self.steps[self.first..] {
+            match &step.plan {
+                StepPlan::Enrich(plan) => {
+                    let enricher = enricher.as_deref().ok_or_else(|| {
+                        OutsideError::fatal(format!("{}: nothing asks the service {}", step.name, plan.service))
+                    })?;
+                    self.enrich(step, plan, enricher, &mut travellers).await?;
+                }
+                _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
+            }
         }
+        Ok(travellers)
+    }
+
+    fn error(&self, step: &Step, cause: impl Into<String>) -> StepError {
+        StepError { step: step.name.clone(), cause: cause.into(), on_error: step.on_error.unwrap_or(self.on_error) }
+    }
+
+    fn at(&self, step: &str, cause: impl Into<String>) -> StepError {
+        StepError { step: step.to_owned(), cause: cause.into(), on_error: self.on_error }
+    }
+
+    /// Reads a record, and runs the steps that only look.
+    fn begin(&self, record: &Polled) -> Traveller {
+        let mut traveller = Traveller { op: Op::Update, events: Ok(Vec::new()), attributes: None };
+        match self.read(record, &mut traveller) {
+            Ok(Some(event)) => traveller.events = Ok(vec![event]),
+            Ok(None) => {}
+            Err(error) => traveller.events = Err(error),
+        }
+        traveller
+    }
+
+    fn read(&self, record: &Polled, traveller: &mut Traveller) -> Result<Option<Event>, StepError> {
+        // A tombstone follows the event of its delete.
+        let Some(value) = &record.value else { return Ok(None) };
+        let unreadable = |e: json::ReadError| self.at("event", e.to_string());
+        let fields = if self.first > 0 || !self.with_all { &self.looked_at } else { &Fields::All };
+        let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
+        let op = op(&flow.event).ok_or_else(|| self.at("event", "it is no change event: it has no `op`"))?;
+        if !self.ops.contains(&op) {
+            return Ok(None);
+        }
+        traveller.op = op;
         if self.with_metadata {
             flow.metadata = metadata(record);
         }
-        let (filters, others) = self.steps.split_at(self.first);
-        for (name, filter) in filters {
-            if run(filter.program(), &mut flow, name)? != Value::Boolean(true) {
-                return Ok(());
+        for (step, _) in &self.steps[..self.first] {
+            let passes = match &step.plan {
+                StepPlan::Filter(program) => self.call(step, program, &mut flow)? == Value::Boolean(true),
+                StepPlan::Changed(columns) => op != Op::Update || has_changed(&flow.event, columns),
+                _ => true,
+            };
+            if !passes {
+                return Ok(None);
             }
         }
-        if *fields != Fields::All {
+        if let Some(own) = &self.own {
+            let source = own.sources.iter().find(|(topic, _)| **topic == *record.place.topic);
+            let source = source.map_or(&*record.place.topic, |(_, source)| source);
+            traveller.attributes = Some(Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind));
+        }
+        if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
-        let mut is_new = false;
-        for (name, step) in others {
-            let answer = run(step.program(), &mut flow, name)?;
-            match step {
-                StepPlan::Filter(_) if answer != Value::Boolean(true) => return Ok(()),
-                StepPlan::Filter(_) => {}
-                StepPlan::Transform(_) => is_new = true,
+        Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
+    }
+
+    fn call(&self, step: &Step, program: &Program, flow: &mut Flow) -> Result<Value, StepError> {
+        program.run(flow, DEADLINE).map_err(|failure| self.error(step, failure.to_string()))
+    }
+
+    /// Runs a step that asks nobody.
+    fn step(&self, step: &Step, traveller: &mut Traveller) {
+        let Ok(events) = &mut traveller.events else { return };
+        let mut made = Vec::with_capacity(events.len());
+        for mut event in std::mem::take(events) {
+            let stepped = match &step.plan {
+                StepPlan::Filter(program) => self
+                    .call(step, program, &mut event.flow)
+                    .map(|answer| made.extend((answer == Value::Boolean(true)).then_some(event))),
+                StepPlan::Changed(columns) => {
+                    let passes = traveller.op != Op::Update || has_changed(&event.flow.event, columns);
+                    made.extend(passes.then_some(event));
+                    Ok(())
+                }
+                StepPlan::Transform(program) => self.call(step, program, &mut event.flow).map(|_| {
+                    event.is_new = true;
+                    made.push(event);
+                }),
+                StepPlan::Split { each, into } => match each.get(&event.flow.event) {
+                    Some(Value::Array(elements)) => {
+                        let elements = elements.clone();
+                        made.extend(elements.into_iter().zip(1..).map(|(element, part)| {
+                            let mut flow = event.flow.clone();
+                            into.put(&mut flow.event, element);
+                            Event { flow, is_new: true, parts: [&event.parts[..], &[part]].concat() }
+                        }));
+                        Ok(())
+                    }
+                    None | Some(Value::Null) => Ok(()),
+                    Some(other) => Err(self.error(step, format!("{each} is no list, but {}", other.kind()))),
+                },
+                StepPlan::Enrich(_) => Ok(()),
+            };
+            if let Err(error) = stepped {
+                traveller.events = Err(error);
+                return;
             }
         }
-        for sink in &self.sinks {
-            let name = format_args!("topic {}", sink.topic);
-            let key = match &sink.plan.key {
-                Some(program) => {
-                    let name = name.to_string();
-                    let key = json::key(&run(program, &mut flow, &name)?);
-                    Some(key.ok_or_else(|| StepError { step: name, cause: "the key is null".to_owned() })?)
-                }
-                None => record.key.as_ref().map(|key| key.to_vec()),
-            };
-            let is_gone = sink.plan.compact && op == Op::Delete;
-            if sink.plan.compact && key.is_none() {
-                let cause = "the record has no key, and the topic is compacted: say what its `key` is".to_owned();
-                return Err(StepError { step: name.to_string(), cause });
-            }
-            batch.write(
-                &sink.topic,
-                record.timestamp_ms,
-                |out| {
-                    out.extend_from_slice(key.as_deref().unwrap_or_default());
-                    key.is_some()
-                },
-                |out| {
-                    match is_new {
-                        _ if is_gone => return false,
-                        true => json::write(&flow.event, out),
-                        // What no step changed is passed on as it came.
-                        false => out.extend_from_slice(value),
+        traveller.events = Ok(made);
+    }
+
+    /// Asks a service for the keys of all events together.
+    async fn enrich(
+        &self,
+        step: &Step,
+        plan: &EnrichPlan,
+        enricher: &dyn Enricher,
+        travellers: &mut [Traveller],
+    ) -> Result<(), OutsideError> {
+        let mut keys: Vec<Bytes> = Vec::new();
+        let mut asked: Vec<Vec<Option<usize>>> = Vec::with_capacity(travellers.len());
+        for traveller in travellers.iter_mut() {
+            let mut of_this = Vec::new();
+            if let Ok(events) = &mut traveller.events {
+                let mut failed = None;
+                for event in events {
+                    match self.call(step, &plan.key, &mut event.flow) {
+                        // Nobody knows anything of null.
+                        Ok(Value::Null) => of_this.push(None),
+                        Ok(key) => {
+                            let mut text = Vec::new();
+                            json::write(&key, &mut text);
+                            of_this.push(Some(keys.len()));
+                            keys.push(text.into());
+                        }
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
                     }
-                    true
-                },
-            );
+                }
+                if let Some(error) = failed {
+                    keys.truncate(of_this.iter().flatten().next().copied().unwrap_or(keys.len()));
+                    traveller.events = Err(error);
+                    of_this.clear();
+                }
+            }
+            asked.push(of_this);
+        }
+        let answers = if keys.is_empty() { Vec::new() } else { enricher.ask(&keys).await? };
+        for (traveller, asked) in travellers.iter_mut().zip(asked) {
+            let Ok(events) = &mut traveller.events else { continue };
+            let mut made = Vec::with_capacity(events.len());
+            let mut failed = None;
+            for (mut event, place) in std::mem::take(events).into_iter().zip(asked) {
+                let answer = place.and_then(|place| answers.get(place)).unwrap_or(&Answer::Missing);
+                let found = match answer {
+                    Answer::Found(answer) => json::read(answer)
+                        .map(Some)
+                        .map_err(|e| self.error(step, format!("the answer of {}: {e}", plan.service))),
+                    Answer::Failed(why) => Err(self.error(step, why.clone())),
+                    Answer::Missing => match plan.missing {
+                        Missing::Keep => Ok(Some(Value::Null)),
+                        Missing::Drop => Ok(None),
+                        Missing::Error => {
+                            let key = place.and_then(|place| keys.get(place)).map(|key| String::from_utf8_lossy(key));
+                            let key = key.unwrap_or_else(|| "null".into());
+                            Err(self.error(step, format!("{} does not know the key {key}", plan.service)))
+                        }
+                    },
+                };
+                match found {
+                    Ok(None) => {}
+                    Ok(Some(value)) => {
+                        plan.into.put(&mut event.flow.event, value);
+                        event.is_new = true;
+                        made.push(event);
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            traveller.events = failed.map_or(Ok(made), Err);
+        }
+        Ok(())
+    }
+
+    /// Adds what a record has become to a batch, for each sink. Where that fails, some of it may have been added.
+    pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
+        let Traveller { op, events, attributes } = traveller;
+        for mut event in events? {
+            for sink in &self.sinks {
+                self.to_topic(sink, record, op, &mut event, batch)?;
+            }
+            if let (Some(own), Some(attributes)) = (&self.own, &attributes) {
+                put(batch, &own.topic, record, record.key.as_deref(), &event);
+                attributes.of_part(&event.parts).put(batch);
+            }
+        }
+        Ok(())
+    }
+
+    fn to_topic(
+        &self,
+        sink: &Sink,
+        record: &Polled,
+        op: Op,
+        event: &mut Event,
+        batch: &mut Batch,
+    ) -> Result<(), StepError> {
+        let name = || format!("topic {}", sink.topic);
+        let key = match &sink.plan.key {
+            Some(program) => {
+                let key = program.run(&mut event.flow, DEADLINE);
+                let key = key.map_err(|failure| self.at(&name(), failure.to_string()))?;
+                Some(json::key(&key).ok_or_else(|| self.at(&name(), "the key is null"))?)
+            }
+            None => record.key.as_ref().map(|key| key.to_vec()),
+        };
+        if sink.plan.compact && key.is_none() {
+            let cause = "the record has no key, and the topic is compacted: say what its `key` is";
+            return Err(self.at(&name(), cause));
+        }
+        match (sink.plan.compact && op == Op::Delete, key.as_deref()) {
+            (true, key) => batch.push(&sink.topic, record.timestamp_ms, key, None),
+            (false, key) => put(batch, &sink.topic, record, key, event),
         }
         Ok(())
     }
 }
 
-fn run(program: &Program, flow: &mut Flow, step: &str) -> Result<Value, StepError> {
-    program.run(flow, DEADLINE).map_err(|failure| StepError { step: step.to_owned(), cause: failure.to_string() })
+/// Adds an event to a batch. What no step changed is passed on as it came.
+fn put(batch: &mut Batch, topic: &Arc<str>, record: &Polled, key: Option<&[u8]>, event: &Event) {
+    batch.write(
+        topic,
+        record.timestamp_ms,
+        |out| {
+            out.extend_from_slice(key.unwrap_or_default());
+            key.is_some()
+        },
+        |out| {
+            match event.is_new {
+                true => json::write(&event.flow.event, out),
+                false => out.extend_from_slice(record.value.as_deref().unwrap_or_default()),
+            }
+            true
+        },
+    );
+}
+
+/// What a step that only looks looks at.
+fn fields(step: &StepPlan) -> Fields {
+    match step {
+        StepPlan::Filter(program) => program.fields(),
+        StepPlan::Changed(columns) => columns.iter().fold(Fields::default().with(&["unchanged"]), |fields, column| {
+            fields.with(&["before", column.as_str()]).with(&["after", column.as_str()])
+        }),
+        _ => Fields::All,
+    }
+}
+
+/// Whether one of these columns changed by an update, as far as the event tells: a value before that is not known may have been another.
+fn has_changed(event: &Value, columns: &[String]) -> bool {
+    let part = |name: &str| event.as_object().and_then(|event| event.get(name));
+    let column = |row: &str, name: &str| part(row).and_then(Value::as_object).and_then(|row| row.get(name));
+    let unchanged = part("unchanged").and_then(Value::as_array).unwrap_or_default();
+    columns.iter().any(|name| {
+        let kept = unchanged.iter().any(|kept| kept.to_str_lossy().is_some_and(|kept| kept == name.as_str()));
+        !kept && (column("before", name).is_none() || column("before", name) != column("after", name))
+    })
 }
 
 fn op(event: &Value) -> Option<Op> {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tributary_dsl::plan::{Start, StreamTable};
 use tributary_expression::Shape;
 use tributary_transport::{Headers, TopicPartition};
@@ -10,9 +11,17 @@ fn program(text: &str) -> Program {
     Program::compile(text, &Shape::any()).unwrap_or_else(|problems| panic!("{text}: {problems:?}")).0
 }
 
-fn steps(ops: &[Op], steps: Vec<StepPlan>, sinks: Vec<TopicSink>) -> Steps {
-    let from = vec![StreamTable { table: "public.movie".into(), topic: "db.public.movie".into() }];
-    Steps::new(&StreamPlan { name: "s".into(), from, ops: ops.to_vec(), start: Start::Now, steps, sinks })
+fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
+    let from = vec![StreamTable { source: "db".into(), table: "public.movie".into(), topic: "db.public.movie".into() }];
+    let named = |(place, plan): (usize, StepPlan)| Step {
+        name: format!("{}-{}", plan.word(), place + 1),
+        plan,
+        on_error: None,
+    };
+    let steps = steps.into_iter().enumerate().map(named).collect();
+    let (ops, on_error, start) = (ops.to_vec(), OnError::Stop, Start::Now);
+    let plan = StreamPlan { name: "s".into(), from, ops, start, steps, on_error, topics, deliveries: vec![] };
+    Steps::new(&plan, "test", &|_| None)
 }
 
 fn to(key: Option<&str>, compact: bool) -> TopicSink {
@@ -35,8 +44,9 @@ const UPDATE: &str = r#"{"op":"u", "before":null, "after":{"id":1,"title":"Alien
 const DELETE: &str = r#"{"op":"d","before":{"id":1},"after":null}"#;
 
 fn became(steps: &Steps, value: Option<&str>) -> Result<Vec<(String, Option<String>)>, StepError> {
-    let mut batch = Batch::new();
-    steps.run(&record(value), &mut batch)?;
+    let (record, mut batch) = (record(value), Batch::new());
+    let made = steps.run([&record].into_iter()).now_or_never().expect("it waits for nobody").expect("nobody is asked");
+    made.into_iter().try_for_each(|made| steps.write(&record, made, &mut batch))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = batch.records().map(|r| (r.key.map(text).unwrap_or_default(), r.value.map(text)));
     Ok(told.collect())

@@ -1,0 +1,134 @@
+//! Where the events of a stream go.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tributary_expression::Program;
+
+use super::OnError;
+use crate::plan::Secret;
+
+/// A topic that events go to.
+#[derive(Debug, Clone)]
+pub struct TopicSink {
+    /// Its name.
+    pub name: String,
+    /// What a record's key is; `None`: the key that the event came with.
+    pub key: Option<Program>,
+    /// Whether it keeps the last record of each key, and none of a deleted row.
+    pub compact: bool,
+}
+
+/// A sink outside of the transport.
+#[derive(Debug, Clone)]
+pub struct DeliveryPlan {
+    /// What messages, metrics and its group of readers call it: its kind, or the name it was given.
+    pub name: String,
+    /// What it is.
+    pub sink: SinkPlan,
+    /// What becomes of an event that it will never take.
+    pub on_error: OnError,
+    /// How long an event is tried that it does not take now.
+    pub redelivery: Redelivery,
+}
+
+/// How long an event is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redelivery {
+    /// So long; none: for ever.
+    pub within: Option<Duration>,
+    /// The longest pause between two tries.
+    pub max_pause: Duration,
+}
+
+/// The kinds of sinks.
+#[derive(Debug, Clone)]
+pub enum SinkPlan {
+    /// HTTP requests.
+    Webhook(WebhookPlan),
+    /// A table of a database.
+    Sql(SqlPlan),
+    /// Files in a folder.
+    Files(FilesPlan),
+}
+
+/// HTTP requests, signed as <https://www.standardwebhooks.com> says.
+#[derive(Debug, Clone)]
+pub struct WebhookPlan {
+    /// Where they go.
+    pub url: Secret,
+    /// What signs them: the newest first. All of them sign, so that a receiver may know any.
+    pub secrets: Vec<Secret>,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, Secret>,
+    /// How an event is wrapped.
+    pub format: WebhookFormat,
+    /// The longest one request may take.
+    pub timeout: Duration,
+    /// Requests in flight at most.
+    pub concurrency: usize,
+    /// Events of one request at most; above 1 the body is a list.
+    pub batch: usize,
+    /// Whether it may lead into private networks: loopback, link-local and private addresses.
+    pub private: bool,
+}
+
+/// How an event is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The body is the event.
+    Plain,
+    /// The body is the event, and `ce-` headers tell of it (CloudEvents 1.0, binary mode).
+    CloudEventsBinary,
+    /// The body is an envelope with the event inside (CloudEvents 1.0, structured mode).
+    CloudEventsStructured,
+}
+
+/// Which row an event is about, for sinks that keep rows.
+#[derive(Debug, Clone)]
+pub struct RowPlan {
+    /// The row; none: `.after` while no step has changed the event, else the event.
+    pub row: Option<Program>,
+    /// Whether the event is still as it was captured, so that its rows are `.before` and `.after`.
+    pub is_envelope: bool,
+    /// The fields of the row that are its key.
+    pub key: Vec<String>,
+}
+
+/// A table of a PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct SqlPlan {
+    /// Connection URL; holds the password.
+    pub url: Secret,
+    /// Its schema and name.
+    pub table: tributary_event::TableName,
+    /// Which row an event is about.
+    pub row: RowPlan,
+    /// Whether the table is made, and gets columns that it lacks.
+    pub create: bool,
+    /// How long it is known that a row was deleted.
+    pub keep_deleted: Duration,
+}
+
+/// Files in a folder.
+#[derive(Debug, Clone)]
+pub struct FilesPlan {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What is in a file.
+    pub format: FileFormat,
+    /// The most bytes of a file, about.
+    pub size: u64,
+    /// How long events wait for others at most.
+    pub every: Duration,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// A line of JSON for each event.
+    JsonLines,
+    /// Parquet, a column for each field.
+    Parquet,
+}

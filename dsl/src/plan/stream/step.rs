@@ -1,0 +1,161 @@
+//! The steps of a stream.
+
+use std::time::Duration;
+
+use tributary_expression::{Path, Program};
+
+/// One step, and its name.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What messages and metrics call it: `filter-1`, or the name it was given.
+    pub name: String,
+    /// What it does.
+    pub plan: StepPlan,
+    /// What becomes of an event that it fails for, where that is not what the stream says.
+    pub on_error: Option<OnError>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone)]
+pub enum StepPlan {
+    /// Updates flow on only if one of these columns changed.
+    Changed(Vec<String>),
+    /// Events of which it is not true end here.
+    Filter(Program),
+    /// What it leaves flows on.
+    Transform(Program),
+    /// Something is added that a service knows.
+    Enrich(Box<EnrichPlan>),
+    /// An event becomes one for each element of a list.
+    Split {
+        /// The list.
+        each: Path,
+        /// Where the element is put; none: it replaces the event.
+        into: Path,
+    },
+}
+
+impl StepPlan {
+    /// What its name begins with.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Changed(_) => "changed",
+            Self::Filter(_) => "filter",
+            Self::Transform(_) => "transform",
+            Self::Enrich(_) => "enrich",
+            Self::Split { .. } => "split",
+        }
+    }
+
+    /// Its program, if it is one.
+    pub fn program(&self) -> Option<&Program> {
+        match self {
+            Self::Filter(program) | Self::Transform(program) => Some(program),
+            Self::Enrich(enrich) => Some(&enrich.key),
+            Self::Changed(_) | Self::Split { .. } => None,
+        }
+    }
+}
+
+/// What becomes of an event that something fails for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// Its partition stands still until somebody has done something.
+    Stop,
+    /// It is set aside, and later events of its key after it.
+    DeadLetter,
+}
+
+/// Something is added that a service knows.
+#[derive(Debug, Clone)]
+pub struct EnrichPlan {
+    /// The service that is asked.
+    pub service: String,
+    /// How.
+    pub call: CallPlan,
+    /// What is asked for.
+    pub key: Program,
+    /// Where the answer is put.
+    pub into: Path,
+    /// How keys are asked for together.
+    pub batch: BatchSettings,
+    /// How long answers are kept; none: each is asked for.
+    pub cache: Option<CacheSettings>,
+    /// What becomes of an event whose key the service does not know.
+    pub missing: Missing,
+}
+
+/// How a service is asked for keys.
+#[derive(Debug, Clone)]
+pub enum CallPlan {
+    /// A GraphQL query of one variable.
+    Graphql {
+        /// Its text.
+        query: String,
+        /// The name of the operation, if it has one.
+        operation: Option<String>,
+        /// The variable that takes the key, or the list of keys.
+        variable: String,
+        /// Whether it takes a list.
+        is_list: bool,
+        /// Where the answer lies in `data`: names of fields, from the outside in.
+        each: Vec<String>,
+        /// Where an element of the answer has its key, if keys are asked for together.
+        matched: Vec<String>,
+    },
+    /// A request whose body and answer are JSON.
+    Rest {
+        /// `GET`, `POST` or `PUT`.
+        method: String,
+        /// The path behind the service's URL, in which `{key}` stands for the key.
+        path: String,
+        /// The body, of `.keys` or `.key`; none: nothing is sent.
+        body: Option<Program>,
+        /// Whether keys are asked for together.
+        is_list: bool,
+        /// Where the answer lies: names of fields, from the outside in.
+        each: Vec<String>,
+        /// Where an element of the answer has its key, if keys are asked for together.
+        matched: Vec<String>,
+    },
+}
+
+impl CallPlan {
+    /// Whether keys are asked for together.
+    pub fn is_list(&self) -> bool {
+        match self {
+            Self::Graphql { is_list, .. } | Self::Rest { is_list, .. } => *is_list,
+        }
+    }
+}
+
+/// How keys are asked for together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// So many at most.
+    pub max: usize,
+    /// How long the first waits for others.
+    pub linger: Duration,
+}
+
+/// How long answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// What the service knew.
+    pub ttl: Duration,
+    /// That it knew nothing.
+    pub missing: Duration,
+    /// Bytes that they may take, about.
+    pub max: u64,
+}
+
+/// What becomes of an event whose key a service does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It flows on with null.
+    Keep,
+    /// It ends here.
+    Drop,
+    /// As if the step had failed.
+    Error,
+}

@@ -1,0 +1,131 @@
+//! What a sink outside of the transport promises. There are two kinds, after who knows up to where it has come:
+//!
+//! - A [`DeliverySink`] is told of events one after the other and answers what became of each. The group's offset follows what is done,
+//!   so an event may be delivered again after a crash, with the same id: at least once.
+//! - A [`LedgerSink`] keeps the offset beside what it was given, in one step that succeeds or does not: exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tributary_event::Op;
+use tributary_transport::TopicPartition;
+
+use crate::outside::OutsideError;
+
+/// An event that has come through the steps of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutEvent {
+    /// Its id, the same at every try and for every sink: the number of the change in its source, and of the part where an event was
+    /// split, such as `7061644215716937728` or `7061644215716937728.2`.
+    pub id: String,
+    /// What its id is unique in: `/<pipeline>/<source>`.
+    pub source: Arc<str>,
+    /// What it is, such as `orders.shipped`: the name of its stream.
+    pub kind: Arc<str>,
+    /// What happened to the row.
+    pub op: Op,
+    /// The number of the change in its source: of two events of one row, the later one has the higher number.
+    pub sequence: u64,
+    /// When it was committed, microseconds since the Unix epoch, if that is known.
+    pub committed_us: Option<i64>,
+    /// Its key; events of one key are in order.
+    pub key: Option<Bytes>,
+    /// The event as JSON, or what the sink's `row` makes of it; none where the row was deleted and the sink keeps rows.
+    pub content: Option<Bytes>,
+    /// For sinks that keep rows: the values of the row's key as a JSON object, `{"id":7}`.
+    pub row_key: Option<Bytes>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has arrived.
+    Delivered,
+    /// Something newer is there already.
+    Superseded,
+    /// Not now: it is tried again, with a growing pause and not before this time has passed, if it was said.
+    Retry {
+        /// The least pause.
+        after: Option<Duration>,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// Never: a fact about this event.
+    Rejected(String),
+}
+
+/// A sink that is told of events.
+///
+/// The caller gives events of one key one after the other, never two at a time, and those of other keys beside them; it waits between
+/// tries, and gives up on what is rejected. A call that is dropped may have arrived all the same.
+#[async_trait]
+pub trait DeliverySink: Send + Sync {
+    /// How many events one call takes; 1 where each is delivered by itself.
+    fn most(&self) -> usize {
+        1
+    }
+
+    /// Delivers events, of different keys if there are several: what became of each, in their order. `Err`: none can be delivered now,
+    /// whatever they are.
+    async fn deliver(&self, events: &[OutEvent]) -> Result<Vec<Verdict>, OutsideError>;
+}
+
+/// Events of one partition that a ledger takes together.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The partition of the stream that they were read from.
+    pub place: &'a TopicPartition,
+    /// Where the ledger stands, as [`LedgerSink::next`] or the last commit had it; none: it has no mark yet.
+    pub from: Option<u64>,
+    /// Where it stands afterwards: the offset of the next event to read.
+    pub to: u64,
+    /// The events in between, in order; none where all were left out.
+    pub events: &'a [OutEvent],
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It is in the sink for good, with its mark.
+    Done,
+    /// The mark is not where the entry says: another process has the partition now. Nothing was changed.
+    Fenced,
+    /// One of the events can never be taken. Nothing was changed; the rest may be committed without it.
+    Rejected {
+        /// Its place among the entry's events.
+        event: usize,
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+/// A sink that keeps, for each partition, up to where it was given events.
+///
+/// The caller commits one entry of a partition at a time. Two processes may do so during a handover of the partition: the mark decides,
+/// whose `from` no longer holds is fenced.
+#[async_trait]
+pub trait LedgerSink: Send + Sync {
+    /// How many events, and how many bytes of them, an entry should have at most.
+    fn most(&self) -> (usize, usize) {
+        (1_000, 4 << 20)
+    }
+
+    /// How long the caller may gather events for an entry, where that makes better ones.
+    fn linger(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The mark of a partition: the offset of the first event that is not in the sink; none before the first commit.
+    ///
+    /// # Errors
+    /// The sink does not answer, or refuses.
+    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError>;
+
+    /// Takes events, all or none of them, and moves the mark with them.
+    ///
+    /// # Errors
+    /// Nobody knows whether it was taken: [`Self::next`] tells.
+    async fn commit(&self, entry: &Entry<'_>) -> Result<Committed, OutsideError>;
+}

@@ -1,0 +1,90 @@
+//! Who an event is outside of the transport: attributes of CloudEvents, as headers of the records in a stream's own topic (the Kafka
+//! protocol binding of CloudEvents 1.0, binary mode), with extensions for what sinks need to know.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tributary_event::Op;
+use tributary_expression::Value;
+use tributary_transport::{Batch, Polled};
+
+/// Attributes of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub id: String,
+    pub source: Arc<str>,
+    pub kind: Arc<str>,
+    pub op: Op,
+    pub sequence: u64,
+    pub committed_us: Option<i64>,
+}
+
+const ID: &str = "ce_id";
+const SOURCE: &str = "ce_source";
+const KIND: &str = "ce_type";
+const VERSION: &str = "ce_specversion";
+const OP: &str = "ce_op";
+const SEQUENCE: &str = "ce_sequence";
+const COMMITTED: &str = "ce_committedus";
+
+impl Attributes {
+    /// The fields of a change event that they are made of.
+    pub const FIELDS: [&[&str]; 3] = [&["sequence"], &["source", "ts_us"], &["source", "ts_ms"]];
+
+    /// Those of a change event. One without a number is known by where it lies.
+    pub fn of(event: &Value, op: Op, record: &Polled, pipeline: &str, source: &str, kind: &Arc<str>) -> Self {
+        let field = |path: &[&str]| {
+            let found = path.iter().try_fold(event, |value, name| value.as_object()?.get(*name));
+            found.and_then(|value| match value {
+                Value::Integer(number) => Some(*number),
+                // A whole number that needs all of 64 bits.
+                value => value.to_str_lossy()?.parse().ok(),
+            })
+        };
+        let sequence = field(&["sequence"]).and_then(|number| u64::try_from(number).ok());
+        let id = match sequence {
+            Some(sequence) => sequence.to_string(),
+            None => format!("{}-{}-{}", record.place.topic, record.place.partition, record.offset),
+        };
+        let committed_us =
+            field(&["source", "ts_us"]).or(field(&["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)));
+        let source = format!("/{pipeline}/{source}").into();
+        Self { id, source, kind: kind.clone(), op, sequence: sequence.unwrap_or(record.offset), committed_us }
+    }
+
+    /// Those of a part of what was split.
+    pub fn of_part(&self, parts: &[u32]) -> Self {
+        let mut of_part = self.clone();
+        parts.iter().for_each(|part| {
+            let _ = write!(of_part.id, ".{part}");
+        });
+        of_part
+    }
+
+    /// Adds them to the record that was added to a batch last.
+    pub fn put(&self, batch: &mut Batch) {
+        batch.header(VERSION, b"1.0");
+        batch.header(ID, self.id.as_bytes());
+        batch.header(SOURCE, self.source.as_bytes());
+        batch.header(KIND, self.kind.as_bytes());
+        batch.header(OP, self.op.letter().to_string().as_bytes());
+        batch.header(SEQUENCE, self.sequence.to_string().as_bytes());
+        if let Some(us) = self.committed_us {
+            batch.header(COMMITTED, us.to_string().as_bytes());
+        }
+    }
+
+    /// Those of a record that was read; none: it has none.
+    pub fn read(record: &Polled) -> Option<Self> {
+        let headers = record.headers.view();
+        let text = |name| std::str::from_utf8(headers.get(name)?).ok();
+        Some(Self {
+            id: text(ID)?.to_owned(),
+            source: text(SOURCE)?.into(),
+            kind: text(KIND)?.into(),
+            op: Op::from_letter(text(OP)?)?,
+            sequence: text(SEQUENCE)?.parse().ok()?,
+            committed_us: text(COMMITTED).and_then(|us| us.parse().ok()),
+        })
+    }
+}
