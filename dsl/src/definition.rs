@@ -1,6 +1,7 @@
 //! The pipeline as written: every setting read, nothing checked against the graph yet.
 
 mod graph;
+mod headers;
 mod indexes;
 mod servers;
 mod sources;
@@ -23,7 +24,7 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, Secret, SourcePlan, StreamPlan, TransportPlan, VertexRule};
+use crate::plan::{HttpSettings, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -36,6 +37,7 @@ pub struct Definition {
     pub(crate) transport: TransportPlan,
     pub(crate) graph: GraphText,
     pub(crate) indexes: Vec<IndexText>,
+    pub(crate) services: Vec<ServicePlan>,
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
     pub(crate) data: PathBuf,
@@ -67,6 +69,11 @@ impl Definition {
     /// The streams.
     pub fn streams(&self) -> &[StreamPlan] {
         &self.streams
+    }
+
+    /// The services that steps of streams ask.
+    pub fn services(&self) -> &[ServicePlan] {
+        &self.services
     }
 
     /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
@@ -141,7 +148,8 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         false => r.needed(&map, &keys::GRAPH).and_then(|map| graph::read(r, &map, &captured)),
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
-    let streams = streams::read(r, &map, name.as_deref(), &captured);
+    let services = streams::services(r, &map);
+    let streams = streams::read(r, &map, name.as_deref(), &captured, &services);
     let listen = match r.optional(&map, &keys::HTTP) {
         Some(http) => r.value(&http, &keys::LISTEN),
         None => keys::LISTEN.left_out.0,
@@ -158,6 +166,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         transport,
         graph: graph?,
         indexes,
+        services: services.into_iter().map(|(service, _)| service).collect(),
         streams,
         http: HttpSettings { listen },
         data: PathBuf::from(data.as_ref()),

@@ -20,7 +20,7 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 const PORT: u16 = 7676;
 
 pub(crate) static PIPELINE: Keys =
-    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &STREAMS, &HTTP, &DATA], rules: &[] };
+    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &STREAMS, &HTTP, &DATA], rules: &[] };
 
 pub(crate) static NAME: Key<Name, Required> = key(
     "pipeline",
@@ -64,12 +64,20 @@ pub(crate) static INDEXES: Key<Entries, Means> = key(
     "The search indexes, each under a name of your choice: the alias that readers use.",
 );
 
+pub(crate) static SERVICES: Key<Entries, Means> = key(
+    "services",
+    Entries { names: &streams::services::NAMES, value: &&streams::services::SERVICE, some: true },
+    Means("none"),
+    "catalog:\n  graphql: http://localhost:4000/graphql",
+    "Services that steps of streams ask, each under a name of your choice. Its limits hold for all streams together.",
+);
+
 pub(crate) static STREAMS: Key<Entries, Means> = key(
     "streams",
     Entries { names: &streams::NAMES, value: &&streams::STREAM, some: true },
     Means("none"),
     "renamed:\n  from: public.movie\n  steps: [{ filter: .op == \"u\" && .after.title != .before.title }]\n  to: [{ topic: { name: movies.renamed } }]",
-    "Streams of changes through steps into topics, each under a name of your choice: [STREAMS.md](../processor/STREAMS.md).",
+    "Streams of changes through steps into sinks, each under a name of your choice: [STREAMS.md](../processor/STREAMS.md).",
 );
 
 pub(crate) static HTTP: Key<&Keys, Means> = key(

@@ -12,7 +12,7 @@ mod variables;
 
 pub use self::units::duration;
 
-pub(crate) use collections::{Entries, Items, Names};
+pub(crate) use collections::{Entries, Items, Names, OneOrMany};
 pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
 pub(crate) use kind::{Documented, Inside, Kind, Printed, pattern};
 pub(crate) use mapping::Map;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vrl::path::{OwnedValuePath, parse_value_path};
+use vrl::path::{OwnedSegment, OwnedValuePath, parse_value_path};
 use vrl::value::Value;
 
 /// A path from an event to a part of it. Written as programs have it: `.movie.lead`, `.prices[0]`, `."odd name"`.
@@ -41,6 +41,15 @@ impl Path {
     /// Puts a value there, over what is there, and makes the objects on the way.
     pub fn put(&self, value: &mut Value, part: Value) {
         value.insert(&self.0, part);
+    }
+
+    /// The names of fields on the way, from the outside in; none: it goes through a list.
+    pub fn names(&self) -> Option<Vec<String>> {
+        let name = |segment: &OwnedSegment| match segment {
+            OwnedSegment::Field(name) => Some(name.to_string()),
+            OwnedSegment::Index(_) => None,
+        };
+        self.0.segments.iter().map(name).collect()
     }
 
     pub(crate) fn inner(&self) -> &OwnedValuePath {

@@ -6,6 +6,8 @@ use tributary_event::Op;
 use vrl::value::Kind;
 use vrl::value::kind::Collection;
 
+use crate::path::Path;
+
 /// A type of events.
 #[derive(Clone, PartialEq)]
 pub struct Shape(pub(crate) Kind);
@@ -44,6 +46,12 @@ impl Shape {
     /// Whatever has fields.
     pub fn any() -> Self {
         Self(Kind::object(Collection::any()))
+    }
+
+    /// The same with something of any type at a place.
+    pub fn with(mut self, place: &Path) -> Self {
+        self.0.insert(place.inner(), Kind::any());
+        self
     }
 
     /// Whether it is an object, which alone may flow on.

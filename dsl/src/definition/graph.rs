@@ -6,13 +6,14 @@ use std::time::Duration;
 use tributary_event::TableName;
 
 use super::TableText;
+use super::headers::headers;
 use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::graph as key;
 use crate::keys::tables::{self, Table};
 use crate::plan::{IdTemplate, LeafType, Place, Secret, TemplateError, VertexRule};
 use crate::suggest::did_you_mean;
-use crate::yaml::{At, Hidden, Kind, Map, Node, Reader, Text, Tree};
+use crate::yaml::{At, Kind, Map, Node, Reader, Text, Tree};
 
 /// `graph:` as written.
 #[derive(Debug, Clone)]
@@ -114,7 +115,7 @@ pub(crate) enum Kept {
 /// `None`: there is nothing to ask the graph with.
 pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<GraphText> {
     let endpoint = r.required(map, &key::ENDPOINT);
-    let headers = headers(r, map);
+    let headers = headers(r, map, &key::HEADERS);
     let timeout = r.value(map, &key::TIMEOUT);
     let concurrency = r.value(map, &key::CONCURRENCY);
     let schema_file = r.optional(map, &key::SCHEMA);
@@ -142,30 +143,6 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
         edges,
         scalars,
     })
-}
-
-/// `None`: one of them could not be read, so that asking the endpoint could fail for that alone.
-fn headers(r: &mut Reader, map: &Map) -> Option<BTreeMap<String, Secret>> {
-    if map.node(&key::HEADERS).is_none() {
-        return Some(BTreeMap::new());
-    }
-    let mut headers = Some(BTreeMap::new());
-    let entries = r.optional(map, &key::HEADERS)?;
-    for entry in entries.entries() {
-        let name = &entry.0;
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.name.is_empty() || !name.name.chars().all(token) {
-            let help = "write letters, digits and `-`, such as `x-api-key`";
-            r.error(name.place, format!("`{}` is no name of a header", name.name), Some(help.into()));
-        }
-        match (r.entry(&entries, entry, &Hidden, "secret"), headers.as_mut()) {
-            (Some(value), Some(headers)) => {
-                headers.insert(name.name.clone(), value);
-            }
-            _ => headers = None,
-        }
-    }
-    headers
 }
 
 /// `None`: there are none, which is said; all else that could be said of the graph would follow from it.

@@ -22,13 +22,13 @@ pub(crate) static ENDPOINT: Key<HttpUrl, Required> = key(
     "URL of the GraphQL endpoint.",
 );
 
+/// Names of headers.
+pub(crate) static HEADER_NAMES: Names =
+    Names { mark: "<header>", pattern: Some("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), example: "authorization" };
+
 pub(crate) static HEADERS: Key<Entries, Means> = key(
     "headers",
-    Entries {
-        names: &Names { mark: "<header>", pattern: Some("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), example: "authorization" },
-        value: &Hidden,
-        some: false,
-    },
+    Entries { names: &HEADER_NAMES, value: &Hidden, some: false },
     Means("none"),
     "{ authorization: \"Bearer 5f4dcc3b\" }",
     "Headers of every request to it.",

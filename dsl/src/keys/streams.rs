@@ -1,23 +1,24 @@
 //! Keys of `streams.<stream>`.
 
-use std::sync::Arc;
+pub(crate) mod services;
+pub(crate) mod sinks;
+pub(crate) mod steps;
+mod values;
 
-use serde_json::{Value as Json, json};
-use tributary_event::Op;
-
-use super::tables::{Table, TableText};
+use self::values::Operations;
+pub(crate) use self::values::{Code, USUAL};
+use super::tables::Table;
 use super::values::NameOf;
-use crate::plan::Start;
-use crate::yaml::{At, Documented, Is, Items, Key, Keys, Kind, Line, Means, Names, Node, Reader};
-use crate::yaml::{Required, Rule, Text, Tree, Words, key};
+use crate::plan::{OnError, Start};
+use crate::yaml::{Is, Items, Key, Keys, Means, Names, OneOrMany, Required, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<stream>", pattern: Some(NameOf::PATTERN), example: "renamed" };
 
-pub(crate) static STREAM: Keys = Keys { keys: &[&FROM, &OPS, &START, &STEPS, &TO], rules: &[] };
+pub(crate) static STREAM: Keys = Keys { keys: &[&FROM, &OPS, &START, &STEPS, &ON_ERROR, &TO], rules: &[] };
 
-pub(crate) static FROM: Key<Tables, Required> = key(
+pub(crate) static FROM: Key<OneOrMany<Table>, Required> = key(
     "from",
-    Tables,
+    OneOrMany(Table),
     Required,
     "public.movie",
     "The tables whose changes flow through the stream, as they are captured: one, or a list.",
@@ -43,155 +44,29 @@ pub(crate) static START: Key<Words<Start>, Is<Start>> = key(
 
 pub(crate) static STEPS: Key<Items, Means> = key(
     "steps",
-    Items { value: &&STEP, some: true },
+    Items { value: &&steps::STEP, some: true },
     Means("events flow as they are"),
     "[{ filter: .after.title != null }]",
     "What is done with each event, one step after the other.",
 );
 
-pub(crate) static STEP: Keys = Keys { keys: &[&FILTER, &TRANSFORM], rules: &[Rule::One] };
+/// What becomes of what fails.
+pub(crate) const ON_ERRORS: Words<OnError> = Words(&[("stop", OnError::Stop), ("dead_letter", OnError::DeadLetter)]);
 
-pub(crate) static FILTER: Key<Code, Means> = key(
-    "filter",
-    Code,
-    Means("another step"),
-    ".op == \"u\" && .after.title != .before.title",
-    "A condition in VRL; events of which it is not true end here.",
-);
-
-pub(crate) static TRANSFORM: Key<Code, Means> = key(
-    "transform",
-    Code,
-    Means("another step"),
-    ".headline = upcase!(.after.title)",
-    "A program in VRL that changes the event. What it leaves in `.` flows on.",
+pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
+    "on_error",
+    ON_ERRORS,
+    Is(OnError::Stop),
+    "dead_letter",
+    "What becomes of an event that a step fails for. `stop`: its partition stands still and tries it again, until the program or the data is \
+     mended. `dead_letter`: it is set aside with its cause, and so are later events of its key, until they are replayed in their order \
+     (`tributary dlq replay`).",
 );
 
 pub(crate) static TO: Key<Items, Required> = key(
     "to",
-    Items { value: &&SINK, some: true },
+    Items { value: &&sinks::SINK, some: true },
     Required,
     "[{ topic: { name: movies.renamed } }]",
-    "Where events go that have come through all steps.",
+    "Where events go that have come through all steps. Each sink goes on by itself: one that is away holds no other up.",
 );
-
-pub(crate) static SINK: Keys = Keys { keys: &[&TOPIC], rules: &[Rule::One] };
-
-pub(crate) static TOPIC: Key<&Keys, Means> = key(
-    "topic",
-    &TOPIC_KEYS,
-    Means("another sink"),
-    "name: movies.renamed",
-    "A topic of the pipeline's transport. Each event is there once, whatever happens on the way (on Kafka for readers of committed \
-     records).",
-);
-
-static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT], rules: &[] };
-
-pub(crate) static TOPIC_NAME: Key<Line, Required> =
-    key("name", Line("name"), Required, "movies.renamed", "Its name. It is created if there is none.");
-
-pub(crate) static TOPIC_KEY: Key<Code, Means> = key(
-    "key",
-    Code,
-    Means("the key that the event has in its table's topic"),
-    ".after.id",
-    "What the record's key is, in VRL: text as it is, anything else as JSON. Records of one key are in one partition, in the order in \
-     which they came from theirs.",
-);
-
-pub(crate) static COMPACT: Key<Words<bool>, Is<bool>> = key(
-    "compact",
-    Words(&[("on", true), ("off", false)]),
-    Is(false),
-    "on",
-    "Whether the topic keeps the last record of each key alone, and that of a deleted row not at all: such an event becomes a record \
-     without a value.",
-);
-
-/// One table, or several.
-pub(crate) struct Tables;
-
-impl Documented for Tables {
-    fn word(&self) -> String {
-        "table, or list of tables".to_owned()
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "anyOf": [Table.schema(), { "type": "array", "items": Table.schema(), "minItems": 1 }] })
-    }
-}
-
-impl Kind for Tables {
-    type Value = Vec<TableText>;
-
-    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Self::Value> {
-        let Tree::Sequence(_) = &node.kind else { return Table.read(r, node, at).map(|table| vec![table]) };
-        let items = Items { value: &Table, some: true }.read(r, node, at)?;
-        let tables: Vec<Option<TableText>> =
-            items.iter().map(|item| Table.read(r, item, At { key: None, ..at })).collect();
-        tables.into_iter().collect()
-    }
-}
-
-/// Operations, by their letters.
-pub(crate) struct Operations;
-
-/// Those that flow where nothing else is said.
-pub(crate) const USUAL: [Op; 4] = [Op::Create, Op::Update, Op::Delete, Op::Read];
-
-/// Those that have rows, or concern them.
-const LETTERS: [Op; 5] = [Op::Create, Op::Update, Op::Delete, Op::Read, Op::Truncate];
-
-impl Documented for Operations {
-    fn word(&self) -> String {
-        "list of letters".to_owned()
-    }
-
-    fn schema(&self) -> Json {
-        let letters: Vec<String> = LETTERS.iter().map(|op| op.letter().to_string()).collect();
-        json!({ "type": "array", "items": { "enum": letters }, "minItems": 1 })
-    }
-}
-
-impl Kind for Operations {
-    type Value = Vec<Op>;
-
-    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Self::Value> {
-        let items = Items { value: &Line("letter"), some: true }.read(r, node, at)?;
-        let mut ops = Vec::new();
-        for item in &items {
-            let text = r.text(item, At { key: None, ..at })?;
-            match LETTERS.into_iter().find(|op| text.value == op.letter().to_string()) {
-                Some(op) => ops.push(op),
-                None => {
-                    let message = format!("`{}` is no operation", text.shown);
-                    r.error(item.place, message, Some("expected some of `c`, `u`, `d`, `r`, `t`".into()));
-                    return None;
-                }
-            }
-        }
-        Some(ops)
-    }
-}
-
-/// A program in VRL.
-pub(crate) struct Code;
-
-impl Documented for Code {
-    fn word(&self) -> String {
-        "program in [VRL](https://vrl.dev)".to_owned()
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "type": ["string", "number", "boolean"], "minLength": 1 })
-    }
-}
-
-impl Kind for Code {
-    type Value = Text;
-
-    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Text> {
-        r.text(node, at)
-    }
-}

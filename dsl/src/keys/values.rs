@@ -24,6 +24,9 @@ impl NameOf {
     pub const SOURCE: Self = Self { what: "a source", underscore: true };
     pub const INDEX: Self = Self { what: "an index", underscore: true };
     pub const STREAM: Self = Self { what: "a stream", underscore: true };
+    pub const SERVICE: Self = Self { what: "a service", underscore: true };
+    pub const STEP: Self = Self { what: "a step", underscore: true };
+    pub const SINK: Self = Self { what: "a sink", underscore: true };
     /// A name with underscores.
     pub const PATTERN: &str = "^[a-z0-9][a-z0-9_-]{0,99}$";
 

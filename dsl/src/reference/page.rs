@@ -111,6 +111,10 @@ fn rules(out: &mut String, keys: &Keys) {
         match rule {
             Rule::One if keys.keys.len() == 1 => {}
             Rule::One => out.push_str("Exactly one of these keys.\n\n"),
+            Rule::OneOf(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                write_or_nothing(out, format_args!("Exactly one of {}.\n\n", names.join(", ")));
+            }
             Rule::Some => out.push_str("At least one of these keys.\n\n"),
             Rule::Needs(..) => {}
             Rule::Apart(key, other) => {
@@ -141,7 +145,7 @@ fn table(out: &mut String, path: &str, keys: &Keys) {
         let left_out = match key.left_out() {
             LeftOut::Refused => "**required**".to_owned(),
             LeftOut::Value(value) => format!("`{value}`"),
-            LeftOut::Means(_) if keys.has_one() => String::new(),
+            LeftOut::Means(_) if keys.is_alternative(key.name()) => String::new(),
             LeftOut::Means(what) => what.to_owned(),
         };
         let whole = if path.is_empty() { key.name().to_owned() } else { format!("{path}.{}", key.name()) };

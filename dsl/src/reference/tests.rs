@@ -133,7 +133,7 @@ fn at<'a>(pipeline: &'a mut Json, path: &[String]) -> &'a mut Json {
         let (fresh, inside) = match kind {
             Inside::Keys(keys) => {
                 let key = keys.find(name).expect("a key");
-                if keys.has_one() && value.get(name).is_none() {
+                if keys.is_alternative(name) && value.get(name).is_none() {
                     *value = json!({});
                 }
                 (yaml(key.example()), key.kind().inside())
@@ -157,8 +157,12 @@ fn with(place: &Place, new: Json) -> Json {
     let parent = &place.path[..place.path.len() - 1];
     let map = at(&mut pipeline, parent);
     let Json::Object(map) = map else { panic!("{parent:?} is {map}") };
-    if place.keys.has_one() {
+    if place.keys.is_alternative(place.key.name()) {
         map.clear();
+    } else if let Some([first, ..]) = place.keys.alternatives().as_deref()
+        && !place.keys.names().any(|name| place.keys.is_alternative(name) && map.contains_key(name))
+    {
+        map.insert((*first).to_owned(), yaml(place.keys.find(first).expect("a key").example()));
     }
     for rule in place.keys.rules {
         match rule {
@@ -176,6 +180,11 @@ fn with(place: &Place, new: Json) -> Json {
         }
     }
     map.insert(place.key.name().to_owned(), new);
+    // What a step asks is described elsewhere.
+    if place.path.iter().any(|name| name == "enrich") {
+        let kind = if map.contains_key("request") { "rest" } else { "graphql" };
+        pipeline["services"] = json!({ "catalog": { kind: "http://localhost:4000" } });
+    }
     pipeline
 }
 
@@ -331,13 +340,14 @@ fn settings(definition: &Definition) -> String {
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
         definition.graph.concurrency,
         definition.graph.probe,
         definition.graph.lag,
+        definition.services,
         definition.streams,
         definition.http,
         definition.data

@@ -142,3 +142,32 @@ impl Kind for Items {
         Some(items)
     }
 }
+
+/// One value, or a list of them.
+pub(crate) struct OneOrMany<K>(pub K);
+
+impl<K: Documented> Documented for OneOrMany<K> {
+    fn word(&self) -> String {
+        let one = self.0.word();
+        format!("{one}, or list of {one}s")
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "anyOf": [self.0.schema(), { "type": "array", "items": self.0.schema(), "minItems": 1 }] })
+    }
+}
+
+impl<K: Kind> Kind for OneOrMany<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Self::Value> {
+        let Tree::Sequence(items) = &node.kind else { return self.0.read(r, node, at).map(|one| vec![one]) };
+        if items.is_empty() {
+            r.error(node.place, format!("`{}` is empty", at.path), Some(r.such_as(at)));
+            return None;
+        }
+        let read: Vec<Option<K::Value>> =
+            items.iter().map(|item| self.0.read(r, item, At { key: None, ..at })).collect();
+        read.into_iter().collect()
+    }
+}

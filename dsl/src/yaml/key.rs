@@ -117,6 +117,8 @@ pub(crate) struct Keys {
 pub(crate) enum Rule {
     /// Exactly one of all stands there.
     One,
+    /// Exactly one of these stands there; the others may stand beside it.
+    OneOf(&'static [&'static str]),
     /// At least one of all stands there.
     Some,
     /// The first says nothing without the second.
@@ -138,8 +140,18 @@ impl Keys {
         self.keys.iter().filter(|key| key.left_out() == LeftOut::Refused).map(|key| key.name())
     }
 
-    pub fn has_one(&self) -> bool {
-        self.rules.contains(&Rule::One)
+    /// The keys of which exactly one stands there, if there are such.
+    pub fn alternatives(&self) -> Option<Vec<&'static str>> {
+        self.rules.iter().find_map(|rule| match rule {
+            Rule::One => Some(self.names().collect()),
+            Rule::OneOf(names) => Some(names.to_vec()),
+            _ => None,
+        })
+    }
+
+    /// Whether a key is one of those.
+    pub fn is_alternative(&self, name: &str) -> bool {
+        self.alternatives().is_some_and(|names| names.contains(&name))
     }
 
     pub fn has_some(&self) -> bool {
@@ -148,7 +160,7 @@ impl Keys {
 
     /// Whether the mapping may be empty.
     pub fn may_be_empty(&self) -> bool {
-        self.required().next().is_none() && !self.has_one() && !self.has_some()
+        self.required().next().is_none() && self.alternatives().is_none() && !self.has_some()
     }
 
     /// "`brokers` belongs into `transport.kafka`", if a mapping inside of these keys, which are at a path, has such a key.

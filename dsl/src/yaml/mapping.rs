@@ -66,10 +66,12 @@ impl Reader<'_> {
         for rule in keys.rules {
             self.hold(&map, keys, *rule, at);
         }
-        let fine = match map.entries.len() {
-            0 => !keys.has_one() && !keys.has_some(),
-            1 => !keys.has_one() || !map.strange,
-            _ => !keys.has_one(),
+        let fine = match keys.alternatives() {
+            None => !map.entries.is_empty() || !keys.has_some(),
+            Some(names) => match map.entries.iter().filter(|(key, _)| names.contains(&key.name.as_str())).count() {
+                1 => !map.strange,
+                _ => false,
+            },
         };
         fine.then_some(map)
     }
@@ -101,25 +103,12 @@ impl Reader<'_> {
     fn hold(&mut self, map: &Map, keys: &Keys, rule: Rule, at: At) {
         let names = || listed(keys.names());
         match rule {
-            Rule::One if map.entries.is_empty() && !map.strange => {
-                let help = match keys.keys {
-                    [only] => remedy("add", only.name(), only.example()),
-                    _ => self.such_as(at),
-                };
-                self.error(map.place, format!("`{}` needs one of {}", map.path, names()), Some(help));
-            }
+            Rule::One | Rule::OneOf(_) => self.hold_one(map, keys, at),
             Rule::Some if map.entries.is_empty() && !map.strange => {
                 let help = self.such_as(at);
                 self.error(map.place, format!("`{}` needs some of {}", map.path, names()), Some(help));
             }
             Rule::Some => {}
-            Rule::One => {
-                for (key, _) in map.entries.iter().skip(1) {
-                    let message = format!("`{}` can have only one of {}", map.path, names());
-                    let help = format!("remove this, or `{}`", map.entries[0].0.name);
-                    self.error(key.place, message, Some(help));
-                }
-            }
             Rule::Needs(name, other) => {
                 let absent = map.entry(other).is_none() && !map.misspelt.iter().any(|meant| meant == other);
                 if let (Some((key, _)), true) = (map.entry(name), absent) {
@@ -133,6 +122,28 @@ impl Reader<'_> {
                     self.error(key.place, message, Some("remove one of the two".into()));
                 }
             }
+        }
+    }
+
+    /// Exactly one of the alternatives must be there.
+    fn hold_one(&mut self, map: &Map, keys: &Keys, at: At) {
+        let alternatives = keys.alternatives().unwrap_or_default();
+        let names = listed(alternatives.iter().copied());
+        let mut there = map.entries.iter().filter(|(key, _)| alternatives.contains(&key.name.as_str()));
+        let Some((first, _)) = there.next() else {
+            if !map.strange {
+                let help = match keys.keys {
+                    [only] => remedy("add", only.name(), only.example()),
+                    _ => self.such_as(at),
+                };
+                self.error(map.place, format!("`{}` needs one of {names}", map.path), Some(help));
+            }
+            return;
+        };
+        for (key, _) in there {
+            let message = format!("`{}` can have only one of {names}", map.path);
+            let help = format!("remove this, or `{}`", first.name);
+            self.error(key.place, message, Some(help));
         }
     }
 

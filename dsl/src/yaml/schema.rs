@@ -21,6 +21,9 @@ pub(super) fn of_keys(keys: &Keys) -> Json {
                 schema["minProperties"] = json!(1);
                 schema["maxProperties"] = json!(1);
             }
+            Rule::OneOf(names) => {
+                schema["oneOf"] = names.iter().map(|name| json!({ "required": [name] })).collect();
+            }
             Rule::Some => schema["minProperties"] = json!(1),
             Rule::Needs(key, other) => {
                 needs.insert((*key).to_owned(), json!([other]));

@@ -1,0 +1,198 @@
+//! `to:` of a stream.
+
+use tributary_event::debezium;
+use tributary_expression::{Program, Shape};
+
+use super::programs::looking;
+use crate::definition::headers::headers;
+use crate::definition::sources::Captured;
+use crate::diagnostic::Spot;
+use crate::keys::streams::{self, sinks as key};
+use crate::keys::values::NameOf;
+use crate::plan::{
+    DeliveryPlan, FilesPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step, StepPlan, StreamPlan, TopicSink,
+    WebhookFormat, WebhookPlan,
+};
+use crate::yaml::{At, Key, Map, Means, Reader};
+
+/// What is around a sink.
+pub(super) struct Surroundings<'a> {
+    /// The pipeline's name, if it has one.
+    pub pipeline: Option<&'a str>,
+    /// What is captured.
+    pub captured: &'a Captured,
+    /// The streams before this one.
+    pub streams: &'a [StreamPlan],
+}
+
+/// The topics, and the other sinks.
+pub(super) fn read(
+    r: &mut Reader,
+    stream: &Map,
+    shape: Option<&Shape>,
+    steps: &[Step],
+    around: &Surroundings,
+) -> (Vec<TopicSink>, Vec<DeliveryPlan>) {
+    let (mut topics, mut deliveries): (Vec<TopicSink>, Vec<DeliveryPlan>) = (Vec::new(), Vec::new());
+    let path = stream.path_of(streams::TO.name);
+    for node in r.required(stream, &streams::TO).into_iter().flatten() {
+        let at = At { path: &path, key: None, example: "{ topic: { name: movies.changed } }" };
+        let Some(map) = r.map(&node, at, &key::SINK) else { continue };
+        if let Some(map) = r.optional(&map, &key::TOPIC) {
+            topics.extend(topic(r, &map, shape, around, &topics));
+        }
+        let (kind, map, sink) = if let Some(map) = r.optional(&map, &key::WEBHOOK) {
+            let sink = webhook(r, &map).map(SinkPlan::Webhook);
+            ("webhook", map, sink)
+        } else if let Some(map) = r.optional(&map, &key::SQL) {
+            let sink = sql(r, &map, shape, steps).map(SinkPlan::Sql);
+            ("sql", map, sink)
+        } else if let Some(map) = r.optional(&map, &key::FILES) {
+            let sink = files(r, &map).map(SinkPlan::Files);
+            ("files", map, sink)
+        } else {
+            continue;
+        };
+        let name = name(r, &map, kind, &deliveries);
+        let on_error = r.value(&map, &key::ON_ERROR);
+        let redelivery = redelivery(r, &map);
+        deliveries.extend(sink.map(|sink| DeliveryPlan { name, sink, on_error, redelivery }));
+    }
+    (topics, deliveries)
+}
+
+fn topic(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    around: &Surroundings,
+    before: &[TopicSink],
+) -> Option<TopicSink> {
+    let name = r.required(map, &key::TOPIC_NAME)?;
+    if let Some(problem) = refused(&name.value, around) {
+        r.found.push(name.spot.error(problem).help("give it a name of its own"));
+        return None;
+    }
+    let mut others = around.streams.iter().flat_map(|stream| &stream.topics).chain(before);
+    if others.any(|other| other.name == name.value) {
+        let message = format!("the topic `{}` is written by two streams, or twice", name.shown);
+        r.found.push(name.spot.error(message).help("give one of the two another name"));
+        return None;
+    }
+    let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
+    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT) })
+}
+
+fn expression(
+    r: &mut Reader,
+    map: &Map,
+    key: &Key<crate::keys::streams::Code, Means>,
+    shape: Option<&Shape>,
+    what: &str,
+) -> Option<Program> {
+    let text = r.optional(map, key)?;
+    looking(r, map, key, &text, shape, what)
+}
+
+/// Why a topic may not be written.
+fn refused(name: &str, around: &Surroundings) -> Option<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.len() > 249 || !name.chars().all(legal) || name.chars().all(|c| c == '.') {
+        return Some(format!("`{name}` is no name of a topic (letters, digits, `.`, `_` and `-`, 249 at most)"));
+    }
+    let topic = |(table, source, _): &(tributary_event::TableName, String, Spot)| {
+        debezium::topic(source, &table.schema, &table.name)
+    };
+    if around.captured.tables.iter().any(|captured| topic(captured) == name) {
+        return Some(format!("`{name}` is the topic of a table that is captured"));
+    }
+    let pipeline = around.pipeline.unwrap_or_default();
+    let inside = !pipeline.is_empty() && name.strip_prefix(pipeline).is_some_and(|rest| rest.starts_with('.'));
+    inside.then(|| format!("topics whose names begin with `{pipeline}.` are the pipeline's own"))
+}
+
+/// The name that a sink was given, or its kind; with a number where the stream has several without a name.
+fn name(r: &mut Reader, map: &Map, kind: &str, before: &[DeliveryPlan]) -> String {
+    let is_taken = |name: &str| before.iter().any(|sink| sink.name == name);
+    match r.optional(map, &key::NAME) {
+        Some(given) if NameOf::SINK.check(r, &given.value, &given.shown, &given.spot) => {
+            if is_taken(&given.value) {
+                let message = format!("two sinks have the name `{}`", given.shown);
+                r.found.push(given.spot.error(message).help("give one of the two another name"));
+            }
+            given.value
+        }
+        _ => {
+            let numbered = (2..).map(|number| format!("{kind}-{number}"));
+            std::iter::once(kind.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
+        }
+    }
+}
+
+fn redelivery(r: &mut Reader, sink: &Map) -> Redelivery {
+    match r.optional(sink, &key::RETRY) {
+        Some(map) => Redelivery { within: r.value(&map, &key::WITHIN), max_pause: r.value(&map, &key::MAX_PAUSE) },
+        None => Redelivery { within: key::WITHIN.left_out.0, max_pause: key::MAX_PAUSE.left_out.0 },
+    }
+}
+
+fn webhook(r: &mut Reader, map: &Map) -> Option<WebhookPlan> {
+    let url = r.required(map, &key::URL);
+    let plan = WebhookPlan {
+        url: Secret::new(""),
+        secrets: r.optional(map, &key::SECRET).unwrap_or_default(),
+        headers: headers(r, map, &key::HEADERS).unwrap_or_default(),
+        format: r.value(map, &key::FORMAT),
+        timeout: r.value(map, &key::TIMEOUT),
+        concurrency: r.value(map, &key::CONCURRENCY),
+        batch: r.value(map, &key::BATCH),
+        private: r.value(map, &key::PRIVATE),
+    };
+    if plan.batch > 1 && plan.format == WebhookFormat::CloudEventsBinary {
+        let help = "write `format: cloudevents`, or leave `batch` out";
+        r.error(map.key_place(&key::BATCH), "several events of one request have one set of headers", Some(help.into()));
+    }
+    let url = url?;
+    if !["http://", "https://"].iter().any(|scheme| url.reveal().starts_with(scheme)) {
+        r.error(map.key_place(&key::URL), "a webhook's URL begins with `http://` or `https://`", None);
+        return None;
+    }
+    Some(WebhookPlan { url, ..plan })
+}
+
+fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<SqlPlan> {
+    let url = r.required(map, &key::SQL_URL);
+    let table = r.required(map, &key::TABLE);
+    let row = row(r, map, shape, steps);
+    let create = r.value(map, &key::CREATE);
+    let keep_deleted = r.value(map, &key::KEEP_DELETED);
+    Some(SqlPlan { url: Secret::new(url?.value), table: table?.name, row: row?, create, keep_deleted })
+}
+
+/// Which row an event is about.
+fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<RowPlan> {
+    let key: Option<Vec<String>> =
+        r.required(map, &key::ROW_KEY).map(|columns| columns.into_iter().map(|column| column.value).collect());
+    let is_written = map.node(&key::ROW).is_some();
+    let row = expression(r, map, &key::ROW, shape, "a row");
+    let last = steps.iter().rev().find(|step| !matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_)));
+    let is_envelope = last.is_none();
+    // What a transform leaves is a row; what was only added to is none.
+    if let Some(step) = last.filter(|step| !is_written && !matches!(step.plan, StepPlan::Transform(_))) {
+        let message = format!("which row is meant behind the step `{}` is not clear", step.name);
+        let help = "say so with `row`, such as `row: '{ \"id\": .after.id, \"title\": .movie.title }'`";
+        r.error(map.place, message, Some(help.into()));
+        return None;
+    }
+    if is_written && row.is_none() && shape.is_some() {
+        return None;
+    }
+    Some(RowPlan { row, is_envelope, key: key? })
+}
+
+fn files(r: &mut Reader, map: &Map) -> Option<FilesPlan> {
+    let folder = r.required(map, &key::FOLDER);
+    let format = r.value(map, &key::FILE_FORMAT);
+    let (size, every) = (r.value(map, &key::SIZE), r.value(map, &key::EVERY));
+    Some(FilesPlan { folder: key::path(folder?), format, size, every })
+}

@@ -1,0 +1,234 @@
+//! `steps:` of a stream.
+
+use tributary_expression::{Path, Program, Shape};
+
+use super::programs::{looking, program};
+use super::queries::look;
+use crate::diagnostic::Spot;
+use crate::keys::streams::{self, steps as key};
+use crate::keys::values::NameOf;
+use crate::plan::{BatchSettings, CacheSettings, CallPlan, EnrichPlan, ServiceKind, ServicePlan, Step, StepPlan};
+use crate::suggest::suggestion;
+use crate::yaml::{At, Map, Reader, Text};
+
+/// The steps, and the shape of what comes out of the last one, if all could be read.
+pub(super) fn read(
+    r: &mut Reader,
+    stream: &Map,
+    first: Shape,
+    services: &[(ServicePlan, Spot)],
+) -> (Vec<Step>, Option<Shape>) {
+    let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), Some(first));
+    let path = stream.path_of(streams::STEPS.name);
+    for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
+        let at = At { path: &path, key: None, example: "{ filter: .op == \"c\" }" };
+        let Some(map) = r.map(&node, at, &key::STEP) else {
+            shape = None;
+            continue;
+        };
+        let given = r.optional(&map, &key::NAME);
+        let on_error = r.optional(&map, &key::ON_ERROR);
+        let (plan, left) = step(r, &map, shape.as_ref(), services);
+        shape = left;
+        let Some(plan) = plan else { continue };
+        let name = match given {
+            Some(given) if NameOf::STEP.check(r, &given.value, &given.shown, &given.spot) => {
+                if steps.iter().any(|step| step.name == given.value) {
+                    let message = format!("two steps have the name `{}`", given.shown);
+                    r.found.push(given.spot.error(message).help("give one of the two another name"));
+                }
+                given.value
+            }
+            _ => format!("{}-{}", plan.word(), place + 1),
+        };
+        steps.push(Step { name, plan, on_error });
+    }
+    (steps, shape)
+}
+
+/// A step, and what it leaves, as far as both are known.
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    services: &[(ServicePlan, Spot)],
+) -> (Option<StepPlan>, Option<Shape>) {
+    if let Some(text) = r.optional(map, &key::FILTER) {
+        let compiled = filter(r, map, &text, shape);
+        let left = shape.filter(|_| compiled.is_some()).cloned();
+        return (compiled.map(StepPlan::Filter), left);
+    }
+    if let Some(text) = r.optional(map, &key::TRANSFORM) {
+        let compiled = transform(r, map, &text, shape);
+        let left = compiled.as_ref().map(Program::leaves);
+        return (compiled.map(StepPlan::Transform), left);
+    }
+    if let Some(columns) = r.optional(map, &key::CHANGED) {
+        let columns = columns.into_iter().map(|column| column.value).collect();
+        return (Some(StepPlan::Changed(columns)), shape.cloned());
+    }
+    if let Some(split) = r.optional(map, &key::SPLIT) {
+        let each = r.required(&split, &key::SPLIT_EACH);
+        let into = r.required(&split, &key::SPLIT_INTO).and_then(|(path, text)| below(r, path, &text));
+        let left = shape.cloned().zip(into.clone()).map(|(shape, into)| shape.with(&into));
+        return (each.zip(into).map(|((each, _), into)| StepPlan::Split { each, into }), left);
+    }
+    if let Some(enrich_map) = r.optional(map, &key::ENRICH) {
+        let plan = enrich(r, &enrich_map, shape, services);
+        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
+        return (plan.map(|plan| StepPlan::Enrich(Box::new(plan))), left);
+    }
+    (None, None)
+}
+
+fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = looking(r, map, &key::FILTER, text, shape, "a filter");
+    if let Some(compiled) = &compiled
+        && !compiled.is_condition()
+    {
+        let message = format!("a filter says whether an event flows on, and this answers {}", compiled.answer());
+        r.found.push(text.spot.error(message).help("compare it with something, such as `.after.price != null`"));
+    }
+    compiled
+}
+
+fn transform(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = program(r, map, &key::TRANSFORM, text, shape);
+    if compiled.as_ref().is_some_and(Program::only_looks) {
+        let warning = text.spot.warning("this program changes nothing of the event");
+        r.found.push(warning.help("assign something, such as `.title = .after.title`, or remove the step"));
+    }
+    if let Some(left) = compiled.as_ref().map(Program::leaves).filter(|left| !left.is_object()) {
+        let message = format!("after this there is no event, for `.` is {left:?}");
+        r.found.push(text.spot.error(message).help("an event has fields: `. = { \"title\": .after.title }`"));
+    }
+    compiled
+}
+
+/// Refuses a place that would take that of the whole event.
+fn below(r: &mut Reader, path: Path, text: &Text) -> Option<Path> {
+    if !path.is_root() {
+        return Some(path);
+    }
+    let message = "this would take the place of the whole event".to_owned();
+    r.found.push(
+        text.spot.error(message).help("name a field, such as `.movie`; a `transform` after it can keep that alone"),
+    );
+    None
+}
+
+fn enrich(r: &mut Reader, map: &Map, shape: Option<&Shape>, services: &[(ServicePlan, Spot)]) -> Option<EnrichPlan> {
+    let service = r.required(map, &key::SERVICE).and_then(|name| {
+        let found = services.iter().map(|(service, _)| service).find(|service| service.name == name.value);
+        if found.is_none() {
+            let names = services.iter().map(|(service, _)| service.name.as_str());
+            let help = suggestion(&name.value, names).unwrap_or_else(|| "describe it under `services`".to_owned());
+            r.found.push(name.spot.error(format!("there is no service `{}`", name.shown)).help(help));
+        }
+        found
+    });
+    let key = r.required(map, &key::ENRICH_KEY);
+    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
+    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
+    let call = match service.map(|service| service.kind) {
+        Some(ServiceKind::Graphql) => graphql(r, map),
+        Some(ServiceKind::Rest) => rest(r, map),
+        None => None,
+    };
+    let batch = match r.optional(map, &key::BATCH) {
+        Some(batch) => BatchSettings { max: r.value(&batch, &key::MAX), linger: r.value(&batch, &key::LINGER) },
+        None => BatchSettings { max: key::MAX.left_out.0, linger: key::LINGER.left_out.0 },
+    };
+    let cache = r.optional(map, &key::CACHE).and_then(|cache| {
+        let ttl = r.required(&cache, &key::TTL);
+        let (missing, max) = (r.value(&cache, &key::TTL_MISSING), r.value(&cache, &key::CACHE_MAX));
+        Some(CacheSettings { ttl: ttl?, missing, max })
+    });
+    let missing = r.value(map, &key::MISSING);
+    Some(EnrichPlan { service: service?.name.clone(), call: call?, key: key?, into: into?, batch, cache, missing })
+}
+
+/// Where an element of an answer has its key, and where the answer lies.
+fn places(r: &mut Reader, map: &Map) -> (Vec<String>, Option<Vec<String>>) {
+    let matched = r.optional(map, &key::MATCH);
+    let matched = names(r, matched).unwrap_or_else(|| vec!["id".to_owned()]);
+    let each = r.optional(map, &key::EACH);
+    (matched, names(r, each))
+}
+
+/// A path as names of fields.
+fn names(r: &mut Reader, found: Option<(Path, Text)>) -> Option<Vec<String>> {
+    let (path, text) = found?;
+    let names = path.names();
+    if names.is_none() {
+        let error = text.spot.error("this path goes through a list");
+        r.found.push(error.help("write names of fields alone, such as `.data.prices`"));
+    }
+    names
+}
+
+fn graphql(r: &mut Reader, map: &Map) -> Option<CallPlan> {
+    for (there, name) in [(map.node(&key::REQUEST).is_some(), "request"), (map.node(&key::BODY).is_some(), "body")] {
+        if there {
+            let place = map.key_place(if name == "body" { &key::BODY } else { &key::REQUEST });
+            let help = "a GraphQL service is asked by a `query`: the file that has it";
+            r.error(place, format!("`{name}` is for services of another kind"), Some(help.into()));
+            return None;
+        }
+    }
+    let file = r.needed(map, &key::QUERY)?;
+    let (matched, each) = places(r, map);
+    let text = match r.inputs.file(&file.value) {
+        Ok(text) => text,
+        Err(problem) => {
+            r.found.push(file.spot.error(format!("cannot read the query: {problem}")));
+            return None;
+        }
+    };
+    let query = match look(&text) {
+        Ok(query) => query,
+        Err((message, help)) => {
+            r.found.push(file.spot.error(format!("`{}` cannot be asked with: {message}", file.shown)).help(help));
+            return None;
+        }
+    };
+    let each = each.or_else(|| query.field.clone().map(|field| vec![field]));
+    if each.is_none() {
+        let message = format!("the query in `{}` has several fields", file.shown);
+        r.found.push(file.spot.error(message).help("say which of them is the answer: `each: .movies`"));
+    }
+    let (operation, variable, is_list) = (query.operation, query.variable, query.is_list);
+    Some(CallPlan::Graphql { query: text, operation, variable, is_list, each: each?, matched })
+}
+
+fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
+    if map.node(&key::QUERY).is_some() {
+        let help = "a service that is no GraphQL service is asked by a `request`, such as `GET /movies/{key}`";
+        r.error(map.key_place(&key::QUERY), "`query` is for GraphQL services", Some(help.into()));
+        return None;
+    }
+    let request = r.needed(map, &key::REQUEST)?;
+    let body = r.optional(map, &key::BODY);
+    let body = body.and_then(|text| looking(r, map, &key::BODY, &text, Some(&Shape::any()), "a body"));
+    let (matched, each) = places(r, map);
+    let (method, path) = request.value.split_once(' ').map_or((request.value.as_str(), ""), |(m, p)| (m, p.trim()));
+    if !["GET", "POST", "PUT"].contains(&method) || !path.starts_with('/') {
+        let message = format!("`{}` is no request", request.shown);
+        r.found.push(request.spot.error(message).help("write a method and a path, such as `GET /movies/{key}`"));
+        return None;
+    }
+    let asks = |name: &str| body.as_ref().is_some_and(|body| body.reads().iter().any(|path| path.starts_with(name)));
+    let (in_path, together, alone) = (path.contains("{key}"), asks(".keys"), !asks(".keys") && asks(".key"));
+    if usize::from(in_path) + usize::from(together) == 0 && !alone {
+        let message = "nothing of this request says which key is asked for";
+        r.found.push(request.spot.error(message).help("write `{key}` in the path, or a `body` of `.keys` or `.key`"));
+        return None;
+    }
+    if in_path && together {
+        let message = "the path is of one key, and the body of several";
+        r.found.push(request.spot.error(message).help("write `.key` in the body, or leave `{key}` out of the path"));
+        return None;
+    }
+    let (method, path) = (method.to_owned(), path.to_owned());
+    Some(CallPlan::Rest { method, path, body, is_list: together, each: each.unwrap_or_default(), matched })
+}

@@ -1,0 +1,273 @@
+//! Keys of the sinks of a stream.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::ON_ERRORS;
+use super::values::Code;
+use crate::keys::graph::HEADER_NAMES;
+use crate::keys::tables::Table;
+use crate::keys::values::DatabaseUrl;
+use crate::plan::{FileFormat, OnError, WebhookFormat};
+use crate::yaml::{
+    Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words,
+    key,
+};
+
+pub(crate) static SINK: Keys = Keys { keys: &[&TOPIC, &WEBHOOK, &SQL, &FILES], rules: &[Rule::One] };
+
+const ON_OFF: Words<bool> = Words(&[("on", true), ("off", false)]);
+
+pub(crate) static TOPIC: Key<&Keys, Means> = key(
+    "topic",
+    &TOPIC_KEYS,
+    Means("another sink"),
+    "name: movies.renamed",
+    "A topic of the pipeline's transport. Each event is there once, whatever happens on the way (on Kafka for readers of committed \
+     records).",
+);
+
+static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT], rules: &[] };
+
+pub(crate) static TOPIC_NAME: Key<Line, Required> =
+    key("name", Line("name"), Required, "movies.renamed", "Its name. It is created if there is none.");
+
+pub(crate) static TOPIC_KEY: Key<Code, Means> = key(
+    "key",
+    Code,
+    Means("the key that the event has in its table's topic"),
+    ".after.id",
+    "What the record's key is, in VRL: text as it is, anything else as JSON. Records of one key are in one partition, in the order in \
+     which they came from theirs.",
+);
+
+pub(crate) static COMPACT: Key<Words<bool>, Is<bool>> = key(
+    "compact",
+    ON_OFF,
+    Is(false),
+    "on",
+    "Whether the topic keeps the last record of each key alone, and that of a deleted row not at all: such an event becomes a record \
+     without a value.",
+);
+
+pub(crate) static NAME: Key<Line, Means> = key(
+    "name",
+    Line("name"),
+    Means("its kind; with a number, where the stream has several"),
+    "audit",
+    "What messages, metrics and its group of readers call the sink. One that is given another name begins anew.",
+);
+
+pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
+    "on_error",
+    ON_ERRORS,
+    Is(OnError::Stop),
+    "dead_letter",
+    "What becomes of an event that the sink will never take. `stop`: the sink stands still there and tries it again. `dead_letter`: it is \
+     set aside with its cause, and so are later events of its key, until they are replayed in their order.",
+);
+
+pub(crate) static RETRY: Key<&Keys, Means> = key(
+    "retry",
+    &RETRY_KEYS,
+    Means("for ever, a minute apart at most"),
+    "within: 24h",
+    "How long an event is tried that the sink does not take now.",
+);
+
+static RETRY_KEYS: Keys = Keys { keys: &[&WITHIN, &MAX_PAUSE], rules: &[] };
+
+pub(crate) static WITHIN: Key<Limit<Period>, Is<Option<Duration>>> = key(
+    "within",
+    Limit(Period { least: Duration::from_secs(1) }),
+    Is(None),
+    "24h",
+    "So long; afterwards it counts as one that the sink will never take.",
+);
+
+pub(crate) static MAX_PAUSE: Key<Period, Is<Duration>> = key(
+    "max_pause",
+    Period { least: Duration::from_millis(100) },
+    Is(Duration::from_secs(60)),
+    "5m",
+    "The longest pause between two tries; the first is short, and they grow.",
+);
+
+pub(crate) static WEBHOOK: Key<&Keys, Means> = key(
+    "webhook",
+    &WEBHOOK_KEYS,
+    Means("another sink"),
+    "url: \"https://hooks.example/movies\"\nsecret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "HTTP requests, signed as [Standard Webhooks](https://www.standardwebhooks.com) says. Each event arrives at least once, with the same \
+     id at every try, and events of one key one after the other.",
+);
+
+static WEBHOOK_KEYS: Keys = Keys {
+    keys: &[&URL, &SECRET, &FORMAT, &HEADERS, &TIMEOUT, &CONCURRENCY, &BATCH, &PRIVATE, &NAME, &ON_ERROR, &RETRY],
+    rules: &[],
+};
+
+pub(crate) static URL: Key<Hidden, Required> = key(
+    "url",
+    Hidden,
+    Required,
+    "https://hooks.example/movies",
+    "Where requests go. It may hold a token: it is never printed.",
+);
+
+pub(crate) static SECRET: Key<OneOrMany<Hidden>, Means> = key(
+    "secret",
+    OneOrMany(Hidden),
+    Means("requests are not signed"),
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "What signs them. With several, all of them sign: a receiver may know any, so that a secret can be replaced.",
+);
+
+pub(crate) static FORMAT: Key<Words<WebhookFormat>, Is<WebhookFormat>> = key(
+    "format",
+    Words(&[
+        ("cloudevents", WebhookFormat::CloudEventsStructured),
+        ("cloudevents-binary", WebhookFormat::CloudEventsBinary),
+        ("plain", WebhookFormat::Plain),
+    ]),
+    Is(WebhookFormat::CloudEventsStructured),
+    "plain",
+    "What the body is: an envelope of [CloudEvents](https://cloudevents.io) with the event in `data`; the event, with `ce-` headers; or the \
+     event alone.",
+);
+
+pub(crate) static HEADERS: Key<Entries, Means> = key(
+    "headers",
+    Entries { names: &HEADER_NAMES, value: &Hidden, some: false },
+    Means("none"),
+    "{ authorization: \"Bearer 5f4dcc3b\" }",
+    "Headers of every request.",
+);
+
+pub(crate) static TIMEOUT: Key<Period, Is<Duration>> = key(
+    "timeout",
+    Period { least: Duration::from_millis(1) },
+    Is(Duration::from_secs(15)),
+    "5s",
+    "The longest that one request may take.",
+);
+
+pub(crate) static CONCURRENCY: Key<Whole<usize>, Is<usize>> = key(
+    "concurrency",
+    Whole { least: 1, most: 1000 },
+    Is(16),
+    "64",
+    "Requests in flight at most, of one process. Those of one key are never in flight together.",
+);
+
+pub(crate) static BATCH: Key<Whole<usize>, Is<usize>> = key(
+    "batch",
+    Whole { least: 1, most: 1000 },
+    Is(1),
+    "100",
+    "Events of one request at most; above 1 the body is a list.",
+);
+
+pub(crate) static PRIVATE: Key<Words<bool>, Is<bool>> = key(
+    "private",
+    ON_OFF,
+    Is(false),
+    "on",
+    "Whether requests may go to private networks: addresses that are loopback, link-local or private. Otherwise they are refused, so that \
+     whoever may write a URL reaches nothing inside.",
+);
+
+pub(crate) static SQL: Key<&Keys, Means> = key(
+    "sql",
+    &SQL_KEYS,
+    Means("another sink"),
+    "url: \"postgres://app@warehouse/studio\"\ntable: public.movie_copy\nkey: id",
+    "A table of a PostgreSQL database, a row for each key. Each event is applied once; an older one never replaces what a newer one left.",
+);
+
+static SQL_KEYS: Keys =
+    Keys { keys: &[&SQL_URL, &TABLE, &ROW_KEY, &ROW, &CREATE, &KEEP_DELETED, &NAME, &ON_ERROR, &RETRY], rules: &[] };
+
+pub(crate) static SQL_URL: Key<DatabaseUrl, Required> = key(
+    "url",
+    DatabaseUrl,
+    Required,
+    "postgres://app@warehouse/studio",
+    "The database, as libpq has it; `sslmode` may be in it. It is never printed.",
+);
+
+pub(crate) static TABLE: Key<Table, Required> = key("table", Table, Required, "public.movie_copy", "The table.");
+
+pub(crate) static ROW_KEY: Key<OneOrMany<Line>, Required> =
+    key("key", OneOrMany(Line("column")), Required, "id", "The columns that are its key.");
+
+pub(crate) static ROW: Key<Code, Means> = key(
+    "row",
+    Code,
+    Means("`.after` while no step has changed the event; else the event"),
+    "'{ \"id\": .after.id, \"title\": .after.title }'",
+    "The row, in VRL. A field that it lacks leaves its column alone; null writes null.",
+);
+
+pub(crate) static CREATE: Key<Words<bool>, Is<bool>> = key(
+    "create",
+    ON_OFF,
+    Is(true),
+    "off",
+    "Whether the table is made if there is none, and gets the columns that it lacks.",
+);
+
+pub(crate) static KEEP_DELETED: Key<Period, Is<Duration>> = key(
+    "keep_deleted",
+    Period { least: Duration::from_secs(1) },
+    Is(Duration::from_secs(7 * 86_400)),
+    "30d",
+    "A row that was deleted stays so long, marked by `_deleted`, so that an older event does not bring it back.",
+);
+
+pub(crate) static FILES: Key<&Keys, Means> = key(
+    "files",
+    &FILES_KEYS,
+    Means("another sink"),
+    "folder: /var/lake/movies",
+    "Files in a folder. Each event is in one of them, once; a file is never changed.",
+);
+
+static FILES_KEYS: Keys = Keys { keys: &[&FOLDER, &FILE_FORMAT, &SIZE, &EVERY, &NAME, &ON_ERROR, &RETRY], rules: &[] };
+
+pub(crate) static FOLDER: Key<Folder, Required> = key(
+    "folder",
+    Folder,
+    Required,
+    "/var/lake/movies",
+    "The folder; every process of the pipeline must see the same one. Relative to where `tributary` is started.",
+);
+
+pub(crate) static FILE_FORMAT: Key<Words<FileFormat>, Is<FileFormat>> = key(
+    "format",
+    Words(&[("jsonl", FileFormat::JsonLines), ("parquet", FileFormat::Parquet)]),
+    Is(FileFormat::JsonLines),
+    "parquet",
+    "A line of JSON for each event, or Parquet with a column for each of its fields.",
+);
+
+pub(crate) static SIZE: Key<Size, Is<u64>> = key(
+    "size",
+    Size { least: 1 << 10, most: 1 << 30 },
+    Is(8 << 20),
+    "64MiB",
+    "A file is ended when so many bytes of events have gathered.",
+);
+
+pub(crate) static EVERY: Key<Period, Is<Duration>> = key(
+    "every",
+    Period { least: Duration::from_millis(100) },
+    Is(Duration::from_secs(10)),
+    "1m",
+    "And when its first event has waited so long.",
+);
+
+/// Folders are paths.
+pub(crate) fn path(folder: Cow<'static, str>) -> std::path::PathBuf {
+    std::path::PathBuf::from(folder.into_owned())
+}
