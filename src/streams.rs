@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
 use tributary_event::Health;
-use tributary_processor::{Lag, Stream, Tasks, supervise};
-use tributary_transport::{Retention, TopicSpec, Transport};
+use tributary_indexer::request::names;
+use tributary_processor::{Lag, Parked, Stream, Tasks, supervise};
+use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport};
 
 use crate::backends::retention;
 use crate::exit::Failure;
@@ -35,12 +36,14 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
+    let letters = DeadLetters::new(transport.clone(), names::dead_letters(definition.pipeline()));
     for plan in definition.streams() {
         let stream = Stream {
             pipeline: definition.pipeline().to_owned(),
             plan: Arc::new(plan.clone()),
             transport: transport.clone(),
             enrichers: HashMap::new(),
+            parked: Arc::new(Parked::new(letters.clone(), format!("stream {}", plan.name))),
             reading: health.part(format!("reader of stream {}", plan.name)),
             working: health.part(format!("stream {}", plan.name)),
             lag: Lag::default(),

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tributary_event::debezium::{DecimalMode, Encoder, encode_event_key, encode_value};
 use tributary_event::{ChangeEvent, ErrorClass, Position, Row, Value};
-use tributary_transport::{Batch, DeadLetter, Headers, MAX_RECORD, Replays, Retention, as_setting};
+use tributary_transport::{Batch, DeadLetter, Headers, MAX_RECORD, Replays, Retention, WayBack, as_setting};
 
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, Oversized, OversizedPolicy};
@@ -177,6 +177,7 @@ impl Guard {
             last_failed_us: event.capture_us,
             subject,
             replays: Replays::default(),
+            way_back: WayBack::Topic,
         };
         metrics::counter!("tributary_dead_letters_total", "stage" => letter.stage.clone()).increment(1);
         let (id, content) = letter.encode(self.limit);

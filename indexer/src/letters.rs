@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{OutRecord, Outbox, StageError, Ticket};
-use tributary_transport::dead_letter::{DeadLetter, Outline, Replays};
+use tributary_transport::dead_letter::{DeadLetter, Outline, WayBack};
 use tributary_transport::{Headers, Polled};
 
 use crate::context::IndexContext;
@@ -83,6 +83,7 @@ impl Letters {
             first_failed_us: now,
             last_failed_us: now,
             replays: self.context.letters.replays(&name),
+            way_back: WayBack::Topic,
             subject: name,
         };
         self.context.letters.written(&letter.id, outline(&letter), None);
@@ -93,7 +94,7 @@ impl Letters {
     /// Sets aside a record that is no build request.
     pub async fn undecodable(&self, record: &Polled, reason: String, ticket: Ticket) -> Result<(), StageError> {
         let stage = build_stage(&self.context.plan.name);
-        let letter = of_record(stage, record.place.topic.to_string(), record, ErrorClass::Definite, reason);
+        let letter = DeadLetter::of_record(stage, record.place.topic.to_string(), record, ErrorClass::Definite, reason);
         send(&self.outbox, &self.context.pipeline, &letter, vec![ticket]).await
     }
 
@@ -139,30 +140,6 @@ pub(crate) fn count(context: &IndexContext) {
 fn outline(letter: &DeadLetter) -> Outline {
     let DeadLetter { stage, class, last_failed_us, replays, .. } = letter;
     Outline { stage: stage.clone(), class: *class, last_failed_us: *last_failed_us, replays: *replays }
-}
-
-/// The letter of a record that could not be taken; replayed, it goes to `topic`.
-pub(crate) fn of_record(stage: String, topic: String, record: &Polled, class: ErrorClass, cause: String) -> DeadLetter {
-    let place = &record.place;
-    let subject = format!("{}/{}/{}", place.topic, place.partition, record.offset);
-    let now = now_us();
-    DeadLetter {
-        id: subject.clone(),
-        stage,
-        topic,
-        partition: place.partition,
-        offset: record.offset,
-        key: record.key.as_deref().map(<[u8]>::to_vec),
-        value: record.value.as_deref().map(<[u8]>::to_vec),
-        headers: record.headers.clone(),
-        class,
-        cause,
-        attempts: 1,
-        first_failed_us: now,
-        last_failed_us: now,
-        subject,
-        replays: Replays::default(),
-    }
 }
 
 /// A letter on its way to the topic of dead letters.

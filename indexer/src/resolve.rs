@@ -486,5 +486,5 @@ fn cause(group: &[Taken], affected: u64) -> Option<Cause> {
 
 fn letter(pipeline: &str, record: &Polled, class: ErrorClass, cause: String, attempts: u32) -> DeadLetter {
     let topic = names::replays(pipeline);
-    DeadLetter { attempts, ..letters::of_record(RESOLVE.into(), topic, record, class, cause) }
+    DeadLetter { attempts, ..DeadLetter::of_record(RESOLVE.into(), topic, record, class, cause) }
 }

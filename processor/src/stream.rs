@@ -12,7 +12,7 @@ mod attributes;
 mod partition;
 mod steps;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +30,15 @@ use self::steps::Steps;
 use crate::answered::until_answered;
 use crate::intake::{self, Handler, IntakeSettings, Lag, StageError};
 use crate::outside::Enricher;
+use crate::parked::Parked;
 use crate::tickets::Ticket;
 
 /// Records of one delivery at most.
 const DELIVERY: usize = 2_000;
-/// What stands still is tried again after this time.
-const AGAIN: Duration = Duration::from_secs(5);
+/// How often letters are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// What stands still is tried again after so many looks.
+const AGAIN: u32 = 5;
 
 /// The topic of a stream's own, in which its events are that go anywhere else than to topics.
 pub fn own_topic(pipeline: &str, stream: &str) -> String {
@@ -52,6 +55,8 @@ pub struct Stream {
     pub transport: Arc<dyn Transport>,
     /// What asks the services of its steps, by the steps' names.
     pub enrichers: HashMap<String, Arc<dyn Enricher>>,
+    /// What its steps have set aside.
+    pub parked: Arc<Parked>,
     /// How its reader is.
     pub reading: Reporter,
     /// How its steps and its sinks are.
@@ -93,9 +98,12 @@ impl Stream {
             shutdown: shutdown.clone(),
         });
         let retrying = async {
-            loop {
-                tokio::time::sleep(AGAIN).await;
-                work.retry().await;
+            for look in 1_u32.. {
+                tokio::time::sleep(LOOK).await;
+                if look.is_multiple_of(AGAIN) {
+                    work.retry().await;
+                }
+                work.redo().await;
             }
         };
         tokio::select! {
@@ -200,6 +208,30 @@ impl Work {
             partition.retry(&self.stream, &self.steps).await;
         }
         self.tell(&partitions);
+    }
+
+    /// Does again what was set aside and is asked for.
+    async fn redo(&self) {
+        // Whoever needs the transport says that it is away; letters can wait.
+        if self.stream.parked.follow().await.is_err() {
+            return;
+        }
+        let mut partitions = self.partitions.lock().await;
+        let mine: HashSet<TopicPartition> = partitions.keys().cloned().collect();
+        loop {
+            let asked_for = self.stream.parked.asked_for(|place| mine.contains(place)).await;
+            let Ok(asked_for) = asked_for else { return };
+            let before = self.stream.parked.count();
+            for again in &asked_for {
+                if let Some(partition) = partitions.get_mut(&again.record.place) {
+                    partition.redo(&self.steps, again, &self.stream.working).await;
+                }
+            }
+            // What is next for a key may be done at once.
+            if self.stream.parked.count() == before {
+                return;
+            }
+        }
     }
 
     /// Says whether all partitions go on.

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{OnError, Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink};
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
-use tributary_processor::{Lag, StageError, Stream};
+use tributary_processor::{Lag, Parked, StageError, Stream};
 use tributary_transport::{
-    Batch, Embedded, EmbeddedSettings, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    Batch, DeadLetters, Embedded, EmbeddedSettings, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    dead_letter,
 };
 
 const TABLE: &str = "db.public.movie";
@@ -31,17 +32,22 @@ impl Bench {
         let log = Arc::new(Embedded::open(folder.path(), EmbeddedSettings::default()).unwrap());
         let retention = Retention::Delete { age: None, bytes: None };
         let spec = |name: &str| TopicSpec { name: name.into(), partitions: 1, retention: retention.clone() };
-        log.ensure_topics(&[spec(TABLE), spec("out")]).await.unwrap();
+        log.ensure_topics(&[spec(TABLE), spec("out"), dead_letter::spec("letters")]).await.unwrap();
         let producer = log.producer("test", Purpose::Source).await.unwrap();
         Self { _folder: folder, log, producer }
     }
 
     /// Appends changes of titles.
     async fn append(&mut self, titles: &[&str]) {
+        self.append_as("1", titles).await;
+    }
+
+    /// The same of the row with this key.
+    async fn append_as(&mut self, key: &str, titles: &[&str]) {
         let mut batch = Batch::new();
         for title in titles {
             let value = format!(r#"{{"op":"c","before":null,"after":{{"title":"{title}"}}}}"#);
-            batch.push(&Arc::from(TABLE), 1, Some(b"1"), Some(value.as_bytes()));
+            batch.push(&Arc::from(TABLE), 1, Some(key.as_bytes()), Some(value.as_bytes()));
         }
         self.producer.append(&batch).await.unwrap();
     }
@@ -57,6 +63,10 @@ impl Bench {
     }
 
     fn start(&self, start: Start, program: &str) -> Running {
+        self.start_with(start, program, OnError::Stop)
+    }
+
+    fn start_with(&self, start: Start, program: &str, on_error: OnError) -> Running {
         let program = Program::compile(program, &Shape::any()).unwrap().0;
         let plan = StreamPlan {
             name: "titles".into(),
@@ -64,7 +74,7 @@ impl Bench {
             ops: vec![Op::Create],
             start,
             steps: vec![Step { name: "transform-1".into(), plan: StepPlan::Transform(program), on_error: None }],
-            on_error: OnError::Stop,
+            on_error,
             deliveries: Vec::new(),
             topics: vec![TopicSink { name: "out".into(), key: None, compact: false }],
         };
@@ -74,6 +84,7 @@ impl Bench {
             plan: Arc::new(plan),
             transport: self.log.clone(),
             enrichers: HashMap::new(),
+            parked: Arc::new(Parked::new(DeadLetters::new(self.log.clone(), "letters"), "stream titles")),
             reading: health.part("reader"),
             working: health.part("stream"),
             lag: Lag::default(),
@@ -175,4 +186,37 @@ async fn what_stands_still_is_told_and_loses_nothing() {
     assert!(running.health.parts()["stream"].up);
     running.stop().await;
     assert_eq!(bench.out().await, titles(&["1", "2", "three", "4"]));
+}
+
+/// What is set aside keeps later events of its key behind it, and all of them are done in their order when somebody asks, each once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_aside_is_done_again_in_its_order() {
+    let mut bench = Bench::new().await;
+    let letters = DeadLetters::new(bench.log.clone(), "letters");
+    let picky = ".n = to_int!(.after.title)\n. = { \"title\": to_string(.n) }";
+    let running = bench.start_with(Start::First, picky, OnError::DeadLetter);
+    bench.append_as("1", &["1", "two", "3"]).await;
+    bench.append_as("2", &["4", "5"]).await;
+    until("the others came", async || bench.out().await.len() >= 3).await;
+    assert_eq!(bench.out().await, titles(&["1", "4", "5"]));
+    let waiting = letters.list().await.unwrap();
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
+    assert!(waiting[0].cause.contains("transform-1"), "{waiting:?}");
+    assert!(waiting[1].cause.contains(&waiting[0].id), "{waiting:?}");
+    // Asked for too early, the first fails again, and the second waits.
+    assert_eq!(letters.replay(None).await.unwrap(), 2);
+    until("it was tried again", async || letters.list().await.unwrap()[0].attempts == 2).await;
+    assert_eq!(bench.out().await.len(), 3);
+    running.kill().await;
+    let running = bench.start_with(Start::First, TITLE, OnError::DeadLetter);
+    bench.append_as("1", &["6"]).await;
+    until("it waits too", async || letters.list().await.unwrap().len() == 3).await;
+    let ids = [letters.list().await.unwrap()[0].id.clone()];
+    assert_eq!(letters.replay(Some(&ids)).await.unwrap(), 1);
+    until("all came", async || bench.out().await.len() >= 6).await;
+    until("nothing waits", async || letters.list().await.unwrap().is_empty()).await;
+    bench.append_as("1", &["7"]).await;
+    until("the key flows again", async || bench.out().await.len() >= 7).await;
+    running.stop().await;
+    assert_eq!(bench.out().await, titles(&["1", "4", "5", "two", "3", "6", "7"]));
 }

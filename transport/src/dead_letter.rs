@@ -3,25 +3,20 @@
 //! A letter is a record of a compacted topic, under its id; a tombstone takes it out. Replaying appends the original
 //! record to its topic and the tombstone in one batch, so a letter is never both gone and not replayed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+mod letters;
+
+pub use letters::{DeadLetters, spec};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tributary_event::ErrorClass;
+use tributary_event::clock::now_us;
 
-use crate::contract::{
-    Batch, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit,
-};
+use crate::contract::{Polled, TopicPartition};
 use crate::headers::Headers;
 
-/// Records read at a time.
-const PAGE: usize = 500;
-/// Letters that one replay batch takes, and bytes; one letter may have more.
-const REPLAY: usize = 200;
-const REPLAY_BYTES: usize = 1 << 20;
 /// Characters of a cause that a letter keeps which would be too large otherwise.
 const SAID: usize = 2_000;
 
@@ -62,6 +57,28 @@ pub struct DeadLetter {
     /// How often the pipeline tried it again by itself.
     #[serde(default, skip_serializing_if = "Replays::none")]
     pub replays: Replays,
+    /// How it is done again.
+    #[serde(default, skip_serializing_if = "WayBack::is_topic")]
+    pub way_back: WayBack,
+}
+
+/// How the event of a letter is done again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WayBack {
+    /// It is appended to its topic again.
+    #[default]
+    Topic,
+    /// Its stage does it again when it is asked to, as only that keeps the order: later events of its key are set aside behind it.
+    Stage,
+    /// Its stage was asked to.
+    Asked,
+}
+
+impl WayBack {
+    fn is_topic(&self) -> bool {
+        *self == Self::Topic
+    }
 }
 
 /// How often, and when last, a pipeline tried again by itself what it had set aside.
@@ -93,15 +110,34 @@ pub struct Outline {
     pub replays: Replays,
 }
 
+/// What a stage that keeps the order of keys must know of a letter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Parked {
+    /// The step that gave it up.
+    pub stage: String,
+    /// Where it was read.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset.
+    pub offset: u64,
+    /// Its key.
+    #[serde(default, with = "payload")]
+    pub key: Option<Vec<u8>>,
+    /// How it is done again.
+    #[serde(default)]
+    pub way_back: WayBack,
+}
+
 /// A record of a topic of dead letters: a letter was written, or taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<L = Outline> {
     /// The letter's id.
     pub id: Bytes,
     /// Where it lies.
     pub offset: u64,
-    /// None: it was taken out.
-    pub letter: Option<Outline>,
+    /// What was asked for of it. None: it was taken out.
+    pub letter: Option<L>,
 }
 
 /// Whether there are no headers.
@@ -125,6 +161,31 @@ impl DeadLetter {
     pub fn id_of(topic: &str, partition: u32, offset: u64, subject: &str) -> String {
         let place = format!("{topic}/{partition}/{offset}/{subject}");
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
+    }
+
+    /// The letter of a record that could not be taken, now for the first time; replayed, it goes to `topic`.
+    pub fn of_record(stage: String, topic: String, record: &Polled, class: ErrorClass, cause: String) -> Self {
+        let place = &record.place;
+        let subject = format!("{}/{}/{}", place.topic, place.partition, record.offset);
+        let now = now_us();
+        Self {
+            id: subject.clone(),
+            stage,
+            topic,
+            partition: place.partition,
+            offset: record.offset,
+            key: record.key.as_deref().map(<[u8]>::to_vec),
+            value: record.value.as_deref().map(<[u8]>::to_vec),
+            headers: record.headers.clone(),
+            class,
+            cause,
+            attempts: 1,
+            first_failed_us: now,
+            last_failed_us: now,
+            subject,
+            replays: Replays::default(),
+            way_back: WayBack::Topic,
+        }
     }
 
     /// The letter as a record's key and value of at most `limit` bytes together. An event that is too large for that is left out; its
@@ -231,214 +292,6 @@ pub(crate) mod payload {
     }
 }
 
-/// What a topic of dead letters must be.
-pub fn spec(topic: &str) -> TopicSpec {
-    TopicSpec { name: topic.to_owned(), partitions: 1, retention: Retention::Compact }
-}
-
-/// The dead letters of a pipeline.
-#[derive(Clone)]
-pub struct DeadLetters {
-    transport: Arc<dyn Transport>,
-    topic: Arc<str>,
-}
-
-impl DeadLetters {
-    /// The letters in a topic, by convention `<pipeline>.dead-letters`.
-    pub fn new(transport: Arc<dyn Transport>, topic: impl Into<Arc<str>>) -> Self {
-        Self { transport, topic: topic.into() }
-    }
-
-    /// What the topic must be.
-    pub fn spec(&self) -> TopicSpec {
-        spec(&self.topic)
-    }
-
-    /// Creates the topic if absent.
-    pub async fn ensure(&self) -> Result<(), TransportError> {
-        self.transport.ensure_topics(&[self.spec()]).await
-    }
-
-    /// Adds a letter to a batch; it becomes durable with it.
-    pub fn append_to(&self, batch: &mut Batch, letter: &DeadLetter) {
-        let (key, value) = letter.encode(record_limit(self.transport.max_record()));
-        batch.push(&self.topic, letter.last_failed_us / 1000, Some(&key), Some(&value));
-    }
-
-    /// The letters that are there now, oldest failure first; none if the topic does not exist.
-    pub async fn list(&self) -> Result<Vec<DeadLetter>, TransportError> {
-        let mut letters: BTreeMap<Vec<u8>, DeadLetter> = BTreeMap::new();
-        if self.transport.partitions(&self.topic).await? == 0 {
-            return Ok(Vec::new());
-        }
-        for (partition, ends) in self.transport.watermarks(&self.topic).await?.into_iter().enumerate() {
-            let place = TopicPartition { topic: self.topic.clone(), partition: partition as u32 };
-            let mut from = ends.low;
-            while from < ends.high {
-                let records = self.transport.read(&place, from, PAGE).await?;
-                let Some(last) = records.last() else { break };
-                from = last.offset + 1;
-                for record in records {
-                    let Some(key) = record.key else { continue };
-                    match record.value.map(|value| serde_json::from_slice(&value)) {
-                        None => drop(letters.remove(key.as_ref())),
-                        Some(Ok(letter)) => drop(letters.insert(key.to_vec(), letter)),
-                        Some(Err(error)) => {
-                            let offset = record.offset;
-                            tracing::warn!(topic = %self.topic, partition, offset, %error, "a dead letter cannot be read");
-                        }
-                    }
-                }
-            }
-        }
-        let mut letters: Vec<DeadLetter> = letters.into_values().collect();
-        letters.sort_by(|a, b| (a.first_failed_us, &a.id).cmp(&(b.first_failed_us, &b.id)));
-        Ok(letters)
-    }
-
-    /// What was written and taken out from an offset on, a page at a time, and where the next page starts; empty at the end. Only
-    /// outlines are kept.
-    pub async fn follow(&self, from: u64) -> Result<(Vec<Entry>, u64), TransportError> {
-        let Some(ends) = self.transport.watermarks(&self.topic).await?.into_iter().next() else {
-            return Ok((Vec::new(), from));
-        };
-        let from = from.max(ends.low);
-        if from >= ends.high {
-            return Ok((Vec::new(), from));
-        }
-        let records = self.transport.read(&self.partition(), from, PAGE).await?;
-        let next = records.last().map_or(from, |last| last.offset + 1);
-        let entry = |record: Polled| {
-            let letter = match record.value.map(|value| serde_json::from_slice::<Outline>(&value)) {
-                None => None,
-                Some(Ok(outline)) => Some(outline),
-                // It was told by whoever listed them.
-                Some(Err(_)) => return None,
-            };
-            Some(Entry { id: record.key?, offset: record.offset, letter })
-        };
-        Ok((records.into_iter().filter_map(entry).collect(), next))
-    }
-
-    /// The letter that lies at an offset; none if it is not there any more.
-    pub async fn at(&self, offset: u64) -> Result<Option<DeadLetter>, TransportError> {
-        let records = self.transport.read(&self.partition(), offset, 1).await?;
-        let found = records.into_iter().find(|record| record.offset == offset).and_then(|record| record.value);
-        Ok(found.and_then(|value| serde_json::from_slice(&value).ok()))
-    }
-
-    fn partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: 0 }
-    }
-
-    /// One letter.
-    pub async fn get(&self, id: &str) -> Result<Option<DeadLetter>, TransportError> {
-        Ok(self.list().await?.into_iter().find(|letter| letter.id == id))
-    }
-
-    /// Appends the original records of these letters (of all, without ids) to their topics again and takes the letters
-    /// out. Returns how many. An id that is not there is an error of class `Definite`, before anything is replayed.
-    pub async fn replay(&self, ids: Option<&[String]>) -> Result<usize, TransportError> {
-        let mut letters = self.list().await?;
-        if let Some(ids) = ids {
-            if let Some(missing) = ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
-                let text = format!("there is no dead letter {missing} in {}", self.topic);
-                return Err(TransportError::new(ErrorClass::Definite, text));
-            }
-            letters.retain(|letter| ids.contains(&letter.id));
-        }
-        let mut events = Vec::with_capacity(letters.len());
-        for letter in &letters {
-            events.push(self.original(letter).await?);
-        }
-        self.send_back(letters.into_iter().zip(events)).await
-    }
-
-    /// The same for every letter that `value` gives another value for, which takes the place of its event's. Letters are read a page
-    /// at a time, for there may be many.
-    pub async fn replay_as(&self, value: impl Fn(&DeadLetter) -> Option<Vec<u8>>) -> Result<usize, TransportError> {
-        let mut newest: HashMap<u64, u64> = HashMap::new();
-        let (mut from, mut replayed) = (0, 0);
-        loop {
-            let (entries, next) = self.follow(from).await?;
-            for entry in entries {
-                let name = xxhash_rust::xxh3::xxh3_64(&entry.id);
-                match entry.letter {
-                    Some(_) => drop(newest.insert(name, entry.offset)),
-                    None => drop(newest.remove(&name)),
-                }
-            }
-            if next == from {
-                break;
-            }
-            from = next;
-        }
-        let offsets: BTreeSet<u64> = newest.into_values().collect();
-        let mut next = offsets.first().copied();
-        while let Some(from) = next {
-            let records = self.transport.read(&self.partition(), from, PAGE).await?;
-            let Some(last) = records.last().map(|record| record.offset) else { break };
-            let letters = records.into_iter().filter(|record| offsets.contains(&record.offset));
-            let letters = letters.filter_map(|record| serde_json::from_slice::<DeadLetter>(&record.value?).ok());
-            let with_value = letters.filter_map(|letter| {
-                let (key, value) = (letter.key.clone().map(Bytes::from), Bytes::from(value(&letter)?));
-                let original = Original { key, value: Some(value), headers: letter.headers.clone() };
-                Some((letter, original))
-            });
-            replayed += self.send_back(with_value.collect::<Vec<_>>().into_iter()).await?;
-            next = offsets.range(last + 1..).next().copied();
-        }
-        Ok(replayed)
-    }
-
-    async fn send_back(
-        &self,
-        letters: impl ExactSizeIterator<Item = (DeadLetter, Original)>,
-    ) -> Result<usize, TransportError> {
-        let count = letters.len();
-        if count == 0 {
-            return Ok(0);
-        }
-        let mut producer = self.transport.producer(&format!("{}.replay", self.topic), Purpose::Stage).await?;
-        let now = tributary_event::clock::now_us() / 1000;
-        let mut batch = Batch::new();
-        for (letter, original) in letters {
-            let topic: Arc<str> = letter.topic.as_str().into();
-            batch.push(&topic, now, original.key.as_deref(), original.value.as_deref());
-            batch.headers(original.headers.view());
-            batch.push(&self.topic, now, Some(letter.id.as_bytes()), None);
-            if batch.len() >= 2 * REPLAY || batch.size() >= REPLAY_BYTES {
-                producer.append(&batch).await?;
-                batch.clear();
-            }
-        }
-        if !batch.is_empty() {
-            producer.append(&batch).await?;
-        }
-        Ok(count)
-    }
-
-    /// A letter's event; what was too large for the letter, from where it was read.
-    pub async fn original(&self, letter: &DeadLetter) -> Result<Original, TransportError> {
-        let place = if letter.value.is_none() { letter.place() } else { None };
-        let Some(place) = place else {
-            let bytes = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Bytes::copy_from_slice);
-            let (key, value) = (bytes(&letter.key), bytes(&letter.value));
-            return Ok(Original { key, value, headers: letter.headers.clone() });
-        };
-        let found = self.transport.read(&place, letter.offset, 1).await?;
-        let found = found.into_iter().find(|record| record.offset == letter.offset);
-        let original = |record: Polled| Original { key: record.key, value: record.value, headers: record.headers };
-        found.map(original).ok_or_else(|| {
-            let text = format!(
-                "dead letter {} cannot be replayed: its event was too large for it, and topic {} {} does not keep offset {} any more",
-                letter.id, place.topic, place.partition, letter.offset
-            );
-            TransportError::new(ErrorClass::Definite, text)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -461,6 +314,7 @@ mod tests {
             last_failed_us: 2,
             subject: "movies/42".into(),
             replays: Replays::default(),
+            way_back: WayBack::Topic,
         };
         let json = serde_json::to_value(&letter).unwrap();
         assert_eq!(json["key"], r#"{"id":42}"#);
@@ -496,6 +350,7 @@ mod tests {
             last_failed_us: 2,
             subject: id.to_owned(),
             replays: Replays::default(),
+            way_back: WayBack::Topic,
         };
         for (letter, whole) in [
             (of(10, 1_000_000, place), false),

@@ -20,7 +20,7 @@ pub use contract::{
     Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting,
     record_limit,
 };
-pub use dead_letter::{DeadLetter, DeadLetters, Replays};
+pub use dead_letter::{DeadLetter, DeadLetters, Replays, WayBack};
 pub use embedded::{Embedded, EmbeddedSettings};
 pub use headers::{Headers, HeadersRef};
 pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};

@@ -1,17 +1,19 @@
 //! One partition of a stream: its producer, its mark, and what waits where it stands still.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use tributary_dsl::plan::Start;
+use tributary_dsl::plan::{OnError, Start};
 use tributary_event::{ErrorClass, Reporter};
 use tributary_transport::{Batch, Checkpoint, Polled, Producer, Purpose, TopicPartition, TransportError};
 
 use super::Stream;
-use super::steps::Steps;
+use super::steps::{StepError, Steps, Traveller};
+use crate::parked::{Again, Parked};
 use crate::retry::Backoff;
 use crate::tickets::Ticket;
 
@@ -43,6 +45,10 @@ pub(super) struct Partition {
     waiting: Vec<(Polled, Ticket)>,
     /// Whether records are appended one by one, as one of them cannot be.
     careful: bool,
+    /// What waits behind dead letters.
+    parked: Arc<Parked>,
+    /// The letters of the batch.
+    aside: Vec<Bytes>,
 }
 
 /// Why a partition does not go on.
@@ -87,7 +93,11 @@ impl Partition {
             standstill: None,
             waiting: Vec::new(),
             careful: false,
+            parked: stream.parked.clone(),
+            aside: Vec::new(),
         };
+        // What the former owner set aside is known before the first record.
+        opened.parked.follow().await?;
         // From now on it is known where the stream began.
         if mark != Some(opened.mark()) {
             opened.batch.checkpoint = Some(opened.checkpoint());
@@ -178,9 +188,7 @@ impl Partition {
                 self.waiting.push((record, ticket));
                 continue;
             }
-            let before = self.batch.len();
-            if let Err(error) = steps.write(&record, traveller, &mut self.batch) {
-                self.batch.truncate(before);
+            if let Err(error) = self.write(steps, &record, traveller) {
                 self.append(health).await;
                 if self.standstill.is_none() {
                     self.stands_still_at(&record, &error.to_string());
@@ -193,6 +201,47 @@ impl Partition {
             if self.careful || self.batch.size() >= BATCH {
                 self.append(health).await;
             }
+        }
+    }
+
+    /// Adds what a record has become to the batch, or its letter.
+    fn write(&mut self, steps: &Steps, record: &Polled, traveller: Traveller) -> Result<(), StepError> {
+        let cause = match self.parked.before(record) {
+            Some(letter) => format!("it waits behind the dead letter {letter} of its key"),
+            None => {
+                let before = self.batch.len();
+                let Err(error) = steps.write(record, traveller, &mut self.batch) else { return Ok(()) };
+                self.batch.truncate(before);
+                if error.on_error == OnError::Stop {
+                    return Err(error);
+                }
+                warn!(stream = self.stream, error = %error, "an event is set aside");
+                error.to_string()
+            }
+        };
+        let id = self.parked.set_aside(&mut self.batch, record, cause, 1);
+        self.aside.push(id);
+        Ok(())
+    }
+
+    /// Does an event again that was set aside, as somebody asked for it.
+    pub async fn redo(&mut self, steps: &Steps, again: &Again, health: &Reporter) {
+        if self.standstill.is_some() {
+            return;
+        }
+        let Ok(mut made) = steps.run([&again.record].into_iter()).await else { return };
+        let Some(traveller) = made.pop() else { return };
+        let failed = steps.write(&again.record, traveller, &mut self.batch).err();
+        match &failed {
+            None => self.parked.take_out(&mut self.batch, again),
+            Some(error) => {
+                self.batch.truncate(0);
+                self.parked.failed_again(&mut self.batch, again, error.to_string());
+            }
+        }
+        self.append(health).await;
+        if failed.is_none() && self.standstill.is_none() {
+            self.parked.done(again);
         }
     }
 
@@ -221,6 +270,7 @@ impl Partition {
                     metrics::counter!("tributary_stream_events_total", "stream" => self.stream.clone())
                         .increment(self.batch.len() as u64);
                     self.batch.clear();
+                    self.aside.clear();
                     made_of.into_iter().for_each(|(_, ticket)| ticket.done());
                     return;
                 }
@@ -234,6 +284,7 @@ impl Partition {
             }
         };
         self.batch.clear();
+        self.parked.forget(&std::mem::take(&mut self.aside));
         match made_of.as_slice() {
             // It alone is to blame.
             [(record, _)] if error.class == ErrorClass::Definite => {

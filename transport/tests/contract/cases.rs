@@ -10,7 +10,7 @@ use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
-    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks,
+    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
 };
 
 use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
@@ -741,6 +741,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
         last_failed_us: 1_000_000,
         subject: format!("movies/{n}"),
         replays: Default::default(),
+        way_back: WayBack::Topic,
     };
     let mut producer = bench.producer().await;
     for n in 0..4 {
@@ -758,7 +759,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     assert_eq!(letters.get("none").await.unwrap(), None);
     let (mut written, mut from) = (HashMap::new(), 0);
     loop {
-        let (entries, next) = letters.follow(from).await.unwrap();
+        let (entries, next) = letters.follow::<tributary_transport::dead_letter::Outline>(from).await.unwrap();
         if next == from || entries.is_empty() {
             break;
         }
@@ -821,6 +822,7 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
         last_failed_us: 1,
         subject: place,
         replays: Default::default(),
+        way_back: WayBack::Topic,
     };
     let (_, short) = letter.encode(2_000);
     assert!(short.len() < 2_000);
