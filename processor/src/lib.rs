@@ -6,6 +6,7 @@
 //! offsets that may be committed. [`stream`] is such a stage: events through the steps of a stream into topics.
 
 pub mod answered;
+pub mod delivery;
 pub mod intake;
 pub mod outbox;
 pub mod outside;
@@ -18,6 +19,7 @@ pub mod supervise;
 pub mod tickets;
 
 pub use answered::{FailedCall, until_answered};
+pub use delivery::{Delivery, Sink};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use outside::{Answer, Enricher, OutsideError};

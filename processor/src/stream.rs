@@ -12,6 +12,9 @@ mod attributes;
 mod partition;
 mod steps;
 
+pub(crate) use self::attributes::Attributes;
+pub(crate) use self::steps::metadata;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

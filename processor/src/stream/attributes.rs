@@ -10,7 +10,7 @@ use tributary_transport::{Batch, Polled};
 
 /// Attributes of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attributes {
+pub(crate) struct Attributes {
     pub id: String,
     pub source: Arc<str>,
     pub kind: Arc<str>,

@@ -405,7 +405,7 @@ fn op(event: &Value) -> Option<Op> {
 }
 
 /// What is known about an event beside what stands in it.
-fn metadata(record: &Polled) -> Value {
+pub(crate) fn metadata(record: &Polled) -> Value {
     let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
     let key = record.key.as_deref().map_or(Value::Null, |key| json::read(key).unwrap_or_else(|_| text(key)));
     let whole = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));

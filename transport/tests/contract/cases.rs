@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tributary_event::ErrorClass;
 use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
+use tributary_transport::dead_letter::Outline;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
     Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
@@ -759,7 +760,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     assert_eq!(letters.get("none").await.unwrap(), None);
     let (mut written, mut from) = (HashMap::new(), 0);
     loop {
-        let (entries, next) = letters.follow::<tributary_transport::dead_letter::Outline>(from).await.unwrap();
+        let (entries, next) = letters.follow::<Outline>(from).await.unwrap();
         if next == from || entries.is_empty() {
             break;
         }
@@ -775,7 +776,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
     assert_eq!(error.class, ErrorClass::Definite);
     assert_eq!(letters.replay(Some(&[letter(1).id, letter(2).id])).await.unwrap(), 2);
     assert_eq!(letters.list().await.unwrap(), [letter(0), letter(3)]);
-    let taken_out = letters.follow(from).await.unwrap().0;
+    let taken_out = letters.follow::<Outline>(from).await.unwrap().0;
     assert_eq!(taken_out.iter().filter(|entry| entry.letter.is_none()).count(), 2);
     let replayed = bench.all(&topic).await;
     assert!(replayed.iter().all(|r| r.headers == letter(text(&r.key)[4..].parse().unwrap()).headers));

@@ -1,0 +1,151 @@
+//! Deliveries: the events of a stream's own topic into one sink outside of the transport. Each sink has a group of readers of its own, so
+//! one that is away, slow or refuses holds up neither the stream nor other sinks.
+//!
+//! There are two kinds of sinks (see [`crate::sink`]): those that are told ([`told`]), where the group's offset follows what arrived, and
+//! those with a ledger ([`ledger`]), which keep the offset themselves.
+
+mod event;
+mod lanes;
+mod ledger;
+mod letters;
+mod told;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan};
+use tributary_event::Reporter;
+use tributary_transport::{Consumer, ConsumerSettings, Loss, Transport};
+
+use crate::answered::until_answered;
+use crate::intake::{self, IntakeSettings, Lag, StageError};
+use crate::parked::Parked;
+use crate::sink::{DeliverySink, LedgerSink};
+use crate::stream::own_topic;
+
+/// Records of one reading at most.
+const READ: usize = 2_000;
+/// How often letters are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What takes the events.
+#[derive(Clone)]
+pub enum Sink {
+    /// It is told of them.
+    Told(Arc<dyn DeliverySink>),
+    /// It keeps the offset beside them.
+    Ledger(Arc<dyn LedgerSink>),
+}
+
+/// A sink of a stream of a pipeline that runs.
+pub struct Delivery {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The stream's name.
+    pub stream: String,
+    /// What it does.
+    pub plan: Arc<DeliveryPlan>,
+    /// What takes the events.
+    pub sink: Sink,
+    /// Where they come from.
+    pub transport: Arc<dyn Transport>,
+    /// What it has set aside.
+    pub parked: Arc<Parked>,
+    /// How its reader is.
+    pub reading: Reporter,
+    /// How the sink is.
+    pub working: Reporter,
+    /// How many events it has not done.
+    pub lag: Lag,
+}
+
+impl Delivery {
+    /// The stage of its dead letters, and its name in messages.
+    pub fn stage(stream: &str, sink: &str) -> String {
+        format!("sink {stream}/{sink}")
+    }
+
+    /// The group that reads for it.
+    pub fn group(&self) -> String {
+        format!("{}.{}.{}.sink", self.pipeline, self.stream, self.plan.name)
+    }
+
+    /// Runs until shutdown or a fatal error.
+    ///
+    /// # Errors
+    /// What does not pass by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
+        let stage = Self::stage(&self.stream, &self.plan.name);
+        let settings = ConsumerSettings {
+            group: self.group(),
+            topics: vec![own_topic(&self.pipeline, &self.stream)],
+            max_records: READ,
+            // What a new sink gets begins with what the stream's topic still has.
+            from_start: true,
+        };
+        let join = || self.transport.consumer(settings.clone());
+        let joined = until_answered(&self.reading, "join the group of a sink", &shutdown, join).await;
+        let consumer: Option<Box<dyn Consumer>> = joined.map_err(|e| StageError::new(&stage, e.message))?;
+        let Some(consumer) = consumer else { return Ok(()) };
+        let settings = IntakeSettings { lag: self.lag.clone(), ..IntakeSettings::new(&*stage) };
+        let reading = self.reading.clone();
+        self.working.up();
+        match self.sink.clone() {
+            Sink::Told(sink) => {
+                let work = Arc::new(told::Work::new(self, sink));
+                let running = intake::run(consumer, work.clone(), settings, reading, shutdown.clone());
+                tokio::select! {
+                    ended = running => ended,
+                    ended = work.run() => ended,
+                }
+            }
+            Sink::Ledger(sink) => {
+                let work = Arc::new(ledger::Work::new(self, sink, shutdown.clone()));
+                let running = intake::run(consumer, work.clone(), settings, reading, shutdown);
+                tokio::select! {
+                    ended = running => ended,
+                    () = work.run() => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Which row an event is about, if the sink keeps rows.
+    fn row(&self) -> Option<&RowPlan> {
+        match &self.plan.sink {
+            SinkPlan::Sql(sql) => Some(&sql.row),
+            SinkPlan::Webhook(_) | SinkPlan::Files(_) => None,
+        }
+    }
+
+    /// Tells of events that are gone.
+    fn lacks(&self, losses: &[Loss]) {
+        for Loss { place, from, to } in losses {
+            let (stream, sink, partition) = (&self.stream, &self.plan.name, place.partition);
+            metrics::counter!("tributary_stream_lost_records_total", "stream" => stream.clone())
+                .increment(to.saturating_sub(*from).max(1));
+            tracing::warn!(
+                stream,
+                sink,
+                partition,
+                from,
+                to,
+                "events were removed from a stream's topic before a sink read them; it lacks them (raise the retention of the transport)"
+            );
+        }
+    }
+
+    /// Counts what became of events.
+    fn count(&self, outcome: &'static str, events: usize) {
+        if events > 0 {
+            metrics::counter!(
+                "tributary_sink_events_total",
+                "stream" => self.stream.clone(),
+                "sink" => self.plan.name.clone(),
+                "outcome" => outcome
+            )
+            .increment(events as u64);
+        }
+    }
+}

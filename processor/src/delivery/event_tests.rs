@@ -1,0 +1,62 @@
+use std::sync::Arc;
+
+use tributary_expression::{Program, Shape};
+use tributary_transport::{Batch, Headers, TopicPartition};
+
+use super::*;
+
+fn record(op: Op, value: &str) -> Polled {
+    let topic: Arc<str> = "p.s.events".into();
+    let attributes =
+        Attributes { id: "7".into(), source: "/p/db".into(), kind: "s".into(), op, sequence: 7, committed_us: Some(5) };
+    let mut batch = Batch::new();
+    batch.push(&topic, 1, Some(br#"{"id":1}"#), Some(value.as_bytes()));
+    attributes.put(&mut batch);
+    let put = batch.records().next().expect("one");
+    let headers = Headers::of(put.headers.iter());
+    let (key, value) = (put.key.map(Bytes::copy_from_slice), put.value.map(Bytes::copy_from_slice));
+    Polled { place: TopicPartition { topic, partition: 0 }, offset: 3, key, value, headers, timestamp_ms: 1 }
+}
+
+fn plan(row: Option<&str>, is_envelope: bool, key: &[&str]) -> RowPlan {
+    let compiled = row.map(|row| Program::compile(row, &Shape::any()).expect("a program").0);
+    RowPlan { row: compiled, is_envelope, key: key.iter().map(|key| (*key).to_owned()).collect() }
+}
+
+fn told(op: Op, value: &str, plan: &RowPlan) -> Result<(Option<String>, Option<String>), String> {
+    let event = of(&record(op, value), Some(plan))?.expect("an event");
+    assert_eq!((event.id.as_str(), &*event.source, event.sequence, event.committed_us), ("7", "/p/db", 7, Some(5)));
+    let text = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok((text(event.row_key), text(event.content)))
+}
+
+const UPDATE: &str = r#"{"op":"u","before":{"id":1},"after":{"id":2,"title":"Alien"}}"#;
+const DELETE: &str = r#"{"op":"d","before":{"id":1,"title":"Alien"},"after":null}"#;
+
+#[test]
+fn a_captured_event_is_its_row() {
+    let row = plan(None, true, &["id"]);
+    let new = Some(r#"{"id":2,"title":"Alien"}"#.to_owned());
+    assert_eq!(told(Op::Update, UPDATE, &row), Ok((Some(r#"{"id":2}"#.into()), new)));
+    assert_eq!(told(Op::Delete, DELETE, &row), Ok((Some(r#"{"id":1}"#.into()), None)));
+    assert_eq!(told(Op::Truncate, r#"{"op":"t"}"#, &row), Ok((None, None)));
+}
+
+#[test]
+fn what_a_program_makes_is_a_row_too() {
+    let row = plan(Some("{ \"id\": .after.id, \"name\": .after.title, \"of\": %key.id }"), true, &["id"]);
+    let made = Some(r#"{"id":2,"name":"Alien","of":1}"#.to_owned());
+    assert_eq!(told(Op::Update, UPDATE, &row), Ok((Some(r#"{"id":2}"#.into()), made)));
+    assert_eq!(told(Op::Delete, DELETE, &row), Ok((Some(r#"{"id":1}"#.into()), None)));
+    // Of what a step left, the record's key is what is known of a row that is gone.
+    assert_eq!(told(Op::Delete, "{}", &plan(None, false, &["id"])), Ok((Some(r#"{"id":1}"#.into()), None)));
+}
+
+#[test]
+fn what_is_no_row_is_said() {
+    let error = told(Op::Update, UPDATE, &plan(None, true, &["id", "country"])).unwrap_err();
+    assert_eq!(error, "its key `id`, `country` is absent or null");
+    assert!(told(Op::Update, r#"{"after":7}"#, &plan(None, true, &["id"])).unwrap_err().contains("integer"));
+    let stranger = Polled { headers: Headers::NONE, ..record(Op::Update, UPDATE) };
+    assert!(of(&stranger, None).is_err());
+}

@@ -1,0 +1,189 @@
+//! Which event is delivered next: those of one key one after the other, keys beside one another. Pure; time is passed in.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tributary_transport::TopicPartition;
+
+/// The lane of an event: its key in its partition, or, without a key, the event alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Lane {
+    pub place: TopicPartition,
+    pub key: Option<Bytes>,
+    /// Where the event lies, if it has no key.
+    pub offset: Option<u64>,
+}
+
+/// What is to be delivered, in lanes.
+#[derive(Debug)]
+pub(super) struct Lanes<T> {
+    lanes: HashMap<Lane, Queue<T>>,
+    ready: VecDeque<(Lane, u64)>,
+    later: BinaryHeap<Reverse<(Instant, Lane, u64)>>,
+    /// The number of the lane that was made last: one that was revoked and came back is another one.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    number: u64,
+    waiting: VecDeque<T>,
+    /// How often the first was tried, and since when.
+    tries: u32,
+    since: Option<Instant>,
+}
+
+/// The first of a lane, which is its caller's until it says what became of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Head<T> {
+    pub lane: Lane,
+    number: u64,
+    pub item: T,
+    /// How often it was tried before.
+    pub tries: u32,
+    /// When it was tried first, if it was.
+    pub since: Option<Instant>,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self { lanes: HashMap::new(), ready: VecDeque::new(), later: BinaryHeap::new(), last: 0 }
+    }
+}
+
+impl<T> Lanes<T> {
+    /// Adds one behind the others of its lane.
+    pub fn push(&mut self, lane: Lane, item: T) {
+        match self.lanes.get_mut(&lane) {
+            Some(queue) => queue.waiting.push_back(item),
+            None => {
+                self.last += 1;
+                let queue = Queue { number: self.last, waiting: VecDeque::from([item]), tries: 0, since: None };
+                self.lanes.insert(lane.clone(), queue);
+                self.ready.push_back((lane, self.last));
+            }
+        }
+    }
+
+    /// Takes up to `most` that may be delivered now, of different lanes.
+    pub fn take(&mut self, most: usize, now: Instant) -> Vec<Head<T>> {
+        while self.later.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            if let Some(Reverse((_, lane, number))) = self.later.pop() {
+                self.ready.push_back((lane, number));
+            }
+        }
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let Some((lane, number)) = self.ready.pop_front() else { break };
+            // It was revoked meanwhile.
+            let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.number == number) else { continue };
+            let Some(item) = queue.waiting.pop_front() else { continue };
+            let since = *queue.since.get_or_insert(now);
+            let before = (queue.tries > 0).then_some(since);
+            taken.push(Head { lane, number, item, tries: queue.tries, since: before });
+        }
+        taken
+    }
+
+    /// When the next may be delivered that cannot be now.
+    pub fn next(&self) -> Option<Instant> {
+        self.later.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// One is done: the next of its lane is its turn.
+    pub fn done(&mut self, head: Head<T>) -> T {
+        let Head { lane, number, item, .. } = head;
+        if let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.number == number) {
+            (queue.tries, queue.since) = (0, None);
+            if queue.waiting.is_empty() {
+                self.lanes.remove(&lane);
+            } else {
+                self.ready.push_back((lane, number));
+            }
+        }
+        item
+    }
+
+    /// One is to be tried again, not before a pause has passed. It stays the first of its lane. `Err`: its partition was revoked,
+    /// and it is given back.
+    pub fn again(&mut self, head: Head<T>, now: Instant, pause: Duration) -> Result<(), T> {
+        let Some(queue) = self.lanes.get_mut(&head.lane).filter(|queue| queue.number == head.number) else {
+            return Err(head.item);
+        };
+        queue.waiting.push_front(head.item);
+        queue.tries = head.tries.saturating_add(1);
+        self.later.push(Reverse((now + pause, head.lane, head.number)));
+        Ok(())
+    }
+
+    /// Forgets what is of partitions that are another process's now.
+    pub fn revoke(&mut self, places: &[TopicPartition]) {
+        self.lanes.retain(|lane, _| !places.contains(&lane.place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lane(key: u8) -> Lane {
+        let place = TopicPartition { topic: "events".into(), partition: 0 };
+        Lane { place, key: Some(Bytes::copy_from_slice(&[key])), offset: None }
+    }
+
+    proptest! {
+        /// Whatever becomes of them, the events of a key are done in their order, one at a time, and all of them.
+        #[test]
+        fn keys_keep_their_order(items in proptest::collection::vec((0_u8..4, 0_u8..3), 1..80), most in 1_usize..4) {
+            let mut lanes = Lanes::default();
+            let mut now = Instant::now();
+            let mut expected: HashMap<Lane, Vec<usize>> = HashMap::new();
+            for (place, (key, _)) in items.iter().enumerate() {
+                lanes.push(lane(*key), place);
+                expected.entry(lane(*key)).or_default().push(place);
+            }
+            let mut failures: Vec<u8> = items.iter().map(|(_, failures)| *failures).collect();
+            let mut done: HashMap<Lane, Vec<usize>> = HashMap::new();
+            for _ in 0..10_000 {
+                let taken = lanes.take(most, now);
+                let Some(next) = lanes.next().filter(|_| taken.is_empty()) else {
+                    if taken.is_empty() {
+                        break;
+                    }
+                    let keys: std::collections::HashSet<&Lane> = taken.iter().map(|head| &head.lane).collect();
+                    prop_assert_eq!(keys.len(), taken.len(), "two of one key at a time");
+                    for head in taken {
+                        prop_assert_eq!(head.since.is_some(), head.tries > 0);
+                        let left = &mut failures[head.item];
+                        if *left > 0 {
+                            *left -= 1;
+                            prop_assert!(lanes.again(head, now, Duration::from_secs(1)).is_ok());
+                        } else {
+                            done.entry(head.lane.clone()).or_default().push(head.item);
+                            lanes.done(head);
+                        }
+                    }
+                    continue;
+                };
+                now = next;
+            }
+            prop_assert_eq!(done, expected);
+        }
+    }
+
+    #[test]
+    fn what_was_revoked_is_not_tried_again() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        lanes.push(lane(1), "a");
+        lanes.push(lane(1), "b");
+        let head = lanes.take(1, now).pop().expect("one");
+        lanes.revoke(&[head.lane.place.clone()]);
+        assert_eq!(lanes.again(head, now, Duration::ZERO), Err("a"));
+        assert!(lanes.take(1, now).is_empty());
+    }
+}
