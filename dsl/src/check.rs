@@ -81,6 +81,7 @@ fn plan(definition: &Definition, graph: GraphPlan, indexes: Vec<IndexPlan>) -> P
         transport: definition.transport.clone(),
         graph,
         indexes,
+        services: definition.services.clone(),
         streams: definition.streams.clone(),
         http: definition.http.clone(),
         data: definition.data.clone(),

@@ -43,6 +43,8 @@ pub struct Plan {
     pub graph: GraphPlan,
     /// The indexes.
     pub indexes: Vec<IndexPlan>,
+    /// The services that steps of streams ask.
+    pub services: Vec<ServicePlan>,
     /// The streams.
     pub streams: Vec<StreamPlan>,
     /// The HTTP listener.

@@ -1,6 +1,7 @@
 //! A plan for people: as text, and as a picture. Nothing secret is in either.
 
 mod picture;
+mod streams;
 mod text;
 
 pub use picture::render_graph;

@@ -92,9 +92,8 @@ fn mask_values(line: &str) -> String {
         let key = lower[..colon].rsplit(|c: char| c.is_whitespace() || "{,[".contains(c)).next().unwrap_or_default();
         let key = key.trim_matches(['"', '\'']);
         let value = &line[colon + 1..];
-        let is_path = value.trim_start().trim_start_matches(['"', '\'']).starts_with(['.', '%']);
-        // `keys` are those of tables, and the `key` of a record is a path.
-        let is_none = key.contains('/') || key == "keys" || key == "key" && is_path;
+        // `keys` are those of tables, and a `key` alone is that of a record or a row.
+        let is_none = key.contains('/') || key == "keys" || key == "key";
         let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none;
         if !hides || !(value.is_empty() || value.starts_with([' ', '\t'])) {
             continue;

@@ -1,12 +1,12 @@
-//! `tributary graph`: sources → tables and their topics → vertices → edges → indexes.
+//! `tributary graph`: sources → tables and their topics → vertices → edges → indexes, and streams → steps → sinks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use tributary_event::debezium;
+use tributary_event::{TableName, debezium};
 
 use super::{GraphFormat, reach, tables};
-use crate::plan::{Plan, Reach};
+use crate::plan::{Plan, Reach, SinkPlan, StepPlan};
 
 /// The plan as a picture. The same plan gives the same text.
 pub fn render_graph(plan: &Plan, format: GraphFormat) -> String {
@@ -24,6 +24,9 @@ enum Shape {
     Topic,
     Vertex,
     Index,
+    Step,
+    Service,
+    Sink,
 }
 
 #[derive(Default)]
@@ -66,6 +69,7 @@ fn draw(plan: &Plan) -> Picture {
     }
     let vertices: BTreeMap<&str, usize> =
         types.into_iter().map(|name| (name, picture.node(name.to_owned(), Shape::Vertex))).collect();
+    draw_streams(plan, &mut picture, &topics);
     for (topic, table) in topics {
         for rule in plan.graph.vertices.get(table).into_iter().flatten() {
             if let Some(vertex) = vertices.get(rule.type_name.as_str()) {
@@ -92,6 +96,47 @@ fn draw(plan: &Plan) -> Picture {
     picture
 }
 
+/// Steps one after the other, services beside them, and what each sink guarantees.
+fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName)]) {
+    let services: Vec<(&str, usize)> = plan
+        .services
+        .iter()
+        .map(|service| (service.name.as_str(), picture.node(format!("service {}", service.name), Shape::Service)))
+        .collect();
+    for stream in &plan.streams {
+        let begin = picture.node(format!("stream {}", stream.name), Shape::Step);
+        for table in &stream.from {
+            if let Some((topic, _)) = topics.iter().find(|(_, name)| **name == table.table) {
+                picture.line(*topic, begin, "", false);
+            }
+        }
+        let mut last = begin;
+        for step in &stream.steps {
+            let node = picture.node(format!("{}/{}", stream.name, step.name), Shape::Step);
+            picture.line(last, node, "", false);
+            if let StepPlan::Enrich(enrich) = &step.plan
+                && let Some((_, service)) = services.iter().find(|(name, _)| *name == enrich.service)
+            {
+                picture.line(*service, node, &enrich.into.to_string(), true);
+            }
+            last = node;
+        }
+        for sink in &stream.topics {
+            let node = picture.node(sink.name.clone(), Shape::Topic);
+            picture.line(last, node, "exactly once", false);
+        }
+        for delivery in &stream.deliveries {
+            let (label, guarantee) = match &delivery.sink {
+                SinkPlan::Webhook(_) => (delivery.name.clone(), "at least once"),
+                SinkPlan::Sql(plan) => (format!("{}: {}", delivery.name, plan.table), "exactly once"),
+                SinkPlan::Files(plan) => (format!("{}: {}", delivery.name, plan.folder.display()), "exactly once"),
+            };
+            let node = picture.node(label, Shape::Sink);
+            picture.line(last, node, guarantee, false);
+        }
+    }
+}
+
 fn mermaid(picture: &Picture) -> String {
     let mut out = "flowchart LR\n".to_owned();
     let escaped = |text: &str| {
@@ -105,6 +150,9 @@ fn mermaid(picture: &Picture) -> String {
             Shape::Table => ("[", "]"),
             Shape::Topic => ("[[", "]]"),
             Shape::Vertex => ("([", "])"),
+            Shape::Step => ("(", ")"),
+            Shape::Service => ("{{", "}}"),
+            Shape::Sink => ("[/", "/]"),
         };
         let _ = writeln!(out, "  n{i}{open}\"{}\"{close}", escaped(label));
     }
@@ -125,6 +173,9 @@ fn dot(picture: &Picture) -> String {
             Shape::Table => "box",
             Shape::Topic => "cds",
             Shape::Vertex => "ellipse",
+            Shape::Step => "component",
+            Shape::Service => "hexagon",
+            Shape::Sink => "parallelogram",
         };
         let _ = writeln!(out, "  n{i} [label=\"{}\", shape={shape}];", escaped(label));
     }

@@ -3,10 +3,10 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{public_url, reach, tables};
+use super::{public_url, reach, streams, tables};
 use crate::plan::{
     FieldKind, Form, GraphPlan, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection,
-    Start, StorePlan, StreamPlan, TransportPlan,
+    StorePlan, TransportPlan,
 };
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
@@ -31,8 +31,11 @@ pub fn render_plan(plan: &Plan) -> String {
     for index in &plan.indexes {
         self::index(&mut out, index);
     }
+    for service in &plan.services {
+        streams::service(&mut out, service);
+    }
     for stream in &plan.streams {
-        self::stream(&mut out, stream);
+        streams::stream(&mut out, stream);
     }
     out
 }
@@ -47,29 +50,6 @@ fn graph(out: &mut String, graph: &GraphPlan) {
             line(out, 1, format_args!("{}: {} → {}", inverse.key, inverse.path.join("."), inverse.parent_type));
         }
         block(out, &fan_out.question.text());
-    }
-}
-
-fn stream(out: &mut String, stream: &StreamPlan) {
-    let tables: Vec<String> = stream.from.iter().map(|table| table.table.to_string()).collect();
-    line(out, 0, format_args!("\nstream {} of {}", stream.name, tables.join(", ")));
-    let letters: Vec<String> = stream.ops.iter().map(|op| op.letter().to_string()).collect();
-    let start = match stream.start {
-        Start::Now => "what changes from now on",
-        Start::First => "the first change that its topics still have",
-    };
-    line(out, 1, format_args!("changes: {}; begins with {start}", letters.join(", ")));
-    for step in &stream.steps {
-        let Some(program) = step.plan.program() else { continue };
-        let fails = if program.can_fail() { " (stands still where it fails)" } else { "" };
-        line(out, 1, format_args!("{}{fails}:", step.name));
-        block(out, program.text().trim_end());
-    }
-    for sink in &stream.topics {
-        let key =
-            sink.key.as_ref().map_or("the key of the table's topic".to_owned(), |key| key.text().trim().to_owned());
-        let kept = if sink.compact { ", compacted" } else { "" };
-        line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
     }
 }
 
@@ -164,21 +144,21 @@ fn store(store: &StorePlan) -> String {
     }
 }
 
-fn time(duration: Duration) -> String {
+pub(super) fn time(duration: Duration) -> String {
     match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
         ms => format!("{ms}ms"),
     }
 }
 
-fn line(out: &mut String, depth: usize, text: impl Display) {
+pub(super) fn line(out: &mut String, depth: usize, text: impl Display) {
     let text = text.to_string();
     // A text that starts with an empty line brings its own indentation.
     let indent = if text.starts_with('\n') { String::new() } else { "  ".repeat(depth) };
     let _ = writeln!(out, "{indent}{text}");
 }
 
-fn block(out: &mut String, query: &str) {
+pub(super) fn block(out: &mut String, query: &str) {
     for text in query.lines() {
         line(out, 2, text);
     }

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
+use tributary_transport::dead_letter::Outline;
 use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
-use tributary_transport::dead_letter::Outline;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
     Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,

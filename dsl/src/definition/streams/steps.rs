@@ -30,16 +30,17 @@ pub(super) fn read(
         let on_error = r.optional(&map, &key::ON_ERROR);
         let (plan, left) = step(r, &map, shape.as_ref(), services);
         shape = left;
+        let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
         let name = match given {
-            Some(given) if NameOf::STEP.check(r, &given.value, &given.shown, &given.spot) => {
+            Some(given) => {
                 if steps.iter().any(|step| step.name == given.value) {
                     let message = format!("two steps have the name `{}`", given.shown);
                     r.found.push(given.spot.error(message).help("give one of the two another name"));
                 }
                 given.value
             }
-            _ => format!("{}-{}", plan.word(), place + 1),
+            None => format!("{}-{}", plan.word(), place + 1),
         };
         steps.push(Step { name, plan, on_error });
     }

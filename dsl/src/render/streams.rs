@@ -1,0 +1,166 @@
+//! Services and streams in `tributary plan`: what each step does, and what each sink guarantees.
+
+use std::fmt::Write;
+
+use super::public_url;
+use super::text::{block, line, time};
+use crate::plan::{
+    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, Missing, OnError, ServiceKind, ServicePlan, SinkPlan, Start, Step,
+    StepPlan, StreamPlan, TopicSink, WebhookFormat,
+};
+
+pub(super) fn service(out: &mut String, service: &ServicePlan) {
+    let kind = match service.kind {
+        ServiceKind::Graphql => "GraphQL",
+        ServiceKind::Rest => "HTTP",
+    };
+    line(out, 0, format_args!("\nservice {} ({kind}): {}", service.name, public_url(&service.url)));
+    let mut limits = format!("at most {} requests at a time, {} each", service.concurrency, time(service.timeout));
+    if let Some(rate) = service.rate {
+        let _ = write!(limits, ", {} in {}", rate.requests, time(rate.per));
+    }
+    let breaker = &service.breaker;
+    let slow = breaker.slow.map_or_else(String::new, |slow| format!(" or are slower than {}", time(slow)));
+    let window = time(breaker.window);
+    line(out, 1, format_args!("{limits}"));
+    line(
+        out,
+        1,
+        format_args!("left alone for {} when {} % of the requests of {window} fail{slow}", time(breaker.pause), breaker.failures),
+    );
+}
+
+pub(super) fn stream(out: &mut String, stream: &StreamPlan) {
+    let tables: Vec<String> = stream.from.iter().map(|table| table.table.to_string()).collect();
+    line(out, 0, format_args!("\nstream {} of {}", stream.name, tables.join(", ")));
+    let letters: Vec<String> = stream.ops.iter().map(|op| op.letter().to_string()).collect();
+    let start = match stream.start {
+        Start::Now => "what changes from now on",
+        Start::First => "the first change that its topics still have",
+    };
+    line(out, 1, format_args!("changes: {}; begins with {start}", letters.join(", ")));
+    for step in &stream.steps {
+        self::step(out, step, stream.on_error);
+    }
+    for sink in &stream.topics {
+        topic(out, sink);
+    }
+    for delivery in &stream.deliveries {
+        self::delivery(out, delivery);
+    }
+}
+
+fn fails(step: &Step, of_stream: OnError) -> &'static str {
+    match step.on_error.unwrap_or(of_stream) {
+        OnError::Stop => "stands still where it fails",
+        OnError::DeadLetter => "sets aside what it fails for, and later events of its key",
+    }
+}
+
+fn step(out: &mut String, step: &Step, on_error: OnError) {
+    let name = &step.name;
+    match &step.plan {
+        StepPlan::Changed(columns) => line(out, 1, format_args!("{name}: updates of {}", columns.join(", "))),
+        StepPlan::Filter(program) | StepPlan::Transform(program) => {
+            let fails = if program.can_fail() { format!(" ({})", fails(step, on_error)) } else { String::new() };
+            line(out, 1, format_args!("{name}{fails}:"));
+            block(out, program.text().trim_end());
+        }
+        StepPlan::Split { each, into } => line(out, 1, format_args!("{name}: an event for each of {each}, as {into}")),
+        StepPlan::Enrich(plan) => enrich(out, step, plan, on_error),
+    }
+}
+
+fn enrich(out: &mut String, step: &Step, plan: &EnrichPlan, on_error: OnError) {
+    let (service, into) = (&plan.service, &plan.into);
+    line(out, 1, format_args!("{}: {service} is asked ({}); its answer is {into}", step.name, fails(step, on_error)));
+    line(out, 2, format_args!("key: {}", plan.key.text().trim()));
+    let together = match plan.call.is_list() {
+        true => format!("up to {} keys at a time, gathered for {}", plan.batch.max, time(plan.batch.linger)),
+        false => "one key at a time".to_owned(),
+    };
+    let cached = match &plan.cache {
+        Some(cache) => format!("answers are kept for {}, absence for {}", time(cache.ttl), time(cache.missing)),
+        None => "no answer is kept".to_owned(),
+    };
+    let missing = match plan.missing {
+        Missing::Keep => "an event of an unknown key flows on with null",
+        Missing::Drop => "an event of an unknown key ends here",
+        Missing::Error => "an unknown key is a failure",
+    };
+    line(out, 2, format_args!("{together}; {cached}; {missing}"));
+    match &plan.call {
+        CallPlan::Graphql { query, .. } => block(out, query.trim_end()),
+        CallPlan::Rest { method, path, body, .. } => {
+            let body = body.as_ref().map_or_else(String::new, |body| format!(" {}", body.text().trim()));
+            block(out, &format!("{method} {path}{body}"));
+        }
+    }
+}
+
+fn topic(out: &mut String, sink: &TopicSink) {
+    let key = sink.key.as_ref().map_or("the key of the table's topic".to_owned(), |key| key.text().trim().to_owned());
+    let kept = if sink.compact { ", compacted" } else { "" };
+    line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+}
+
+fn delivery(out: &mut String, delivery: &DeliveryPlan) {
+    let name = &delivery.name;
+    let refused = match delivery.on_error {
+        OnError::Stop => "what it refuses is tried until it takes it",
+        OnError::DeadLetter => "what it refuses is set aside, and later events of its key",
+    };
+    match &delivery.sink {
+        SinkPlan::Webhook(plan) => {
+            let url = host(plan.url.reveal());
+            let format = match plan.format {
+                WebhookFormat::Plain => "plain JSON",
+                WebhookFormat::CloudEventsBinary => "CloudEvents (binary)",
+                WebhookFormat::CloudEventsStructured => "CloudEvents",
+            };
+            let signed = match plan.secrets.len() {
+                0 => "not signed".to_owned(),
+                1 => "signed".to_owned(),
+                n => format!("signed by {n} secrets"),
+            };
+            line(
+                out,
+                1,
+                format_args!("to {name} at {url}: at least once, with the same id at every try, in order for each key"),
+            );
+            let within =
+                delivery.redelivery.within.map_or("for ever".to_owned(), |within| format!("for {}", time(within)));
+            line(out, 2, format_args!("{format}, {signed}; tried {within}; {refused}"));
+        }
+        SinkPlan::Sql(plan) => {
+            let (table, key) = (&plan.table, plan.row.key.join(", "));
+            line(out, 1, format_args!("to {name}, the table {table} by {key}: exactly once"));
+            let create = if plan.create { "made and widened as needed" } else { "taken as it is" };
+            line(
+                out,
+                2,
+                format_args!("the table is {create}; a row that was deleted is known for {}", time(plan.keep_deleted)),
+            );
+            line(out, 2, format_args!("{refused}"));
+            if let Some(row) = &plan.row.row {
+                block(out, row.text().trim_end());
+            }
+        }
+        SinkPlan::Files(plan) => {
+            let format = match plan.format {
+                FileFormat::JsonLines => "JSON lines",
+                FileFormat::Parquet => "Parquet",
+            };
+            let folder = plan.folder.display();
+            line(out, 1, format_args!("to {name} in {folder}: exactly once"));
+            line(out, 2, format_args!("{format}; a file for about {} bytes, or {}", plan.size, time(plan.every)));
+        }
+    }
+}
+
+/// Of a URL what is no secret: a path may hold a token.
+fn host(url: &str) -> String {
+    let public = public_url(url);
+    let (scheme, rest) = public.split_once("://").unwrap_or(("", &public));
+    format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())
+}
