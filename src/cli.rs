@@ -31,6 +31,7 @@ A first hour usually goes:
   tributary search pipeline.yaml movies 'title:alien'
   tributary get pipeline.yaml movies 42
   tributary dlq list pipeline.yaml       what was set aside, and why
+  tributary tap pipeline.yaml priced     what flows through a stream, step by step
   tributary audit pipeline.yaml          is anything lost, doubled or stale?
   tributary resume-deletes pipeline.yaml movies   lets deletes go on that wait because they are many
 
@@ -153,6 +154,29 @@ pub enum Command {
         index: String,
         /// The document's id.
         id: String,
+    },
+    /// Watch what flows through the steps of streams, live.
+    ///
+    /// A running pipeline costs nothing for it while nobody looks. A line for each event and step: → it goes on, × it ends here, ! the
+    /// step failed for it.
+    Tap {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// A stream, or a step of one: priced, priced/filter-1, priced/from. Left out, all of them.
+        target: Option<String>,
+        /// Only events of which this is true, in VRL: '.after.id == 7'.
+        #[arg(long = "where", value_name = "CONDITION")]
+        condition: Option<String>,
+        /// Events a second at most; how many were left out is said.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+        /// End after so many.
+        #[arg(long)]
+        count: Option<u64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Dead letters: what was set aside after its last try, with its cause.
     #[command(subcommand)]

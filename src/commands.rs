@@ -9,6 +9,7 @@ mod running;
 
 use crate::cli::{Cli, Command, Dlq};
 use crate::exit::Failure;
+use crate::tap::{Wish, tap};
 
 /// Carries a command out.
 pub async fn execute(cli: Cli) -> Result<(), Failure> {
@@ -29,6 +30,10 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
             documents::search(&pipeline.file, &index, query, from, size).await
         }
         Command::Get { pipeline, index, id } => documents::get(&pipeline.file, &index, &id).await,
+        Command::Tap { pipeline, target, condition, rate, count, json } => {
+            let wish = Wish { condition, rate: Some(rate), ..Wish::of(target.as_deref()) };
+            tap(&pipeline.file, wish, count, json).await
+        }
         Command::Dlq(Dlq::List(pipeline)) => letters::list(&pipeline.file).await,
         Command::Dlq(Dlq::Show { pipeline, id }) => letters::show(&pipeline.file, &id).await,
         Command::Dlq(Dlq::Replay { pipeline, ids, all }) => {

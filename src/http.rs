@@ -20,6 +20,7 @@ use tributary_event::{ErrorClass, Health};
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
+use tributary_processor::Taps;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 use tributary_transport::{Transport, TransportError};
 
@@ -40,6 +41,14 @@ pub struct Api {
     pub transport: Arc<dyn Transport>,
     /// Metrics.
     pub metrics: PrometheusHandle,
+    /// The streams, with the names of their steps.
+    pub streams: Vec<(String, Vec<String>)>,
+    /// What flows through them.
+    pub taps: Arc<Taps>,
+    /// Whether the pipeline has indexes.
+    pub has_indexes: bool,
+    /// The pipeline stops: answers without an end end.
+    pub stopping: CancellationToken,
 }
 
 /// Indexes that have started.
@@ -66,6 +75,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/reindex", post(reindex))
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/audit", get(audit))
+        .route("/tap", get(crate::tap::serve))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -95,6 +105,11 @@ impl IntoResponse for Failure {
     }
 }
 
+/// An answer that says why there is none.
+pub fn refused(status: StatusCode, message: String) -> Response {
+    Failure(status, message).into_response()
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self(status(error.class), error.message)
@@ -117,6 +132,9 @@ fn status(class: ErrorClass) -> StatusCode {
 
 fn started(api: &Api) -> Result<&Started, Failure> {
     api.started.get().ok_or_else(|| {
+        if !api.has_indexes {
+            return Failure(StatusCode::NOT_FOUND, "this pipeline has streams and no indexes".to_owned());
+        }
         let text = "the pipeline waits for its graph and has no plan yet; /health says why";
         Failure(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
     })
@@ -289,7 +307,9 @@ pub struct Replay {
 }
 
 async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
-    started(&api)?;
+    if api.has_indexes {
+        started(&api)?;
+    }
     let replayed = api.letters.replay(what.ids.as_deref()).await?;
     Ok(Json(json!({ "replayed": replayed })))
 }

@@ -20,3 +20,4 @@ pub mod rules;
 pub mod run;
 mod source;
 mod streams;
+pub mod tap;

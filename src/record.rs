@@ -80,12 +80,49 @@ impl Running {
         self.answer(self.http.post(format!("{}{path}", self.base)).json(body)).await
     }
 
+    /// GET of lines that come as long as the pipeline runs.
+    pub async fn lines(&self, path: &str, query: &impl Serialize) -> Result<Lines, Failure> {
+        let request = self.http.get(format!("{}{path}", self.base)).query(query);
+        let request = request.timeout(Duration::from_secs(365 * 24 * 3600));
+        let response = request.send().await.map_err(|e| Failure::Unreachable(format!("{}: {e}", self.base)))?;
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            let body: Json = response.json().await.unwrap_or(Json::Null);
+            expect_ok((status, body))?;
+            return Err(Failure::Stopped(format!("the answer was {status}")));
+        }
+        Ok(Lines { response, rest: Vec::new() })
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(u16, Json), Failure> {
         let unreachable = |e: reqwest::Error| Failure::Unreachable(format!("{}: {e}", self.base));
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(unreachable)?;
         Ok((status, tributary_indexer::documents::json::read(text.as_bytes()).unwrap_or(Json::Null)))
+    }
+}
+
+/// Lines of an answer, as they come.
+pub struct Lines {
+    response: reqwest::Response,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; none: there are no more.
+    pub async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(line.get(..end).unwrap_or_default()).into_owned()));
+            }
+            match self.response.chunk().await {
+                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk),
+                // A pipeline that is killed ends in the middle.
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
     }
 }
 

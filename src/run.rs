@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Plan, SourcePlan, TransportPlan};
+use tributary_dsl::plan::{Plan, SourcePlan, StreamPlan, TransportPlan};
 use tributary_event::Health;
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
 use tributary_indexer::listing::{Board, Listings};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
-use tributary_processor::{Tasks, supervise, until_answered};
+use tributary_processor::{Taps, Tasks, supervise, until_answered};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{TopicSpec, Transport};
 
@@ -101,7 +101,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
     let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
-    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
+    let taps = Arc::default();
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured, taps };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
@@ -120,6 +121,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         letters: DeadLetters::new(base.transport.clone(), names::dead_letters(definition.pipeline())),
         transport: base.transport.clone(),
         metrics,
+        streams: definition.streams().iter().map(stream_steps).collect(),
+        taps: base.taps.clone(),
+        has_indexes,
+        stopping: shutdown.clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
@@ -134,6 +139,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     result
 }
 
+/// A stream's name, and those of its steps.
+fn stream_steps(stream: &StreamPlan) -> (String, Vec<String>) {
+    (stream.name.clone(), stream.steps.iter().map(|step| step.name.clone()).collect())
+}
+
 /// What is there whatever the graph says.
 struct Base {
     draft: Arc<Draft>,
@@ -144,6 +154,8 @@ struct Base {
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
+    /// Who watches the streams.
+    taps: Arc<Taps>,
 }
 
 /// What the indexes start with, beside a plan.
@@ -231,12 +243,13 @@ async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Res
     if !definition.streams().is_empty() {
         let topics: Vec<TopicSpec> = topics.iter().cloned().chain(streams::topics(definition)).collect();
         let (draft, transport, health) = (base.draft.clone(), base.transport.clone(), base.health.clone());
+        let taps = base.taps.clone();
         let stop = shutdown.clone();
         tasks.spawn(async move {
             if !ensure_topics(&transport, &health, &topics, &stop).await? {
                 return Ok(());
             }
-            Box::pin(streams::run(draft.definition(), transport, &health, stop)).await
+            Box::pin(streams::run(draft.definition(), transport, &health, taps, stop)).await
         });
     }
     let stop = shutdown.clone();

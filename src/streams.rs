@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
 use tributary_event::Health;
 use tributary_indexer::request::names;
-use tributary_processor::{Lag, Parked, Stream, Tasks, supervise};
+use tributary_processor::{Lag, Parked, Stream, Taps, Tasks, supervise};
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport};
 
 use crate::backends::retention;
@@ -33,6 +33,7 @@ pub async fn run(
     definition: &Definition,
     transport: Arc<dyn Transport>,
     health: &Health,
+    taps: Arc<Taps>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
@@ -43,6 +44,7 @@ pub async fn run(
             plan: Arc::new(plan.clone()),
             transport: transport.clone(),
             enrichers: HashMap::new(),
+            taps: taps.clone(),
             parked: Arc::new(Parked::new(letters.clone(), format!("stream {}", plan.name))),
             reading: health.part(format!("reader of stream {}", plan.name)),
             working: health.part(format!("stream {}", plan.name)),

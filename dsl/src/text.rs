@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(shown("password: ${PW}"), "password: ${PW}");
         assert_eq!(shown("password: ${PW:-hunter2}"), "password: ${PW:*********");
         assert_eq!(shown("password_file: pw.txt"), "password_file: pw.txt");
-        assert_eq!(shown("passwörd: é # key: ü"), "passwörd: é # key: *");
+        assert_eq!(shown("passwörd: é # api_key: ü"), "passwörd: é # api_key: *");
     }
 
     #[test]

@@ -26,5 +26,6 @@ pub use outside::{Answer, Enricher, OutsideError};
 pub use parked::Parked;
 pub use retry::Backoff;
 pub use stream::Stream;
+pub use stream::tap::Taps;
 pub use supervise::{Tasks, supervise};
 pub use tickets::{Held, Ticket};

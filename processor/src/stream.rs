@@ -11,6 +11,7 @@
 mod attributes;
 mod partition;
 mod steps;
+pub mod tap;
 
 pub(crate) use self::attributes::Attributes;
 pub(crate) use self::steps::metadata;
@@ -30,6 +31,7 @@ use tributary_transport::{Assignment, Consumer, ConsumerSettings, Loss, Polled, 
 
 use self::partition::Partition;
 use self::steps::Steps;
+use self::tap::Taps;
 use crate::answered::until_answered;
 use crate::intake::{self, Handler, IntakeSettings, Lag, StageError};
 use crate::outside::Enricher;
@@ -58,6 +60,8 @@ pub struct Stream {
     pub transport: Arc<dyn Transport>,
     /// What asks the services of its steps, by the steps' names.
     pub enrichers: HashMap<String, Arc<dyn Enricher>>,
+    /// Who watches.
+    pub taps: Arc<Taps>,
     /// What its steps have set aside.
     pub parked: Arc<Parked>,
     /// How its reader is.
@@ -95,7 +99,7 @@ impl Stream {
         let reading = self.reading.clone();
         self.working.up();
         let work = Arc::new(Work {
-            steps: Arc::new(Steps::new(&self.plan, &self.pipeline, &|step| self.enrichers.get(step).cloned())),
+            steps: Arc::new(self.steps()),
             stream: Arc::new(self),
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),
@@ -113,6 +117,11 @@ impl Stream {
             ended = intake::run(consumer, work.clone(), settings, reading, shutdown) => ended,
             () = retrying => Ok(()),
         }
+    }
+
+    fn steps(&self) -> Steps {
+        let enricher = |step: &str| self.enrichers.get(step).cloned();
+        Steps::new(&self.plan, &self.pipeline, &enricher, self.taps.clone())
     }
 
     /// Records of a partition are gone that the stream has not done, and nothing makes up for them.

@@ -26,7 +26,11 @@ pub(super) fn service(out: &mut String, service: &ServicePlan) {
     line(
         out,
         1,
-        format_args!("left alone for {} when {} % of the requests of {window} fail{slow}", time(breaker.pause), breaker.failures),
+        format_args!(
+            "left alone for {} when {} % of the requests of {window} fail{slow}",
+            time(breaker.pause),
+            breaker.failures
+        ),
     );
 }
 

@@ -175,7 +175,8 @@ impl Partition {
 
     /// Does some records together.
     async fn turn(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
-        let made = match steps.run(records.iter().map(|(record, _)| record)).await {
+        let read: Vec<&Polled> = records.iter().map(|(record, _)| record).collect();
+        let made = match steps.run(&read).await {
             Ok(made) => made,
             Err(error) => {
                 self.standstill = Some(Standstill { why: error.message, is_broken: false });
@@ -229,7 +230,7 @@ impl Partition {
         if self.standstill.is_some() {
             return;
         }
-        let Ok(mut made) = steps.run([&again.record].into_iter()).await else { return };
+        let Ok(mut made) = steps.run(&[&again.record]).await else { return };
         let Some(traveller) = made.pop() else { return };
         let failed = steps.write(&again.record, traveller, &mut self.batch).err();
         match &failed {

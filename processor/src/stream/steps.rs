@@ -12,6 +12,7 @@ use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
 
 use super::attributes::Attributes;
+use super::tap::{Outcome, Taps};
 use crate::outside::{Answer, Enricher, OutsideError};
 
 /// The longest that a program may take for one event.
@@ -32,6 +33,8 @@ pub(super) struct Steps {
     own: Option<Own>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
+    stream: Arc<str>,
+    taps: Arc<Taps>,
 }
 
 struct Sink {
@@ -84,7 +87,12 @@ struct Event {
 
 impl Steps {
     /// The steps of a plan; `enricher` gives what asks the service of a step.
-    pub fn new(plan: &StreamPlan, pipeline: &str, enricher: &dyn Fn(&str) -> Option<Arc<dyn Enricher>>) -> Self {
+    pub fn new(
+        plan: &StreamPlan,
+        pipeline: &str,
+        enricher: &dyn Fn(&str) -> Option<Arc<dyn Enricher>>,
+        taps: Arc<Taps>,
+    ) -> Self {
         let sink = |plan: &TopicSink| Sink { topic: plan.name.as_str().into(), plan: plan.clone() };
         let programs = plan
             .steps
@@ -114,6 +122,8 @@ impl Steps {
             with_metadata: programs.into_iter().any(Program::reads_metadata),
             sinks: plan.topics.iter().map(sink).collect(),
             own,
+            stream: plan.name.as_str().into(),
+            taps,
         }
     }
 
@@ -121,9 +131,17 @@ impl Steps {
     ///
     /// # Errors
     /// A service does not answer.
-    pub async fn run(&self, records: impl Iterator<Item = &Polled>) -> Result<Vec<Traveller>, OutsideError> {
-        let mut travellers: Vec<Traveller> = records.map(|record| self.begin(record)).collect();
-        for (step, enricher) in &self.steps[self.first..] {
+    pub async fn run(&self, records: &[&Polled]) -> Result<Vec<Traveller>, OutsideError> {
+        let is_watched = self.taps.is_watched();
+        // Whoever watches wants to see events whole, and each step by itself.
+        let first = if is_watched { 0 } else { self.first };
+        let mut travellers: Vec<Traveller> =
+            records.iter().map(|record| self.begin(record, first, is_watched)).collect();
+        if is_watched {
+            self.tap("from", records, &travellers, &[]);
+        }
+        for (step, enricher) in &self.steps[first..] {
+            let before = if is_watched { events(&travellers) } else { Vec::new() };
             match &step.plan {
                 StepPlan::Enrich(plan) => {
                     let enricher = enricher.as_deref().ok_or_else(|| {
@@ -133,8 +151,30 @@ impl Steps {
                 }
                 _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
             }
+            if is_watched {
+                self.tap(&step.name, records, &travellers, &before);
+            }
         }
         Ok(travellers)
+    }
+
+    /// Tells watchers what became of events at a step. What failed before, or ended before, is not told again.
+    fn tap(&self, step: &str, records: &[&Polled], travellers: &[Traveller], before: &[Vec<Value>]) {
+        for (place, (record, traveller)) in records.iter().zip(travellers).enumerate() {
+            let came = before.get(place).map_or(&[][..], Vec::as_slice);
+            let tell = |event: Value, outcome| self.taps.tell(&self.stream, step, record, event, outcome);
+            match &traveller.events {
+                Ok(events) if events.is_empty() => {
+                    came.iter().for_each(|event| tell(event.clone(), Outcome::Dropped));
+                }
+                Ok(events) => events.iter().for_each(|event| tell(event.flow.event.clone(), Outcome::Passed)),
+                Err(error) if error.step == step || step == "from" => {
+                    let event = came.first().cloned().unwrap_or(Value::Null);
+                    tell(event, Outcome::Failed(error.cause.clone()));
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     fn error(&self, step: &Step, cause: impl Into<String>) -> StepError {
@@ -145,10 +185,10 @@ impl Steps {
         StepError { step: step.to_owned(), cause: cause.into(), on_error: self.on_error }
     }
 
-    /// Reads a record, and runs the steps that only look.
-    fn begin(&self, record: &Polled) -> Traveller {
+    /// Reads a record, and runs the first steps, which only look.
+    fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let mut traveller = Traveller { op: Op::Update, events: Ok(Vec::new()), attributes: None };
-        match self.read(record, &mut traveller) {
+        match self.read(record, first, whole, &mut traveller) {
             Ok(Some(event)) => traveller.events = Ok(vec![event]),
             Ok(None) => {}
             Err(error) => traveller.events = Err(error),
@@ -156,11 +196,18 @@ impl Steps {
         traveller
     }
 
-    fn read(&self, record: &Polled, traveller: &mut Traveller) -> Result<Option<Event>, StepError> {
+    fn read(
+        &self,
+        record: &Polled,
+        first: usize,
+        whole: bool,
+        traveller: &mut Traveller,
+    ) -> Result<Option<Event>, StepError> {
         // A tombstone follows the event of its delete.
         let Some(value) = &record.value else { return Ok(None) };
         let unreadable = |e: json::ReadError| self.at("event", e.to_string());
-        let fields = if self.first > 0 || !self.with_all { &self.looked_at } else { &Fields::All };
+        let is_pruned = !whole && (first > 0 || !self.with_all);
+        let fields = if is_pruned { &self.looked_at } else { &Fields::All };
         let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
         let op = op(&flow.event).ok_or_else(|| self.at("event", "it is no change event: it has no `op`"))?;
         if !self.ops.contains(&op) {
@@ -170,7 +217,7 @@ impl Steps {
         if self.with_metadata {
             flow.metadata = metadata(record);
         }
-        for (step, _) in &self.steps[..self.first] {
+        for (step, _) in &self.steps[..first] {
             let passes = match &step.plan {
                 StepPlan::Filter(program) => self.call(step, program, &mut flow)? == Value::Boolean(true),
                 StepPlan::Changed(columns) => op != Op::Update || has_changed(&flow.event, columns),
@@ -356,6 +403,15 @@ impl Steps {
         }
         Ok(())
     }
+}
+
+/// The events as they are.
+fn events(travellers: &[Traveller]) -> Vec<Vec<Value>> {
+    let of = |traveller: &Traveller| {
+        let events = traveller.events.as_ref().map_or(&[][..], Vec::as_slice);
+        events.iter().map(|event| event.flow.event.clone()).collect()
+    };
+    travellers.iter().map(of).collect()
 }
 
 /// Adds an event to a batch. What no step changed is passed on as it came.

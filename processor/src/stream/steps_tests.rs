@@ -21,7 +21,7 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
     let steps = steps.into_iter().enumerate().map(named).collect();
     let (ops, on_error, start) = (ops.to_vec(), OnError::Stop, Start::Now);
     let plan = StreamPlan { name: "s".into(), from, ops, start, steps, on_error, topics, deliveries: vec![] };
-    Steps::new(&plan, "test", &|_| None)
+    Steps::new(&plan, "test", &|_| None, Arc::default())
 }
 
 fn to(key: Option<&str>, compact: bool) -> TopicSink {
@@ -45,7 +45,7 @@ const DELETE: &str = r#"{"op":"d","before":{"id":1},"after":null}"#;
 
 fn became(steps: &Steps, value: Option<&str>) -> Result<Vec<(String, Option<String>)>, StepError> {
     let (record, mut batch) = (record(value), Batch::new());
-    let made = steps.run([&record].into_iter()).now_or_never().expect("it waits for nobody").expect("nobody is asked");
+    let made = steps.run(&[&record]).now_or_never().expect("it waits for nobody").expect("nobody is asked");
     made.into_iter().try_for_each(|made| steps.write(&record, made, &mut batch))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = batch.records().map(|r| (r.key.map(text).unwrap_or_default(), r.value.map(text)));
