@@ -31,6 +31,7 @@ A first hour usually goes:
   tributary search pipeline.yaml movies 'title:alien'
   tributary get pipeline.yaml movies 42
   tributary dlq list pipeline.yaml       what was set aside, and why
+  tributary test pipeline.yaml cases.yaml   do streams make of changes what they should?
   tributary tap pipeline.yaml priced     what flows through a stream, step by step
   tributary audit pipeline.yaml          is anything lost, doubled or stale?
   tributary resume-deletes pipeline.yaml movies   lets deletes go on that wait because they are many
@@ -154,6 +155,24 @@ pub enum Command {
         index: String,
         /// The document's id.
         id: String,
+    },
+    /// Run cases of streams: which changes come, what services answer, what is to come of it.
+    ///
+    /// The engine is the one that runs pipelines; it runs on an embedded log in a folder of its own, and asks no server. Exit code 1 if
+    /// a case fails.
+    Test {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Files with cases.
+        #[arg(required = true)]
+        cases: Vec<PathBuf>,
+        /// Only cases with these words in their name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Kill the stream again and again on the way: what comes of a case must be the same.
+        #[arg(long)]
+        crash: bool,
     },
     /// Watch what flows through the steps of streams, live.
     ///

@@ -7,6 +7,7 @@ mod letters;
 mod proposal;
 mod running;
 
+use crate::cases::{Way, test};
 use crate::cli::{Cli, Command, Dlq};
 use crate::exit::Failure;
 use crate::tap::{Wish, tap};
@@ -30,6 +31,10 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
             documents::search(&pipeline.file, &index, query, from, size).await
         }
         Command::Get { pipeline, index, id } => documents::get(&pipeline.file, &index, &id).await,
+        Command::Test { pipeline, cases, only, crash } => {
+            let way = if crash { Way::Crashing } else { Way::Calm };
+            test(&pipeline.file, &cases, only.as_deref(), way).await
+        }
         Command::Tap { pipeline, target, condition, rate, count, json } => {
             let wish = Wish { condition, rate: Some(rate), ..Wish::of(target.as_deref()) };
             tap(&pipeline.file, wish, count, json).await

@@ -4,6 +4,7 @@
 //! what the command line offers on top.
 
 pub mod backends;
+pub mod cases;
 pub mod cli;
 pub mod commands;
 pub mod definition;

@@ -76,6 +76,7 @@ impl Bench {
             steps: vec![Step { name: "transform-1".into(), plan: StepPlan::Transform(program), on_error: None }],
             on_error,
             deliveries: Vec::new(),
+            keeps_events: false,
             topics: vec![TopicSink { name: "out".into(), key: None, compact: false }],
         };
         let health = Health::default();

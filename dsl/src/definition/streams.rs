@@ -42,7 +42,8 @@ pub(super) fn read(
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.value(&map, &key::START);
         let name = entry.0.name.clone();
-        streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries });
+        let keeps_events = !deliveries.is_empty();
+        streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries, keeps_events });
     }
     services::unused(r, services, &streams);
     streams

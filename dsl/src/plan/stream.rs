@@ -29,8 +29,10 @@ pub struct StreamPlan {
     pub on_error: OnError,
     /// The topics that events go to.
     pub topics: Vec<TopicSink>,
-    /// Where else they go. If anywhere, they pass through a topic of the stream's own.
+    /// Where else they go, by way of a topic of the stream's own.
     pub deliveries: Vec<DeliveryPlan>,
+    /// Whether its events are kept in that topic.
+    pub keeps_events: bool,
 }
 
 /// A table of a stream.

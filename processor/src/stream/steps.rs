@@ -101,7 +101,7 @@ impl Steps {
             .chain(plan.topics.iter().filter_map(|sink| sink.key.as_ref()));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
-        let own = (!plan.deliveries.is_empty()).then(|| Own {
+        let own = plan.keeps_events.then(|| Own {
             topic: super::own_topic(pipeline, &plan.name).into(),
             pipeline: pipeline.to_owned(),
             kind: plan.name.as_str().into(),

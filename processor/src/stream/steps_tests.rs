@@ -20,7 +20,17 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
     };
     let steps = steps.into_iter().enumerate().map(named).collect();
     let (ops, on_error, start) = (ops.to_vec(), OnError::Stop, Start::Now);
-    let plan = StreamPlan { name: "s".into(), from, ops, start, steps, on_error, topics, deliveries: vec![] };
+    let plan = StreamPlan {
+        name: "s".into(),
+        from,
+        ops,
+        start,
+        steps,
+        on_error,
+        topics,
+        deliveries: vec![],
+        keeps_events: false,
+    };
     Steps::new(&plan, "test", &|_| None, Arc::default())
 }
 

@@ -1,0 +1,204 @@
+//! Runs a case: its changes in topics of an embedded log in a folder of its own, through the stream as pipelines run it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tokio_util::sync::CancellationToken;
+use tributary_dsl::Definition;
+use tributary_dsl::plan::{Start, StepPlan, StreamPlan};
+use tributary_event::Health;
+use tributary_processor::stream::own_topic;
+use tributary_processor::{Enricher, Lag, Parked, Stream};
+use tributary_transport::{
+    Batch, DeadLetters, Embedded, EmbeddedSettings, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport,
+    TransportError, dead_letter,
+};
+
+use super::answers::Answers;
+use super::{Case, Change, Letter, Record, Way, topic};
+
+/// A case that takes longer has failed.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often it is looked whether a case has come to its end.
+const LOOK: Duration = Duration::from_millis(10);
+/// Kills of a case that is run so.
+const KILLS: u32 = 12;
+
+/// What came of a case.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    pub events: Vec<Json>,
+    pub topics: BTreeMap<String, Vec<Record>>,
+    pub letters: Vec<Letter>,
+    pub stands_still: Option<String>,
+}
+
+/// Runs a case. `Err`: it could not be run to its end, and why.
+pub(super) async fn run(definition: &Definition, case: &Case, plan: StreamPlan, way: Way) -> Result<Came, String> {
+    let said = |e: TransportError| e.message;
+    let folder = tempfile::tempdir().map_err(|e| format!("no folder for the case: {e}"))?;
+    let log = Embedded::open(folder.path(), EmbeddedSettings::default()).map_err(said)?;
+    let transport: Arc<dyn Transport> = Arc::new(log);
+    let pipeline = definition.pipeline().to_owned();
+    let plan = Arc::new(StreamPlan { start: Start::First, keeps_events: true, ..plan });
+    let own = own_topic(&pipeline, &plan.name);
+    let spec = |name: &str| TopicSpec {
+        name: name.to_owned(),
+        partitions: 1,
+        retention: Retention::Delete { age: None, bytes: None },
+    };
+    let mut topics: Vec<TopicSpec> = plan.from.iter().map(|from| spec(&from.topic)).collect();
+    topics.extend(plan.topics.iter().map(|sink| spec(&sink.name)));
+    topics.extend([spec(&own), dead_letter::spec("letters")]);
+    transport.ensure_topics(&topics).await.map_err(said)?;
+    append(transport.as_ref(), case, &plan).await.map_err(said)?;
+    let services: HashMap<&str, Arc<Answers>> = definition
+        .services()
+        .iter()
+        .map(|service| {
+            let name = service.name.as_str();
+            (name, Arc::new(Answers::new(name, case.given.get(name))))
+        })
+        .collect();
+    let enrichers: HashMap<String, Arc<dyn Enricher>> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match &step.plan {
+            StepPlan::Enrich(enrich) => {
+                let answers = services.get(enrich.service.as_str())?.clone();
+                Some((step.name.clone(), answers as Arc<dyn Enricher>))
+            }
+            _ => None,
+        })
+        .collect();
+    let letters = DeadLetters::new(transport.clone(), "letters");
+    let stream = || {
+        let (health, lag) = (Health::default(), Lag::default());
+        let stream = Stream {
+            pipeline: pipeline.clone(),
+            plan: plan.clone(),
+            transport: transport.clone(),
+            enrichers: enrichers.clone(),
+            taps: Arc::default(),
+            parked: Arc::new(Parked::new(letters.clone(), format!("stream {}", plan.name))),
+            reading: health.part("reader"),
+            working: health.part("stream"),
+            lag: lag.clone(),
+        };
+        (stream, health, lag)
+    };
+    if way == Way::Crashing {
+        for _ in 0..KILLS {
+            let running = tokio::spawn(stream().0.run(CancellationToken::new()));
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..25))).await;
+            running.abort();
+            let _ = running.await;
+        }
+    }
+    let (last, health, lag) = stream();
+    let shutdown = CancellationToken::new();
+    let mut running = tokio::spawn(last.run(shutdown.clone()));
+    let ending = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let parts = health.parts();
+            let stands_still = parts.get("stream").filter(|part| !part.up).and_then(|part| part.why.clone());
+            if stands_still.is_some() || lag.get() == Some(0) {
+                break stands_still;
+            }
+        }
+    };
+    let stands_still = tokio::select! {
+        ended = &mut running => {
+            let why = ended.map_or_else(|e| e.to_string(), |ended| ended.err().map_or_else(String::new, |e| e.to_string()));
+            return Err(format!("the stream ended: {why}"));
+        }
+        ended = tokio::time::timeout(LONGEST, ending) => {
+            ended.map_err(|_| format!("it did not come to its end within {LONGEST:?}"))?
+        }
+    };
+    // One that stands still has records in flight, and would wait for them.
+    if stands_still.is_some() {
+        running.abort();
+    }
+    shutdown.cancel();
+    let _ = running.await;
+    if let Some(problem) = services.values().find_map(|answers| answers.unanswered()) {
+        return Err(problem);
+    }
+    let mut came = Came { stands_still, ..Came::default() };
+    came.events = read(transport.as_ref(), &own).await.map_err(said)?.iter().map(value).collect();
+    for sink in &plan.topics {
+        let records = read(transport.as_ref(), &sink.name).await.map_err(said)?;
+        let told = |record: &Polled| Record { key: text(record.key.as_deref()), value: value(record) };
+        came.topics.insert(sink.name.clone(), records.iter().map(told).collect());
+    }
+    let set_aside = letters.list().await.map_err(said)?;
+    let told = |letter: tributary_transport::DeadLetter| Letter { key: letter.key_text(), cause: letter.cause };
+    came.letters = set_aside.into_iter().map(told).collect();
+    Ok(came)
+}
+
+async fn append(transport: &dyn Transport, case: &Case, plan: &StreamPlan) -> Result<(), TransportError> {
+    let mut producer = transport.producer("cases", Purpose::Stage).await?;
+    let mut batch = Batch::new();
+    let changes = case.events.iter().flatten();
+    for (number, (table, change)) in (1_u64..).zip(changes) {
+        let Some(topic) = topic(plan, table) else { continue };
+        let key = key(change).map(|key| key.to_string());
+        let value = envelope(table, change, number).to_string();
+        batch.push(&topic.into(), 0, key.as_deref().map(str::as_bytes), Some(value.as_bytes()));
+    }
+    if batch.is_empty() { Ok(()) } else { producer.append(&batch).await }
+}
+
+/// The key of a change, as a source would give it.
+fn key(change: &Change) -> Option<Json> {
+    if change.key.is_some() {
+        return change.key.clone();
+    }
+    let row = if change.after.is_null() { &change.before } else { &change.after };
+    row.get("id").map(|id| json!({ "id": id }))
+}
+
+/// A change as it is in its table's topic.
+fn envelope(table: &str, change: &Change, number: u64) -> Json {
+    let (schema, name) = table.split_once('.').unwrap_or(("", table));
+    let mut envelope = json!({
+        "before": change.before,
+        "after": change.after,
+        "source": { "schema": schema, "table": name, "ts_ms": number, "ts_us": number * 1_000 },
+        "op": change.op,
+        "ts_ms": number,
+        "sequence": number,
+    });
+    if let Some(unchanged) = &change.unchanged {
+        envelope["unchanged"] = json!(unchanged);
+    }
+    envelope
+}
+
+async fn read(transport: &dyn Transport, topic: &str) -> Result<Vec<Polled>, TransportError> {
+    let mut records = Vec::new();
+    for (partition, ends) in transport.watermarks(topic).await?.into_iter().enumerate() {
+        let place = TopicPartition { topic: topic.into(), partition: partition as u32 };
+        let mut from = ends.low;
+        while from < ends.high {
+            let page = transport.read(&place, from, 500).await?;
+            let Some(last) = page.last() else { break };
+            from = last.offset + 1;
+            records.extend(page);
+        }
+    }
+    Ok(records)
+}
+
+fn value(record: &Polled) -> Json {
+    record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok()).unwrap_or(Json::Null)
+}
+
+fn text(bytes: Option<&[u8]>) -> Option<String> {
+    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
