@@ -16,8 +16,17 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, env = "TRIBUTARY_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
     /// What is logged: a level (error, warn, info, debug, trace), or per module (info,tributary_connector=debug).
-    #[arg(long, global = true, default_value = "info", env = "TRIBUTARY_LOG")]
-    pub log: String,
+    /// Left out, info; of `test`, nothing.
+    #[arg(long, global = true, env = "TRIBUTARY_LOG")]
+    pub log: Option<String>,
+}
+
+impl Cli {
+    /// What is logged.
+    pub fn log_filter(&self) -> &str {
+        let usual = if matches!(self.command, Command::Test { .. }) { "off" } else { "info" };
+        self.log.as_deref().unwrap_or(usual)
+    }
 }
 
 const EXAMPLES: &str = "\

@@ -9,7 +9,7 @@ use tributary::cli::Cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(message) = tributary::logs::init(cli.log_format, &cli.log) {
+    if let Err(message) = tributary::logs::init(cli.log_format, cli.log_filter()) {
         let _ = writeln!(std::io::stderr(), "error: {message}");
         return ExitCode::from(2);
     }

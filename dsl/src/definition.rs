@@ -149,7 +149,8 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
-    let streams = streams::read(r, &map, name.as_deref(), &captured, &services);
+    let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
+    let streams = streams::read(r, &map, name.as_deref(), &captured, &services, &names);
     let listen = match r.optional(&map, &keys::HTTP) {
         Some(http) => r.value(&http, &keys::LISTEN),
         None => keys::LISTEN.left_out.0,

@@ -23,6 +23,7 @@ mod model;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod rows;
 mod stages;
 pub mod store;
 mod watch;

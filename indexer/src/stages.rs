@@ -104,7 +104,7 @@ impl Stages {
             return Ok(false);
         }
         let open = || async {
-            let prepared = context.store.prepare(&context.plan).await?;
+            let prepared = context.store.prepare(&context.plan.selection).await?;
             let documents = context.store.count().await?;
             Ok::<_, StoreError>((prepared, documents, context.store.newest_stamp().await?))
         };

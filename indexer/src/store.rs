@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::IndexPlan;
+use tributary_dsl::plan::Selection;
 use tributary_event::ErrorClass;
 
 pub use self::open::{check, open, open_read_only};
@@ -168,9 +168,9 @@ pub enum Prepared {
 /// so; a call that returns `Err` may have been carried out or not (nothing is known), and every call is safe to repeat.
 #[async_trait]
 pub trait DocumentStore: Send + Sync {
-    /// Creates the index (`<name>-000001` behind the alias `<name>`, where the store has aliases) if absent. An index whose
-    /// mapping differs from the plan's is a `Fatal` error that lists the differing fields and what to do.
-    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError>;
+    /// Creates the index of documents of this shape (`<name>-000001` behind the alias `<name>`, where the store has aliases) if absent.
+    /// An index whose mapping differs is a `Fatal` error that lists the differing fields and what to do.
+    async fn prepare(&self, shape: &Selection) -> Result<Prepared, StoreError>;
 
     /// Writes documents: one verdict per write, in order, also when a single item fails. Never creates an index. A document
     /// is taken by every store or rejected by every store, for the same reason; values that cannot be searched are counted

@@ -115,6 +115,7 @@ impl Delivery {
     fn row(&self) -> Option<&RowPlan> {
         match &self.plan.sink {
             SinkPlan::Sql(sql) => Some(&sql.row),
+            SinkPlan::Index(index) => Some(&index.row),
             SinkPlan::Webhook(_) | SinkPlan::Files(_) => None,
         }
     }

@@ -167,7 +167,8 @@ pub async fn plan(file: &Path) -> Result<(), Failure> {
     for index in &plan.indexes {
         let dialect =
             if matches!(index.store, StorePlan::OpenSearch(_)) { Dialect::OpenSearch } else { Dialect::Elasticsearch };
-        let mapping = mapping(index, dialect).map_err(|e| Failure::Stopped(format!("index {}: {e}", index.name)))?;
+        let mapping =
+            mapping(&index.selection, dialect).map_err(|e| Failure::Stopped(format!("index {}: {e}", index.name)))?;
         line(&format!("\nmapping of {}:", index.name));
         line(&serde_json::to_string_pretty(&mapping).unwrap_or_default());
     }

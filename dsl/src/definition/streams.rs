@@ -26,6 +26,7 @@ pub(super) fn read(
     name: Option<&str>,
     captured: &Captured,
     services: &[(ServicePlan, Spot)],
+    indexes: &[String],
 ) -> Vec<StreamPlan> {
     let mut streams: Vec<StreamPlan> = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
@@ -38,7 +39,7 @@ pub(super) fn read(
         let ops = r.optional(&map, &key::OPS).unwrap_or_else(|| key::USUAL.to_vec());
         let on_error = r.value(&map, &key::ON_ERROR);
         let (steps, shape) = steps::read(r, &map, Shape::event(&ops), services);
-        let around = Surroundings { pipeline: name, captured, streams: &streams };
+        let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.value(&map, &key::START);
         let name = entry.0.name.clone();

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::public_url;
-use super::text::{block, line, time};
+use super::text::{block, leaf_name, line, store, time};
 use crate::plan::{
-    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, Missing, OnError, ServiceKind, ServicePlan, SinkPlan, Start, Step,
-    StepPlan, StreamPlan, TopicSink, WebhookFormat,
+    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, Missing, OnError, ServiceKind, ServicePlan, SinkPlan,
+    Start, Step, StepPlan, StreamPlan, TopicSink, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -145,6 +145,17 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 2,
                 format_args!("the table is {create}; a row that was deleted is known for {}", time(plan.keep_deleted)),
             );
+            line(out, 2, format_args!("{refused}"));
+            if let Some(row) = &plan.row.row {
+                block(out, row.text().trim_end());
+            }
+        }
+        SinkPlan::Index(plan) => {
+            let (store, key) = (store(&plan.store), plan.row.key.join(", "));
+            line(out, 1, format_args!("to the index {name} in {store} by {key}: of each row the newest"));
+            let field = |(name, leaf): &(String, LeafType)| format!("{name}: {}", leaf_name(leaf));
+            let fields: Vec<String> = plan.fields.iter().map(field).collect();
+            line(out, 2, format_args!("{}", fields.join(", ")));
             line(out, 2, format_args!("{refused}"));
             if let Some(row) = &plan.row.row {
                 block(out, row.text().trim_end());

@@ -112,7 +112,7 @@ fn fields(out: &mut String, depth: usize, selection: &Selection) {
     }
 }
 
-fn leaf_name(leaf: &LeafType) -> String {
+pub(super) fn leaf_name(leaf: &LeafType) -> String {
     match leaf {
         LeafType::Text { analyzer } => format!("text ({analyzer})"),
         LeafType::Ignore => "not searchable".to_owned(),
@@ -136,7 +136,7 @@ fn transport(transport: &TransportPlan) -> String {
     }
 }
 
-fn store(store: &StorePlan) -> String {
+pub(super) fn store(store: &StorePlan) -> String {
     match store {
         StorePlan::Embedded => "the embedded index".to_owned(),
         StorePlan::Elasticsearch(server) => format!("Elasticsearch at {}", public_url(&server.url)),

@@ -93,7 +93,7 @@ fn levels_without_fields_of_their_own_disappear() {
     assert_eq!(document.refs, ["Movie:7", "Talent:2"]);
     let error = assemble(&plan, &answer(true)).unwrap_err();
     assert!(error.path == "talents" && error.problem.contains("another page"), "{error}");
-    let mapped = crate::documents::mapping::fields(&plan).unwrap();
+    let mapped = crate::documents::mapping::fields(&plan.selection).unwrap();
     assert_eq!(mapped.keys().collect::<Vec<_>>(), ["first", "genres", "talents"]);
     assert_eq!(mapped["genres"], crate::documents::mapping::Field::Leaf(LeafType::Keyword));
     let crate::documents::mapping::Field::Object { fields, .. } = &mapped["talents"] else { panic!("{mapped:?}") };

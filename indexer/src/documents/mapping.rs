@@ -1,4 +1,4 @@
-//! From an index's plan to the mapping of its documents, and what differs between two mappings. Pure.
+//! From the shape of documents to their mapping, and what differs between two mappings. Pure.
 //!
 //! A mapping is `dynamic: strict`: a member the plan does not know is refused with its name, instead of being kept
 //! unsearchable (`false`) or guessed at (`true`, where the first document decides the type of all). Content that has no
@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
-use tributary_dsl::plan::{FieldKind, IndexPlan, LeafType, Selection};
+use tributary_dsl::plan::{FieldKind, LeafType, Selection};
 
 /// Holds the vertices a document embeds.
 pub const REFS: &str = "_refs";
@@ -108,10 +108,10 @@ pub enum MappingError {
     Reserved(String),
 }
 
-/// The fields of an index's documents: hidden ones left out, those of fragments merged.
-pub fn fields(index: &IndexPlan) -> Result<Fields, MappingError> {
+/// The fields of documents of a shape: hidden ones left out, those of fragments merged.
+pub fn fields(shape: &Selection) -> Result<Fields, MappingError> {
     let mut fields = Fields::new();
-    merge_selection(&mut fields, &index.selection, "")?;
+    merge_selection(&mut fields, shape, "")?;
     match fields.keys().find(|name| RESERVED.contains(&name.as_str())) {
         Some(name) => Err(MappingError::Reserved(name.clone())),
         None => Ok(fields),
@@ -166,9 +166,9 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The mapping of an index's documents.
-pub fn mapping(index: &IndexPlan, dialect: Dialect) -> Result<Json, MappingError> {
-    let mut properties = properties(&fields(index)?, dialect);
+/// The mapping of documents of a shape.
+pub fn mapping(shape: &Selection, dialect: Dialect) -> Result<Json, MappingError> {
+    let mut properties = properties(&fields(shape)?, dialect);
     properties.insert(REFS.to_owned(), json!({ "type": "keyword" }));
     properties.insert(STAMP.to_owned(), json!({ "type": "long" }));
     properties.insert(HASH.to_owned(), json!({ "type": "keyword", "index": false, "doc_values": false }));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tributary_dsl::plan::IndexPlan;
+use tributary_dsl::plan::Selection;
 use tributary_event::ErrorClass;
 
 use super::process::Gate;
@@ -85,7 +85,7 @@ fn put(index: &ModelIndex, writes: &[DocumentWrite]) -> Vec<Verdict> {
 
 #[async_trait]
 impl DocumentStore for ModelStore {
-    async fn prepare(&self, _: &IndexPlan) -> Result<Prepared, StoreError> {
+    async fn prepare(&self, _: &Selection) -> Result<Prepared, StoreError> {
         let mut documents = self.call().await;
         let made = std::mem::replace(&mut documents.made, true);
         Ok(if made { Prepared::Existing } else { Prepared::Created })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::IndexPlan;
+use tributary_dsl::plan::Selection;
 use tributary_event::{ErrorClass, Health, HybridClock};
 use tributary_processor::outbox;
 use tributary_transport::{Batch as Records, Producer, Transport, TransportError};
@@ -62,7 +62,7 @@ fn unused<T>() -> Result<T, StoreError> {
 
 #[async_trait]
 impl DocumentStore for Multitude {
-    async fn prepare(&self, _: &IndexPlan) -> Result<Prepared, StoreError> {
+    async fn prepare(&self, _: &Selection) -> Result<Prepared, StoreError> {
         unused()
     }
 

@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tantivy::{Index, IndexReader, IndexWriter, Searcher};
 use tokio::sync::OnceCell;
-use tributary_dsl::plan::IndexPlan;
+use tributary_dsl::plan::Selection;
 use tributary_event::ErrorClass;
 
 use self::content::Item;
@@ -171,16 +171,16 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl DocumentStore for EmbeddedStore {
-    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
+    async fn prepare(&self, shape: &Selection) -> Result<Prepared, StoreError> {
         if self.read_only {
             self.opened().await?;
             return Ok(Prepared::Existing);
         }
-        let (folder, name, plan) = (self.folder.clone(), self.name.clone(), index.clone());
+        let (folder, name, shape) = (self.folder.clone(), self.name.clone(), shape.clone());
         if self.opened.initialized() {
-            return blocking(move || folder::check(&folder, &plan)).await;
+            return blocking(move || folder::check(&folder, &shape)).await;
         }
-        let (shared, prepared) = blocking(move || folder::open(&folder, &name, &plan)).await?;
+        let (shared, prepared) = blocking(move || folder::open(&folder, &name, &shape)).await?;
         let shared = Arc::new(shared);
         let open = || async {
             let shared = shared.clone();

@@ -34,7 +34,7 @@ pub fn open_read_only(store: &StorePlan, index_name: &str, data: &Path) -> Resul
 
 /// What can be known without a store about whether it can hold an index's documents. The error names the field and its remedy.
 pub fn check(index: &IndexPlan) -> Result<(), String> {
-    let fields = mapping::fields(index).map_err(|error| error.to_string())?;
+    let fields = mapping::fields(&index.selection).map_err(|error| error.to_string())?;
     match index.store {
         StorePlan::Embedded => embedded::check(&fields),
         StorePlan::Elasticsearch(_) | StorePlan::OpenSearch(_) => Ok(()),

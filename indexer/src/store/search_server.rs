@@ -21,7 +21,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use elasticsearch::http::Method;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{IndexPlan, SearchServer};
+use tributary_dsl::plan::{SearchServer, Selection};
 use tributary_event::ErrorClass;
 
 use self::http::Server;
@@ -151,9 +151,9 @@ impl SearchServerStore {
 
 #[async_trait]
 impl DocumentStore for SearchServerStore {
-    async fn prepare(&self, index: &IndexPlan) -> Result<Prepared, StoreError> {
-        let fields = mapping::fields(index).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
-        let prepared = prepare::prepare(&self.server, &self.settings, self.dialect, &self.name, index).await?;
+    async fn prepare(&self, shape: &Selection) -> Result<Prepared, StoreError> {
+        let fields = mapping::fields(shape).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
+        let prepared = prepare::prepare(&self.server, &self.settings, self.dialect, &self.name, shape).await?;
         self.prepared.get_or_init(|| {
             let search_fields = mapping::default_search_fields(&fields);
             PreparedIndex { fields, search_fields }

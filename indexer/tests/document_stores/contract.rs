@@ -519,11 +519,11 @@ pub async fn queries_that_are_none(subject: Subject) {
 
 pub async fn another_mapping_is_refused(mut subject: Subject) {
     let first = subject.open();
-    assert_eq!(first.prepare(&subject.plan).await.unwrap(), Prepared::Created);
-    assert_eq!(first.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    assert_eq!(first.prepare(&subject.plan.selection).await.unwrap(), Prepared::Created);
+    assert_eq!(first.prepare(&subject.plan.selection).await.unwrap(), Prepared::Existing);
     drop(first);
     let again = subject.open();
-    assert_eq!(again.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    assert_eq!(again.prepare(&subject.plan.selection).await.unwrap(), Prepared::Existing);
     drop(again);
     let first_plan = subject.plan.clone();
     let fields = &mut subject.plan.selection.fields;
@@ -531,14 +531,14 @@ pub async fn another_mapping_is_refused(mut subject: Subject) {
     fields.push(leaf("budget", LeafType::Long));
     fields.iter_mut().find(|field| field.key == "runtimeMin").unwrap().kind = leaf("", LeafType::Keyword).kind;
     // Nothing is lost with an index that has no document.
-    assert_eq!(subject.open().prepare(&subject.plan).await.unwrap(), Prepared::Created);
+    assert_eq!(subject.open().prepare(&subject.plan.selection).await.unwrap(), Prepared::Created);
     let store = subject.open();
-    assert_eq!(store.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+    assert_eq!(store.prepare(&subject.plan.selection).await.unwrap(), Prepared::Existing);
     store.write(&[small("1", 1)]).await.unwrap();
     store.refresh().await.unwrap();
     drop(store);
     subject.plan = first_plan;
-    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    let error = subject.open().prepare(&subject.plan.selection).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Fatal);
     for part in [
         "`runtimeMin` is keyword, ignore_above 8191 and should be long",

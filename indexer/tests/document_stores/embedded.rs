@@ -45,7 +45,7 @@ fn wait_for(child: &mut Child, word: &str) -> impl Sized + use<> {
 
 async fn open(folder: &Path) -> std::sync::Arc<dyn DocumentStore> {
     let store = store::open(&StorePlan::Embedded, NAME, folder).unwrap();
-    store.prepare(&plans::movies(NAME, StorePlan::Embedded)).await.unwrap();
+    store.prepare(&plans::movies(NAME, StorePlan::Embedded).selection).await.unwrap();
     store
 }
 
@@ -134,7 +134,7 @@ async fn a_second_writer_is_refused_and_readers_are_not() {
     let error = reader.count().await.unwrap_err();
     assert!(error.class == ErrorClass::Fatal && error.message.contains("there is no index in"), "{error}");
     let writer = subject.prepared().await;
-    let error = subject.open().prepare(plan).await.unwrap_err();
+    let error = subject.open().prepare(&plan.selection).await.unwrap_err();
     assert!(error.class == ErrorClass::Fatal && error.message.contains("another process"), "{error}");
     for round in 1..=3 {
         written(&*writer, &[small("a", round), small(&round.to_string(), round)]).await;
@@ -162,7 +162,7 @@ async fn an_unknown_field_or_analyzer_is_named() {
     subject.plan.name = "other".to_owned();
     let klingon = tributary_dsl::plan::LeafType::Text { analyzer: "klingon".to_owned() };
     subject.plan.selection.fields.push(plans::leaf("speech", klingon));
-    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    let error = subject.open().prepare(&subject.plan.selection).await.unwrap_err();
     assert!(error.class == ErrorClass::Fatal && error.message.contains("`klingon`"), "{error}");
     let problem = store::check(&subject.plan).unwrap_err();
     assert!(problem.contains("field `speech`") && problem.contains("`klingon`"), "{problem}");

@@ -58,7 +58,7 @@ async fn an_index_in_the_aliases_place_is_refused() {
     for subject in both() {
         let place = format!("{}/{}", url(&subject), subject.plan.name);
         raw(reqwest::Method::PUT, place.clone(), "{}").await;
-        fatal(subject.open().prepare(&subject.plan).await, "must be an alias");
+        fatal(subject.open().prepare(&subject.plan.selection).await, "must be an alias");
         raw(reqwest::Method::DELETE, place, "").await;
     }
 }
@@ -78,7 +78,7 @@ async fn an_index_of_an_earlier_version_gets_the_fields_that_it_lacks() {
         let earlier = json!({ "mappings": mapping, "aliases": { &name: { "is_write_index": true } } });
         raw(reqwest::Method::PUT, concrete, &earlier.to_string()).await;
         let store = subject.open();
-        assert_eq!(store.prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+        assert_eq!(store.prepare(&subject.plan.selection).await.unwrap(), Prepared::Existing);
         let content = json!({ "id": "a", "released": "infinity" });
         written(&*store, &[put("a", 1, content.clone(), &[])]).await;
         assert_eq!(store.get("a").await.unwrap().unwrap().content, content);
@@ -91,7 +91,7 @@ async fn an_index_without_its_alias_is_refused() {
     for subject in both() {
         let place = format!("{}/{}-000001", url(&subject), subject.plan.name);
         raw(reqwest::Method::PUT, place, "{}").await;
-        fatal(subject.open().prepare(&subject.plan).await, "add the alias");
+        fatal(subject.open().prepare(&subject.plan.selection).await, "add the alias");
         subject.remove().await;
     }
 }
@@ -118,7 +118,7 @@ async fn the_log_of_writes_is_made_durable_again() {
         store.probe().await.unwrap();
         assert_eq!(durability().await, "request", "after it was changed under a pipeline that runs");
         change().await;
-        assert_eq!(subject.open().prepare(&subject.plan).await.unwrap(), Prepared::Existing);
+        assert_eq!(subject.open().prepare(&subject.plan.selection).await.unwrap(), Prepared::Existing);
         assert_eq!(durability().await, "request", "at a start");
         raw(reqwest::Method::DELETE, format!("{url}/_index_template/{name}"), "").await;
         subject.remove().await;
@@ -169,11 +169,11 @@ async fn a_newer_stamp_that_an_answer_does_not_name_is_read() {
 async fn a_server_of_the_other_kind_is_recognised() {
     if let Some(server) = server("ELASTICSEARCH") {
         let subject = Subject::of(StorePlan::OpenSearch(server));
-        fatal(subject.open().prepare(&subject.plan).await, "this is Elasticsearch");
+        fatal(subject.open().prepare(&subject.plan.selection).await, "this is Elasticsearch");
     }
     if let Some(server) = server("OPENSEARCH") {
         let subject = Subject::of(StorePlan::Elasticsearch(server));
-        fatal(subject.open().prepare(&subject.plan).await, "this is OpenSearch");
+        fatal(subject.open().prepare(&subject.plan.selection).await, "this is OpenSearch");
     }
 }
 
@@ -183,7 +183,7 @@ async fn a_server_that_is_away_is_a_transient_error_that_names_it_without_its_pa
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let subject = Subject::of(StorePlan::Elasticsearch(at(&format!("http://user:hush@127.0.0.1:{port}"))));
-    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    let error = subject.open().prepare(&subject.plan.selection).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.message.contains(&format!("http://127.0.0.1:{port}")), "{error}");
     assert!(!error.message.contains("hush") && !format!("{error:?}").contains("hush"), "{error:?}");

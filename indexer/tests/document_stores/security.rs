@@ -35,7 +35,7 @@ async fn api_key(url: &str, authority: &str) -> String {
 
 async fn refused(server: SearchServer, class: ErrorClass, part: &str) {
     let subject = Subject::of(StorePlan::Elasticsearch(server));
-    let error = subject.open().prepare(&subject.plan).await.unwrap_err();
+    let error = subject.open().prepare(&subject.plan.selection).await.unwrap_err();
     assert_eq!(error.class, class, "{error}");
     assert!(error.message.contains(part), "{error}");
     assert!(!format!("{error} {error:?}").contains(Security::PASSWORD), "{error:?}");

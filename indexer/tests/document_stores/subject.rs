@@ -44,7 +44,7 @@ impl Subject {
 
     pub async fn prepared(&self) -> Arc<dyn DocumentStore> {
         let store = self.open();
-        store.prepare(&self.plan).await.unwrap();
+        store.prepare(&self.plan.selection).await.unwrap();
         store
     }
 

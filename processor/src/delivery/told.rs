@@ -79,6 +79,7 @@ impl Work {
     pub async fn run(self: Arc<Self>) -> Result<(), StageError> {
         let width = match &self.delivery.plan.sink {
             SinkPlan::Webhook(plan) => plan.concurrency,
+            SinkPlan::Index(_) => 2,
             SinkPlan::Sql(_) | SinkPlan::Files(_) => 1,
         };
         let mut tasks = JoinSet::new();

@@ -1,19 +1,24 @@
 //! `to:` of a stream.
 
+use std::sync::Arc;
+
 use tributary_event::debezium;
 use tributary_expression::{Program, Shape};
 
 use super::programs::looking;
 use crate::definition::headers::headers;
+use crate::definition::servers::store;
 use crate::definition::sources::Captured;
 use crate::diagnostic::Spot;
+use crate::keys::graph::LEAVES;
+use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    DeliveryPlan, FilesPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step, StepPlan, StreamPlan, TopicSink,
-    WebhookFormat, WebhookPlan,
+    DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step, StepPlan, StorePlan,
+    StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
-use crate::yaml::{At, Key, Map, Means, Reader};
+use crate::yaml::{At, Key, Map, MappingKey, Means, Node, Reader};
 
 /// What is around a sink.
 pub(super) struct Surroundings<'a> {
@@ -21,6 +26,8 @@ pub(super) struct Surroundings<'a> {
     pub pipeline: Option<&'a str>,
     /// What is captured.
     pub captured: &'a Captured,
+    /// The names of the indexes.
+    pub indexes: &'a [String],
     /// The streams before this one.
     pub streams: &'a [StreamPlan],
 }
@@ -47,13 +54,21 @@ pub(super) fn read(
         } else if let Some(map) = r.optional(&map, &key::SQL) {
             let sink = sql(r, &map, shape, steps).map(SinkPlan::Sql);
             ("sql", map, sink)
+        } else if let Some(map) = r.optional(&map, &key::INDEX) {
+            let sink = index(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Index);
+            ("index", map, sink)
         } else if let Some(map) = r.optional(&map, &key::FILES) {
             let sink = files(r, &map).map(SinkPlan::Files);
             ("files", map, sink)
         } else {
             continue;
         };
-        let name = name(r, &map, kind, &deliveries);
+        let name = match &sink {
+            // Its own name is one.
+            Some(SinkPlan::Index(index)) => index.name.clone(),
+            None if map.node(&key::INDEX_NAME).is_some() && kind == "index" => continue,
+            _ => name(r, &map, kind, &deliveries),
+        };
         let on_error = r.value(&map, &key::ON_ERROR);
         let redelivery = redelivery(r, &map);
         deliveries.extend(sink.map(|sink| DeliveryPlan { name, sink, on_error, redelivery }));
@@ -188,6 +203,40 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
         return None;
     }
     Some(RowPlan { row, is_envelope, key: key? })
+}
+
+fn index(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    steps: &[Step],
+    around: &Surroundings,
+    before: &[DeliveryPlan],
+) -> Option<IndexSinkPlan> {
+    let name = r.required(map, &key::INDEX_NAME);
+    let name = name.filter(|name| NameOf::INDEX.check(r, &name.value, &name.shown, &name.spot));
+    let row = row(r, map, shape, steps);
+    let fields = r.required(map, &key::FIELDS).map(|entries| {
+        let leaf = |entry: &(MappingKey, Arc<Node>)| {
+            let leaf = r.entry(&entries, entry, &LEAVES, "keyword")?;
+            Some((entry.0.name.clone(), (leaf.0)()))
+        };
+        entries.entries().iter().filter_map(leaf).collect()
+    });
+    let store = r.optional(map, &STORE).map_or(StorePlan::Embedded, |map| store(r, &map));
+    let name = name?;
+    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
+    let is_taken = others.any(|other| match &other.sink {
+        SinkPlan::Index(index) => index.name == name.value,
+        _ => false,
+    });
+    let is_taken = is_taken || before.iter().any(|sink| sink.name == name.value);
+    if is_taken || around.indexes.contains(&name.value) {
+        let message = format!("there is another index or sink `{}`", name.shown);
+        r.found.push(name.spot.error(message).help("give one of the two another name"));
+        return None;
+    }
+    Some(IndexSinkPlan { name: name.value, row: row?, fields: fields?, store })
 }
 
 fn files(r: &mut Reader, map: &Map) -> Option<FilesPlan> {

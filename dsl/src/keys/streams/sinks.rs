@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::ON_ERRORS;
 use super::values::Code;
-use crate::keys::graph::HEADER_NAMES;
+use crate::keys::graph::{HEADER_NAMES, LEAVES};
+use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
 use crate::keys::values::DatabaseUrl;
 use crate::plan::{FileFormat, OnError, WebhookFormat};
 use crate::yaml::{
-    Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words,
-    key,
+    Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
+    Words, key,
 };
 
-pub(crate) static SINK: Keys = Keys { keys: &[&TOPIC, &WEBHOOK, &SQL, &FILES], rules: &[Rule::One] };
+pub(crate) static SINK: Keys = Keys { keys: &[&TOPIC, &INDEX, &WEBHOOK, &SQL, &FILES], rules: &[Rule::One] };
 
 const ON_OFF: Words<bool> = Words(&[("on", true), ("off", false)]);
 
@@ -223,6 +224,33 @@ pub(crate) static KEEP_DELETED: Key<Period, Is<Duration>> = key(
     Is(Duration::from_secs(7 * 86_400)),
     "30d",
     "A row that was deleted stays so long, marked by `_deleted`, so that an older event does not bring it back.",
+);
+
+pub(crate) static INDEX: Key<&Keys, Means> = key(
+    "index",
+    &INDEX_KEYS,
+    Means("another sink"),
+    "name: titles\nkey: id\nfields: { title: text, year: long }",
+    "A search index, a document for each row: the rows of a table, or what steps have made of them, without a graph. An older event never \
+     replaces what a newer one left.",
+);
+
+static INDEX_KEYS: Keys = Keys { keys: &[&INDEX_NAME, &ROW_KEY, &FIELDS, &ROW, &STORE, &ON_ERROR, &RETRY], rules: &[] };
+
+pub(crate) static INDEX_NAME: Key<Line, Required> = key(
+    "name",
+    Line("name"),
+    Required,
+    "titles",
+    "Its name: the alias that readers use, and the folder of an embedded one.",
+);
+
+pub(crate) static FIELDS: Key<Entries, Required> = key(
+    "fields",
+    Entries { names: &Names { mark: "<field>", pattern: None, example: "title" }, value: &LEAVES, some: true },
+    Required,
+    "{ title: text, year: long }",
+    "The fields of the row that its document has, and how they are indexed. Each may hold a value or a list of them.",
 );
 
 pub(crate) static FILES: Key<&Keys, Means> = key(

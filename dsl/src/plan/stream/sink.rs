@@ -7,7 +7,7 @@ use std::time::Duration;
 use tributary_expression::Program;
 
 use super::OnError;
-use crate::plan::Secret;
+use crate::plan::{LeafType, Secret, StorePlan};
 
 /// A topic that events go to.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub enum SinkPlan {
     Sql(SqlPlan),
     /// Files in a folder.
     Files(FilesPlan),
+    /// A search index.
+    Index(IndexSinkPlan),
 }
 
 /// HTTP requests, signed as <https://www.standardwebhooks.com> says.
@@ -109,6 +111,19 @@ pub struct SqlPlan {
     pub create: bool,
     /// How long it is known that a row was deleted.
     pub keep_deleted: Duration,
+}
+
+/// A search index of rows.
+#[derive(Debug, Clone)]
+pub struct IndexSinkPlan {
+    /// Its name: the alias that readers use.
+    pub name: String,
+    /// Which row an event is about; its key is the document's id.
+    pub row: RowPlan,
+    /// The fields of its documents, and how they are indexed.
+    pub fields: Vec<(String, LeafType)>,
+    /// Where documents are kept.
+    pub store: StorePlan,
 }
 
 /// Files in a folder.

@@ -9,7 +9,7 @@ use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::LockError;
 use tantivy::schema::Schema;
 use tantivy::{Index, IndexSettings, ReloadPolicy, TantivyError};
-use tributary_dsl::plan::IndexPlan;
+use tributary_dsl::plan::Selection;
 use tributary_event::ErrorClass;
 
 use super::directory::CommitDirectory;
@@ -27,22 +27,22 @@ pub(super) fn of(data: &Path, name: &str) -> PathBuf {
 }
 
 /// Opens the index, or creates it. One of an earlier version is made anew first.
-pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Shared, Prepared), StoreError> {
-    let fields = fields(plan)?;
+pub(super) fn open(folder: &Path, name: &str, shape: &Selection) -> Result<(Shared, Prepared), StoreError> {
+    let fields = fields(shape)?;
     let schema = schema::build(&fields).map_err(|reason| StoreError::new(ErrorClass::Fatal, reason))?;
     rebuild::finish(folder).map_err(|e| io(folder, "be put in place", e))?;
     std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
     let directory = || CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()));
     let exists = Index::exists(&directory()?).map_err(|e| error(folder, "be opened", e.into()))?;
-    let exists = exists && !remove_empty(folder, name, plan, directory()?)?;
+    let exists = exists && !remove_empty(folder, name, shape, directory()?)?;
     let (mut index, prepared) = if exists {
-        check(folder, plan)?;
+        check(folder, shape)?;
         let open = || Index::open(directory()?).map_err(|e| error(folder, "be opened", e));
         let mut index = open()?;
         if index.schema() != schema {
             rebuild::rebuild(folder, name, &index, |folder| {
                 std::fs::create_dir_all(folder).map_err(|e| io(folder, "be created", e))?;
-                let mut index = create(folder, schema, plan)?;
+                let mut index = create(folder, schema, shape)?;
                 index.set_tokenizers(analyzers::manager());
                 let layout = Layout::of(&index.schema(), &fields).map_err(|e| error(folder, "be created", e))?;
                 Ok((index, layout))
@@ -51,7 +51,7 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
         }
         (index, Prepared::Existing)
     } else {
-        let created = create(folder, schema, plan)?;
+        let created = create(folder, schema, shape)?;
         tracing::info!(index = name, folder = %folder.display(), "index created");
         (created, Prepared::Created)
     };
@@ -60,8 +60,8 @@ pub(super) fn open(folder: &Path, name: &str, plan: &IndexPlan) -> Result<(Share
 }
 
 /// Removes an index that has no document and was made for another query: nothing is lost with it.
-fn remove_empty(folder: &Path, name: &str, plan: &IndexPlan, directory: CommitDirectory) -> Result<bool, StoreError> {
-    if check(folder, plan).is_ok() {
+fn remove_empty(folder: &Path, name: &str, shape: &Selection, directory: CommitDirectory) -> Result<bool, StoreError> {
+    if check(folder, shape).is_ok() {
         return Ok(false);
     }
     let failed = |e: TantivyError| error(folder, "be opened", e);
@@ -82,9 +82,9 @@ fn remove_empty(folder: &Path, name: &str, plan: &IndexPlan, directory: CommitDi
     Ok(true)
 }
 
-fn create(folder: &Path, schema: Schema, plan: &IndexPlan) -> Result<Index, StoreError> {
+fn create(folder: &Path, schema: Schema, shape: &Selection) -> Result<Index, StoreError> {
     // The mapping goes first: an index without one cannot be checked, a mapping without an index is written again.
-    write_mapping(folder, plan)?;
+    write_mapping(folder, shape)?;
     // A thread of its own for compression pays for large segments only; ours are as small as a refresh interval.
     let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
     let directory = CommitDirectory::open(folder).map_err(|e| error(folder, "be opened", e.into()))?;
@@ -122,20 +122,20 @@ fn shared(folder: &Path, name: &str, index: Index, fields: Option<&Fields>) -> R
     Ok(Shared { folder, name, index, reader, layout, filters, versions: Mutex::new(Versions::default()) })
 }
 
-fn fields(plan: &IndexPlan) -> Result<Fields, StoreError> {
-    mapping::fields(plan).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))
+fn fields(shape: &Selection) -> Result<Fields, StoreError> {
+    mapping::fields(shape).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))
 }
 
-fn planned(plan: &IndexPlan) -> Result<Json, StoreError> {
-    mapping::mapping(plan, Dialect::Elasticsearch).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))
+fn planned(shape: &Selection) -> Result<Json, StoreError> {
+    mapping::mapping(shape, Dialect::Elasticsearch).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))
 }
 
 /// Compares the plan with what the folder was made for.
-pub(super) fn check(folder: &Path, plan: &IndexPlan) -> Result<Prepared, StoreError> {
+pub(super) fn check(folder: &Path, shape: &Selection) -> Result<Prepared, StoreError> {
     let file = folder.join(MAPPING);
     let text = std::fs::read(&file).map_err(|e| io(&file, "be read", e))?;
     let found: Json = serde_json::from_slice(&text).map_err(|e| io(&file, "be read", e.into()))?;
-    let differences = mapping::differences(&planned(plan)?, &found);
+    let differences = mapping::differences(&planned(shape)?, &found);
     if differences.is_empty() {
         return Ok(Prepared::Existing);
     }
@@ -143,14 +143,14 @@ pub(super) fn check(folder: &Path, plan: &IndexPlan) -> Result<Prepared, StoreEr
         "the index in {} has another mapping than the query of `{}` asks for:\n  {}\nundo the change of the query, give the \
          pipeline's index a new name, or delete the folder {0} to have it built again",
         folder.display(),
-        plan.name,
+        folder.file_name().unwrap_or_default().to_string_lossy(),
         differences.join("\n  ")
     );
     Err(StoreError::new(ErrorClass::Fatal, message))
 }
 
-fn write_mapping(folder: &Path, plan: &IndexPlan) -> Result<(), StoreError> {
-    let text = format!("{:#}\n", planned(plan)?);
+fn write_mapping(folder: &Path, shape: &Selection) -> Result<(), StoreError> {
+    let text = format!("{:#}\n", planned(shape)?);
     let temporary = folder.join("mapping.json.new");
     let written = std::fs::File::create(&temporary).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

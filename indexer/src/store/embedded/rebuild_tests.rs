@@ -78,7 +78,7 @@ async fn an_index_of_an_earlier_version_is_made_anew_from_its_documents() {
     assert!(error.class == ErrorClass::Fatal && error.message.contains("`tributary run` makes it anew"), "{error}");
 
     let store = EmbeddedStore::new(data.path(), "movies");
-    assert_eq!(store.prepare(&plan()).await.unwrap(), Prepared::Existing);
+    assert_eq!(store.prepare(&plan().selection).await.unwrap(), Prepared::Existing);
     assert_eq!(store.scan(None, 10).await.unwrap(), ["a", "b"], "the deleted one is not back");
     assert_eq!(found(&store, "day:[2300 TO *]").await, ["a"]);
     let document = store.get("a").await.unwrap().unwrap();
@@ -95,7 +95,7 @@ async fn an_index_of_an_earlier_version_is_made_anew_from_its_documents() {
 
     let unchanged = std::fs::metadata(folder.join("mapping.json")).unwrap().modified().unwrap();
     let again = EmbeddedStore::new(data.path(), "movies");
-    again.prepare(&plan()).await.unwrap();
+    again.prepare(&plan().selection).await.unwrap();
     assert_eq!(again.get("d").await.unwrap().unwrap().content, content);
     assert_eq!(
         std::fs::metadata(folder.join("mapping.json")).unwrap().modified().unwrap(),
@@ -113,7 +113,7 @@ async fn a_start_that_was_killed_while_it_made_an_index_anew_is_made_up_for() {
     std::fs::create_dir_all(beside(&folder, "rebuilding")).unwrap();
     std::fs::write(beside(&folder, "rebuilding").join("half"), "of a file").unwrap();
     let store = EmbeddedStore::new(data.path(), "movies");
-    store.prepare(&plan()).await.unwrap();
+    store.prepare(&plan().selection).await.unwrap();
     assert_eq!(store.count().await.unwrap(), 2);
     drop(store);
     // Killed between the two renames, with the old index half removed.
@@ -121,7 +121,7 @@ async fn a_start_that_was_killed_while_it_made_an_index_anew_is_made_up_for() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("mapping.json"), "{}").unwrap();
     let store = EmbeddedStore::new(data.path(), "movies");
-    assert_eq!(store.prepare(&plan()).await.unwrap(), Prepared::Existing);
+    assert_eq!(store.prepare(&plan().selection).await.unwrap(), Prepared::Existing);
     assert_eq!(store.count().await.unwrap(), 2);
     assert!(!beside(&folder, "rebuilt").exists() && !beside(&folder, "rebuilding").exists());
 }
@@ -132,8 +132,8 @@ async fn an_index_that_another_process_writes_is_left_alone() {
     let folder = folder::of(data.path(), "movies");
     let index = earlier(&folder);
     let writer: IndexWriter<TantivyDocument> = index.writer_with_num_threads(1, ARENA).unwrap();
-    let error = EmbeddedStore::new(data.path(), "movies").prepare(&plan()).await.unwrap_err();
+    let error = EmbeddedStore::new(data.path(), "movies").prepare(&plan().selection).await.unwrap_err();
     assert!(error.class == ErrorClass::Fatal && error.message.contains("another process"), "{error}");
     drop(writer);
-    EmbeddedStore::new(data.path(), "movies").prepare(&plan()).await.unwrap();
+    EmbeddedStore::new(data.path(), "movies").prepare(&plan().selection).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use elasticsearch::http::Method;
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::{IndexPlan, SearchServer};
+use tributary_dsl::plan::{SearchServer, Selection};
 use tributary_event::ErrorClass;
 
 use super::http::Server;
@@ -18,10 +18,10 @@ pub(super) async fn prepare(
     configured: &SearchServer,
     dialect: Dialect,
     name: &str,
-    index: &IndexPlan,
+    shape: &Selection,
 ) -> Result<Prepared, StoreError> {
     let planned =
-        mapping::mapping(index, dialect).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
+        mapping::mapping(shape, dialect).map_err(|e| StoreError::caused(ErrorClass::Fatal, e.to_string(), e))?;
     recognise(server, dialect).await?;
     if let Some(found) = behind_alias(server, name).await? {
         match check(server, dialect, name, &found, &planned).await? {
