@@ -25,6 +25,8 @@ pub(crate) struct Reading {
     pub said: Vec<Said>,
     /// Whether something may have kept keys from the answer that the service knows: an error, or null for a list.
     pub may_hide: bool,
+    /// If none of the keys was found: one that was not asked for, and is there. It may be one of them, written in another way.
+    pub stray: Option<String>,
 }
 
 /// Why an answer says nothing of any key.
@@ -34,6 +36,18 @@ pub(crate) enum Unread {
     Doubtful(String),
     /// It says of the only key that was asked for that it failed for it.
     Erred(String),
+}
+
+impl Reading {
+    /// What an answer says of the only key that was asked for.
+    pub(crate) fn of_one(said: Said) -> Self {
+        Self { said: vec![said], may_hide: false, stray: None }
+    }
+
+    /// Null instead of all.
+    fn of_none(keys: usize) -> Self {
+        Self { said: vec![Said::Absent; keys], may_hide: true, stray: None }
+    }
 }
 
 /// Names as messages show them.

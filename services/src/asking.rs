@@ -1,6 +1,6 @@
 //! A step's way to a service: repeated keys asked for once, answers that are kept, and the order of the caller.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +15,6 @@ use crate::call::Call;
 use crate::gathering::Gathering;
 use crate::questions::Questions;
 use crate::service::Service;
-use crate::witness::Witness;
 
 /// What one step asks of a service. One for the step in all its partitions, so that they share requests and answers.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl Asking {
         let runtime = Handle::try_current()
             .map_err(|e| OutsideError::fatal(format!("services.{}: nothing runs its requests: {e}", service.name())))?;
         let cache = Arc::new(Cache::new(plan.cache));
-        let questions = Questions { service: service.clone(), call, witness: Witness::default() };
+        let questions = Questions::new(service.clone(), call);
         let gathering = Gathering::new(questions, cache.clone(), plan.batch, &runtime);
         Ok(Arc::new(Self { service, cache, gathering }))
     }
@@ -52,9 +51,9 @@ impl Enricher for Asking {
     async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError> {
         let mut known: HashMap<&Bytes, Answer> = HashMap::with_capacity(keys.len());
         let mut unknown: Vec<Bytes> = Vec::new();
-        let mut seen: HashMap<&Bytes, ()> = HashMap::with_capacity(keys.len());
+        let mut seen: HashSet<&Bytes> = HashSet::with_capacity(keys.len());
         for key in keys {
-            if seen.insert(key, ()).is_some() {
+            if !seen.insert(key) {
                 continue;
             }
             match self.cache.get(key).await {
@@ -85,7 +84,8 @@ impl Enricher for Asking {
         if let Some(error) = failed {
             return Err(error);
         }
-        let lost = || OutsideError::transient(format!("the service {} left a key without an answer", self.service.name()));
+        let lost =
+            || OutsideError::transient(format!("the service {} left a key without an answer", self.service.name()));
         keys.iter().map(|key| known.get(key).cloned().ok_or_else(lost)).collect()
     }
 }

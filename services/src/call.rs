@@ -24,7 +24,6 @@ const BODY_LIMIT: Duration = Duration::from_millis(50);
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// How a service is asked.
-#[derive(Debug)]
 pub(crate) struct Call {
     kind: Kind,
     /// Whether keys are asked for together.
@@ -33,7 +32,7 @@ pub(crate) struct Call {
     matched: Vec<String>,
 }
 
-#[derive(Debug)]
+/// What is sent. Its URL may hold secrets: it is never printed.
 enum Kind {
     /// The body up to the variable's value, and behind it.
     Graphql { before: String, behind: &'static str, url: Url },
@@ -120,7 +119,7 @@ impl Call {
         let client = &service.client;
         if !reply.status.is_success() {
             if matches!(self.kind, Kind::Rest { .. }) && !self.is_list {
-                return Ok(Reading { said: vec![Said::Missing], may_hide: false });
+                return Ok(Reading::of_one(Said::Missing));
             }
             let said = client.secrets.excerpt(&reply.body);
             let (place, status) = (&client.place, reply.status);
@@ -129,14 +128,13 @@ impl Call {
         }
         let body = &reply.body;
         let (each, matched) = (&self.each, &self.matched);
-        let alone = |said| Reading { said: vec![said], may_hide: false };
         let read = match (&self.kind, self.is_list) {
             (Kind::Graphql { .. }, true) => graphql::list(body, each, matched, keys),
-            (Kind::Graphql { .. }, false) => graphql::single(body, each).map(alone),
+            (Kind::Graphql { .. }, false) => graphql::single(body, each).map(Reading::of_one),
             (Kind::Rest { .. }, true) => rest::list(body, each, matched, keys),
             // What has no content is not there.
-            (Kind::Rest { .. }, false) if reply.status == StatusCode::NO_CONTENT => Ok(alone(Said::Missing)),
-            (Kind::Rest { .. }, false) => rest::single(body, each).map(alone),
+            (Kind::Rest { .. }, false) if reply.status == StatusCode::NO_CONTENT => Ok(Reading::of_one(Said::Missing)),
+            (Kind::Rest { .. }, false) => rest::single(body, each).map(Reading::of_one),
         };
         read.map_err(|unread| {
             let told = |message: &str| {
@@ -209,7 +207,10 @@ mod tests {
             filled("http://a/b/{key}/c?of={key}", &key)
         };
         assert_eq!(filled("7").unwrap(), "http://a/b/7/c?of=7");
-        assert_eq!(filled(r#""a/b ?é{key}""#).unwrap(), "http://a/b/a%2Fb%20%3F%C3%A9%7Bkey%7D/c?of=a%2Fb%20%3F%C3%A9%7Bkey%7D");
+        assert_eq!(
+            filled(r#""a/b ?é{key}""#).unwrap(),
+            "http://a/b/a%2Fb%20%3F%C3%A9%7Bkey%7D/c?of=a%2Fb%20%3F%C3%A9%7Bkey%7D"
+        );
         assert_eq!(filled(r#"{"a":1}"#).unwrap(), "http://a/b/%7B%22a%22%3A1%7D/c?of=%7B%22a%22%3A1%7D");
         for key in [r#""..""#, r#"".""#, r#""""#] {
             assert!(filled(key).is_err(), "{key}");

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use tracing::error;
 use tributary_dsl::plan::BatchSettings;
 use tributary_processor::{Answer, OutsideError};
-use tracing::error;
 
 use crate::cache::Cache;
 use crate::questions::{Outcome, Questions};
@@ -118,7 +118,7 @@ impl Desk {
     }
 
     fn linger(&self) -> std::time::Duration {
-        if self.questions.call.is_list { self.batch.linger } else { std::time::Duration::ZERO }
+        if self.questions.is_list() { self.batch.linger } else { std::time::Duration::ZERO }
     }
 
     async fn take(&mut self, wishes: Vec<Wish>) {
@@ -136,7 +136,7 @@ impl Desk {
             }
         }
         if joined > 0 {
-            let label = self.questions.service.label();
+            let label = self.questions.service().label();
             metrics::counter!("tributary_service_coalesced_total", "service" => label).increment(joined);
         }
         if !self.pending.is_empty() {
@@ -147,7 +147,7 @@ impl Desk {
 
     /// Keys of one request at most.
     fn most(&self) -> usize {
-        if self.questions.call.is_list { self.batch.max.max(1) } else { 1 }
+        if self.questions.is_list() { self.batch.max.min(self.questions.most()).max(1) } else { 1 }
     }
 
     /// Asks for pending keys, as long as there are `least`.
@@ -181,7 +181,7 @@ impl Desk {
                 outcomes
             }
             Err(failure) => {
-                error!(service = self.questions.service.name(), %failure, "a question to a service ended by itself");
+                error!(service = self.questions.service().name(), %failure, "a question to a service ended by itself");
                 let keys = self.keys.remove(&failure.id()).unwrap_or_default();
                 keys.into_iter().map(|key| (key, Err(gone()))).collect()
             }

@@ -4,7 +4,10 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, redirect};
 use tributary_dsl::plan::{ServiceKind, ServicePlan};
@@ -20,8 +23,7 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// The longest wait for a connection. A service that is away should be known as such before a request's time is over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request.
-#[derive(Debug, Clone)]
+/// A request. Its URL may hold secrets: it is never printed.
 pub(crate) struct Request {
     pub method: Method,
     pub url: Url,
@@ -51,9 +53,9 @@ impl From<Trouble> for Failure {
 }
 
 /// The client of a service.
-#[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// It may hold secrets.
     pub url: Url,
     /// The service as messages name it: its name, and its URL without user, password and query.
     pub place: String,
@@ -62,11 +64,18 @@ pub(crate) struct Client {
     most_bytes: usize,
 }
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({:?})", self.place)
+    }
+}
+
 impl Client {
     pub(crate) fn new(plan: &ServicePlan) -> Result<Self, OutsideError> {
         let name = &plan.name;
-        let url = Url::parse(&plan.url)
-            .map_err(|e| OutsideError::fatal(format!("services.{name}: its URL is none: {e}; write http://host/path")))?;
+        let url = Url::parse(&plan.url).map_err(|e| {
+            OutsideError::fatal(format!("services.{name}: its URL is none: {e}; write http://host/path"))
+        })?;
         let mut shown = url.clone();
         // Fails for URLs that cannot have a user, which are refused below.
         let _ = (shown.set_username(""), shown.set_password(None));
@@ -91,9 +100,7 @@ impl Client {
         let http = builder
             .build()
             .map_err(|e| OutsideError::fatal(format!("{place}: no client can be set up for it: {}", causes(&e))))?;
-        let of_url = url.query_pairs().map(|(_, value)| value.into_owned());
-        let of_url = of_url.chain(url.password().map(str::to_owned)).collect::<Vec<_>>();
-        let secrets = Secrets::new(plan.headers.values(), of_url.into_iter());
+        let secrets = Secrets::new(plan.headers.values(), secrets_of(&url).into_iter());
         Ok(Self { http, url, place, secrets, timeout: plan.timeout, most_bytes: MOST_BYTES })
     }
 
@@ -129,12 +136,18 @@ impl Client {
             StatusCode::TOO_MANY_REQUESTS => {
                 Trouble::Throttled(told(": it is asked too often; lower the rate of the service"))
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Trouble::Doubtful(told("")),
+            StatusCode::PAYLOAD_TOO_LARGE => Trouble::TooMuch(told(": it does not take a request of this size")),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Trouble::TooSlow(told("")),
+            StatusCode::TOO_EARLY => Trouble::Doubtful(told("")),
             status if status.is_redirection() => {
                 let to = location.map(|to| format!(" to {to}")).unwrap_or_default();
                 Trouble::Refused(told(&format!(": a redirect{to} is not followed; write its target as the URL")))
             }
             status if status.is_client_error() => Trouble::Unfit(told("")),
+            // It says so itself. Without that it may have died of what was asked for.
+            StatusCode::SERVICE_UNAVAILABLE if pause.is_some() => {
+                Trouble::Throttled(told(": it asks to be left alone"))
+            }
             _ => Trouble::Doubtful(told("")),
         };
         let may_pause = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -149,7 +162,7 @@ impl Client {
                     "{} answered more than {} bytes; ask for fewer keys at a time, or for less of each",
                     self.place, self.most_bytes
                 );
-                return Err(Trouble::Unfit(message).into());
+                return Err(Trouble::TooMuch(message).into());
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -161,7 +174,7 @@ impl Client {
             Trouble::Away(format!("{} cannot be reached: {}", self.place, causes(error)))
         } else if error.is_timeout() {
             let limit = self.timeout;
-            Trouble::Doubtful(format!("{} did not answer within {limit:?}, the timeout of the service", self.place))
+            Trouble::TooSlow(format!("{} did not answer within {limit:?}, the timeout of the service", self.place))
         } else {
             Trouble::Doubtful(format!("{} broke off its answer: {}", self.place, causes(error)))
         };
@@ -180,13 +193,26 @@ fn headers(plan: &ServicePlan) -> Result<HeaderMap, OutsideError> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, secret) in &plan.headers {
         let wrong = |what: &str| OutsideError::fatal(format!("services.{}: headers: {what}", plan.name));
-        let key = HeaderName::try_from(name.as_str()).map_err(|_| wrong(&format!("{name:?} is no name of a header")))?;
+        let key =
+            HeaderName::try_from(name.as_str()).map_err(|_| wrong(&format!("{name:?} is no name of a header")))?;
         let mut value = HeaderValue::try_from(secret.reveal())
             .map_err(|_| wrong(&format!("the value of {name} has a character that no header may have")))?;
         value.set_sensitive(true);
         headers.insert(key, value);
     }
     Ok(headers)
+}
+
+/// What a URL holds that is not to be told: its password, also as it is sent, and the values of its query.
+fn secrets_of(url: &Url) -> Vec<String> {
+    let mut secrets: Vec<String> = url.query_pairs().map(|(_, value)| value.into_owned()).collect();
+    if let Some(password) = url.password() {
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (user, password) = (plain(url.username()), plain(password));
+        secrets.push(BASE64.encode(format!("{user}:{password}")));
+        secrets.push(password);
+    }
+    secrets
 }
 
 fn is_local(url: &Url) -> bool {

@@ -16,6 +16,7 @@ mod asking;
 mod breaker;
 mod cache;
 mod call;
+mod ceiling;
 mod excerpt;
 mod gathering;
 mod http;

@@ -16,6 +16,7 @@ use tributary_processor::{Answer, Backoff, OutsideError};
 
 use crate::answers::{Reading, Said};
 use crate::call::Call;
+use crate::ceiling::Ceiling;
 use crate::service::Service;
 use crate::trouble::Trouble;
 use crate::witness::{Verdict, Witness};
@@ -29,11 +30,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 pub(crate) type Outcome = Result<Answer, OutsideError>;
 
 /// Questions of one kind to a service.
-#[derive(Debug)]
 pub(crate) struct Questions {
-    pub service: Arc<Service>,
-    pub call: Call,
-    pub witness: Witness,
+    service: Arc<Service>,
+    call: Call,
+    witness: Witness,
+    ceiling: Ceiling,
 }
 
 /// What became of a request.
@@ -41,7 +42,16 @@ enum Asked {
     /// It was answered.
     Read(Reading),
     /// It failed, and not because the service is away.
-    Blamed { message: String, is_unfit: bool },
+    Blamed(Blame),
+}
+
+/// Why a request failed, whose fault it is itself.
+struct Blame {
+    message: String,
+    /// Whether the service says so.
+    is_unfit: bool,
+    /// Whether it may be because of how much was asked for.
+    is_size: bool,
 }
 
 /// What became of a key, and whether the service said that the request is at fault.
@@ -57,12 +67,37 @@ impl Fate {
 }
 
 impl Questions {
+    pub(crate) fn new(service: Arc<Service>, call: Call) -> Self {
+        Self { service, call, witness: Witness::default(), ceiling: Ceiling::default() }
+    }
+
+    /// Whom they are put to.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether keys are asked for together.
+    pub(crate) fn is_list(&self) -> bool {
+        self.call.is_list
+    }
+
+    /// Keys of one request at most, as far as the service allows it.
+    pub(crate) fn most(&self) -> usize {
+        self.ceiling.limit()
+    }
+
     /// The outcome of each key, in their order. Keys do not repeat.
     pub(crate) async fn outcomes(&self, keys: &[Bytes]) -> Vec<Outcome> {
         metrics::histogram!("tributary_service_batch_keys", "service" => self.service.label())
             .record(keys.len() as f64);
         let begun = Instant::now();
-        let mut fates = self.batch(keys).await;
+        let asked = self.asked(keys).await;
+        match &asked {
+            Ok(Asked::Read(_)) => self.ceiling.answered(keys.len()),
+            Ok(Asked::Blamed(blame)) if blame.is_size => self.ceiling.refused(keys.len()),
+            _ => {}
+        }
+        let mut fates = self.followed(keys, asked).await;
         // What a service fails for, whatever it is asked, is an outage, and says nothing about keys.
         let is_error = |fate: &Fate| matches!(fate.outcome, Ok(Answer::Failed(_))) && !fate.is_unfit;
         if keys.len() > 1 && fates.iter().all(is_error) {
@@ -82,21 +117,23 @@ impl Questions {
     }
 
     fn batch<'a>(&'a self, keys: &'a [Bytes]) -> BoxFuture<'a, Vec<Fate>> {
-        async move {
-            match self.asked(keys).await {
-                Ok(Asked::Read(reading)) => self.settled(keys, reading).await,
-                Ok(Asked::Blamed { message, is_unfit }) if keys.len() > 1 => {
-                    debug!(service = self.service.name(), keys = keys.len(), is_unfit, message, "asking for half as many");
-                    self.halves(keys).await
-                }
-                Ok(Asked::Blamed { message, is_unfit }) => {
-                    let fate = |_: &Bytes| Fate { outcome: Ok(Answer::Failed(message.clone())), is_unfit };
-                    keys.iter().map(fate).collect()
-                }
-                Err(error) => keys.iter().map(|_| Fate::of(Err(error.clone()))).collect(),
+        async move { self.followed(keys, self.asked(keys).await).await }.boxed()
+    }
+
+    /// Follows a request up, until each of its keys has its outcome.
+    async fn followed(&self, keys: &[Bytes], asked: Result<Asked, OutsideError>) -> Vec<Fate> {
+        match asked {
+            Ok(Asked::Read(reading)) => self.settled(keys, reading).await,
+            Ok(Asked::Blamed(Blame { message, .. })) if keys.len() > 1 => {
+                debug!(service = self.service.name(), keys = keys.len(), message, "asking for half as many");
+                self.halves(keys).await
             }
+            Ok(Asked::Blamed(Blame { message, is_unfit, .. })) => {
+                let fate = |_: &Bytes| Fate { outcome: Ok(Answer::Failed(message.clone())), is_unfit };
+                keys.iter().map(fate).collect()
+            }
+            Err(error) => keys.iter().map(|_| Fate::of(Err(error.clone()))).collect(),
         }
-        .boxed()
     }
 
     async fn halves(&self, keys: &[Bytes]) -> Vec<Fate> {
@@ -108,6 +145,14 @@ impl Questions {
 
     /// Asks again for what an answer leaves open.
     async fn settled(&self, keys: &[Bytes], reading: Reading) -> Vec<Fate> {
+        // Once any key was found, keys are compared as they should be.
+        if let Some(stray) = reading.stray.as_deref().filter(|_| !self.witness.knows_any()) {
+            let message = format!(
+                "{} answered none of the keys that it was asked for, and {stray}; correct where an element has its key, or how keys are written",
+                self.service.client.place
+            );
+            return keys.iter().map(|_| Fate::of(Err(OutsideError::transient(message.clone())))).collect();
+        }
         let is_alone = keys.len() == 1;
         let pick = |said: fn(&Said) -> bool| -> Vec<usize> {
             reading.said.iter().enumerate().filter(|(_, s)| said(s)).map(|(place, _)| place).collect()
@@ -166,9 +211,10 @@ impl Questions {
                 Trouble::Throttled(_) if tries_left == 0 => return Err(error(trouble)),
                 // Whoever sends the next request waits for the end of the pause.
                 Trouble::Throttled(_) => continue,
-                Trouble::Unfit(message) => {
+                Trouble::Unfit(ref message) | Trouble::TooMuch(ref message) => {
                     pass.went_well(Duration::ZERO);
-                    return Ok(Asked::Blamed { message, is_unfit: true });
+                    let is_size = matches!(trouble, Trouble::TooMuch(_));
+                    return Ok(Asked::Blamed(Blame { message: message.clone(), is_unfit: true, is_size }));
                 }
                 Trouble::Away(ref cause) => {
                     pass.failed(cause);
@@ -176,7 +222,8 @@ impl Questions {
                         return Err(error(trouble));
                     }
                 }
-                Trouble::Doubtful(ref message) | Trouble::Erred(ref message) => {
+                Trouble::Doubtful(ref message) | Trouble::TooSlow(ref message) | Trouble::Erred(ref message) => {
+                    let is_size = matches!(trouble, Trouble::TooSlow(_));
                     let is_erred = matches!(trouble, Trouble::Erred(_));
                     let verdict = self.witness.verdict(keys, begun, |key| self.answers(key)).await;
                     let is_blamed = verdict == Verdict::Works || is_erred && verdict == Verdict::Unknown;
@@ -186,7 +233,8 @@ impl Questions {
                         doubts += 1;
                         // Of a service that comes back, the next request for the same key may go well.
                         if keys.len() > 1 || is_erred || doubts > 1 {
-                            return Ok(Asked::Blamed { message: message.clone(), is_unfit: false });
+                            let message = message.clone();
+                            return Ok(Asked::Blamed(Blame { message, is_unfit: false, is_size }));
                         }
                         if tries_left == 0 {
                             return Err(error(trouble));
@@ -239,6 +287,8 @@ fn error(trouble: Trouble) -> OutsideError {
         | Trouble::Throttled(message)
         | Trouble::LeftAlone(message)
         | Trouble::Unfit(message)
+        | Trouble::TooMuch(message)
+        | Trouble::TooSlow(message)
         | Trouble::Doubtful(message)
         | Trouble::Erred(message) => OutsideError::transient(message),
     }

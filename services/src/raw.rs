@@ -125,6 +125,15 @@ pub(crate) enum Identity {
     Whole(String),
 }
 
+impl Identity {
+    /// As messages show it.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Scalar(text) | Self::Whole(text) => text,
+        }
+    }
+}
+
 /// What makes a key the same as others. None: it is no JSON, or null.
 pub(crate) fn identity(key: &str) -> Option<Identity> {
     let key = key.trim_ascii();

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::warn;
 use tributary_dsl::plan::ServicePlan;
 use tributary_event::Reporter;
 use tributary_processor::{Backoff, OutsideError};
-use tracing::warn;
 
 use crate::breaker::{Admission, Breaker, Mark, Position};
 use crate::http::{Client, Reply, Request};

@@ -55,6 +55,11 @@ impl Witness {
         }
     }
 
+    /// Whether the service ever knew a key.
+    pub(crate) fn knows_any(&self) -> bool {
+        !self.known().keys.is_empty()
+    }
+
     /// Whether the service answers, after a request for `keys` failed that began at `began`. `ask` asks for one key, and says whether that went well.
     pub(crate) async fn verdict<F: Future<Output = bool>>(
         &self,

@@ -98,7 +98,7 @@ pub(crate) fn list(body: &[u8], each: &[String], matched: &[String], keys: &[Byt
                 _ => Unread::Doubtful(first.unwrap_or_default()),
             });
         }
-        Walked::Null => return Ok(Reading { said: vec![Said::Absent; keys.len()], may_hide: true }),
+        Walked::Null => return Ok(Reading::of_none(keys.len())),
         Walked::Lost(passed) => return Err(lost(each, passed)),
     };
     let Some(elements) = elements(found) else {

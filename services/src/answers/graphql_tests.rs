@@ -37,7 +37,10 @@ fn one_key_is_found_missing_or_failed() {
     assert_eq!(said(&format!(r#"{{"data":null,{boom}}}"#)), erred("boom"));
     assert_eq!(said(r#"{"data":{"movie":null},"errors":[{"message":"boom"}]}"#), doubtful("boom"));
     assert_eq!(said(r#"{"errors":[{"message":"boom"}]}"#), doubtful("boom"));
-    assert_eq!(said(r#"{"data":{"movie":7,"other":null},"errors":[{"message":"x","path":["other"]}]}"#), Ok(found("7")));
+    assert_eq!(
+        said(r#"{"data":{"movie":7,"other":null},"errors":[{"message":"x","path":["other"]}]}"#),
+        Ok(found("7"))
+    );
     assert!(matches!(said("<html>"), Err(Unread::Doubtful(_))));
     assert_eq!(said(r#"{"data":{}}"#), doubtful("the answer itself has no \"movie\""));
 }

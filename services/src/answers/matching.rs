@@ -81,7 +81,11 @@ impl<'a> Matching<'a> {
             .collect();
         match self.strange {
             Some(strange) if said.contains(&Said::Absent) => Err(strange),
-            _ => Ok(Reading { said, may_hide }),
+            _ => {
+                let is_absent = |said: &Said| *said == Said::Absent;
+                let stray = self.slots.keys().next().filter(|_| said.iter().all(is_absent)).map(Identity::text);
+                Ok(Reading { said, may_hide, stray: stray.map(str::to_owned) })
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn single(body: &[u8], each: &[String]) -> Result<Said, Unread> {
 pub(crate) fn list(body: &[u8], each: &[String], matched: &[String], keys: &[Bytes]) -> Result<Reading, Unread> {
     let found = match walk(read(body)?, each) {
         Walked::At(found) => found,
-        Walked::Null => return Ok(Reading { said: vec![Said::Absent; keys.len()], may_hide: true }),
+        Walked::Null => return Ok(Reading::of_none(keys.len())),
         Walked::Lost(passed) => return Err(lost(each, passed)),
     };
     let mut matching = Matching::new();
@@ -68,7 +68,10 @@ mod tests {
     fn an_answer_about_one_key_is_taken_as_it_was_sent() {
         let each = names("price");
         let said = |text: &str| single(text.as_bytes(), &each);
-        assert_eq!(said(r#"{"price":  {"eur": 12345678901234567890.10 }}"#), Ok(found(r#"{"eur": 12345678901234567890.10 }"#)));
+        assert_eq!(
+            said(r#"{"price":  {"eur": 12345678901234567890.10 }}"#),
+            Ok(found(r#"{"eur": 12345678901234567890.10 }"#))
+        );
         assert_eq!(said(r#"{"price":null}"#), Ok(Said::Missing));
         assert_eq!(said("null"), Ok(Said::Missing));
         for wrong in ["", "<html>", "{}", "[]", "7", r#"{"price":1"#, "{\"price\":\"\u{1}\"}"] {

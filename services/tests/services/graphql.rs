@@ -103,3 +103,20 @@ async fn a_key_alone_is_found_missing_or_failed() {
     assert!(why(&answers[3]).contains("422") && why(&answers[3]).contains("no such kind of id"));
     assert!(server.seen()[0].json().get("operationName").is_none());
 }
+
+#[tokio::test]
+async fn keys_that_are_written_in_another_way_are_no_lack() {
+    let server = Server::start(|seen: Seen| async move {
+        let upper = |id: &Json| json!({ "id": id.as_str().unwrap_or_default().to_uppercase() });
+        ok(json!({ "data": { "movies": seen.ids().iter().map(upper).collect::<Vec<_>>() } }).to_string())
+    })
+    .await;
+    let world = World::movies(&server.url);
+    for keys in [&[r#""a1""#, r#""b2""#][..], &[r#""a1""#]] {
+        let error = world.ask(keys).await.unwrap_err();
+        assert!(error.message.contains("and A1;") || error.message.contains("and B2;"), "{error}");
+    }
+    // One that is found shows that keys are compared as they should be.
+    assert_eq!(world.ask(&[r#""C3""#]).await.unwrap(), [found(r#"{"id":"C3"}"#)]);
+    assert_eq!(world.ask(&[r#""a1""#]).await.unwrap(), [Answer::Missing]);
+}

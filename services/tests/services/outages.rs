@@ -228,10 +228,9 @@ async fn a_body_that_never_ends_in_time_is_as_bad() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_that_keys() {
     static PIECE: [u8; 1 << 20] = [b' '; 1 << 20];
-    let server = Server::start(|seen: Seen| async move {
-        if seen.target == "/big" { pieces(65, &PIECE) } else { ok("7") }
-    })
-    .await;
+    let server =
+        Server::start(|seen: Seen| async move { if seen.target == "/big" { pieces(65, &PIECE) } else { ok("7") } })
+            .await;
     let world = World::new(&service(ServiceKind::Rest, &server.url), &step(get("/{key}", &[])));
     let answers = world.ask(&[r#""big""#, r#""small""#]).await.unwrap();
     assert!(why(&answers[0]).contains("more than 67108864 bytes"), "{answers:?}");

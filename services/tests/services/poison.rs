@@ -126,10 +126,11 @@ async fn a_list_at_a_url_is_halved_too() {
 
 #[tokio::test]
 async fn a_key_alone_is_to_blame_only_beside_others() {
-    let server = Server::start(|seen: Seen| async move {
-        if seen.target == "/3" { status(500, "oops") } else { ok(r#"{"a":1}"#) }
-    })
-    .await;
+    let server =
+        Server::start(
+            |seen: Seen| async move { if seen.target == "/3" { status(500, "oops") } else { ok(r#"{"a":1}"#) } },
+        )
+        .await;
     let world = World::new(&service(ServiceKind::Rest, &server.url), &step(get("/{key}", &[])));
     let error = world.ask(&["3"]).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient, "nobody knows whether it answers at all");
@@ -173,4 +174,21 @@ async fn failures_are_not_kept() {
     let asked = server.count();
     only_failed(&ask_many(&world, 8).await, &[3], "oops");
     assert_eq!(server.seen()[asked..].iter().map(Seen::ids).collect::<Vec<_>>(), [[3]]);
+}
+
+#[tokio::test]
+async fn requests_become_smaller_where_they_are_too_much() {
+    let server =
+        Server::start(
+            |seen: Seen| async move { if seen.ids().len() > 10 { status(413, "") } else { movies(&seen.ids()) } },
+        )
+        .await;
+    let world = World::movies(&server.url);
+    for _ in 0..5 {
+        only_failed(&ask_many(&world, 64).await, &[], "");
+    }
+    let asked = server.count();
+    only_failed(&ask_many(&world, 64).await, &[], "");
+    let sizes: Vec<usize> = server.seen()[asked..].iter().map(|seen| seen.ids().len()).collect();
+    assert_eq!(sizes, [8; 8]);
 }

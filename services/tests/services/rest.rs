@@ -60,7 +60,10 @@ async fn a_list_is_taken_apart_by_the_keys_of_its_elements() {
     let answers = world.ask(&["1", "2", "3"]).await.unwrap();
     let price = |id: u32| found(&format!(r#"{{"eur":9.5,"of":{{"id":"{id}"}}}}"#));
     assert_eq!(answers, [price(1), Answer::Missing, price(3)]);
-    assert_eq!((server.seen()[0].target.as_str(), server.seen()[0].body.as_str()), ("/prices:batch", r#"{"ids":[1,2,3]}"#));
+    assert_eq!(
+        (server.seen()[0].target.as_str(), server.seen()[0].body.as_str()),
+        ("/prices:batch", r#"{"ids":[1,2,3]}"#)
+    );
 }
 
 #[tokio::test]
@@ -93,18 +96,19 @@ async fn a_body_is_made_of_one_key() {
 async fn headers_are_sent_and_never_told() {
     let server = Server::start(|seen: Seen| async move {
         let sent = |name: &str| seen.headers[name].to_str().unwrap().to_owned();
-        assert_eq!((sent("accept"), sent("authorization")), ("text/x".into(), "Bearer s3cret-token".into()));
-        status(422, "who is Bearer s3cret-token, called s3cret-token, of topsecret?")
+        assert_eq!((sent("accept"), sent("x-token")), ("text/x".into(), "Bearer s3cret-token".into()));
+        assert_eq!(sent("authorization"), "Basic dXNlcjp0b3BzZWNyZXQ=");
+        status(422, "who is Bearer s3cret-token, called s3cret-token, of topsecret, dXNlcjp0b3BzZWNyZXQ=?")
     })
     .await;
     let mut plan = service(ServiceKind::Rest, &server.url.replace("//", "//user:topsecret@"));
     plan.url.push_str("?key=alsosecret");
-    plan.headers.insert("Authorization".to_owned(), Secret::new("Bearer s3cret-token"));
+    plan.headers.insert("X-Token".to_owned(), Secret::new("Bearer s3cret-token"));
     plan.headers.insert("accept".to_owned(), Secret::new("text/x"));
     let world = World::new(&plan, &step(get("/{key}", &[])));
     let answers = world.ask(&["1"]).await.unwrap();
     let why = why(&answers[0]);
-    assert!(why.contains("who is ***, called ***, of ***?") && why.contains("http://127.0.0.1"), "{why}");
+    assert!(why.contains("who is ***, called ***, of ***, ***?") && why.contains("http://127.0.0.1"), "{why}");
     assert!(!why.contains("secret") && !why.contains("user"), "{why}");
     assert_eq!(server.seen()[0].target, "/1?key=alsosecret");
     let debug = format!("{:?}", world.asking);

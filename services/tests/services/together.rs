@@ -29,7 +29,8 @@ async fn gated() -> (Server, Arc<Semaphore>) {
 
 #[tokio::test]
 async fn keys_go_in_one_request_once_and_answers_come_in_order() {
-    let server = Server::start(|seen: Seen| async move { movies(&seen.ids().into_iter().rev().collect::<Vec<_>>()) }).await;
+    let server =
+        Server::start(|seen: Seen| async move { movies(&seen.ids().into_iter().rev().collect::<Vec<_>>()) }).await;
     let world = World::movies(&server.url);
     let answers = world.ask(&["3", "1", "3", "2", "1"]).await.unwrap();
     assert_eq!(answers, [3, 1, 3, 2, 1].map(movie_of));
@@ -198,7 +199,8 @@ async fn all_steps_of_a_service_share_its_rate() {
 
 #[tokio::test]
 async fn answers_are_what_was_sent_digit_by_digit() {
-    let body = r#"{"data":{"movies":[ {"title" : "é","id":"9007199254740993", "box": 12345678901234567890.0123456789 } ]}}"#;
+    let body =
+        r#"{"data":{"movies":[ {"title" : "é","id":"9007199254740993", "box": 12345678901234567890.0123456789 } ]}}"#;
     let server = Server::start(move |_| async move { ok(body) }).await;
     let world = World::movies(&server.url);
     // A number as a key, a text in the answer.
