@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 /// Rooms that each room may depend on.
 fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let rooms: [(&str, &[&str]); 7] = [
+    let rooms: [(&str, &[&str]); 8] = [
         ("tributary-event", &[]),
         ("tributary-expression", &["tributary-event"]),
         ("tributary-dsl", &["tributary-event", "tributary-expression"]),
@@ -16,15 +16,18 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("tributary-connector", &["tributary-event", "tributary-transport"]),
         ("tributary-processor", &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport"]),
         ("tributary-indexer", &["tributary-event", "tributary-dsl", "tributary-transport", "tributary-processor"]),
+        ("tributary-services", &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-processor"]),
     ];
     rooms.into_iter().map(|(room, may)| (room, may.iter().copied().collect())).collect()
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 9] = [
+const ONLY: [(&str, &[&str]); 11] = [
     ("rdkafka", &["tributary-transport"]),
     ("redb", &["tributary-transport"]),
     ("elasticsearch", &["tributary-indexer"]),
+    ("governor", &["tributary-services"]),
+    ("moka", &["tributary-services"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "movie-graph", "tributary-stack", "xtask"]),
     ("postgres-protocol", &["tributary-connector"]),

@@ -1,0 +1,91 @@
+//! A step's way to a service: repeated keys asked for once, answers that are kept, and the order of the caller.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tributary_dsl::plan::EnrichPlan;
+use tributary_event::ErrorClass;
+use tributary_processor::{Answer, Enricher, OutsideError};
+
+use crate::cache::Cache;
+use crate::call::Call;
+use crate::gathering::Gathering;
+use crate::questions::Questions;
+use crate::service::Service;
+
+/// What one step asks of a service. One for the step in all its partitions, so that they share requests and answers.
+#[derive(Debug)]
+pub struct Asking {
+    service: Arc<Service>,
+    cache: Arc<Cache>,
+    gathering: Gathering,
+}
+
+impl Asking {
+    /// What a step asks of `service`. It runs tasks on the runtime that this is called in, and aborts them when it is dropped.
+    ///
+    /// # Errors
+    /// Fatal: requests cannot be made as the plan has them, or there is no runtime.
+    pub fn new(service: Arc<Service>, plan: &EnrichPlan) -> Result<Arc<Self>, OutsideError> {
+        let call = Call::new(&service, &plan.call)?;
+        let runtime = Handle::try_current()
+            .map_err(|e| OutsideError::fatal(format!("services.{}: nothing runs its requests: {e}", service.name())))?;
+        let cache = Arc::new(Cache::new(plan.cache));
+        let questions = Questions::new(service.clone(), call);
+        let gathering = Gathering::new(questions, cache.clone(), plan.batch, &runtime);
+        Ok(Arc::new(Self { service, cache, gathering }))
+    }
+
+    fn count(&self, metric: &'static str, by: usize) {
+        if by > 0 {
+            metrics::counter!(metric, "service" => self.service.label()).increment(by as u64);
+        }
+    }
+}
+
+#[async_trait]
+impl Enricher for Asking {
+    async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError> {
+        let mut known: HashMap<&Bytes, Answer> = HashMap::with_capacity(keys.len());
+        let mut unknown: Vec<Bytes> = Vec::new();
+        let mut seen: HashSet<&Bytes> = HashSet::with_capacity(keys.len());
+        for key in keys {
+            if !seen.insert(key) {
+                continue;
+            }
+            match self.cache.get(key).await {
+                Some(answer) => {
+                    known.insert(key, answer);
+                }
+                None => unknown.push(key.clone()),
+            }
+        }
+        if self.cache.is_used() {
+            self.count("tributary_service_cache_hits_total", known.len());
+            self.count("tributary_service_cache_misses_total", unknown.len());
+        }
+        let mut failed: Option<OutsideError> = None;
+        if !unknown.is_empty() {
+            let outcomes = self.gathering.outcomes(unknown.clone()).await;
+            for (key, outcome) in unknown.iter().zip(outcomes) {
+                match outcome {
+                    Ok(answer) => {
+                        known.insert(key, answer);
+                    }
+                    // What somebody has to do something about is told first.
+                    Err(error) if failed.is_none() || error.class == ErrorClass::Fatal => failed = Some(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let lost =
+            || OutsideError::transient(format!("the service {} left a key without an answer", self.service.name()));
+        keys.iter().map(|key| known.get(key).cloned().ok_or_else(lost)).collect()
+    }
+}

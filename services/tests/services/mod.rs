@@ -1,0 +1,9 @@
+//! One file for each matter; [`server`] is what they run against, [`plans`] what they ask it by.
+
+mod graphql;
+mod outages;
+mod plans;
+mod poison;
+mod rest;
+mod server;
+mod together;
