@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 /// Rooms that each room may depend on.
 fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let rooms: [(&str, &[&str]); 7] = [
+    let rooms: [(&str, &[&str]); 8] = [
         ("tributary-event", &[]),
         ("tributary-expression", &["tributary-event"]),
         ("tributary-dsl", &["tributary-event", "tributary-expression"]),
@@ -16,6 +16,10 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("tributary-connector", &["tributary-event", "tributary-transport"]),
         ("tributary-processor", &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport"]),
         ("tributary-indexer", &["tributary-event", "tributary-dsl", "tributary-transport", "tributary-processor"]),
+        (
+            "tributary-sinks",
+            &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport", "tributary-processor"],
+        ),
     ];
     rooms.into_iter().map(|(room, may)| (room, may.iter().copied().collect())).collect()
 }
@@ -26,7 +30,7 @@ const ONLY: [(&str, &[&str]); 9] = [
     ("redb", &["tributary-transport"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("tantivy", &["tributary-indexer"]),
-    ("tokio-postgres", &["tributary-connector", "movie-graph", "tributary-stack", "xtask"]),
+    ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("postgres-protocol", &["tributary-connector"]),
     ("async-graphql-parser", &["tributary-dsl"]),
     ("saphyr-parser", &["tributary-dsl"]),

@@ -1,0 +1,4 @@
+//! Sinks against real receivers, databases and folders.
+
+mod support;
+mod webhook;
