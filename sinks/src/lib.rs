@@ -9,4 +9,5 @@ pub mod webhook;
 
 mod moment;
 
+pub use sql::Sql;
 pub use webhook::Webhook;

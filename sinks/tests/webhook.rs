@@ -47,8 +47,8 @@ impl Drop for AbortOnDrop {
 type Shared = (Arc<Mutex<Vec<(HeaderMap, Bytes)>>>, Arc<Mutex<VecDeque<Response>>>, Arc<Judge>);
 
 async fn receive(State((requests, answers, judge)): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let answer = judge(&body).or_else(|| answers.lock().unwrap().pop_front());
-    requests.lock().unwrap().push((headers, body));
+    let answer = judge(&body).or_else(|| answers.lock().expect("unpoisoned").pop_front());
+    requests.lock().expect("unpoisoned").push((headers, body));
     answer.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response())
 }
 
@@ -72,11 +72,11 @@ impl Receiver {
     }
 
     fn answer(&self, response: impl axum::response::IntoResponse) {
-        self.answers.lock().unwrap().push_back(response.into_response());
+        self.answers.lock().expect("unpoisoned").push_back(response.into_response());
     }
 
     fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().expect("unpoisoned").clone()
     }
 
     /// The only request.
@@ -315,7 +315,7 @@ async fn private_addresses_are_refused_before_a_byte_is_sent() {
         plan.private = true;
         if host == "localhost" {
             assert_eq!(deliver(&plan, &[event(7)]).await, [Verdict::Delivered]);
-            receiver.requests.lock().unwrap().clear();
+            receiver.requests.lock().expect("unpoisoned").clear();
         }
     }
     assert!((receiver.judge)(b"").is_none());
