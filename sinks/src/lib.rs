@@ -9,5 +9,6 @@ pub mod webhook;
 
 mod moment;
 
+pub use files::Files;
 pub use sql::Sql;
 pub use webhook::Webhook;
