@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 /// Rooms that each room may depend on.
 fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let rooms: [(&str, &[&str]); 8] = [
+    let rooms: [(&str, &[&str]); 9] = [
         ("tributary-event", &[]),
         ("tributary-expression", &["tributary-event"]),
         ("tributary-dsl", &["tributary-event", "tributary-expression"]),
@@ -17,6 +17,10 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("tributary-processor", &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport"]),
         ("tributary-indexer", &["tributary-event", "tributary-dsl", "tributary-transport", "tributary-processor"]),
         ("tributary-services", &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-processor"]),
+        (
+            "tributary-sinks",
+            &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport", "tributary-processor"],
+        ),
     ];
     rooms.into_iter().map(|(room, may)| (room, may.iter().copied().collect())).collect()
 }
@@ -29,7 +33,7 @@ const ONLY: [(&str, &[&str]); 11] = [
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
     ("tantivy", &["tributary-indexer"]),
-    ("tokio-postgres", &["tributary-connector", "movie-graph", "tributary-stack", "xtask"]),
+    ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("postgres-protocol", &["tributary-connector"]),
     ("async-graphql-parser", &["tributary-dsl"]),
     ("saphyr-parser", &["tributary-dsl"]),

@@ -1,0 +1,6 @@
+//! Sinks against real receivers, databases and folders.
+
+mod files;
+mod sql;
+mod support;
+mod webhook;
