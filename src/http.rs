@@ -1,6 +1,7 @@
 //! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters. It answers
 //! from the first moment; what needs the indexes is refused until they have started, which may take as long as the graph is away.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,7 @@ use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
 use tributary_indexer::engine::IndexHandle;
-use tributary_indexer::store::{SearchRequest, StoreError, StoredDocument};
+use tributary_indexer::store::{DocumentStore, SearchRequest, StoreError, StoredDocument};
 use tributary_processor::Taps;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 use tributary_transport::{Transport, TransportError};
@@ -45,7 +46,9 @@ pub struct Api {
     pub streams: Vec<(String, Vec<String>)>,
     /// What flows through them.
     pub taps: Arc<Taps>,
-    /// Whether the pipeline has indexes.
+    /// The indexes that streams fill, by name.
+    pub row_indexes: HashMap<String, Arc<dyn DocumentStore>>,
+    /// Whether the pipeline has indexes of a graph.
     pub has_indexes: bool,
     /// The pipeline stops: answers without an end end.
     pub stopping: CancellationToken,
@@ -148,6 +151,14 @@ fn find<'a>(api: &'a Api, name: &str) -> Result<&'a IndexHandle, Failure> {
     })
 }
 
+/// The documents of an index, whoever fills it.
+fn documents<'a>(api: &'a Api, name: &str) -> Result<&'a Arc<dyn DocumentStore>, Failure> {
+    match api.row_indexes.get(name) {
+        Some(store) => Ok(store),
+        None => find(api, name).map(|index| &index.context.store),
+    }
+}
+
 /// What an index is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexStatus {
@@ -229,7 +240,7 @@ async fn document(
     State(api): State<Arc<Api>>,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Json<serde_json::Value>, Failure> {
-    match find(&api, &name)?.context.store.get(&id).await? {
+    match documents(&api, &name)?.get(&id).await? {
         Some(document) => Ok(Json(document_json(&document))),
         None => Err(Failure(StatusCode::NOT_FOUND, format!("index {name} has no document {id:?}"))),
     }
@@ -261,7 +272,7 @@ async fn search(
         ));
     }
     let request = SearchRequest { query: parameters.q, from: parameters.from, size: parameters.size };
-    let found = find(&api, &name)?.context.store.search(&request).await?;
+    let found = documents(&api, &name)?.search(&request).await?;
     let hits: Vec<_> =
         found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
     Ok(Json(json!({ "total": found.total, "hits": hits })))

@@ -41,7 +41,7 @@ use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
 use crate::record;
 use crate::source::Source;
-use crate::streams;
+use crate::streams::{self, Streams};
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -101,8 +101,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
     let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
-    let taps = Arc::default();
-    let base = Base { draft: draft.clone(), transport, health, board, listings, captured, taps };
+    let taps: Arc<Taps> = Arc::default();
+    let streams = Streams::open(definition, transport.clone(), &health, taps.clone())?;
+    let row_indexes = streams.indexes.clone();
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
@@ -122,7 +124,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         transport: base.transport.clone(),
         metrics,
         streams: definition.streams().iter().map(stream_steps).collect(),
-        taps: base.taps.clone(),
+        taps,
+        row_indexes,
         has_indexes,
         stopping: shutdown.clone(),
     };
@@ -132,7 +135,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let recorded = record::write(definition.data(), definition.pipeline(), &address)?;
     info!(pipeline = definition.pipeline(), address, "running");
     on_listen(&address);
-    let result = Box::pin(work(base, indexes, &shutdown)).await;
+    let result = Box::pin(work(base, streams, indexes, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     drop(recorded);
@@ -154,8 +157,6 @@ struct Base {
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
-    /// Who watches the streams.
-    taps: Arc<Taps>,
 }
 
 /// What the indexes start with, beside a plan.
@@ -218,7 +219,7 @@ impl Base {
 }
 
 /// Runs the sources and the indexes. What needs a source that does not answer waits for it; the rest goes on.
-async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Result<(), Failure> {
+async fn work(base: Base, streams: Streams, indexes: Joining, shutdown: &CancellationToken) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
     let definition = base.definition();
     let dependents = base.dependents();
@@ -241,15 +242,20 @@ async fn work(base: Base, indexes: Joining, shutdown: &CancellationToken) -> Res
     }
     let topics = backends::topics(definition)?;
     if !definition.streams().is_empty() {
-        let topics: Vec<TopicSpec> = topics.iter().cloned().chain(streams::topics(definition)).collect();
-        let (draft, transport, health) = (base.draft.clone(), base.transport.clone(), base.health.clone());
-        let taps = base.taps.clone();
+        let mut topics: Vec<TopicSpec> = topics.clone();
+        for topic in streams::topics(definition) {
+            // That of dead letters is the indexes' too.
+            if !topics.iter().any(|known| known.name == topic.name) {
+                topics.push(topic);
+            }
+        }
+        let (transport, health) = (base.transport.clone(), base.health.clone());
         let stop = shutdown.clone();
         tasks.spawn(async move {
             if !ensure_topics(&transport, &health, &topics, &stop).await? {
                 return Ok(());
             }
-            Box::pin(streams::run(draft.definition(), transport, &health, taps, stop)).await
+            Box::pin(streams.run(stop)).await
         });
     }
     let stop = shutdown.clone();

@@ -73,6 +73,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The stage of its dead letters, and its name in messages.
+    pub fn stage(name: &str) -> String {
+        format!("stream {name}")
+    }
+
     /// The group that reads it.
     pub fn group(&self) -> String {
         format!("{}.{}.stream", self.pipeline, self.plan.name)
@@ -83,7 +88,7 @@ impl Stream {
     /// # Errors
     /// What does not pass by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
-        let stage = format!("stream {}", self.plan.name);
+        let stage = Self::stage(&self.plan.name);
         let failed = |message: String| StageError::new(&stage, message);
         let settings = ConsumerSettings {
             group: self.group(),
@@ -168,8 +173,7 @@ impl Handler for Work {
             });
         }
         while let Some(worked) = working.join_next().await {
-            let panicked =
-                |e| StageError::new(format!("stream {}", self.stream.plan.name), format!("a task panicked: {e}"));
+            let panicked = |e| StageError::new(Stream::stage(&self.stream.plan.name), format!("a task panicked: {e}"));
             let (place, partition) = worked.map_err(panicked)?;
             partitions.insert(place, partition);
         }
@@ -183,7 +187,7 @@ impl Handler for Work {
             let what = "take a partition of a stream over";
             let opened = until_answered(&self.stream.working, what, &self.shutdown, open).await;
             let failed = |e: tributary_transport::TransportError| {
-                StageError::new(format!("stream {}", self.stream.plan.name), e.message)
+                StageError::new(Stream::stage(&self.stream.plan.name), e.message)
             };
             let Some(partition) = opened.map_err(failed)? else { return Ok(()) };
             self.partitions.lock().await.insert(place.clone(), partition);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tributary_dsl::plan::Plan;
-use tributary_indexer::store::{DocumentStore, SearchRequest};
+use tributary_indexer::store::{DocumentStore, SearchRequest, open_read_only};
 
 use crate::backends;
 use crate::definition::load;
@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::http::document_json;
 use crate::output::line;
 use crate::record::{self, expect_ok};
+use crate::streams::row_indexes;
 
 /// `get`.
 pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
@@ -63,8 +64,13 @@ fn compact(document: &Json) -> String {
 }
 
 fn store(plan: &Plan, index: &str) -> Result<Arc<dyn DocumentStore>, Failure> {
+    if let Some(rows) = row_indexes(&plan.streams).find(|rows| rows.name == index) {
+        let opened = open_read_only(&rows.store, &rows.name, &plan.data);
+        return opened.map_err(|e| Failure::of(e.class, e.message));
+    }
     let Some(index_plan) = plan.indexes.iter().find(|i| i.name == index) else {
-        let known: Vec<&str> = plan.indexes.iter().map(|i| i.name.as_str()).collect();
+        let of_graph = plan.indexes.iter().map(|i| i.name.as_str());
+        let known: Vec<&str> = of_graph.chain(row_indexes(&plan.streams).map(|rows| rows.name.as_str())).collect();
         return Err(Failure::NotFound(format!("no index {index:?} in this pipeline (it has: {})", known.join(", "))));
     };
     backends::store_for_reading(plan, index_plan)
