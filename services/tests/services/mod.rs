@@ -4,6 +4,7 @@ mod graphql;
 mod outages;
 mod plans;
 mod poison;
+mod random;
 mod rest;
 mod server;
 mod together;
