@@ -1,6 +1,7 @@
 //! One file for each matter; [`server`] is what they run against, [`plans`] what they ask it by.
 
 mod graphql;
+mod metrics;
 mod outages;
 mod plans;
 mod poison;
