@@ -148,6 +148,7 @@ impl Questions {
     async fn settled(&self, keys: &[Bytes], reading: Reading) -> Vec<Fate> {
         // Once any key was found, keys are compared as they should be.
         if let Some(stray) = reading.stray.as_deref().filter(|_| !self.witness.knows_any()) {
+            let stray = self.service.client.secrets.excerpt(stray.as_bytes());
             let message = format!(
                 "{} answered none of the keys that it was asked for, and {stray}; correct where an element has its key, or how keys are written",
                 self.service.client.place
