@@ -23,7 +23,7 @@ pub(crate) enum Said {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub said: Vec<Said>,
-    /// Whether something may have kept keys from the answer that the service knows: an error, or null for a list.
+    /// Whether something may have kept keys from the answer that the service knows: an error, null for a list, or a page.
     pub may_hide: bool,
     /// If none of the keys was found: one that was not asked for, and is there. It may be one of them, written in another way.
     pub stray: Option<String>,

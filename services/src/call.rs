@@ -37,7 +37,7 @@ enum Kind {
     /// The body up to the variable's value, and behind it.
     Graphql { before: String, behind: &'static str, url: Url },
     /// The URL with [`PLACE_OF_KEY`] in it.
-    Rest { method: Method, url: String, body: Option<Program> },
+    Rest { method: Method, url: String, body: Option<Box<Program>> },
 }
 
 impl Call {
@@ -65,7 +65,7 @@ impl Call {
                 let url = joined(&service.client.url, path);
                 Url::parse(&url.replace(PLACE_OF_KEY, "1"))
                     .map_err(|e| wrong(format!("with the path {path} its URL is none: {e}")))?;
-                (Kind::Rest { method, url, body: body.clone() }, is_list, each, matched)
+                (Kind::Rest { method, url, body: body.clone().map(Box::new) }, is_list, each, matched)
             }
         };
         if matches!(kind, Kind::Graphql { .. }) && *is_list && matched.is_empty() {

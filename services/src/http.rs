@@ -62,6 +62,8 @@ pub(crate) struct Client {
     pub secrets: Secrets,
     timeout: Duration,
     most_bytes: usize,
+    /// Whether the plan's headers say what bodies are.
+    says_type: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -86,8 +88,10 @@ impl Client {
             return Err(OutsideError::fatal(message));
         }
         let place = format!("the service {name} at {shown}");
+        let headers = headers(plan)?;
+        let says_type = headers.contains_key(CONTENT_TYPE);
         let mut builder = reqwest::Client::builder()
-            .default_headers(headers(plan)?)
+            .default_headers(headers)
             .timeout(plan.timeout)
             .connect_timeout(CONNECT_TIMEOUT.min(plan.timeout))
             .gzip(true)
@@ -101,13 +105,16 @@ impl Client {
             .build()
             .map_err(|e| OutsideError::fatal(format!("{place}: no client can be set up for it: {}", causes(&e))))?;
         let secrets = Secrets::new(plan.headers.values(), secrets_of(&url).into_iter());
-        Ok(Self { http, url, place, secrets, timeout: plan.timeout, most_bytes: MOST_BYTES })
+        Ok(Self { http, url, place, secrets, timeout: plan.timeout, most_bytes: MOST_BYTES, says_type })
     }
 
     /// Sends a request. `Ok`: a status of success, or 404, 410 and such, of which only the call knows what they mean.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
         let mut building = self.http.request(request.method, request.url);
         if let Some(body) = request.body {
+            if !self.says_type {
+                building = building.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
             building = building.body(body);
         }
         let response = building.send().await.map_err(|e| self.failure(&e))?;
@@ -190,7 +197,6 @@ fn headers(plan: &ServicePlan) -> Result<HeaderMap, OutsideError> {
         ServiceKind::Rest => "application/json",
     };
     headers.insert(ACCEPT, HeaderValue::from_static(accepted));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, secret) in &plan.headers {
         let wrong = |what: &str| OutsideError::fatal(format!("services.{}: headers: {what}", plan.name));
         let key =

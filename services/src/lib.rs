@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A [`Service`] is one for all steps that ask it: its limits, its breaker and its health are shared. An [`Asking`] is one for each step.
-//! Decisions are pure and beside the loops: [`breaker`] (when a service is left alone), [`answers`] (what an answer says of each key),
-//! [`call`] (keys → request). Whether a failure is a key's or the service's is decided in [`questions`] with [`witness`].
+//! Decisions are pure and beside the loops: `breaker` (when a service is left alone), `answers` (what an answer says of each key),
+//! `call` (keys → request). Whether a failure is a key's or the service's is decided in `questions` with `witness`.
 
 mod answers;
 mod asking;

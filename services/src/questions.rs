@@ -2,7 +2,8 @@
 //! halves until the culprit stands alone; what an answer lacks is asked for again before it counts as missing.
 //!
 //! Why a lack is asked for again: a service may show a page of a list. Those that are lacking are asked for in a request of their own, which
-//! an answer without any of them ends: a page of nothing is no page. Where errors may have hidden them, only a request for each alone does.
+//! an answer without any element ends: a page of nothing is no page. Where errors, or nulls that filled a page, may have hidden them, only
+//! a request for each alone does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +148,7 @@ impl Questions {
     async fn settled(&self, keys: &[Bytes], reading: Reading) -> Vec<Fate> {
         // Once any key was found, keys are compared as they should be.
         if let Some(stray) = reading.stray.as_deref().filter(|_| !self.witness.knows_any()) {
+            let stray = self.service.client.secrets.excerpt(stray.as_bytes());
             let message = format!(
                 "{} answered none of the keys that it was asked for, and {stray}; correct where an element has its key, or how keys are written",
                 self.service.client.place

@@ -19,13 +19,15 @@ enum Slot<'a> {
 /// Elements by the key that each is about.
 pub(super) struct Matching<'a> {
     slots: HashMap<Identity, Slot<'a>>,
+    /// Elements that are null.
+    nulls: usize,
     /// What cannot be said whose it is.
     strange: Option<String>,
 }
 
 impl<'a> Matching<'a> {
     pub(super) fn new() -> Self {
-        Self { slots: HashMap::new(), strange: None }
+        Self { slots: HashMap::new(), nulls: 0, strange: None }
     }
 
     /// Adds an element whose key lies at `matched`, and what went wrong within it.
@@ -36,7 +38,7 @@ impl<'a> Matching<'a> {
         };
         match key {
             Some(key) => self.put(key, element, error),
-            None if is_null(element) => {}
+            None if is_null(element) => self.nulls += 1,
             None => {
                 self.strange.get_or_insert_with(|| {
                     format!("an element, which is {}, has no key at {}", kind(element), dotted(matched))
@@ -83,6 +85,9 @@ impl<'a> Matching<'a> {
             Some(strange) if said.contains(&Said::Absent) => Err(strange),
             _ => {
                 let is_absent = |said: &Said| *said == Said::Absent;
+                // A page that nulls have filled may have had no room for other keys.
+                let absent = said.iter().filter(|said| is_absent(said)).count();
+                let may_hide = may_hide || self.nulls > 0 && self.nulls < absent;
                 let stray = self.slots.keys().next().filter(|_| said.iter().all(is_absent)).map(Identity::text);
                 Ok(Reading { said, may_hide, stray: stray.map(str::to_owned) })
             }

@@ -12,7 +12,7 @@ use super::server::{Seen, Server, movies, ok, status};
 async fn a_page_of_a_list_is_no_lack() {
     // It shows three elements at most, and does not know the key 7.
     let server = Server::start(|seen: Seen| async move {
-        movies(&seen.ids().into_iter().filter(|id| *id != Json::from(7)).take(3).collect::<Vec<_>>())
+        movies(&seen.ids().into_iter().filter(|id| *id != 7).take(3).collect::<Vec<_>>())
     })
     .await;
     let world = World::movies(&server.url);
@@ -25,7 +25,7 @@ async fn a_page_of_a_list_is_no_lack() {
 #[tokio::test]
 async fn null_elements_without_errors_are_missing() {
     let server = Server::start(|seen: Seen| async move {
-        let known = |id: &Json| if *id == Json::from(2) { Json::Null } else { json!({ "id": id.to_string() }) };
+        let known = |id: &Json| if *id == 2 { Json::Null } else { json!({ "id": id.to_string() }) };
         let all: Vec<Json> = seen.ids().iter().map(known).collect();
         ok(json!({ "data": { "movies": all } }).to_string())
     })
@@ -39,11 +39,11 @@ async fn null_elements_without_errors_are_missing() {
 async fn what_errors_may_hide_is_asked_for_alone() {
     // The null element of 2 comes with an error that has a path; 4 is not known.
     let server = Server::start(|seen: Seen| async move {
-        let ids: Vec<Json> = seen.ids().into_iter().filter(|id| *id != Json::from(4)).collect();
-        let known = |id: &Json| if *id == Json::from(2) { Json::Null } else { json!({ "id": id }) };
+        let ids: Vec<Json> = seen.ids().into_iter().filter(|id| *id != 4).collect();
+        let known = |id: &Json| if *id == 2 { Json::Null } else { json!({ "id": id }) };
         let all: Vec<Json> = ids.iter().map(known).collect();
         let mut answer = json!({ "data": { "movies": all } });
-        if let Some(place) = ids.iter().position(|id| *id == Json::from(2)) {
+        if let Some(place) = ids.iter().position(|id| *id == 2) {
             answer["errors"] = json!([{ "message": "no reviews", "path": ["movies", place] }]);
         }
         ok(answer.to_string())
@@ -59,7 +59,7 @@ async fn what_errors_may_hide_is_asked_for_alone() {
 async fn an_error_within_an_element_is_its_keys_alone() {
     let server = Server::start(|seen: Seen| async move {
         let all: Vec<Json> = seen.ids().iter().map(|id| json!({ "id": id, "title": null })).collect();
-        let place = seen.ids().iter().position(|id| *id == Json::from(2));
+        let place = seen.ids().iter().position(|id| *id == 2);
         let errors: Vec<Json> =
             place.iter().map(|n| json!({ "message": "boom", "path": ["movies", n, "title"] })).collect();
         ok(json!({ "data": { "movies": all }, "errors": errors }).to_string())

@@ -14,7 +14,7 @@ use super::server::{Seen, Server, movies, ok, status};
 async fn poisoned(poison: &'static [u32], answer: (u16, &'static str)) -> Server {
     Server::start(move |seen: Seen| async move {
         let ids = seen.ids();
-        let is_poisoned = ids.iter().any(|id| poison.iter().any(|poison| *id == Json::from(*poison)));
+        let is_poisoned = ids.iter().any(|id| poison.iter().any(|poison| *id == *poison));
         if is_poisoned { status(answer.0, answer.1) } else { movies(&ids) }
     })
     .await
@@ -191,4 +191,17 @@ async fn requests_become_smaller_where_they_are_too_much() {
     only_failed(&ask_many(&world, 64).await, &[], "");
     let sizes: Vec<usize> = server.seen()[asked..].iter().map(|seen| seen.ids().len()).collect();
     assert_eq!(sizes, [8; 8]);
+}
+
+#[tokio::test]
+async fn a_key_that_fails_once_is_asked_for_again() {
+    let fails = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let server = Server::start(move |seen: Seen| {
+        let fails = seen.target == "/3" && fails.swap(false, std::sync::atomic::Ordering::SeqCst);
+        async move { if fails { status(500, "oops") } else { ok("7") } }
+    })
+    .await;
+    let world = World::new(&service(ServiceKind::Rest, &server.url), &step(get("/{key}", &[])));
+    world.ask(&["1"]).await.expect("it answers");
+    assert_eq!(world.ask(&["3"]).await.unwrap(), [found("7")]);
 }

@@ -130,10 +130,11 @@ async fn what_nobody_waits_for_is_not_asked_for() {
 
 #[tokio::test]
 async fn answers_are_kept_for_their_time_and_lacks_for_theirs() {
-    let server = Server::start(|seen: Seen| async move {
-        movies(&seen.ids().into_iter().filter(|id| *id != Json::from(9)).collect::<Vec<_>>())
-    })
-    .await;
+    let server =
+        Server::start(
+            |seen: Seen| async move { movies(&seen.ids().into_iter().filter(|id| *id != 9).collect::<Vec<_>>()) },
+        )
+        .await;
     let plan = cached(list(), HOUR, Duration::from_millis(300));
     let world = World::new(&service(ServiceKind::Graphql, &server.url), &plan);
     let expected = [movie_of(1), Answer::Missing];
