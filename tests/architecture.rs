@@ -25,12 +25,13 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 9] = [
+const ONLY: [(&str, &[&str]); 10] = [
     ("rdkafka", &["tributary-transport"]),
     ("redb", &["tributary-transport"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
+    ("parquet", &["tributary-sinks"]),
     ("postgres-protocol", &["tributary-connector"]),
     ("async-graphql-parser", &["tributary-dsl"]),
     ("saphyr-parser", &["tributary-dsl"]),

@@ -87,6 +87,8 @@ impl Database {
         };
         let url = |name: &str| format!("{}/{name}", url.trim_end_matches('/'));
         let admin = connect(&url("postgres")).await;
+        // An earlier process may have had the same number, and a server of its own.
+        admin.batch_execute(&format!("drop database if exists {name} with (force)")).await.expect("dropped");
         admin.batch_execute(&format!("create database {name}")).await.expect("a database");
         Self { url: url(&name), sql: connect(&url(&name)).await, _server: server }
     }
