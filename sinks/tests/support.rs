@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -10,6 +10,9 @@ use tributary_event::Op;
 use tributary_processor::sink::OutEvent;
 use tributary_stack::{Postgres, PostgresOptions};
 use tributary_transport::TopicPartition;
+
+/// No condition takes longer, unless it is never met.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An event of a stream, without a row.
 pub fn event(sequence: u64) -> OutEvent {
@@ -84,6 +87,8 @@ impl Database {
         };
         let url = |name: &str| format!("{}/{name}", url.trim_end_matches('/'));
         let admin = connect(&url("postgres")).await;
+        // An earlier process may have had the same number, and a server of its own.
+        admin.batch_execute(&format!("drop database if exists {name} with (force)")).await.expect("dropped");
         admin.batch_execute(&format!("create database {name}")).await.expect("a database");
         Self { url: url(&name), sql: connect(&url(&name)).await, _server: server }
     }
@@ -107,7 +112,9 @@ impl Database {
 
     /// Waits until a query answers at least one row.
     pub async fn until(&self, query: &str) -> String {
+        let begin = Instant::now();
         loop {
+            assert!(begin.elapsed() < PATIENCE, "never answered: {query}");
             if let Some(row) = self.rows(query).await.into_iter().next() {
                 return row;
             }

@@ -263,6 +263,12 @@ async fn a_receiver_that_is_away_or_breaks_off_is_tried_again() {
     // The listener is gone now.
     let error = Webhook::new(&plan).expect("a sink").deliver(&[event(7)]).await.expect_err("an error");
     assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    // A server that does not speak TLS.
+    let plain = Receiver::start().await;
+    plan.url = Secret::new(format!("https://127.0.0.1:{}/hunter2", plain.port));
+    let error = Webhook::new(&plan).expect("a sink").deliver(&[event(7)]).await.expect_err("an error");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert!(plain.requests().is_empty() && !error.message.contains("hunter2"), "{error}");
     plan.url = Secret::new("http://nobody.invalid/hunter2");
     let error = Webhook::new(&plan).expect("a sink").deliver(&[event(7)]).await.expect_err("an error");
     assert_eq!(error.class, ErrorClass::Transient, "{error}");

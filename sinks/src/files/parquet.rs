@@ -113,7 +113,8 @@ fn double(text: &str) -> Option<f64> {
     let significant = digits.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count();
     // A number that is not zero must not have become zero.
     let vanished = number == 0.0 && significant > 0;
-    ((significant <= 15 && !vanished) || serde_json::Value::from(number).to_string() == text).then_some(number)
+    let printed = serde_json::Value::from(number).to_string();
+    ((significant <= 15 && !vanished) || printed == text).then_some(number)
 }
 
 fn write(columns: Vec<(String, Values)>) -> Result<Vec<u8>, ParquetError> {
@@ -165,4 +166,48 @@ fn column<T: DataType>(
     let mut column = group.next_column()?.ok_or_else(missing)?;
     column.typed::<T>().write_batch(&values, Some(&levels), None)?;
     column.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_are_numbers_that_they_do_not_change() {
+        for text in
+            ["0", "-1.5", "0.1", "123456789012345", "1e300", "0.0000000001234", "5e-324", "0.30000000000000004", "0e9"]
+        {
+            assert_eq!(double(text), Some(text.parse().expect(text)), "{text}");
+        }
+        for text in [
+            "0.12345678901234567890",
+            "12345678901234567890",
+            "1e400",
+            "1e-400",
+            "true",
+            "\"1\"",
+            "[1]",
+            "9007199254740993",
+        ] {
+            assert_eq!(double(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_column_is_what_all_of_its_values_are() {
+        let kind = |values: &[Option<&str>]| match values_of(values) {
+            Values::Boolean(_) => "boolean".to_owned(),
+            Values::Integer(_) => "integer".to_owned(),
+            Values::Double(_) => "double".to_owned(),
+            Values::Time(_) => "time".to_owned(),
+            Values::Text(texts) => format!("{texts:?}"),
+        };
+        assert_eq!(kind(&[Some("true"), None, Some("null")]), "boolean");
+        assert_eq!(kind(&[Some("1"), Some("-9223372036854775808")]), "integer");
+        assert_eq!(kind(&[Some("1"), Some("0.5")]), "double");
+        assert_eq!(kind(&[Some("1"), Some("9223372036854775808")]), r#"[Some("1"), Some("9223372036854775808")]"#);
+        assert_eq!(kind(&[Some("\"a\""), None]), r#"[Some("a"), None]"#);
+        assert_eq!(kind(&[Some("\"a\""), Some("1")]), r#"[Some("\"a\""), Some("1")]"#);
+        assert_eq!(kind(&[None, Some("null")]), "[None, None]");
+    }
 }

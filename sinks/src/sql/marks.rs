@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
-use tributary_event::TableName;
+use tributary_event::{ErrorClass, TableName};
 use tributary_processor::sink::Entry;
 use tributary_transport::TopicPartition;
 
@@ -47,15 +47,20 @@ impl Marks {
 
     /// Makes the tables. Under the lock of definitions.
     pub(super) async fn create(&self, session: &Session<'_>) -> Result<(), Failure> {
-        session
-            .run(&format!(
-                "create table if not exists {} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
-                 primary key (stream, sink, topic, \"partition\")); \
-                 create table if not exists {} (stream text, sink text, at timestamptz, seq bigint not null, \
-                 primary key (stream, sink, at));",
-                self.marks, self.samples
-            ))
-            .await
+        let definitions = format!(
+            "create table if not exists {} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
+             primary key (stream, sink, topic, \"partition\")); \
+             create table if not exists {} (stream text, sink text, at timestamptz, seq bigint not null, \
+             primary key (stream, sink, at));",
+            self.marks, self.samples
+        );
+        session.run(&definitions).await.map_err(|failure| match failure {
+            Failure::Outside(mut error) if error.class == ErrorClass::Fatal => {
+                error.message.push_str(&format!("; or let somebody who may run: {definitions}"));
+                Failure::Outside(error)
+            }
+            other => other,
+        })
     }
 
     /// The mark of a partition.

@@ -96,10 +96,13 @@ fn escape(text: &str, plain: impl Fn(u8) -> bool) -> String {
     escaped
 }
 
+/// A longer key is no subject: receivers refuse long headers.
+const LONGEST_SUBJECT: usize = 1 << 10;
+
 /// The key, where it is a text that can be printed.
 fn subject(event: &OutEvent) -> Option<&str> {
     let text = std::str::from_utf8(event.key.as_deref()?).ok()?;
-    (!text.is_empty() && !text.contains(char::is_control)).then_some(text)
+    (!text.is_empty() && text.len() <= LONGEST_SUBJECT && !text.contains(char::is_control)).then_some(text)
 }
 
 /// The attributes of an event as headers (binding, 3.1.3.2).
@@ -184,9 +187,11 @@ mod tests {
             ("ce-subject", "a%20key"),
         ];
         assert_eq!(message.attributes, expected.map(|(name, value)| (name, value.to_owned())));
-        let odd = OutEvent { key: Some(Bytes::from_static(b"\xff")), committed_us: None, ..event("7") };
-        let message = Message::new(&[odd], WebhookFormat::CloudEventsBinary, false).expect("a message");
-        assert_eq!(message.attributes.len(), 4);
+        for key in [Bytes::from_static(b"\xff"), "two\nlines".into(), "x".repeat(2_000).into(), Bytes::new()] {
+            let odd = OutEvent { key: Some(key), committed_us: None, ..event("7") };
+            let message = Message::new(&[odd], WebhookFormat::CloudEventsBinary, false).expect("a message");
+            assert_eq!(message.attributes.len(), 4);
+        }
     }
 
     #[test]

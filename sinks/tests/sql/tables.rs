@@ -1,6 +1,6 @@
 //! Tables that the sink makes, and tables that were there before.
 
-use tributary_dsl::plan::SqlPlan;
+use tributary_dsl::plan::{Secret, SqlPlan};
 use tributary_event::{ErrorClass, TableName};
 use tributary_processor::OutsideError;
 use tributary_processor::sink::{Entry, LedgerSink as _, OutEvent};
@@ -206,4 +206,53 @@ async fn what_is_not_the_sinks_to_change_stops_it_with_a_remedy() {
     database.run("create view seen as select * from orders").await;
     let error = refused(&SqlPlan { table: "public.seen".into(), ..plan }, &events).await;
     assert!(error.class == ErrorClass::Fatal && error.message.contains("no table"), "{error}");
+}
+
+#[tokio::test]
+async fn a_role_needs_few_rights_and_is_told_which() {
+    let database = Database::create().await;
+    let role = database.rows("select current_database()").await.remove(0);
+    database
+        .run(&format!(
+            "drop role if exists {role}; create role {role} login password 'secret'; revoke create on schema public from public;
+             create table orders (id bigint primary key, a int, _seq bigint, _deleted boolean);
+             grant select, insert, update on orders to {role}"
+        ))
+        .await;
+    let mut plan = plan(&database, "public.orders", &["id"]);
+    let mut url = url::Url::parse(&database.url).expect("a URL");
+    url.set_username(&role).expect("a user");
+    url.set_password(Some("secret")).expect("a password");
+    plan.url = Secret::new(url);
+    let events = [row(1, KEY, Some(r#"{"a":1}"#))];
+    let error = refused(&plan, &events).await;
+    assert!(error.class == ErrorClass::Fatal && error.message.contains("permission denied"), "{error}");
+    let (_, remedy) = error.message.split_once("who may run: ").unwrap_or_else(|| panic!("{error}"));
+    database.run(remedy).await;
+    database
+        .run(&format!("grant select, insert, update, delete on tributary_marks, tributary_samples to {role}"))
+        .await;
+    let sink = sink(&plan);
+    done(&sink, &events).await;
+    // Rows that were deleted long ago cannot be removed by this role, which stops nothing.
+    done(&sink, &[row(2, KEY, None)]).await;
+    assert_eq!(database.rows("select id, _seq, _deleted from orders").await, ["7|2|t"]);
+    let error = refused(&plan, &[row(3, KEY, Some(r#"{"more":1}"#))]).await;
+    assert!(error.class == ErrorClass::Fatal && error.message.contains("must be owner"), "{error}");
+}
+
+#[tokio::test]
+async fn values_that_no_database_takes_are_rejected() {
+    let database = Database::create().await;
+    let sink = sink(&plan(&database, "public.orders", &["id"]));
+    let deep = format!(r#"{{"doc":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+    done(&sink, &[row(1, KEY, Some(r#"{"doc":{},"text":"x","n":1.5}"#))]).await;
+    for columns in [r#"{"text":"a\u0000b"}"#, r#"{"n":1e200000}"#, &deep] {
+        let others = [row(2, r#"{"id":1}"#, Some(r#"{"text":"fine"}"#)), row(3, r#"{"id":2}"#, Some(columns))];
+        let (event, why) = rejected(&sink, &others).await;
+        assert!(event == 1 && why.contains("SQLSTATE"), "{event}: {why}");
+    }
+    let long = format!(r#"{{"{}":1}}"#, "x".repeat(64));
+    let (event, why) = rejected(&sink, &[row(4, KEY, Some(&long))]).await;
+    assert!(event == 0 && why.contains("rename"), "{why}");
 }
