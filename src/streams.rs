@@ -83,7 +83,9 @@ impl Streams {
                 let sink = match &delivery.sink {
                     SinkPlan::Webhook(webhook) => Sink::Told(Arc::new(Webhook::new(webhook).map_err(unusable)?)),
                     SinkPlan::Sql(sql) => {
-                        Sink::Ledger(Arc::new(Sql::new(sql, &plan.name, &delivery.name).map_err(unusable)?))
+                        // Pipelines may share a database.
+                        let stream = format!("{}.{}", definition.pipeline(), plan.name);
+                        Sink::Ledger(Arc::new(Sql::new(sql, &stream, &delivery.name).map_err(unusable)?))
                     }
                     SinkPlan::Files(files) => Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name))),
                     SinkPlan::Index(index) => {

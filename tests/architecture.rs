@@ -26,7 +26,7 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 11] = [
+const ONLY: [(&str, &[&str]); 12] = [
     ("rdkafka", &["tributary-transport"]),
     ("redb", &["tributary-transport"]),
     ("elasticsearch", &["tributary-indexer"]),

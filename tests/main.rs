@@ -25,6 +25,7 @@ mod scenarios {
     mod retention;
     mod schema;
     mod several;
+    mod sinks;
     mod standby;
     mod streams;
 }

@@ -1,5 +1,6 @@
 //! One scenario's world: its own database, GraphQL service, pipeline and process, on servers that are shared or its own.
 
+pub mod hook;
 mod nodes;
 mod process;
 pub mod topics;

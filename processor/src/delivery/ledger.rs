@@ -145,12 +145,20 @@ impl Work {
 }
 
 impl Partition {
-    /// Takes a partition over: where its ledger stands.
-    async fn open(shared: &Shared, place: &TopicPartition) -> Result<Self, OutsideError> {
+    /// Takes a partition over: where its ledger stands. `committed`: the group's offset.
+    async fn open(shared: &Shared, place: &TopicPartition, committed: Option<u64>) -> Result<Self, OutsideError> {
         let away = |error: TransportError| OutsideError { class: error.class, message: error.message };
         let ends = shared.delivery.transport.watermarks(&place.topic).await.map_err(away)?;
         let end = ends.get(place.partition as usize).map_or(0, |ends| ends.high);
         let mark = shared.sink.next(place).await?;
+        // The group's offset follows the mark, so there was one.
+        if let Some(committed) = committed.filter(|committed| *committed > 0 && mark.is_none()) {
+            let TopicPartition { topic, partition } = place;
+            return Err(OutsideError::fatal(format!(
+                "the sink knows nothing of partition {partition} of {topic}, of which it was given everything up to {committed}: is it \
+                 another table or folder, or was it emptied? Give the sink another `name` to let it begin anew"
+            )));
+        }
         let (gathered, bytes, since, standstill, tries) = (Vec::new(), 0, None, None, 0);
         let mut opened = Self { place: place.clone(), mark, gathered, bytes, since, standstill, tries };
         if let Some(mark) = mark.filter(|mark| *mark > end) {
@@ -381,10 +389,10 @@ impl Handler for Work {
             delivery.working.down(error.message);
             sleep(backoff.pause()).await;
         }
-        for Assignment { place, .. } in assignments {
+        for Assignment { place, committed } in assignments {
             let mut backoff = Backoff::new(Duration::from_millis(200), delivery.plan.redelivery.max_pause);
             let partition = loop {
-                match Partition::open(&self.shared, place).await {
+                match Partition::open(&self.shared, place, *committed).await {
                     Ok(partition) => break partition,
                     Err(error) => {
                         if delivery.working.down(error.message.clone()) {

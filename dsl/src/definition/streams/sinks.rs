@@ -58,7 +58,7 @@ pub(super) fn read(
             let sink = index(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Index);
             ("index", map, sink)
         } else if let Some(map) = r.optional(&map, &key::FILES) {
-            let sink = files(r, &map).map(SinkPlan::Files);
+            let sink = files(r, &map, around, &deliveries).map(SinkPlan::Files);
             ("files", map, sink)
         } else {
             continue;
@@ -239,8 +239,18 @@ fn index(
     Some(IndexSinkPlan { name: name.value, row: row?, fields: fields?, store })
 }
 
-fn files(r: &mut Reader, map: &Map) -> Option<FilesPlan> {
+fn files(r: &mut Reader, map: &Map, around: &Surroundings, before: &[DeliveryPlan]) -> Option<FilesPlan> {
     let folder = r.required(map, &key::FOLDER);
+    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
+    let is_taken = others.any(|other| match (&other.sink, &folder) {
+        (SinkPlan::Files(other), Some(folder)) => other.folder == key::path(folder.clone()),
+        _ => false,
+    });
+    if is_taken {
+        let message = "two sinks have this folder";
+        r.error(map.key_place(&key::FOLDER), message, Some("give one of the two another folder".into()));
+        return None;
+    }
     let format = r.value(map, &key::FILE_FORMAT);
     let (size, every) = (r.value(map, &key::SIZE), r.value(map, &key::EVERY));
     Some(FilesPlan { folder: key::path(folder?), format, size, every })

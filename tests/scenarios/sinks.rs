@@ -1,0 +1,234 @@
+//! Sinks: what comes of a stream is in each of them, whatever becomes of processes, services and receivers on the way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tributary_transport::Polled;
+
+use crate::client;
+use crate::world::hook::Hook;
+use crate::world::topics::records;
+use crate::world::{Own, Pair, World};
+
+const STREAM: &str = r#"
+services:
+  catalog: { graphql: "GRAPH" }
+  pricing: { rest: "HOOK" }
+
+streams:
+  priced:
+    from: public.movie
+    ops: [c, u, d]
+    start: first
+    on_error: dead_letter
+    steps:
+      - filter: .op == "d" || .after.imdb_votes != null
+      - enrich: { service: catalog, query: titles.graphql, key: .after.id, into: .known, cache: { ttl: 1s } }
+      - enrich:
+          service: pricing
+          request: POST /prices
+          body: '{ "ids": .keys }'
+          each: .prices
+          match: .sku
+          key: .after.id
+          into: .price
+    to:
+      - topic: { name: OUT }
+      - webhook: { url: "HOOK/hook", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, private: on, retry: { max_pause: 1s } }
+      - sql:
+          url: "${STUDIO_URL}"
+          table: copies.movie
+          key: id
+          row: '{ "id": .after.id, "title": .after.title, "votes": .after.imdb_votes, "usd": .price.usd }'
+      - files: { folder: "FOLDER", every: 300ms }
+      - index:
+          name: ROWS
+          key: id
+          fields: { title: text, imdb_votes: long }
+          row: .after
+          STORE
+"#;
+
+fn json(record: &Polled) -> Option<Json> {
+    serde_json::from_slice(record.value.as_deref()?).ok()
+}
+
+fn sequence(event: &Json) -> u64 {
+    event["sequence"].as_u64().expect("a number")
+}
+
+fn id(event: &Json) -> i64 {
+    let row = if event["after"].is_null() { &event["before"] } else { &event["after"] };
+    row["id"].as_i64().expect("an id")
+}
+
+/// By id, the numbers of the events that pass the filter, in the order of their table's topic.
+fn expected(records: &[Vec<Polled>]) -> BTreeMap<i64, Vec<u64>> {
+    let mut expected: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+    for event in records.iter().flatten().filter_map(json) {
+        if event["op"] == "d" || !event["after"]["imdb_votes"].is_null() {
+            expected.entry(id(&event)).or_default().push(sequence(&event));
+        }
+    }
+    expected
+}
+
+/// Every event of the files of a folder.
+fn lines(folder: &std::path::Path) -> Vec<Json> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(lines(&path));
+        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let text = std::fs::read_to_string(&path).expect("readable");
+            found.extend(text.lines().map(|line| serde_json::from_str::<Json>(line).expect("JSON")));
+        }
+    }
+    found
+}
+
+/// Changes under which every process is killed in turn, and the receiver is away for a while.
+async fn killed(pair: Pair, processes: usize) {
+    let mut world = World::new("sinks", pair, Own::default()).await;
+    let hook = Hook::start().await;
+    let folder = world.folder.path().join("lake");
+    let out = format!("out-{}", world.name);
+    let rows = format!("rows-{}", world.name);
+    world.execute("CREATE SCHEMA copies").await;
+    let query = "query Titles($ids: [ID!]!) { movies(ids: $ids) { id title } }";
+    std::fs::write(world.folder.path().join("titles.graphql"), query).expect("the query");
+    let store = match pair {
+        Pair::Embedded => String::new(),
+        _ => format!("store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}", world.store_url()),
+    };
+    let streams = STREAM
+        .replace("GRAPH", &world.graph_url())
+        .replace("HOOK", &hook.url())
+        .replace("FOLDER", folder.to_str().expect("a path"))
+        .replace("OUT", &out)
+        .replace("ROWS", &rows)
+        .replace("STORE", &store);
+    // No graph of indexes: streams alone.
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let head = text.split_once("\ngraph:").expect("a graph").0;
+    let tail = text.split_once("\nhttp:").expect("a listener").1;
+    std::fs::write(world.pipeline(), format!("{head}\n{streams}\nhttp:{tail}")).expect("the pipeline");
+    for process in 0..processes {
+        world.start_process(process);
+    }
+    world.until_captured().await;
+    for round in 0..3_u64 {
+        hook.set_away(round == 1);
+        for i in 0..200_u64 {
+            let id = 1 + (round * 7 + i * 17) % 40;
+            let sql = match i % 20 {
+                3 => format!(
+                    "INSERT INTO movie (id, title, imdb_votes) VALUES ({}, 'New', {i})",
+                    100_000 + round * 200 + i
+                ),
+                11 => format!("DELETE FROM movie WHERE id = {}", 100_000 + round * 200 + i - 8),
+                17 => format!("UPDATE movie SET imdb_votes = NULL WHERE id = {id}"),
+                _ => format!("UPDATE movie SET title = 'R{round}-{i}', imdb_votes = {i} WHERE id = {id}"),
+            };
+            world.execute(&sql).await;
+            if i % 60 == 40 {
+                let process = (i as usize / 60 + round as usize) % processes;
+                world.kill_process(process);
+                world.start_process(process);
+            }
+        }
+    }
+    hook.set_away(false);
+    world.until_captured().await;
+    let count = "SELECT count(*) FROM movie WHERE id <= 40 AND imdb_votes IS NOT NULL";
+    let still: i64 = world.sql.query_one(count, &[]).await.expect("a count").get(0);
+    assert!(still > 10, "{still}");
+    // The last change of all: when it is everywhere, all that came before in its partition is; the rest is waited for below.
+    let idle = async |address: &str| {
+        let metrics = client::text(address, "/metrics").await.unwrap_or_default();
+        let lags = metrics.lines().filter(|line| line.starts_with("tributary_stage_lag_records"));
+        let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        lags.len() >= 5 && lags.iter().all(|lag| *lag == 0.0)
+    };
+    if pair != Pair::Embedded {
+        // Those of a process that was killed are another one's only after a while.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.until("nothing waits", idle).await;
+    // The index of rows, while somebody answers for it.
+    let address = world.address().expect("an address");
+    let documents = client::documents(&address, &rows).await.expect("documents");
+    for process in 0..processes {
+        world.stop_process(process).await;
+    }
+    let transport = world.transport(pair);
+    let events = records(transport.as_ref(), &world.topic("public.movie")).await;
+    let expected = expected(&events);
+    let total: usize = expected.values().map(Vec::len).sum();
+    assert!(total > 400, "{total}");
+
+    // The topic: each event once, in order, with what the services said.
+    let mut topic: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+    for event in records(transport.as_ref(), &out).await.iter().flatten().filter_map(json) {
+        let id = id(&event);
+        topic.entry(id).or_default().push(sequence(&event));
+        if event["op"] != "d" {
+            assert_eq!(event["price"]["usd"].as_f64(), Some(id as f64 * 1.5), "{event}");
+            assert!(event["known"].is_null() || event["known"]["id"] == id.to_string(), "{event}");
+        }
+    }
+    assert_eq!(topic, expected);
+
+    // The webhook: each event at least once, with one id and one body, in order.
+    let arrived = hook.by(|body| id(&body["data"]));
+    let arrived: BTreeMap<i64, Vec<u64>> = arrived
+        .into_iter()
+        .map(|(id, bodies)| (id, bodies.iter().map(|body| sequence(&body["data"])).collect()))
+        .collect();
+    assert_eq!(arrived, expected);
+
+    // The files: each event once.
+    let mut filed: Vec<u64> = lines(&folder).iter().map(|line| line["sequence"].as_u64().expect("a number")).collect();
+    filed.sort_unstable();
+    let mut all: Vec<u64> = expected.values().flatten().copied().collect();
+    all.sort_unstable();
+    assert_eq!(filed, all);
+
+    // The table, and the index: what the last event of each row that passed says.
+    let mut last: BTreeMap<i64, Json> = BTreeMap::new();
+    for event in events.iter().flatten().filter_map(json) {
+        if event["op"] == "d" {
+            last.remove(&id(&event));
+        } else if !event["after"]["imdb_votes"].is_null() {
+            last.insert(id(&event), event["after"].clone());
+        }
+    }
+    let copied =
+        world.sql.query("SELECT id, title, votes, usd::float8 FROM copies.movie WHERE NOT _deleted", &[]).await;
+    let copied: BTreeMap<i64, (String, i64, f64)> =
+        copied.expect("rows").iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect();
+    let row = |(id, after): (&i64, &Json)| {
+        let title = after["title"].as_str().unwrap_or_default().to_owned();
+        (*id, (title, after["imdb_votes"].as_i64().expect("votes"), *id as f64 * 1.5))
+    };
+    assert_eq!(copied, last.iter().map(row).collect());
+    let indexed: BTreeMap<i64, Json> =
+        documents.into_iter().map(|(id, document)| (id.parse().expect("a number"), document)).collect();
+    let document = |(id, after): (&i64, &Json)| {
+        (*id, serde_json::json!({ "title": after["title"], "imdb_votes": after["imdb_votes"] }))
+    };
+    assert_eq!(indexed, last.iter().map(document).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_embedded() {
+    killed(Pair::Embedded, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_kafka() {
+    killed(Pair::KafkaElasticsearch, 2).await;
+}
