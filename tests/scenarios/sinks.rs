@@ -232,3 +232,60 @@ async fn killed_embedded() {
 async fn killed_kafka() {
     killed(Pair::KafkaElasticsearch, 2).await;
 }
+
+const REFUSED: &str = r#"
+streams:
+  told:
+    from: public.movie
+    ops: [u]
+    start: first
+    steps: [{ changed: [title], name: renamed }]
+    to:
+      - webhook: { url: "HOOK/hook", secret: s, private: on, on_error: dead_letter, format: plain }
+"#;
+
+/// What a receiver refuses is set aside with its key, other keys go on, and when somebody asks it arrives in its order. Whoever taps the
+/// stream sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_replayed_in_its_order() {
+    let mut world = World::new("refused", Pair::Embedded, Own::default()).await;
+    let hook = Hook::start().await;
+    hook.refuse(Some("Bad"));
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    std::fs::write(world.pipeline(), format!("{text}{}", REFUSED.replace("HOOK", &hook.url()))).expect("the pipeline");
+    world.start();
+    world.until_documents(3201).await;
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let mut tap =
+        world.command(&["tap", &pipeline, "told/renamed", "--where", ".after.id == 2", "--count", "1", "--json"]);
+    let tapped = tokio::task::spawn_blocking(move || tap.output().expect("it runs"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for title in ["Bad", "Good"] {
+        world.execute(&format!("UPDATE movie SET title = '{title}' WHERE id = 1")).await;
+    }
+    world.execute("UPDATE movie SET title = 'Other' WHERE id = 2").await;
+    let letters = async |address: &str| {
+        let letters = client::get(address, "/dead-letters").await.unwrap_or_default();
+        let sinks = letters.as_array().into_iter().flatten().filter(|letter| letter["stage"] == "sink told/webhook");
+        sinks.count()
+    };
+    world.until("two wait", async |address| letters(address).await == 2).await;
+    let other = || hook.received().iter().any(|received| received.body["after"]["id"] == 2);
+    world.until("the other arrived", async |_| other()).await;
+    let tapped = tapped.await.expect("it ended");
+    let line: Json = serde_json::from_slice(&tapped.stdout).expect("a line of JSON");
+    assert_eq!(line["outcome"], "passed", "{line}");
+    assert_eq!(line["event"]["after"]["title"], "Other", "{line}");
+    hook.refuse(None);
+    let (code, said, error) = world.run(&["dlq", "replay", &pipeline, "--all"]).await;
+    assert_eq!(code, 0, "{said}{error}");
+    world.until("nothing waits", async |address| letters(address).await == 0).await;
+    world.execute("UPDATE movie SET title = 'Last' WHERE id = 1").await;
+    let titles = || {
+        let of_one = hook.by(|body| body["after"]["id"].as_i64().expect("an id")).remove(&1).unwrap_or_default();
+        of_one.iter().map(|body| body["after"]["title"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    world.until("the last arrived", async |_| titles().len() == 3).await;
+    assert_eq!(titles(), ["Bad", "Good", "Last"]);
+    world.assert_converged().await;
+}
