@@ -14,7 +14,8 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::StreamPlan;
+use tributary_dsl::plan::{Origin, StreamInput, StreamPlan};
+use tributary_event::TableName;
 
 use self::answers::Given;
 use crate::definition;
@@ -170,7 +171,7 @@ fn read(file: &Path, definition: &Definition) -> Result<Vec<(Case, StreamPlan)>,
             let message = format!("{shown}: case {name:?}: there is no stream `{stream}` (there is: {known})");
             return Err(Failure::Stopped(message));
         };
-        if let Some(table) = case.events.iter().flat_map(BTreeMap::keys).find(|table| topic(&plan, table).is_none()) {
+        if let Some(table) = case.events.iter().flat_map(BTreeMap::keys).find(|table| input(&plan, table).is_none()) {
             let name = &case.case;
             let message = format!("{shown}: case {name:?}: no changes of `{table}` flow through `{}`", plan.name);
             return Err(Failure::Stopped(message));
@@ -180,8 +181,12 @@ fn read(file: &Path, definition: &Definition) -> Result<Vec<(Case, StreamPlan)>,
     cases.into_iter().map(with_stream).collect()
 }
 
-/// The topic of a table of a stream.
-fn topic(plan: &StreamPlan, table: &str) -> Option<String> {
-    let name = table.parse().ok()?;
-    plan.from.iter().find(|from| from.table == name).map(|from| from.topic.clone())
+/// What a case names that a stream reads: a table, or another stream, or a topic.
+fn input<'a>(plan: &'a StreamPlan, named: &str) -> Option<&'a StreamInput> {
+    let table: Option<TableName> = named.parse().ok();
+    plan.from.iter().find(|input| match &input.origin {
+        Origin::Table { table: name, .. } => Some(name) == table.as_ref(),
+        Origin::Stream(name) => name == named,
+        Origin::Topic => input.topic == named,
+    })
 }

@@ -17,8 +17,8 @@ pub use settings::{
 };
 pub use stream::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan,
-    IndexSinkPlan, Missing, OnError, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan,
-    Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink, WebhookFormat, WebhookPlan,
+    IndexSinkPlan, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan,
+    SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan};
+use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Transport};
 
@@ -22,7 +22,6 @@ use crate::answered::until_answered;
 use crate::intake::{self, IntakeSettings, Lag, StageError};
 use crate::parked::Parked;
 use crate::sink::{DeliverySink, LedgerSink};
-use crate::stream::own_topic;
 
 /// Records of one reading at most.
 const READ: usize = 2_000;

@@ -45,11 +45,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What stands still is tried again after so many looks.
 const AGAIN: u32 = 5;
 
-/// The topic of a stream's own, in which its events are that go anywhere else than to topics.
-pub fn own_topic(pipeline: &str, stream: &str) -> String {
-    format!("{pipeline}.{stream}.events")
-}
-
 /// A stream of a pipeline that runs.
 pub struct Stream {
     /// The pipeline's name.

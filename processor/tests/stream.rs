@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use tributary_dsl::plan::{OnError, Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink};
+use tributary_dsl::plan::{OnError, Origin, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink};
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
 use tributary_processor::{Lag, Parked, StageError, Stream};
@@ -70,7 +70,10 @@ impl Bench {
         let program = Program::compile(program, &Shape::any()).unwrap().0;
         let plan = StreamPlan {
             name: "titles".into(),
-            from: vec![StreamTable { source: "db".into(), table: "public.movie".into(), topic: TABLE.into() }],
+            from: vec![StreamInput {
+                topic: TABLE.into(),
+                origin: Origin::Table { source: "db".into(), table: "public.movie".into() },
+            }],
             ops: vec![Op::Create],
             start,
             steps: vec![Step { name: "transform-1".into(), plan: StepPlan::Transform(program), on_error: None }],

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Start, StepPlan, StreamPlan};
+use tributary_dsl::plan::{Start, StepPlan, StreamPlan, own_topic};
 use tributary_event::Health;
-use tributary_processor::stream::own_topic;
 use tributary_processor::{Enricher, Lag, Parked, Stream};
 use tributary_transport::{
     Batch, DeadLetters, Embedded, EmbeddedSettings, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport,
@@ -17,7 +16,7 @@ use tributary_transport::{
 };
 
 use super::answers::Answers;
-use super::{Case, Change, Letter, Record, Way, topic};
+use super::{Case, Change, Letter, Record, Way, input};
 
 /// A case that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -146,10 +145,10 @@ async fn append(transport: &dyn Transport, case: &Case, plan: &StreamPlan) -> Re
     let mut batch = Batch::new();
     let changes = case.events.iter().flatten();
     for (number, (table, change)) in (1_u64..).zip(changes) {
-        let Some(topic) = topic(plan, table) else { continue };
+        let Some(input) = input(plan, table) else { continue };
         let key = key(change).map(|key| key.to_string());
         let value = envelope(table, change, number).to_string();
-        batch.push(&topic.into(), 0, key.as_deref().map(str::as_bytes), Some(value.as_bytes()));
+        batch.push(&input.topic.as_str().into(), 0, key.as_deref().map(str::as_bytes), Some(value.as_bytes()));
     }
     if batch.is_empty() { Ok(()) } else { producer.append(&batch).await }
 }

@@ -27,6 +27,12 @@ streams:
     to:
       - topic: { name: OUT, key: .id }
       - topic: { name: OUT.raw }
+  loud:
+    from: { stream: even }
+    steps:
+      - transform: .headline = upcase!(.headline)
+    to:
+      - topic: { name: OUT.loud }
 "#;
 
 /// By id, what the stream is to make of the table's topic, in order: numbers and headlines.
@@ -59,6 +65,7 @@ fn made(records: &[Vec<Polled>]) -> BTreeMap<i64, Vec<(u64, String)>> {
 async fn killed(pair: Pair, processes: usize) {
     let mut world = World::new("streams", pair, Own::default()).await;
     let out = format!("out-{}", world.name);
+    let loud = format!("{out}.loud");
     // No graph: streams alone.
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let head = text.split_once("\ngraph:").expect("a graph").0;
@@ -100,7 +107,7 @@ async fn killed(pair: Pair, processes: usize) {
             let (transport, table) = (world.transport(pair), world.topic("public.movie"));
             let complete = async |_: &str| {
                 let to_come = expected(&records(transport.as_ref(), &table).await).values().map(Vec::len).sum();
-                records(transport.as_ref(), &out).await.iter().map(Vec::len).sum::<usize>() >= to_come
+                records(transport.as_ref(), &loud).await.iter().map(Vec::len).sum::<usize>() >= to_come
             };
             world.until("everything has come through", complete).await;
         }
@@ -113,6 +120,25 @@ async fn killed(pair: Pair, processes: usize) {
     let expected = expected(&events);
     assert!(expected.values().map(Vec::len).sum::<usize>() > 500, "{}", expected.len());
     assert_eq!(made(&records(transport.as_ref(), &out).await), expected);
+    let upper = |made: Vec<(u64, String)>| made.into_iter().map(|(n, headline)| (n, headline.to_uppercase())).collect();
+    let loudly: BTreeMap<i64, Vec<(u64, String)>> =
+        expected.iter().map(|(id, made)| (*id, upper(made.clone()))).collect();
+    let heard = records(transport.as_ref(), &loud).await;
+    let of_record = |record: &Polled| {
+        let json = json(record).expect("JSON");
+        (
+            json["id"].as_i64().expect("an id"),
+            json["sequence"].as_u64().expect("a number"),
+            json["headline"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    let mut heard_by: BTreeMap<i64, Vec<(u64, String)>> = BTreeMap::new();
+    heard
+        .iter()
+        .flatten()
+        .map(of_record)
+        .for_each(|(id, n, headline)| heard_by.entry(id).or_default().push((n, headline)));
+    assert_eq!(heard_by, loudly);
     let raw = records(transport.as_ref(), &format!("{out}.raw")).await;
     let raw: usize = raw.iter().map(Vec::len).sum();
     assert_eq!(raw, expected.values().map(Vec::len).sum::<usize>());

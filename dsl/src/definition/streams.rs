@@ -12,11 +12,13 @@ use tributary_event::debezium;
 use tributary_expression::Shape;
 
 use self::sinks::Surroundings;
+use super::TableText;
 use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
-use crate::plan::{ServicePlan, StreamPlan, StreamTable};
+use crate::plan::{Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
+use crate::suggest::suggestion;
 use crate::yaml::{Map, Reader};
 
 /// The streams, as far as they could be read.
@@ -29,38 +31,91 @@ pub(super) fn read(
     indexes: &[String],
 ) -> Vec<StreamPlan> {
     let mut streams: Vec<StreamPlan> = Vec::new();
+    let mut shapes: Vec<(String, Option<Shape>)> = Vec::new();
+    let mut places = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
     for entry in entries.iter().flat_map(|entries| entries.entries().iter().map(move |entry| (entries, entry))) {
         let (entries, entry) = entry;
         let example = "{ from: public.movie, to: [{ topic: { name: movies.changed } }] }";
         NameOf::STREAM.check_key(r, &entry.0);
         let Some(map) = r.entry(entries, entry, &&key::STREAM, example) else { continue };
-        let from = from(r, &map, captured);
-        let ops = r.optional(&map, &key::OPS).unwrap_or_else(|| key::USUAL.to_vec());
+        let input = r.required(&map, &key::FROM);
+        let from = from(r, input, captured, &mut streams, name);
+        let ops = r.optional(&map, &key::OPS);
+        let shape = match from.first().map(|input| &input.origin) {
+            Some(Origin::Stream(other)) => {
+                shapes.iter().find(|(name, _)| name == other).and_then(|(_, shape)| shape.clone())
+            }
+            Some(Origin::Topic) => Some(Shape::any()),
+            _ => Some(Shape::event(ops.as_deref().unwrap_or(&key::USUAL))),
+        };
+        let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
+        let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, Shape::event(&ops), services);
+        let (steps, shape) = steps::read(r, &map, shape, services);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
-        let start = r.value(&map, &key::START);
-        let name = entry.0.name.clone();
-        let keeps_events = !deliveries.is_empty();
+        let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
+            Some(Origin::Stream(_)) => Start::First,
+            _ => Start::Now,
+        });
+        let (name, keeps_events) = (entry.0.name.clone(), !deliveries.is_empty());
+        shapes.push((name.clone(), shape));
+        places.push((entry.0.place, map.node(&key::TO).is_some()));
         streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries, keeps_events });
+    }
+    for (stream, (place, written)) in streams.iter().zip(places) {
+        // A sink that is wrong was told of.
+        if !written && !stream.keeps_events {
+            let message = format!("nothing comes of the stream `{}`", stream.name);
+            let help = "write where its events go, such as `to: [{ topic: { name: movies.changed } }]`";
+            r.error(place, message, Some(help.to_owned()));
+        }
     }
     services::unused(r, services, &streams);
     streams
 }
 
-fn from(r: &mut Reader, stream: &Map, captured: &Captured) -> Vec<StreamTable> {
-    let mut tables: Vec<StreamTable> = Vec::new();
-    for table in r.required(stream, &key::FROM).into_iter().flatten() {
+fn from(
+    r: &mut Reader,
+    input: Option<key::InputText>,
+    captured: &Captured,
+    streams: &mut [StreamPlan],
+    pipeline: Option<&str>,
+) -> Vec<StreamInput> {
+    match input {
+        None => Vec::new(),
+        Some(key::InputText::Tables(tables)) => self::tables(r, tables, captured),
+        Some(key::InputText::Topic(name)) => {
+            vec![StreamInput { topic: name.value, origin: Origin::Topic }]
+        }
+        Some(key::InputText::Stream(name)) => {
+            let Some(other) = streams.iter_mut().find(|other| other.name == name.value) else {
+                let message = format!("there is no stream `{}` before this one", name.shown);
+                let names: Vec<String> = streams.iter().map(|other| other.name.clone()).collect();
+                let help = suggestion(&name.value, names.iter().map(String::as_str));
+                r.found.push(name.spot.error(message).maybe_help(help));
+                return Vec::new();
+            };
+            other.keeps_events = true;
+            let topic = own_topic(pipeline.unwrap_or_default(), &name.value);
+            vec![StreamInput { topic, origin: Origin::Stream(name.value) }]
+        }
+    }
+}
+
+fn tables(r: &mut Reader, written: Vec<TableText>, captured: &Captured) -> Vec<StreamInput> {
+    let mut tables: Vec<StreamInput> = Vec::new();
+    for table in written {
         let Some(source) = captured.known_source(r, &table.name, &table.shown, &table.spot) else { continue };
-        if tables.iter().any(|other| other.table == table.name) {
+        let topic = debezium::topic(source, &table.name.schema, &table.name.name);
+        if tables.iter().any(|other| other.topic == topic) {
             let message = format!("the table `{}` is listed twice", table.shown);
             r.found.push(table.spot.error(message).help("remove one of the two"));
             continue;
         }
-        let topic = debezium::topic(source, &table.name.schema, &table.name.name);
-        tables.push(StreamTable { source: source.to_owned(), table: table.name, topic });
+        let origin = Origin::Table { source: source.to_owned(), table: table.name };
+        tables.push(StreamInput { topic, origin });
     }
     tables
 }

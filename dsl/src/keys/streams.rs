@@ -5,23 +5,23 @@ pub(crate) mod sinks;
 pub(crate) mod steps;
 mod values;
 
-use self::values::Operations;
-pub(crate) use self::values::{Code, USUAL};
-use super::tables::Table;
+pub(crate) use self::values::{Code, InputText, LETTERS, USUAL};
+use self::values::{Inputs, Operations};
 use super::values::NameOf;
 use crate::plan::{OnError, Start};
-use crate::yaml::{Is, Items, Key, Keys, Means, Names, OneOrMany, Required, Words, key};
+use crate::yaml::{Is, Items, Key, Keys, Means, Names, Required, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<stream>", pattern: Some(NameOf::PATTERN), example: "renamed" };
 
 pub(crate) static STREAM: Keys = Keys { keys: &[&FROM, &OPS, &START, &STEPS, &ON_ERROR, &TO], rules: &[] };
 
-pub(crate) static FROM: Key<OneOrMany<Table>, Required> = key(
+pub(crate) static FROM: Key<Inputs, Required> = key(
     "from",
-    OneOrMany(Table),
+    Inputs,
     Required,
     "public.movie",
-    "The tables whose changes flow through the stream, as they are captured: one, or a list.",
+    "What flows through the stream: the changes of a table, or of several, as they are captured; the events that another stream leaves, \
+     which stands before it (`{ stream: renamed }`); or the records of a topic that somebody else writes (`{ topic: orders.placed }`).",
 );
 
 pub(crate) static OPS: Key<Operations, Means> = key(
@@ -33,10 +33,10 @@ pub(crate) static OPS: Key<Operations, Means> = key(
      compiled for these: without `d` every event has a row `after`.",
 );
 
-pub(crate) static START: Key<Words<Start>, Is<Start>> = key(
+pub(crate) static START: Key<Words<Start>, Means> = key(
     "start",
     Words(&[("now", Start::Now), ("first", Start::First)]),
-    Is(Start::Now),
+    Means("`now`; of another stream `first`"),
     "first",
     "Where a stream begins that never ran: with what changes from now on, or with the first change that the topics of its tables still \
      have. Later it goes on where it was.",
@@ -63,10 +63,10 @@ pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
      (`tributary dlq replay`).",
 );
 
-pub(crate) static TO: Key<Items, Required> = key(
+pub(crate) static TO: Key<Items, Means> = key(
     "to",
     Items { value: &&sinks::SINK, some: true },
-    Required,
+    Means("other streams read it"),
     "[{ topic: { name: movies.renamed } }]",
     "Where events go that have come through all steps. Each sink goes on by itself: one that is away holds no other up.",
 );

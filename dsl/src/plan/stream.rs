@@ -18,8 +18,8 @@ use tributary_event::{Op, TableName};
 pub struct StreamPlan {
     /// Its name.
     pub name: String,
-    /// The tables whose changes flow.
-    pub from: Vec<StreamTable>,
+    /// What flows: changes of tables, or what one other topic has.
+    pub from: Vec<StreamInput>,
     /// The changes that flow.
     pub ops: Vec<Op>,
     /// Where it begins if it never ran.
@@ -36,15 +36,45 @@ pub struct StreamPlan {
     pub keeps_events: bool,
 }
 
-/// A table of a stream.
+/// The topic of a stream's own, in which its events are that go anywhere else than to topics.
+pub fn own_topic(pipeline: &str, stream: &str) -> String {
+    format!("{pipeline}.{stream}.events")
+}
+
+/// A topic that a stream reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamTable {
-    /// The source that captures it.
-    pub source: String,
-    /// The table.
-    pub table: TableName,
-    /// The topic of its changes.
+pub struct StreamInput {
+    /// The topic.
     pub topic: String,
+    /// What is in it.
+    pub origin: Origin,
+}
+
+impl StreamInput {
+    /// What messages call it.
+    pub fn shown(&self) -> String {
+        match &self.origin {
+            Origin::Table { table, .. } => table.to_string(),
+            Origin::Stream(name) => format!("the stream {name}"),
+            Origin::Topic => format!("the topic {}", self.topic),
+        }
+    }
+}
+
+/// What is in a topic that a stream reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The changes of a table.
+    Table {
+        /// The source that captures it.
+        source: String,
+        /// The table.
+        table: TableName,
+    },
+    /// The events of another stream, by its name.
+    Stream(String),
+    /// JSON objects of whoever writes them.
+    Topic,
 }
 
 /// Where a stream begins that never ran.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use tributary_event::{TableName, debezium};
 
 use super::{GraphFormat, reach, tables};
-use crate::plan::{Plan, Reach, SinkPlan, StepPlan};
+use crate::plan::{Origin, Plan, Reach, SinkPlan, StepPlan};
 
 /// The plan as a picture. The same plan gives the same text.
 pub fn render_graph(plan: &Plan, format: GraphFormat) -> String {
@@ -103,11 +103,17 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
         .iter()
         .map(|service| (service.name.as_str(), picture.node(format!("service {}", service.name), Shape::Service)))
         .collect();
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for stream in &plan.streams {
         let begin = picture.node(format!("stream {}", stream.name), Shape::Step);
-        for table in &stream.from {
-            if let Some((topic, _)) = topics.iter().find(|(_, name)| **name == table.table) {
-                picture.line(*topic, begin, "", false);
+        for input in &stream.from {
+            let from = match &input.origin {
+                Origin::Table { table, .. } => topics.iter().find(|(_, name)| *name == table).map(|(topic, _)| *topic),
+                Origin::Stream(name) => ends.get(name.as_str()).copied(),
+                Origin::Topic => Some(picture.node(input.topic.clone(), Shape::Topic)),
+            };
+            if let Some(from) = from {
+                picture.line(from, begin, "", false);
             }
         }
         let mut last = begin;
@@ -121,6 +127,7 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
             }
             last = node;
         }
+        ends.insert(&stream.name, last);
         for sink in &stream.topics {
             let node = picture.node(sink.name.clone(), Shape::Topic);
             picture.line(last, node, "exactly once", false);

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::public_url;
 use super::text::{block, leaf_name, line, store, time};
 use crate::plan::{
-    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, Missing, OnError, ServiceKind, ServicePlan, SinkPlan,
-    Start, Step, StepPlan, StreamPlan, TopicSink, WebhookFormat,
+    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, Missing, OnError, Origin, ServiceKind, ServicePlan,
+    SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -35,14 +35,18 @@ pub(super) fn service(out: &mut String, service: &ServicePlan) {
 }
 
 pub(super) fn stream(out: &mut String, stream: &StreamPlan) {
-    let tables: Vec<String> = stream.from.iter().map(|table| table.table.to_string()).collect();
-    line(out, 0, format_args!("\nstream {} of {}", stream.name, tables.join(", ")));
+    let inputs: Vec<String> = stream.from.iter().map(StreamInput::shown).collect();
+    line(out, 0, format_args!("\nstream {} of {}", stream.name, inputs.join(", ")));
     let letters: Vec<String> = stream.ops.iter().map(|op| op.letter().to_string()).collect();
-    let start = match stream.start {
-        Start::Now => "what changes from now on",
-        Start::First => "the first change that its topics still have",
+    let is_of_tables = stream.from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
+    let start = match (stream.start, is_of_tables) {
+        (Start::Now, true) => "what changes from now on",
+        (Start::Now, false) => "what comes from now on",
+        (Start::First, true) => "the first change that its topics still have",
+        (Start::First, false) => "the first record that its topic still has",
     };
-    line(out, 1, format_args!("changes: {}; begins with {start}", letters.join(", ")));
+    let changes = if is_of_tables { format!("changes: {}; ", letters.join(", ")) } else { String::new() };
+    line(out, 1, format_args!("{changes}begins with {start}"));
     for step in &stream.steps {
         self::step(out, step, stream.on_error);
     }
@@ -103,7 +107,7 @@ fn enrich(out: &mut String, step: &Step, plan: &EnrichPlan, on_error: OnError) {
 }
 
 fn topic(out: &mut String, sink: &TopicSink) {
-    let key = sink.key.as_ref().map_or("the key of the table's topic".to_owned(), |key| key.text().trim().to_owned());
+    let key = sink.key.as_ref().map_or("the key that it came with".to_owned(), |key| key.text().trim().to_owned());
     let kept = if sink.compact { ", compacted" } else { "" };
     line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
 }

@@ -52,6 +52,18 @@ impl Attributes {
         Self { id, source, kind: kind.clone(), op, sequence: sequence.unwrap_or(record.offset), committed_us }
     }
 
+    /// Those of a record that somebody else wrote: it is known by where it lies.
+    pub fn of_record(op: Op, record: &Polled, pipeline: &str, kind: &Arc<str>) -> Self {
+        Self {
+            id: format!("{}-{}-{}", record.place.topic, record.place.partition, record.offset),
+            source: format!("/{pipeline}/{}", record.place.topic).into(),
+            kind: kind.clone(),
+            op,
+            sequence: record.offset,
+            committed_us: Some(record.timestamp_ms.saturating_mul(1_000)),
+        }
+    }
+
     /// Those of a part of what was split.
     pub fn of_part(&self, parts: &[u32]) -> Self {
         let mut of_part = self.clone();

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tributary_dsl::plan::{EnrichPlan, Missing, OnError, Step, StepPlan, StreamPlan, TopicSink};
+use tributary_dsl::plan::{
+    EnrichPlan, Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic,
+};
 use tributary_event::Op;
 use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
@@ -21,6 +23,8 @@ const DEADLINE: Duration = Duration::from_millis(50);
 /// The steps of a stream, and where it leads.
 pub(super) struct Steps {
     ops: Vec<Op>,
+    /// What is in the topics that it reads.
+    inputs: Vec<StreamInput>,
     steps: Vec<(Step, Option<Arc<dyn Enricher>>)>,
     on_error: OnError,
     /// The steps that come first and only look: of most events nothing else is read than what they look at.
@@ -46,8 +50,6 @@ struct Own {
     topic: Arc<str>,
     pipeline: String,
     kind: Arc<str>,
-    /// The sources, by topic.
-    sources: Vec<(String, String)>,
 }
 
 /// Why a record does not go on.
@@ -102,10 +104,9 @@ impl Steps {
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
         let own = plan.keeps_events.then(|| Own {
-            topic: super::own_topic(pipeline, &plan.name).into(),
+            topic: own_topic(pipeline, &plan.name).into(),
             pipeline: pipeline.to_owned(),
             kind: plan.name.as_str().into(),
-            sources: plan.from.iter().map(|table| (table.topic.clone(), table.source.clone())).collect(),
         });
         let looked_at = first.iter().map(|step| fields(&step.plan)).fold(Fields::default().with(&["op"]), Fields::and);
         let looked_at = match own {
@@ -114,6 +115,7 @@ impl Steps {
         };
         Self {
             ops: plan.ops.clone(),
+            inputs: plan.from.clone(),
             first: first.len(),
             with_all: plan.steps.len() > first.len() || plan.topics.iter().any(|sink| sink.key.is_some()),
             looked_at,
@@ -209,7 +211,15 @@ impl Steps {
         let is_pruned = !whole && (first > 0 || !self.with_all);
         let fields = if is_pruned { &self.looked_at } else { &Fields::All };
         let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
-        let op = op(&flow.event).ok_or_else(|| self.at("event", "it is no change event: it has no `op`"))?;
+        let input = self.inputs.iter().find(|input| *input.topic == *record.place.topic);
+        let upstream = Attributes::read(record);
+        let op = match input.map(|input| &input.origin) {
+            // What its programs left need not say it any more.
+            Some(Origin::Stream(_)) => upstream.as_ref().map(|upstream| upstream.op),
+            Some(Origin::Topic) => Some(Op::Create),
+            _ => op(&flow.event),
+        };
+        let op = op.ok_or_else(|| self.at("event", "it is no change event: it has no `op`"))?;
         if !self.ops.contains(&op) {
             return Ok(None);
         }
@@ -228,9 +238,13 @@ impl Steps {
             }
         }
         if let Some(own) = &self.own {
-            let source = own.sources.iter().find(|(topic, _)| **topic == *record.place.topic);
-            let source = source.map_or(&*record.place.topic, |(_, source)| source);
-            traveller.attributes = Some(Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind));
+            traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
+                (Some(Origin::Stream(_)), Some(upstream)) => Attributes { kind: own.kind.clone(), ..upstream },
+                (Some(Origin::Table { source, .. }), _) => {
+                    Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind)
+                }
+                _ => Attributes::of_record(op, record, &own.pipeline, &own.kind),
+            });
         }
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tributary_dsl::plan::{Start, StreamTable};
+use tributary_dsl::plan::Start;
 use tributary_expression::Shape;
 use tributary_transport::{Headers, TopicPartition};
 
@@ -12,7 +12,10 @@ fn program(text: &str) -> Program {
 }
 
 fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
-    let from = vec![StreamTable { source: "db".into(), table: "public.movie".into(), topic: "db.public.movie".into() }];
+    let from = vec![StreamInput {
+        topic: "db.public.movie".into(),
+        origin: Origin::Table { source: "db".into(), table: "public.movie".into() },
+    }];
     let named = |(place, plan): (usize, StepPlan)| Step {
         name: format!("{}-{}", plan.word(), place + 1),
         plan,

@@ -42,7 +42,7 @@ pub(super) fn read(
 ) -> (Vec<TopicSink>, Vec<DeliveryPlan>) {
     let (mut topics, mut deliveries): (Vec<TopicSink>, Vec<DeliveryPlan>) = (Vec::new(), Vec::new());
     let path = stream.path_of(streams::TO.name);
-    for node in r.required(stream, &streams::TO).into_iter().flatten() {
+    for node in r.optional(stream, &streams::TO).into_iter().flatten() {
         let at = At { path: &path, key: None, example: "{ topic: { name: movies.changed } }" };
         let Some(map) = r.map(&node, at, &key::SINK) else { continue };
         if let Some(map) = r.optional(&map, &key::TOPIC) {

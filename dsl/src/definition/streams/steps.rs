@@ -15,10 +15,10 @@ use crate::yaml::{At, Map, Reader, Text};
 pub(super) fn read(
     r: &mut Reader,
     stream: &Map,
-    first: Shape,
+    first: Option<Shape>,
     services: &[(ServicePlan, Spot)],
 ) -> (Vec<Step>, Option<Shape>) {
-    let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), Some(first));
+    let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
     for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
         let at = At { path: &path, key: None, example: "{ filter: .op == \"c\" }" };

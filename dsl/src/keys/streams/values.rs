@@ -7,8 +7,65 @@ use serde_json::{Value as Json, json};
 use tributary_event::Op;
 use tributary_expression::Path;
 
+use crate::keys::tables::{Table, TableText};
 use crate::plan::RateLimit;
-use crate::yaml::{At, Documented, Items, Kind, Line, Node, Reader, Text, pattern};
+use crate::yaml::{
+    At, Documented, Items, Key, Keys, Kind, Line, Means, Node, OneOrMany, Reader, Rule, Text, Tree, key, pattern,
+};
+
+/// What a stream reads.
+pub(crate) struct Inputs;
+
+/// The same, as written.
+pub(crate) enum InputText {
+    Tables(Vec<TableText>),
+    Stream(Text),
+    Topic(Text),
+}
+
+static INPUT: Keys = Keys { keys: &[&STREAM, &TOPIC], rules: &[Rule::One] };
+
+static STREAM: Key<Line, Means> =
+    key("stream", Line("name"), Means("a topic"), "renamed", "The events of a stream that stands before this one.");
+
+static TOPIC: Key<Line, Means> = key(
+    "topic",
+    Line("name"),
+    Means("a stream"),
+    "orders.placed",
+    "A topic of the transport, whose records are JSON objects.",
+);
+
+impl Documented for Inputs {
+    fn word(&self) -> String {
+        "table, or list of tables; or `{ stream: … }`, or `{ topic: … }`".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let tables = OneOrMany(Table).schema();
+        let other = |key: &str| {
+            json!({
+                "type": "object",
+                "properties": { key: Line("").schema() },
+                "required": [key],
+                "additionalProperties": false
+            })
+        };
+        json!({ "anyOf": [tables, other("stream"), other("topic")] })
+    }
+}
+
+impl Kind for Inputs {
+    type Value = InputText;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<InputText> {
+        let Tree::Mapping(_) = &node.kind else { return OneOrMany(Table).read(r, node, at).map(InputText::Tables) };
+        let map = r.map(node, at, &INPUT)?;
+        let stream = r.optional(&map, &STREAM).map(InputText::Stream);
+        let topic = r.optional(&map, &TOPIC).map(InputText::Topic);
+        stream.or(topic)
+    }
+}
 
 /// Operations, by their letters.
 pub(crate) struct Operations;
@@ -17,7 +74,7 @@ pub(crate) struct Operations;
 pub(crate) const USUAL: [Op; 4] = [Op::Create, Op::Update, Op::Delete, Op::Read];
 
 /// Those that have rows, or concern them.
-const LETTERS: [Op; 5] = [Op::Create, Op::Update, Op::Delete, Op::Read, Op::Truncate];
+pub(crate) const LETTERS: [Op; 5] = [Op::Create, Op::Update, Op::Delete, Op::Read, Op::Truncate];
 
 impl Documented for Operations {
     fn word(&self) -> String {
