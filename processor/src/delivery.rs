@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
-use tributary_transport::{Consumer, ConsumerSettings, Loss, Transport};
+use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, Transport};
 
 use crate::answered::until_answered;
 use crate::intake::{self, IntakeSettings, Lag, StageError};
 use crate::parked::Parked;
-use crate::sink::{DeliverySink, LedgerSink};
+use crate::sink::{DeliverySink, LedgerSink, OutEvent};
 
 /// Records of one reading at most.
 const READ: usize = 2_000;
@@ -108,6 +108,11 @@ impl Delivery {
                 }
             }
         }
+    }
+
+    /// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, and why.
+    fn event(&self, record: &Polled) -> Result<Option<OutEvent>, String> {
+        event::of(record, self.plan.when.as_ref(), self.row())
     }
 
     /// Which row an event is about, if the sink keeps rows.

@@ -80,7 +80,7 @@ impl Bench {
             on_error,
             deliveries: Vec::new(),
             keeps_events: false,
-            topics: vec![TopicSink { name: "out".into(), key: None, compact: false }],
+            topics: vec![TopicSink { name: "out".into(), key: None, compact: false, when: None }],
         };
         let health = Health::default();
         let stream = Stream {

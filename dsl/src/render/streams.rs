@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tributary_expression::Program;
+
 use super::public_url;
 use super::text::{block, leaf_name, line, store, time};
 use crate::plan::{
@@ -110,6 +112,13 @@ fn topic(out: &mut String, sink: &TopicSink) {
     let key = sink.key.as_ref().map_or("the key that it came with".to_owned(), |key| key.text().trim().to_owned());
     let kept = if sink.compact { ", compacted" } else { "" };
     line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+    when(out, sink.when.as_ref());
+}
+
+fn when(out: &mut String, when: Option<&Program>) {
+    if let Some(when) = when {
+        line(out, 2, format_args!("when {}", when.text().trim()));
+    }
 }
 
 fn delivery(out: &mut String, delivery: &DeliveryPlan) {
@@ -175,6 +184,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
             line(out, 2, format_args!("{format}; a file for about {} bytes, or {}", plan.size, time(plan.every)));
         }
     }
+    when(out, delivery.when.as_ref());
 }
 
 /// Of a URL what is no secret: a path may hold a token.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tributary_dsl::plan::RowPlan;
 use tributary_event::Op;
-use tributary_expression::{Flow, Value, json};
+use tributary_expression::{Flow, Program, Value, json};
 use tributary_transport::Polled;
 
 use crate::sink::OutEvent;
@@ -14,9 +14,19 @@ use crate::stream::{Attributes, metadata};
 /// The longest that a program may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
 
-/// The event of a record; none: it is none. `Err`: which row it is about cannot be said, and why.
-pub(super) fn of(record: &Polled, row: Option<&RowPlan>) -> Result<Option<OutEvent>, String> {
+/// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, or which row it is about, and why.
+pub(super) fn of(record: &Polled, when: Option<&Program>, row: Option<&RowPlan>) -> Result<Option<OutEvent>, String> {
     let Some(value) = record.value.clone() else { return Ok(None) };
+    if let Some(when) = when {
+        let mut flow = Flow::new(json::read(&value).map_err(|e| e.to_string())?);
+        if when.reads_metadata() {
+            flow.metadata = metadata(record);
+        }
+        let answer = when.run(&mut flow, DEADLINE).map_err(|failure| format!("when: {failure}"))?;
+        if answer != Value::Boolean(true) {
+            return Ok(None);
+        }
+    }
     let attributes = Attributes::read(record).ok_or("it is no event of a stream: its headers do not say who it is")?;
     let Attributes { id, source, kind, op, sequence, committed_us } = attributes;
     let key = record.key.clone();

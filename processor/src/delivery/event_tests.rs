@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tributary_expression::{Program, Shape};
+use tributary_expression::Shape;
 use tributary_transport::{Batch, Headers, TopicPartition};
 
 use super::*;
@@ -24,7 +24,7 @@ fn plan(row: Option<&str>, is_envelope: bool, key: &[&str]) -> RowPlan {
 }
 
 fn told(op: Op, value: &str, plan: &RowPlan) -> Result<(Option<String>, Option<String>), String> {
-    let event = of(&record(op, value), Some(plan))?.expect("an event");
+    let event = of(&record(op, value), None, Some(plan))?.expect("an event");
     assert_eq!((event.id.as_str(), &*event.source, event.sequence, event.committed_us), ("7", "/p/db", 7, Some(5)));
     let text = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok((text(event.row_key), text(event.content)))
@@ -53,10 +53,17 @@ fn what_a_program_makes_is_a_row_too() {
 }
 
 #[test]
+fn what_is_not_for_the_sink_is_left_out() {
+    let when = Program::compile(".op == \"d\"", &Shape::any()).expect("a program").0;
+    assert_eq!(of(&record(Op::Update, UPDATE), Some(&when), None), Ok(None));
+    assert!(of(&record(Op::Delete, DELETE), Some(&when), None).expect("read").is_some());
+}
+
+#[test]
 fn what_is_no_row_is_said() {
     let error = told(Op::Update, UPDATE, &plan(None, true, &["id", "country"])).unwrap_err();
     assert_eq!(error, "its key `id`, `country` is absent or null");
     assert!(told(Op::Update, r#"{"after":7}"#, &plan(None, true, &["id"])).unwrap_err().contains("integer"));
     let stranger = Polled { headers: Headers::NONE, ..record(Op::Update, UPDATE) };
-    assert!(of(&stranger, None).is_err());
+    assert!(of(&stranger, None, None).is_err());
 }

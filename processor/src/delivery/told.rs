@@ -18,7 +18,7 @@ use tributary_transport::{Assignment, Batch, Loss, Polled, TopicPartition};
 
 use super::lanes::{Head, Lane, Lanes};
 use super::letters::Letters;
-use super::{Delivery, LOOK, event};
+use super::{Delivery, LOOK};
 use crate::intake::{Handler, StageError};
 use crate::parked::Again;
 use crate::retry::Backoff;
@@ -340,7 +340,7 @@ impl Work {
     }
 
     fn event(&self, record: &Polled) -> Option<Result<OutEvent, String>> {
-        event::of(record, self.delivery.row()).transpose()
+        self.delivery.event(record).transpose()
     }
 }
 

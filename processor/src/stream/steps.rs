@@ -100,7 +100,7 @@ impl Steps {
             .steps
             .iter()
             .filter_map(|step| step.plan.program())
-            .chain(plan.topics.iter().filter_map(|sink| sink.key.as_ref()));
+            .chain(plan.topics.iter().flat_map(|sink| sink.key.iter().chain(&sink.when)));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
         let own = plan.keeps_events.then(|| Own {
@@ -117,7 +117,8 @@ impl Steps {
             ops: plan.ops.clone(),
             inputs: plan.from.clone(),
             first: first.len(),
-            with_all: plan.steps.len() > first.len() || plan.topics.iter().any(|sink| sink.key.is_some()),
+            with_all: plan.steps.len() > first.len()
+                || plan.topics.iter().any(|sink| sink.key.is_some() || sink.when.is_some()),
             looked_at,
             steps: plan.steps.iter().map(|step| (step.clone(), enricher(&step.name))).collect(),
             on_error: plan.on_error,
@@ -399,6 +400,12 @@ impl Steps {
         batch: &mut Batch,
     ) -> Result<(), StepError> {
         let name = || format!("topic {}", sink.topic);
+        if let Some(when) = &sink.plan.when {
+            let answer = when.run(&mut event.flow, DEADLINE);
+            if answer.map_err(|failure| self.at(&name(), failure.to_string()))? != Value::Boolean(true) {
+                return Ok(());
+            }
+        }
         let key = match &sink.plan.key {
             Some(program) => {
                 let key = program.run(&mut event.flow, DEADLINE);

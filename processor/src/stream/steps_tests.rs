@@ -38,7 +38,7 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
 }
 
 fn to(key: Option<&str>, compact: bool) -> TopicSink {
-    TopicSink { name: "out".into(), key: key.map(program), compact }
+    TopicSink { name: "out".into(), key: key.map(program), compact, when: None }
 }
 
 fn record(value: Option<&str>) -> Polled {

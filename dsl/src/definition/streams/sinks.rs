@@ -45,8 +45,10 @@ pub(super) fn read(
     for node in r.optional(stream, &streams::TO).into_iter().flatten() {
         let at = At { path: &path, key: None, example: "{ topic: { name: movies.changed } }" };
         let Some(map) = r.map(&node, at, &key::SINK) else { continue };
+        let when = when(r, &map, shape);
         if let Some(map) = r.optional(&map, &key::TOPIC) {
-            topics.extend(topic(r, &map, shape, around, &topics));
+            topics
+                .extend(topic(r, &map, shape, around, &topics).map(|topic| TopicSink { when: when.clone(), ..topic }));
         }
         let (kind, map, sink) = if let Some(map) = r.optional(&map, &key::WEBHOOK) {
             let sink = webhook(r, &map).map(SinkPlan::Webhook);
@@ -71,9 +73,20 @@ pub(super) fn read(
         };
         let on_error = r.value(&map, &key::ON_ERROR);
         let redelivery = redelivery(r, &map);
-        deliveries.extend(sink.map(|sink| DeliveryPlan { name, sink, on_error, redelivery }));
+        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery }));
     }
     (topics, deliveries)
+}
+
+/// Which events go to a sink.
+fn when(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Program> {
+    let text = r.optional(map, &key::WHEN)?;
+    let compiled = looking(r, map, &key::WHEN, &text, shape, "a condition")?;
+    if !compiled.is_condition() {
+        let message = format!("a condition says whether an event goes there, and this answers {}", compiled.answer());
+        r.found.push(text.spot.error(message).help("compare something, such as `.op == \"c\"`"));
+    }
+    Some(compiled)
 }
 
 fn topic(
@@ -95,7 +108,7 @@ fn topic(
         return None;
     }
     let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
-    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT) })
+    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT), when: None })
 }
 
 fn expression(

@@ -15,7 +15,18 @@ use crate::yaml::{
     Words, key,
 };
 
-pub(crate) static SINK: Keys = Keys { keys: &[&TOPIC, &INDEX, &WEBHOOK, &SQL, &FILES], rules: &[Rule::One] };
+pub(crate) static SINK: Keys = Keys {
+    keys: &[&TOPIC, &INDEX, &WEBHOOK, &SQL, &FILES, &WHEN],
+    rules: &[Rule::OneOf(&["topic", "index", "webhook", "sql", "files"])],
+};
+
+pub(crate) static WHEN: Key<Code, Means> = key(
+    "when",
+    Code,
+    Means("all events go there"),
+    ".op == \"c\"",
+    "A condition in VRL; events of which it is not true do not go to this sink.",
+);
 
 const ON_OFF: Words<bool> = Words(&[("on", true), ("off", false)]);
 

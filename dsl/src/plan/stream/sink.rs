@@ -18,6 +18,8 @@ pub struct TopicSink {
     pub key: Option<Program>,
     /// Whether it keeps the last record of each key, and none of a deleted row.
     pub compact: bool,
+    /// Which events go there; none: all.
+    pub when: Option<Program>,
 }
 
 /// A sink outside of the transport.
@@ -25,6 +27,8 @@ pub struct TopicSink {
 pub struct DeliveryPlan {
     /// What messages, metrics and its group of readers call it: its kind, or the name it was given.
     pub name: String,
+    /// Which events go there; none: all.
+    pub when: Option<Program>,
     /// What it is.
     pub sink: SinkPlan,
     /// What becomes of an event that it will never take.
