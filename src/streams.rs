@@ -8,11 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{DeliveryPlan, IndexSinkPlan, SinkPlan, StepPlan, StreamPlan, own_topic};
-use tributary_event::Health;
+use tributary_event::{Health, Reporter};
 use tributary_indexer::request::names;
 use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
-use tributary_processor::{Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Taps, Tasks, supervise};
+use tributary_processor::{Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise};
 use tributary_services::{Asking, Service};
 use tributary_sinks::{Files, Sql, Webhook};
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
@@ -43,6 +43,8 @@ pub fn topics(definition: &Definition) -> Vec<TopicSpec> {
 pub struct Streams {
     streams: Vec<Stream>,
     deliveries: Vec<Delivery>,
+    /// What steps look into, with what reads them and how they are.
+    tables: Vec<(Arc<Table>, Arc<dyn Transport>, Reporter)>,
     /// The indexes that streams fill, by name.
     pub indexes: HashMap<String, Arc<dyn DocumentStore>>,
 }
@@ -55,6 +57,7 @@ struct Parts<'a> {
     taps: Arc<Taps>,
     letters: DeadLetters,
     services: HashMap<String, Arc<Service>>,
+    tables: HashMap<String, Arc<Table>>,
 }
 
 impl Streams {
@@ -74,8 +77,16 @@ impl Streams {
         });
         let services: Result<HashMap<String, Arc<Service>>, OutsideError> = services.collect();
         let letters = DeadLetters::new(transport.clone(), names::dead_letters(definition.pipeline()));
-        let parts = Parts { definition, transport, health, taps, letters, services: services.map_err(unusable)? };
         let mut opened = Self::default();
+        let mut tables = HashMap::new();
+        for plan in definition.tables() {
+            let table = Table::new(plan.clone());
+            let part = health.part(format!("table {}", plan.name));
+            opened.tables.push((table.clone(), transport.clone(), part));
+            tables.insert(plan.name.clone(), table);
+        }
+        let services = services.map_err(unusable)?;
+        let parts = Parts { definition, transport, health, taps, letters, services, tables };
         for plan in definition.streams() {
             opened.streams.push(parts.stream(plan)?);
             for delivery in &plan.deliveries {
@@ -107,6 +118,13 @@ impl Streams {
     /// What does not pass by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
         let mut tasks: Tasks<Failure> = JoinSet::new();
+        for (table, transport, health) in self.tables {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move {
+                table.follow(transport, health, shutdown).await;
+                Ok(())
+            });
+        }
         for stream in self.streams {
             let shutdown = shutdown.clone();
             tasks.spawn(async move { stream.run(shutdown).await.map_err(|e| Failure::Stopped(e.to_string())) });
@@ -127,10 +145,17 @@ impl Parts<'_> {
     fn stream(&self, plan: &StreamPlan) -> Result<Stream, Failure> {
         let mut enrichers: HashMap<String, Arc<dyn Enricher>> = HashMap::new();
         for step in &plan.steps {
-            let StepPlan::Enrich(enrich) = &step.plan else { continue };
-            let Some(service) = self.services.get(&enrich.service) else { continue };
-            let asking = Asking::new(service.clone(), enrich).map_err(unusable)?;
-            enrichers.insert(step.name.clone(), asking);
+            let enricher: Option<Arc<dyn Enricher>> = match &step.plan {
+                StepPlan::Enrich(enrich) => match self.services.get(&enrich.service) {
+                    Some(service) => Some(Asking::new(service.clone(), enrich).map_err(unusable)?),
+                    None => None,
+                },
+                StepPlan::Lookup(lookup) => {
+                    self.tables.get(&lookup.table).map(|table| table.clone() as Arc<dyn Enricher>)
+                }
+                _ => None,
+            };
+            enrichers.extend(enricher.map(|enricher| (step.name.clone(), enricher)));
         }
         Ok(Stream {
             pipeline: self.definition.pipeline().to_owned(),

@@ -82,6 +82,7 @@ fn plan(definition: &Definition, graph: GraphPlan, indexes: Vec<IndexPlan>) -> P
         graph,
         indexes,
         services: definition.services.clone(),
+        tables: definition.tables.clone(),
         streams: definition.streams.clone(),
         http: definition.http.clone(),
         data: definition.data.clone(),

@@ -24,7 +24,7 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
+use crate::plan::{HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -38,6 +38,7 @@ pub struct Definition {
     pub(crate) graph: GraphText,
     pub(crate) indexes: Vec<IndexText>,
     pub(crate) services: Vec<ServicePlan>,
+    pub(crate) tables: Vec<LookupTable>,
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
     pub(crate) data: PathBuf,
@@ -74,6 +75,11 @@ impl Definition {
     /// The services that steps of streams ask.
     pub fn services(&self) -> &[ServicePlan] {
         &self.services
+    }
+
+    /// The topics that steps of streams look into.
+    pub fn tables(&self) -> &[LookupTable] {
+        &self.tables
     }
 
     /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
@@ -149,8 +155,16 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
+    let tables = streams::lookup_tables(r, &map);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
-    let streams = streams::read(r, &map, name.as_deref(), &captured, &services, &names);
+    let streams = streams::read(
+        r,
+        &map,
+        name.as_deref(),
+        &captured,
+        &streams::Asked { services: &services, tables: &tables },
+        &names,
+    );
     let listen = match r.optional(&map, &keys::HTTP) {
         Some(http) => r.value(&http, &keys::LISTEN),
         None => keys::LISTEN.left_out.0,
@@ -167,6 +181,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         transport,
         graph: graph?,
         indexes,
+        tables,
         services: services.into_iter().map(|(service, _)| service).collect(),
         streams,
         http: HttpSettings { listen },

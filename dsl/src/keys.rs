@@ -19,8 +19,10 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 /// The port of the HTTP listener, if none is named.
 const PORT: u16 = 7676;
 
-pub(crate) static PIPELINE: Keys =
-    Keys { keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &STREAMS, &HTTP, &DATA], rules: &[] };
+pub(crate) static PIPELINE: Keys = Keys {
+    keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &STREAMS, &HTTP, &DATA],
+    rules: &[],
+};
 
 pub(crate) static NAME: Key<Name, Required> = key(
     "pipeline",
@@ -70,6 +72,14 @@ pub(crate) static SERVICES: Key<Entries, Means> = key(
     Means("none"),
     "catalog:\n  graphql: http://localhost:4000/graphql",
     "Services that steps of streams ask, each under a name of your choice. Its limits hold for all streams together.",
+);
+
+pub(crate) static TABLES: Key<Entries, Means> = key(
+    "tables",
+    Entries { names: &streams::lookups::NAMES, value: &&streams::lookups::TABLE, some: true },
+    Means("none"),
+    "rates: { topic: finance.rates }",
+    "Topics that steps of streams look into, each under a name of your choice. Every process has them whole, in memory.",
 );
 
 pub(crate) static STREAMS: Key<Entries, Means> = key(

@@ -17,8 +17,9 @@ pub use settings::{
 };
 pub use stream::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan,
-    IndexSinkPlan, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan,
-    SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan, own_topic,
+    IndexSinkPlan, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan, ServiceKind,
+    ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat,
+    WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
@@ -45,6 +46,8 @@ pub struct Plan {
     pub indexes: Vec<IndexPlan>,
     /// The services that steps of streams ask.
     pub services: Vec<ServicePlan>,
+    /// The topics that steps of streams look into.
+    pub tables: Vec<LookupTable>,
     /// The streams.
     pub streams: Vec<StreamPlan>,
     /// The HTTP listener.

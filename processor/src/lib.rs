@@ -8,6 +8,7 @@
 pub mod answered;
 pub mod delivery;
 pub mod intake;
+pub mod lookup;
 pub mod outbox;
 pub mod outside;
 pub mod parked;
@@ -21,6 +22,7 @@ pub mod tickets;
 pub use answered::{FailedCall, until_answered};
 pub use delivery::{Delivery, Sink};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
+pub use lookup::Table;
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use outside::{Answer, Enricher, OutsideError};
 pub use parked::Parked;

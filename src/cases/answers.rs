@@ -1,4 +1,4 @@
-//! What services answer in a case.
+//! What services answer in a case, and what tables have.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -48,7 +48,7 @@ impl Answers {
         }
         let found: Vec<String> = unanswered.iter().map(|key| format!("{key}: {{}}")).collect();
         Some(format!(
-            "the service `{}` was asked for what the case does not answer; add:\ngiven:\n  {}: {{ found: {{ {} }} }}",
+            "`{}` was asked for what the case does not answer; add:\ngiven:\n  {}: {{ found: {{ {} }} }}",
             self.service,
             self.service,
             found.join(", ")

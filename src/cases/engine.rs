@@ -53,24 +53,19 @@ pub(super) async fn run(definition: &Definition, case: &Case, plan: StreamPlan, 
     topics.extend([spec(&own), dead_letter::spec("letters")]);
     transport.ensure_topics(&topics).await.map_err(said)?;
     append(transport.as_ref(), case, &plan).await.map_err(said)?;
-    let services: HashMap<&str, Arc<Answers>> = definition
-        .services()
-        .iter()
-        .map(|service| {
-            let name = service.name.as_str();
-            (name, Arc::new(Answers::new(name, case.given.get(name))))
-        })
-        .collect();
+    let services = definition.services().iter().map(|service| service.name.as_str());
+    let tables = definition.tables().iter().map(|table| table.name.as_str());
+    let answered = |name| (name, Arc::new(Answers::new(name, case.given.get(name))));
+    let services: HashMap<&str, Arc<Answers>> = services.chain(tables).map(answered).collect();
     let enrichers: HashMap<String, Arc<dyn Enricher>> = plan
         .steps
         .iter()
         .filter_map(|step| match &step.plan {
-            StepPlan::Enrich(enrich) => {
-                let answers = services.get(enrich.service.as_str())?.clone();
-                Some((step.name.clone(), answers as Arc<dyn Enricher>))
-            }
+            StepPlan::Enrich(enrich) => Some((step.name.clone(), services.get(enrich.service.as_str())?)),
+            StepPlan::Lookup(lookup) => Some((step.name.clone(), services.get(lookup.table.as_str())?)),
             _ => None,
         })
+        .map(|(step, answers)| (step, answers.clone() as Arc<dyn Enricher>))
         .collect();
     let letters = DeadLetters::new(transport.clone(), "letters");
     let stream = || {

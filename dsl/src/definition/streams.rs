@@ -1,11 +1,13 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
+mod lookups;
 mod programs;
 mod queries;
 mod services;
 mod sinks;
 mod steps;
 
+pub(super) use lookups::read as lookup_tables;
 pub(super) use services::read as services;
 
 use tributary_event::debezium;
@@ -17,9 +19,17 @@ use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
-use crate::plan::{Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
+use crate::plan::{LookupTable, Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
 use crate::suggest::suggestion;
 use crate::yaml::{Map, Reader};
+
+/// What steps can ask.
+pub(super) struct Asked<'a> {
+    /// The services, and where they are named.
+    pub services: &'a [(ServicePlan, Spot)],
+    /// The tables.
+    pub tables: &'a [LookupTable],
+}
 
 /// The streams, as far as they could be read.
 pub(super) fn read(
@@ -27,7 +37,7 @@ pub(super) fn read(
     pipeline: &Map,
     name: Option<&str>,
     captured: &Captured,
-    services: &[(ServicePlan, Spot)],
+    asked: &Asked,
     indexes: &[String],
 ) -> Vec<StreamPlan> {
     let mut streams: Vec<StreamPlan> = Vec::new();
@@ -52,7 +62,7 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, shape, services);
+        let (steps, shape) = steps::read(r, &map, shape, asked);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
@@ -72,7 +82,7 @@ pub(super) fn read(
             r.error(place, message, Some(help.to_owned()));
         }
     }
-    services::unused(r, services, &streams);
+    services::unused(r, asked.services, &streams);
     streams
 }
 

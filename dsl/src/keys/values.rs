@@ -25,6 +25,7 @@ impl NameOf {
     pub const INDEX: Self = Self { what: "an index", underscore: true };
     pub const STREAM: Self = Self { what: "a stream", underscore: true };
     pub const SERVICE: Self = Self { what: "a service", underscore: true };
+    pub const TABLE: Self = Self { what: "a table", underscore: true };
     pub const STEP: Self = Self { what: "a step", underscore: true };
     pub const SINK: Self = Self { what: "a sink", underscore: true };
     /// A name with underscores.

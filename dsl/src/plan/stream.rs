@@ -9,7 +9,9 @@ pub use sink::{
     DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, SinkPlan, SqlPlan, TopicSink,
     WebhookFormat, WebhookPlan,
 };
-pub use step::{BatchSettings, CacheSettings, CallPlan, EnrichPlan, Missing, OnError, Step, StepPlan};
+pub use step::{
+    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, OnError, Step, StepPlan,
+};
 
 use tributary_event::{Op, TableName};
 

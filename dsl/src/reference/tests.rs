@@ -185,6 +185,9 @@ fn with(place: &Place, new: Json) -> Json {
         let kind = if map.contains_key("request") { "rest" } else { "graphql" };
         pipeline["services"] = json!({ "catalog": { kind: "http://localhost:4000" } });
     }
+    if place.path.iter().any(|name| name == "lookup") {
+        pipeline["tables"] = json!({ "rates": { "topic": "finance.rates" } });
+    }
     pipeline
 }
 
@@ -340,7 +343,7 @@ fn settings(definition: &Definition) -> String {
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
@@ -348,6 +351,7 @@ fn settings(definition: &Definition) -> String {
         definition.graph.probe,
         definition.graph.lag,
         definition.services,
+        definition.tables,
         definition.streams,
         definition.http,
         definition.data

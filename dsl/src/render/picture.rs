@@ -98,11 +98,9 @@ fn draw(plan: &Plan) -> Picture {
 
 /// Steps one after the other, services beside them, and what each sink guarantees.
 fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName)]) {
-    let services: Vec<(&str, usize)> = plan
-        .services
-        .iter()
-        .map(|service| (service.name.as_str(), picture.node(format!("service {}", service.name), Shape::Service)))
-        .collect();
+    let names = plan.services.iter().map(|service| format!("service {}", service.name));
+    let names = names.chain(plan.tables.iter().map(|table| format!("table {}", table.name)));
+    let services: Vec<(String, usize)> = names.map(|name| (name.clone(), picture.node(name, Shape::Service))).collect();
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for stream in &plan.streams {
         let begin = picture.node(format!("stream {}", stream.name), Shape::Step);
@@ -120,10 +118,15 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
         for step in &stream.steps {
             let node = picture.node(format!("{}/{}", stream.name, step.name), Shape::Step);
             picture.line(last, node, "", false);
-            if let StepPlan::Enrich(enrich) = &step.plan
-                && let Some((_, service)) = services.iter().find(|(name, _)| *name == enrich.service)
+            let beside = match &step.plan {
+                StepPlan::Enrich(plan) => Some((format!("service {}", plan.service), &plan.into)),
+                StepPlan::Lookup(plan) => Some((format!("table {}", plan.table), &plan.into)),
+                _ => None,
+            };
+            if let Some((name, into)) = beside
+                && let Some((_, from)) = services.iter().find(|(other, _)| *other == name)
             {
-                picture.line(*service, node, &enrich.into.to_string(), true);
+                picture.line(*from, node, &into.to_string(), true);
             }
             last = node;
         }

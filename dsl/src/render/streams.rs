@@ -7,8 +7,8 @@ use tributary_expression::Program;
 use super::public_url;
 use super::text::{block, leaf_name, line, store, time};
 use crate::plan::{
-    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, Missing, OnError, Origin, ServiceKind, ServicePlan,
-    SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat,
+    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, LookupTable, Missing, OnError, Origin, ServiceKind,
+    ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -78,6 +78,12 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
         }
         StepPlan::Split { each, into } => line(out, 1, format_args!("{name}: an event for each of {each}, as {into}")),
         StepPlan::Enrich(plan) => enrich(out, step, plan, on_error),
+        StepPlan::Lookup(plan) => {
+            let (table, into) = (&plan.table, &plan.into);
+            let fails = fails(step, on_error);
+            line(out, 1, format_args!("{name}: {into} is what {table} has ({fails}); {}", missing(plan.missing)));
+            line(out, 2, format_args!("key: {}", plan.key.text().trim()));
+        }
     }
 }
 
@@ -93,12 +99,7 @@ fn enrich(out: &mut String, step: &Step, plan: &EnrichPlan, on_error: OnError) {
         Some(cache) => format!("answers are kept for {}, absence for {}", time(cache.ttl), time(cache.missing)),
         None => "no answer is kept".to_owned(),
     };
-    let missing = match plan.missing {
-        Missing::Keep => "an event of an unknown key flows on with null",
-        Missing::Drop => "an event of an unknown key ends here",
-        Missing::Error => "an unknown key is a failure",
-    };
-    line(out, 2, format_args!("{together}; {cached}; {missing}"));
+    line(out, 2, format_args!("{together}; {cached}; {}", missing(plan.missing)));
     match &plan.call {
         CallPlan::Graphql { query, .. } => block(out, query.trim_end()),
         CallPlan::Rest { method, path, body, .. } => {
@@ -106,6 +107,19 @@ fn enrich(out: &mut String, step: &Step, plan: &EnrichPlan, on_error: OnError) {
             block(out, &format!("{method} {path}{body}"));
         }
     }
+}
+
+fn missing(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Keep => "an event of an unknown key flows on with null",
+        Missing::Drop => "an event of an unknown key ends here",
+        Missing::Error => "an unknown key is a failure",
+    }
+}
+
+pub(super) fn table(out: &mut String, table: &LookupTable) {
+    let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
+    line(out, 0, format_args!("\ntable {} of the topic {}: whole in memory, by {key}", table.name, table.topic));
 }
 
 fn topic(out: &mut String, sink: &TopicSink) {

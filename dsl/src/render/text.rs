@@ -34,6 +34,9 @@ pub fn render_plan(plan: &Plan) -> String {
     for service in &plan.services {
         streams::service(&mut out, service);
     }
+    for table in &plan.tables {
+        streams::table(&mut out, table);
+    }
     for stream in &plan.streams {
         streams::stream(&mut out, stream);
     }

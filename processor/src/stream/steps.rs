@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tributary_dsl::plan::{
-    EnrichPlan, Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic,
-};
+use tributary_dsl::plan::{Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
 use tributary_event::Op;
 use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
@@ -146,11 +144,10 @@ impl Steps {
         for (step, enricher) in &self.steps[first..] {
             let before = if is_watched { events(&travellers) } else { Vec::new() };
             match &step.plan {
-                StepPlan::Enrich(plan) => {
-                    let enricher = enricher.as_deref().ok_or_else(|| {
-                        OutsideError::fatal(format!("{}: nothing asks the service {}", step.name, plan.service))
-                    })?;
-                    self.enrich(step, plan, enricher, &mut travellers).await?;
+                StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
+                    let enricher = enricher.as_deref();
+                    let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
+                    self.enrich(step, enricher.ok_or_else(unasked)?, &mut travellers).await?;
                 }
                 _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
             }
@@ -288,7 +285,7 @@ impl Steps {
                     None | Some(Value::Null) => Ok(()),
                     Some(other) => Err(self.error(step, format!("{each} is no list, but {}", other.kind()))),
                 },
-                StepPlan::Enrich(_) => Ok(()),
+                StepPlan::Enrich(_) | StepPlan::Lookup(_) => Ok(()),
             };
             if let Err(error) = stepped {
                 traveller.events = Err(error);
@@ -298,14 +295,18 @@ impl Steps {
         traveller.events = Ok(made);
     }
 
-    /// Asks a service for the keys of all events together.
+    /// Asks a service, or a table, for the keys of all events together.
     async fn enrich(
         &self,
         step: &Step,
-        plan: &EnrichPlan,
         enricher: &dyn Enricher,
         travellers: &mut [Traveller],
     ) -> Result<(), OutsideError> {
+        let (who, key, into, missing) = match &step.plan {
+            StepPlan::Enrich(plan) => (&plan.service, &plan.key, &plan.into, plan.missing),
+            StepPlan::Lookup(plan) => (&plan.table, &plan.key, &plan.into, plan.missing),
+            _ => return Ok(()),
+        };
         let mut keys: Vec<Bytes> = Vec::new();
         let mut asked: Vec<Vec<Option<usize>>> = Vec::with_capacity(travellers.len());
         for traveller in travellers.iter_mut() {
@@ -313,7 +314,7 @@ impl Steps {
             if let Ok(events) = &mut traveller.events {
                 let mut failed = None;
                 for event in events {
-                    match self.call(step, &plan.key, &mut event.flow) {
+                    match self.call(step, key, &mut event.flow) {
                         // Nobody knows anything of null.
                         Ok(Value::Null) => of_this.push(None),
                         Ok(key) => {
@@ -344,24 +345,24 @@ impl Steps {
             for (mut event, place) in std::mem::take(events).into_iter().zip(asked) {
                 let answer = place.and_then(|place| answers.get(place)).unwrap_or(&Answer::Missing);
                 let found = match answer {
-                    Answer::Found(answer) => json::read(answer)
-                        .map(Some)
-                        .map_err(|e| self.error(step, format!("the answer of {}: {e}", plan.service))),
+                    Answer::Found(answer) => {
+                        json::read(answer).map(Some).map_err(|e| self.error(step, format!("the answer of {who}: {e}")))
+                    }
                     Answer::Failed(why) => Err(self.error(step, why.clone())),
-                    Answer::Missing => match plan.missing {
+                    Answer::Missing => match missing {
                         Missing::Keep => Ok(Some(Value::Null)),
                         Missing::Drop => Ok(None),
                         Missing::Error => {
                             let key = place.and_then(|place| keys.get(place)).map(|key| String::from_utf8_lossy(key));
                             let key = key.unwrap_or_else(|| "null".into());
-                            Err(self.error(step, format!("{} does not know the key {key}", plan.service)))
+                            Err(self.error(step, format!("{who} does not know the key {key}")))
                         }
                     },
                 };
                 match found {
                     Ok(None) => {}
                     Ok(Some(value)) => {
-                        plan.into.put(&mut event.flow.event, value);
+                        into.put(&mut event.flow.event, value);
                         event.is_new = true;
                         made.push(event);
                     }

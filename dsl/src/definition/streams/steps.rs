@@ -2,22 +2,21 @@
 
 use tributary_expression::{Path, Program, Shape};
 
+use super::Asked;
 use super::programs::{looking, program};
 use super::queries::look;
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
-use crate::plan::{BatchSettings, CacheSettings, CallPlan, EnrichPlan, ServiceKind, ServicePlan, Step, StepPlan};
+use crate::plan::{
+    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, ServiceKind, ServicePlan, Step,
+    StepPlan,
+};
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
-pub(super) fn read(
-    r: &mut Reader,
-    stream: &Map,
-    first: Option<Shape>,
-    services: &[(ServicePlan, Spot)],
-) -> (Vec<Step>, Option<Shape>) {
+pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &Asked) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
     for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
@@ -28,7 +27,7 @@ pub(super) fn read(
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), services);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -48,12 +47,7 @@ pub(super) fn read(
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(
-    r: &mut Reader,
-    map: &Map,
-    shape: Option<&Shape>,
-    services: &[(ServicePlan, Spot)],
-) -> (Option<StepPlan>, Option<Shape>) {
+fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
         let compiled = filter(r, map, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
@@ -75,11 +69,39 @@ fn step(
         return (each.zip(into).map(|((each, _), into)| StepPlan::Split { each, into }), left);
     }
     if let Some(enrich_map) = r.optional(map, &key::ENRICH) {
-        let plan = enrich(r, &enrich_map, shape, services);
+        let plan = enrich(r, &enrich_map, shape, asked.services);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
         return (plan.map(|plan| StepPlan::Enrich(Box::new(plan))), left);
     }
+    if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
+        let plan = lookup(r, &lookup_map, shape, asked.tables);
+        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
+        return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
+    }
     (None, None)
+}
+
+fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTable]) -> Option<LookupPlan> {
+    let table = r.required(map, &key::TABLE).and_then(|name| {
+        let found = tables.iter().find(|table| table.name == name.value);
+        if found.is_none() {
+            let names = tables.iter().map(|table| table.name.as_str());
+            let help = suggestion(&name.value, names).unwrap_or_else(|| "describe it under `tables`".to_owned());
+            r.found.push(name.spot.error(format!("there is no table `{}`", name.shown)).help(help));
+        }
+        found
+    });
+    let (key, into) = key_and_place(r, map, shape);
+    let missing = r.value(map, &key::MISSING);
+    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing })
+}
+
+/// What is asked for, and where the answer is put.
+fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
+    let key = r.required(map, &key::ENRICH_KEY);
+    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
+    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
+    (key, into)
 }
 
 fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
@@ -128,9 +150,7 @@ fn enrich(r: &mut Reader, map: &Map, shape: Option<&Shape>, services: &[(Service
         }
         found
     });
-    let key = r.required(map, &key::ENRICH_KEY);
-    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
-    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
+    let (key, into) = key_and_place(r, map, shape);
     let call = match service.map(|service| service.kind) {
         Some(ServiceKind::Graphql) => graphql(r, map),
         Some(ServiceKind::Rest) => rest(r, map),

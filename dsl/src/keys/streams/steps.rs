@@ -8,8 +8,8 @@ use crate::plan::{Missing, OnError};
 use crate::yaml::{Is, Key, Keys, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words, key};
 
 pub(crate) static STEP: Keys = Keys {
-    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &SPLIT, &NAME, &ON_ERROR],
-    rules: &[Rule::OneOf(&["changed", "filter", "transform", "enrich", "split"])],
+    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &LOOKUP, &SPLIT, &NAME, &ON_ERROR],
+    rules: &[Rule::OneOf(&["changed", "filter", "transform", "enrich", "lookup", "split"])],
 };
 
 pub(crate) static CHANGED: Key<OneOrMany<Line>, Means> = key(
@@ -81,6 +81,19 @@ static ENRICH_KEYS: Keys = Keys {
     keys: &[&SERVICE, &QUERY, &REQUEST, &BODY, &EACH, &MATCH, &ENRICH_KEY, &INTO, &BATCH, &CACHE, &MISSING],
     rules: &[Rule::Apart("query", "request"), Rule::Apart("query", "body"), Rule::Needs("body", "request")],
 };
+
+pub(crate) static LOOKUP: Key<&Keys, Means> = key(
+    "lookup",
+    &LOOKUP_KEYS,
+    Means("another step"),
+    "table: rates\nkey: .after.currency\ninto: .rate",
+    "Something is added that a table of `tables` has.",
+);
+
+static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING], rules: &[] };
+
+pub(crate) static TABLE: Key<Line, Required> =
+    key("table", Line("name"), Required, "rates", "The table, by its name under `tables`.");
 
 pub(crate) static SERVICE: Key<Line, Required> =
     key("service", Line("name"), Required, "catalog", "The service, by its name under `services`.");
@@ -182,5 +195,5 @@ pub(crate) static MISSING: Key<Words<Missing>, Is<Missing>> = key(
     Words(&[("keep", Missing::Keep), ("drop", Missing::Drop), ("error", Missing::Error)]),
     Is(Missing::Keep),
     "drop",
-    "What becomes of an event whose key the service does not know, or is null: it flows on with null, it ends here, or the step fails.",
+    "What becomes of an event whose key is not known there, or is null: it flows on with null, it ends here, or the step fails.",
 );

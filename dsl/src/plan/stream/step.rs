@@ -26,6 +26,8 @@ pub enum StepPlan {
     Transform(Program),
     /// Something is added that a service knows.
     Enrich(Box<EnrichPlan>),
+    /// Something is added that a table has.
+    Lookup(Box<LookupPlan>),
     /// An event becomes one for each element of a list.
     Split {
         /// The list.
@@ -43,6 +45,7 @@ impl StepPlan {
             Self::Filter(_) => "filter",
             Self::Transform(_) => "transform",
             Self::Enrich(_) => "enrich",
+            Self::Lookup(_) => "lookup",
             Self::Split { .. } => "split",
         }
     }
@@ -52,6 +55,7 @@ impl StepPlan {
         match self {
             Self::Filter(program) | Self::Transform(program) => Some(program),
             Self::Enrich(enrich) => Some(&enrich.key),
+            Self::Lookup(lookup) => Some(&lookup.key),
             Self::Changed(_) | Self::Split { .. } => None,
         }
     }
@@ -83,6 +87,32 @@ pub struct EnrichPlan {
     pub cache: Option<CacheSettings>,
     /// What becomes of an event whose key the service does not know.
     pub missing: Missing,
+}
+
+/// Something is added that a table has.
+#[derive(Debug, Clone)]
+pub struct LookupPlan {
+    /// The table.
+    pub table: String,
+    /// What is looked for.
+    pub key: Program,
+    /// Where what is found is put.
+    pub into: Path,
+    /// What becomes of an event whose key it does not have.
+    pub missing: Missing,
+}
+
+/// A topic that steps look into, whole.
+#[derive(Debug, Clone)]
+pub struct LookupTable {
+    /// Its name.
+    pub name: String,
+    /// The topic.
+    pub topic: String,
+    /// What a record is known by, of its value; none: its key.
+    pub key: Option<Program>,
+    /// Bytes that its keys and values may take.
+    pub limit: u64,
 }
 
 /// How a service is asked for keys.
@@ -149,7 +179,7 @@ pub struct CacheSettings {
     pub max: u64,
 }
 
-/// What becomes of an event whose key a service does not know.
+/// What becomes of an event whose key is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// It flows on with null.
