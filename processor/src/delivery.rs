@@ -100,11 +100,13 @@ impl Delivery {
                 }
             }
             Sink::Ledger(sink) => {
+                let (max_records, max_bytes) = ledger::room(sink.as_ref());
+                let settings = IntakeSettings { max_records, max_bytes, ..settings };
                 let work = Arc::new(ledger::Work::new(self, sink, shutdown.clone()));
                 let running = intake::run(consumer, work.clone(), settings, reading, shutdown);
                 tokio::select! {
                     ended = running => ended,
-                    () = work.run() => Ok(()),
+                    ended = work.run() => ended,
                 }
             }
         }

@@ -2,31 +2,43 @@
 //! them overtakes it; asked to, the stage does them again in their order, and then the key flows as before.
 //!
 //! What waits is what the topic of letters says. The stage follows it, so that it also knows of what another process set aside before
-//! the partition was this one's, and of what somebody asked to have done again.
+//! the partition was this one's, and of what somebody asked to have done again. Who asks for one letter asks for all of its key; what is
+//! set aside behind a letter that was asked for counts as asked for too. A letter that fails once more is written anew, behind all that
+//! was asked for: its key waits again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_transport::dead_letter::{Parked as Outline, WayBack};
 use tributary_transport::{Batch, DeadLetter, DeadLetters, Polled, TopicPartition, TransportError};
+
+/// Events that are read at a time to be done again.
+const AT_A_TIME: usize = 200;
 
 /// What a stage has set aside.
 pub struct Parked {
     letters: DeadLetters,
     stage: String,
     state: Mutex<State>,
+    /// One reads the topic of letters at a time.
+    following: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     /// Up to where the topic of letters was read.
     from: u64,
-    /// By partition and key: what waits, by its offset.
+    /// By partition and key: what waits, by its offset. Events without a key have an empty one here, and do not wait for each other.
     waiting: HashMap<TopicPartition, HashMap<Bytes, BTreeMap<u64, Held>>>,
     /// Where each letter is in that, by its id.
     places: HashMap<Bytes, (TopicPartition, Bytes, u64)>,
+    /// Letters that this process took out. Who asked for one at that moment may have written it once more.
+    taken_out: HashSet<Bytes>,
+    /// Those that were, and have to be taken out again.
+    ghosts: Vec<Bytes>,
 }
 
 /// One event that waits.
@@ -50,7 +62,8 @@ pub struct Again {
 impl Parked {
     /// What the stage of this name has set aside among these letters.
     pub fn new(letters: DeadLetters, stage: impl Into<String>) -> Self {
-        Self { letters, stage: stage.into(), state: Mutex::default() }
+        let (state, following) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { letters, stage: stage.into(), state, following }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,12 +75,16 @@ impl Parked {
     /// # Errors
     /// The transport did not answer. What was read is kept.
     pub async fn follow(&self) -> Result<(), TransportError> {
+        let _alone = self.following.lock().await;
         loop {
             let from = self.state().from;
             let (entries, next) = self.letters.follow::<Outline>(from).await?;
             let mut state = self.state();
             for entry in entries {
                 match entry.letter.filter(|letter| letter.stage == self.stage && letter.way_back != WayBack::Topic) {
+                    Some(letter) if letter.way_back == WayBack::Asked && state.taken_out.contains(&entry.id) => {
+                        state.ghosts.push(entry.id);
+                    }
                     Some(letter) => {
                         let place = TopicPartition { topic: letter.topic.into(), partition: letter.partition };
                         let is_asked_for = letter.way_back == WayBack::Asked;
@@ -84,7 +101,7 @@ impl Parked {
         }
     }
 
-    /// Whether an event has to wait because another one of its key does: that one's letter.
+    /// Whether an event has to wait because an earlier one of its key does: that one's letter.
     pub fn before(&self, record: &Polled) -> Option<String> {
         let key = record.key.as_ref().filter(|key| !key.is_empty())?;
         let state = self.state();
@@ -92,17 +109,35 @@ impl Parked {
         before.next_back().map(|(_, held)| String::from_utf8_lossy(&held.id).into_owned())
     }
 
+    /// Whether an event has a letter already: it was set aside before it came once more.
+    pub fn holds(&self, record: &Polled) -> bool {
+        let key = record.key.clone().unwrap_or_default();
+        let state = self.state();
+        let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
+        waiting.is_some_and(|waiting| waiting.contains_key(&record.offset))
+    }
+
+    /// Whether a letter is still there.
+    pub fn is_held(&self, again: &Again) -> bool {
+        self.state().places.contains_key(again.letter.id.as_bytes())
+    }
+
     /// Adds the letter of an event that failed, or waits behind another one, to a batch, and says its id. It counts at once: if the batch
     /// comes to nothing, say so by [`Self::forget`].
     pub fn set_aside(&self, batch: &mut Batch, record: &Polled, cause: String, attempts: u32) -> Bytes {
-        let letter = self.letter(record, cause, attempts);
-        metrics::counter!("tributary_dead_letters_total", "stage" => self.stage.clone()).increment(1);
-        self.letters.append_to(batch, &letter);
-        let id: Bytes = letter.id.into_bytes().into();
-        let held = Held { id: id.clone(), lies_at: None, is_asked_for: false };
         // An event without a key waits for itself alone, and nothing behind it.
         let key = record.key.clone().unwrap_or_default();
-        self.state().hold(record.place.clone(), key, record.offset, held);
+        let mut state = self.state();
+        let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
+        let is_asked_for = !key.is_empty() && waiting.is_some_and(is_asked_for);
+        let letter = self.letter(record, cause, attempts);
+        let way_back = if is_asked_for { WayBack::Asked } else { WayBack::Stage };
+        self.letters.append_to(batch, &DeadLetter { way_back, ..letter.clone() });
+        metrics::counter!("tributary_dead_letters_total", "stage" => self.stage.clone()).increment(1);
+        let id: Bytes = letter.id.into_bytes().into();
+        let held = Held { id: id.clone(), lies_at: None, is_asked_for };
+        state.taken_out.remove(&id);
+        state.hold(record.place.clone(), key, record.offset, held);
         id
     }
 
@@ -112,20 +147,26 @@ impl Parked {
         ids.iter().for_each(|id| state.release(id));
     }
 
-    /// The same of one that was done again and failed again: its letter is written anew.
+    /// Adds the letter of an event that was done again and failed again to a batch. When it is durable, say so by [`Self::waits_again`].
     pub fn failed_again(&self, batch: &mut Batch, again: &Again, cause: String) {
         let letter = self.letter(&again.record, cause, again.letter.attempts.saturating_add(1));
         let letter = DeadLetter { first_failed_us: again.letter.first_failed_us, ..letter };
         self.letters.append_to(batch, &letter);
-        let key = again.record.key.clone().unwrap_or_default();
+    }
+
+    /// An event failed again: its key waits until somebody asks once more.
+    pub fn waits_again(&self, again: &Again) {
         let mut state = self.state();
-        // Somebody has to ask once more.
-        if let Some(waiting) = state.waiting.get_mut(&again.record.place).and_then(|keys| keys.get_mut(&key)) {
-            waiting.values_mut().for_each(|held| held.is_asked_for = false);
+        let id = again.letter.id.as_bytes();
+        let Some((place, key, offset)) = state.places.get(id).cloned() else { return };
+        let Some(waiting) = state.waiting.get_mut(&place).and_then(|keys| keys.get_mut(&key)) else { return };
+        match key.is_empty() {
+            true => waiting.get_mut(&offset).into_iter().for_each(|held| held.is_asked_for = false),
+            false => waiting.values_mut().for_each(|held| held.is_asked_for = false),
         }
     }
 
-    /// Adds to a batch that an event that was done again waits no more. It counts when [`Self::done`] says so.
+    /// Adds to a batch that an event that was done again waits no more. When that is durable, say so by [`Self::done`].
     pub fn take_out(&self, batch: &mut Batch, again: &Again) {
         self.letters.take_out(batch, again.letter.id.as_bytes());
     }
@@ -133,11 +174,20 @@ impl Parked {
     /// What was taken out is so for good; what waits behind it is next.
     pub fn done(&self, again: &Again) {
         let mut state = self.state();
-        state.release(again.letter.id.as_bytes());
+        let id = Bytes::copy_from_slice(again.letter.id.as_bytes());
+        state.release(&id);
+        state.taken_out.insert(id);
         let Some(key) = again.record.key.as_ref().filter(|key| !key.is_empty()) else { return };
         let waiting = state.waiting.get_mut(&again.record.place).and_then(|keys| keys.get_mut(key));
         if let Some(next) = waiting.and_then(|waiting| waiting.values_mut().next()) {
             next.is_asked_for = true;
+        }
+    }
+
+    /// Adds to a batch that letters are taken out again that somebody wrote once more while they were.
+    pub fn take_out_ghosts(&self, batch: &mut Batch) {
+        for id in std::mem::take(&mut self.state().ghosts) {
+            self.letters.take_out(batch, &id);
         }
     }
 
@@ -149,35 +199,40 @@ impl Parked {
         DeadLetter { id, attempts, way_back: WayBack::Stage, ..letter }
     }
 
-    /// The next event of each key that somebody asked to have done again, of these partitions: the first that waits.
+    /// The next event of each key that somebody asked to have done again, of these partitions: the first that waits; some of them at a
+    /// time. An event that is in no letter and in no topic any more is told of, and waits.
     ///
     /// # Errors
-    /// The transport did not answer, or the event is not there any more.
-    pub async fn asked_for(&self, mine: impl Fn(&TopicPartition) -> bool) -> Result<Vec<Again>, TransportError> {
+    /// The transport did not answer.
+    pub async fn asked_for(
+        &self,
+        mine: impl Fn(&TopicPartition) -> bool,
+        is_under_way: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Again>, TransportError> {
         let first: Vec<(u64, Bytes)> = {
             let state = self.state();
             let keys = state.waiting.iter().filter(|(place, _)| mine(place)).flat_map(|(_, keys)| keys.iter());
-            let asked = keys.flat_map(|(key, waiting)| {
-                // Without a key each is alone.
-                let alone = key.is_empty();
-                // What was asked for before the first failed once more was answered by that.
-                let since = waiting.values().next().and_then(|first| first.lies_at);
-                let is_asked = waiting.values().any(|held| held.is_asked_for && held.lies_at >= since);
-                let wanted: Vec<&Held> = match alone {
-                    true => waiting.values().filter(|held| held.is_asked_for).collect(),
-                    false => waiting.values().take(usize::from(is_asked)).collect(),
-                };
-                wanted.into_iter().filter_map(|held| Some((held.lies_at?, held.id.clone()))).collect::<Vec<_>>()
+            let asked = keys.flat_map(|(key, waiting)| match key.is_empty() {
+                true => waiting.values().filter(|held| held.is_asked_for).collect::<Vec<_>>(),
+                false => waiting.values().take(usize::from(is_asked_for(waiting))).collect(),
             });
-            asked.collect()
+            let known = asked.filter_map(|held| Some((held.lies_at?, held.id.clone())));
+            known.filter(|(_, id)| !is_under_way(&String::from_utf8_lossy(id))).take(AT_A_TIME).collect()
         };
         let mut again = Vec::new();
         for (lies_at, id) in first {
             // It was replaced by a later one, which is read soon.
-            let Some(letter) = self.letters.at(lies_at).await?.filter(|letter| letter.id.as_bytes() == id) else {
-                continue;
+            let letter = self.letters.at(lies_at).await?.filter(|letter| letter.id.as_bytes() == id);
+            let Some(letter) = letter else { continue };
+            let original = match self.letters.original(&letter).await {
+                Ok(original) => original,
+                Err(error) if error.class == ErrorClass::Definite => {
+                    warn!(error = error.message, "`tributary dlq discard` gives such a letter up");
+                    self.unask(&id);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            let original = self.letters.original(&letter).await?;
             let place = TopicPartition { topic: letter.topic.as_str().into(), partition: letter.partition };
             let (offset, timestamp_ms) = (letter.offset, letter.first_failed_us / 1_000);
             let (key, value, headers) = (original.key, original.value, original.headers);
@@ -186,17 +241,34 @@ impl Parked {
         Ok(again)
     }
 
+    /// A letter cannot be done again.
+    fn unask(&self, id: &Bytes) {
+        let mut state = self.state();
+        let Some((place, key, _)) = state.places.get(id).cloned() else { return };
+        let waiting = state.waiting.get_mut(&place).and_then(|keys| keys.get_mut(&key));
+        let of_key = waiting.into_iter().flat_map(BTreeMap::values_mut);
+        of_key.filter(|held| !key.is_empty() || held.id == *id).for_each(|held| held.is_asked_for = false);
+    }
+
     /// How many events wait.
     pub fn count(&self) -> usize {
         self.state().places.len()
     }
 }
 
+/// Whether a key is asked for. What was asked for before the first failed once more was answered by that.
+fn is_asked_for(waiting: &BTreeMap<u64, Held>) -> bool {
+    let since = waiting.values().next().and_then(|first| first.lies_at);
+    waiting.values().any(|held| held.is_asked_for && (held.lies_at.is_none() || held.lies_at >= since))
+}
+
 impl State {
     fn hold(&mut self, place: TopicPartition, key: Bytes, offset: u64, held: Held) {
         self.places.insert(held.id.clone(), (place.clone(), key.clone(), offset));
         let waiting = self.waiting.entry(place).or_default().entry(key).or_default();
-        waiting.insert(offset, held);
+        // What this process wrote itself comes once more by the topic, and may have been asked for meanwhile.
+        let asked = waiting.get(&offset).is_some_and(|before| before.lies_at.is_none() && before.is_asked_for);
+        waiting.insert(offset, Held { is_asked_for: held.is_asked_for || asked, ..held });
     }
 
     fn release(&mut self, id: &[u8]) {

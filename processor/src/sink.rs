@@ -123,9 +123,25 @@ pub trait LedgerSink: Send + Sync {
     /// The sink does not answer, or refuses.
     async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError>;
 
-    /// Takes events, all or none of them, and moves the mark with them.
+    /// Takes events, all or none of them, and moves the mark with them. A sink that cannot go back says so of an entry that ends before it
+    /// begins: that it is fenced.
     ///
     /// # Errors
     /// Nobody knows whether it was taken: [`Self::next`] tells.
     async fn commit(&self, entry: &Entry<'_>) -> Result<Committed, OutsideError>;
+
+    /// Takes an event that was set aside before and is behind the mark, which stays. `offset`: where it was read first; an event that is
+    /// taken twice from there is there once.
+    ///
+    /// # Errors
+    /// Nobody knows whether it was taken: it may be given again.
+    async fn redo(
+        &self,
+        place: &TopicPartition,
+        mark: Option<u64>,
+        _offset: u64,
+        events: &[OutEvent],
+    ) -> Result<Committed, OutsideError> {
+        self.commit(&Entry { place, from: mark, to: mark.unwrap_or(0), events }).await
+    }
 }

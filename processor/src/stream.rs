@@ -18,6 +18,7 @@ pub(crate) use self::steps::metadata;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,6 +104,7 @@ impl Stream {
             stream: Arc::new(self),
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),
+            opening: AtomicBool::default(),
         });
         let retrying = async {
             for look in 1_u32.. {
@@ -147,6 +149,8 @@ struct Work {
     steps: Arc<Steps>,
     partitions: Mutex<HashMap<TopicPartition, Partition>>,
     shutdown: CancellationToken,
+    /// Whether a partition is being taken over, which says itself how that goes.
+    opening: AtomicBool,
 }
 
 #[async_trait]
@@ -177,6 +181,7 @@ impl Handler for Work {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.opening.store(true, Ordering::Release);
         for Assignment { place, .. } in assignments {
             let open = || Partition::open(&self.stream, place);
             let what = "take a partition of a stream over";
@@ -187,6 +192,7 @@ impl Handler for Work {
             let Some(partition) = opened.map_err(failed)? else { return Ok(()) };
             self.partitions.lock().await.insert(place.clone(), partition);
         }
+        self.opening.store(false, Ordering::Release);
         self.tell(&*self.partitions.lock().await);
         Ok(())
     }
@@ -202,8 +208,8 @@ impl Handler for Work {
         let mut partitions = self.partitions.lock().await;
         for Loss { place, from, to } in losses {
             let Some(partition) = partitions.get_mut(place) else { continue };
-            if partition.skips(*from, *to, &self.stream.working).await {
-                self.stream.lacks(place, *from, *to);
+            if let Some(first) = partition.skips(*from, *to, &self.stream.working).await {
+                self.stream.lacks(place, first, *to);
             }
         }
         self.tell(&partitions);
@@ -228,9 +234,12 @@ impl Work {
             return;
         }
         let mut partitions = self.partitions.lock().await;
+        if let Some(partition) = partitions.values_mut().next() {
+            partition.lay_ghosts(&self.stream.working).await;
+        }
         let mine: HashSet<TopicPartition> = partitions.keys().cloned().collect();
         loop {
-            let asked_for = self.stream.parked.asked_for(|place| mine.contains(place)).await;
+            let asked_for = self.stream.parked.asked_for(|place| mine.contains(place), |_| false).await;
             let Ok(asked_for) = asked_for else { return };
             let before = self.stream.parked.count();
             for again in &asked_for {
@@ -247,6 +256,9 @@ impl Work {
 
     /// Says whether all partitions go on.
     fn tell(&self, partitions: &HashMap<TopicPartition, Partition>) {
+        if self.opening.load(Ordering::Acquire) {
+            return;
+        }
         match partitions.values().find_map(Partition::standstill) {
             Some(why) => {
                 if self.stream.working.down(why) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tributary_dsl::plan::{FileFormat, FilesPlan};
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Committed, Entry, LedgerSink};
+use tributary_processor::sink::{Committed, Entry, LedgerSink, OutEvent};
 use tributary_transport::TopicPartition;
 
 use folder::Folder;
@@ -68,6 +68,28 @@ impl Files {
         Folder::new(&self.folder, place, extension, &self.place)
     }
 
+    /// Renders events, and hands the content of their file on; none: there are no events.
+    async fn put(
+        &self,
+        events: &[OutEvent],
+        put: impl FnOnce(Option<&[u8]>) -> Result<Committed, OutsideError> + Send + 'static,
+    ) -> Result<Committed, OutsideError> {
+        let (events, format, place) = (events.to_vec(), self.format, self.place.clone());
+        self.off_the_runtime(move || {
+            let content = match format {
+                _ if events.is_empty() => None,
+                FileFormat::JsonLines => Some(lines::render(&events)),
+                FileFormat::Parquet => Some(parquet::render(&events)),
+            };
+            match content.transpose() {
+                Ok(content) => put(content.as_deref()),
+                Err(Unfit::Event(event, why)) => Ok(Committed::Rejected { event, why: format!("{place}: {why}") }),
+                Err(Unfit::File(why)) => Err(OutsideError::fatal(format!("{place}: {why}; use another format"))),
+            }
+        })
+        .await
+    }
+
     /// Runs what waits for the disk.
     async fn off_the_runtime<T: Send + 'static>(
         &self,
@@ -95,19 +117,21 @@ impl LedgerSink for Files {
 
     async fn commit(&self, entry: &Entry<'_>) -> Result<Committed, OutsideError> {
         let (folder, from, to) = (self.folder(entry.place), entry.from, entry.to);
-        let (events, format, place) = (entry.events.to_vec(), self.format, self.place.clone());
-        self.off_the_runtime(move || {
-            let content = match format {
-                _ if events.is_empty() => None,
-                FileFormat::JsonLines => Some(lines::render(&events)),
-                FileFormat::Parquet => Some(parquet::render(&events)),
-            };
-            match content.transpose() {
-                Ok(content) => folder.commit(from, to, content.as_deref()),
-                Err(Unfit::Event(event, why)) => Ok(Committed::Rejected { event, why: format!("{place}: {why}") }),
-                Err(Unfit::File(why)) => Err(OutsideError::fatal(format!("{place}: {why}; use another format"))),
-            }
-        })
-        .await
+        self.put(entry.events, move |content| folder.commit(from, to, content)).await
+    }
+
+    async fn redo(
+        &self,
+        place: &TopicPartition,
+        mark: Option<u64>,
+        offset: u64,
+        events: &[OutEvent],
+    ) -> Result<Committed, OutsideError> {
+        let folder = self.folder(place);
+        let redo = move |content: Option<&[u8]>| match content {
+            Some(content) => folder.redo(mark, offset, content),
+            None => Ok(Committed::Done),
+        };
+        self.put(events, redo).await
     }
 }

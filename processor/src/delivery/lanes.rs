@@ -1,7 +1,7 @@
 //! Which event is delivered next: those of one key one after the other, keys beside one another. Pure; time is passed in.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub(super) struct Lanes<T> {
     lanes: HashMap<Lane, Queue<T>>,
     ready: VecDeque<(Lane, u64)>,
     later: BinaryHeap<Reverse<(Instant, Lane, u64)>>,
+    /// Lanes of which one is taken.
+    out: HashSet<Lane>,
     /// The number of the lane that was made last: one that was revoked and came back is another one.
     last: u64,
 }
@@ -50,7 +52,8 @@ pub(super) struct Head<T> {
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { lanes: HashMap::new(), ready: VecDeque::new(), later: BinaryHeap::new(), last: 0 }
+        let (lanes, ready, later) = (HashMap::new(), VecDeque::new(), BinaryHeap::new());
+        Self { lanes, ready, later, out: HashSet::new(), last: 0 }
     }
 }
 
@@ -76,15 +79,23 @@ impl<T> Lanes<T> {
             }
         }
         let mut taken = Vec::new();
+        let mut wait = Vec::new();
         while taken.len() < most {
             let Some((lane, number)) = self.ready.pop_front() else { break };
             // It was revoked meanwhile.
             let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.number == number) else { continue };
+            // One that was revoked and is here again: what was taken of it before is still out.
+            if self.out.contains(&lane) {
+                wait.push((lane, number));
+                continue;
+            }
             let Some(item) = queue.waiting.pop_front() else { continue };
             let since = *queue.since.get_or_insert(now);
             let before = (queue.tries > 0).then_some(since);
+            self.out.insert(lane.clone());
             taken.push(Head { lane, number, item, tries: queue.tries, since: before });
         }
+        self.ready.extend(wait);
         taken
     }
 
@@ -93,9 +104,15 @@ impl<T> Lanes<T> {
         self.later.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// Whether one that was taken is still this process's.
+    pub fn is_ours(&self, head: &Head<T>) -> bool {
+        self.lanes.get(&head.lane).is_some_and(|queue| queue.number == head.number)
+    }
+
     /// One is done: the next of its lane is its turn.
     pub fn done(&mut self, head: Head<T>) -> T {
         let Head { lane, number, item, .. } = head;
+        self.out.remove(&lane);
         if let Some(queue) = self.lanes.get_mut(&lane).filter(|queue| queue.number == number) {
             (queue.tries, queue.since) = (0, None);
             if queue.waiting.is_empty() {
@@ -110,6 +127,7 @@ impl<T> Lanes<T> {
     /// One is to be tried again, not before a pause has passed. It stays the first of its lane. `Err`: its partition was revoked,
     /// and it is given back.
     pub fn again(&mut self, head: Head<T>, now: Instant, pause: Duration) -> Result<(), T> {
+        self.out.remove(&head.lane);
         let Some(queue) = self.lanes.get_mut(&head.lane).filter(|queue| queue.number == head.number) else {
             return Err(head.item);
         };
@@ -119,7 +137,8 @@ impl<T> Lanes<T> {
         Ok(())
     }
 
-    /// Forgets what is of partitions that are another process's now.
+    /// Forgets what is of partitions that are another process's now. What was taken of them is still out until its caller says what
+    /// became of it.
     pub fn revoke(&mut self, places: &[TopicPartition]) {
         self.lanes.retain(|lane, _| !places.contains(&lane.place));
     }
@@ -183,7 +202,13 @@ mod tests {
         lanes.push(lane(1), "b");
         let head = lanes.take(1, now).pop().expect("one");
         lanes.revoke(&[head.lane.place.clone()]);
+        assert!(!lanes.is_ours(&head));
+        // It comes back while what was taken before is still out.
+        lanes.push(lane(1), "a once more");
+        assert!(lanes.take(1, now).is_empty(), "two of one key at a time");
         assert_eq!(lanes.again(head, now, Duration::ZERO), Err("a"));
+        let head = lanes.take(1, now).pop().expect("one");
+        assert_eq!(lanes.done(head), "a once more");
         assert!(lanes.take(1, now).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //! What it keeps decides where a partition goes on, so nothing is there twice, whoever is killed and whoever takes over.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use crate::outside::OutsideError;
 use crate::parked::Again;
 use crate::retry::Backoff;
 use crate::sink::{Committed, Entry, LedgerSink, OutEvent};
+use crate::supervise::panicked;
 use crate::tickets::Ticket;
 
 /// The first pause between two tries.
@@ -32,6 +33,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Work {
     shared: Arc<Shared>,
     partitions: Mutex<HashMap<TopicPartition, Partition>>,
+    /// Why partitions cannot be taken over, while that is so.
+    opening: std::sync::Mutex<Option<String>>,
 }
 
 struct Shared {
@@ -64,11 +67,14 @@ struct Gathered {
 impl Work {
     pub fn new(delivery: Delivery, sink: Arc<dyn LedgerSink>, shutdown: CancellationToken) -> Self {
         let shared = Arc::new(Shared { delivery, sink, letters: Letters::default(), shutdown });
-        Self { shared, partitions: Mutex::default() }
+        Self { shared, partitions: Mutex::default(), opening: std::sync::Mutex::default() }
     }
 
     /// Commits what has gathered for long enough, tries again what stands still, and does again what is asked for.
-    pub async fn run(&self) {
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub async fn run(&self) -> Result<(), StageError> {
         let mut looked = Instant::now();
         loop {
             sleep(TICK).await;
@@ -81,7 +87,7 @@ impl Work {
             };
             let due: Vec<TopicPartition> =
                 partitions.iter().filter(|(_, partition)| is_due(partition)).map(|(place, _)| place.clone()).collect();
-            self.commit(&mut partitions, due).await;
+            self.commit(&mut partitions, due).await?;
             if looked.elapsed() >= LOOK {
                 looked = now;
                 self.redo(&mut partitions).await;
@@ -91,7 +97,11 @@ impl Work {
     }
 
     /// Commits what partitions have gathered, each by itself.
-    async fn commit(&self, partitions: &mut HashMap<TopicPartition, Partition>, places: Vec<TopicPartition>) {
+    async fn commit(
+        &self,
+        partitions: &mut HashMap<TopicPartition, Partition>,
+        places: Vec<TopicPartition>,
+    ) -> Result<(), StageError> {
         let mut committing = JoinSet::new();
         for place in places {
             let Some(mut partition) = partitions.remove(&place) else { continue };
@@ -102,12 +112,12 @@ impl Work {
             });
         }
         while let Some(committed) = committing.join_next().await {
-            match committed {
-                Ok(partition) => drop(partitions.insert(partition.place.clone(), partition)),
-                // Its tickets are dropped with it, so its records come again to whoever has the partition next.
-                Err(error) => warn!(%error, "a task of a sink panicked"),
-            }
+            let Delivery { stream, plan, .. } = &self.shared.delivery;
+            let stage = Delivery::stage(stream, &plan.name);
+            let partition = committed.map_err(|error| panicked(&stage)(format!("a task panicked: {error}")))?;
+            partitions.insert(partition.place.clone(), partition);
         }
+        Ok(())
     }
 
     async fn redo(&self, partitions: &mut HashMap<TopicPartition, Partition>) {
@@ -115,9 +125,13 @@ impl Work {
         if parked.follow().await.is_err() {
             return;
         }
+        let mut ghosts = Batch::new();
+        parked.take_out_ghosts(&mut ghosts);
+        self.shared.letters.append(&ghosts, &self.shared.delivery).await;
         loop {
             let mine: Vec<TopicPartition> = partitions.keys().cloned().collect();
-            let Ok(asked_for) = parked.asked_for(|place| mine.contains(place)).await else { return };
+            let asked_for = parked.asked_for(|place| mine.contains(place), |_| false).await;
+            let Ok(asked_for) = asked_for else { return };
             let before = parked.count();
             for again in asked_for {
                 if let Some(partition) = partitions.get_mut(&again.record.place) {
@@ -133,8 +147,10 @@ impl Work {
     /// Says whether all partitions go on.
     fn tell(&self, partitions: &HashMap<TopicPartition, Partition>) {
         let Delivery { stream, plan, working, .. } = &self.shared.delivery;
-        match partitions.values().find_map(|partition| partition.standstill.as_ref()) {
-            Some((why, _)) => {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let standstill = partitions.values().find_map(|partition| partition.standstill.as_ref());
+        match opening.or_else(|| standstill.map(|(why, _)| why.clone())) {
+            Some(why) => {
                 if working.down(why.clone()) {
                     warn!(stream, sink = plan.name, error = why, "a sink stands still; nothing is skipped");
                 }
@@ -147,17 +163,12 @@ impl Work {
 impl Partition {
     /// Takes a partition over: where its ledger stands. `committed`: the group's offset.
     async fn open(shared: &Shared, place: &TopicPartition, committed: Option<u64>) -> Result<Self, OutsideError> {
-        let away = |error: TransportError| OutsideError { class: error.class, message: error.message };
         let ends = shared.delivery.transport.watermarks(&place.topic).await.map_err(away)?;
         let end = ends.get(place.partition as usize).map_or(0, |ends| ends.high);
         let mark = shared.sink.next(place).await?;
-        // The group's offset follows the mark, so there was one.
-        if let Some(committed) = committed.filter(|committed| *committed > 0 && mark.is_none()) {
-            let TopicPartition { topic, partition } = place;
-            return Err(OutsideError::fatal(format!(
-                "the sink knows nothing of partition {partition} of {topic}, of which it was given everything up to {committed}: is it \
-                 another table or folder, or was it emptied? Give the sink another `name` to let it begin anew"
-            )));
+        // The group's offset follows the mark.
+        if let Some(committed) = committed.filter(|committed| mark.unwrap_or(0) < *committed) {
+            return Err(behind(place, mark, committed));
         }
         let (gathered, bytes, since, standstill, tries) = (Vec::new(), 0, None, None, 0);
         let mut opened = Self { place: place.clone(), mark, gathered, bytes, since, standstill, tries };
@@ -182,6 +193,21 @@ impl Partition {
                      another `name`"
                 )))
             }
+        }
+    }
+
+    /// Events up to an offset are gone: the ledger goes on there.
+    async fn goes_on_at(&mut self, shared: &Shared, to: u64) -> Result<(), OutsideError> {
+        if self.mark.is_some_and(|mark| mark >= to) {
+            return Ok(());
+        }
+        match self.give(shared, &[], to).await? {
+            Committed::Done => self.mark = Some(to),
+            Committed::Fenced | Committed::Rejected { .. } => self.mark = shared.sink.next(&self.place).await?,
+        }
+        match self.mark.is_some_and(|mark| mark >= to) {
+            true => Ok(()),
+            false => Err(OutsideError::transient("another process had the partition")),
         }
     }
 
@@ -216,7 +242,9 @@ impl Partition {
         let mut places = Vec::new();
         let mut batch = Batch::new();
         for gathered in self.gathered.iter().take(most) {
-            if let Some(letter) = shared.delivery.parked.before(&gathered.record) {
+            if shared.delivery.parked.holds(&gathered.record) {
+                // It was set aside before it came once more.
+            } else if let Some(letter) = shared.delivery.parked.before(&gathered.record) {
                 let cause = format!("it waits behind the dead letter {letter} of its key");
                 shared.delivery.parked.set_aside(&mut batch, &gathered.record, cause, 1);
             } else {
@@ -276,6 +304,10 @@ impl Partition {
         shared.delivery.count("retried", 1);
         self.tries = self.tries.saturating_add(1);
         match shared.sink.next(&self.place).await {
+            Ok(mark) if mark < self.mark => {
+                let error = behind(&self.place, mark, self.mark.unwrap_or(0));
+                self.stand_still(shared, error.message);
+            }
             Ok(mark) => {
                 let before = self.mark;
                 self.mark = mark;
@@ -331,14 +363,14 @@ impl Partition {
 
     /// Does an event again that was set aside.
     async fn redo(&mut self, shared: &Shared, again: &Again) {
-        if self.standstill.is_some() {
+        if self.standstill.is_some() || !shared.delivery.parked.is_held(again) {
             return;
         }
         let refused = match shared.delivery.event(&again.record) {
             Err(why) => Some(why),
             Ok(event) => {
-                let (events, to): (Vec<OutEvent>, u64) = (event.into_iter().collect(), self.mark.unwrap_or(0));
-                match self.give(shared, &events, to).await {
+                let events: Vec<OutEvent> = event.into_iter().collect();
+                match shared.sink.redo(&self.place, self.mark, again.record.offset, &events).await {
                     Ok(Committed::Done) => None,
                     Ok(Committed::Rejected { why, .. }) => Some(why),
                     Ok(Committed::Fenced) => return self.look_again(shared, "another process had the partition").await,
@@ -352,8 +384,9 @@ impl Partition {
             Some(why) => shared.delivery.parked.failed_again(&mut batch, again, why.clone()),
         }
         shared.letters.append(&batch, &shared.delivery).await;
-        if refused.is_none() {
-            self.mark = Some(self.mark.unwrap_or(0));
+        if refused.is_some() {
+            shared.delivery.parked.waits_again(again);
+        } else {
             shared.delivery.parked.done(again);
             let (stream, sink) = (&shared.delivery.stream, &shared.delivery.plan.name);
             info!(stream, sink, letter = again.letter.id, "a dead letter was taken");
@@ -377,37 +410,38 @@ impl Handler for Work {
                 due.push(partition.place.clone());
             }
         }
-        self.commit(&mut partitions, due).await;
+        // As much gathers as an intake lets in: the fullest makes room.
+        let gathered: usize = partitions.values().map(|partition| partition.gathered.len()).sum();
+        let bytes: usize = partitions.values().map(|partition| partition.bytes).sum();
+        if gathered >= room(self.shared.sink.as_ref()).0 / 2 || bytes >= room(self.shared.sink.as_ref()).1 / 2 {
+            let free = partitions.values().filter(|partition| partition.standstill.is_none());
+            let fullest = free.max_by_key(|partition| partition.bytes).map(|partition| partition.place.clone());
+            due.extend(fullest.filter(|fullest| !due.contains(fullest)));
+        }
+        self.commit(&mut partitions, due).await?;
         self.tell(&partitions);
         Ok(())
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
-        let delivery = &self.shared.delivery;
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        while let Err(error) = delivery.parked.follow().await {
-            delivery.working.down(error.message);
-            sleep(backoff.pause()).await;
+        let mut pauses = self.pauses();
+        while let Err(error) = self.shared.delivery.parked.follow().await {
+            if !self.waits(&away(error), &mut pauses).await {
+                return Ok(());
+            }
         }
         for Assignment { place, committed } in assignments {
-            let mut backoff = Backoff::new(Duration::from_millis(200), delivery.plan.redelivery.max_pause);
+            let mut pauses = self.pauses();
             let partition = loop {
                 match Partition::open(&self.shared, place, *committed).await {
                     Ok(partition) => break partition,
-                    Err(error) => {
-                        if delivery.working.down(error.message.clone()) {
-                            let (stream, sink) = (&delivery.stream, &delivery.plan.name);
-                            warn!(stream, sink, error = error.message, "a sink does not answer; trying again");
-                        }
-                        tokio::select! {
-                            () = self.shared.shutdown.cancelled() => return Ok(()),
-                            () = sleep(backoff.pause()) => {}
-                        }
-                    }
+                    Err(error) if self.waits(&error, &mut pauses).await => {}
+                    Err(_) => return Ok(()),
                 }
             };
             self.partitions.lock().await.insert(place.clone(), partition);
         }
+        self.set_opening(None);
         Ok(())
     }
 
@@ -417,19 +451,78 @@ impl Handler for Work {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
-        self.shared.delivery.lacks(losses);
-        let mut partitions = self.partitions.lock().await;
         for Loss { place, from, to } in losses {
-            let Some(partition) = partitions.get_mut(place) else { continue };
-            partition.gathered.clear();
-            partition.standstill = None;
-            // A topic that was made anew begins below the mark.
-            if to < from
-                && let Err(error) = partition.start_anew(&self.shared, *to).await
-            {
-                partition.stand_still(&self.shared, error.message);
+            let mut partitions = self.partitions.lock().await;
+            let Some(mut partition) = partitions.remove(place) else { continue };
+            drop(partitions);
+            // What was read before is still there to be given.
+            if to > from {
+                partition.commit(&self.shared).await;
             }
+            let first = partition.gathered.first().map_or(*from, |gathered| gathered.record.offset);
+            self.shared.delivery.lacks(&[Loss { place: place.clone(), from: first, to: *to }]);
+            partition.gathered.clear();
+            (partition.bytes, partition.since, partition.standstill) = (0, None, None);
+            // Offsets behind them are committed when this returns, so the mark is there before.
+            let mut pauses = self.pauses();
+            loop {
+                let moved = match to < from {
+                    // A topic that was made anew begins below the mark.
+                    true => partition.start_anew(&self.shared, *to).await,
+                    false => partition.goes_on_at(&self.shared, *to).await,
+                };
+                match moved {
+                    Ok(()) => break,
+                    Err(error) if self.waits(&error, &mut pauses).await => {}
+                    Err(_) => return Ok(()),
+                }
+            }
+            self.set_opening(None);
+            self.partitions.lock().await.insert(place.clone(), partition);
         }
         Ok(())
     }
+}
+
+impl Work {
+    fn pauses(&self) -> Backoff {
+        Backoff::new(FIRST_PAUSE, self.shared.delivery.plan.redelivery.max_pause)
+    }
+
+    fn set_opening(&self, why: Option<String>) {
+        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Says why a partition cannot be taken over now, and waits before the next try. False: shutdown came first.
+    async fn waits(&self, error: &OutsideError, pauses: &mut Backoff) -> bool {
+        let Delivery { stream, plan, working, .. } = &self.shared.delivery;
+        self.set_opening(Some(error.message.clone()));
+        if working.down(error.message.clone()) {
+            warn!(stream, sink = plan.name, error = error.message, "a sink does not go on; trying again");
+        }
+        tokio::select! {
+            () = self.shared.shutdown.cancelled() => false,
+            () = sleep(pauses.pause()) => true,
+        }
+    }
+}
+
+fn away(error: TransportError) -> OutsideError {
+    OutsideError { class: error.class, message: error.message }
+}
+
+/// The ledger knows less than the sink was given.
+fn behind(place: &TopicPartition, mark: Option<u64>, given: u64) -> OutsideError {
+    let TopicPartition { topic, partition } = place;
+    let knows = mark.map_or("nothing".to_owned(), |mark| format!("{mark}"));
+    OutsideError::fatal(format!(
+        "the sink was given partition {partition} of {topic} up to {given}, and its mark there is {knows}: is it another table or folder, \
+         or was an older state of it restored? Give the sink another `name` to let it begin anew"
+    ))
+}
+
+/// Records, and bytes of them, that may gather in all partitions together.
+pub(super) fn room(sink: &dyn LedgerSink) -> (usize, usize) {
+    let (records, bytes) = sink.most();
+    (records.clamp(20_000, 500_000), bytes.saturating_mul(2).max(16 << 20))
 }

@@ -46,14 +46,21 @@ pub(super) struct Work {
 #[derive(Default)]
 struct State {
     lanes: Lanes<Item>,
-    /// Tries since the last success.
+    /// The partitions that are this process's.
+    mine: HashSet<TopicPartition>,
+    /// Why they cannot be taken over, while that is so.
+    opening: Option<String>,
+    /// Calls since the last one that the sink answered, and what the last of them said.
     failures: u32,
+    trouble: String,
     /// Until then nothing is tried.
     pause: Option<Instant>,
+    /// Whether one call finds out whether the sink is back.
+    is_tested: bool,
     /// Lanes that stand still, and why.
     standing: HashMap<Lane, String>,
-    /// Letters that are being done again.
-    again: HashSet<String>,
+    /// Letters that are being done again, and where their events are from.
+    again: HashMap<String, TopicPartition>,
 }
 
 /// An event to be delivered.
@@ -103,16 +110,18 @@ impl Work {
             tokio::pin!(news);
             news.as_mut().enable();
             let now = Instant::now();
-            let (heads, next) = {
+            let (heads, next, is_test) = {
                 let mut state = self.state();
                 match state.pause.filter(|until| *until > now) {
-                    Some(until) => (Vec::new(), Some(until)),
+                    Some(until) => (Vec::new(), Some(until), false),
+                    None if state.failures >= FAILURES && state.is_tested => (Vec::new(), None, false),
                     // Whoever comes first finds out.
                     None if state.failures >= FAILURES => {
-                        state.pause = Some(now + self.delivery.plan.redelivery.max_pause);
-                        (state.lanes.take(1, now), None)
+                        let heads = state.lanes.take(1, now);
+                        state.is_tested = !heads.is_empty();
+                        (heads, state.lanes.next(), true)
                     }
-                    None => (state.lanes.take(most, now), state.lanes.next()),
+                    None => (state.lanes.take(most, now), state.lanes.next(), false),
                 }
             };
             if heads.is_empty() {
@@ -129,28 +138,53 @@ impl Work {
             }
             let mut told = Vec::with_capacity(heads.len());
             for head in heads {
-                match self.parks(&head) {
-                    Some(cause) => self.set_aside(head, cause).await,
-                    None => told.push(head),
+                match self.fate(&head) {
+                    Fate::Told => told.push(head),
+                    Fate::Parked(cause) => self.set_aside(head, cause).await,
+                    Fate::Over => self.leave(head),
                 }
             }
             if !told.is_empty() {
-                self.tell(told).await;
+                self.tell_sink(told).await;
+            }
+            if is_test {
+                self.state().is_tested = false;
+                self.news.notify_waiters();
             }
         }
     }
 
-    /// Why an event is set aside without a try.
-    fn parks(&self, head: &Head<Item>) -> Option<String> {
-        if head.item.again.is_some() {
-            return None;
+    /// What is to be done with an event before the sink is told of it.
+    fn fate(&self, head: &Head<Item>) -> Fate {
+        let parked = &self.delivery.parked;
+        match &head.item.again {
+            Some(again) if parked.is_held(again) => Fate::Told,
+            // Another process did it, or somebody gave it up.
+            Some(_) => Fate::Over,
+            None if parked.holds(&head.item.record) => Fate::Over,
+            None => match parked.before(&head.item.record) {
+                Some(letter) => Fate::Parked(format!("it waits behind the dead letter {letter} of its key")),
+                None => Fate::Told,
+            },
         }
-        let letter = self.delivery.parked.before(&head.item.record)?;
-        Some(format!("it waits behind the dead letter {letter} of its key"))
+    }
+
+    /// Nothing is to be done about an event any more.
+    fn leave(&self, head: Head<Item>) {
+        let mut state = self.state();
+        let item = state.lanes.done(head);
+        if let Some(again) = &item.again {
+            state.again.remove(&again.letter.id);
+        }
+        drop(state);
+        if let Some(ticket) = item.ticket {
+            ticket.done();
+        }
+        self.news.notify_waiters();
     }
 
     /// Tells the sink of events, and sees to what became of them.
-    async fn tell(&self, heads: Vec<Head<Item>>) {
+    async fn tell_sink(&self, heads: Vec<Head<Item>>) {
         let (mut heads, strange): (Vec<_>, Vec<_>) = heads.into_iter().partition(|head| head.item.event.is_ok());
         for head in strange {
             let cause = head.item.event.as_ref().err().cloned().unwrap_or_default();
@@ -171,15 +205,25 @@ impl Work {
         let verdicts = match answer {
             Ok(verdicts) => verdicts,
             Err(error) => {
-                self.fails(heads, &error.message, None);
+                self.is_away(&error.message);
+                self.try_later(heads, None);
                 return;
             }
         };
+        // A sink that puts everything off is away.
+        let mut put_off: Option<String> = None;
+        let mut is_answered = false;
         for verdict in verdicts.into_iter().rev() {
             let Some(head) = heads.pop() else { break };
             match verdict {
-                Verdict::Delivered => self.arrived(head, "delivered").await,
-                Verdict::Superseded => self.arrived(head, "superseded").await,
+                Verdict::Delivered => {
+                    is_answered = true;
+                    self.arrived(head, "delivered").await;
+                }
+                Verdict::Superseded => {
+                    is_answered = true;
+                    self.arrived(head, "superseded").await;
+                }
                 Verdict::Retry { after, why } => {
                     let within = self.delivery.plan.redelivery.within;
                     match head.since.zip(within).filter(|(since, within)| since.elapsed() >= *within) {
@@ -187,41 +231,93 @@ impl Work {
                             let cause = format!("it was tried for {within:?} in vain; the last time: {why}");
                             self.give_up(head, cause).await;
                         }
-                        None => self.fails(vec![head], &why, after),
+                        None => self.try_later(vec![head], after),
                     }
+                    put_off = Some(why);
                 }
-                Verdict::Rejected(why) => self.give_up(head, why).await,
+                Verdict::Rejected(why) => {
+                    is_answered = true;
+                    self.give_up(head, why).await;
+                }
             }
         }
         // Of what the sink said nothing, nothing is known.
         if !heads.is_empty() {
-            self.fails(heads, "the sink did not say what became of an event", None);
+            self.try_later(heads, None);
+            put_off.get_or_insert_with(|| "the sink did not say what became of an event".to_owned());
+        }
+        match put_off.filter(|_| !is_answered) {
+            Some(why) => self.is_away(&why),
+            None => self.is_back(),
         }
     }
 
     /// Events are tried again later.
-    fn fails(&self, heads: Vec<Head<Item>>, why: &str, after: Option<Duration>) {
+    fn try_later(&self, heads: Vec<Head<Item>>, after: Option<Duration>) {
         self.delivery.count("retried", heads.len());
         let now = Instant::now();
         let mut state = self.state();
-        state.failures = state.failures.saturating_add(1);
         for head in heads {
             let pause = self.pause(head.tries).max(after.unwrap_or_default());
-            // Another process has it now.
-            let _ = state.lanes.again(head, now, pause);
-        }
-        if state.failures >= FAILURES {
-            let pause = self.pause(state.failures - FAILURES).max(after.unwrap_or_default());
-            state.pause = Some(now + pause);
-            drop(state);
-            if self.delivery.working.down(why) {
-                let (stream, sink) = (&self.delivery.stream, &self.delivery.plan.name);
-                warn!(stream, sink, error = why, "a sink takes nothing; trying again, nothing is skipped");
+            if let Err(item) = state.lanes.again(head, now, pause) {
+                // Another process has it now.
+                item.again.into_iter().for_each(|again| drop(state.again.remove(&again.letter.id)));
             }
         }
+        drop(state);
         self.news.notify_waiters();
     }
 
+    /// A call came to nothing, whatever it was about.
+    fn is_away(&self, why: &str) {
+        let now = Instant::now();
+        let mut state = self.state();
+        // What was under way when the pause began says nothing new.
+        if state.pause.is_none_or(|until| until <= now) {
+            state.failures = state.failures.saturating_add(1);
+            if state.failures >= FAILURES {
+                state.pause = Some(now + self.pause(state.failures - FAILURES));
+            }
+        }
+        state.trouble = why.to_owned();
+        drop(state);
+        self.tell();
+        self.news.notify_waiters();
+    }
+
+    /// The sink answers.
+    fn is_back(&self) {
+        let mut state = self.state();
+        (state.failures, state.pause) = (0, None);
+        drop(state);
+        self.tell();
+        self.news.notify_waiters();
+    }
+
+    /// Says how the sink is.
+    fn tell(&self) {
+        let why = {
+            let state = self.state();
+            let away = (state.failures >= FAILURES).then(|| state.trouble.clone());
+            state.opening.clone().or(away).or_else(|| state.standing.values().next().cloned())
+        };
+        let (stream, sink) = (&self.delivery.stream, &self.delivery.plan.name);
+        match why {
+            Some(why) => {
+                if self.delivery.working.down(why.clone()) {
+                    warn!(
+                        stream,
+                        sink,
+                        error = why,
+                        "a sink does not take everything; it is tried again, nothing is skipped"
+                    );
+                }
+            }
+            None => drop(self.delivery.working.up()),
+        }
+    }
+
+    /// Between two tries: twice as long each time, and some less, so that keys do not come all at once.
     fn pause(&self, tries: u32) -> Duration {
         Backoff::nth(FIRST_PAUSE, self.delivery.plan.redelivery.max_pause, tries)
     }
@@ -234,35 +330,20 @@ impl Work {
             self.delivery.parked.take_out(&mut batch, again);
             self.letters.append(&batch, &self.delivery).await;
             self.delivery.parked.done(again);
-            info!(
-                stream = self.delivery.stream,
-                sink = self.delivery.plan.name,
-                letter = again.letter.id,
-                "a dead letter arrived"
-            );
-        }
-        let mut state = self.state();
-        (state.failures, state.pause) = (0, None);
-        state.standing.remove(&head.lane);
-        let item = state.lanes.done(head);
-        if let Some(again) = item.again {
-            state.again.remove(&again.letter.id);
+            let (stream, sink) = (&self.delivery.stream, &self.delivery.plan.name);
+            info!(stream, sink, letter = again.letter.id, "a dead letter arrived");
             self.look.notify_one();
         }
-        let standing = state.standing.values().next().cloned();
-        drop(state);
-        if let Some(ticket) = item.ticket {
-            ticket.done();
-        }
-        match standing {
-            Some(why) => drop(self.delivery.working.down(why)),
-            None => drop(self.delivery.working.up()),
-        }
-        self.news.notify_waiters();
+        self.state().standing.remove(&head.lane);
+        self.leave(head);
     }
 
     /// An event will never arrive.
     async fn give_up(&self, head: Head<Item>, cause: String) {
+        if !self.state().lanes.is_ours(&head) {
+            // Whoever has its partition now finds out itself.
+            return self.leave(head);
+        }
         if self.delivery.plan.on_error == OnError::DeadLetter {
             self.delivery.count("set_aside", 1);
             warn!(
@@ -279,39 +360,29 @@ impl Work {
             "{cause} (the event {id} at {}/{}/{offset}); later events of its key wait: mend the sink, or say `on_error: dead_letter`",
             place.topic, place.partition
         );
+        self.state().standing.insert(head.lane.clone(), why);
         let now = Instant::now();
-        let mut state = self.state();
-        let (lane, pause) = (head.lane.clone(), self.pause(head.tries.saturating_add(4)));
-        if state.lanes.again(head, now, pause).is_ok() {
-            state.standing.insert(lane, why.clone());
-            drop(state);
-            if self.delivery.working.down(why.clone()) {
-                let (stream, sink) = (&self.delivery.stream, &self.delivery.plan.name);
-                warn!(stream, sink, error = why, "an event is refused; nothing is skipped");
-            }
-        }
+        let pause = self.pause(head.tries.saturating_add(4));
+        let _ = self.state().lanes.again(head, now, pause);
+        self.tell();
         self.news.notify_waiters();
     }
 
     /// Sets an event aside: when its letter is durable, it is done.
     async fn set_aside(&self, head: Head<Item>, cause: String) {
+        let parked = &self.delivery.parked;
         let mut batch = Batch::new();
         match &head.item.again {
-            Some(again) => self.delivery.parked.failed_again(&mut batch, again, cause),
-            None => drop(self.delivery.parked.set_aside(&mut batch, &head.item.record, cause, head.tries + 1)),
+            Some(again) => parked.failed_again(&mut batch, again, cause),
+            None => drop(parked.set_aside(&mut batch, &head.item.record, cause, head.tries + 1)),
         }
         self.letters.append(&batch, &self.delivery).await;
-        let mut state = self.state();
-        state.standing.remove(&head.lane);
-        let item = state.lanes.done(head);
-        if let Some(again) = item.again {
-            state.again.remove(&again.letter.id);
+        if let Some(again) = &head.item.again {
+            parked.waits_again(again);
         }
-        drop(state);
-        if let Some(ticket) = item.ticket {
-            ticket.done();
-        }
-        self.news.notify_waiters();
+        self.state().standing.remove(&head.lane);
+        self.leave(head);
+        self.tell();
     }
 
     /// Looks for letters that are asked for.
@@ -325,14 +396,21 @@ impl Work {
             if parked.follow().await.is_err() {
                 continue;
             }
-            let Ok(asked_for) = parked.asked_for(|_| true).await else { continue };
+            let mut ghosts = Batch::new();
+            parked.take_out_ghosts(&mut ghosts);
+            self.letters.append(&ghosts, &self.delivery).await;
+            let (mine, under_way) = {
+                let state = self.state();
+                (state.mine.clone(), state.again.keys().cloned().collect::<HashSet<_>>())
+            };
+            let asked_for = parked.asked_for(|place| mine.contains(place), |id| under_way.contains(id)).await;
+            let Ok(asked_for) = asked_for else { continue };
             let mut state = self.state();
-            for again in asked_for {
-                if state.again.insert(again.letter.id.clone()) {
-                    let record = again.record.clone();
-                    let event = self.event(&record).unwrap_or_else(|| Err("it has no content".to_owned()));
-                    state.lanes.push(lane(&record), Item { record, event, ticket: None, again: Some(again) });
-                }
+            for again in asked_for.into_iter().filter(|again| mine.contains(&again.record.place)) {
+                state.again.insert(again.letter.id.clone(), again.record.place.clone());
+                let record = again.record.clone();
+                let event = self.event(&record).unwrap_or_else(|| Err("it is not for this sink".to_owned()));
+                state.lanes.push(lane(&record), Item { record, event, ticket: None, again: Some(again) });
             }
             drop(state);
             self.news.notify_waiters();
@@ -367,21 +445,30 @@ impl Handler for Work {
         Ok(())
     }
 
-    async fn assigned(&self, _: &[Assignment]) -> Result<(), StageError> {
+    async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
         // What a former owner set aside is known before the first event.
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         while let Err(error) = self.delivery.parked.follow().await {
-            self.delivery.working.down(error.message);
+            self.state().opening = Some(error.message);
+            self.tell();
             sleep(backoff.pause()).await;
         }
+        let mut state = self.state();
+        state.opening = None;
+        state.mine.extend(assignments.iter().map(|assignment| assignment.place.clone()));
+        drop(state);
+        self.tell();
         Ok(())
     }
 
     async fn revoked(&self, places: &[TopicPartition]) -> Result<(), StageError> {
         let mut state = self.state();
         state.lanes.revoke(places);
+        state.mine.retain(|place| !places.contains(place));
         state.standing.retain(|lane, _| !places.contains(&lane.place));
-        state.again.clear();
+        state.again.retain(|_, place| !places.contains(place));
+        drop(state);
+        self.tell();
         Ok(())
     }
 
@@ -389,4 +476,14 @@ impl Handler for Work {
         self.delivery.lacks(losses);
         Ok(())
     }
+}
+
+/// What is to be done with an event before the sink is told of it.
+enum Fate {
+    /// The sink is told.
+    Told,
+    /// It waits behind a letter, for this cause.
+    Parked(String),
+    /// Nothing: it has a letter, or its letter is gone.
+    Over,
 }

@@ -49,6 +49,8 @@ pub(super) struct Partition {
     parked: Arc<Parked>,
     /// The letters of the batch.
     aside: Vec<Bytes>,
+    /// What becomes of an event that cannot be appended.
+    on_error: OnError,
 }
 
 /// Why a partition does not go on.
@@ -95,6 +97,7 @@ impl Partition {
             careful: false,
             parked: stream.parked.clone(),
             aside: Vec::new(),
+            on_error: stream.plan.on_error,
         };
         // What the former owner set aside is known before the first record.
         opened.parked.follow().await?;
@@ -121,20 +124,23 @@ impl Partition {
         self.standstill.as_ref().map(|standstill| standstill.why.as_str())
     }
 
-    /// Records from one offset to another will never come: it goes on behind them, for good. Whether they were not done before.
-    pub async fn skips(&mut self, from: u64, to: u64, health: &Reporter) -> bool {
+    /// Records from one offset to another will never come: it goes on behind them, for good. From where on the stream lacks some, if it
+    /// does.
+    pub async fn skips(&mut self, from: u64, to: u64, health: &Reporter) -> Option<u64> {
         // What waits was read before, and is lost with it.
+        let waited = self.waiting.first().map(|(record, _)| record.offset);
         self.waiting.clear();
         self.standstill = None;
         let is_anew = to < from;
         // A stream that has read nothing begins with what there is.
         let lacks = is_anew || to > self.next && self.next > 0;
+        let first = waited.unwrap_or(from).min(from);
         if is_anew || to > self.next {
             self.next = to;
             self.batch.checkpoint = Some(self.checkpoint());
             self.append(health).await;
         }
-        lacks
+        (lacks || waited.is_some()).then_some(first)
     }
 
     /// Tries again what it stands still at: the program may have had too little time, the producer may have been taken away while the
@@ -207,7 +213,9 @@ impl Partition {
 
     /// Adds what a record has become to the batch, or its letter.
     fn write(&mut self, steps: &Steps, record: &Polled, traveller: Traveller) -> Result<(), StepError> {
-        let cause = match self.parked.before(record) {
+        // Where nothing comes of it, there is nothing to wait for.
+        let before = self.parked.before(record).filter(|_| !traveller.has_ended());
+        let cause = match before {
             Some(letter) => format!("it waits behind the dead letter {letter} of its key"),
             None => {
                 let before = self.batch.len();
@@ -220,29 +228,53 @@ impl Partition {
                 error.to_string()
             }
         };
+        self.set_aside(record, cause);
+        Ok(())
+    }
+
+    fn set_aside(&mut self, record: &Polled, cause: String) {
         let id = self.parked.set_aside(&mut self.batch, record, cause, 1);
         self.aside.push(id);
-        Ok(())
     }
 
     /// Does an event again that was set aside, as somebody asked for it.
     pub async fn redo(&mut self, steps: &Steps, again: &Again, health: &Reporter) {
-        if self.standstill.is_some() {
+        if self.standstill.is_some() || !self.parked.is_held(again) {
             return;
         }
         let Ok(mut made) = steps.run(&[&again.record]).await else { return };
         let Some(traveller) = made.pop() else { return };
-        let failed = steps.write(&again.record, traveller, &mut self.batch).err();
-        match &failed {
-            None => self.parked.take_out(&mut self.batch, again),
-            Some(error) => {
-                self.batch.truncate(0);
-                self.parked.failed_again(&mut self.batch, again, error.to_string());
+        let mut failed = steps.write(&again.record, traveller, &mut self.batch).err().map(|error| error.to_string());
+        if failed.is_none() {
+            self.parked.take_out(&mut self.batch, again);
+            self.append(health).await;
+            // It cannot be appended: that is a failure of this event, not of what comes.
+            if self.careful
+                && let Some(standstill) = self.standstill.take_if(|standstill| !standstill.is_broken)
+            {
+                self.careful = false;
+                failed = Some(standstill.why);
             }
         }
-        self.append(health).await;
-        if failed.is_none() && self.standstill.is_none() {
-            self.parked.done(again);
+        match failed {
+            None if self.standstill.is_none() => self.parked.done(again),
+            None => {}
+            Some(cause) => {
+                self.batch.clear();
+                self.parked.failed_again(&mut self.batch, again, cause);
+                self.append(health).await;
+                if self.standstill.is_none() {
+                    self.parked.waits_again(again);
+                }
+            }
+        }
+    }
+
+    /// Takes letters out that were written once more while they were taken out.
+    pub async fn lay_ghosts(&mut self, health: &Reporter) {
+        if self.standstill.is_none() {
+            self.parked.take_out_ghosts(&mut self.batch);
+            self.append(health).await;
         }
     }
 
@@ -288,6 +320,12 @@ impl Partition {
         self.parked.forget(&std::mem::take(&mut self.aside));
         match made_of.as_slice() {
             // It alone is to blame.
+            [(record, _)] if error.class == ErrorClass::Definite && self.on_error == OnError::DeadLetter => {
+                let record = record.clone();
+                self.set_aside(&record, error.message);
+                self.made_of = made_of;
+                return Box::pin(self.append(health)).await;
+            }
             [(record, _)] if error.class == ErrorClass::Definite => {
                 let record = record.clone();
                 self.stands_still_at(&record, &error.message);

@@ -76,6 +76,13 @@ pub(super) struct Traveller {
     attributes: Option<Attributes>,
 }
 
+impl Traveller {
+    /// Whether nothing comes of the record.
+    pub fn has_ended(&self) -> bool {
+        self.events.as_ref().is_ok_and(Vec::is_empty)
+    }
+}
+
 /// An event that a record has become.
 struct Event {
     flow: Flow,

@@ -50,18 +50,41 @@ impl Folder {
         self.committed(from, to, content).map_err(|e| self.error(&e))
     }
 
+    /// Puts a file there for an event that is behind the mark, once.
+    pub(super) fn redo(&self, mark: Option<u64>, offset: u64, content: &[u8]) -> Result<Committed, OutsideError> {
+        self.make().map_err(|e| self.error(&e))?;
+        let _lock = self.lock()?;
+        let put = || {
+            self.clean()?;
+            if self.mark()? != mark {
+                return Ok(Committed::Fenced);
+            }
+            let name = format!("again-{offset:020}.{}", self.extension);
+            if !self.path.join(&name).try_exists()? {
+                self.put(&name, content)?;
+            }
+            Ok(Committed::Done)
+        };
+        put().map_err(|e| self.error(&e))
+    }
+
+    /// Puts a file there, whole and for good.
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished(content, name)?;
+        // Fails if there is a file of this name, where a rename would replace it.
+        fs::hard_link(&unfinished, self.path.join(name))?;
+        fs::remove_file(&unfinished)?;
+        sync(&self.path)
+    }
+
     fn committed(&self, from: Option<u64>, to: u64, content: Option<&[u8]>) -> io::Result<Committed> {
         self.clean()?;
-        if self.mark()? != from {
+        // What names say cannot go back.
+        if self.mark()? != from || from.is_some_and(|from| to < from) {
             return Ok(Committed::Fenced);
         }
         if let Some(content) = content {
-            let name = format!("{:020}-{to:020}.{}", from.unwrap_or_default(), self.extension);
-            let unfinished = self.unfinished(content, &name)?;
-            // Fails if there is a file of this name, where a rename would replace it.
-            fs::hard_link(&unfinished, self.path.join(&name))?;
-            fs::remove_file(&unfinished)?;
-            sync(&self.path)?;
+            self.put(&format!("{:020}-{to:020}.{}", from.unwrap_or_default(), self.extension), content)?;
         }
         let unfinished = self.unfinished(format!("{to}\n").as_bytes(), NEXT)?;
         fs::rename(&unfinished, self.path.join(NEXT))?;

@@ -1,6 +1,6 @@
 //! The topic of a pipeline's letters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,11 +128,19 @@ impl DeadLetters {
     pub async fn replay(&self, ids: Option<&[String]>) -> Result<usize, TransportError> {
         let mut letters = self.list().await?;
         if let Some(ids) = ids {
-            if let Some(missing) = ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
-                let text = format!("there is no dead letter {missing} in {}", self.topic);
-                return Err(TransportError::new(ErrorClass::Definite, text));
-            }
-            letters.retain(|letter| ids.contains(&letter.id));
+            self.are_there(ids, &letters)?;
+            // What waits behind a letter is asked for with it.
+            let of_key = |letter: &DeadLetter| {
+                (letter.stage.clone(), letter.topic.clone(), letter.partition, letter.key.clone())
+            };
+            let keys: HashSet<_> = letters
+                .iter()
+                .filter(|letter| letter.way_back != WayBack::Topic && letter.key.is_some() && ids.contains(&letter.id))
+                .map(of_key)
+                .collect();
+            letters.retain(|letter| {
+                ids.contains(&letter.id) || letter.way_back != WayBack::Topic && keys.contains(&of_key(letter))
+            });
         }
         let (own, letters): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|letter| letter.way_back != WayBack::Topic);
@@ -142,6 +150,28 @@ impl DeadLetters {
         }
         let asked = self.ask(own).await?;
         Ok(asked + self.send_back(letters.into_iter().zip(events)).await?)
+    }
+
+    fn are_there(&self, ids: &[String], letters: &[DeadLetter]) -> Result<(), TransportError> {
+        match ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
+            Some(missing) => {
+                let text = format!("there is no dead letter {missing} in {}", self.topic);
+                Err(TransportError::new(ErrorClass::Definite, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes letters out without doing anything about them: how many. An id that is not there is an error of class `Definite`, before any
+    /// is taken out.
+    pub async fn discard(&self, ids: &[String]) -> Result<usize, TransportError> {
+        self.are_there(ids, &self.list().await?)?;
+        let mut batch = Batch::new();
+        ids.iter().for_each(|id| self.take_out(&mut batch, id.as_bytes()));
+        if !batch.is_empty() {
+            self.transport.appender().await?.append(&batch).await?;
+        }
+        Ok(ids.len())
     }
 
     /// Asks the stages of letters to do them again: how many.
@@ -170,7 +200,7 @@ impl DeadLetters {
         batch.push(&self.topic, tributary_event::clock::now_us() / 1000, Some(id), None);
     }
 
-    /// The same for every letter that `value` gives another value for, which takes the place of its event's. Letters are read a page
+    /// Replays every letter that `value` gives another value for, which takes the place of its event's. Letters are read a page
     /// at a time, for there may be many.
     pub async fn replay_as(&self, value: impl Fn(&DeadLetter) -> Option<Vec<u8>>) -> Result<usize, TransportError> {
         let mut newest: HashMap<u64, u64> = HashMap::new();
