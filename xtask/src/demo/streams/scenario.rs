@@ -16,10 +16,10 @@ use crate::demo::scenario::{alive, patient};
 
 /// Statements in all; after which of them `tributary` is killed, and started again.
 const STATEMENTS: u64 = 400;
-const KILLED_AFTER: u64 = 170;
-const STARTED_AFTER: u64 = 210;
+const KILLED_AFTER: u64 = 220;
+const STARTED_AFTER: u64 = 260;
 /// Between two statements.
-const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long the last event may take to come everywhere; afterwards what is there is compared.
 const ARRIVAL: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(100);
