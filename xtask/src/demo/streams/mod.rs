@@ -148,7 +148,7 @@ Try, in another terminal:
   ./x sql \"UPDATE movie SET budget_usd = budget_usd * 1.1 WHERE title LIKE 'Star Wars%'\"
   ./x sql \"SELECT id, title, budget_usd, rise_usd, ticket_usd FROM derived.raised\"
   {tributary} search {pipeline} raised 'title:alien'
-  {tributary} tap {pipeline} raised --rate 1000
+  {tributary} tap {pipeline} raised/told
   {tributary} plan {pipeline}
   {tributary} test {pipeline} {folder}/streams.cases.yaml
   find {files} -name '*.parquet'
