@@ -34,7 +34,7 @@ const ONLY: [(&str, &[&str]); 12] = [
     ("moka", &["tributary-services"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
-    ("parquet", &["tributary-sinks"]),
+    ("parquet", &["tributary-sinks", "xtask"]),
     ("postgres-protocol", &["tributary-connector"]),
     ("async-graphql-parser", &["tributary-dsl"]),
     ("saphyr-parser", &["tributary-dsl"]),

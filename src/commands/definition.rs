@@ -137,7 +137,9 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     }
     looked.notes = notes(plan, &looked.columns);
     // Ids are made of rows: where those cannot be read, there is nothing to compare.
-    if !looked.errors.is_empty() || !looked.unsure.is_empty() || !plan.graph.probe {
+    let is_readable = looked.errors.is_empty() && looked.unsure.is_empty();
+    // A pipeline of streams alone may have no graph.
+    if !is_readable || !plan.graph.probe || plan.indexes.is_empty() {
         return Ok(looked);
     }
     let graph = backends::graph(plan, true)?;

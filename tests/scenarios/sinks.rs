@@ -115,6 +115,8 @@ async fn killed(pair: Pair, processes: usize) {
     let head = text.split_once("\ngraph:").expect("a graph").0;
     let tail = text.split_once("\nhttp:").expect("a listener").1;
     std::fs::write(world.pipeline(), format!("{head}\n{streams}\nhttp:{tail}")).expect("the pipeline");
+    let (code, said, error) = world.run(&["check", world.pipeline().to_str().expect("a path")]).await;
+    assert_eq!(code, 0, "{said}{error}");
     for process in 0..processes {
         world.start_process(process);
     }
@@ -288,4 +290,17 @@ async fn what_is_refused_is_replayed_in_its_order() {
     world.until("the last arrived", async |_| titles().len() == 3).await;
     assert_eq!(titles(), ["Bad", "Good", "Last"]);
     world.assert_converged().await;
+}
+
+/// The cases of the demo's stream, to their end and killed on the way.
+#[test]
+fn the_cases_of_the_demo_hold() {
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/demo");
+    for options in [&[][..], &["--crash"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"));
+        command.arg("test").args(options).arg(demo.join("streams.yaml")).arg(demo.join("streams.cases.yaml"));
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("5 passed"), "{said}");
+    }
 }

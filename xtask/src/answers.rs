@@ -8,14 +8,24 @@ use serde_json::Value as Json;
 
 /// Where the process with this data folder listens, once it does.
 pub(crate) fn address(data: &Path) -> Option<String> {
-    let record = std::fs::read(data.join("movie-search.running.json")).ok()?;
+    address_of(data, "movie-search")
+}
+
+/// The same of another pipeline.
+pub(crate) fn address_of(data: &Path, pipeline: &str) -> Option<String> {
+    let record = std::fs::read(data.join(format!("{pipeline}.running.json"))).ok()?;
     let record: Json = serde_json::from_slice(&record).ok()?;
     record["address"].as_str().map(str::to_owned)
 }
 
 /// Every document that a search finds, by id.
 pub(crate) async fn documents(address: &str) -> Result<BTreeMap<String, Json>> {
-    let found = get(address, "/indexes/movies/search?q=*&size=10000").await?;
+    documents_of(address, "movies").await
+}
+
+/// The same of another index.
+pub(crate) async fn documents_of(address: &str, index: &str) -> Result<BTreeMap<String, Json>> {
+    let found = get(address, &format!("/indexes/{index}/search?q=*&size=10000")).await?;
     let hits = found["hits"].as_array().context("the search answered no hits")?;
     Ok(hits.iter().map(|h| (h["id"].as_str().unwrap_or_default().to_owned(), h["document"].clone())).collect())
 }

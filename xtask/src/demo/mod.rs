@@ -4,6 +4,7 @@
 
 mod pipeline;
 mod scenario;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -21,7 +22,7 @@ use crate::tools::{exit_code, repository, target};
 /// Options of `x demo`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Arguments {
-    /// Run a scripted scenario, prove that the index equals the database, print figures and exit
+    /// Run a scripted scenario, prove that the index (or every sink) is what the database says, print figures and exit
     #[arg(long)]
     once: bool,
     /// Carry the events through a Kafka broker instead of the embedded log
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     /// Keep the documents in OpenSearch instead of the embedded index
     #[arg(long)]
     opensearch: bool,
+    /// Show a stream instead of an index: rises of budgets, told with what services know, in five kinds of sinks
+    #[arg(long, conflicts_with_all = ["kafka", "elasticsearch", "opensearch"])]
+    streams: bool,
 }
 
 /// A demo whose servers run.
@@ -46,6 +50,9 @@ struct Demo {
 /// Runs the demo.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let demo = unless_interrupted(Box::pin(start(&arguments))).await?;
+    if arguments.streams {
+        return Box::pin(streams::run(demo, arguments.once)).await;
+    }
     let pipeline = pipeline::write(&demo, &arguments)?;
     println!("$ {} run {}\n", relative(&binary()), relative(&pipeline));
     let mut process = tributary(&["run".into(), pipeline.display().to_string()])?;

@@ -102,14 +102,14 @@ async fn at_rest(address: &str, process: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn patient(started: Instant, what: &str) -> Result<()> {
+pub(super) fn patient(started: Instant, what: &str) -> Result<()> {
     if started.elapsed() > PATIENCE {
         bail!("waited {PATIENCE:?} until {what}; its log is above");
     }
     Ok(())
 }
 
-fn alive(process: &mut Child) -> Result<()> {
+pub(super) fn alive(process: &mut Child) -> Result<()> {
     if let Some(status) = process.try_wait().context("looking at tributary")? {
         bail!("tributary ended ({status}); its log is above");
     }
