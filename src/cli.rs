@@ -232,6 +232,15 @@ pub enum Dlq {
         /// Its id, as listed.
         id: String,
     },
+    /// Give letters up: they are taken out, and nothing is done about them. What waits behind one in a stream waits until it is replayed.
+    Discard {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Their ids, as listed.
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
     /// Try again what was set aside. Name letters, or say --all.
     Replay {
         /// Which one.

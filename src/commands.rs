@@ -41,6 +41,7 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Dlq(Dlq::List(pipeline)) => letters::list(&pipeline.file).await,
         Command::Dlq(Dlq::Show { pipeline, id }) => letters::show(&pipeline.file, &id).await,
+        Command::Dlq(Dlq::Discard { pipeline, ids }) => letters::discard(&pipeline.file, ids).await,
         Command::Dlq(Dlq::Replay { pipeline, ids, all }) => {
             letters::replay(&pipeline.file, (!all).then_some(ids)).await
         }

@@ -23,7 +23,7 @@ use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::store::{DocumentStore, SearchRequest, StoreError, StoredDocument};
 use tributary_processor::Taps;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
-use tributary_transport::{Transport, TransportError};
+use tributary_transport::{Transport, TransportError, WayBack};
 
 /// Hits of one search at most.
 const MAX_HITS: usize = 10_000;
@@ -82,6 +82,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
+        .route("/dead-letters-discard", post(discard))
         .with_state(api);
     axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
@@ -317,8 +318,18 @@ pub struct Replay {
     pub ids: Option<Vec<String>>,
 }
 
+async fn discard(
+    State(api): State<Arc<Api>>,
+    Json(ids): Json<Vec<String>>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    Ok(Json(json!({ "discarded": api.letters.discard(&ids).await? })))
+}
+
 async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result<Json<serde_json::Value>, Failure> {
-    if api.has_indexes {
+    // Streams do theirs again by themselves; the others need the indexes.
+    let is_asked = |letter: &DeadLetter| what.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id));
+    let letters = api.letters.list().await?;
+    if api.has_indexes && letters.iter().any(|letter| is_asked(letter) && letter.way_back == WayBack::Topic) {
         started(&api)?;
     }
     let replayed = api.letters.replay(what.ids.as_deref()).await?;

@@ -20,7 +20,7 @@ pub struct OutEvent {
     /// Its id, the same at every try and for every sink: the number of the change in its source, and of the part where an event was
     /// split, such as `7061644215716937728` or `7061644215716937728.2`.
     pub id: String,
-    /// What its id is unique in: `/<pipeline>/<source>`.
+    /// What its id is unique in: `/<pipeline>/<stream>/<source>`.
     pub source: Arc<str>,
     /// What it is, such as `orders.shipped`: the name of its stream.
     pub kind: Arc<str>,

@@ -27,8 +27,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::StreamPlan;
-use tributary_event::Reporter;
-use tributary_transport::{Assignment, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
+use tributary_event::{Op, Reporter};
+use tributary_transport::{Assignment, Batch, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
 use self::partition::Partition;
 use self::steps::Steps;
@@ -45,6 +45,12 @@ const DELIVERY: usize = 2_000;
 const LOOK: Duration = Duration::from_secs(1);
 /// What stands still is tried again after so many looks.
 const AGAIN: u32 = 5;
+
+/// Gives the record that was added to a batch last the headers of an event of a stream, as if it had come of a change with a number.
+pub fn put_attributes(batch: &mut Batch, stream: &str, op: Op, sequence: u64) {
+    let (id, source, kind) = (sequence.to_string(), format!("/test/{stream}").into(), stream.into());
+    Attributes { id, source, kind, op, sequence, committed_us: None }.put(batch);
+}
 
 /// A stream of a pipeline that runs.
 pub struct Stream {

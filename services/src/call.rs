@@ -54,7 +54,7 @@ impl Call {
                 let kind = Kind::Graphql { before, behind: "}}", url: service.client.url.clone() };
                 (kind, is_list, each, matched)
             }
-            CallPlan::Rest { method, path, body, is_list, each, matched } => {
+            CallPlan::Rest { method, path, body, is_list, each, matched, .. } => {
                 if *is_list && path.contains(PLACE_OF_KEY) {
                     return Err(wrong(format!(
                         "the path {path} takes one key, and keys are asked for together; send them in a body of .keys"

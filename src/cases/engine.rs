@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Start, StepPlan, StreamPlan, own_topic};
-use tributary_event::Health;
+use tributary_dsl::plan::{Origin, Start, StepPlan, StreamPlan, own_topic};
+use tributary_event::{Health, HealthState, Op};
+use tributary_processor::stream::put_attributes;
 use tributary_processor::{Enricher, Lag, Parked, Stream};
 use tributary_transport::{
     Batch, DeadLetters, Embedded, EmbeddedSettings, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport,
@@ -98,7 +99,8 @@ pub(super) async fn run(definition: &Definition, case: &Case, plan: StreamPlan, 
         loop {
             tokio::time::sleep(LOOK).await;
             let parts = health.parts();
-            let stands_still = parts.get("stream").filter(|part| !part.up).and_then(|part| part.why.clone());
+            let stream = parts.get("stream").filter(|part| part.state == HealthState::Down);
+            let stands_still = stream.and_then(|part| part.why.clone());
             if stands_still.is_some() || lag.get() == Some(0) {
                 break stands_still;
             }
@@ -142,8 +144,17 @@ async fn append(transport: &dyn Transport, case: &Case, plan: &StreamPlan) -> Re
     for (number, (table, change)) in (1_u64..).zip(changes) {
         let Some(input) = input(plan, table) else { continue };
         let key = key(change).map(|key| key.to_string());
-        let value = envelope(table, change, number).to_string();
-        batch.push(&input.topic.as_str().into(), 0, key.as_deref().map(str::as_bytes), Some(value.as_bytes()));
+        let value = match &input.origin {
+            Origin::Table { .. } => envelope(table, change, number),
+            // Of these the event is what comes.
+            Origin::Stream(_) | Origin::Topic => change.after.clone(),
+        };
+        let (key, value) = (key.as_deref().map(str::as_bytes), value.to_string());
+        batch.push(&input.topic.as_str().into(), 0, key, Some(value.as_bytes()));
+        if let Origin::Stream(name) = &input.origin {
+            let op = Op::from_letter(&change.op).unwrap_or(Op::Create);
+            put_attributes(&mut batch, name, op, number);
+        }
     }
     if batch.is_empty() { Ok(()) } else { producer.append(&batch).await }
 }

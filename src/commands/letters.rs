@@ -93,6 +93,20 @@ pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure
     Ok(())
 }
 
+/// `dlq discard`.
+pub async fn discard(file: &Path, ids: Vec<String>) -> Result<(), Failure> {
+    let draft = definition(file)?;
+    match running(draft.definition()).await {
+        Some(running) => drop(expect_ok(running.post("/dead-letters-discard", &ids).await?)?),
+        None => {
+            let discarded = letters(draft.definition()).await?.discard(&ids).await;
+            discarded.map_err(|e| Failure::of(e.class, e.message))?;
+        }
+    }
+    line(&format!("{} given up", ids.len()));
+    Ok(())
+}
+
 /// `resume-deletes`.
 pub async fn resume_deletes(file: &Path, index: Option<&str>) -> Result<(), Failure> {
     let draft = definition(file)?;

@@ -21,7 +21,7 @@ use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
 use crate::plan::{LookupTable, Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
 use crate::suggest::suggestion;
-use crate::yaml::{Map, Reader};
+use crate::yaml::{Map, Place, Reader};
 
 /// What steps can ask.
 pub(super) struct Asked<'a> {
@@ -43,6 +43,7 @@ pub(super) fn read(
     let mut streams: Vec<StreamPlan> = Vec::new();
     let mut shapes: Vec<(String, Option<Shape>)> = Vec::new();
     let mut places = Vec::new();
+    let mut written_at = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
     for entry in entries.iter().flat_map(|entries| entries.entries().iter().map(move |entry| (entries, entry))) {
         let (entries, entry) = entry;
@@ -50,6 +51,7 @@ pub(super) fn read(
         NameOf::STREAM.check_key(r, &entry.0);
         let Some(map) = r.entry(entries, entry, &&key::STREAM, example) else { continue };
         let input = r.required(&map, &key::FROM);
+        written_at.push(map.node(&key::FROM).map_or(entry.0.place, |node| node.place));
         let from = from(r, input, captured, &mut streams, name);
         let ops = r.optional(&map, &key::OPS);
         let shape = match from.first().map(|input| &input.origin) {
@@ -82,8 +84,35 @@ pub(super) fn read(
             r.error(place, message, Some(help.to_owned()));
         }
     }
+    loops(r, &streams, &written_at);
     services::unused(r, asked.services, &streams);
     streams
+}
+
+/// Refuses streams that read what comes of them, by way of topics.
+fn loops(r: &mut Reader, streams: &[StreamPlan], places: &[Place]) {
+    let writes = |stream: &StreamPlan, topic: &str| stream.topics.iter().any(|sink| sink.name == topic);
+    for (stream, place) in streams.iter().zip(places) {
+        // All that comes of it, directly or through others.
+        let (mut reached, mut next) = (Vec::<&str>::new(), vec![stream]);
+        while let Some(one) = next.pop() {
+            for other in streams {
+                let reads = other.from.iter().any(|input| match &input.origin {
+                    Origin::Stream(name) => *name == one.name,
+                    Origin::Topic => writes(one, &input.topic),
+                    Origin::Table { .. } => false,
+                });
+                if reads && !reached.contains(&other.name.as_str()) {
+                    reached.push(&other.name);
+                    next.push(other);
+                }
+            }
+        }
+        if reached.contains(&stream.name.as_str()) {
+            let message = format!("the stream `{}` reads what comes of it, without end", stream.name);
+            r.error(*place, message, Some("let one of the streams on the way write another topic".to_owned()));
+        }
+    }
 }
 
 fn from(

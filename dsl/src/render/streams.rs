@@ -102,9 +102,9 @@ fn enrich(out: &mut String, step: &Step, plan: &EnrichPlan, on_error: OnError) {
     line(out, 2, format_args!("{together}; {cached}; {}", missing(plan.missing)));
     match &plan.call {
         CallPlan::Graphql { query, .. } => block(out, query.trim_end()),
-        CallPlan::Rest { method, path, body, .. } => {
+        CallPlan::Rest { shown, body, .. } => {
             let body = body.as_ref().map_or_else(String::new, |body| format!(" {}", body.text().trim()));
-            block(out, &format!("{method} {path}{body}"));
+            block(out, &format!("{shown}{body}"));
         }
     }
 }

@@ -48,15 +48,22 @@ impl Attributes {
         };
         let committed_us =
             field(&["source", "ts_us"]).or(field(&["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)));
-        let source = format!("/{pipeline}/{source}").into();
+        // Another stream makes another event of the same change.
+        let source = format!("/{pipeline}/{kind}/{source}").into();
         Self { id, source, kind: kind.clone(), op, sequence: sequence.unwrap_or(record.offset), committed_us }
+    }
+
+    /// Those of an event of another stream, in this one.
+    pub fn passed_on(self, pipeline: &str, kind: &Arc<str>) -> Self {
+        let of = self.source.rsplit('/').next().unwrap_or_default();
+        Self { source: format!("/{pipeline}/{kind}/{of}").into(), kind: kind.clone(), ..self }
     }
 
     /// Those of a record that somebody else wrote: it is known by where it lies.
     pub fn of_record(op: Op, record: &Polled, pipeline: &str, kind: &Arc<str>) -> Self {
         Self {
             id: format!("{}-{}-{}", record.place.topic, record.place.partition, record.offset),
-            source: format!("/{pipeline}/{}", record.place.topic).into(),
+            source: format!("/{pipeline}/{kind}/{}", record.place.topic).into(),
             kind: kind.clone(),
             op,
             sequence: record.offset,

@@ -15,6 +15,8 @@ use super::attributes::Attributes;
 use super::tap::{Outcome, Taps};
 use crate::outside::{Answer, Enricher, OutsideError};
 
+/// Bytes that all parts of an event that is split may have together, about.
+const SPLIT: usize = 256 << 20;
 /// The longest that a program may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
 
@@ -69,6 +71,8 @@ impl fmt::Display for StepError {
 
 /// What a record has become so far.
 pub(super) struct Traveller {
+    /// Bytes of the record.
+    size: usize,
     op: Op,
     /// None: it does not go on.
     events: Result<Vec<Event>, StepError>,
@@ -194,8 +198,14 @@ impl Steps {
 
     /// Reads a record, and runs the first steps, which only look.
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
-        let mut traveller = Traveller { op: Op::Update, events: Ok(Vec::new()), attributes: None };
-        match self.read(record, first, whole, &mut traveller) {
+        let size = record.value.as_ref().map_or(0, Bytes::len);
+        let mut traveller = Traveller { size, op: Op::Update, events: Ok(Vec::new()), attributes: None };
+        let mut read = self.read(record, first, whole, &mut traveller);
+        if whole && read.is_err() {
+            // What nobody watches may be read in part only; whether somebody watches changes nothing.
+            read = self.read(record, self.first, false, &mut traveller);
+        }
+        match read {
             Ok(Some(event)) => traveller.events = Ok(vec![event]),
             Ok(None) => {}
             Err(error) => traveller.events = Err(error),
@@ -244,7 +254,7 @@ impl Steps {
         }
         if let Some(own) = &self.own {
             traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
-                (Some(Origin::Stream(_)), Some(upstream)) => Attributes { kind: own.kind.clone(), ..upstream },
+                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(&own.pipeline, &own.kind),
                 (Some(Origin::Table { source, .. }), _) => {
                     Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind)
                 }
@@ -280,6 +290,13 @@ impl Steps {
                     made.push(event);
                 }),
                 StepPlan::Split { each, into } => match each.get(&event.flow.event) {
+                    Some(Value::Array(elements)) if elements.len().saturating_mul(traveller.size) > SPLIT => {
+                        let (parts, size) = (elements.len(), traveller.size);
+                        Err(self.error(step, format!(
+                            "{each} has {parts} elements, and each would carry an event of {size} bytes; take what is not needed out of it \
+                             before"
+                        )))
+                    }
                     Some(Value::Array(elements)) => {
                         let elements = elements.clone();
                         made.extend(elements.into_iter().zip(1..).map(|(element, part)| {
@@ -386,7 +403,7 @@ impl Steps {
 
     /// Adds what a record has become to a batch, for each sink. Where that fails, some of it may have been added.
     pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
-        let Traveller { op, events, attributes } = traveller;
+        let Traveller { op, events, attributes, .. } = traveller;
         for mut event in events? {
             for sink in &self.sinks {
                 self.to_topic(sink, record, op, &mut event, batch)?;

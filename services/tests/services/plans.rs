@@ -58,6 +58,7 @@ pub fn movie() -> CallPlan {
 /// A request for one key.
 pub fn get(path: &str, each: &[&str]) -> CallPlan {
     CallPlan::Rest {
+        shown: String::new(),
         method: "GET".to_owned(),
         path: path.to_owned(),
         body: None,
@@ -71,6 +72,7 @@ pub fn get(path: &str, each: &[&str]) -> CallPlan {
 pub fn post_list(path: &str, each: &[&str], matched: &[&str]) -> CallPlan {
     let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     CallPlan::Rest {
+        shown: String::new(),
         method: "POST".to_owned(),
         path: path.to_owned(),
         body: Some(program(r#"{ "ids": .keys }"#)),

@@ -78,6 +78,7 @@ async fn an_object_of_keys_is_taken_apart() {
 async fn a_body_is_made_of_one_key() {
     let server = Server::start(|seen: Seen| async move { ok(seen.body) }).await;
     let call = CallPlan::Rest {
+        shown: String::new(),
         method: "PUT".to_owned(),
         path: "/score".to_owned(),
         body: Some(program(r#"{ "of": .key, "twice": int!(.key) * 2 }"#)),
@@ -132,6 +133,6 @@ async fn a_plan_that_cannot_work_is_refused() {
     let refused = |call: CallPlan| Asking::new(service.clone(), &step(call)).unwrap_err();
     assert_eq!(refused(post_list("/prices/{key}", &[], &[])).class, ErrorClass::Fatal);
     let CallPlan::Rest { path, body, is_list, each, matched, .. } = get("/{key}", &[]) else { panic!("it is one") };
-    let call = CallPlan::Rest { method: "GET IT".to_owned(), path, body, is_list, each, matched };
+    let call = CallPlan::Rest { shown: String::new(), method: "GET IT".to_owned(), path, body, is_list, each, matched };
     assert!(refused(call).message.contains("no method"));
 }

@@ -139,7 +139,7 @@ fn refused(name: &str, around: &Surroundings) -> Option<String> {
     inside.then(|| format!("topics whose names begin with `{pipeline}.` are the pipeline's own"))
 }
 
-/// The name that a sink was given, or its kind; with a number where the stream has several without a name.
+/// The name that a sink was given, or its kind.
 fn name(r: &mut Reader, map: &Map, kind: &str, before: &[DeliveryPlan]) -> String {
     let is_taken = |name: &str| before.iter().any(|sink| sink.name == name);
     match r.optional(map, &key::NAME) {
@@ -151,8 +151,14 @@ fn name(r: &mut Reader, map: &Map, kind: &str, before: &[DeliveryPlan]) -> Strin
             given.value
         }
         _ => {
-            let numbered = (2..).map(|number| format!("{kind}-{number}"));
-            std::iter::once(kind.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
+            // Its progress is kept under its name, which must not depend on what stands before it.
+            if map.node(&key::NAME).is_none() && is_taken(kind) {
+                let message = format!("a stream with several sinks `{kind}` needs names for them");
+                let help =
+                    format!("give this one a `name`, such as `name: {kind}-audit`; its progress is kept under it");
+                r.error(map.place, message, Some(help));
+            }
+            kind.to_owned()
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::plan::{
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
+/// What names of steps begin with that were given none.
+const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
+
 /// The steps, and the shape of what comes out of the last one, if all could be read.
 pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &Asked) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
@@ -33,6 +36,14 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
         let Some(plan) = plan else { continue };
         let name = match given {
             Some(given) => {
+                let is_usual = WORDS.iter().any(|word| {
+                    let number = given.value.strip_prefix(word).and_then(|rest| rest.strip_prefix('-'));
+                    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+                });
+                if is_usual || given.value == "from" {
+                    let message = format!("`{}` is what a step without a name is called", given.shown);
+                    r.found.push(given.spot.error(message).help("give it a name of its own, such as `only-released`"));
+                }
                 if steps.iter().any(|step| step.name == given.value) {
                     let message = format!("two steps have the name `{}`", given.shown);
                     r.found.push(given.spot.error(message).help("give one of the two another name"));
@@ -250,6 +261,6 @@ fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
         r.found.push(request.spot.error(message).help("write `.key` in the body, or leave `{key}` out of the path"));
         return None;
     }
-    let (method, path) = (method.to_owned(), path.to_owned());
-    Some(CallPlan::Rest { method, path, body, is_list: together, each: each.unwrap_or_default(), matched })
+    let (method, path, shown) = (method.to_owned(), path.to_owned(), request.shown.clone());
+    Some(CallPlan::Rest { method, path, shown, body, is_list: together, each: each.unwrap_or_default(), matched })
 }

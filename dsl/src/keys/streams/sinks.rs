@@ -65,7 +65,7 @@ pub(crate) static COMPACT: Key<Words<bool>, Is<bool>> = key(
 pub(crate) static NAME: Key<Line, Means> = key(
     "name",
     Line("name"),
-    Means("its kind; with a number, where the stream has several"),
+    Means("its kind"),
     "audit",
     "What messages, metrics and its group of readers call the sink. One that is given another name begins anew.",
 );

@@ -139,6 +139,8 @@ pub enum CallPlan {
         method: String,
         /// The path behind the service's URL, in which `{key}` stands for the key.
         path: String,
+        /// Method and path as they are written: with the names of variables, whose values may be secret.
+        shown: String,
         /// The body, of `.keys` or `.key`; none: nothing is sent.
         body: Option<Program>,
         /// Whether keys are asked for together.
