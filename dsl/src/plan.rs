@@ -16,9 +16,9 @@ pub use settings::{
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan,
-    IndexSinkPlan, Missing, OnError, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan,
-    Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink, WebhookFormat, WebhookPlan,
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan,
+    FileFormat, FilesPlan, IndexSinkPlan, Missing, OnError, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan,
+    SinkPlan, SqlPlan, Start, Step, StepPlan, StreamPlan, StreamTable, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan};
+use tributary_dsl::plan::{DeliveryPlan, SinkPlan};
 use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Transport};
 
@@ -111,12 +111,13 @@ impl Delivery {
         }
     }
 
-    /// Which row an event is about, if the sink keeps rows.
-    fn row(&self) -> Option<&RowPlan> {
+    /// What the sink gets of an event.
+    fn made(&self) -> event::Made<'_> {
         match &self.plan.sink {
-            SinkPlan::Sql(sql) => Some(&sql.row),
-            SinkPlan::Index(index) => Some(&index.row),
-            SinkPlan::Webhook(_) | SinkPlan::Files(_) => None,
+            SinkPlan::Sql(sql) => event::Made::Row(&sql.row),
+            SinkPlan::Index(index) => event::Made::Row(&index.row),
+            SinkPlan::Conductor(conductor) => conductor.input.as_ref().map_or(event::Made::Event, event::Made::Input),
+            SinkPlan::Webhook(_) | SinkPlan::Files(_) => event::Made::Event,
         }
     }
 

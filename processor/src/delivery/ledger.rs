@@ -192,7 +192,7 @@ impl Partition {
         }
         self.bytes += record.value.as_ref().map_or(0, bytes::Bytes::len);
         self.since.get_or_insert_with(Instant::now);
-        let event = event::of(&record, shared.delivery.row());
+        let event = event::of(&record, shared.delivery.made());
         self.gathered.push(Gathered { record, ticket, event });
     }
 
@@ -334,7 +334,7 @@ impl Partition {
         if self.standstill.is_some() {
             return;
         }
-        let refused = match event::of(&again.record, shared.delivery.row()) {
+        let refused = match event::of(&again.record, shared.delivery.made()) {
             Err(why) => Some(why),
             Ok(event) => {
                 let (events, to): (Vec<OutEvent>, u64) = (event.into_iter().collect(), self.mark.unwrap_or(0));
