@@ -111,7 +111,7 @@ impl Program {
         let info = self.program.final_type_info();
         let kind = info.result.kind();
         let fields = kind.as_object().filter(|fields| kind.is_object() && fields.unknown_kind().is_undefined())?;
-        Some(fields.known().keys().map(ToString::to_string).collect())
+        Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
     }
 
     /// What it answers, in words.

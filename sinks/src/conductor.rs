@@ -9,7 +9,8 @@
 //!   behind, so this waits first (`settle`); those that keep them in PostgreSQL or MySQL leave out workflows that are being written at that
 //!   moment (`SKIP LOCKED`), so "there is none" is asked for twice. Where the look-up lags for longer, a workflow starts twice.
 //!
-//! Which starts may have been done is argued in [`past`].
+//! Which starts may have been done is argued in [`past`]. One of a process that has lost its partitions may still be on its way when
+//! another process looks it up, and then a workflow starts twice as well: `settle` is the time that it has.
 //!
 //! All this was tested against a stub that behaves as the open source server's source code and Orkes' documentation say, not against a
 //! server.
@@ -45,6 +46,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key")
 const ON_CONFLICT: HeaderName = HeaderName::from_static("x-on-conflict");
 /// The longest answer of the server that is read: a workflow with its input and output, or a definition.
 const MOST_BYTES: usize = 16 << 20;
+/// What is told of an answer that did not come to its end.
+const BROKEN_OFF: &str = "its answer broke off, or is longer than 16 MiB";
 /// The pause between the two questions whether a workflow was started.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -141,6 +144,9 @@ impl Conductor {
                     "the server does not let us see the definition of a workflow, so it is not known whether the workflow is there"
                 );
                 Ok(())
+            }
+            (_, Outcome::Event(Verdict::Delivered | Verdict::Superseded)) if !answer.is_whole => {
+                Err(transient(BROKEN_OFF))
             }
             (_, Outcome::Event(Verdict::Delivered | Verdict::Superseded)) => self.compare(&answer),
             (_, Outcome::Event(Verdict::Retry { why, .. })) => Err(transient(&why)),
@@ -304,6 +310,9 @@ impl Conductor {
         };
         match answer.outcome() {
             _ if answer.status == StatusCode::NOT_FOUND => Err(self.unknown(&answer)),
+            Outcome::Event(Verdict::Delivered | Verdict::Superseded) if !answer.is_whole => {
+                Ok(Found::Unknown(Verdict::Retry { after: None, why: BROKEN_OFF.to_owned() }))
+            }
             Outcome::Event(Verdict::Delivered | Verdict::Superseded) => {
                 match asked::has(&answer.body, &self.workflow, key) {
                     Ok(true) => Ok(Found::Yes),

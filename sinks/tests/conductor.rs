@@ -156,6 +156,45 @@ async fn what_another_process_started_in_between_is_not_started_again() {
     assert_eq!(stub.started().len(), 2);
 }
 
+/// Two processes have the partition in turns, and end at any moment; what they had not committed comes again.
+async fn turns(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let stub = Stub::start(ConductorFlavor::Oss).await;
+    let plan = ConductorPlan { settle: Duration::ZERO, ..plan(&stub, ConductorFlavor::Oss) };
+    let new = || Conductor::new(&plan, "conductor").expect("a sink");
+    let mut processes = [new(), new()];
+    let keys = ["1", "2", "3"];
+    let events: Vec<OutEvent> = (0..16).map(|n| of_key(n, keys[random.usize(0..keys.len())])).collect();
+    let mut committed = 0;
+    while committed < events.len() {
+        let process = random.usize(0..2);
+        if random.bool() {
+            processes[process] = new();
+        } else {
+            processes[process].handed_over();
+        }
+        let until = random.usize(committed..=events.len());
+        for event in &events[committed..until] {
+            if random.u8(0..4) == 0 {
+                stub.faults(&[Fault::StartsAndFails(StatusCode::BAD_GATEWAY)]);
+            }
+            while told(&processes[process], event).await != Verdict::Delivered {}
+        }
+        committed = random.usize(committed..=until);
+    }
+    let mut started: Vec<String> = stub.started().into_iter().map(|(key, ..)| key).collect();
+    let mut expected: Vec<String> =
+        events.iter().map(|e| format!("films:main:orders.shipped:conductor:{}", e.id)).collect();
+    started.sort();
+    expected.sort();
+    assert_eq!(started, expected, "seed {seed}");
+}
+
+#[tokio::test]
+async fn whatever_ends_a_process_no_workflow_starts_twice() {
+    futures::future::join_all((0..24).map(turns)).await;
+}
+
 #[tokio::test]
 async fn look_ups_wait_and_end() {
     let stub = Stub::start(ConductorFlavor::Oss).await;

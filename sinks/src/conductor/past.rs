@@ -24,7 +24,7 @@ pub(super) struct Past {
 
 #[derive(Debug)]
 struct State {
-    settled: HashSet<Bytes>,
+    settled: HashSet<Vec<u8>>,
     /// How often partitions were handed over.
     handovers: u64,
     /// The last time that they were.
@@ -35,7 +35,7 @@ struct State {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Turn {
-    key: Option<Bytes>,
+    key: Option<Vec<u8>>,
     handovers: u64,
     /// If the event may have been delivered before: no process but this one has delivered any since then.
     pub doubtful: Option<Instant>,
@@ -61,7 +61,8 @@ impl Past {
     /// The turn of an event of a key. One without a key may always have been delivered before.
     pub fn turn(&self, key: Option<&Bytes>) -> Turn {
         let mut state = self.state();
-        let key = key.filter(|key| !key.is_empty()).cloned();
+        // Its bytes are a part of all that was read with it, which must not stay.
+        let key = key.filter(|key| !key.is_empty()).map(|key| key.to_vec());
         let is_settled = key.as_ref().is_some_and(|key| state.settled.remove(key));
         Turn { key, handovers: state.handovers, doubtful: (!is_settled).then_some(state.since) }
     }

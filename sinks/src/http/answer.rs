@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     headers: HeaderMap,
     url: Url,
     pub body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub is_whole: bool,
 }
 
 impl Answer {
@@ -43,13 +45,17 @@ impl Answer {
     /// so that the connection can be used again.
     pub async fn read_up_to(mut response: Response, most: usize) -> Self {
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
-        let mut body = Vec::new();
-        while body.len() < most
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            body.extend_from_slice(&chunk[..chunk.len().min(most - body.len())]);
+        let (mut body, mut is_whole) = (Vec::new(), false);
+        while body.len() < most {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(most - body.len())]),
+                ended => {
+                    is_whole = ended.is_ok();
+                    break;
+                }
+            }
         }
-        Self { status, headers, url, body }
+        Self { status, headers, url, body, is_whole }
     }
 
     /// What it means.
