@@ -9,7 +9,7 @@
 //!   behind, so this waits first (`settle`); those that keep them in PostgreSQL or MySQL leave out workflows that are being written at that
 //!   moment (`SKIP LOCKED`), so "there is none" is asked for twice. Where the look-up lags for longer, a workflow starts twice.
 //!
-//! Which starts may have been done is argued in [`past`]. One of a process that has lost its partitions may still be on its way when
+//! Which starts may have been done is argued in `past.rs`. One of a process that has lost its partitions may still be on its way when
 //! another process looks it up, and then a workflow starts twice as well: `settle` is the time that it has.
 //!
 //! All this was tested against a stub that behaves as the open source server's source code and Orkes' documentation say, not against a

@@ -184,8 +184,9 @@ pub(crate) static CONDUCTOR: Key<&Keys, Means> = key(
     &CONDUCTOR_KEYS,
     Means("another sink"),
     "url: \"https://conductor.example/api\"\nworkflow: greenlight\nflavor: oss",
-    "Workflows of a [Conductor](https://conductor-oss.org) server. Each event starts one, those of one key one after the other. Who \
-     asks is told by `headers`; a token that expires is not renewed. It was tested against a stub that behaves as the servers' sources and documentation say, not against a server.",
+    "Workflows of a [Conductor](https://conductor-oss.org) server. Each event starts one, those of one key one after the other. Who asks is \
+     told by `headers`; a token that expires is not renewed. It was tested against a stub that behaves as the servers' sources and \
+     documentation say, not against a server.",
 );
 
 static CONDUCTOR_KEYS: Keys = Keys {
