@@ -14,7 +14,7 @@ use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
 use tributary_processor::{Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise};
 use tributary_services::{Asking, Service};
-use tributary_sinks::{Files, Sql, Webhook};
+use tributary_sinks::{Conductor, Files, Sql, Webhook};
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
 
 use crate::backends::retention;
@@ -92,6 +92,9 @@ impl Streams {
             for delivery in &plan.deliveries {
                 let sink = match &delivery.sink {
                     SinkPlan::Webhook(webhook) => Sink::Told(Arc::new(Webhook::new(webhook).map_err(unusable)?)),
+                    SinkPlan::Conductor(conductor) => {
+                        Sink::Told(Arc::new(Conductor::new(conductor, &delivery.name).map_err(unusable)?))
+                    }
                     SinkPlan::Sql(sql) => {
                         // Pipelines may share a database.
                         let stream = format!("{}.{}", definition.pipeline(), plan.name);

@@ -101,6 +101,19 @@ impl Program {
         self.program.final_type_info().result.kind().is_boolean()
     }
 
+    /// Whether what it answers is an object.
+    pub fn is_object(&self) -> bool {
+        self.program.final_type_info().result.kind().is_object()
+    }
+
+    /// The fields that its answer can have; none: it may have others too, or be no object.
+    pub fn answer_fields(&self) -> Option<Vec<String>> {
+        let info = self.program.final_type_info();
+        let kind = info.result.kind();
+        let fields = kind.as_object().filter(|fields| kind.is_object() && fields.unknown_kind().is_undefined())?;
+        Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
+    }
+
     /// What it answers, in words.
     pub fn answer(&self) -> String {
         self.program.final_type_info().result.kind().to_string()

@@ -96,3 +96,14 @@ fn failures_are_told_apart() {
     let many = format!(r#"{{"a":[{}]}}"#, vec!["1"; 10_000].join(","));
     assert_eq!(long.run(&mut flow(&many), Duration::ZERO), Err(Failure::TooLong(Duration::ZERO)));
 }
+
+#[test]
+fn the_fields_of_an_answer_are_known_where_they_are_all() {
+    let compiled = |text: &str| Program::compile(text, &Shape::event(&[Op::Create])).expect("a program").0;
+    let fields = |text: &str| compiled(text).answer_fields();
+    assert_eq!(fields(r#"{ "movie": .after.id, "a b": 1 }"#), Some(vec!["a b".to_owned(), "movie".to_owned()]));
+    assert_eq!((fields("."), fields(".after"), fields(".op")), (None, None, None));
+    let is_object = |text: &str| compiled(text).is_object();
+    assert!(is_object("{}") && is_object(".after") && is_object("object!(.after.parts)"));
+    assert!(!is_object(".after.parts") && !is_object(".op"));
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{DeliveryPlan, RowPlan, SinkPlan, own_topic};
+use tributary_dsl::plan::{DeliveryPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, Transport};
 
@@ -114,15 +114,16 @@ impl Delivery {
 
     /// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, and why.
     fn event(&self, record: &Polled) -> Result<Option<OutEvent>, String> {
-        event::of(record, self.plan.when.as_ref(), self.row())
+        event::of(record, self.plan.when.as_ref(), self.made())
     }
 
-    /// Which row an event is about, if the sink keeps rows.
-    fn row(&self) -> Option<&RowPlan> {
+    /// What the sink gets of an event.
+    fn made(&self) -> event::Made<'_> {
         match &self.plan.sink {
-            SinkPlan::Sql(sql) => Some(&sql.row),
-            SinkPlan::Index(index) => Some(&index.row),
-            SinkPlan::Webhook(_) | SinkPlan::Files(_) => None,
+            SinkPlan::Sql(sql) => event::Made::Row(&sql.row),
+            SinkPlan::Index(index) => event::Made::Row(&index.row),
+            SinkPlan::Conductor(conductor) => conductor.input.as_ref().map_or(event::Made::Event, event::Made::Input),
+            SinkPlan::Webhook(_) | SinkPlan::Files(_) => event::Made::Event,
         }
     }
 

@@ -32,7 +32,7 @@ pub struct OutEvent {
     pub committed_us: Option<i64>,
     /// Its key; events of one key are in order.
     pub key: Option<Bytes>,
-    /// The event as JSON, or what the sink's `row` makes of it; none where the row was deleted and the sink keeps rows.
+    /// The event as JSON, or what the sink's `row` or `input` makes of it; none where the row was deleted and the sink keeps rows.
     pub content: Option<Bytes>,
     /// For sinks that keep rows: the values of the row's key as a JSON object, `{"id":7}`.
     pub row_key: Option<Bytes>,
@@ -66,6 +66,10 @@ pub trait DeliverySink: Send + Sync {
     fn most(&self) -> usize {
         1
     }
+
+    /// Partitions were given to this process, and their events are about to come. The first ones of each key may have been delivered
+    /// before: by another process, by an earlier one, or by this one.
+    fn handed_over(&self) {}
 
     /// Delivers events, of different keys if there are several: what became of each, in their order. `Err`: none can be delivered now,
     /// whatever they are.

@@ -1,5 +1,6 @@
 //! Sinks against real receivers, databases and folders.
 
+mod conductor;
 mod files;
 mod sql;
 mod support;

@@ -6,8 +6,8 @@ mod step;
 
 pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
 pub use sink::{
-    DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, SinkPlan, SqlPlan, TopicSink,
-    WebhookFormat, WebhookPlan,
+    ConductorFlavor, ConductorPlan, DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, SinkPlan,
+    SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
     BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, OnError, Step, StepPlan,

@@ -138,6 +138,7 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
         for delivery in &stream.deliveries {
             let (label, guarantee) = match &delivery.sink {
                 SinkPlan::Webhook(_) => (delivery.name.clone(), "at least once"),
+                SinkPlan::Conductor(plan) => (format!("{}: {}", delivery.name, plan.workflow), "at least once"),
                 SinkPlan::Sql(plan) => (format!("{}: {}", delivery.name, plan.table), "exactly once"),
                 SinkPlan::Files(plan) => (format!("{}: {}", delivery.name, plan.folder.display()), "exactly once"),
                 SinkPlan::Index(plan) => (format!("index {}", plan.name), "the newest"),

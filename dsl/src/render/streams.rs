@@ -7,8 +7,9 @@ use tributary_expression::Program;
 use super::public_url;
 use super::text::{block, leaf_name, line, store, time};
 use crate::plan::{
-    CallPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, LookupTable, Missing, OnError, Origin, ServiceKind,
-    ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat,
+    CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, LookupTable, Missing,
+    OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
+    WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -159,9 +160,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 1,
                 format_args!("to {name} at {url}: at least once, with the same id at every try, in order for each key"),
             );
-            let within =
-                delivery.redelivery.within.map_or("for ever".to_owned(), |within| format!("for {}", time(within)));
-            line(out, 2, format_args!("{format}, {signed}; tried {within}; {refused}"));
+            line(out, 2, format_args!("{format}, {signed}; {}; {refused}", tried(delivery)));
         }
         SinkPlan::Sql(plan) => {
             let (table, key) = (&plan.table, plan.row.key.join(", "));
@@ -188,6 +187,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 block(out, row.text().trim_end());
             }
         }
+        SinkPlan::Conductor(plan) => conductor(out, delivery, plan, refused),
         SinkPlan::Files(plan) => {
             let format = match plan.format {
                 FileFormat::JsonLines => "JSON lines",
@@ -199,6 +199,29 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
         }
     }
     when(out, delivery.when.as_ref());
+}
+
+fn conductor(out: &mut String, delivery: &DeliveryPlan, plan: &ConductorPlan, refused: &str) {
+    let (name, url, workflow) = (&delivery.name, host(plan.url.reveal()), &plan.workflow);
+    let version = plan.version.map_or("latest version".to_owned(), |version| format!("version {version}"));
+    let (server, guarantee) = match plan.flavor {
+        ConductorFlavor::Orkes => ("Orkes", "at least once; one workflow for an event, as the server keeps its key"),
+        ConductorFlavor::Oss => ("open source", "at least once; a workflow may start twice where the look-up lags"),
+    };
+    line(out, 1, format_args!("to {name} at {url}, the workflow {workflow} ({version}): {guarantee}"));
+    let settle = match plan.flavor {
+        ConductorFlavor::Orkes => String::new(),
+        ConductorFlavor::Oss => format!(", looks up after {}", time(plan.settle)),
+    };
+    line(out, 2, format_args!("Conductor ({server}){settle}; {}; {refused}", tried(delivery)));
+    if let Some(input) = &plan.input {
+        block(out, input.text().trim_end());
+    }
+}
+
+/// How long an event is tried.
+fn tried(delivery: &DeliveryPlan) -> String {
+    delivery.redelivery.within.map_or("tried for ever".to_owned(), |within| format!("tried for {}", time(within)))
 }
 
 /// Of a URL what is no secret: a path may hold a token.

@@ -35,7 +35,7 @@ pub(crate) const fn key<K, L>(
 
 /// `name: example`, on lines of its own where that is needed or reads better.
 pub(crate) fn written(name: &str, example: &str) -> String {
-    let block = !example.starts_with(['{', '[', '"']) && example.contains(": ");
+    let block = !example.starts_with(['{', '[', '"', '\'']) && example.contains(": ");
     match block || example.contains('\n') {
         true => format!("{name}:{}", example.lines().map(|line| format!("\n  {line}")).collect::<String>()),
         false => format!("{name}: {example}"),

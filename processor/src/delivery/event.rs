@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tributary_dsl::plan::RowPlan;
 use tributary_event::Op;
-use tributary_expression::{Flow, Program, Value, json};
+use tributary_expression::{Failure, Flow, Program, Value, json};
 use tributary_transport::Polled;
 
 use crate::sink::OutEvent;
@@ -14,15 +14,23 @@ use crate::stream::{Attributes, metadata};
 /// The longest that a program may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
 
-/// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, or which row it is about, and why.
-pub(super) fn of(record: &Polled, when: Option<&Program>, row: Option<&RowPlan>) -> Result<Option<OutEvent>, String> {
+/// What a sink gets of an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Made<'a> {
+    /// All of it.
+    Event,
+    /// The row that it is about.
+    Row(&'a RowPlan),
+    /// What a program makes of it, an object.
+    Input(&'a Program),
+}
+
+/// The event of a record; none: it is none, or is not for the sink. `Err`: what a sink gets of it cannot be said, and why.
+pub(super) fn of(record: &Polled, when: Option<&Program>, made: Made) -> Result<Option<OutEvent>, String> {
     let Some(value) = record.value.clone() else { return Ok(None) };
     if let Some(when) = when {
-        let mut flow = Flow::new(json::read(&value).map_err(|e| e.to_string())?);
-        if when.reads_metadata() {
-            flow.metadata = metadata(record);
-        }
-        let answer = when.run(&mut flow, DEADLINE).map_err(|failure| format!("when: {failure}"))?;
+        let event = json::read(&value).map_err(|e| e.to_string())?;
+        let answer = run(record, when, event).map_err(|failure| format!("when: {failure}"))?;
         if answer != Value::Boolean(true) {
             return Ok(None);
         }
@@ -31,25 +39,44 @@ pub(super) fn of(record: &Polled, when: Option<&Program>, row: Option<&RowPlan>)
     let Attributes { id, source, kind, op, sequence, committed_us } = attributes;
     let key = record.key.clone();
     let event = OutEvent { id, source, kind, op, sequence, committed_us, key, content: Some(value), row_key: None };
-    match row {
+    match made {
         // It is of the table, not of a row.
-        Some(_) if op == Op::Truncate => Ok(Some(OutEvent { content: None, ..event })),
-        Some(row) => of_row(record, row, event).map(Some),
-        None => Ok(Some(event)),
+        Made::Row(_) if op == Op::Truncate => Ok(Some(OutEvent { content: None, ..event })),
+        Made::Row(row) => of_row(record, row, event).map(Some),
+        Made::Input(program) => of_input(record, program, event).map(Some),
+        Made::Event => Ok(Some(event)),
     }
+}
+
+fn of_input(record: &Polled, program: &Program, event: OutEvent) -> Result<OutEvent, String> {
+    let value = json::read(event.content.as_deref().unwrap_or_default()).map_err(|e| e.to_string())?;
+    let input = run(record, program, value).map_err(|failure| format!("input: {failure}"))?;
+    match input {
+        Value::Object(_) => Ok(OutEvent { content: Some(text(&input)), ..event }),
+        other => Err(format!("its input is no object, but {}", other.kind())),
+    }
+}
+
+/// What a program answers.
+fn run(record: &Polled, program: &Program, value: Value) -> Result<Value, Failure> {
+    let mut flow = Flow::new(value);
+    if program.reads_metadata() {
+        flow.metadata = metadata(record);
+    }
+    program.run(&mut flow, DEADLINE)
+}
+
+fn text(value: &Value) -> Bytes {
+    let mut out = Vec::new();
+    json::write(value, &mut out);
+    out.into()
 }
 
 fn of_row(record: &Polled, plan: &RowPlan, event: OutEvent) -> Result<OutEvent, String> {
     let value = json::read(event.content.as_deref().unwrap_or_default()).map_err(|e| e.to_string())?;
     let before = part(&value, "before").filter(|_| plan.is_envelope).cloned();
     let row = match &plan.row {
-        Some(program) => {
-            let mut flow = Flow::new(value);
-            if program.reads_metadata() {
-                flow.metadata = metadata(record);
-            }
-            program.run(&mut flow, DEADLINE).map_err(|failure| format!("row: {failure}"))?
-        }
+        Some(program) => run(record, program, value).map_err(|failure| format!("row: {failure}"))?,
         None if plan.is_envelope => part(&value, "after").cloned().unwrap_or(Value::Null),
         None => value,
     };
@@ -64,11 +91,6 @@ fn of_row(record: &Polled, plan: &RowPlan, event: OutEvent) -> Result<OutEvent, 
         let columns = plan.key.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
         format!("its key {columns} is absent or null")
     })?;
-    let text = |value: &Value| {
-        let mut out = Vec::new();
-        json::write(value, &mut out);
-        Bytes::from(out)
-    };
     let content = (!is_gone).then(|| text(&row));
     Ok(OutEvent { row_key: Some(text(&row_key)), content, ..event })
 }

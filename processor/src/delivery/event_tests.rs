@@ -24,7 +24,7 @@ fn plan(row: Option<&str>, is_envelope: bool, key: &[&str]) -> RowPlan {
 }
 
 fn told(op: Op, value: &str, plan: &RowPlan) -> Result<(Option<String>, Option<String>), String> {
-    let event = of(&record(op, value), None, Some(plan))?.expect("an event");
+    let event = of(&record(op, value), None, Made::Row(plan))?.expect("an event");
     assert_eq!((event.id.as_str(), &*event.source, event.sequence, event.committed_us), ("7", "/p/db", 7, Some(5)));
     let text = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok((text(event.row_key), text(event.content)))
@@ -55,8 +55,8 @@ fn what_a_program_makes_is_a_row_too() {
 #[test]
 fn what_is_not_for_the_sink_is_left_out() {
     let when = Program::compile(".op == \"d\"", &Shape::any()).expect("a program").0;
-    assert_eq!(of(&record(Op::Update, UPDATE), Some(&when), None), Ok(None));
-    assert!(of(&record(Op::Delete, DELETE), Some(&when), None).expect("read").is_some());
+    assert_eq!(of(&record(Op::Update, UPDATE), Some(&when), Made::Event), Ok(None));
+    assert!(of(&record(Op::Delete, DELETE), Some(&when), Made::Event).expect("read").is_some());
 }
 
 #[test]
@@ -65,5 +65,21 @@ fn what_is_no_row_is_said() {
     assert_eq!(error, "its key `id`, `country` is absent or null");
     assert!(told(Op::Update, r#"{"after":7}"#, &plan(None, true, &["id"])).unwrap_err().contains("integer"));
     let stranger = Polled { headers: Headers::NONE, ..record(Op::Update, UPDATE) };
-    assert!(of(&stranger, None, None).is_err());
+    assert!(of(&stranger, None, Made::Event).is_err());
+}
+
+#[test]
+fn an_input_is_what_a_program_makes_if_it_is_an_object() {
+    let made = |program: &str, value: &str| {
+        let program = Program::compile(program, &Shape::any()).expect("a program").0;
+        let event = of(&record(Op::Update, value), None, Made::Input(&program))?.expect("an event");
+        assert!(event.row_key.is_none());
+        Ok(event.content.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+    };
+    let input = made("{ \"movie\": .after.id, \"of\": %key.id }", UPDATE);
+    assert_eq!(input, Ok(r#"{"movie":2,"of":1}"#.to_owned()));
+    assert_eq!(made("object!(.after)", UPDATE), Ok(r#"{"id":2,"title":"Alien"}"#.to_owned()));
+    let error: String = made("object!(.after)", DELETE).unwrap_err();
+    assert!(error.starts_with("input: "), "{error}");
+    assert!(made(".after", DELETE).unwrap_err().contains("no object"));
 }

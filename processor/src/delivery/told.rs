@@ -86,6 +86,7 @@ impl Work {
     pub async fn run(self: Arc<Self>) -> Result<(), StageError> {
         let width = match &self.delivery.plan.sink {
             SinkPlan::Webhook(plan) => plan.concurrency,
+            SinkPlan::Conductor(plan) => plan.concurrency,
             SinkPlan::Index(_) => 2,
             SinkPlan::Sql(_) | SinkPlan::Files(_) => 1,
         };
@@ -446,6 +447,7 @@ impl Handler for Work {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.sink.handed_over();
         // What a former owner set aside is known before the first event.
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         while let Err(error) = self.delivery.parked.follow().await {

@@ -2,8 +2,6 @@
 //!
 //! Reference: CloudEvents 1.0.2, HTTP Protocol Binding (3.1 binary, 3.2 structured, 3.3 batched) and JSON Event Format.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use ring::digest;
 use serde::Serialize;
@@ -12,6 +10,7 @@ use tributary_dsl::plan::WebhookFormat;
 use tributary_processor::sink::OutEvent;
 
 use crate::moment::rfc3339;
+use crate::text::{escape, hex};
 
 /// One request, the same at every try.
 #[derive(Debug)]
@@ -65,7 +64,7 @@ impl Message {
 /// The id of one event, or of several together. In the signed text a dot ends the id, so an id has none itself.
 fn id(events: &[OutEvent]) -> String {
     if let [event] = events {
-        return escape(&format!("{}/{}", event.source, event.id), |byte| {
+        return escape(&format!("{}/{}", event.source, event.id), '%', |byte| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'/' | b':' | b'@')
         });
     }
@@ -74,26 +73,7 @@ fn id(events: &[OutEvent]) -> String {
         context.update(&(text.len() as u64).to_be_bytes());
         context.update(text.as_bytes());
     }
-    let mut id = String::from("batch-");
-    for byte in context.finish().as_ref() {
-        // Writing to a string does not fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
-}
-
-/// Percent-encodes the bytes that are not plain.
-fn escape(text: &str, plain: impl Fn(u8) -> bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if plain(byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+    format!("batch-{}", hex(context.finish().as_ref()))
 }
 
 /// A longer key is no subject: receivers refuse long headers.
@@ -116,7 +96,7 @@ fn attributes(event: &OutEvent) -> Vec<(&'static str, String)> {
         ("ce-subject", subject(event).map(str::to_owned)),
     ];
     let plain = |byte| matches!(byte, 0x21..=0x7e) && byte != b'"' && byte != b'%';
-    attributes.into_iter().filter_map(|(name, value)| Some((name, escape(&value?, plain)))).collect()
+    attributes.into_iter().filter_map(|(name, value)| Some((name, escape(&value?, '%', plain)))).collect()
 }
 
 /// An event with its attributes around it.

@@ -15,10 +15,10 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step, StepPlan, StorePlan,
-    StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
+    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
-use crate::yaml::{At, Key, Map, MappingKey, Means, Node, Reader};
+use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
 /// What is around a sink.
 pub(super) struct Surroundings<'a> {
@@ -53,6 +53,9 @@ pub(super) fn read(
         let (kind, map, sink) = if let Some(map) = r.optional(&map, &key::WEBHOOK) {
             let sink = webhook(r, &map).map(SinkPlan::Webhook);
             ("webhook", map, sink)
+        } else if let Some(map) = r.optional(&map, &key::CONDUCTOR) {
+            let sink = conductor(r, &map, shape).map(SinkPlan::Conductor);
+            ("conductor", map, sink)
         } else if let Some(map) = r.optional(&map, &key::SQL) {
             let sink = sql(r, &map, shape, steps).map(SinkPlan::Sql);
             ("sql", map, sink)
@@ -186,12 +189,51 @@ fn webhook(r: &mut Reader, map: &Map) -> Option<WebhookPlan> {
         let help = "write `format: cloudevents`, or leave `batch` out";
         r.error(map.key_place(&key::BATCH), "several events of one request have one set of headers", Some(help.into()));
     }
-    let url = url?;
-    if !["http://", "https://"].iter().any(|scheme| url.reveal().starts_with(scheme)) {
-        r.error(map.key_place(&key::URL), "a webhook's URL begins with `http://` or `https://`", None);
-        return None;
-    }
+    let url = http(r, map, &key::URL, url?, "a webhook's URL")?;
     Some(WebhookPlan { url, ..plan })
+}
+
+/// The URL, if it is one of HTTP.
+fn http(r: &mut Reader, map: &Map, key: &Key<Hidden, Required>, url: Secret, what: &str) -> Option<Secret> {
+    if ["http://", "https://"].iter().any(|scheme| url.reveal().starts_with(scheme)) {
+        return Some(url);
+    }
+    r.error(map.key_place(key), format!("{what} begins with `http://` or `https://`"), None);
+    None
+}
+
+fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<ConductorPlan> {
+    let url = r.required(map, &key::CONDUCTOR_URL);
+    let url = url.and_then(|url| http(r, map, &key::CONDUCTOR_URL, url, "the URL of a Conductor server"));
+    let workflow = r.required(map, &key::WORKFLOW);
+    let flavor = r.required(map, &key::FLAVOR);
+    let text = r.optional(map, &key::INPUT);
+    let input = text.as_ref().map(|text| looking(r, map, &key::INPUT, text, shape, "an input"));
+    if let Some((text, program)) = text.as_ref().zip(input.as_ref().and_then(Option::as_ref))
+        && program.only_looks()
+        && !program.is_object()
+    {
+        let message = format!("the input of a workflow is an object, and this answers {}", program.answer());
+        r.found.push(text.spot.error(message).help("write `{ \"movie\": … }`, or `object!(…)` around it"));
+    }
+    let plan = ConductorPlan {
+        url: Secret::new(""),
+        workflow: String::new(),
+        version: r.optional(map, &key::VERSION),
+        input_fields: input.as_ref().and_then(|program| program.as_ref()?.answer_fields()),
+        input: None,
+        flavor: flavor?,
+        headers: headers(r, map, &key::HEADERS).unwrap_or_default(),
+        settle: r.value(map, &key::SETTLE),
+        timeout: r.value(map, &key::TIMEOUT),
+        concurrency: r.value(map, &key::CONCURRENCY),
+        private: r.value(map, &key::PRIVATE),
+    };
+    let input = match input {
+        Some(program) => Some(program?),
+        None => None,
+    };
+    Some(ConductorPlan { url: url?, workflow: workflow?.value, input, ..plan })
 }
 
 fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<SqlPlan> {

@@ -9,15 +9,15 @@ use crate::keys::graph::{HEADER_NAMES, LEAVES};
 use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
 use crate::keys::values::DatabaseUrl;
-use crate::plan::{FileFormat, OnError, WebhookFormat};
+use crate::plan::{ConductorFlavor, FileFormat, OnError, WebhookFormat};
 use crate::yaml::{
     Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
     Words, key,
 };
 
 pub(crate) static SINK: Keys = Keys {
-    keys: &[&TOPIC, &INDEX, &WEBHOOK, &SQL, &FILES, &WHEN],
-    rules: &[Rule::OneOf(&["topic", "index", "webhook", "sql", "files"])],
+    keys: &[&TOPIC, &INDEX, &WEBHOOK, &CONDUCTOR, &SQL, &FILES, &WHEN],
+    rules: &[Rule::OneOf(&["topic", "index", "webhook", "conductor", "sql", "files"])],
 };
 
 pub(crate) static WHEN: Key<Code, Means> = key(
@@ -187,6 +187,82 @@ pub(crate) static PRIVATE: Key<Words<bool>, Is<bool>> = key(
     "on",
     "Whether requests may go to private networks: addresses that are loopback, link-local or private. Otherwise they are refused, so that \
      whoever may write a URL reaches nothing inside.",
+);
+
+pub(crate) static CONDUCTOR: Key<&Keys, Means> = key(
+    "conductor",
+    &CONDUCTOR_KEYS,
+    Means("another sink"),
+    "url: \"https://conductor.example/api\"\nworkflow: greenlight\nflavor: oss",
+    "Workflows of a [Conductor](https://conductor-oss.org) server. Each event starts one, those of one key one after the other. Who asks is \
+     told by `headers`; a token that expires is not renewed. It was tested against a stub that behaves as the servers' sources and \
+     documentation say, not against a server.",
+);
+
+static CONDUCTOR_KEYS: Keys = Keys {
+    keys: &[
+        &CONDUCTOR_URL,
+        &WORKFLOW,
+        &VERSION,
+        &INPUT,
+        &FLAVOR,
+        &SETTLE,
+        &HEADERS,
+        &TIMEOUT,
+        &CONCURRENCY,
+        &PRIVATE,
+        &NAME,
+        &ON_ERROR,
+        &RETRY,
+    ],
+    rules: &[],
+};
+
+pub(crate) static CONDUCTOR_URL: Key<Hidden, Required> = key(
+    "url",
+    Hidden,
+    Required,
+    "https://conductor.example/api",
+    "Where the server's API begins; it usually ends in `/api`. It is never printed.",
+);
+
+pub(crate) static WORKFLOW: Key<Line, Required> = key(
+    "workflow",
+    Line("name"),
+    Required,
+    "greenlight",
+    "The workflow's name. Before the first event the server is asked whether it is registered.",
+);
+
+pub(crate) static VERSION: Key<Whole<u32>, Means> =
+    key("version", Whole { least: 1, most: i32::MAX as u32 }, Means("the latest"), "3", "The workflow's version.");
+
+pub(crate) static INPUT: Key<Code, Means> = key(
+    "input",
+    Code,
+    Means("the event"),
+    "'{ \"movie\": .after.id }'",
+    "What the workflow is started with, in VRL: an object.",
+);
+
+pub(crate) static FLAVOR: Key<Words<ConductorFlavor>, Required> = key(
+    "flavor",
+    Words(&[("orkes", ConductorFlavor::Orkes), ("oss", ConductorFlavor::Oss)]),
+    Required,
+    "oss",
+    "Which server it is; it cannot be asked. `orkes` keeps a key of each start: one workflow for an event, as long as the server keeps the \
+     workflow. `oss`, the open source one, ignores keys: before the first event of each key that this process is given, and after a \
+     start whose answer did not come, it is looked up whether the event's workflow is there, by its correlation id. Where that look-up \
+     lags behind, a workflow may start twice.",
+);
+
+pub(crate) static SETTLE: Key<Period, Is<Duration>> = key(
+    "settle",
+    Period { least: Duration::ZERO },
+    Is(Duration::from_secs(2)),
+    "10s",
+    "With `oss`: so long after a start that may have been done, it is looked up whether it was. A server that keeps workflows in Redis \
+     finds them by way of its search index, which lags behind.",
 );
 
 pub(crate) static SQL: Key<&Keys, Means> = key(

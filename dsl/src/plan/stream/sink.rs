@@ -57,6 +57,8 @@ pub enum SinkPlan {
     Files(FilesPlan),
     /// A search index.
     Index(IndexSinkPlan),
+    /// Workflows of a Conductor server.
+    Conductor(ConductorPlan),
 }
 
 /// HTTP requests, signed as <https://www.standardwebhooks.com> says.
@@ -89,6 +91,42 @@ pub enum WebhookFormat {
     CloudEventsBinary,
     /// The body is an envelope with the event inside (CloudEvents 1.0, structured mode).
     CloudEventsStructured,
+}
+
+/// Workflows of a Conductor server, one for each event.
+#[derive(Debug, Clone)]
+pub struct ConductorPlan {
+    /// Where its API begins.
+    pub url: Secret,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its version; none: the latest.
+    pub version: Option<u32>,
+    /// What it is started with, an object; none: the event.
+    pub input: Option<Program>,
+    /// The fields that the input can have, if they are known.
+    pub input_fields: Option<Vec<String>>,
+    /// Which server it is.
+    pub flavor: ConductorFlavor,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, Secret>,
+    /// After so long a workflow that was started is found.
+    pub settle: Duration,
+    /// The longest one request may take.
+    pub timeout: Duration,
+    /// Requests in flight at most.
+    pub concurrency: usize,
+    /// Whether it may lead into private networks.
+    pub private: bool,
+}
+
+/// Which server runs the workflows: they know repetitions by different means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConductorFlavor {
+    /// Orkes: keeps the key of each start as long as its workflow.
+    Orkes,
+    /// The open source server: ignores such keys, and can be asked what was started for an event.
+    Oss,
 }
 
 /// Which row an event is about, for sinks that keep rows.

@@ -18,34 +18,63 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What an answer is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// What was sent.
     Event(Verdict),
     /// The receiver: it takes nothing, whatever it is, until somebody has done something.
     Receiver(String),
 }
 
-/// Reads an answer.
-pub(super) async fn read(response: Response) -> Outcome {
-    let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
-    // What has been taken is taken, whatever becomes of the rest of the answer. It is read so that the connection can be used again.
-    let body = beginning(response).await;
-    judge(status, &headers, &url, &body, SystemTime::now())
+/// An answer, as far as it was read.
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    headers: HeaderMap,
+    url: Url,
+    pub body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub is_whole: bool,
 }
 
-/// The beginning of an answer's body, as far as it comes.
-async fn beginning(mut response: Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    while body.len() < MOST_BYTES
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        body.extend_from_slice(&chunk[..chunk.len().min(MOST_BYTES - body.len())]);
+impl Answer {
+    /// Reads an answer.
+    pub async fn read(response: Response) -> Self {
+        Self::read_up_to(response, MOST_BYTES).await
     }
-    body
+
+    /// Reads an answer, so many bytes of it at most. What has been taken is taken, whatever becomes of the rest of the answer; it is read
+    /// so that the connection can be used again.
+    pub async fn read_up_to(mut response: Response, most: usize) -> Self {
+        let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
+        let (mut body, mut is_whole) = (Vec::new(), false);
+        while body.len() < most {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(most - body.len())]),
+                ended => {
+                    is_whole = ended.is_ok();
+                    break;
+                }
+            }
+        }
+        Self { status, headers, url, body, is_whole }
+    }
+
+    /// What it means.
+    pub fn outcome(&self) -> Outcome {
+        judge(self.status, &self.headers, &self.url, &self.body, SystemTime::now())
+    }
+
+    /// What it says, in a part of a sentence.
+    pub fn said(&self) -> String {
+        said(self.status, &self.body)
+    }
+}
+
+fn said(status: StatusCode, body: &[u8]) -> String {
+    format!("it answered {status}{}", excerpt(body))
 }
 
 fn judge(status: StatusCode, headers: &HeaderMap, url: &Url, body: &[u8], now: SystemTime) -> Outcome {
-    let said = format!("it answered {status}{}", excerpt(body));
+    let said = said(status, body);
     match status.as_u16() {
         200..=299 => Outcome::Event(Verdict::Delivered),
         401 | 403 => Outcome::Receiver(format!(
