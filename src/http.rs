@@ -48,8 +48,6 @@ pub struct Api {
     pub taps: Arc<Taps>,
     /// The indexes that streams fill, by name.
     pub row_indexes: HashMap<String, Arc<dyn DocumentStore>>,
-    /// Whether the pipeline has indexes of a graph.
-    pub has_indexes: bool,
     /// The pipeline stops: answers without an end end.
     pub stopping: CancellationToken,
 }
@@ -136,9 +134,6 @@ fn status(class: ErrorClass) -> StatusCode {
 
 fn started(api: &Api) -> Result<&Started, Failure> {
     api.started.get().ok_or_else(|| {
-        if !api.has_indexes {
-            return Failure(StatusCode::NOT_FOUND, "this pipeline has streams and no indexes".to_owned());
-        }
         let text = "the pipeline waits for its graph and has no plan yet; /health says why";
         Failure(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
     })
@@ -147,7 +142,8 @@ fn started(api: &Api) -> Result<&Started, Failure> {
 fn find<'a>(api: &'a Api, name: &str) -> Result<&'a IndexHandle, Failure> {
     let indexes = &started(api)?.indexes;
     indexes.iter().find(|i| i.context.plan.name == name).ok_or_else(|| {
-        let known: Vec<&str> = indexes.iter().map(|i| i.context.plan.name.as_str()).collect();
+        let of_streams = api.row_indexes.keys().map(String::as_str);
+        let known: Vec<&str> = indexes.iter().map(|i| i.context.plan.name.as_str()).chain(of_streams).collect();
         Failure(StatusCode::NOT_FOUND, format!("no index {name:?} in this pipeline (it has: {})", known.join(", ")))
     })
 }
@@ -329,7 +325,7 @@ async fn replay(State(api): State<Arc<Api>>, Json(what): Json<Replay>) -> Result
     // Streams do theirs again by themselves; the others need the indexes.
     let is_asked = |letter: &DeadLetter| what.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id));
     let letters = api.letters.list().await?;
-    if api.has_indexes && letters.iter().any(|letter| is_asked(letter) && letter.way_back == WayBack::Topic) {
+    if letters.iter().any(|letter| is_asked(letter) && letter.way_back == WayBack::Topic) {
         started(&api)?;
     }
     let replayed = api.letters.replay(what.ids.as_deref()).await?;

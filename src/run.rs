@@ -108,7 +108,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
-        (None, None) => Joining::Nothing,
+        (None, None) => {
+            let (indexes, subjects) = (Vec::new(), Vec::new());
+            let _ = started.set(Started { indexes, plan: Arc::new(draft.load().await?), subjects });
+            Joining::Nothing
+        }
         (None, Some(planning)) => {
             for listings in base.listings.values() {
                 listings.health().down("it starts when the graph has told its schema");
@@ -126,7 +130,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         streams: definition.streams().iter().map(stream_steps).collect(),
         taps,
         row_indexes,
-        has_indexes,
         stopping: shutdown.clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.

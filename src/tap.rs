@@ -1,5 +1,6 @@
 //! `tributary tap`: what flows through the steps of streams, live. The running pipeline tells it as lines of JSON.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::http::{Api, refused};
 use crate::output::line;
 use crate::record;
 
+/// Events of which it is known that they are shown.
+const SHOWN: usize = 1_000;
 /// The longest that a condition may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
 
@@ -55,45 +58,78 @@ struct Tap {
     watcher: Watcher,
     wish: Wish,
     condition: Option<Program>,
-    /// When the next event may be told.
-    next: Instant,
-    /// Events that were left out because of the rate.
-    left_out: u64,
+    allowance: Allowance,
+    /// Events whose steps are shown, the newest last: the stream, and where each was read.
+    shown: VecDeque<(Arc<str>, String)>,
+    /// The event that was left out last, and how many were.
+    left_out: (String, u64),
+}
+
+/// How many events may be shown now: so many a second, and as many at once.
+struct Allowance {
+    rate: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(rate: Option<u32>) -> Self {
+        let rate = rate.map_or(f64::INFINITY, f64::from);
+        Self { rate, left: rate, at: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        self.left = (self.left + self.rate * (now - self.at).as_secs_f64()).min(self.rate);
+        self.at = now;
+        let may = self.left >= 1.0;
+        self.left -= f64::from(u8::from(may));
+        may
+    }
 }
 
 impl Tap {
-    fn wants(&self, tapped: &Tapped) -> bool {
+    fn is_meant(&self, tapped: &Tapped) -> bool {
         let named = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-        if !named(&self.wish.stream, &tapped.stream) || !named(&self.wish.step, &tapped.step) {
-            return false;
-        }
+        named(&self.wish.stream, &tapped.stream) && named(&self.wish.step, &tapped.step)
+    }
+
+    fn fits(&self, tapped: &Tapped) -> bool {
         self.condition.as_ref().is_none_or(|condition| {
             let mut flow = Flow::new(tapped.event.clone());
             condition.run(&mut flow, DEADLINE).is_ok_and(|answer| answer == Value::Boolean(true))
         })
     }
 
-    /// The next line.
+    /// The next line. An event that fits once is shown at all of its steps, whatever those make of it.
     async fn line(&mut self) -> Option<String> {
         loop {
-            let told = match self.watcher.next().await? {
-                Ok(tapped) if !self.wants(&tapped) => continue,
-                Ok(_) if Instant::now() < self.next => {
-                    self.left_out += 1;
+            let tapped = match self.watcher.next().await? {
+                Ok(tapped) if !self.is_meant(&tapped) => continue,
+                Ok(tapped) => tapped,
+                Err(missed) => return Some(format!("{}\n", json!({ "missed": missed }))),
+            };
+            let is_shown =
+                self.shown.iter().rev().any(|(stream, place)| *stream == tapped.stream && *place == tapped.place);
+            if !is_shown {
+                if !self.fits(&tapped) {
                     continue;
                 }
-                Ok(tapped) => {
-                    if let Some(rate) = self.wish.rate {
-                        self.next = Instant::now() + Duration::from_secs(1) / rate.max(1);
+                if !self.allowance.take() {
+                    if self.left_out.0 != tapped.place {
+                        self.left_out = (tapped.place.clone(), self.left_out.1 + 1);
                     }
-                    let mut told = tapped.to_json();
-                    if self.left_out > 0 {
-                        told["left_out"] = json!(std::mem::take(&mut self.left_out));
-                    }
-                    told
+                    continue;
                 }
-                Err(missed) => json!({ "missed": missed }),
-            };
+                self.shown.push_back((tapped.stream.clone(), tapped.place.clone()));
+                if self.shown.len() > SHOWN {
+                    self.shown.pop_front();
+                }
+            }
+            let mut told = tapped.to_json();
+            if self.left_out.1 > 0 {
+                told["left_out"] = json!(std::mem::take(&mut self.left_out.1));
+            }
             return Some(format!("{told}\n"));
         }
     }
@@ -120,7 +156,9 @@ pub async fn serve(State(api): State<Arc<Api>>, Query(wish): Query<Wish>) -> Res
             return refused(StatusCode::BAD_REQUEST, format!("the condition is no program: {}", said.join("; ")));
         }
     };
-    let tap = Tap { watcher: api.taps.watch(), wish, condition, next: Instant::now(), left_out: 0 };
+    let (shown, left_out) = (VecDeque::new(), (String::new(), 0));
+    let allowance = Allowance::new(wish.rate);
+    let tap = Tap { watcher: api.taps.watch(), wish, condition, allowance, shown, left_out };
     let stopping = api.stopping.clone();
     let lines = stream::unfold(tap, move |mut tap| {
         let stopping = stopping.clone();

@@ -7,7 +7,7 @@ mod mapping;
 mod read;
 mod scalars;
 mod schema;
-mod units;
+pub(crate) mod units;
 mod variables;
 
 pub use self::units::duration;

@@ -65,7 +65,7 @@ impl Call {
                 let url = joined(&service.client.url, path);
                 Url::parse(&url.replace(PLACE_OF_KEY, "1"))
                     .map_err(|e| wrong(format!("with the path {path} its URL is none: {e}")))?;
-                (Kind::Rest { method, url, body: body.clone().map(Box::new) }, is_list, each, matched)
+                (Kind::Rest { method, url, body: body.clone() }, is_list, each, matched)
             }
         };
         if matches!(kind, Kind::Graphql { .. }) && *is_list && matched.is_empty() {

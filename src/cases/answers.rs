@@ -73,7 +73,10 @@ impl Enricher for Answers {
         let is_missing = |key: &str| {
             self.given.missing.iter().any(|missing| match missing {
                 Json::String(text) => text == key,
-                other => other.to_string() == key,
+                other => {
+                    let text = other.to_string();
+                    text == key
+                }
             })
         };
         let mut answers = Vec::with_capacity(keys.len());

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tributary_dsl::plan::Plan;
 use tributary_event::Health;
 use tributary_event::clock::now_us;
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
@@ -14,6 +15,20 @@ use crate::definition;
 use crate::exit::Failure;
 use crate::output::line;
 use crate::record::{self, expect_ok};
+
+/// The indexes of a pipeline that does not run here.
+fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
+    let graph = backends::graph(plan, true)?;
+    let mut roots = backends::roots(plan, &graph, &Health::default())?;
+    let mut subjects = Vec::new();
+    for index in &plan.indexes {
+        let store = backends::store_for_reading(plan, index)?;
+        if let Some(roots) = roots.remove(&index.name) {
+            subjects.push(Subject { plan: index.clone(), store, roots, graph: graph.clone() });
+        }
+    }
+    Ok(subjects)
+}
 
 /// `audit`.
 pub async fn audit(file: &Path, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
@@ -32,15 +47,8 @@ pub async fn audit(file: &Path, since: Duration, documents: usize, json: bool) -
         None => {
             let plan = Arc::new(draft.load().await?);
             let transport = backends::transport(draft.definition()).await?;
-            let graph = backends::graph(&plan, true)?;
-            let mut roots = backends::roots(&plan, &graph, &Health::default())?;
-            let mut subjects = Vec::new();
-            for index in &plan.indexes {
-                let store = backends::store_for_reading(&plan, index)?;
-                if let Some(roots) = roots.remove(&index.name) {
-                    subjects.push(Subject { plan: index.clone(), store, roots, graph: graph.clone() });
-                }
-            }
+            // Streams alone have topics to look at, and no graph.
+            let subjects = if plan.indexes.is_empty() { Vec::new() } else { subjects(&plan)? };
             let audited = audit::audit(&plan, &transport, &subjects, scope).await;
             audited.map_err(|e| Failure::of(e.class, e.message))?
         }

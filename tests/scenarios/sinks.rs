@@ -179,7 +179,10 @@ async fn killed(pair: Pair, processes: usize) {
         topic.entry(id).or_default().push(sequence(&event));
         if event["op"] != "d" {
             assert_eq!(event["price"]["usd"].as_f64(), Some(id as f64 * 1.5), "{event}");
-            assert!(event["known"].is_null() || event["known"]["id"] == id.to_string(), "{event}");
+            assert!(
+                event["known"].is_null() || event["known"]["id"].as_str() == Some(id.to_string().as_str()),
+                "{event}"
+            );
         }
     }
     assert_eq!(topic, expected);

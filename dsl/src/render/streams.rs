@@ -5,7 +5,7 @@ use std::fmt::Write;
 use tributary_expression::Program;
 
 use super::public_url;
-use super::text::{block, leaf_name, line, store, time};
+use super::text::{block, leaf_name, line, size, store, time};
 use crate::plan::{
     CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, LookupTable, Missing,
     OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
@@ -195,7 +195,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
             };
             let folder = plan.folder.display();
             line(out, 1, format_args!("to {name} in {folder}: exactly once"));
-            line(out, 2, format_args!("{format}; a file for about {} bytes, or {}", plan.size, time(plan.every)));
+            line(out, 2, format_args!("{format}; a file for about {}, or {}", size(plan.size), time(plan.every)));
         }
     }
     when(out, delivery.when.as_ref());

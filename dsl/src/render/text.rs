@@ -8,6 +8,7 @@ use crate::plan::{
     FieldKind, Form, GraphPlan, IndexPlan, LeafType, Oversized, Paging, Plan, RecordSettings, RootIds, Selection,
     StorePlan, TransportPlan,
 };
+use crate::yaml::units;
 
 /// The plan as text: tables and vertices; for each index its fields, its edges and how parents are reached, its queries. The
 /// mapping of a store is not in it: that is the store's own.
@@ -20,8 +21,11 @@ pub fn render_plan(plan: &Plan) -> String {
         for table in tables {
             let rules = plan.graph.vertices.get(table).map_or(&[][..], Vec::as_slice);
             let vertices: Vec<String> = rules.iter().map(|r| format!("{}:{}", r.type_name, r.id)).collect();
-            let vertices = if vertices.is_empty() { "no vertex".to_owned() } else { vertices.join(", ") };
-            line(&mut out, 1, format_args!("{table} → {vertices}"));
+            match vertices.as_slice() {
+                [] if plan.indexes.is_empty() => line(&mut out, 1, format_args!("{table}")),
+                [] => line(&mut out, 1, format_args!("{table} → no vertex")),
+                vertices => line(&mut out, 1, format_args!("{table} → {}", vertices.join(", "))),
+            }
         }
     }
     line(&mut out, 0, format_args!("\ntransport: {}", transport(&plan.transport)));
@@ -148,10 +152,11 @@ pub(super) fn store(store: &StorePlan) -> String {
 }
 
 pub(super) fn time(duration: Duration) -> String {
-    match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
-        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
-        ms => format!("{ms}ms"),
-    }
+    units::print_duration(duration)
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    units::print_bytes(bytes)
 }
 
 pub(super) fn line(out: &mut String, depth: usize, text: impl Display) {

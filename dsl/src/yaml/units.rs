@@ -43,12 +43,12 @@ fn pattern(units: &[(&str, u64)]) -> String {
 }
 
 /// As it would be written, in the largest unit that fits without a rest.
-pub(super) fn print_duration(duration: Duration) -> String {
+pub(crate) fn print_duration(duration: Duration) -> String {
     print(duration.as_millis() as u64, &TIMES)
 }
 
 /// The same of a number of bytes.
-pub(super) fn print_bytes(bytes: u64) -> String {
+pub(crate) fn print_bytes(bytes: u64) -> String {
     print(bytes, &SIZES[..5])
 }
 

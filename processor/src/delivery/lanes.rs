@@ -201,7 +201,7 @@ mod tests {
         lanes.push(lane(1), "a");
         lanes.push(lane(1), "b");
         let head = lanes.take(1, now).pop().expect("one");
-        lanes.revoke(&[head.lane.place.clone()]);
+        lanes.revoke(std::slice::from_ref(&head.lane.place));
         assert!(!lanes.is_ours(&head));
         // It comes back while what was taken before is still out.
         lanes.push(lane(1), "a once more");

@@ -75,7 +75,7 @@ pub fn post_list(path: &str, each: &[&str], matched: &[&str]) -> CallPlan {
         shown: String::new(),
         method: "POST".to_owned(),
         path: path.to_owned(),
-        body: Some(program(r#"{ "ids": .keys }"#)),
+        body: Some(Box::new(program(r#"{ "ids": .keys }"#))),
         is_list: true,
         each: names(each),
         matched: names(matched),

@@ -81,7 +81,7 @@ async fn a_body_is_made_of_one_key() {
         shown: String::new(),
         method: "PUT".to_owned(),
         path: "/score".to_owned(),
-        body: Some(program(r#"{ "of": .key, "twice": int!(.key) * 2 }"#)),
+        body: Some(Box::new(program(r#"{ "of": .key, "twice": int!(.key) * 2 }"#))),
         is_list: false,
         each: Vec::new(),
         matched: Vec::new(),

@@ -261,6 +261,7 @@ fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
         r.found.push(request.spot.error(message).help("write `.key` in the body, or leave `{key}` out of the path"));
         return None;
     }
+    let body = body.map(Box::new);
     let (method, path, shown) = (method.to_owned(), path.to_owned(), request.shown.clone());
     Some(CallPlan::Rest { method, path, shown, body, is_list: together, each: each.unwrap_or_default(), matched })
 }

@@ -142,7 +142,7 @@ pub enum CallPlan {
         /// Method and path as they are written: with the names of variables, whose values may be secret.
         shown: String,
         /// The body, of `.keys` or `.key`; none: nothing is sent.
-        body: Option<Program>,
+        body: Option<Box<Program>>,
         /// Whether keys are asked for together.
         is_list: bool,
         /// Where the answer lies: names of fields, from the outside in.
