@@ -1,8 +1,8 @@
 //! Deliveries: the events of a stream's own topic into one sink outside of the transport. Each sink has a group of readers of its own, so
 //! one that is away, slow or refuses holds up neither the stream nor other sinks.
 //!
-//! There are two kinds of sinks (see [`crate::sink`]): those that are told ([`told`]), where the group's offset follows what arrived, and
-//! those with a ledger ([`ledger`]), which keep the offset themselves.
+//! There are two kinds of sinks (see [`crate::sink`]): those that are told (`told`), where the group's offset follows what arrived, and
+//! those with a ledger (`ledger`), which keep the offset themselves.
 
 mod event;
 mod lanes;
