@@ -25,6 +25,8 @@ use crate::sink::{DeliverySink, LedgerSink, OutEvent};
 
 /// Records of one reading at most.
 const READ: usize = 2_000;
+/// Events at most behind one that has not arrived: after a crash they are delivered once more.
+const AHEAD: usize = 100_000;
 /// How often letters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -92,6 +94,7 @@ impl Delivery {
         self.working.up();
         match self.sink.clone() {
             Sink::Told(sink) => {
+                let settings = IntakeSettings { max_ahead: AHEAD, ..settings };
                 let work = Arc::new(told::Work::new(self, sink));
                 let running = intake::run(consumer, work.clone(), settings, reading, shutdown.clone());
                 tokio::select! {

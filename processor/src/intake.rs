@@ -73,6 +73,8 @@ pub struct IntakeSettings {
     pub max_records: usize,
     /// Bytes in flight at most (one delivery may exceed it).
     pub max_bytes: usize,
+    /// Records at most whose offsets cannot be committed yet, though they may be done: behind one that is not (one delivery may exceed it).
+    pub max_ahead: usize,
     /// How often done prefixes are committed.
     pub commit_every: Duration,
     /// How long a shutdown waits for what is in flight.
@@ -116,6 +118,7 @@ impl IntakeSettings {
             stage: stage.into(),
             max_records: 20_000,
             max_bytes: 16 << 20,
+            max_ahead: usize::MAX,
             commit_every: Duration::from_millis(200),
             grace: Duration::from_secs(5),
             lag: Lag::default(),
@@ -208,7 +211,9 @@ impl Intake {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             let (records, bytes) = self.tickets.in_flight();
-            let has_room = records < self.settings.max_records && bytes < self.settings.max_bytes;
+            let has_room = records < self.settings.max_records
+                && bytes < self.settings.max_bytes
+                && self.tickets.ahead() < self.settings.max_ahead;
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,

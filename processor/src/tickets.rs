@@ -192,6 +192,11 @@ impl Tickets {
         (state.records, state.bytes)
     }
 
+    /// Records that were read and whose offsets cannot be committed yet, done or not.
+    pub(crate) fn ahead(&self) -> usize {
+        self.lock().partitions.values().map(|partition| partition.prefix.in_flight()).sum()
+    }
+
     /// The offsets after which work is left, where something was read.
     pub(crate) fn come_to(&self) -> HashMap<TopicPartition, u64> {
         let state = self.lock();
