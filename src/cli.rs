@@ -40,6 +40,7 @@ A first hour usually goes:
   tributary search pipeline.yaml movies 'title:alien'
   tributary get pipeline.yaml movies 42
   tributary dlq list pipeline.yaml       what was set aside, and why
+  tributary reload pipeline.yaml         what it says of streams now, without a new start
   tributary test pipeline.yaml cases.yaml   do streams make of changes what they should?
   tributary tap pipeline.yaml priced     what flows through a stream, step by step
   tributary audit pipeline.yaml          is anything lost, doubled or stale?
@@ -165,6 +166,11 @@ pub enum Command {
         /// The document's id.
         id: String,
     },
+    /// Let a running pipeline take what its file says of streams, services and tables now.
+    ///
+    /// What is the same goes on. A stream that says something else, or asks a service that does, stops and begins anew where it was,
+    /// also one whose sink does not answer. Everything else in the file needs a new start, which is said. SIGHUP does the same.
+    Reload(Pipeline),
     /// Run cases of streams: which changes come, what services answer, what is to come of it.
     ///
     /// The engine is the one that runs pipelines; it runs on an embedded log in a folder of its own, and asks no server. Exit code 1 if

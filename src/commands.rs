@@ -22,6 +22,7 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Plan(pipeline) => definition::plan(&pipeline.file).await,
         Command::Graph { pipeline, format } => definition::graph(&pipeline.file, format).await,
         Command::Run { pipeline, quiet, fail_fast } => running::run(&pipeline.file, quiet, fail_fast).await,
+        Command::Reload(pipeline) => running::reload(&pipeline.file).await,
         Command::Reindex { pipeline, index } => running::reindex(&pipeline.file, index.as_deref()).await,
         Command::ResumeDeletes { pipeline, index } => letters::resume_deletes(&pipeline.file, index.as_deref()).await,
         Command::Audit { pipeline, since, documents, json } => {

@@ -27,6 +27,7 @@ impl Inputs for Surroundings {
 
 /// A pipeline whose text was read. Its graph was not asked yet.
 pub struct Draft {
+    file: PathBuf,
     definition: Definition,
     found: Vec<Diagnostic>,
     surroundings: Surroundings,
@@ -62,7 +63,7 @@ pub fn read(file: &Path) -> Result<Draft, Failure> {
     let surroundings = Surroundings { folder };
     let (definition, found) = parse(&file.display().to_string(), &text, &surroundings);
     let Some(definition) = definition else { return Err(refuse(&found)) };
-    Ok(Draft { definition, found, surroundings })
+    Ok(Draft { file: file.to_owned(), definition, found, surroundings })
 }
 
 impl Draft {
@@ -76,6 +77,14 @@ impl Draft {
                 Err(none.into())
             }
         }
+    }
+
+    /// Reads its file again, as it is now.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no pipeline.
+    pub fn read_again(&self) -> Result<Self, Failure> {
+        read(&self.file)
     }
 
     /// What is written.

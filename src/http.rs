@@ -1,10 +1,9 @@
 //! The HTTP listener of a running pipeline: health that tells the truth, metrics, documents, search, dead letters. It answers
 //! from the first moment; what needs the indexes is refused until they have started, which may take as long as the graph is away.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -15,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::Plan;
 use tributary_event::{ErrorClass, Health};
@@ -24,6 +24,8 @@ use tributary_indexer::store::{DocumentStore, SearchRequest, StoreError, StoredD
 use tributary_processor::Taps;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 use tributary_transport::{Transport, TransportError, WayBack};
+
+use crate::streams::{Reload, Reloaded, Shown};
 
 /// Hits of one search at most.
 const MAX_HITS: usize = 10_000;
@@ -42,12 +44,12 @@ pub struct Api {
     pub transport: Arc<dyn Transport>,
     /// Metrics.
     pub metrics: PrometheusHandle,
-    /// The streams, with the names of their steps.
-    pub streams: Vec<(String, Vec<String>)>,
-    /// What flows through them.
+    /// What flows through the streams.
     pub taps: Arc<Taps>,
-    /// The indexes that streams fill, by name.
-    pub row_indexes: HashMap<String, Arc<dyn DocumentStore>>,
+    /// What streams there are.
+    pub shown: Arc<RwLock<Shown>>,
+    /// Lets the pipeline's file be read again.
+    pub reload: mpsc::Sender<Reload>,
     /// The pipeline stops: answers without an end end.
     pub stopping: CancellationToken,
 }
@@ -77,6 +79,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/audit", get(audit))
         .route("/tap", get(crate::tap::serve))
+        .route("/reload", post(reload))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -142,17 +145,19 @@ fn started(api: &Api) -> Result<&Started, Failure> {
 fn find<'a>(api: &'a Api, name: &str) -> Result<&'a IndexHandle, Failure> {
     let indexes = &started(api)?.indexes;
     indexes.iter().find(|i| i.context.plan.name == name).ok_or_else(|| {
-        let of_streams = api.row_indexes.keys().map(String::as_str);
+        let shown = api.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let of_streams = shown.indexes.keys().map(String::as_str);
         let known: Vec<&str> = indexes.iter().map(|i| i.context.plan.name.as_str()).chain(of_streams).collect();
         Failure(StatusCode::NOT_FOUND, format!("no index {name:?} in this pipeline (it has: {})", known.join(", ")))
     })
 }
 
 /// The documents of an index, whoever fills it.
-fn documents<'a>(api: &'a Api, name: &str) -> Result<&'a Arc<dyn DocumentStore>, Failure> {
-    match api.row_indexes.get(name) {
+fn documents(api: &Api, name: &str) -> Result<Arc<dyn DocumentStore>, Failure> {
+    let of_streams = api.shown.read().unwrap_or_else(PoisonError::into_inner).indexes.get(name).cloned();
+    match of_streams {
         Some(store) => Ok(store),
-        None => find(api, name).map(|index| &index.context.store),
+        None => find(api, name).map(|index| index.context.store.clone()),
     }
 }
 
@@ -312,6 +317,14 @@ async fn letter(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<J
 pub struct Replay {
     /// Their ids.
     pub ids: Option<Vec<String>>,
+}
+
+async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Failure> {
+    let (answer, reloaded) = oneshot::channel();
+    let stopping = || Failure(StatusCode::SERVICE_UNAVAILABLE, "the pipeline stops".to_owned());
+    api.reload.send(answer).await.map_err(|_| stopping())?;
+    let reloaded = reloaded.await.map_err(|_| stopping())?;
+    reloaded.map(Json).map_err(|failure| Failure(StatusCode::BAD_REQUEST, failure.to_string()))
 }
 
 async fn discard(

@@ -18,12 +18,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Plan, SourcePlan, StreamPlan, TransportPlan};
+use tributary_dsl::plan::{Plan, SourcePlan, TransportPlan};
 use tributary_event::Health;
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
 use tributary_indexer::listing::{Board, Listings};
@@ -41,7 +41,7 @@ use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
 use crate::record;
 use crate::source::Source;
-use crate::streams::{self, Streams};
+use crate::streams::{self, Reload, Streams};
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -62,11 +62,13 @@ pub struct Settings {
     pub on_start: OnStart,
     /// Metrics; start their recorder once a process.
     pub metrics: PrometheusHandle,
+    /// Hears of the way to let the file be read again, once.
+    pub on_reload: Box<dyn FnOnce(mpsc::Sender<Reload>) + Send>,
 }
 
 /// Runs until shutdown (`Ok`) or a fatal error.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failure> {
-    let Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics } = settings;
+    let Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics, on_reload } = settings;
     let (draft, health) = (Arc::new(draft), Health::default());
     let definition = draft.definition();
     // Streams alone wait for no graph.
@@ -102,8 +104,9 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
     let taps: Arc<Taps> = Arc::default();
-    let streams = Streams::open(definition, transport.clone(), &health, taps.clone())?;
-    let row_indexes = streams.indexes.clone();
+    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone())?;
+    let shown = streams.shown();
+    let (reload, reloads) = mpsc::channel(1);
     let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
@@ -127,9 +130,9 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         letters: DeadLetters::new(base.transport.clone(), names::dead_letters(definition.pipeline())),
         transport: base.transport.clone(),
         metrics,
-        streams: definition.streams().iter().map(stream_steps).collect(),
         taps,
-        row_indexes,
+        shown,
+        reload: reload.clone(),
         stopping: shutdown.clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
@@ -138,16 +141,12 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let recorded = record::write(definition.data(), definition.pipeline(), &address)?;
     info!(pipeline = definition.pipeline(), address, "running");
     on_listen(&address);
-    let result = Box::pin(work(base, streams, indexes, &shutdown)).await;
+    on_reload(reload);
+    let result = Box::pin(work(base, (streams, reloads), indexes, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     drop(recorded);
     result
-}
-
-/// A stream's name, and those of its steps.
-fn stream_steps(stream: &StreamPlan) -> (String, Vec<String>) {
-    (stream.name.clone(), stream.steps.iter().map(|step| step.name.clone()).collect())
 }
 
 /// What is there whatever the graph says.
@@ -222,7 +221,12 @@ impl Base {
 }
 
 /// Runs the sources and the indexes. What needs a source that does not answer waits for it; the rest goes on.
-async fn work(base: Base, streams: Streams, indexes: Joining, shutdown: &CancellationToken) -> Result<(), Failure> {
+async fn work(
+    base: Base,
+    (streams, reloads): (Streams, mpsc::Receiver<Reload>),
+    indexes: Joining,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
     let definition = base.definition();
     let dependents = base.dependents();
@@ -244,7 +248,7 @@ async fn work(base: Base, streams: Streams, indexes: Joining, shutdown: &Cancell
         tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
     }
     let topics = backends::topics(definition)?;
-    if !definition.streams().is_empty() {
+    {
         let mut topics: Vec<TopicSpec> = topics.clone();
         for topic in streams::topics(definition) {
             // That of dead letters is the indexes' too.
@@ -258,7 +262,7 @@ async fn work(base: Base, streams: Streams, indexes: Joining, shutdown: &Cancell
             if !ensure_topics(&transport, &health, &topics, &stop).await? {
                 return Ok(());
             }
-            Box::pin(streams.run(stop)).await
+            Box::pin(streams.run(reloads, stop)).await
         });
     }
     let stop = shutdown.clone();

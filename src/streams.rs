@@ -1,24 +1,34 @@
-//! The streams of a running pipeline, their services and their sinks. They need no graph: they begin as soon as the transport has their
-//! topics.
+//! The streams of a running pipeline, their services, tables and sinks. They need no graph: they begin as soon as the transport has their
+//! topics. What a pipeline's file says of them can be read again while it runs: what is the same goes on, what is not stops, and begins
+//! anew where it was.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod unit;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{DeliveryPlan, IndexSinkPlan, SinkPlan, StepPlan, StreamPlan, own_topic};
-use tributary_event::{Health, Reporter};
+use tributary_dsl::plan::{IndexSinkPlan, SinkPlan, StepPlan, StreamPlan, own_topic};
+use tributary_event::Health;
 use tributary_indexer::request::names;
-use tributary_indexer::rows::{RowIndex, RowSink};
-use tributary_indexer::store::{DocumentStore, open};
-use tributary_processor::{Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise};
-use tributary_services::{Asking, Service};
-use tributary_sinks::{Conductor, Files, Sql, Webhook};
+use tributary_indexer::store::DocumentStore;
+use tributary_processor::{Table, Taps};
+use tributary_services::Service;
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
 
+use self::unit::{Parts, Unit, unusable};
 use crate::backends::retention;
+use crate::definition::Draft;
 use crate::exit::Failure;
+
+/// A stream that is told to stop has so long.
+const STOPPING: Duration = Duration::from_secs(15);
 
 /// The topics that streams write: those of users, their own, and that of what is set aside.
 pub fn topics(definition: &Definition) -> Vec<TopicSpec> {
@@ -38,26 +48,56 @@ pub fn topics(definition: &Definition) -> Vec<TopicSpec> {
     topics
 }
 
-/// The streams of a pipeline, with what they ask and where they lead. Nothing of it runs yet.
+/// What reading the file again has changed.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Streams that are new.
+    pub started: Vec<String>,
+    /// Streams that are no longer there.
+    pub stopped: Vec<String>,
+    /// Streams that say something else, or ask something else.
+    pub restarted: Vec<String>,
+    /// Streams that went on.
+    pub kept: Vec<String>,
+}
+
+/// Somebody wants the file to be read again.
+pub type Reload = oneshot::Sender<Result<Reloaded, Failure>>;
+
+/// What streams there are now, for whoever asks the pipeline.
 #[derive(Default)]
-pub struct Streams {
-    streams: Vec<Stream>,
-    deliveries: Vec<Delivery>,
-    /// What steps look into, with what reads them and how they are.
-    tables: Vec<(Arc<Table>, Arc<dyn Transport>, Reporter)>,
-    /// The indexes that streams fill, by name.
+pub struct Shown {
+    /// Their names, with those of their steps.
+    pub streams: Vec<(String, Vec<String>)>,
+    /// The indexes that they fill, by name.
     pub indexes: HashMap<String, Arc<dyn DocumentStore>>,
 }
 
-/// What every part of a pipeline's streams is made with.
-struct Parts<'a> {
-    definition: &'a Definition,
+/// The streams of a pipeline. Nothing of them runs before [`Streams::run`].
+pub struct Streams {
+    draft: Arc<Draft>,
     transport: Arc<dyn Transport>,
-    health: &'a Health,
+    health: Health,
     taps: Arc<Taps>,
     letters: DeadLetters,
+    asked: Asked,
+    units: Vec<Unit>,
+    shown: Arc<RwLock<Shown>>,
+}
+
+/// What steps can ask, by name.
+#[derive(Default)]
+struct Asked {
     services: HashMap<String, Arc<Service>>,
     tables: HashMap<String, Arc<Table>>,
+}
+
+/// What runs.
+struct Running {
+    tasks: JoinSet<(String, Result<(), Failure>)>,
+    /// By name: how it is told to stop, and its parts in `/health`.
+    units: BTreeMap<String, (CancellationToken, Vec<String>)>,
+    tables: HashMap<String, CancellationToken>,
 }
 
 impl Streams {
@@ -66,132 +106,262 @@ impl Streams {
     /// # Errors
     /// A service or a sink cannot be used as it is described.
     pub fn open(
-        definition: &Definition,
+        draft: Arc<Draft>,
         transport: Arc<dyn Transport>,
         health: &Health,
         taps: Arc<Taps>,
     ) -> Result<Self, Failure> {
-        let services = definition.services().iter().map(|plan| {
-            let service = Service::new(plan, health.part(format!("service {}", plan.name)))?;
-            Ok((plan.name.clone(), service))
-        });
-        let services: Result<HashMap<String, Arc<Service>>, OutsideError> = services.collect();
-        let letters = DeadLetters::new(transport.clone(), names::dead_letters(definition.pipeline()));
-        let mut opened = Self::default();
-        let mut tables = HashMap::new();
-        for plan in definition.tables() {
-            let table = Table::new(plan.clone());
-            let part = health.part(format!("table {}", plan.name));
-            opened.tables.push((table.clone(), transport.clone(), part));
-            tables.insert(plan.name.clone(), table);
-        }
-        let services = services.map_err(unusable)?;
-        let parts = Parts { definition, transport, health, taps, letters, services, tables };
-        for plan in definition.streams() {
-            opened.streams.push(parts.stream(plan)?);
-            for delivery in &plan.deliveries {
-                let sink = match &delivery.sink {
-                    SinkPlan::Webhook(webhook) => Sink::Told(Arc::new(Webhook::new(webhook).map_err(unusable)?)),
-                    SinkPlan::Conductor(conductor) => {
-                        Sink::Told(Arc::new(Conductor::new(conductor, &delivery.name).map_err(unusable)?))
-                    }
-                    SinkPlan::Sql(sql) => {
-                        // Pipelines may share a database.
-                        let stream = format!("{}.{}", definition.pipeline(), plan.name);
-                        Sink::Ledger(Arc::new(Sql::new(sql, &stream, &delivery.name).map_err(unusable)?))
-                    }
-                    SinkPlan::Files(files) => Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name))),
-                    SinkPlan::Index(index) => {
-                        let store = open(&index.store, &index.name, definition.data());
-                        let store = store.map_err(|e| Failure::of(e.class, e.message))?;
-                        opened.indexes.insert(index.name.clone(), store.clone());
-                        let key = index.row.key.clone();
-                        Sink::Told(Arc::new(RowSink { index: Arc::new(RowIndex::new(store, index)), key }))
-                    }
-                };
-                opened.deliveries.push(parts.delivery(plan, delivery, sink));
-            }
-        }
+        let letters = DeadLetters::new(transport.clone(), names::dead_letters(draft.definition().pipeline()));
+        let mut opened = Self {
+            draft: draft.clone(),
+            transport,
+            health: health.clone(),
+            taps,
+            letters,
+            asked: Asked::default(),
+            units: Vec::new(),
+            shown: Arc::default(),
+        };
+        let definition = draft.definition();
+        opened.asked = opened.asked(definition, &Changed::default())?;
+        let all: HashSet<&str> = definition.streams().iter().map(|stream| stream.name.as_str()).collect();
+        opened.units = opened.open_units(definition, &opened.asked, &all)?;
+        opened.show(definition);
         Ok(opened)
     }
 
-    /// Runs them until shutdown or a fatal error.
+    /// What streams there are now.
+    pub fn shown(&self) -> Arc<RwLock<Shown>> {
+        self.shown.clone()
+    }
+
+    /// The services and tables of a definition: those that stay as they are, and others, which are opened.
+    fn asked(&self, definition: &Definition, changed: &Changed) -> Result<Asked, Failure> {
+        let mut asked = Asked::default();
+        for plan in definition.services() {
+            let kept = self.asked.services.get(&plan.name).filter(|_| changed.kept_services.contains(&plan.name));
+            let service = match kept {
+                Some(service) => service.clone(),
+                None => {
+                    let part = self.health.part(format!("service {}", plan.name));
+                    Service::new(plan, part).map_err(unusable)?
+                }
+            };
+            asked.services.insert(plan.name.clone(), service);
+        }
+        for plan in definition.tables() {
+            let kept = self.asked.tables.get(&plan.name).filter(|_| changed.kept_tables.contains(&plan.name));
+            let table = kept.cloned().unwrap_or_else(|| Table::new(plan.clone()));
+            asked.tables.insert(plan.name.clone(), table);
+        }
+        Ok(asked)
+    }
+
+    fn open_units(
+        &self,
+        definition: &Definition,
+        Asked { services, tables }: &Asked,
+        names: &HashSet<&str>,
+    ) -> Result<Vec<Unit>, Failure> {
+        let Self { transport, health, taps, letters, .. } = self;
+        let parts = Parts { definition, transport, health, taps, letters, services, tables };
+        let streams = definition.streams().iter().filter(|stream| names.contains(stream.name.as_str()));
+        streams.map(|stream| Unit::open(&parts, stream)).collect()
+    }
+
+    fn show(&self, definition: &Definition) {
+        let steps = |stream: &StreamPlan| stream.steps.iter().map(|step| step.name.clone()).collect();
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        shown.streams = definition.streams().iter().map(|stream| (stream.name.clone(), steps(stream))).collect();
+        shown.indexes.extend(self.units.iter().flat_map(|unit| unit.indexes.iter().cloned()));
+        let there: HashSet<&str> = row_indexes(definition.streams()).map(|index| index.name.as_str()).collect();
+        shown.indexes.retain(|name, _| there.contains(name.as_str()));
+    }
+
+    /// Runs them until shutdown or a fatal error, and reads the file again when somebody asks.
     ///
     /// # Errors
     /// What does not pass by itself.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
-        let mut tasks: Tasks<Failure> = JoinSet::new();
-        for (table, transport, health) in self.tables {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                table.follow(transport, health, shutdown).await;
-                Ok(())
+    pub async fn run(
+        mut self,
+        mut reloads: mpsc::Receiver<Reload>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Failure> {
+        let mut running = Running { tasks: JoinSet::new(), units: BTreeMap::new(), tables: HashMap::new() };
+        self.begin(&mut running, &shutdown);
+        let ended = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                Some(ended) = running.tasks.join_next(), if !running.tasks.is_empty() => match ended {
+                    Ok((_, Ok(()))) => {}
+                    Ok((_, Err(failure))) => break Err(failure),
+                    Err(error) => break Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
+                },
+                Some(reload) = reloads.recv() => {
+                    let reloaded = self.reload(&mut running, &shutdown).await;
+                    match &reloaded {
+                        Ok(reloaded) => info!(?reloaded, "the pipeline's file was read again"),
+                        Err(error) => warn!(%error, "the pipeline's file was read again, and nothing was changed"),
+                    }
+                    // Whoever asked may have left.
+                    let _ = reload.send(reloaded);
+                }
+            }
+        };
+        shutdown.cancel();
+        let mut ended = ended;
+        while let Some(joined) = running.tasks.join_next().await {
+            if let Ok((_, Err(failure))) = joined {
+                ended = ended.and(Err(failure));
+            }
+        }
+        ended
+    }
+
+    /// Lets units run that do not yet, and tables that nobody reads.
+    fn begin(&mut self, running: &mut Running, shutdown: &CancellationToken) {
+        for (name, table) in &self.asked.tables {
+            if running.tables.contains_key(name) {
+                continue;
+            }
+            let (stop, table, transport) = (shutdown.child_token(), table.clone(), self.transport.clone());
+            running.tables.insert(name.clone(), stop.clone());
+            let (part, name) = (self.health.part(format!("table {name}")), format!("table {name}"));
+            running.tasks.spawn(async move {
+                table.follow(transport, part, stop).await;
+                (name, Ok(()))
             });
         }
-        for stream in self.streams {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move { stream.run(shutdown).await.map_err(|e| Failure::Stopped(e.to_string())) });
+        for unit in std::mem::take(&mut self.units) {
+            let stop = shutdown.child_token();
+            running.units.insert(unit.name.clone(), (stop.clone(), unit.health_parts()));
+            running.tasks.spawn(async move {
+                let name = unit.name.clone();
+                (name, Box::pin(unit.run(stop)).await)
+            });
         }
-        for delivery in self.deliveries {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move { delivery.run(shutdown).await.map_err(|e| Failure::Stopped(e.to_string())) });
-        }
-        supervise(&mut tasks, &shutdown, Failure::Stopped).await
     }
-}
 
-fn unusable(error: OutsideError) -> Failure {
-    Failure::of(error.class, error.message)
-}
+    /// Reads the file again, and lets run what it says now. Either all of it, or nothing.
+    async fn reload(&mut self, running: &mut Running, shutdown: &CancellationToken) -> Result<Reloaded, Failure> {
+        let draft = Arc::new(self.draft.read_again()?);
+        draft.text_is_right()?;
+        let (before, now) = (self.draft.definition().prints(), draft.definition().prints());
+        let all = before.keys.keys().chain(now.keys.keys());
+        if let Some(key) = all.into_iter().find(|key| before.keys.get(*key) != now.keys.get(*key)) {
+            return Err(Failure::Stopped(format!(
+                "`{key}` of the pipeline says something else, and a pipeline that runs takes other `streams`, `services` and `tables` \
+                 alone: stop it and start it again"
+            )));
+        }
+        let mut changed = Changed::between(self.draft.definition(), draft.definition());
+        // One that did not come back at another time.
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut changed.kept).into_iter().partition(|name| running.units.contains_key(name));
+        changed.kept = kept;
+        changed.restarted.extend(ended);
+        // Whatever can be refused is refused before anything stops.
+        let definition = draft.definition();
+        self.transport.ensure_topics(&topics(definition)).await.map_err(|e| Failure::of(e.class, e.message))?;
+        let asked = self.asked(definition, &changed)?;
+        let names: HashSet<&str> = changed.started.iter().chain(&changed.restarted).map(String::as_str).collect();
+        let units = self.open_units(definition, &asked, &names)?;
+        for name in changed.stopped.iter().chain(&changed.restarted) {
+            let parts = self.stop(running, name).await?;
+            if changed.stopped.contains(name) {
+                parts.iter().for_each(|part| self.health.forget(part));
+            }
+        }
+        running.tables.retain(|name, stop| {
+            let stays = changed.kept_tables.contains(name);
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        for name in self.asked.services.keys().filter(|name| !asked.services.contains_key(*name)) {
+            self.health.forget(&format!("service {name}"));
+        }
+        for name in self.asked.tables.keys().filter(|name| !asked.tables.contains_key(*name)) {
+            self.health.forget(&format!("table {name}"));
+        }
+        (self.asked, self.units) = (asked, units);
+        self.show(definition);
+        self.draft = draft.clone();
+        self.begin(running, shutdown);
+        let Changed { started, stopped, restarted, kept, .. } = changed;
+        Ok(Reloaded { started, stopped, restarted, kept })
+    }
 
-impl Parts<'_> {
-    fn stream(&self, plan: &StreamPlan) -> Result<Stream, Failure> {
-        let mut enrichers: HashMap<String, Arc<dyn Enricher>> = HashMap::new();
-        for step in &plan.steps {
-            let enricher: Option<Arc<dyn Enricher>> = match &step.plan {
-                StepPlan::Enrich(enrich) => match self.services.get(&enrich.service) {
-                    Some(service) => Some(Asking::new(service.clone(), enrich).map_err(unusable)?),
-                    None => None,
-                },
-                StepPlan::Lookup(lookup) => {
-                    self.tables.get(&lookup.table).map(|table| table.clone() as Arc<dyn Enricher>)
+    /// Lets a stream come to its end. What it did not finish comes again.
+    /// Its parts in `/health`.
+    async fn stop(&self, running: &mut Running, name: &str) -> Result<Vec<String>, Failure> {
+        let Some((stop, parts)) = running.units.remove(name) else { return Ok(Vec::new()) };
+        stop.cancel();
+        let ending = async {
+            while let Some(joined) = running.tasks.join_next().await {
+                match joined {
+                    Ok((ended, result)) if ended == name => return result,
+                    Ok((_, result)) => result?,
+                    Err(error) => return Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
                 }
-                _ => None,
-            };
-            enrichers.extend(enricher.map(|enricher| (step.name.clone(), enricher)));
+            }
+            Ok(())
+        };
+        let ended = tokio::time::timeout(STOPPING, ending).await;
+        ended.map_err(|_| Failure::Stopped(format!("the stream {name} does not come to its end")))??;
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        for index in row_indexes(self.draft.definition().streams().iter().filter(|stream| stream.name == name)) {
+            shown.indexes.remove(&index.name);
         }
-        Ok(Stream {
-            pipeline: self.definition.pipeline().to_owned(),
-            plan: Arc::new(plan.clone()),
-            transport: self.transport.clone(),
-            enrichers,
-            taps: self.taps.clone(),
-            parked: Arc::new(Parked::new(self.letters.clone(), Stream::stage(&plan.name))),
-            reading: self.health.part(format!("reader of stream {}", plan.name)),
-            working: self.health.part(format!("stream {}", plan.name)),
-            lag: Lag::default(),
-        })
+        Ok(parts)
     }
+}
 
-    fn delivery(&self, stream: &StreamPlan, plan: &DeliveryPlan, sink: Sink) -> Delivery {
-        let stage = Delivery::stage(&stream.name, &plan.name);
-        Delivery {
-            pipeline: self.definition.pipeline().to_owned(),
-            stream: stream.name.clone(),
-            plan: Arc::new(plan.clone()),
-            sink,
-            transport: self.transport.clone(),
-            parked: Arc::new(Parked::new(self.letters.clone(), &*stage)),
-            reading: self.health.part(format!("reader of {stage}")),
-            working: self.health.part(stage),
-            lag: Lag::default(),
+/// What is otherwise in another text of the same pipeline.
+#[derive(Debug, Default)]
+struct Changed {
+    started: Vec<String>,
+    stopped: Vec<String>,
+    restarted: Vec<String>,
+    kept: Vec<String>,
+    kept_services: HashSet<String>,
+    kept_tables: HashSet<String>,
+}
+
+impl Changed {
+    fn between(before: &Definition, now: &Definition) -> Self {
+        let (old, new) = (before.prints(), now.prints());
+        let same = |old: &BTreeMap<String, u64>, new: &BTreeMap<String, u64>| -> HashSet<String> {
+            new.iter().filter(|(name, print)| old.get(*name) == Some(print)).map(|(name, _)| name.clone()).collect()
+        };
+        let (kept_services, kept_tables) = (same(&old.services, &new.services), same(&old.tables, &new.tables));
+        let asks_the_same = |stream: &StreamPlan| {
+            stream.steps.iter().all(|step| match &step.plan {
+                StepPlan::Enrich(enrich) => kept_services.contains(&enrich.service),
+                StepPlan::Lookup(lookup) => kept_tables.contains(&lookup.table),
+                _ => true,
+            })
+        };
+        let mut changed = Self::default();
+        for stream in now.streams() {
+            let name = &stream.name;
+            let list = match old.streams.get(name) {
+                None => &mut changed.started,
+                Some(print) if new.streams.get(name) == Some(print) && asks_the_same(stream) => &mut changed.kept,
+                Some(_) => &mut changed.restarted,
+            };
+            list.push(name.clone());
         }
+        let gone = before.streams().iter().filter(|stream| !new.streams.contains_key(&stream.name));
+        changed.stopped = gone.map(|stream| stream.name.clone()).collect();
+        Self { kept_services, kept_tables, ..changed }
     }
 }
 
 /// The indexes that streams fill.
-pub fn row_indexes(streams: &[StreamPlan]) -> impl Iterator<Item = &IndexSinkPlan> {
-    streams.iter().flat_map(|stream| &stream.deliveries).filter_map(|delivery| match &delivery.sink {
+pub fn row_indexes<'a>(streams: impl IntoIterator<Item = &'a StreamPlan>) -> impl Iterator<Item = &'a IndexSinkPlan> {
+    streams.into_iter().flat_map(|stream| &stream.deliveries).filter_map(|delivery| match &delivery.sink {
         SinkPlan::Index(index) => Some(index),
         _ => None,
     })

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -137,12 +137,13 @@ impl Tap {
 
 /// Lines of JSON until whoever asked leaves, or the pipeline stops.
 pub async fn serve(State(api): State<Arc<Api>>, Query(wish): Query<Wish>) -> Response {
-    if let Some(stream) = wish.stream.as_ref().filter(|name| !api.streams.iter().any(|(known, _)| known == *name)) {
-        let known: Vec<&str> = api.streams.iter().map(|(name, _)| name.as_str()).collect();
+    let streams = api.shown.read().unwrap_or_else(PoisonError::into_inner).streams.clone();
+    if let Some(stream) = wish.stream.as_ref().filter(|name| !streams.iter().any(|(known, _)| known == *name)) {
+        let known: Vec<&str> = streams.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!("no stream {stream:?} in this pipeline (it has: {})", known.join(", "));
         return refused(StatusCode::NOT_FOUND, message);
     }
-    let steps = api.streams.iter().find(|(name, _)| Some(name) == wish.stream.as_ref()).map(|(_, steps)| steps);
+    let steps = streams.iter().find(|(name, _)| Some(name) == wish.stream.as_ref()).map(|(_, steps)| steps);
     if let Some((step, known)) =
         wish.step.as_ref().zip(steps).filter(|(step, known)| *step != "from" && !known.contains(step))
     {

@@ -15,6 +15,7 @@ pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +43,23 @@ pub struct Definition {
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
     pub(crate) data: PathBuf,
+    /// What is written, part by part.
+    pub(crate) prints: Prints,
     /// Whether there was no error, so that a plan may be made of it.
     pub(crate) complete: bool,
+}
+
+/// What a pipeline says, part by part, as hashes: two that are equal say the same, secrets and queries of streams included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prints {
+    /// The outermost keys, but for those below, by their names.
+    pub keys: BTreeMap<String, u64>,
+    /// Services, by their names.
+    pub services: BTreeMap<String, u64>,
+    /// Tables, by their names.
+    pub tables: BTreeMap<String, u64>,
+    /// Streams, by their names.
+    pub streams: BTreeMap<String, u64>,
 }
 
 impl Definition {
@@ -80,6 +96,11 @@ impl Definition {
     /// The topics that steps of streams look into.
     pub fn tables(&self) -> &[LookupTable] {
         &self.tables
+    }
+
+    /// What it says, part by part.
+    pub fn prints(&self) -> &Prints {
+        &self.prints
     }
 
     /// The rules of `graph.vertices` as they are written: whether there are such types is not known yet.
@@ -123,7 +144,14 @@ impl Definition {
 pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Definition>, Vec<Diagnostic>) {
     let (text, root, found) = yaml::parse(file_name, text);
     let mut reader = Reader { text, inputs, found, root: &keys::PIPELINE };
-    let definition = root.and_then(|root| pipeline(&mut reader, &root));
+    let definition = root.as_ref().and_then(|root| pipeline(&mut reader, root));
+    let definition = match (definition, &root) {
+        (Some(definition), Some(root)) if !reader.found.iter().any(Diagnostic::is_error) => {
+            let prints = prints(&mut reader, root, &definition.streams);
+            Some(Definition { prints, ..definition })
+        }
+        (definition, _) => definition,
+    };
     let found = sorted(reader.found);
     let complete = !found.iter().any(Diagnostic::is_error);
     (definition.map(|definition| Definition { complete, ..definition }), found)
@@ -186,6 +214,39 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         streams,
         http: HttpSettings { listen },
         data: PathBuf::from(data.as_ref()),
+        prints: Prints::default(),
         complete: false,
     })
+}
+
+/// What a pipeline without an error says, part by part.
+fn prints(r: &mut Reader, root: &Node, streams: &[StreamPlan]) -> Prints {
+    let mut prints = Prints::default();
+    let Tree::Mapping(entries) = &root.kind else { return prints };
+    for (key, node) in entries {
+        let parts = match key.name.as_str() {
+            "services" => &mut prints.services,
+            "tables" => &mut prints.tables,
+            "streams" => &mut prints.streams,
+            _ => {
+                prints.keys.insert(key.name.clone(), print(r, node, ""));
+                continue;
+            }
+        };
+        let Tree::Mapping(entries) = &node.kind else { continue };
+        for (name, node) in entries {
+            // What files say is in the plan.
+            let plan = streams.iter().find(|stream| key.name == "streams" && stream.name == name.name);
+            let also = plan.map(|plan| format!("{plan:?}")).unwrap_or_default();
+            parts.insert(name.name.clone(), print(r, node, &also));
+        }
+    }
+    prints
+}
+
+fn print(r: &mut Reader, node: &Node, also: &str) -> u64 {
+    let said = r.json(node, At { path: "", key: None, example: "" }).unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    (said.to_string(), also).hash(&mut hasher);
+    hasher.finish()
 }

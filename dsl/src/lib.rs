@@ -19,7 +19,7 @@ mod text;
 mod yaml;
 
 pub use check::check;
-pub use definition::{Definition, parse};
+pub use definition::{Definition, Prints, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};
 pub use reference::{json_schema, reference_page};

@@ -71,6 +71,11 @@ impl Health {
         Reporter { health: self.clone(), name: name.into().into() }
     }
 
+    /// A part is no longer there.
+    pub fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// Every part's state now.
     pub fn parts(&self) -> BTreeMap<String, PartHealth> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

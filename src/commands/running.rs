@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tributary_dsl::plan::Plan;
@@ -18,6 +20,7 @@ use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
 use crate::record::{self, expect_ok};
 use crate::run::Settings;
+use crate::streams::{Reload, Reloaded};
 
 /// `run`.
 pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
@@ -36,8 +39,42 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failur
             line(&change(report));
         }
     });
-    let settings = Settings { draft, plan, fail_fast, on_change, on_listen: Box::new(listening), on_start, metrics };
+    let (on_listen, on_reload) = (Box::new(listening), Box::new(reload_on_signals));
+    let settings = Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics, on_reload };
     Box::pin(crate::run::run(settings, shutdown)).await
+}
+
+/// Lets the file be read again at each SIGHUP.
+fn reload_on_signals(reload: mpsc::Sender<Reload>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // What comes of it is in the log.
+            if reload.send(oneshot::channel().0).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// `reload`.
+pub async fn reload(file: &Path) -> Result<(), Failure> {
+    let draft = read(file)?;
+    draft.text_is_right()?;
+    let definition = draft.definition();
+    let Some(running) = record::find(definition.data(), definition.pipeline()).await else {
+        let name = definition.pipeline();
+        return Err(Failure::NotFound(format!("the pipeline {name} does not run on this machine")));
+    };
+    let reloaded: Reloaded = serde_json::from_value(expect_ok(running.post("/reload", &()).await?)?)
+        .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
+    let Reloaded { started, stopped, restarted, kept } = reloaded;
+    for (what, streams) in [("started", started), ("stopped", stopped), ("restarted", restarted), ("as before", kept)] {
+        if !streams.is_empty() {
+            line(&format!("{what}: {}", streams.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// `reindex`.
@@ -95,6 +132,7 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
         on_listen: Box::new(|_| {}),
         on_start,
         metrics: metrics()?,
+        on_reload: Box::new(drop),
     };
     Box::pin(crate::run::run(settings, shutdown)).await
 }

@@ -307,3 +307,51 @@ fn the_cases_of_the_demo_hold() {
         assert!(output.status.success() && said.contains("5 passed"), "{said}");
     }
 }
+
+const AWAY: &str = r#"
+streams:
+  told:
+    from: public.movie
+    ops: [u]
+    to: [{ webhook: { url: "http://127.0.0.1:1/hook", secret: s, private: on, format: plain } }]
+  raw:
+    from: public.movie
+    to: [{ topic: { name: raw } }]
+"#;
+
+/// A sink that does not answer is replaced while the pipeline runs, and gets what it lacks; other streams go on, and what cannot be
+/// taken while it runs is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_does_not_answer_is_replaced_by_a_reload() {
+    let mut world = World::new("reload", Pair::Embedded, Own::default()).await;
+    let hook = Hook::start().await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    std::fs::write(world.pipeline(), format!("{text}{AWAY}")).expect("the pipeline");
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("UPDATE movie SET title = 'Before' WHERE id = 1").await;
+    let is_down = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let part = &health["parts"]["sink told/webhook"];
+        part["state"] == "down" && part["why"].as_str().unwrap_or_default().contains("127.0.0.1:1")
+    };
+    world.until("the sink is down", is_down).await;
+    world.edit_pipeline("http://127.0.0.1:1", &hook.url());
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let (code, said, error) = world.run(&["reload", &pipeline]).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{said}");
+    assert!(said.contains("restarted: told") && said.contains("as before: raw"), "{said}");
+    world.execute("UPDATE movie SET title = 'After' WHERE id = 1").await;
+    let titles = || {
+        let title = |body: &Json| body["after"]["title"].as_str().unwrap_or_default().to_owned();
+        let of_one = hook.by(|body| body["after"]["id"].as_i64().expect("an id")).remove(&1).unwrap_or_default();
+        of_one.iter().map(title).collect::<Vec<_>>()
+    };
+    world.until("both arrived", async |_| titles().len() == 2).await;
+    assert_eq!(titles(), ["Before", "After"]);
+    world.edit_pipeline("refresh: 100ms", "refresh: 200ms");
+    let (code, _, error) = world.run(&["reload", &pipeline]).await;
+    assert_eq!(code, 1);
+    assert!(error.contains("`indexes`") && error.contains("start it again"), "{error}");
+    world.assert_converged().await;
+}
