@@ -126,6 +126,7 @@ impl Streams {
         opened.asked = opened.asked(definition, &Changed::default())?;
         let all: HashSet<&str> = definition.streams().iter().map(|stream| stream.name.as_str()).collect();
         opened.units = opened.open_units(definition, &opened.asked, &all)?;
+        opened.units.iter().flat_map(Unit::health_parts).for_each(|part| drop(health.part(part)));
         opened.show(definition);
         Ok(opened)
     }
@@ -143,7 +144,7 @@ impl Streams {
             let service = match kept {
                 Some(service) => service.clone(),
                 None => {
-                    let part = self.health.part(format!("service {}", plan.name));
+                    let part = self.health.reporter(format!("service {}", plan.name));
                     Service::new(plan, part).map_err(unusable)?
                 }
             };
@@ -198,7 +199,10 @@ impl Streams {
                     Err(error) => break Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
                 },
                 Some(reload) = reloads.recv() => {
-                    let reloaded = self.reload(&mut running, &shutdown).await;
+                    let reloaded = match self.reload(&mut running, &shutdown).await {
+                        Ok(reloaded) => reloaded,
+                        Err(failure) => break Err(failure),
+                    };
                     match &reloaded {
                         Ok(reloaded) => info!(?reloaded, "the pipeline's file was read again"),
                         Err(error) => warn!(%error, "the pipeline's file was read again, and nothing was changed"),
@@ -234,7 +238,9 @@ impl Streams {
         }
         for unit in std::mem::take(&mut self.units) {
             let stop = shutdown.child_token();
-            running.units.insert(unit.name.clone(), (stop.clone(), unit.health_parts()));
+            let parts = unit.health_parts();
+            parts.iter().for_each(|part| drop(self.health.part(part.as_str())));
+            running.units.insert(unit.name.clone(), (stop.clone(), parts));
             running.tasks.spawn(async move {
                 let name = unit.name.clone();
                 (name, Box::pin(unit.run(stop)).await)
@@ -242,34 +248,30 @@ impl Streams {
         }
     }
 
-    /// Reads the file again, and lets run what it says now. Either all of it, or nothing.
-    async fn reload(&mut self, running: &mut Running, shutdown: &CancellationToken) -> Result<Reloaded, Failure> {
-        let draft = Arc::new(self.draft.read_again()?);
-        draft.text_is_right()?;
-        let (before, now) = (self.draft.definition().prints(), draft.definition().prints());
-        let all = before.keys.keys().chain(now.keys.keys());
-        if let Some(key) = all.into_iter().find(|key| before.keys.get(*key) != now.keys.get(*key)) {
-            return Err(Failure::Stopped(format!(
-                "`{key}` of the pipeline says something else, and a pipeline that runs takes other `streams`, `services` and `tables` \
-                 alone: stop it and start it again"
-            )));
-        }
-        let mut changed = Changed::between(self.draft.definition(), draft.definition());
-        // One that did not come back at another time.
-        let (kept, ended): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut changed.kept).into_iter().partition(|name| running.units.contains_key(name));
-        changed.kept = kept;
-        changed.restarted.extend(ended);
-        // Whatever can be refused is refused before anything stops.
+    /// Reads the file again, and lets run what it says now. Either all of it, or nothing: the inner error says why.
+    ///
+    /// # Errors
+    /// What does not pass by itself, of a stream that was told to stop.
+    async fn reload(
+        &mut self,
+        running: &mut Running,
+        shutdown: &CancellationToken,
+    ) -> Result<Result<Reloaded, Failure>, Failure> {
+        let (draft, changed, asked, units) = match self.opened_again(running).await {
+            Ok(opened) => opened,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let definition = draft.definition();
-        self.transport.ensure_topics(&topics(definition)).await.map_err(|e| Failure::of(e.class, e.message))?;
-        let asked = self.asked(definition, &changed)?;
-        let names: HashSet<&str> = changed.started.iter().chain(&changed.restarted).map(String::as_str).collect();
-        let units = self.open_units(definition, &asked, &names)?;
+        let mut stopped = Ok(());
         for name in changed.stopped.iter().chain(&changed.restarted) {
-            let parts = self.stop(running, name).await?;
-            if changed.stopped.contains(name) {
-                parts.iter().for_each(|part| self.health.forget(part));
+            match self.stop(running, name).await {
+                Ok(parts) => {
+                    let stay: Vec<String> =
+                        units.iter().filter(|unit| unit.name == *name).flat_map(Unit::health_parts).collect();
+                    parts.iter().filter(|part| !stay.contains(part)).for_each(|part| self.health.forget(part));
+                }
+                // The pipeline ends with it, as it does without a reload.
+                Err(failure) => stopped = stopped.and(Err(failure)),
             }
         }
         running.tables.retain(|name, stop| {
@@ -289,8 +291,45 @@ impl Streams {
         self.show(definition);
         self.draft = draft.clone();
         self.begin(running, shutdown);
-        let Changed { started, stopped, restarted, kept, .. } = changed;
-        Ok(Reloaded { started, stopped, restarted, kept })
+        let Changed { started, stopped: gone, restarted, kept, .. } = changed;
+        stopped.map(|()| Ok(Reloaded { started, stopped: gone, restarted, kept }))
+    }
+
+    /// What the file says now, opened, while everything goes on.
+    async fn opened_again(&self, running: &Running) -> Result<(Arc<Draft>, Changed, Asked, Vec<Unit>), Failure> {
+        let draft = Arc::new(self.draft.read_again()?);
+        draft.text_is_right()?;
+        let (before, now) = (self.draft.definition().prints(), draft.definition().prints());
+        let all = before.keys.keys().chain(now.keys.keys());
+        if let Some(key) = all.into_iter().find(|key| before.keys.get(*key) != now.keys.get(*key)) {
+            return Err(Failure::Stopped(format!(
+                "`{key}` of the pipeline says something else, and a pipeline that runs takes other `streams`, `services` and `tables` \
+                 alone: stop it and start it again"
+            )));
+        }
+        let mut changed = Changed::between(self.draft.definition(), draft.definition());
+        // One that did not come back at another time.
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut changed.kept).into_iter().partition(|name| running.units.contains_key(name));
+        changed.kept = kept;
+        changed.restarted.extend(ended);
+        // Whatever can be refused is refused before anything stops.
+        let definition = draft.definition();
+        self.transport.ensure_topics(&topics(definition)).await.map_err(|e| Failure::of(e.class, e.message))?;
+        let names: HashSet<&str> = changed.started.iter().chain(&changed.restarted).map(String::as_str).collect();
+        let opened = self.asked(definition, &changed).and_then(|asked| {
+            let units = self.open_units(definition, &asked, &names)?;
+            Ok((asked, units))
+        });
+        match opened {
+            Ok((asked, units)) => Ok((draft.clone(), changed, asked, units)),
+            Err(refused) => {
+                let is_new = |name: &&str| !self.asked.services.contains_key(*name);
+                let services = definition.services().iter().map(|service| service.name.as_str()).filter(is_new);
+                services.for_each(|name| self.health.forget(&format!("service {name}")));
+                Err(refused)
+            }
+        }
     }
 
     /// Lets a stream come to its end. What it did not finish comes again.

@@ -54,7 +54,11 @@ impl Table {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut offsets: Vec<u64> = Vec::new();
         while !shutdown.is_cancelled() {
-            let pause = match self.read(transport.as_ref(), &mut offsets).await {
+            let read = self.read(transport.as_ref(), &mut offsets).await;
+            if shutdown.is_cancelled() {
+                return;
+            }
+            let pause = match read {
                 Ok(()) => {
                     backoff.reset();
                     self.tell(&health);
@@ -76,6 +80,9 @@ impl Table {
 
     /// Reads what is new, to the ends of all partitions.
     async fn read(&self, transport: &dyn Transport, offsets: &mut Vec<u64>) -> Result<(), TransportError> {
+        if self.write().trouble.is_some() {
+            return Ok(());
+        }
         let ends = transport.watermarks(&self.plan.topic).await?;
         if ends.is_empty() {
             let message = format!("there is no topic {} for the table {}", self.plan.topic, self.plan.name);
@@ -91,7 +98,7 @@ impl Table {
         for (partition, (ends, offset)) in ends.iter().zip(offsets.iter_mut()).enumerate() {
             let place = TopicPartition { topic: self.plan.topic.as_str().into(), partition: partition as u32 };
             *offset = (*offset).max(ends.low);
-            while *offset < ends.high {
+            while *offset < ends.high && self.write().trouble.is_none() {
                 let records = transport.read(&place, *offset, PAGE).await?;
                 // What is left has no records in it: marks of transactions.
                 let Some(last) = records.last() else { break };
@@ -100,7 +107,7 @@ impl Table {
             }
         }
         let mut state = self.write();
-        if !state.is_whole {
+        if !state.is_whole && state.trouble.is_none() {
             info!(table = self.plan.name, rows = state.rows.len(), bytes = state.size, "a table is whole");
         }
         state.is_whole = true;
@@ -125,8 +132,14 @@ impl Table {
             }
         }
         let (name, limit) = (&self.plan.name, self.plan.limit);
-        state.trouble = (state.size > limit)
-            .then(|| format!("the table {name} has {} bytes, and its `limit` is {limit}: raise it", state.size));
+        if state.size > limit {
+            // It is not read any further.
+            let rows = std::mem::take(&mut state.rows).len();
+            state.trouble = Some(format!(
+                "the table {name} has more than its `limit` of {limit} bytes, with {rows} rows: raise it"
+            ));
+            state.size = 0;
+        }
     }
 
     /// What a record is known by. One that cannot be read is no row, which is told.

@@ -86,6 +86,10 @@ impl Parked {
                         state.ghosts.push(entry.id);
                     }
                     Some(letter) => {
+                        // It failed anew, here or where its partition is now.
+                        if letter.way_back == WayBack::Stage {
+                            state.taken_out.remove(&entry.id);
+                        }
                         let place = TopicPartition { topic: letter.topic.into(), partition: letter.partition };
                         let is_asked_for = letter.way_back == WayBack::Asked;
                         let held = Held { id: entry.id, lies_at: Some(entry.offset), is_asked_for };

@@ -243,7 +243,9 @@ impl Work {
         if let Some(partition) = partitions.values_mut().next() {
             partition.lay_ghosts(&self.stream.working).await;
         }
-        let mine: HashSet<TopicPartition> = partitions.keys().cloned().collect();
+        // What stands still would keep its letters, and those of others from being read.
+        let free = partitions.iter().filter(|(_, partition)| partition.standstill().is_none());
+        let mine: HashSet<TopicPartition> = free.map(|(place, _)| place.clone()).collect();
         loop {
             let asked_for = self.stream.parked.asked_for(|place| mine.contains(place), |_| false).await;
             let Ok(asked_for) = asked_for else { return };

@@ -121,8 +121,8 @@ impl Parts<'_> {
             enrichers,
             taps: self.taps.clone(),
             parked: Arc::new(Parked::new(self.letters.clone(), Stream::stage(&plan.name))),
-            reading: self.health.part(format!("reader of stream {}", plan.name)),
-            working: self.health.part(format!("stream {}", plan.name)),
+            reading: self.health.reporter(format!("reader of stream {}", plan.name)),
+            working: self.health.reporter(format!("stream {}", plan.name)),
             lag: Lag::default(),
         })
     }
@@ -136,8 +136,8 @@ impl Parts<'_> {
             sink,
             transport: self.transport.clone(),
             parked: Arc::new(Parked::new(self.letters.clone(), &*stage)),
-            reading: self.health.part(format!("reader of {stage}")),
-            working: self.health.part(stage),
+            reading: self.health.reporter(format!("reader of {stage}")),
+            working: self.health.reporter(stage),
             lag: Lag::default(),
         }
     }

@@ -110,7 +110,8 @@ impl Work {
         parked.take_out_ghosts(&mut ghosts);
         self.shared.letters.append(&ghosts, &self.shared.delivery).await;
         loop {
-            let mine: Vec<TopicPartition> = partitions.keys().cloned().collect();
+            let free = partitions.iter().filter(|(_, partition)| partition.standstill.is_none());
+            let mine: Vec<TopicPartition> = free.map(|(place, _)| place.clone()).collect();
             let asked_for = parked.asked_for(|place| mine.contains(place), |_| false).await;
             let Ok(asked_for) = asked_for else { return };
             let before = parked.count();
@@ -173,22 +174,16 @@ impl Handler for Work {
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
         let mut pauses = self.pauses();
         while let Err(error) = self.shared.delivery.parked.follow().await {
-            if !self.waits(&away(error), &mut pauses).await {
-                return Ok(());
-            }
-        }
-        for Assignment { place, committed } in assignments {
-            let mut pauses = self.pauses();
-            let partition = loop {
-                match Partition::open(&self.shared, place, *committed).await {
-                    Ok(partition) => break partition,
-                    Err(error) if self.waits(&error, &mut pauses).await => {}
-                    Err(_) => return Ok(()),
-                }
-            };
-            self.partitions.lock().await.insert(place.clone(), partition);
+            self.waits_for(away(error).message, &mut pauses).await;
         }
         self.set_opening(None);
+        for Assignment { place, committed } in assignments {
+            let mut partition = Partition::taken_over(place, *committed);
+            // One whose ledger does not answer holds up no other.
+            partition.open(&self.shared).await;
+            self.partitions.lock().await.insert(place.clone(), partition);
+        }
+        self.tell(&*self.partitions.lock().await);
         Ok(())
     }
 
@@ -202,26 +197,35 @@ impl Handler for Work {
             let mut partitions = self.partitions.lock().await;
             let Some(mut partition) = partitions.remove(place) else { continue };
             drop(partitions);
-            // What was read before is still there to be given.
-            if to > from {
-                partition.commit(&self.shared).await;
+            let mut pauses = self.pauses();
+            // What was read before is still there to be given, unless the sink will never take it.
+            loop {
+                if to > from {
+                    partition.commit(&self.shared).await;
+                }
+                match partition.standstill.clone().filter(|_| to > from && !partition.is_refused) {
+                    Some((why, _)) => self.waits_for(why, &mut pauses).await,
+                    None => break,
+                }
             }
             let first = partition.gathered.first().map_or(*from, |gathered| gathered.record.offset);
             self.shared.delivery.lacks(&[Loss { place: place.clone(), from: first, to: *to }]);
             partition.gathered.clear();
             (partition.bytes, partition.since, partition.standstill) = (0, None, None);
             // Offsets behind them are committed when this returns, so the mark is there before.
-            let mut pauses = self.pauses();
             loop {
-                let moved = match to < from {
+                let moved = match (partition.open(&self.shared).await, to < from) {
+                    (false, _) => Err(OutsideError::transient("the sink does not say where it stands")),
                     // A topic that was made anew begins below the mark.
-                    true => partition.start_anew(&self.shared, *to).await,
-                    false => partition.goes_on_at(&self.shared, *to).await,
+                    (true, true) => partition.start_anew(&self.shared, *to).await,
+                    (true, false) => partition.goes_on_at(&self.shared, *to).await,
                 };
                 match moved {
                     Ok(()) => break,
-                    Err(error) if self.waits(&error, &mut pauses).await => {}
-                    Err(_) => return Ok(()),
+                    Err(error) => {
+                        let why = partition.standstill.take().map_or(error.message, |(why, _)| why);
+                        self.waits_for(why, &mut pauses).await;
+                    }
                 }
             }
             self.set_opening(None);
@@ -238,6 +242,13 @@ impl Work {
 
     fn set_opening(&self, why: Option<String>) {
         *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// The same, for as long as it takes: at shutdown it does not return, and is dropped.
+    async fn waits_for(&self, why: String, pauses: &mut Backoff) {
+        if !self.waits(&OutsideError::transient(why), pauses).await {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Says why a partition cannot be taken over now, and waits before the next try. False: shutdown came first.

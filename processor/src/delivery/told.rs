@@ -28,6 +28,8 @@ use crate::tickets::Ticket;
 
 /// So many tries without one that succeeded, and the sink as a whole is left alone for a while.
 const FAILURES: u32 = 5;
+/// Letters that are done again at a time, about.
+const AT_A_TIME: usize = 200;
 /// The first pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -399,15 +401,25 @@ impl Work {
             }
             let mut ghosts = Batch::new();
             parked.take_out_ghosts(&mut ghosts);
-            self.letters.append(&ghosts, &self.delivery).await;
+            if !ghosts.is_empty() {
+                self.letters.append(&ghosts, &self.delivery).await;
+                self.tell();
+            }
             let (mine, under_way) = {
                 let state = self.state();
                 (state.mine.clone(), state.again.keys().cloned().collect::<HashSet<_>>())
             };
+            if under_way.len() >= AT_A_TIME {
+                continue;
+            }
             let asked_for = parked.asked_for(|place| mine.contains(place), |id| under_way.contains(id)).await;
             let Ok(asked_for) = asked_for else { continue };
             let mut state = self.state();
-            for again in asked_for.into_iter().filter(|again| mine.contains(&again.record.place)) {
+            for again in asked_for {
+                // It may have been revoked while letters were read.
+                if !state.mine.contains(&again.record.place) {
+                    continue;
+                }
                 state.again.insert(again.letter.id.clone(), again.record.place.clone());
                 let record = again.record.clone();
                 let event = self.event(&record).unwrap_or_else(|| Err("it is not for this sink".to_owned()));

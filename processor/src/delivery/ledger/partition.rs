@@ -16,6 +16,8 @@ use crate::tickets::Ticket;
 /// What is known of a partition.
 pub(super) struct Partition {
     pub place: TopicPartition,
+    /// The group's offset, as long as the ledger was not asked where it stands.
+    pub unopened: Option<Option<u64>>,
     /// Where the ledger stands.
     pub mark: Option<u64>,
     pub gathered: Vec<Gathered>,
@@ -23,6 +25,8 @@ pub(super) struct Partition {
     pub since: Option<Instant>,
     /// Why it does not go on, and when it is tried again.
     pub standstill: Option<(String, Instant)>,
+    /// Whether it stands still as the sink will never take an event.
+    pub is_refused: bool,
     pub tries: u32,
 }
 
@@ -34,22 +38,54 @@ pub(super) struct Gathered {
 }
 
 impl Partition {
-    /// Takes a partition over: where its ledger stands. `committed`: the group's offset.
-    pub async fn open(shared: &Shared, place: &TopicPartition, committed: Option<u64>) -> Result<Self, OutsideError> {
-        let ends = shared.delivery.transport.watermarks(&place.topic).await.map_err(away)?;
-        let end = ends.get(place.partition as usize).map_or(0, |ends| ends.high);
-        let mark = shared.sink.next(place).await?;
-        // The group's offset follows the mark.
-        if let Some(committed) = committed.filter(|committed| mark.unwrap_or(0) < *committed) {
-            return Err(behind(place, mark, committed));
+    /// A partition whose ledger was not asked yet. `committed`: the group's offset.
+    pub fn taken_over(place: &TopicPartition, committed: Option<u64>) -> Self {
+        Self {
+            place: place.clone(),
+            unopened: Some(committed),
+            mark: None,
+            gathered: Vec::new(),
+            bytes: 0,
+            since: None,
+            standstill: None,
+            is_refused: false,
+            tries: 0,
         }
-        let (gathered, bytes, since, standstill, tries) = (Vec::new(), 0, None, None, 0);
-        let mut opened = Self { place: place.clone(), mark, gathered, bytes, since, standstill, tries };
-        if let Some(mark) = mark.filter(|mark| *mark > end) {
-            shared.delivery.lacks(&[Loss { place: place.clone(), from: mark, to: 0 }]);
-            opened.start_anew(shared, 0).await?;
+    }
+
+    /// Asks the ledger where it stands, if that was not done yet. False: it does not say, and the partition stands still.
+    pub async fn open(&mut self, shared: &Shared) -> bool {
+        let Some(committed) = self.unopened else { return true };
+        match self.ask(shared, committed).await {
+            Ok(()) => {
+                self.unopened = None;
+                let mark = self.mark.unwrap_or(0);
+                let done = self.gathered.iter().take_while(|gathered| gathered.record.offset < mark).count();
+                self.gathered.drain(..done).for_each(|gathered| gathered.ticket.done());
+                true
+            }
+            Err(error) => {
+                self.tries = self.tries.saturating_add(1);
+                self.stand_still(shared, error.message);
+                false
+            }
         }
-        Ok(opened)
+    }
+
+    async fn ask(&mut self, shared: &Shared, committed: Option<u64>) -> Result<(), OutsideError> {
+        let ends = shared.delivery.transport.watermarks(&self.place.topic).await.map_err(away)?;
+        let end = ends.get(self.place.partition as usize).map_or(0, |ends| ends.high);
+        self.mark = shared.sink.next(&self.place).await?;
+        // The group's offset follows the mark, unless it is of a topic that is gone.
+        let is_behind = |committed: &u64| *committed <= end && self.mark.unwrap_or(0) < *committed;
+        if let Some(committed) = committed.filter(is_behind) {
+            return Err(behind(&self.place, self.mark, committed));
+        }
+        if let Some(mark) = self.mark.filter(|mark| *mark > end) {
+            shared.delivery.lacks(&[Loss { place: self.place.clone(), from: mark, to: 0 }]);
+            self.start_anew(shared, 0).await?;
+        }
+        Ok(())
     }
 
     /// The topic was made anew: the ledger begins with it.
@@ -63,7 +99,7 @@ impl Partition {
                 let TopicPartition { topic, partition } = &self.place;
                 Err(OutsideError::fatal(format!(
                     "the topic {topic} was made anew, and what the sink keeps of partition {partition} is of the old one; give the sink \
-                     another `name`"
+                     another `name`, and one of files another `folder`"
                 )))
             }
         }
@@ -98,6 +134,10 @@ impl Partition {
     /// Gives the sink what has gathered. Afterwards nothing is gathered, or the partition stands still.
     pub async fn commit(&mut self, shared: &Shared) {
         self.standstill = None;
+        self.is_refused = false;
+        if !self.open(shared).await {
+            return;
+        }
         while !self.gathered.is_empty() && self.standstill.is_none() {
             self.commit_some(shared).await;
         }
@@ -231,6 +271,7 @@ impl Partition {
             record.offset
         );
         self.tries = self.tries.saturating_add(1).max(4);
+        self.is_refused = true;
         self.stand_still(shared, why);
     }
 
@@ -277,6 +318,6 @@ fn behind(place: &TopicPartition, mark: Option<u64>, given: u64) -> OutsideError
     let knows = mark.map_or("nothing".to_owned(), |mark| format!("{mark}"));
     OutsideError::fatal(format!(
         "the sink was given partition {partition} of {topic} up to {given}, and its mark there is {knows}: is it another table or folder, \
-         or was an older state of it restored? Give the sink another `name` to let it begin anew"
+         or was an older state of it restored? Give the sink another `name`, and one of files another `folder`, to let it begin anew"
     ))
 }
