@@ -3,7 +3,9 @@
 //!
 //! Where a sink fails for every event, all of them wait together, and one try after a growing pause finds out whether it is back.
 
-use std::collections::{HashMap, HashSet};
+mod state;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +18,11 @@ use tracing::{info, warn};
 use tributary_dsl::plan::{OnError, SinkPlan};
 use tributary_transport::{Assignment, Batch, Loss, Polled, TopicPartition};
 
-use super::lanes::{Head, Lane, Lanes};
+use self::state::{Fate, Item, State};
+use super::lanes::{Head, Lane};
 use super::letters::Letters;
 use super::{Delivery, LOOK};
 use crate::intake::{Handler, StageError};
-use crate::parked::Again;
 use crate::retry::Backoff;
 use crate::sink::{DeliverySink, OutEvent, Verdict};
 use crate::supervise::panicked;
@@ -43,35 +45,6 @@ pub(super) struct Work {
     /// Something may be asked for.
     look: Notify,
     letters: Letters,
-}
-
-#[derive(Default)]
-struct State {
-    lanes: Lanes<Item>,
-    /// The partitions that are this process's.
-    mine: HashSet<TopicPartition>,
-    /// Why they cannot be taken over, while that is so.
-    opening: Option<String>,
-    /// Calls since the last one that the sink answered, and what the last of them said.
-    failures: u32,
-    trouble: String,
-    /// Until then nothing is tried.
-    pause: Option<Instant>,
-    /// Whether one call finds out whether the sink is back.
-    is_tested: bool,
-    /// Lanes that stand still, and why.
-    standing: HashMap<Lane, String>,
-    /// Letters that are being done again, and where their events are from.
-    again: HashMap<String, TopicPartition>,
-}
-
-/// An event to be delivered.
-struct Item {
-    record: Polled,
-    event: Result<OutEvent, String>,
-    ticket: Option<Ticket>,
-    /// If it was set aside before.
-    again: Option<Again>,
 }
 
 impl Work {
@@ -490,14 +463,4 @@ impl Handler for Work {
         self.delivery.lacks(losses);
         Ok(())
     }
-}
-
-/// What is to be done with an event before the sink is told of it.
-enum Fate {
-    /// The sink is told.
-    Told,
-    /// It waits behind a letter, for this cause.
-    Parked(String),
-    /// Nothing: it has a letter, or its letter is gone.
-    Over,
 }
