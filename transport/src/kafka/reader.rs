@@ -17,6 +17,8 @@ use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 use crate::headers::Headers;
 
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer about the leaders of a topic may take.
+const METADATA: Duration = Duration::from_secs(2);
 /// Without a record or the end for this long, and for as long as the largest record may take, a read gives up.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the end of an open transaction is waited for.
@@ -173,6 +175,9 @@ impl Reader {
                 Ok((low, high)) => return Ok(Watermarks { low: low.max(0) as u64, high: high.max(0) as u64 }),
                 // A partition that is new, or whose leader has moved.
                 Err(error) if moving(&error) && start.elapsed() < ANSWER => {
+                    // A broker that had just begun may have said that it knows of no such partition, and librdkafka would believe that
+                    // for minutes. What it says now takes the place of it; that there is no answer shows in the next try.
+                    let _ = client.fetch_metadata(Some(&place.topic), METADATA);
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Err(error) => {
