@@ -3,6 +3,7 @@
 //! No I/O and no async runtime live here, only data, its encodings, and the words every room
 //! shares about failure and health: [`ErrorClass`], [`Health`] and [`Trouble`].
 
+pub mod calendar;
 pub mod change;
 pub mod class;
 pub mod clock;

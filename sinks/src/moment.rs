@@ -1,5 +1,7 @@
 //! A moment as text: RFC 3339, in UTC.
 
+use tributary_event::calendar::civil_from_days;
+
 /// The last moment that has four digits of a year, microseconds since the Unix epoch.
 const END: i64 = 253_402_300_799_999_999;
 /// The first one.
@@ -12,15 +14,7 @@ pub(crate) fn rfc3339(us: i64) -> Option<String> {
     }
     let (seconds, us) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days of the proleptic Gregorian calendar, in years that begin in March: then the leap day is the last one.
-    let day = days + 719_468;
-    let (era, day_of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z"))
 }

@@ -3,6 +3,8 @@
 //!
 //! Reference: PostgreSQL source, `EncodeDateTime` and `EncodeInterval` in `src/backend/utils/adt/datetime.c`.
 
+use tributary_event::calendar::civil_from_days;
+
 use super::pgoutput::EPOCH_2000_US;
 use super::time::DAY_US;
 
@@ -95,19 +97,6 @@ fn civil(days: i64) -> (String, &'static str) {
     let (year, month, day) = civil_from_days(days + DAYS_TO_2000);
     let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
     (format!("{year:04}-{month:02}-{day:02}"), era)
-}
-
-/// Year, month and day of the proleptic Gregorian calendar
-/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
