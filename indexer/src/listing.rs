@@ -10,6 +10,7 @@ mod board;
 pub(crate) mod fingerprint;
 mod guarded;
 mod lease;
+mod peers;
 mod state;
 
 use std::collections::HashSet;
@@ -81,7 +82,7 @@ const LOOK: Duration = Duration::from_millis(1_500);
 /// How long a process that stops tries to leave its listing to others.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// Reads what other processes write on the board, until shutdown or until one has taken the place of this process's plan.
+/// Reads what other processes write on the board, and says there that this one is there, until shutdown or until one has taken the place of this process's plan.
 pub(crate) async fn keep(
     board: Arc<Board>,
     all: Vec<Arc<Listings>>,
@@ -91,9 +92,11 @@ pub(crate) async fn keep(
         shutdown.cancelled().await;
         return Ok(());
     }
+    let mut producer = None;
     loop {
         let read = async {
             board.look().await?;
+            board.greet(&mut producer).await?;
             for listings in &all {
                 listings.attend().await?;
             }

@@ -19,6 +19,7 @@ pub mod vertices;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
@@ -201,7 +202,7 @@ impl ResolveTask {
         let looking = stop.clone();
         tasks.spawn(async move { Box::pin(resolver.settle(looking)).await });
         let (watcher, looking) = (self.resolver.watcher.clone(), stop.clone());
-        tasks.spawn(async move { Box::pin(watcher.look_before(looking)).await });
+        tasks.spawn(async move { Box::pin(watcher.look_around(looking)).await });
         loop {
             tokio::select! {
                 biased;
@@ -322,7 +323,7 @@ impl Resolver {
         let mut looks: JoinSet<Result<(), StageError>> = JoinSet::new();
         loop {
             let news = self.settling.news.notified();
-            let next = if looks.len() < LOOKS { self.settling.lock().next() } else { None };
+            let next = if looks.len() < LOOKS { self.settling.lock().next(self.longest_build()) } else { None };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
@@ -331,13 +332,13 @@ impl Resolver {
                     self.settling.news.notify_waiters();
                 }
                 () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {
-                    let due = self.settling.lock().due(Instant::now());
+                    let due = self.settling.lock().due(Instant::now(), self.longest_build());
                     let Some((look, due, batch)) = due else { continue };
                     let resolver = self.clone();
                     looks.spawn(async move {
                         match look {
                             Look::Late => Box::pin(resolver.look_late(batch, due)).await,
-                            Look::Last => Box::pin(resolver.look_last(batch)).await,
+                            Look::Last => Box::pin(resolver.look_last(batch, due)).await,
                         }
                     });
                     // There is room for more that wait.
@@ -350,6 +351,9 @@ impl Resolver {
 
     /// The graph shows now what it may not have shown at the first look.
     async fn look_late(&self, mut batch: Batch, due: Instant) -> Result<(), StageError> {
+        for index in &self.indexes {
+            index.agree_on_time(0).await;
+        }
         let stamp = self.clock.now();
         let (parents, unanswered) = self.parents(batch.asked.keys()).await?;
         let letters = batch
@@ -376,8 +380,16 @@ impl Resolver {
         Ok(())
     }
 
-    /// Nobody builds any more from before the changes.
-    async fn look_last(&self, mut batch: Batch) -> Result<(), StageError> {
+    /// The longest that any build takes.
+    fn longest_build(&self) -> Duration {
+        self.indexes.iter().map(|index| index.times().longest_build()).max().unwrap_or_default()
+    }
+
+    /// Nobody builds any more from before the graph showed the changes, at `shown`.
+    async fn look_last(&self, mut batch: Batch, shown: Instant) -> Result<(), StageError> {
+        for index in &self.indexes {
+            index.builds_are_over(shown).await;
+        }
         let stamp = self.clock.now();
         for index in self.indexes.iter().filter(|index| index.obeys(Rule::Settle)) {
             self.refresh(index).await?;

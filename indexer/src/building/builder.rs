@@ -12,7 +12,6 @@ mod failure;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -20,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use tributary_event::clock::{SKEW, now_us};
-use tributary_event::{ErrorClass, HybridClock};
+use tributary_event::ErrorClass;
+use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::{Assignment, Loss, Polled};
 
@@ -34,7 +33,6 @@ use crate::letters::Letters;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::resolve::lost::Concerned;
-use crate::resolve::settle::Times;
 
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
 /// twice as many, so that bulk work never fills the place of live work.
@@ -76,7 +74,6 @@ pub struct Builder {
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
     resume: Instant,
-    times: Times,
     latest: Latest,
     /// The note that documents wait stands until this.
     waits_noted: Option<Instant>,
@@ -106,7 +103,6 @@ pub fn builder(
     });
     let retry = &context.plan.retry;
     let builder = Builder {
-        times: context.times,
         schedule: Schedule::new(context.plan.build.debounce),
         outage: Backoff::new(retry.initial, retry.max),
         batch: context.plan.build.batch,
@@ -135,7 +131,8 @@ impl Handler for BuildHandler {
                     continue;
                 }
             };
-            self.agree_on_time(request.stamp).await;
+            self.context.agree_on_time(request.stamp).await;
+            self.context.clock.observe(request.stamp);
             let BuildRequest { id, cause, stamp } = request;
             let request = Request { cause, ticket, doubt_until: None, reported: false };
             let asked = Asked { id: id.into(), lane: self.lane, stamp, request };
@@ -151,32 +148,6 @@ impl Handler for BuildHandler {
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
         self.concerned.make_up(losses).await
-    }
-}
-
-impl BuildHandler {
-    /// Waits while the clock of who asked is ahead of this one by more than the clocks of two processes may differ: what is built
-    /// by such clocks would seem to have seen changes that it has not.
-    async fn agree_on_time(&self, stamp: u64) {
-        let clock = &self.context.clock;
-        loop {
-            let ahead = HybridClock::micros(stamp) - clock.wall_us();
-            if u128::try_from(ahead).is_ok_and(|ahead| ahead > SKEW.as_micros()) {
-                let why = format!(
-                    "the clock of this machine is {} ms behind that of a process that asks for builds, or it was set back; nothing \
-                     is built until they agree: synchronize the clocks (NTP)",
-                    ahead / 1000
-                );
-                if self.context.clock_health.down(why.clone()) {
-                    warn!(index = self.context.plan.name, "{why}");
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-            self.context.clock_health.up();
-            clock.observe(stamp);
-            return;
-        }
     }
 }
 
@@ -227,8 +198,8 @@ impl Builder {
         if doubtful {
             // Where there is one process, the earlier owner is dead: only what it has sent may still arrive.
             let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
-            request.doubt_until = since.map(|since| since + self.times.longest_build()).filter(|until| *until > now);
-        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.times.seen_from(stamp)) {
+            request.doubt_until = since.map(|since| since + self.context.times().longest_build()).filter(|until| *until > now);
+        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.context.times.seen_from(stamp)) {
             // Built since: while the request waited in its topic, another one for the same document was served.
             let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
             let outcome = Outcome::Unchanged;

@@ -87,6 +87,11 @@ impl Listings {
         }
     }
 
+    /// What processes tell each other.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// The name of the index.
     pub fn index(&self) -> &str {
         &self.index

@@ -131,7 +131,7 @@ impl Resolver {
     /// Documents of an index that missed a change of a batch: they embed what changed, their last write is of a build that began
     /// before it can have seen the change, and nobody was asked for them since.
     pub(super) async fn missed(&self, index: &IndexContext, batch: &Batch) -> Result<Vec<String>, StageError> {
-        let times = self.times;
+        let times = index.times();
         let shown: Vec<(String, u64)> = batch
             .changed
             .iter()
@@ -189,6 +189,7 @@ impl Resolver {
             .collect();
         let ids: Vec<String> = roots.iter().map(|(id, _)| (*id).clone()).collect();
         let heads = answered(index, || index.store.heads(&ids)).await?;
+        heads.iter().flatten().for_each(|head| index.found_stamp(head.stamp));
         let unsure = roots
             .into_iter()
             .zip(heads)

@@ -11,7 +11,8 @@
 //!
 //! At the late look the graph shows the change: parents are asked for again, and what was built before that moment is built once
 //! more. At the last look every build that began before the graph showed the change is over: its answer came within the deadline,
-//! its write within another one (a build that took longer is built again by its own process). So a document that embeds the
+//! its write within another one (a build that took longer is built again by its own process); the deadline is the longest that any
+//! process has which is there, and no clock is ahead by more than the skew (see `listing::peers`). So a document that embeds the
 //! vertex, has an older stamp, and was not asked for since, missed the change, and is built again. The change's offset is committed
 //! after its last look: a crash before it repeats all of this.
 //!
@@ -51,11 +52,6 @@ impl Times {
     /// From the start of a build until it is over for sure, its write included, by another process's clock.
     pub fn longest_build(&self) -> Duration {
         self.deadline * 2 + SKEW
-    }
-
-    /// From a change to its last look.
-    pub fn horizon(&self) -> Duration {
-        self.longest_build() + self.lag
     }
 
     /// The first stamp at which a build has seen a change, whoever built.
@@ -132,10 +128,12 @@ pub enum Look {
 /// The batches that wait for their looks.
 #[derive(Debug)]
 pub struct Settling {
-    times: Times,
+    lag: Duration,
     /// The batch that still grows, and when it began.
     open: Option<(Instant, Batch)>,
+    /// When the graph shows the changes, in order.
     late: VecDeque<(Instant, Batch)>,
+    /// The same of those whose late look is over.
     last: VecDeque<(Instant, Batch)>,
     held: usize,
 }
@@ -143,7 +141,7 @@ pub struct Settling {
 impl Settling {
     /// Nothing waits.
     pub fn new(times: Times) -> Self {
-        Self { times, open: None, late: VecDeque::new(), last: VecDeque::new(), held: 0 }
+        Self { lag: times.lag, open: None, late: VecDeque::new(), last: VecDeque::new(), held: 0 }
     }
 
     /// Takes changes whose first look is over.
@@ -154,30 +152,30 @@ impl Settling {
     }
 
     /// Takes a batch back, whose late look is over: its changes are as old as they were.
-    pub fn looked_late(&mut self, batch: Batch, due: Instant) {
-        let due = due + self.times.longest_build();
+    pub fn looked_late(&mut self, batch: Batch, shown: Instant) {
         // Late looks may end in another order than they began.
-        let place = self.last.partition_point(|(other, _)| *other <= due);
-        self.last.insert(place, (due, batch));
+        let place = self.last.partition_point(|(other, _)| *other <= shown);
+        self.last.insert(place, (shown, batch));
     }
 
-    /// When the next look is due.
-    pub fn next(&self) -> Option<Instant> {
+    /// When the next look is due, if builds take so long at most.
+    pub fn next(&self, longest_build: Duration) -> Option<Instant> {
         let open = self.open.as_ref().map(|(began, _)| *began + SPAN);
-        let first = |queue: &VecDeque<(Instant, Batch)>| queue.front().map(|(due, _)| *due);
-        [open, first(&self.late), first(&self.last)].into_iter().flatten().min()
+        let first = |queue: &VecDeque<(Instant, Batch)>, wait| queue.front().map(|(shown, _)| *shown + wait);
+        [open, first(&self.late, Duration::ZERO), first(&self.last, longest_build)].into_iter().flatten().min()
     }
 
-    /// A look that is due, with the time at which it was to be.
-    pub fn due(&mut self, now: Instant) -> Option<(Look, Instant, Batch)> {
+    /// A look that is due, with the time from which on the graph shows the changes.
+    pub fn due(&mut self, now: Instant, longest_build: Duration) -> Option<(Look, Instant, Batch)> {
         self.close(now);
-        for (look, queue) in [(Look::Late, &mut self.late), (Look::Last, &mut self.last)] {
-            if queue.front().is_some_and(|(due, _)| *due <= now) {
-                let (due, batch) = queue.pop_front()?;
+        let queues = [(Look::Late, &mut self.late, Duration::ZERO), (Look::Last, &mut self.last, longest_build)];
+        for (look, queue, wait) in queues {
+            if queue.front().is_some_and(|(shown, _)| *shown + wait <= now) {
+                let (shown, batch) = queue.pop_front()?;
                 if look == Look::Last {
                     self.held -= batch.held.len();
                 }
-                return Some((look, due, batch));
+                return Some((look, shown, batch));
             }
         }
         None
@@ -194,11 +192,11 @@ impl Settling {
             return;
         }
         let Some((began, batch)) = self.open.take() else { return };
-        let end = began + SPAN;
-        if self.times.lag.is_zero() {
-            self.last.push_back((end + self.times.horizon(), batch));
+        let shown = began + SPAN + self.lag;
+        if self.lag.is_zero() {
+            self.last.push_back((shown, batch));
         } else {
-            self.late.push_back((end + self.times.lag, batch));
+            self.late.push_back((shown, batch));
         }
     }
 }
@@ -261,30 +259,35 @@ mod tests {
     fn changes_are_looked_at_late_and_last() {
         let start = Instant::now();
         let times = Times { lag: Duration::from_secs(2), deadline: DEADLINE };
+        let longest = times.longest_build();
         let mut settling = Settling::new(times);
         settling.add(changed("1", 5), start);
         settling.add(changed("2", 6), start + SPAN / 2);
         settling.add(changed("1", 7), start + SPAN / 2);
         let late = start + SPAN + times.lag;
-        assert!(settling.due(late - SPAN / 10).is_none());
-        let (look, due, batch) = settling.due(late).expect("a look");
+        assert!(settling.due(late - SPAN / 10, longest).is_none());
+        let (look, shown, batch) = settling.due(late, longest).expect("a look");
         assert_eq!(
-            (look, due, batch.changed.len(), batch.changed[&Vertex::new("Movie", "1")]),
+            (look, shown, batch.changed.len(), batch.changed[&Vertex::new("Movie", "1")]),
             (Look::Late, late, 2, 7)
         );
-        settling.looked_late(batch, due);
-        let last = start + SPAN + times.horizon();
-        assert_eq!(settling.next(), Some(last));
-        assert_eq!(settling.due(last).map(|(look, ..)| look), Some(Look::Last));
-        assert_eq!(settling.next(), None);
+        settling.looked_late(batch, shown);
+        let last = late + longest;
+        assert_eq!(settling.next(longest), Some(last));
+        // Meanwhile a process came whose builds take longer.
+        assert!(settling.due(last, longest + SPAN).is_none());
+        assert_eq!(settling.next(longest + SPAN), Some(last + SPAN));
+        assert_eq!(settling.due(last + SPAN, longest + SPAN).map(|(look, ..)| look), Some(Look::Last));
+        assert_eq!(settling.next(longest), None);
     }
 
     #[test]
     fn a_graph_that_shows_everything_is_asked_once() {
-        let start = Instant::now();
-        let mut settling = Settling::new(Times { lag: Duration::ZERO, deadline: DEADLINE });
+        let (start, times) = (Instant::now(), Times { lag: Duration::ZERO, deadline: DEADLINE });
+        let mut settling = Settling::new(times);
         settling.add(changed("1", 5), start);
-        assert_eq!(settling.due(start + DEADLINE * 3).map(|(look, ..)| look), Some(Look::Last));
+        let due = settling.due(start + DEADLINE * 3, times.longest_build());
+        assert_eq!(due.map(|(look, ..)| look), Some(Look::Last));
     }
 
     #[test]
