@@ -17,6 +17,7 @@ use tributary_event::ErrorClass;
 use tributary_indexer::listing::Listings;
 use tributary_processor::Backoff;
 
+use crate::derived::Derived;
 use crate::rules::{self, Written};
 
 /// The indexes of a pipeline, as they depend on one of its sources.
@@ -28,6 +29,7 @@ pub struct Indexes {
     listings: Vec<Arc<Listings>>,
     known: Mutex<Known>,
     needs: watch::Sender<u64>,
+    derived: Derived,
 }
 
 /// What is known of the plan.
@@ -41,7 +43,14 @@ enum Known {
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
     pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
-        Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
+        Self {
+            source,
+            rules,
+            listings,
+            known: Mutex::new(Known::Nothing(Vec::new())),
+            needs: watch::Sender::new(0),
+            derived: Derived::default(),
+        }
     }
 
     /// There is a plan: from now on the tables are held to it, and what was captured before is as well. Returns when every
@@ -52,6 +61,7 @@ impl Indexes {
     pub async fn planned(&self, plan: &Arc<Plan>, shutdown: &CancellationToken) -> Result<bool, ConnectorError> {
         let before = std::mem::replace(&mut *self.known(), Known::Plan(plan.clone()));
         let Known::Nothing(carried) = before else { return Ok(true) };
+        self.derived.take(plan, &carried);
         let lacking = carried.iter().filter_map(|table| {
             let lacks = rules::check(plan, &self.source, std::slice::from_ref(table)).err()?;
             let why = format!("the log has a stretch in which it does not suffice ({lacks})");
@@ -131,7 +141,11 @@ impl Dependent for Rules {
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
         match &mut *self.known() {
-            Known::Plan(plan) => rules::check(plan, &self.source, tables),
+            Known::Plan(plan) => {
+                rules::check(plan, &self.source, tables)?;
+                self.derived.take(plan, tables);
+                Ok(())
+            }
             Known::Nothing(carried) => {
                 rules::check_without_schema(&self.rules, &self.source, tables)?;
                 for table in tables.iter().filter(|table| self.rules.contains_key(&table.schema.table_name())) {

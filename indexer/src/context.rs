@@ -11,12 +11,13 @@ use tributary_event::clock::SKEW;
 use tributary_event::{HybridClock, Reporter};
 
 use crate::building::brake::Brake;
-use crate::graph::Graph;
+use crate::graph::{Graph, Vertex};
 use crate::letters::book::Book;
 use crate::listing::Listings;
 use crate::report::Reports;
 use crate::resolve::recent::Recent;
 use crate::resolve::settle::{Requested, Times};
+use crate::resolve::strangers::Strangers;
 use crate::store::DocumentStore;
 
 /// One index of a running process.
@@ -35,6 +36,8 @@ pub struct IndexContext {
     pub recent: Recent,
     /// Documents that were asked for of late, by this process.
     pub requested: Mutex<Requested>,
+    /// Whether the ids of changed vertices look like those that documents embed.
+    pub strangers: Mutex<Strangers>,
     /// The newest stamp that was found at a document.
     pub newest: AtomicU64,
     /// How far the listing of all documents is.
@@ -65,8 +68,24 @@ const CLOCKS: Duration = Duration::from_millis(200);
 impl IndexContext {
     /// When changes are looked at again: no process builds for longer than these say.
     pub(crate) fn times(&self) -> Times {
+        if !self.obeys(Rule::Deadlines) {
+            return self.times;
+        }
         let deadline = self.listings.board().longest_deadline(&self.plan.name, self.times.deadline);
         Times { deadline, ..self.times }
+    }
+
+    /// A document embeds these references.
+    pub(crate) fn embeds(&self, references: &[String]) {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).embedded(references);
+    }
+
+    /// Documents were looked up that embed vertices.
+    pub(crate) fn looked_up(&self, vertices: &[&Vertex], found: bool) {
+        let said = self.strangers.lock().unwrap_or_else(PoisonError::into_inner).looked_up(vertices, found);
+        if let Some(said) = said {
+            warn!(index = self.plan.name, "{said}");
+        }
     }
 
     /// A document has this stamp.
@@ -87,14 +106,21 @@ impl IndexContext {
     }
 
     fn disagreement(&self, stamp: u64) -> Option<String> {
+        if !self.obeys(Rule::Clocks) {
+            return None;
+        }
         let wall_us = self.clock.wall_us();
         let ahead = |stamp: u64| {
             let ahead = Duration::from_micros(u64::try_from(HybridClock::micros(stamp) - wall_us).unwrap_or(0));
             (ahead > SKEW).then_some(ahead)
         };
-        let remedy = "nothing is built, and no change is looked at again, until they agree: synchronize the clocks (NTP)";
+        let remedy =
+            "nothing is built, and no change is looked at again, until they agree: synchronize the clocks (NTP)";
         let behind = |ahead: Duration, whose: &str| {
-            format!("the clock of this machine is {} ms behind that of {whose}, or it was set back; {remedy}", ahead.as_millis())
+            format!(
+                "the clock of this machine is {} ms behind that of {whose}, or it was set back; {remedy}",
+                ahead.as_millis()
+            )
         };
         if let Some(ahead) = ahead(stamp) {
             return Some(behind(ahead, "a process that asks for builds"));
@@ -103,7 +129,8 @@ impl IndexContext {
             return Some(behind(ahead, &format!("process {by}")));
         }
         let ahead = ahead(self.newest.load(Ordering::Acquire))?;
-        let once = "; if all clocks are right now, and one was wrong once, delete the index in its store: it is built anew";
+        let once =
+            "; if all clocks are right now, and one was wrong once, delete the index in its store: it is built anew";
         Some(behind(ahead, "a process that built documents") + once)
     }
 
@@ -152,6 +179,18 @@ pub enum Rule {
     Barrier,
     /// What an earlier owner of a partition may still be building is built again after it.
     Doubt,
+    /// Where the graph lags, it is asked again when it shows what it did not show at first.
+    LateLook,
+    /// What was written so late that a change may have looked for it in vain is built again.
+    LateWrite,
+    /// What waits to be built is dropped when its partition is somebody else's.
+    Ours,
+    /// One process has the same partitions of both lanes.
+    Lanes,
+    /// Changes are looked at again when the longest deadline is over that any process has.
+    Deadlines,
+    /// Nobody builds, or looks at changes again, whose clock is behind another one's.
+    Clocks,
 }
 
 #[cfg(test)]

@@ -125,6 +125,7 @@ impl Indexer {
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
                 requested: Mutex::default(),
+                strangers: Mutex::default(),
                 newest: AtomicU64::new(0),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },

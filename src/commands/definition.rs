@@ -17,7 +17,7 @@ use crate::backends;
 use crate::cli::{Cli, GraphFormat};
 use crate::definition::{Draft, load, read};
 use crate::dependent::Rules;
-use crate::derived::{Columns, notes};
+use crate::derived::{self, Columns, notes};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::probe::{Comparison, Silence, compare};
@@ -79,9 +79,7 @@ struct Observed<'a> {
 #[async_trait]
 impl Dependent for Observed<'_> {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
-        let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
-        let found = tables.iter().map(|table| (table.schema.table_name(), columns(table)));
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(derived::columns(tables));
         self.rules.check(tables)
     }
 

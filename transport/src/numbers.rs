@@ -142,9 +142,9 @@ impl Numbers {
     /// Takes over what was kept. What cannot be read begins a new run.
     pub fn read<'k>(&mut self, kept: impl IntoIterator<Item = (&'k str, &'k [u8])>) {
         let prefix = self.prefix();
-        let topics = kept.into_iter().filter_map(|(name, content)| {
-            Some((name.strip_prefix(&prefix)?.into(), Numbered::parse(content)?))
-        });
+        let topics = kept
+            .into_iter()
+            .filter_map(|(name, content)| Some((name.strip_prefix(&prefix)?.into(), Numbered::parse(content)?)));
         self.topics = Some(topics.collect());
     }
 

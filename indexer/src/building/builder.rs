@@ -10,8 +10,8 @@
 
 mod failure;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
-use tributary_transport::{Assignment, Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
 use crate::building::absence::CONFIRM_AFTER;
 use crate::building::batch::{BatchResult, Built, ToBuild, build};
@@ -54,6 +54,8 @@ pub struct BuildHandler {
     letters: Letters,
     asked: mpsc::Sender<Asked>,
     concerned: Concerned,
+    /// The partitions that are this process's.
+    owned: Mutex<BTreeSet<u32>>,
 }
 
 /// A batch of builds that is over: its lane, its jobs, what became of them.
@@ -99,7 +101,7 @@ pub fn builder(
         let mut concerned = Concerned::default();
         concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
         let (context, letters) = (context.clone(), letters.clone());
-        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned }
+        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned, owned: Mutex::default() }
     });
     let retry = &context.plan.retry;
     let builder = Builder {
@@ -143,11 +145,34 @@ impl Handler for BuildHandler {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.owns(|owned| owned.extend(assignments.iter().map(|assignment| assignment.place.partition))).await;
         self.concerned.joined(assignments).await
+    }
+
+    async fn revoked(&self, places: &[TopicPartition]) -> Result<(), StageError> {
+        self.owns(|owned| owned.retain(|partition| places.iter().all(|place| place.partition != *partition))).await;
+        Ok(())
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
         self.concerned.make_up(losses).await
+    }
+}
+
+impl BuildHandler {
+    /// The partitions that are this process's have changed: so has its share of the deletes that may be.
+    async fn owns(&self, change: impl FnOnce(&mut BTreeSet<u32>)) {
+        let owned = {
+            let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut owned);
+            owned.len() as u64
+        };
+        if self.lane == Lane::Live {
+            let topic = names::builds(&self.context.pipeline, &self.context.plan.name, self.lane);
+            // Where that is not known, it may delete as much as if it were alone.
+            let of = self.context.listings.board().partitions(&topic).await.unwrap_or(0);
+            self.context.brake.share(owned, of.into());
+        }
     }
 }
 
@@ -198,8 +223,10 @@ impl Builder {
         if doubtful {
             // Where there is one process, the earlier owner is dead: only what it has sent may still arrive.
             let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
-            request.doubt_until = since.map(|since| since + self.context.times().longest_build()).filter(|until| *until > now);
-        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.context.times.seen_from(stamp)) {
+            request.doubt_until =
+                since.map(|since| since + self.context.times().longest_build()).filter(|until| *until > now);
+        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.context.times.seen_from(stamp))
+        {
             // Built since: while the request waited in its topic, another one for the same document was served.
             let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
             let outcome = Outcome::Unchanged;
@@ -267,7 +294,7 @@ impl Builder {
     fn ours(&mut self, taken: Vec<(Arc<str>, Job<Request>)>) -> Vec<(Arc<str>, Job<Request>)> {
         let mut ours = Vec::with_capacity(taken.len());
         for (id, mut job) in taken {
-            job.requests.retain(|request| request.ticket.since().is_some());
+            job.requests.retain(|request| request.ticket.since().is_some() || !self.context.obeys(Rule::Ours));
             if job.requests.is_empty() {
                 self.schedule.finish(&id, None);
             } else {
@@ -288,8 +315,9 @@ impl Builder {
                 self.look_at_note();
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 let at = At { stamp: batch.stamp, began: batch.began };
+                let looks_again = self.context.obeys(Rule::LateWrite);
                 for ((id, mut job), built) in jobs.into_iter().zip(batch.built) {
-                    if batch.late && matches!(built, Built::Written(_) | Built::Deleted) {
+                    if batch.late && looks_again && matches!(built, Built::Written(_) | Built::Deleted) {
                         // A change may have looked for the document before it was there.
                         job.in_doubt = true;
                         self.schedule.finish(&id, Some((job, Instant::now())));
@@ -357,6 +385,7 @@ impl Builder {
             );
         }
         self.letters.withdraw(&id).await?;
+        self.context.embeds(&refs);
         if wrote && self.context.recent.written(&id, &refs, at.stamp) {
             self.ask_again(&id, &job).await?;
         }

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex as Seal, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tributary_event::HybridClock;
 use tributary_transport::{Batch, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError};
 
+use super::news::{Heard, News};
 use super::peers::{GREETING, Greeting, Peers, SILENCE};
 use super::state::Listing;
 use crate::request::names;
@@ -39,7 +40,7 @@ pub struct Board {
     reading: Mutex<Reading>,
     seen: Seal<Seen>,
     /// Changes with every reading and writing.
-    news: watch::Sender<u64>,
+    news: News,
 }
 
 /// How far the topic was read.
@@ -100,7 +101,7 @@ impl Board {
             place: TopicPartition { topic: names::listings(pipeline).into(), partition: 0 },
             reading: Mutex::default(),
             seen: Seal::default(),
-            news: watch::Sender::new(0),
+            news: News::default(),
         }
     }
 
@@ -134,7 +135,7 @@ impl Board {
             self.take(&records);
         }
         self.seen().confirmed = Some(began);
-        self.news.send_modify(|number| *number += 1);
+        self.news.tell();
         Ok(())
     }
 
@@ -179,6 +180,11 @@ impl Board {
         !self.shared || is_young(seen.confirmed, LEASE) && is_young(seen.greeted, SILENCE)
     }
 
+    /// The partitions of a topic.
+    pub(crate) async fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
+        self.transport.partitions(topic).await
+    }
+
     /// This process builds documents of an index by this deadline.
     pub(crate) fn builds(&self, index: &str, deadline: Duration) {
         let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
@@ -204,7 +210,7 @@ impl Board {
         open.append(&batch).await?;
         *producer = Some(open);
         self.seen().greeted = Some(began);
-        self.news.send_modify(|number| *number += 1);
+        self.news.tell();
         Ok(())
     }
 
@@ -222,14 +228,12 @@ impl Board {
     pub(crate) async fn read_since(&self, moment: Instant) {
         let mut news = self.news.subscribe();
         while self.shared && self.seen().confirmed.is_none_or(|at| at < moment) {
-            if news.changed().await.is_err() {
-                return;
-            }
+            news.changed().await;
         }
     }
 
     /// Hears of every reading and writing.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    pub(super) fn news(&self) -> Heard {
         self.news.subscribe()
     }
 
@@ -241,7 +245,7 @@ impl Board {
     /// Notes a state that was appended.
     pub(super) fn put(&self, index: &str, listing: &Listing) {
         self.seen().note(index, listing.clone(), None);
-        self.news.send_modify(|number| *number += 1);
+        self.news.tell();
     }
 
     /// Asks whether those are there whose plan the state of an index names.

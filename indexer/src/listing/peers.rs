@@ -91,7 +91,10 @@ mod tests {
         assert_eq!(peers.deadline("films", now), Duration::ZERO);
         peers.hear("old", greeting(WALL, 60_000), WALL, now);
         peers.hear("new", greeting(WALL, 10_000), WALL, now);
-        assert_eq!((peers.deadline("films", now), peers.deadline("people", now)), (Duration::from_secs(60), Duration::ZERO));
+        assert_eq!(
+            (peers.deadline("films", now), peers.deadline("people", now)),
+            (Duration::from_secs(60), Duration::ZERO)
+        );
         let gone = now + SILENCE + Duration::from_secs(120);
         assert_eq!(peers.deadline("films", gone), Duration::from_secs(60));
         assert_eq!(peers.deadline("films", gone + SKEW), Duration::ZERO);

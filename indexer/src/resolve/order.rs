@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_event::{Reporter, Trouble};
-use tributary_processor::{Backoff, StageError};
+use tributary_processor::{Backoff, StageError, until_answered};
 use tributary_transport::numbers::Sequence;
 use tributary_transport::order::{Finding, Order};
 use tributary_transport::{Assignment, Polled, TopicPartition, Transport, TransportError};
@@ -143,6 +143,21 @@ impl Watcher {
             self.concerned.list_anew(&place, &why).await?;
         }
         Ok(())
+    }
+
+    /// A record that was read before, as soon as the transport gives it; none if it is gone.
+    pub async fn record(
+        &self,
+        place: &TopicPartition,
+        offset: u64,
+        health: &Reporter,
+    ) -> Result<Option<Polled>, StageError> {
+        // Who stops the stage drops this.
+        let never = CancellationToken::new();
+        let read = || self.transport.read(place, offset, 1);
+        let read = until_answered(health, "read an event once more", &never, read).await;
+        let read = read.map_err(|error| StageError::new("resolve", error.message))?.unwrap_or_default();
+        Ok(read.into_iter().find(|record| record.offset == offset))
     }
 
     /// Looks at what stands before partitions that became ours, and at the ends of all, until shutdown.
@@ -281,12 +296,7 @@ impl Watcher {
     }
 
     /// Looks at the end of a partition, at which nothing stands behind an offset. Where it is lost: why the index is listed anew.
-    fn look_at_end(
-        &self,
-        place: &TopicPartition,
-        to: u64,
-        last: Option<Sequence>,
-    ) -> Option<(TopicPartition, String)> {
+    fn look_at_end(&self, place: &TopicPartition, to: u64, last: Option<Sequence>) -> Option<(TopicPartition, String)> {
         let mut state = self.lock();
         let joined = state.joined.get(place).copied().unwrap_or(0);
         let order = state.orders.get_mut(place).filter(|order| order.next().max(joined) == to)?;

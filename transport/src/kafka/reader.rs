@@ -69,7 +69,14 @@ impl Reader {
         };
         let client = Mutex::new(make("read_committed")?);
         let (questions, uncommitted) = (make("read_committed")?, make("read_uncommitted")?);
-        Ok(Self { settings: settings.clone(), client, questions, uncommitted, numbers: Mutex::default(), seen: Mutex::default() })
+        Ok(Self {
+            settings: settings.clone(),
+            client,
+            questions,
+            uncommitted,
+            numbers: Mutex::default(),
+            seen: Mutex::default(),
+        })
     }
 
     /// The whole cluster's topics. Asking for one by name could create it.
