@@ -58,6 +58,8 @@ pub struct Shared {
     pub plan: Plan,
     /// How many times as long the builds of every other process may take.
     pub patience: u32,
+    /// Whether many writes are answered far too late.
+    pub tardy: bool,
     pub truth: Truth,
     pub topics: Topics,
     pub index: ModelIndex,
@@ -102,7 +104,8 @@ impl Process {
             process: gate.clone(),
             slow: deadline / 2,
             lost: deadline * 6,
-            late: deadline * 5 / 2,
+            late: if shared.tardy { deadline * 4 } else { deadline * 5 / 2 },
+            often: if shared.tardy { 3 } else { 25 },
         };
         let graph = ModelGraph {
             truth: shared.truth.clone(),

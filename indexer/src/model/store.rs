@@ -57,6 +57,8 @@ pub struct ModelStore {
     pub lost: Duration,
     /// The longest that one takes whose answer is waited for all the same.
     pub late: Duration,
+    /// One in so many takes so long.
+    pub often: usize,
 }
 
 impl ModelStore {
@@ -97,7 +99,7 @@ impl DocumentStore for ModelStore {
         self.process.pass().await;
         // On its way it belongs to nobody: it arrives also if who sent it is dead.
         let (index, writes, lost) = (self.index.clone(), writes.to_vec(), self.dice.one_in(15));
-        let late = !lost && self.dice.one_in(25);
+        let late = !lost && self.dice.one_in(self.often);
         let time =
             self.dice.time(if lost { self.lost } else { self.slow }) + if late { self.late } else { Duration::ZERO };
         let arrival = tokio::spawn(async move {

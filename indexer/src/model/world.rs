@@ -164,6 +164,7 @@ impl World {
         let shared = Shared {
             plan: plan(lag),
             patience: if seed % 6 == 4 { 4 } else { 1 },
+            tardy: seed % 5 == 1,
             truth: Truth::new(state),
             topics: Topics::new(dice.clone()),
             index: ModelIndex::new(),
@@ -172,7 +173,12 @@ impl World {
             says,
             origin: Instant::now(),
         };
-        let calm = if seed.is_multiple_of(2) { 20 } else { 6 };
+        let calm = match MUTANT.get() {
+            // What is missed then is missed where partitions move.
+            Some(Rule::Doubt | Rule::Ours | Rule::Lanes) => 5,
+            _ if seed.is_multiple_of(2) => 20,
+            _ => 6,
+        };
         Self { shared, random, processes: Vec::new(), started: 0, calm, tells }
     }
 
@@ -183,7 +189,7 @@ impl World {
             Some(Rule::Doubt) => self.calm < 20 && self.shared.lag.is_zero() && steps >= 25,
             Some(Rule::LateLook) => !self.shared.lag.is_zero() && !self.shared.says,
             Some(Rule::Deadlines) => self.shared.patience > 1,
-            Some(Rule::Ours | Rule::Lanes) => self.calm < 20,
+            Some(Rule::LateWrite) => self.shared.tardy && self.shared.lag.is_zero(),
             _ => true,
         }
     }
@@ -198,7 +204,7 @@ impl World {
         self.started += 1;
         // Restless worlds have clocks that differ by as much as they may.
         let skew = if self.calm < 20 { 900_000 * self.random.below(2) } else { self.random.below(900_000) } as i64;
-        let skew = if MUTANT.get() == Some(Rule::Clocks) { 6 * skew } else { skew };
+        let skew = if MUTANT.get() == Some(Rule::Clocks) { 4_000_000 * (self.started as i64 % 2) } else { skew };
         self.tell(|| format!("process {} starts, {skew} us ahead", self.started));
         self.processes.push(Some(Process::start(&self.shared, self.started, skew)));
     }
