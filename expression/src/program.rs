@@ -10,7 +10,7 @@ use vrl::compiler::runtime::{Runtime, Terminate};
 use vrl::compiler::state::{ExternalEnv, LocalEnv};
 use vrl::compiler::{CompileConfig, ExpressionError, TargetValueRef, TimeZone, TypeState, compile_with_state};
 use vrl::diagnostic::DiagnosticList;
-use vrl::path::{OwnedTargetPath, PathPrefix};
+use vrl::path::{OwnedTargetPath, OwnedValuePath, PathPrefix};
 use vrl::value::{Kind, Secrets, Value};
 
 use crate::fields::Fields;
@@ -108,7 +108,7 @@ impl Program {
             // With the most that is known.
             (Err(problems), Err(_)) => return Err(Problem::all(problems)),
         };
-        let lacks = lacks(&program, shape);
+        let lacks = lacks(&program, shape, &described);
         let leaves = Shape { described, certain };
         let program = Self { code: text.to_owned(), text: text.to_owned(), program, leaves, lacks };
         Ok((program, Problem::all(warnings)))
@@ -234,12 +234,19 @@ fn compiled(text: &str, events: &Kind) -> Result<Compiled, DiagnosticList> {
 
 /// What a program reads though it is never there. What it has put there itself is not told apart from what it finds, nor is what it only
 /// asks for or takes away: nothing is said of those.
-fn lacks(program: &vrl::compiler::Program, shape: &Shape) -> Vec<Lack> {
+fn lacks(program: &vrl::compiler::Program, shape: &Shape, leaves: &Kind) -> Vec<Lack> {
     let info = program.info();
     let is_written = |path: &OwnedTargetPath| {
         info.target_assignments.iter().any(|written| {
             let (one, other) = (&written.path.segments, &path.path.segments);
-            one.starts_with(other) || other.starts_with(one)
+            // A whole event that is put there has the field, or it was read before.
+            let is_whole = one.is_empty();
+            let first = OwnedValuePath { segments: other.iter().take(1).cloned().collect() };
+            if is_whole {
+                !leaves.at_path(&first).is_undefined()
+            } else {
+                one.starts_with(other) || other.starts_with(one)
+            }
         })
     };
     let read = info.target_queries.iter().filter(|path| path.prefix == PathPrefix::Event && !is_written(path));

@@ -166,6 +166,8 @@ fn what_is_never_there_is_told() {
     assert_eq!(compiled(".after.titel", &shape).lacks()[0].beside, ["id", "title", "year"]);
     assert_eq!(lacks(".extra == .source.anything"), Vec::<String>::new());
     assert_eq!(lacks(".after.new = 1\n.x = .after.new"), Vec::<String>::new());
+    assert_eq!(lacks(r#". = { "odd": .after.titel }"#), [".after.titel"]);
+    assert_eq!(lacks(". = { \"after\": {} }\n.x = .after.titel"), Vec::<String>::new());
 }
 
 #[test]
