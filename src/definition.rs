@@ -1,8 +1,9 @@
 //! From a pipeline's file to its checked plan: reads files and variables, asks the graph for its schema, prints what is wrong.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::plan::{IndexPlan, Plan};
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
@@ -17,11 +18,14 @@ use crate::exit::Failure;
 struct Surroundings {
     folder: PathBuf,
     described: Described,
+    /// The files that were named.
+    named: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Inputs for Surroundings {
     fn file(&self, path: &str) -> Result<String, String> {
         let path = self.folder.join(path);
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
     }
 
@@ -100,11 +104,11 @@ pub async fn read_described(file: &Path) -> Result<(Draft, Vec<String>), Failure
 
 impl Draft {
     /// What is written, of which nothing else is known.
-    fn written(file: &Path) -> Result<Self, Failure> {
+    pub fn written(file: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(file)
             .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        Self::of(file, text, Surroundings { folder, described: Described::default() })
+        Self::of(file, text, Surroundings { folder, described: Described::default(), named: Arc::default() })
     }
 
     fn of(file: &Path, text: String, surroundings: Surroundings) -> Result<Self, Failure> {
@@ -148,6 +152,12 @@ impl Draft {
     /// The file cannot be read, or is no pipeline.
     pub async fn read_again(&self) -> Result<Self, Failure> {
         read(&self.file).await
+    }
+
+    /// The files that it is written in: its own, and those that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.surroundings.named.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(self.file.clone()).chain(named.iter().cloned()).collect()
     }
 
     /// What is written.

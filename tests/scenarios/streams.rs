@@ -253,3 +253,37 @@ streams:
     let (code, _, said) = world.run(&["check", world.pipeline().to_str().expect("UTF-8")]).await;
     assert!(code != 0 && said.contains("upcase"), "{said}");
 }
+
+/// A pipeline that watches its file takes what it says, and keeps what it had while the file is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_watches_its_file() {
+    let mut world = World::new("streams-watched", Pair::Embedded, Own::default()).await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let stream = |name: &str| {
+        let (head, tail) = ("from: public.movie", format!("topic: {{ name: {name} }}"));
+        format!("  {name}:\n    {head}\n    start: first\n    to: [{{ {tail} }}]\n")
+    };
+    let write = |streams: &str| {
+        std::fs::write(world.pipeline(), format!("{text}\nstreams:\n{streams}")).expect("the pipeline");
+    };
+    write(&stream("one"));
+    world.start_with(&["--watch"]);
+    let state = async |address: &str, name: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"][format!("stream {name}")]["state"] == "up"
+    };
+    world.until("one runs", async |address: &str| state(address, "one").await).await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    std::fs::write(world.pipeline(), format!("{text}  wrong: {{ form: public.movie }}\n")).expect("the pipeline");
+    let told = async {
+        while world.said("form") == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.expect("the mistake is told");
+    std::fs::write(world.pipeline(), format!("{text}{}", stream("two"))).expect("the pipeline");
+    world.until("two runs too", async |address: &str| state(address, "two").await && state(address, "one").await).await;
+    world.execute("UPDATE movie SET title = 'Watched' WHERE id = 3").await;
+    world.assert_converged().await;
+    world.stop_process(0).await;
+}
