@@ -5,6 +5,7 @@
 //! a program may find there is its [`Shape`]; a [`Program`] knows the shape of what it leaves behind.
 
 mod fields;
+pub mod function;
 pub mod json;
 mod path;
 mod problem;
@@ -12,6 +13,7 @@ mod program;
 mod shape;
 
 pub use fields::Fields;
+pub use function::{Fit, Function, FunctionError, FunctionSet, Made, Signature, Type};
 pub use path::Path;
 pub use problem::Problem;
 pub use program::{Failure, Flow, Program};

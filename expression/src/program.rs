@@ -11,6 +11,7 @@ use vrl::compiler::{CompileConfig, ExpressionError, TargetValueRef, TimeZone, Ty
 use vrl::value::{Kind, Secrets, Value};
 
 use crate::fields::Fields;
+use crate::function::{FunctionSet, Type};
 use crate::problem::Problem;
 use crate::shape::Shape;
 
@@ -76,9 +77,22 @@ impl Program {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(text: &str, shape: &Shape) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        Self::compile_with(text, shape, &FunctionSet::default())
+    }
+
+    /// The same of a program that may call these functions too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile_with(
+        text: &str,
+        shape: &Shape,
+        functions: &FunctionSet,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let external = ExternalEnv::new_with_kind(shape.0.clone(), Kind::any_object());
         let state = TypeState { local: LocalEnv::default(), external };
-        let compiled = compile_with_state(text, &vrl::stdlib::all(), &state, CompileConfig::default());
+        let compiled =
+            compile_with_state(text, &functions.with_those_of_the_language(), &state, CompileConfig::default());
         let compiled = compiled.map_err(Problem::all)?;
         Ok((
             Self { code: text.to_owned(), text: text.to_owned(), program: compiled.program },
@@ -114,9 +128,9 @@ impl Program {
         Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
     }
 
-    /// What it answers, in words.
-    pub fn answer(&self) -> String {
-        self.program.final_type_info().result.kind().to_string()
+    /// What it answers.
+    pub fn answer(&self) -> Type {
+        Type(self.program.final_type_info().result.kind().clone())
     }
 
     /// Whether running it can fail.

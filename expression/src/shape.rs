@@ -6,6 +6,7 @@ use tributary_event::Op;
 use vrl::value::Kind;
 use vrl::value::kind::Collection;
 
+use crate::function::Type;
 use crate::path::Path;
 
 /// A type of events.
@@ -49,9 +50,19 @@ impl Shape {
     }
 
     /// The same with something of any type at a place.
-    pub fn with(mut self, place: &Path) -> Self {
-        self.0.insert(place.inner(), Kind::any());
+    pub fn with(self, place: &Path) -> Self {
+        self.with_a(place, &Type::any())
+    }
+
+    /// The same with something of a type at a place; at the root, that alone.
+    pub fn with_a(mut self, place: &Path, of: &Type) -> Self {
+        self.0.insert(place.inner(), of.0.clone());
         self
+    }
+
+    /// Whatever of a type is an object.
+    pub fn objects_of(of: &Type) -> Self {
+        of.0.as_object().map_or_else(Self::any, |fields| Self(Kind::object(fields.clone())))
     }
 
     /// Whether it is an object, which alone may flow on.
