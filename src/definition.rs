@@ -2,16 +2,30 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tributary_dsl::plan::{IndexPlan, Plan};
+use tributary_dsl::written::Stream;
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
+use tributary_expression::FunctionSet;
 use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::exit::Failure;
+use crate::functions::Functions;
 
-/// Files beside the pipeline's, and the environment's variables.
+/// A pipeline's file, and what this program adds to it.
+#[derive(Debug, Clone)]
+pub struct PipelineFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The functions that it may call, and streams that stand behind its own.
+    pub functions: Arc<Functions>,
+}
+
+/// Files beside the pipeline's, the environment's variables, and what this program adds.
 struct Surroundings {
     folder: PathBuf,
+    functions: Arc<Functions>,
 }
 
 impl Inputs for Surroundings {
@@ -23,11 +37,19 @@ impl Inputs for Surroundings {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+
+    fn functions(&self) -> FunctionSet {
+        self.functions.functions().clone()
+    }
+
+    fn streams(&self) -> &[Stream] {
+        self.functions.streams()
+    }
 }
 
 /// A pipeline whose text was read. Its graph was not asked yet.
 pub struct Draft {
-    file: PathBuf,
+    file: PipelineFile,
     definition: Definition,
     found: Vec<Diagnostic>,
     surroundings: Surroundings,
@@ -51,19 +73,20 @@ impl From<NoSchema> for Failure {
 }
 
 /// Reads and checks a pipeline. Prints every diagnostic on standard error.
-pub async fn load(file: &Path) -> Result<Plan, Failure> {
+pub async fn load(file: &PipelineFile) -> Result<Plan, Failure> {
     read(file)?.load().await
 }
 
 /// Reads the text of a pipeline.
-pub fn read(file: &Path) -> Result<Draft, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
-    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    let surroundings = Surroundings { folder };
-    let (definition, found) = parse(&file.display().to_string(), &text, &surroundings);
+pub fn read(file: &PipelineFile) -> Result<Draft, Failure> {
+    let shown = file.path.display().to_string();
+    let text = std::fs::read_to_string(&file.path)
+        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {shown}: {e}")))?;
+    let folder = file.path.parent().map(Path::to_owned).unwrap_or_default();
+    let surroundings = Surroundings { folder, functions: file.functions.clone() };
+    let (definition, found) = parse(&shown, &text, &surroundings);
     let Some(definition) = definition else { return Err(refuse(&found)) };
-    Ok(Draft { file: file.to_owned(), definition, found, surroundings })
+    Ok(Draft { file: file.clone(), definition, found, surroundings })
 }
 
 impl Draft {
@@ -85,6 +108,11 @@ impl Draft {
     /// The file cannot be read, or is no pipeline.
     pub fn read_again(&self) -> Result<Self, Failure> {
         read(&self.file)
+    }
+
+    /// What this program adds to the pipeline.
+    pub fn functions(&self) -> &Arc<Functions> {
+        &self.file.functions
     }
 
     /// What is written.

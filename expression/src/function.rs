@@ -6,7 +6,7 @@ mod language;
 mod set;
 mod types;
 
-pub use self::argument::{Answers, Argument, Change, Json, Outcome, each_read, read};
+pub use self::argument::{Answers, Argument, Change, Declared, Json, Outcome, each_read, read};
 pub use self::set::{FunctionError, FunctionSet};
 pub use self::types::{Fit, Type};
 

@@ -1,6 +1,5 @@
 //! Commands that run a pipeline: run, reindex.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tributary_dsl::plan::Plan;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::read;
+use crate::definition::{PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
@@ -23,7 +22,7 @@ use crate::run::Settings;
 use crate::streams::{Reload, Reloaded};
 
 /// `run`.
-pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
+pub async fn run(file: &PipelineFile, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
@@ -58,7 +57,7 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
 }
 
 /// `reload`.
-pub async fn reload(file: &Path) -> Result<(), Failure> {
+pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
     let draft = read(file)?;
     draft.text_is_right()?;
     let definition = draft.definition();
@@ -78,7 +77,7 @@ pub async fn reload(file: &Path) -> Result<(), Failure> {
 }
 
 /// `reindex`.
-pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
     let draft = read(file)?;
     let plan = draft.load().await?;
     let names = chosen(&plan, index)?;

@@ -9,8 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map as JsonMap, Value as JsonValue};
 use vrl::value::{KeyString, Value};
 
-use super::{Made, Type};
+use super::{Function, Made, Type};
 use crate::json;
+
+/// A function that is declared by its type: what `#[tributary::function]` is written on.
+pub trait Declared {
+    /// The function.
+    fn function() -> Function;
+}
 
 /// A type that a function may take.
 #[diagnostic::on_unimplemented(
