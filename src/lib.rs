@@ -27,6 +27,7 @@ pub mod commands;
 pub mod definition;
 mod dependent;
 mod derived;
+mod described;
 mod entry;
 pub mod exit;
 pub mod functions;

@@ -13,6 +13,14 @@ pub(crate) struct SourceText {
 /// Parts of a key that say that its value is not for print.
 const SECRET_KEYS: [&str; 7] = ["password", "secret", "token", "key", "authorization", "credential", "cookie"];
 
+/// Whether the value of a key is not for print, as its name says.
+pub(crate) fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    // `keys` are those of tables, and a `key` alone is that of a record or a row.
+    let is_none = key.contains('/') || key == "keys" || key == "key";
+    SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none
+}
+
 impl SourceText {
     /// The text of a GraphQL file: nothing in it is secret.
     pub fn plain(file: &str, text: &str) -> Self {
@@ -89,13 +97,6 @@ fn mask_urls(line: &str) -> String {
         out = stars(&out, chars(at + password + 1), chars(at + host));
     }
     out
-}
-
-/// Whether what stands behind a key, in lower case, is not for print.
-pub(crate) fn is_secret(key: &str) -> bool {
-    // `keys` are those of tables, and a `key` alone is that of a record or a row.
-    let is_none = key.contains('/') || key == "keys" || key == "key";
-    SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none
 }
 
 /// `password: value`: the value, to the end of the line or, inside of braces, to the comma.

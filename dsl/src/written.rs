@@ -183,7 +183,7 @@ pub(crate) fn joined(r: &mut Reader, root: Arc<Node>) -> Arc<Node> {
 
 /// A key with its value, as a tree.
 fn entry(r: &mut Reader, name: &str, value: &Written, is_secret: bool) -> (MappingKey, Arc<Node>) {
-    let is_secret = is_secret || hides(name) || (is_secret_key(&name.to_ascii_lowercase()) && !name.ends_with("_file"));
+    let is_secret = is_secret || hides(name) || (is_secret_key(name) && !name.ends_with("_file"));
     let shown = match &value.form {
         Form::Text(text) => format!("{name}: {text}"),
         _ => format!("{name}:"),

@@ -15,8 +15,8 @@ use crate::output::line;
 use crate::record::{self, expect_ok};
 
 /// The definition, which is all that is needed: the graph may be away.
-fn definition(file: &PipelineFile) -> Result<Draft, Failure> {
-    let draft = definition::read(file)?;
+async fn definition(file: &PipelineFile) -> Result<Draft, Failure> {
+    let draft = definition::read(file).await?;
     draft.text_is_right()?;
     Ok(draft)
 }
@@ -39,7 +39,7 @@ fn read<T: serde::de::DeserializeOwned>(json: Json) -> Result<T, Failure> {
 
 /// `dlq list`.
 pub async fn list(file: &PipelineFile) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let all: Vec<DeadLetter> = match running(draft.definition()).await {
         Some(running) => read(expect_ok(running.get("/dead-letters").await?)?)?,
         None => letters(draft.definition()).await?.list().await.map_err(|e| Failure::of(e.class, e.message))?,
@@ -55,7 +55,7 @@ pub async fn list(file: &PipelineFile) -> Result<(), Failure> {
 
 /// `dlq show`.
 pub async fn show(file: &PipelineFile, id: &str) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let letter: DeadLetter = match running(draft.definition()).await {
         Some(running) => {
             let path = format!("/dead-letters/{}", backends::percent_encode(id));
@@ -73,7 +73,7 @@ pub async fn show(file: &PipelineFile, id: &str) -> Result<(), Failure> {
 
 /// `dlq replay`.
 pub async fn replay(file: &PipelineFile, ids: Option<Vec<String>>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let replayed: u64 = match running(draft.definition()).await {
         Some(running) => {
             let answer = expect_ok(running.post("/dead-letters-replay", &Replay { ids }).await?)?;
@@ -93,7 +93,7 @@ pub async fn replay(file: &PipelineFile, ids: Option<Vec<String>>) -> Result<(),
 
 /// `dlq discard`.
 pub async fn discard(file: &PipelineFile, ids: Vec<String>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     match running(draft.definition()).await {
         Some(running) => drop(expect_ok(running.post("/dead-letters-discard", &ids).await?)?),
         None => {
@@ -107,7 +107,7 @@ pub async fn discard(file: &PipelineFile, ids: Vec<String>) -> Result<(), Failur
 
 /// `resume-deletes`.
 pub async fn resume_deletes(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let all: Vec<&str> = draft.definition().indexes().collect();
     if let Some(name) = index.filter(|name| !all.contains(name)) {
         let known = all.join(", ");

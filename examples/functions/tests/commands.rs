@@ -14,7 +14,9 @@ fn file(name: &str) -> PathBuf {
 
 fn run(arguments: &[&str], files: &[PathBuf]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deals"));
-    let output = command.args(arguments).args(files).output().expect("the command runs");
+    // What it keeps is kept there.
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = command.args(arguments).args(files).current_dir(&folder).output().expect("the command runs");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output, said)
 }
