@@ -2,7 +2,7 @@
 //!
 //! A program with functions and streams of its own is this command with a few lines more, and knows everything that the command knows:
 //!
-//! ```no_run
+//! ```ignore
 //! use std::process::ExitCode;
 //! use tributary::functions::Functions;
 //!

@@ -112,7 +112,7 @@ pub fn large_deals() -> Stream {
         .start("first")
         .on_error("dead_letter")
         .call(Call::of::<dollars>().with(".after.price").with(".after.currency").into(".usd"))
-        .filter(tributary::vrl!("float(.usd) > 1000.0 ?? false"))
+        .filter(tributary::vrl!(".usd > 1000.0"))
         .map(|deal: Change<Deal>| -> Result<Json<Large>, String> {
             let usd = deal.added("usd")?;
             deal.after.map(|deal| Json(Large { id: deal.id, usd })).ok_or_else(|| "a deal has a row".to_owned())

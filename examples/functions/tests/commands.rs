@@ -95,7 +95,7 @@ async fn attributes_and_builder_give_the_plan_of_yaml() {
 }
 
 async fn rendered(path: PathBuf, functions: Functions) -> String {
-    let draft = read(&PipelineFile { path, functions: Arc::new(functions) }).expect("a pipeline");
+    let draft = read(&PipelineFile { path, functions: Arc::new(functions) }).await.expect("a pipeline");
     render_plan(&draft.load().await.expect("a plan"))
 }
 
@@ -120,7 +120,7 @@ const STREAMS: &str = r#"
     on_error: dead_letter
     steps:
       - call: { function: dollars, with: [.after.price, .after.currency], into: .usd }
-      - filter: float(.usd) > 1000.0 ?? false
+      - filter: .usd > 1000.0
       - call: { function: map_3 }
     to:
       - topic: { name: deals.large, key: .id }
