@@ -18,7 +18,7 @@ use tributary_dsl::plan::{Origin, StreamInput, StreamPlan};
 use tributary_event::TableName;
 
 use self::answers::Given;
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 
@@ -113,7 +113,7 @@ pub enum Way {
 ///
 /// # Errors
 /// A case fails, or a file cannot be read.
-pub async fn test(pipeline: &Path, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
+pub async fn test(pipeline: &PipelineFile, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
     let draft = definition::read(pipeline).await?;
     draft.text_is_right()?;
     let mut cases = Vec::new();

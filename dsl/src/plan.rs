@@ -17,9 +17,9 @@ pub use settings::{
 };
 pub use stream::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan,
-    FileFormat, FilesPlan, IndexSinkPlan, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery,
-    RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
-    WebhookFormat, WebhookPlan, own_topic,
+    FileFormat, FilesPlan, FunctionPlan, IndexSinkPlan, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit,
+    Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan,
+    TopicSink, WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

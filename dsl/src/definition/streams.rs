@@ -1,6 +1,7 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
 mod answers;
+mod calls;
 mod lookups;
 mod programs;
 mod queries;
@@ -47,11 +48,15 @@ pub(super) fn read(
     let mut places = Vec::new();
     let mut written_at = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
+    let (inputs, functions) = (r.inputs, r.functions.clone());
     for entry in entries.iter().flat_map(|entries| entries.entries().iter().map(move |entry| (entries, entry))) {
         let (entries, entry) = entry;
         let example = "{ from: public.movie, to: [{ topic: { name: movies.changed } }] }";
         NameOf::STREAM.check_key(r, &entry.0);
         let Some(map) = r.entry(entries, entry, &&key::STREAM, example) else { continue };
+        // One that is written in Rust has functions of its own.
+        let own = inputs.streams().iter().find(|stream| stream.name() == entry.0.name);
+        r.functions = own.map_or_else(|| functions.clone(), |own| functions.clone().and(own.functions()));
         let input = r.required(&map, &key::FROM);
         written_at.push(map.node(&key::FROM).map_or(entry.0.place, |node| node.place));
         let from = from(r, input, captured, &mut streams, name);
@@ -81,6 +86,7 @@ pub(super) fn read(
         places.push((entry.0.place, map.node(&key::TO).is_some()));
         streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries, keeps_events });
     }
+    r.functions = functions;
     for (stream, (place, written)) in streams.iter().zip(places) {
         // A sink that is wrong was told of.
         if !written && !stream.keeps_events {

@@ -10,7 +10,8 @@ pub use sink::{
     SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
-    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, OnError, Step, StepPlan,
+    BatchSettings, CacheSettings, CallPlan, EnrichPlan, FunctionPlan, LookupPlan, LookupTable, Missing, OnError, Step,
+    StepPlan,
 };
 
 use tributary_event::{Op, TableName};

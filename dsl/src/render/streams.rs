@@ -78,6 +78,14 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
             block(out, program.text().trim_end());
         }
         StepPlan::Split { each, into } => line(out, 1, format_args!("{name}: an event for each of {each}, as {into}")),
+        StepPlan::Call(plan) => {
+            let (into, function) = (&plan.into, plan.function.name());
+            let with: Vec<&str> = plan.with.iter().map(|program| program.text().trim()).collect();
+            let becomes = if into.is_root() { "the event becomes".to_owned() } else { format!("{into} is") };
+            let with = with.join(", ");
+            line(out, 1, format_args!("{name}: {becomes} {function}({with}) ({})", fails(step, on_error)));
+            line(out, 2, format_args!("{}", plan.function));
+        }
         StepPlan::Enrich(plan) => enrich(out, step, plan, on_error),
         StepPlan::Lookup(plan) => {
             let (table, into) = (&plan.table, &plan.into);

@@ -1,6 +1,7 @@
 //! What the steps of a stream make of records. A run of records goes through one step after the other together, so that a service is
 //! asked for many keys at a time; what comes of each record is kept apart, in the order in which they came.
 
+mod calls;
 mod looks;
 
 pub(crate) use self::looks::metadata;
@@ -113,7 +114,7 @@ impl Steps {
         let programs = plan
             .steps
             .iter()
-            .filter_map(|step| step.plan.program())
+            .flat_map(|step| step.plan.programs())
             .chain(plan.topics.iter().flat_map(|sink| sink.key.iter().chain(&sink.when)));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
@@ -165,6 +166,7 @@ impl Steps {
                     let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
                     self.enrich(step, enricher.ok_or_else(unasked)?, &mut travellers).await?;
                 }
+                StepPlan::Call(plan) => self.call_function(step, plan, &mut travellers).await?,
                 _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
             }
             if is_watched {
@@ -314,7 +316,7 @@ impl Steps {
                     None | Some(Value::Null) => Ok(()),
                     Some(other) => Err(self.error(step, format!("{each} is no list, but {}", other.kind()))),
                 },
-                StepPlan::Enrich(_) | StepPlan::Lookup(_) => Ok(()),
+                StepPlan::Enrich(_) | StepPlan::Lookup(_) | StepPlan::Call(_) => Ok(()),
             };
             if let Err(error) = stepped {
                 traveller.events = Err(error);

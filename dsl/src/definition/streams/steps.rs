@@ -6,7 +6,7 @@ use tributary_expression::{Content, Path, Program, Shape};
 use super::answers::{self, Answers};
 use super::programs::{looking, program};
 use super::queries::{KeyQuery, look};
-use super::{Asked, columns};
+use super::{Asked, calls, columns};
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
@@ -18,7 +18,7 @@ use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// What names of steps begin with that were given none.
-const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
+const WORDS: [&str; 7] = ["changed", "filter", "transform", "enrich", "lookup", "call", "split"];
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
 pub(super) fn read(
@@ -69,12 +69,12 @@ pub(super) fn read(
 /// A step, and what it leaves, as far as both are known.
 fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
-        let compiled = filter(r, map, &text, shape);
+        let compiled = filter(r, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
         return (compiled.map(StepPlan::Filter), left);
     }
     if let Some(text) = r.optional(map, &key::TRANSFORM) {
-        let compiled = transform(r, map, &text, shape);
+        let compiled = transform(r, &text, shape);
         let left = compiled.as_ref().map(Program::leaves);
         return (compiled.map(StepPlan::Transform), left);
     }
@@ -98,6 +98,11 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
         let plan = lookup(r, &lookup_map, shape, asked.tables);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
+    }
+    if let Some(call_map) = r.optional(map, &key::CALL) {
+        let plan = calls::call(r, &call_map, shape);
+        let left = shape.zip(plan.as_ref()).map(|(shape, plan)| calls::leaves(shape, plan));
+        return (plan.map(|plan| StepPlan::Call(Box::new(plan))), left);
     }
     (None, None)
 }
@@ -137,13 +142,13 @@ fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTabl
 /// What is asked for, and where the answer is put.
 fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
     let key = r.required(map, &key::ENRICH_KEY);
-    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
+    let key = key.and_then(|text| looking(r, &text, shape, "a key"));
     let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
     (key, into)
 }
 
-fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = looking(r, map, &key::FILTER, text, shape, "a filter");
+fn filter(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = looking(r, text, shape, "a filter");
     if let Some(compiled) = &compiled
         && !compiled.is_condition()
     {
@@ -153,8 +158,8 @@ fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Opti
     compiled
 }
 
-fn transform(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = program(r, map, &key::TRANSFORM, text, shape);
+fn transform(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = program(r, text, shape);
     if compiled.as_ref().is_some_and(Program::only_looks) {
         let warning = text.spot.warning("this program changes nothing of the event");
         r.found.push(warning.help("assign something, such as `.title = .after.title`, or remove the step"));
@@ -351,7 +356,7 @@ fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
     }
     let request = r.needed(map, &key::REQUEST)?;
     let body = r.optional(map, &key::BODY);
-    let body = body.and_then(|text| looking(r, map, &key::BODY, &text, Some(&Shape::any()), "a body"));
+    let body = body.and_then(|text| looking(r, &text, Some(&Shape::any()), "a body"));
     let (matched, each) = places(r, map);
     let (method, path) = request.value.split_once(' ').map_or((request.value.as_str(), ""), |(m, p)| (m, p.trim()));
     if !["GET", "POST", "PUT"].contains(&method) || !path.starts_with('/') {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tributary_expression::{Path, Program};
+use tributary_expression::{Function, Path, Program};
 
 /// One step, and its name.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub enum StepPlan {
     Enrich(Box<EnrichPlan>),
     /// Something is added that a table has.
     Lookup(Box<LookupPlan>),
+    /// A function of the user is called.
+    Call(Box<FunctionPlan>),
     /// An event becomes one for each element of a list.
     Split {
         /// The list.
@@ -46,17 +48,19 @@ impl StepPlan {
             Self::Transform(_) => "transform",
             Self::Enrich(_) => "enrich",
             Self::Lookup(_) => "lookup",
+            Self::Call(_) => "call",
             Self::Split { .. } => "split",
         }
     }
 
-    /// Its program, if it is one.
-    pub fn program(&self) -> Option<&Program> {
+    /// Its programs.
+    pub fn programs(&self) -> &[Program] {
         match self {
-            Self::Filter(program) | Self::Transform(program) => Some(program),
-            Self::Enrich(enrich) => Some(&enrich.key),
-            Self::Lookup(lookup) => Some(&lookup.key),
-            Self::Changed(_) | Self::Split { .. } => None,
+            Self::Filter(program) | Self::Transform(program) => std::slice::from_ref(program),
+            Self::Enrich(enrich) => std::slice::from_ref(&enrich.key),
+            Self::Lookup(lookup) => std::slice::from_ref(&lookup.key),
+            Self::Call(call) => &call.with,
+            Self::Changed(_) | Self::Split { .. } => &[],
         }
     }
 }
@@ -100,6 +104,17 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+}
+
+/// A function of the user is called.
+#[derive(Debug, Clone)]
+pub struct FunctionPlan {
+    /// Which.
+    pub function: Function,
+    /// What it is given.
+    pub with: Vec<Program>,
+    /// Where its answer is put; the root: it takes the event's place.
+    pub into: Path,
 }
 
 /// A topic that steps look into, whole.
