@@ -100,6 +100,9 @@ impl Transport for Counting {
     async fn read(&self, _: &TopicPartition, _: u64, _: usize) -> Result<Vec<Polled>, TransportError> {
         Ok(Vec::new())
     }
+    async fn offset_at(&self, _: &TopicPartition, _: i64) -> Result<u64, TransportError> {
+        Ok(0)
+    }
     async fn probe(&self) -> Result<(), TransportError> {
         Ok(())
     }

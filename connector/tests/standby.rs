@@ -122,6 +122,10 @@ impl Transport for Overtaken {
         self.transport.read(place, offset, max).await
     }
 
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        self.transport.offset_at(place, time_ms).await
+    }
+
     async fn probe(&self) -> Result<(), TransportError> {
         self.transport.probe().await
     }

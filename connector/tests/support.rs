@@ -349,6 +349,10 @@ impl Transport for Recorder {
         Ok(Vec::new())
     }
 
+    async fn offset_at(&self, _: &TopicPartition, _: i64) -> Result<u64, TransportError> {
+        Ok(0)
+    }
+
     async fn probe(&self) -> Result<(), TransportError> {
         Ok(())
     }

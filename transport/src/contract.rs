@@ -420,6 +420,11 @@ pub trait Transport: Send + Sync {
     /// appended before the call is seen.
     async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError>;
 
+    /// The offset of the first committed record of a partition whose time is at or after a moment, in milliseconds since the Unix
+    /// epoch; the end of the partition where there is none. Times of records need not rise: what is asked for is the lowest offset.
+    /// What was appended before the call is looked at.
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError>;
+
     /// Whether the transport answers now; the error says what is wrong.
     async fn probe(&self) -> Result<(), TransportError>;
 }

@@ -33,7 +33,7 @@ use self::consumer::EmbeddedConsumer;
 use self::groups::Groups;
 use self::janitor::Janitor;
 use self::producer::EmbeddedProducer;
-use self::read::{Bounds, stretch};
+use self::read::{Bounds, offset_at, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
 use crate::contract::{
@@ -353,6 +353,12 @@ impl Transport for Embedded {
                 Ok(records)
             })
             .await
+    }
+
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let topic = self.0.catalog.topic(&place.topic)?;
+        let partition = place.partition;
+        self.0.blocking(move |log| offset_at(&log.store, &topic, partition, time_ms)).await
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

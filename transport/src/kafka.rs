@@ -266,6 +266,11 @@ impl Transport for Kafka {
         self.blocking(move |_, reader| reader.read(&place, offset, max)).await
     }
 
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let place = place.clone();
+        self.blocking(move |_, reader| reader.offset_at(&place, time_ms)).await
+    }
+
     async fn probe(&self) -> Result<(), TransportError> {
         let reader = self.reader.clone();
         self.probe.ask(|| tokio::task::spawn_blocking(move || reader.metadata().map(drop))).await

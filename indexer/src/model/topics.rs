@@ -440,6 +440,11 @@ impl Transport for ProcessTopics {
         Ok(records.into_iter().flatten().skip(offset as usize).take(max).cloned().collect())
     }
 
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let all = self.read(place, 0, usize::MAX).await?;
+        Ok(all.iter().position(|record| record.timestamp_ms >= time_ms).unwrap_or(all.len()) as u64)
+    }
+
     async fn probe(&self) -> Result<(), TransportError> {
         Ok(())
     }

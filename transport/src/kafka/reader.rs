@@ -188,6 +188,38 @@ impl Reader {
         }
     }
 
+    /// The first offset of a record of this time or later, or the end.
+    pub fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let what = format!("asking for the records of a time in {} {}", place.topic, place.partition);
+        if self.partitions(&place.topic)? <= place.partition {
+            return Err(self.settings.unknown(&place.topic));
+        }
+        // Asked for first: what comes meanwhile stands behind it.
+        let ends = self.settled_ends(place)?;
+        let start = Instant::now();
+        loop {
+            let failed = |error| self.settings.failed(&what, error);
+            let mut asked = TopicPartitionList::new();
+            // Negative numbers are questions of another kind.
+            let time = Offset::Offset(time_ms.max(0));
+            asked.add_partition_offset(&place.topic, place.partition as i32, time).map_err(failed)?;
+            let found = self.questions.offsets_for_times(asked, ANSWER);
+            let found = found.and_then(|list| {
+                let found = list.elements();
+                let Some(found) = found.first() else { return Ok(None) };
+                found.error()?;
+                Ok(found.offset().to_raw().and_then(|offset| u64::try_from(offset).ok()))
+            });
+            match found {
+                Ok(found) => return Ok(found.unwrap_or(ends.high).clamp(ends.low, ends.high)),
+                Err(error) if moving(&error) && start.elapsed() < ANSWER => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
     /// Up to `max` records from `offset`.
     pub fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
         let mut records = Vec::new();

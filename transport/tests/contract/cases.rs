@@ -637,6 +637,39 @@ pub async fn watermarks_and_reads_without_a_group(bench: Bench) {
     bench.transport.probe().await.unwrap();
 }
 
+pub async fn the_first_record_of_a_time_is_found(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let place = first(&topic);
+    let at = async |time_ms| bench.transport.offset_at(&place, time_ms).await.unwrap();
+    assert_eq!(at(0).await, 0);
+    let mut appender = bench.transport.appender().await.unwrap();
+    // Times need not rise: of the records of 30, the first one stands before one of 20.
+    for times in [&[10, 10, 20][..], &[30, 20], &[30, 40]] {
+        let mut batch = Batch::new();
+        times.iter().for_each(|time| batch.push(&topic, *time, Some(b"k"), Some(b"v")));
+        appender.append(&batch).await.unwrap();
+    }
+    let ask = async || {
+        let mut found = Vec::new();
+        for time in [-5, 0, 10, 11, 20, 21, 30, 31, 40, 41, i64::MAX] {
+            found.push(at(time).await);
+        }
+        found
+    };
+    assert_eq!(ask().await, [0, 0, 0, 2, 2, 3, 3, 6, 6, 7, 7]);
+    // What is gone is not found, nor is a time before it.
+    bench.trim(&topic, 3).await;
+    assert_eq!(ask().await, [3, 3, 3, 3, 3, 3, 3, 6, 6, 7, 7]);
+    // What is committed in a transaction is found as well, and the end stands behind what says so.
+    let mut batch = Batch::new();
+    batch.push(&topic, 50, Some(b"k"), Some(b"v"));
+    bench.producer().await.append(&batch).await.unwrap();
+    assert_eq!(at(45).await, 7);
+    assert!(at(51).await >= 8);
+    let none = TopicPartition { topic: bench.name("none").into(), partition: 0 };
+    assert_eq!(bench.transport.offset_at(&none, 0).await.unwrap_err().class, ErrorClass::Fatal);
+}
+
 pub async fn a_waiting_consumer_hears_of_an_append(bench: Bench) {
     let topic = bench.topic("t", 2).await;
     let mut producer = bench.producer().await;

@@ -97,6 +97,7 @@ contract! {
     of_several_that_open_at_once_one_goes_on,
     a_batch_of_a_hundred_thousand_records_is_one,
     watermarks_and_reads_without_a_group,
+    the_first_record_of_a_time_is_found,
     a_waiting_consumer_hears_of_an_append,
     lag_counts_what_is_not_committed,
     a_member_without_partitions_has_no_lag,
