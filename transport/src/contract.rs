@@ -26,6 +26,7 @@ use bytes::Bytes;
 use tributary_event::ErrorClass;
 
 use crate::headers::{self, Headers, HeadersRef};
+use crate::topic_id::TopicId;
 
 /// How long a topic keeps records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,9 +238,20 @@ pub struct Loss {
     pub place: TopicPartition,
     /// The first offset that the group had not read.
     pub from: u64,
-    /// Where it reads on: the first record that is still there. Below `from`, the topic was made anew, and nobody knows what was
-    /// lost.
+    /// Where it reads on: the first record that is still there.
     pub to: u64,
+    /// Why.
+    pub cause: LossCause,
+}
+
+/// Why records are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCause {
+    /// Retention or a person removed them.
+    Removed,
+    /// The topic was deleted and made again, or the log was put back to an earlier state: nobody knows what was lost, and `to` is an
+    /// offset of another topic than `from` is.
+    MadeAnew,
 }
 
 /// What a consumer hears.
@@ -383,6 +395,9 @@ pub trait Transport: Send + Sync {
 
     /// The partitions of a topic; 0 if it does not exist.
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError>;
+
+    /// The identity of a topic, which another one of the same name does not have; none where the transport cannot tell.
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError>;
 
     /// Opens the producer `id`, fences any older one of the same id.
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError>;

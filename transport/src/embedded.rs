@@ -42,6 +42,7 @@ use crate::contract::{
 };
 use crate::numbers::Numbers;
 use crate::probe::Probe;
+use crate::topic_id::TopicId;
 
 /// How the embedded log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +189,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread<()>,
 /// Creates the tables and checks the format; returns the number of the last commit.
 fn prepare(store: &Store) -> Result<u64, TransportError> {
     let written = store.write(|txn| {
-        txn.open_table(store::TOPICS)?;
+        catalog::complete(&mut txn.open_table(store::TOPICS)?)?;
         txn.open_table(store::BLOBS)?;
         txn.open_table(store::ENDS)?;
         txn.open_table(store::OFFSETS)?;
@@ -288,6 +289,10 @@ impl Transport for Embedded {
 
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
         Ok(self.0.catalog.find(topic).map_or(0, |topic| topic.stored.partitions))
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(Some(self.0.catalog.topic(topic)?.stored.identity))
     }
 
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {

@@ -11,6 +11,7 @@ mod appender;
 mod client;
 mod consumer;
 mod headers;
+mod identity;
 mod library;
 mod mailbox;
 mod producer;
@@ -43,6 +44,7 @@ use crate::contract::{
     TransportError, Watermarks,
 };
 use crate::probe::Probe;
+use crate::topic_id::TopicId;
 
 /// How long a new topic may take to be known everywhere.
 const KNOWN: Duration = Duration::from_secs(30);
@@ -190,6 +192,26 @@ impl Transport for Kafka {
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
         let topic = topic.to_owned();
         self.blocking(move |_, reader| reader.partitions(&topic)).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError> {
+        let topic: Arc<str> = topic.into();
+        self.blocking(move |settings, reader| {
+            let start = Instant::now();
+            loop {
+                match reader.identities.of(std::slice::from_ref(&topic), Duration::ZERO)?.get(&topic) {
+                    Some(id) => return Ok(*id),
+                    None if reader.partitions(&topic)? == 0 => return Err(settings.unknown(&topic)),
+                    // One broker knows it, and another one does not yet.
+                    None if start.elapsed() < KNOWN => std::thread::sleep(Duration::from_millis(20)),
+                    None => {
+                        let text = format!("brokers of Kafka {} do not know topic {topic} yet", settings.brokers);
+                        return Err(TransportError::new(ErrorClass::Transient, text));
+                    }
+                }
+            }
+        })
+        .await
     }
 
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {

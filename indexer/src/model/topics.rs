@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 use tributary_transport::{
-    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose,
+    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose, TopicId,
     TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
@@ -438,6 +438,10 @@ impl Transport for ProcessTopics {
         let state = self.topics.lock();
         let records = state.topics.get(&place.topic).and_then(|topic| topic.get(place.partition as usize));
         Ok(records.into_iter().flatten().skip(offset as usize).take(max).cloned().collect())
+    }
+
+    async fn topic_id(&self, _: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(None)
     }
 
     async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {

@@ -18,7 +18,8 @@ use super::read::{Bounds, Stretch, stretch};
 use super::store::{self, Failure};
 use super::writer::Change;
 use crate::contract::{
-    Assignment, Consumer, ConsumerSettings, Delivery, Loss, Measuring, Polled, TopicPartition, TransportError,
+    Assignment, Consumer, ConsumerSettings, Delivery, Loss, LossCause, Measuring, Polled, TopicPartition,
+    TransportError,
 };
 use crate::metric;
 
@@ -154,7 +155,8 @@ impl EmbeddedConsumer {
         for (other, position) in &mut self.current {
             let low = if other == place { low } else { position.ends().low };
             if other == place || position.next < low {
-                losses.push(Loss { place: other.clone(), from: position.next, to: low });
+                let cause = if low < position.next { LossCause::MadeAnew } else { LossCause::Removed };
+                losses.push(Loss { place: other.clone(), from: position.next, to: low, cause });
                 position.next = low;
             }
         }

@@ -19,7 +19,8 @@ pub(super) enum Item {
     /// Partitions with the number of their assignment.
     Assigned(Vec<(Assignment, u64)>),
     Revoked(Vec<TopicPartition>),
-    Lost(Vec<Loss>),
+    /// Losses; of a partition that begins anew with the number of its new assignment.
+    Lost(Vec<(Loss, Option<u64>)>),
     Records(Vec<Polled>),
     Failed(TransportError),
 }
@@ -71,7 +72,7 @@ impl Mailbox {
         // Records that wait do not count any more.
         let is_void = |record: &Polled| match &item {
             Item::Revoked(places) => places.contains(&record.place),
-            Item::Lost(losses) => losses.iter().any(|loss| loss.place == record.place),
+            Item::Lost(losses) => losses.iter().any(|(loss, _)| loss.place == record.place),
             _ => false,
         };
         if matches!(item, Item::Revoked(_) | Item::Lost(_)) {

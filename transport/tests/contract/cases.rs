@@ -11,7 +11,7 @@ use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
-    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
+    LossCause, Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
 };
 
 use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
@@ -326,6 +326,10 @@ fn first(topic: &Arc<str>) -> TopicPartition {
     TopicPartition { topic: topic.clone(), partition: 0 }
 }
 
+fn removed(place: TopicPartition, from: u64, to: u64) -> Loss {
+    Loss { place, from, to, cause: LossCause::Removed }
+}
+
 const TEN: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 pub async fn an_assignment_says_where_the_group_is(bench: Bench) {
@@ -357,7 +361,7 @@ pub async fn records_that_are_gone_are_told_before_those_that_follow(bench: Benc
     let mut consumer = bench.consumer(&topic, true).await;
     assigned(&mut consumer).await;
     assert_eq!(consumer.lag(HashMap::new()).await.unwrap(), 7, "what is gone counts until it is dealt with");
-    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 10 }]);
+    assert_eq!(losses(&mut consumer).await, [removed(place.clone(), 5, 10)]);
     assert_eq!(values(&records(&mut consumer, 2).await), ["10", "11"]);
     // Once what made up for it is committed, it is told no more.
     consumer.commit(&[(place, 10)]).await.unwrap();
@@ -373,7 +377,7 @@ pub async fn a_group_that_never_committed_hears_of_what_is_gone(bench: Bench) {
     bench.trim(&topic, 3).await;
     let mut consumer = bench.consumer(&topic, true).await;
     assigned(&mut consumer).await;
-    assert_eq!(losses(&mut consumer).await, [Loss { place: first(&topic), from: 0, to: 3 }]);
+    assert_eq!(losses(&mut consumer).await, [removed(first(&topic), 0, 3)]);
     assert_eq!(values(&records(&mut consumer, 7).await), TEN[3..]);
 }
 
@@ -409,7 +413,7 @@ pub async fn a_loss_of_all_records_is_told(bench: Bench) {
     bench.trim(&topic, 10).await;
     let mut consumer = bench.consumer(&topic, true).await;
     assert_eq!(assignments(&mut consumer).await[0].committed, None);
-    let loss = Loss { place: first(&topic), from: 0, to: 10 };
+    let loss = removed(first(&topic), 0, 10);
     assert_eq!(losses(&mut consumer).await, [loss]);
     bench.append_each(&topic, &["10"]).await;
     assert_eq!(values(&records(&mut consumer, 1).await), ["10"]);
@@ -427,7 +431,8 @@ pub async fn a_group_that_is_behind_the_end_begins_anew_and_says_so(bench: Bench
     let mut consumer = bench.consumer(&topic, true).await;
     let assignment = Assignment { place: place.clone(), committed: Some(50) };
     assert_eq!(assignments(&mut consumer).await, [assignment]);
-    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 50, to: 0 }]);
+    let anew = Loss { place: place.clone(), from: 50, to: 0, cause: LossCause::MadeAnew };
+    assert_eq!(losses(&mut consumer).await, [anew]);
     let read = records(&mut consumer, 10).await;
     assert_eq!(values(&read), TEN);
     consumer.commit(&after(&read)).await.unwrap();
@@ -635,6 +640,19 @@ pub async fn watermarks_and_reads_without_a_group(bench: Bench) {
         assert!(bench.transport.read(&place, ends.high + 100, 5).await.unwrap().is_empty());
     }
     bench.transport.probe().await.unwrap();
+}
+
+pub async fn a_topic_has_an_identity(bench: Bench) {
+    let (topic, other) = (bench.topic("t", 2).await, bench.topic("u", 1).await);
+    let id = bench.transport.topic_id(&topic).await.unwrap();
+    assert!(id.is_some());
+    assert_ne!(bench.transport.topic_id(&other).await.unwrap(), id);
+    bench.append_each(&topic, &TEN).await;
+    // Asked for once more, and made sure of.
+    bench.topic("t", 2).await;
+    assert_eq!(bench.transport.topic_id(&topic).await.unwrap(), id);
+    let error = bench.transport.topic_id(&bench.name("none")).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal, "{error}");
 }
 
 pub async fn the_first_record_of_a_time_is_found(bench: Bench) {

@@ -7,6 +7,7 @@
 
 mod cases;
 mod embedded;
+mod identity;
 mod kafka;
 mod outage;
 mod security;
@@ -98,6 +99,7 @@ contract! {
     a_batch_of_a_hundred_thousand_records_is_one,
     watermarks_and_reads_without_a_group,
     the_first_record_of_a_time_is_found,
+    a_topic_has_an_identity,
     a_waiting_consumer_hears_of_an_append,
     lag_counts_what_is_not_committed,
     a_member_without_partitions_has_no_lag,

@@ -15,6 +15,7 @@ use super::request::{self, Answer, ProducerId};
 use super::security::{Refusal, Security};
 use super::version::{ADD_PARTITIONS, ALTER_CONFIGS, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE};
 use crate::kafka::client::KafkaSettings;
+use crate::topic_id::TopicId;
 
 /// How long an answer may take, but for that to records.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -212,6 +213,23 @@ impl Cluster {
             }
         }
         answered
+    }
+
+    /// The identities of those topics that a broker knows; another one is asked than the last time, if there are several.
+    pub async fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<HashMap<Arc<str>, Option<TopicId>>, Fault> {
+        self.skip += 1;
+        let answer = self.ask_any(METADATA, |out| request::metadata(out, topics)).await?;
+        let metadata = request::read_metadata(&answer)?;
+        self.nodes.extend(metadata.brokers);
+        let mut ids = HashMap::new();
+        for found in metadata.topics {
+            match (found.code, topics.iter().find(|name| ***name == *found.name)) {
+                (0 | LEADER_NOT_AVAILABLE, Some(name)) => drop(ids.insert(name.clone(), found.id)),
+                (UNKNOWN_TOPIC, _) | (_, None) => {}
+                (code, Some(name)) => return Err(Fault::answered(code, &format!("topic {name}"))),
+            }
+        }
+        Ok(ids)
     }
 
     /// Who leads a partition of a topic that was asked for.
@@ -437,6 +455,7 @@ impl Cluster {
     }
 }
 
+const UNKNOWN_TOPIC: Answer = 3;
 const LEADER_NOT_AVAILABLE: Answer = 5;
 
 fn late(limit: Duration) -> Broken {
