@@ -334,6 +334,14 @@ pub trait Consumer: Send {
     /// implementation keeps the membership and bounds what it fetches ahead (in count and bytes).
     async fn next(&mut self) -> Result<Delivery, TransportError>;
 
+    /// Nothing more is given away of these partitions until they are resumed: what was read ahead waits, within the bounds of what is
+    /// fetched ahead. The membership stays, and other partitions go on. Partitions that are not ours are left out, and one that is given
+    /// away and comes back is not paused.
+    fn pause(&mut self, places: &[TopicPartition]);
+
+    /// Partitions go on where they were paused.
+    fn resume(&mut self, places: &[TopicPartition]);
+
     /// Commits, per partition, the offset of the next record to read. Durable when it returns.
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError>;
 

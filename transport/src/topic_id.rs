@@ -23,6 +23,11 @@ impl TopicId {
         Self(bytes)
     }
 
+    /// Whether two topics are known and not the same. Of what was not told nothing is known.
+    pub fn is_other(one: Option<Self>, other: Option<Self>) -> bool {
+        matches!((one, other), (Some(one), Some(other)) if one != other)
+    }
+
     /// What a broker says; none where it does not tell.
     pub(crate) fn told(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))

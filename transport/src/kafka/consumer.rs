@@ -139,6 +139,7 @@ impl KafkaConsumer {
             max_records: self.settings.max_records.max(1),
             piece: BytesMut::new(),
             paused: false,
+            stopped: Default::default(),
             doubt: None,
             checked: Instant::now(),
             absent: None,
@@ -259,6 +260,15 @@ impl Consumer for KafkaConsumer {
             }
             Item::Failed(error) => Err(error),
         }
+    }
+
+    fn pause(&mut self, places: &[TopicPartition]) {
+        let ours = places.iter().filter(|place| self.current.contains_key(*place)).cloned();
+        self.membership.mailbox.pause(ours);
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        self.membership.mailbox.resume(places.iter());
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {

@@ -407,6 +407,93 @@ pub async fn records_that_go_while_a_consumer_is_away_are_told(bench: Bench) {
     assert_eq!(records(&mut consumer, 1).await[0].offset, 399);
 }
 
+/// A key of each of two partitions.
+fn keys_of_two() -> [String; 2] {
+    [0, 1].map(|partition| {
+        let mut keys = (0..).map(|n: u32| n.to_string());
+        keys.find(|key| partition_for_key(key.as_bytes(), 2) == partition).unwrap()
+    })
+}
+
+pub async fn a_paused_partition_waits_and_the_others_go_on(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let places = [0, 1].map(|partition| TopicPartition { topic: topic.clone(), partition });
+    let keys = keys_of_two();
+    let mut consumer = bench.consumer(&topic, true).await;
+    let mut mine = 0;
+    while mine < 2 {
+        mine += assigned(&mut consumer).await.len();
+    }
+    let mut appender = bench.transport.appender().await.unwrap();
+    bench.append(&mut appender, &topic, &[(&keys[0], "first"), (&keys[1], "first")]).await;
+    let mut read: [Vec<Polled>; 2] = Default::default();
+    let mut take = |records: Vec<Polled>| {
+        records.into_iter().for_each(|record| read[record.place.partition as usize].push(record));
+        [read[0].len(), read[1].len()]
+    };
+    let mut count = [0, 0];
+    // Far more than any consumer fetches ahead, twice, so that it is paused with some of it read and with none.
+    let filler = "x".repeat(60_000);
+    for round in 1..=2 {
+        for _ in 0..150 {
+            bench.append(&mut appender, &topic, &[(&keys[0], &filler), (&keys[1], &filler)]).await;
+        }
+        while count[0] < 150 * (round - 1) + 2 {
+            count = take(records(&mut consumer, 1).await);
+        }
+        consumer.pause(&places[..1]);
+        let before = count[0];
+        while count[1] < 150 * round + 1 {
+            count = take(records(&mut consumer, 1).await);
+        }
+        assert_eq!(count[0], before, "records of a paused partition came");
+        consumer.resume(&places[..1]);
+        while count[0] < 150 * round + 1 {
+            count = take(records(&mut consumer, 1).await);
+        }
+    }
+    for records in &read {
+        let offsets: Vec<u64> = records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, (0..301).collect::<Vec<_>>());
+    }
+    // All are paused: what happens to the partitions is heard.
+    consumer.pause(&places);
+    bench.append(&mut appender, &topic, &[(&keys[0], "last"), (&keys[1], "last")]).await;
+    let _second = bench.consumer(&topic, true).await;
+    assert!(matches!(next(&mut consumer).await, Delivery::Revoked(_)));
+}
+
+pub async fn a_paused_partition_that_comes_back_is_not_paused(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let places = [0, 1].map(|partition| TopicPartition { topic: topic.clone(), partition });
+    let keys = keys_of_two();
+    let mut first = bench.consumer(&topic, true).await;
+    let mut mine = 0;
+    while mine < 2 {
+        mine += assigned(&mut first).await.len();
+    }
+    first.pause(&places);
+    let mut second = bench.consumer(&topic, true).await;
+    let gone = loop {
+        tokio::select! {
+            delivery = next(&mut first) => if let Delivery::Revoked(places) = delivery { break places },
+            _ = next(&mut second) => {}
+        }
+    };
+    assert_eq!(gone.len(), 1);
+    drop(second);
+    while mine < 3 {
+        mine += assigned(&mut first).await.len();
+    }
+    let mut appender = bench.transport.appender().await.unwrap();
+    bench.append(&mut appender, &topic, &[(&keys[0], "v"), (&keys[1], "v")]).await;
+    let read = records(&mut first, 1).await;
+    assert_eq!(read.iter().map(|record| record.place.clone()).collect::<Vec<_>>(), gone);
+    // The other one still is.
+    first.resume(&places);
+    assert_ne!(records(&mut first, 1).await[0].place, gone[0]);
+}
+
 pub async fn a_loss_of_all_records_is_told(bench: Bench) {
     let topic = bench.topic("t", 1).await;
     bench.append_each(&topic, &TEN).await;

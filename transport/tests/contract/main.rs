@@ -91,6 +91,8 @@ contract! {
     a_group_that_never_committed_hears_of_what_is_gone,
     records_that_go_while_a_consumer_is_away_are_told,
     a_loss_of_all_records_is_told,
+    a_paused_partition_waits_and_the_others_go_on,
+    a_paused_partition_that_comes_back_is_not_paused,
     a_group_that_is_behind_the_end_begins_anew_and_says_so,
     an_appender_needs_no_name_and_keeps_the_order,
     a_consumer_that_follows_another_has_the_same_partitions,

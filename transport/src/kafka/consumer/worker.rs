@@ -1,6 +1,6 @@
 //! The thread of a consumer: polls, hands on, pauses while nobody takes; follows another consumer; finds out what was lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub(super) struct Worker {
     pub max_records: usize,
     pub piece: BytesMut,
     pub paused: bool,
+    /// Partitions that are not fetched, for the caller takes none of their records and has not taken those that came.
+    pub stopped: HashSet<TopicPartition>,
     /// Where partitions were when the reading of one of them failed, and when to look whether they moved since.
     pub doubt: Option<(Instant, HashMap<TopicPartition, Place>)>,
     /// When it was last looked at which topics the names mean.
@@ -78,6 +80,7 @@ impl Worker {
         self.look_for_topics()?;
         self.check(held);
         self.look_again(held);
+        self.stop();
         if held.is_empty() || self.paused {
             self.fill(held)?;
         }
@@ -97,10 +100,42 @@ impl Worker {
         Ok(())
     }
 
+    /// Stops to fetch what the caller does not take, and begins again where it does.
+    fn stop(&mut self) {
+        let wanted = self.membership.mailbox.stuffed();
+        if wanted == self.stopped {
+            return;
+        }
+        let offset = |place| (place, Offset::Invalid);
+        let (stop, go) =
+            (list(wanted.difference(&self.stopped).map(offset)), list(self.stopped.difference(&wanted).map(offset)));
+        let mut done = Ok(());
+        if stop.count() > 0 {
+            done = done.and(self.client.pause(&stop));
+        }
+        if go.count() > 0 && !self.paused {
+            done = done.and(self.client.resume(&go));
+        }
+        if let Err(error) = done {
+            tracing::debug!(%error, "partitions could not be paused or resumed");
+        }
+        self.stopped = wanted;
+    }
+
     fn set_paused(&mut self, paused: bool) {
-        let done = self.client.assignment().and_then(|list| match paused {
-            true => self.client.pause(&list),
-            false => self.client.resume(&list),
+        let done = self.client.assignment().and_then(|assignment| match paused {
+            true => self.client.pause(&assignment),
+            false => {
+                let elements = assignment.elements();
+                let goes_on = |topic: &str, partition: i32| {
+                    !self.stopped.iter().any(|place| *place.topic == *topic && place.partition as i32 == partition)
+                };
+                let mut list = TopicPartitionList::new();
+                elements.iter().filter(|at| goes_on(at.topic(), at.partition())).for_each(|at| {
+                    list.add_partition(at.topic(), at.partition());
+                });
+                self.client.resume(&list)
+            }
         });
         if let Err(error) = done {
             tracing::debug!(%error, paused, "partitions could not be paused or resumed");
@@ -403,6 +438,8 @@ impl Worker {
 
     /// Reads partitions from these offsets on.
     fn begin(&mut self, begin: &[(TopicPartition, Offset)]) {
+        // Who is assigned anew is fetched.
+        self.stopped.retain(|stopped| begin.iter().all(|(place, _)| place != stopped));
         if let Err(error) = self.begin_again(&list(begin.iter().map(|(place, offset)| (place, *offset)))) {
             tracing::debug!(%error, "partitions could not be begun again");
             self.doubt = Some((Instant::now() + DOUBT, self.membership.reading().places().into_iter().collect()));
