@@ -85,6 +85,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
             DecimalHandling::String => DecimalMode::String,
             DecimalHandling::Double => DecimalMode::Double,
         },
+        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {

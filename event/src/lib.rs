@@ -9,6 +9,7 @@ pub mod class;
 pub mod clock;
 pub mod debezium;
 pub mod health;
+pub mod moment;
 pub mod position;
 pub mod row;
 pub mod table_name;

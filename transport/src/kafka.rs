@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
@@ -90,6 +91,13 @@ impl Kafka {
             .map_err(failed)?;
         let done = self.admin.delete_records(&list, &AdminOptions::new()).await.map_err(failed)?;
         done.elements().iter().try_for_each(|element| element.error()).map_err(failed)
+    }
+
+    /// Deletes a topic with all that is in it, and with what groups have committed of it.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("deleting topic {topic}"), error);
+        let deleted = self.admin.delete_topics(&[topic], &AdminOptions::new()).await.map_err(failed)?;
+        deleted.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| failed(KafkaError::AdminOp(code))))
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.

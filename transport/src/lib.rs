@@ -3,6 +3,7 @@
 //! [`contract`] says what a topic promises; [`embedded`] and [`kafka`] keep the promise; [`dead_letter`] is the
 //! topic of events that were set aside. Only this room knows rdkafka and redb.
 
+pub mod cloud_event;
 pub mod contract;
 pub mod dead_letter;
 pub mod embedded;
@@ -16,6 +17,7 @@ mod probe;
 pub mod tls;
 pub mod topic_id;
 
+pub use cloud_event::CloudEvent;
 pub use contract::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Loss, LossCause, MAX_RECORD, Measuring,
     Polled, Producer, Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,

@@ -3,25 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use tributary_event::ErrorClass;
 use tributary_transport::{Consumer, ConsumerSettings, Delivery, LossCause, Retention, TopicSpec};
 
-use crate::tools::{Bench, PATIENCE, after, assigned, assignments, kafka, kafka_settings, losses, records, values};
-
-async fn delete(topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka_settings().brokers).create().unwrap();
-    let deleted = admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
-    assert!(deleted[0].is_ok(), "{deleted:?}");
-}
+use crate::tools::{Bench, PATIENCE, after, assigned, assignments, kafka, losses, records, values};
 
 /// Deletes a topic, and makes it again with records that have these values, one by one.
 async fn make_anew(bench: &Bench, topic: &Arc<str>, values: &[&str]) {
     let before = bench.transport.topic_id(topic).await.unwrap();
-    delete(topic).await;
+    kafka().delete_topic(topic).await.unwrap();
     let spec =
         TopicSpec { name: topic.to_string(), partitions: 1, retention: Retention::Delete { age: None, bytes: None } };
     let started = std::time::Instant::now();
@@ -144,7 +134,7 @@ async fn a_topic_that_stays_away_ends_who_reads_it() {
     let mut consumer: Box<dyn Consumer> = bench.transport.consumer(settings).await.unwrap();
     bench.append_each(&topic, &["1"]).await;
     records(&mut consumer, 1).await;
-    delete(&topic).await;
+    kafka().delete_topic(&topic).await.unwrap();
     let mut waited = false;
     let error = loop {
         match tokio::time::timeout(PATIENCE, consumer.next()).await.expect("it waits for ever") {

@@ -38,7 +38,7 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
 }
 
 fn to(key: Option<&str>, compact: bool) -> TopicSink {
-    TopicSink { name: "out".into(), key: key.map(program), compact, when: None }
+    TopicSink { name: "out".into(), key: key.map(program), compact, cloud_events: false, when: None }
 }
 
 fn record(value: Option<&str>) -> Polled {
