@@ -34,7 +34,7 @@ async fn make(world: &World, topic: &str, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let mut batch = Batch::new();
         let value = format!("{{\"n\":{number}}}");
-        batch.push(&topic.into(), i64::from(number), Some(b"k"), Some(value.as_bytes()));
+        batch.push(&topic.into(), 1_000 + i64::from(number), Some(b"k"), Some(value.as_bytes()));
         appender.append(&batch).await.expect("appended");
     }
 }
@@ -81,7 +81,7 @@ async fn the_input_of_a_stream() {
     let first = records(&brokers, &output).await.into_iter().flatten().next().expect("a record");
     let header = |name| first.headers.view().get(name).map(|value| String::from_utf8_lossy(value).into_owned());
     assert_eq!(header("ce_specversion").as_deref(), Some("1.0"));
-    assert_eq!(header("ce_time").as_deref(), Some("1970-01-01T00:00:00.000000Z"));
+    assert_eq!(header("ce_time").as_deref(), Some("1970-01-01T00:00:01.000000Z"));
     assert_eq!(header("ce_id"), Some(format!("{input}-0-0")));
     // Once it was dealt with, nothing is lacking.
     world.stop_process(0).await;
@@ -99,6 +99,7 @@ async fn the_input_of_a_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_topic_of_a_table() {
     let mut world = World::new("remade-table", Pair::KafkaElasticsearch, Own::default()).await;
+    world.edit_pipeline("      tables:\n", "      cloudevents: on\n      tables:\n");
     world.start();
     world.until_documents(3000).await;
     world.execute("UPDATE movie SET title = 'read' WHERE id < 20").await;
@@ -112,6 +113,21 @@ async fn the_topic_of_a_table() {
     let brokers = kafka(&world);
     let topic = world.topic("public.movie");
     let before = brokers.topic_id(&topic).await.expect("it is there");
+    // Every event there says who it is.
+    let events = records(&brokers, &topic).await;
+    let source = topic.split('.').next().unwrap_or_default();
+    for record in events.iter().flatten().filter(|record| record.value.is_some()) {
+        let json: Json = serde_json::from_slice(record.value.as_deref().unwrap_or_default()).expect("JSON");
+        let header = |name| record.headers.view().get(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        assert_eq!(header("ce_id"), json["sequence"].as_u64().map(|number| number.to_string()));
+        assert_eq!(header("ce_source"), Some(format!("/{}/{source}", world.name)));
+        assert_eq!(
+            (header("ce_type").as_deref(), header("ce_op").as_deref()),
+            (Some("public.movie"), json["op"].as_str())
+        );
+        assert!(header("ce_time").is_some_and(|time| time.ends_with('Z')));
+    }
+    assert!(events.iter().map(Vec::len).sum::<usize>() > 300);
     brokers.delete_topic(&topic).await.expect("deleted");
     let gone = async {
         while brokers.topic_id(&topic).await.ok() == Some(before) {

@@ -16,6 +16,8 @@
 //! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
 //! caller decides.
 
+mod topic_id;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,8 +27,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::ErrorClass;
 
+pub use self::topic_id::{NoTopicId, TopicId};
 use crate::headers::{self, Headers, HeadersRef};
-use crate::topic_id::TopicId;
 
 /// How long a topic keeps records.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,13 +36,13 @@ use self::producer::EmbeddedProducer;
 use self::read::{Bounds, offset_at, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
+use crate::contract::TopicId;
 use crate::contract::{
     Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
 };
 use crate::numbers::Numbers;
 use crate::probe::Probe;
-use crate::topic_id::TopicId;
 
 /// How the embedded log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

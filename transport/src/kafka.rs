@@ -40,12 +40,12 @@ use self::producer::KafkaProducer;
 use self::reader::Reader;
 use self::topics::{Found, Members};
 use self::wire::{Cluster, Refusal};
+use crate::contract::TopicId;
 use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
 };
 use crate::probe::Probe;
-use crate::topic_id::TopicId;
 
 /// How long a new topic may take to be known everywhere.
 const KNOWN: Duration = Duration::from_secs(30);

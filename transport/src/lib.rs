@@ -3,7 +3,6 @@
 //! [`contract`] says what a topic promises; [`embedded`] and [`kafka`] keep the promise; [`dead_letter`] is the
 //! topic of events that were set aside. Only this room knows rdkafka and redb.
 
-pub mod cloud_event;
 pub mod contract;
 pub mod dead_letter;
 pub mod embedded;
@@ -15,17 +14,14 @@ pub mod order;
 pub mod partition;
 mod probe;
 pub mod tls;
-pub mod topic_id;
 
-pub use cloud_event::CloudEvent;
 pub use contract::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Loss, LossCause, MAX_RECORD, Measuring,
-    Polled, Producer, Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
-    as_setting, record_limit,
+    Polled, Producer, Purpose, RecordRef, Retention, TopicId, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks, as_setting, record_limit,
 };
 pub use dead_letter::{DeadLetter, DeadLetters, Replays, WayBack};
 pub use embedded::{Embedded, EmbeddedSettings};
-pub use headers::{Headers, HeadersRef};
+pub use headers::{CloudEvent, Headers, HeadersRef};
 pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};
 pub use numbers::Sequence;
-pub use topic_id::TopicId;

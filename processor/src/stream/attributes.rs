@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tributary_event::Op;
 use tributary_expression::Value;
-use tributary_transport::cloud_event::{COMMITTED, ID, KIND, OP, SEQUENCE, SOURCE};
+use tributary_transport::headers::cloud_event::{COMMITTED, ID, KIND, OP, SEQUENCE, SOURCE};
 use tributary_transport::{Batch, CloudEvent, Polled};
 
 /// Attributes of an event.

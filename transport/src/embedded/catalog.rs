@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tributary_event::ErrorClass;
 
 use super::store::{self, Failure};
+use crate::contract::TopicId;
 use crate::contract::{Retention, TopicSpec, TransportError, Watermarks};
-use crate::topic_id::TopicId;
 
 /// A topic as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,8 +19,8 @@ use tributary_event::{ErrorClass, Trouble};
 use super::blob::{self, Blob};
 use super::catalog::{Catalog, Ends, StoredTopic, Topic, check};
 use super::store::{self, Failure, Store, WriteFailure};
+use crate::contract::TopicId;
 use crate::contract::{Checkpoint, TopicSpec, TransportError};
-use crate::topic_id::TopicId;
 
 /// Requests that may wait for the writer.
 pub(super) const QUEUE: usize = 64;

@@ -15,8 +15,8 @@ use tributary_event::ErrorClass;
 
 use super::client::KafkaSettings;
 use super::wire::{Cluster, Fault};
+use crate::contract::TopicId;
 use crate::contract::TransportError;
-use crate::topic_id::TopicId;
 
 /// How long brokers may differ.
 const AGREE: Duration = Duration::from_secs(5);

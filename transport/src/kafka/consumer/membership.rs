@@ -16,8 +16,8 @@ use super::super::client::{KafkaSettings, log};
 use super::super::mailbox::{Item, Mailbox};
 use super::super::reader::Reader;
 use super::list;
+use crate::contract::TopicId;
 use crate::contract::{Assignment, TopicPartition, TransportError};
-use crate::topic_id::TopicId;
 
 /// How long a question about committed offsets may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);

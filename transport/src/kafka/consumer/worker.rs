@@ -17,9 +17,9 @@ use super::super::mailbox::Item;
 use super::super::reader::Reader;
 use super::list;
 use super::membership::{Context, Following, Membership, Place};
+use crate::contract::TopicId;
 use crate::contract::{Loss, LossCause, Polled, TopicPartition, TransportError};
 use crate::headers::Headers;
-use crate::topic_id::TopicId;
 
 /// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
 const POLL: Duration = Duration::from_millis(500);

@@ -14,8 +14,8 @@ use super::fault::Fault;
 use super::request::{self, Answer, ProducerId};
 use super::security::{Refusal, Security};
 use super::version::{ADD_PARTITIONS, ALTER_CONFIGS, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE};
+use crate::contract::TopicId;
 use crate::kafka::client::KafkaSettings;
-use crate::topic_id::TopicId;
 
 /// How long an answer may take, but for that to records.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -225,8 +225,8 @@ impl Cluster {
         for found in metadata.topics {
             match (found.code, topics.iter().find(|name| ***name == *found.name)) {
                 (0 | LEADER_NOT_AVAILABLE, Some(name)) => drop(ids.insert(name.clone(), found.id)),
-                (UNKNOWN_TOPIC, _) | (_, None) => {}
-                (code, Some(name)) => return Err(Fault::answered(code, &format!("topic {name}"))),
+                // It is not there, or is not for us.
+                _ => {}
             }
         }
         Ok(ids)
@@ -455,7 +455,6 @@ impl Cluster {
     }
 }
 
-const UNKNOWN_TOPIC: Answer = 3;
 const LEADER_NOT_AVAILABLE: Answer = 5;
 
 fn late(limit: Duration) -> Broken {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::codec::{Body, Reader, Reply};
 use super::connection::Broken;
 use super::version::{UNSUPPORTED_VERSION, Versions};
-use crate::topic_id::TopicId;
+use crate::contract::TopicId;
 
 /// An error code of an answer, 0 for none.
 pub(in crate::kafka) type Answer = i16;
