@@ -223,10 +223,11 @@ impl Cluster {
         self.nodes.extend(metadata.brokers);
         let mut ids = HashMap::new();
         for found in metadata.topics {
-            match (found.code, topics.iter().find(|name| ***name == *found.name)) {
-                (0 | LEADER_NOT_AVAILABLE, Some(name)) => drop(ids.insert(name.clone(), found.id)),
-                // It is not there, or is not for us.
-                _ => {}
+            // With any other code it is not there, or is not for us.
+            if let 0 | LEADER_NOT_AVAILABLE = found.code
+                && let Some(name) = topics.iter().find(|name| ***name == *found.name)
+            {
+                ids.insert(name.clone(), found.id);
             }
         }
         Ok(ids)
