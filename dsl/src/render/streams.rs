@@ -134,7 +134,8 @@ pub(super) fn table(out: &mut String, table: &LookupTable) {
 fn topic(out: &mut String, sink: &TopicSink) {
     let key = sink.key.as_ref().map_or("the key that it came with".to_owned(), |key| key.text().trim().to_owned());
     let kept = if sink.compact { ", compacted" } else { "" };
-    line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+    let headers = if sink.cloud_events { ", with CloudEvents headers" } else { "" };
+    line(out, 1, format_args!("to topic {}{kept}{headers}: exactly once; key: {key}", sink.name));
     when(out, sink.when.as_ref());
 }
 

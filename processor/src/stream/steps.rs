@@ -39,8 +39,10 @@ pub(super) struct Steps {
     /// Whether events that came through those are read whole.
     with_all: bool,
     sinks: Vec<Sink>,
-    /// The topic of the stream's own, if it has one, and what events are there.
-    own: Option<Own>,
+    /// The topic of the stream's own, if it has one.
+    own: Option<Arc<str>>,
+    /// What events are to others, if that is wanted of any topic.
+    who: Option<Who>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
     stream: Arc<str>,
@@ -52,8 +54,7 @@ struct Sink {
     plan: TopicSink,
 }
 
-struct Own {
-    topic: Arc<str>,
+struct Who {
     pipeline: String,
     kind: Arc<str>,
 }
@@ -118,13 +119,11 @@ impl Steps {
             .chain(plan.topics.iter().flat_map(|sink| sink.key.iter().chain(&sink.when)));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
-        let own = plan.keeps_events.then(|| Own {
-            topic: own_topic(pipeline, &plan.name).into(),
-            pipeline: pipeline.to_owned(),
-            kind: plan.name.as_str().into(),
-        });
+        let own = plan.keeps_events.then(|| own_topic(pipeline, &plan.name).into());
+        let is_told = plan.keeps_events || plan.topics.iter().any(|topic| topic.cloud_events);
+        let who = is_told.then(|| Who { pipeline: pipeline.to_owned(), kind: plan.name.as_str().into() });
         let looked_at = first.iter().map(|step| fields(&step.plan)).fold(Fields::default().with(&["op"]), Fields::and);
-        let looked_at = match own {
+        let looked_at = match who {
             Some(_) => Attributes::FIELDS.iter().fold(looked_at, |fields, path| fields.with(path)),
             None => looked_at,
         };
@@ -140,6 +139,7 @@ impl Steps {
             with_metadata: programs.into_iter().any(Program::reads_metadata),
             sinks: plan.topics.iter().map(sink).collect(),
             own,
+            who,
             stream: plan.name.as_str().into(),
             taps,
         }
@@ -259,13 +259,13 @@ impl Steps {
                 return Ok(None);
             }
         }
-        if let Some(own) = &self.own {
+        if let Some(Who { pipeline, kind }) = &self.who {
             traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
-                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(&own.pipeline, &own.kind),
+                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(pipeline, kind),
                 (Some(Origin::Table { source, .. }), _) => {
-                    Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind)
+                    Attributes::of(&flow.event, op, record, pipeline, source, kind)
                 }
-                _ => Attributes::of_record(op, record, &own.pipeline, &own.kind),
+                _ => Attributes::of_record(op, record, pipeline, kind),
             });
         }
         if self.with_all && *fields != Fields::All {
@@ -412,12 +412,18 @@ impl Steps {
     pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
         let Traveller { op, events, attributes, .. } = traveller;
         for mut event in events? {
+            let attributes = attributes.as_ref().map(|attributes| attributes.of_part(&event.parts));
             for sink in &self.sinks {
+                let before = batch.len();
                 self.to_topic(sink, record, op, &mut event, batch)?;
+                if let Some(attributes) = attributes.as_ref().filter(|_| sink.plan.cloud_events && batch.len() > before)
+                {
+                    attributes.put_for_others(batch);
+                }
             }
             if let (Some(own), Some(attributes)) = (&self.own, &attributes) {
-                put(batch, &own.topic, record, record.key.as_deref(), &event);
-                attributes.of_part(&event.parts).put(batch);
+                put(batch, own, record, record.key.as_deref(), &event);
+                attributes.put(batch);
             }
         }
         Ok(())

@@ -112,7 +112,8 @@ fn topic(
         return None;
     }
     let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
-    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT), when: None })
+    let (compact, cloud_events) = (r.value(map, &key::COMPACT), r.value(map, &key::HEADERS_OF_TOPIC));
+    Some(TopicSink { name: name.value, key, compact, cloud_events, when: None })
 }
 
 fn expression(

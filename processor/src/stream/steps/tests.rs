@@ -38,7 +38,7 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
 }
 
 fn to(key: Option<&str>, compact: bool) -> TopicSink {
-    TopicSink { name: "out".into(), key: key.map(program), compact, when: None }
+    TopicSink { name: "out".into(), key: key.map(program), compact, cloud_events: false, when: None }
 }
 
 fn record(value: Option<&str>) -> Polled {
@@ -173,4 +173,28 @@ async fn what_takes_the_place_of_an_event_has_fields() {
     let whole = steps(&ALL, vec![twice(None, &Arc::default())], vec![to(None, false)]);
     let came = together(&whole, &[UPDATE]).await;
     assert_eq!(came, [Err("call-1: twice: it answered integer, which cannot take the event's place".to_owned())]);
+}
+
+/// It does in the topics that ask for it, and in no other; also of a row that was deleted.
+#[test]
+fn a_topic_that_asks_for_it_says_who_its_events_are() {
+    let told = || TopicSink { cloud_events: true, ..to(None, false) };
+    let compacted = TopicSink { cloud_events: true, ..to(Some("%key.id"), true) };
+    let steps = steps(&ALL, vec![], vec![to(None, false), told(), compacted]);
+    let event = r#"{"op":"d","sequence":9,"source":{"ts_us":1614265330250000},"before":{"id":1},"after":null}"#;
+    let (record, mut batch) = (record(Some(event)), Batch::new());
+    let made = steps.run(&[&record]).now_or_never().expect("it waits for nobody").expect("nobody is asked");
+    made.into_iter().for_each(|made| steps.write(&record, made, &mut batch).expect("written"));
+    let header = |n: usize, name| {
+        let headers = batch.records().nth(n).expect("a record").headers;
+        headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    assert_eq!(header(0, "ce_id"), None);
+    for n in [1, 2] {
+        assert_eq!(header(n, "ce_id").as_deref(), Some("9"));
+        assert_eq!(header(n, "ce_source").as_deref(), Some("/test/s/db"));
+        assert_eq!(header(n, "ce_type").as_deref(), Some("s"));
+        assert_eq!(header(n, "ce_op").as_deref(), Some("d"));
+        assert_eq!(header(n, "ce_time").as_deref(), Some("2021-02-25T15:02:10.250000Z"));
+    }
 }
