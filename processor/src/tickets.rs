@@ -56,6 +56,8 @@ pub struct Ticket {
     place: TopicPartition,
     generation: u64,
     offset: u64,
+    /// The room that it takes among those in flight.
+    records: usize,
     bytes: usize,
     doubtful: bool,
 }
@@ -91,6 +93,13 @@ impl Ticket {
         Held { tickets, place, generation: self.generation, offset: self.offset }
     }
 
+    /// From now on the record takes no room among those in flight: the stage bounds by itself what it keeps of such records.
+    pub fn make_room(&mut self) {
+        let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
+        self.tickets.lock().lighter(records, bytes);
+        self.tickets.progress.notify_one();
+    }
+
     /// Whether an earlier owner of the partition may have begun with the record.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
@@ -116,15 +125,17 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.tickets.lock();
-        state.records = state.records.saturating_sub(1);
-        state.bytes = state.bytes.saturating_sub(self.bytes);
-        drop(state);
+        self.tickets.lock().lighter(self.records, self.bytes);
         self.tickets.progress.notify_one();
     }
 }
 
 impl State {
+    fn lighter(&mut self, records: usize, bytes: usize) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
     fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
         if let Some(partition) = self.of(place, generation) {
             partition.prefix.done(offset);
@@ -176,14 +187,14 @@ impl Tickets {
         let (place, offset) = (&record.place, record.offset);
         let mut state = self.lock();
         let partition = state.partitions.get_mut(place)?;
-        if !partition.prefix.take(offset) {
+        if !partition.prefix.take(offset, record.timestamp_ms) {
             return None;
         }
-        partition.worked.take(offset);
+        partition.worked.take(offset, record.timestamp_ms);
         let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
         state.records += 1;
         state.bytes += bytes;
-        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes, doubtful })
+        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, records: 1, bytes, doubtful })
     }
 
     /// Records and bytes whose tickets are out.
@@ -195,6 +206,11 @@ impl Tickets {
     /// Records that were read and whose offsets cannot be committed yet, done or not.
     pub(crate) fn ahead(&self) -> usize {
         self.lock().partitions.values().map(|partition| partition.prefix.in_flight()).sum()
+    }
+
+    /// The time of the oldest record on which work is left.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.lock().partitions.values().filter_map(|partition| partition.worked.oldest_ms()).min()
     }
 
     /// The offsets after which work is left, where something was read.
@@ -248,6 +264,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_makes_room_is_still_work() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place(), true);
+        let mut ticket = tickets.issue(&record(1)).expect("a ticket");
+        ticket.make_room();
+        assert_eq!((tickets.in_flight(), tickets.come_to()), ((0, 0), HashMap::new()));
+        ticket.make_room();
+        let other = tickets.issue(&record(2)).expect("a ticket");
+        ticket.done();
+        assert_eq!((tickets.in_flight(), tickets.to_commit()), ((1, 10), vec![(place(), 2)]));
+        drop(other);
+    }
+
+    #[test]
     fn a_held_record_takes_no_room_and_holds_its_offset_back() {
         let tickets = Arc::new(Tickets::default());
         tickets.assign(place(), true);
@@ -258,6 +288,7 @@ mod tests {
         tickets.issue(&record(2)).expect("a ticket").done();
         let last = tickets.issue(&record(3)).expect("a ticket");
         assert_eq!(tickets.come_to(), HashMap::from([(place(), 3)]));
+        assert_eq!(tickets.oldest_ms(), Some(0));
         assert!(tickets.to_commit().is_empty());
         held.done();
         assert_eq!(tickets.to_commit(), [(place(), 3)]);

@@ -5,6 +5,7 @@ use tributary_expression::{Path, Program, Shape};
 use super::Asked;
 use super::programs::{looking, program};
 use super::queries::look;
+use super::remembering::{self, Ground};
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
@@ -16,10 +17,16 @@ use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// What names of steps begin with that were given none.
-const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
+const WORDS: [&str; 8] = ["changed", "filter", "transform", "enrich", "lookup", "split", "dedupe", "collapse"];
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
-pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &Asked) -> (Vec<Step>, Option<Shape>) {
+pub(super) fn read(
+    r: &mut Reader,
+    stream: &Map,
+    first: Option<Shape>,
+    asked: &Asked,
+    ground: &Ground,
+) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
     for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
@@ -30,7 +37,7 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), asked);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked, &steps, ground);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -58,7 +65,14 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    asked: &Asked,
+    before: &[Step],
+    ground: &Ground,
+) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
         let compiled = filter(r, map, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
@@ -88,6 +102,14 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
         let plan = lookup(r, &lookup_map, shape, asked.tables);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
+    }
+    if let Some(dedupe) = r.optional(map, &key::DEDUPE) {
+        let plan = remembering::dedupe(r, map, &dedupe, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Dedupe(Box::new(plan))), shape.cloned());
+    }
+    if let Some(collapse) = r.optional(map, &key::COLLAPSE) {
+        let plan = remembering::collapse(r, map, &collapse, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Collapse(Box::new(plan))), shape.cloned());
     }
     (None, None)
 }

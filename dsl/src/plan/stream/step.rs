@@ -28,6 +28,10 @@ pub enum StepPlan {
     Enrich(Box<EnrichPlan>),
     /// Something is added that a table has.
     Lookup(Box<LookupPlan>),
+    /// An event ends here whose key was seen a short while before.
+    Dedupe(Box<DedupePlan>),
+    /// Of the events of a key that come within a time only the last flows on.
+    Collapse(Box<CollapsePlan>),
     /// An event becomes one for each element of a list.
     Split {
         /// The list.
@@ -47,7 +51,14 @@ impl StepPlan {
             Self::Enrich(_) => "enrich",
             Self::Lookup(_) => "lookup",
             Self::Split { .. } => "split",
+            Self::Dedupe(_) => "dedupe",
+            Self::Collapse(_) => "collapse",
         }
+    }
+
+    /// Whether what flows on is another event than what came. Otherwise it flows on as it is, or not at all.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Filter(_) | Self::Changed(_) | Self::Dedupe(_) | Self::Collapse(_))
     }
 
     /// Its program, if it is one.
@@ -56,6 +67,8 @@ impl StepPlan {
             Self::Filter(program) | Self::Transform(program) => Some(program),
             Self::Enrich(enrich) => Some(&enrich.key),
             Self::Lookup(lookup) => Some(&lookup.key),
+            Self::Dedupe(dedupe) => Some(&dedupe.by),
+            Self::Collapse(collapse) => Some(&collapse.by),
             Self::Changed(_) | Self::Split { .. } => None,
         }
     }
@@ -100,6 +113,32 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+}
+
+/// An event ends here whose key was seen a short while before.
+#[derive(Debug, Clone)]
+pub struct DedupePlan {
+    /// The key. Events of which it is null flow on.
+    pub by: Program,
+    /// So long a key is remembered after it was seen last.
+    pub within: Duration,
+    /// Bytes that the keys of one partition may take.
+    pub limit: u64,
+}
+
+/// Of the events of a key that come within a time only the last flows on.
+#[derive(Debug, Clone)]
+pub struct CollapsePlan {
+    /// The key. Events of which it is null flow on.
+    pub by: Program,
+    /// The time, in the events' own times, from the first of them.
+    pub period: Duration,
+    /// The same by the clock, for what no event follows.
+    pub patience: Duration,
+    /// Events of one partition that are held at most.
+    pub keys: usize,
+    /// Bytes of their records at most.
+    pub limit: u64,
 }
 
 /// A topic that steps look into, whole.
