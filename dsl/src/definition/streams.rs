@@ -1,9 +1,11 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
+mod answers;
 mod lookups;
 mod programs;
 mod queries;
 mod remembering;
+mod secrets;
 mod services;
 mod sinks;
 mod steps;
@@ -13,7 +15,7 @@ pub(super) use services::read as services;
 
 use std::collections::BTreeMap;
 
-use tributary_event::{TableName, debezium};
+use tributary_event::{ColumnType, TableName, debezium};
 use tributary_expression::Shape;
 
 use self::remembering::Ground;
@@ -68,7 +70,10 @@ pub(super) fn read(
                 shapes.iter().find(|(name, _)| name == other).and_then(|(_, shape)| shape.clone())
             }
             Some(Origin::Topic) => Some(Shape::any()),
-            _ => Some(Shape::event(ops.as_deref().unwrap_or(&key::USUAL))),
+            _ => {
+                let columns: Option<Vec<Vec<ColumnType>>> = from.iter().map(|input| columns(r, input)).collect();
+                Some(Shape::event(ops.as_deref().unwrap_or(&key::USUAL), columns.as_deref()))
+            }
         };
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
@@ -115,6 +120,14 @@ pub(super) fn read(
 fn keys_of(source: &SourcePlan) -> &BTreeMap<TableName, Vec<String>> {
     let SourceSettings::Postgres(settings) = &source.settings;
     &settings.keys
+}
+
+/// The columns of a table that is read, as far as they are known.
+fn columns(r: &Reader, input: &StreamInput) -> Option<Vec<ColumnType>> {
+    match &input.origin {
+        Origin::Table { table, .. } => r.inputs.columns(table),
+        Origin::Topic | Origin::Stream(_) => None,
+    }
 }
 
 /// Refuses streams that read what comes of them, by way of topics.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use tributary_event::TableName;
 use tributary_expression::{Program, Shape};
 
+use super::columns;
 use super::programs::looking;
 use crate::keys::streams::steps as key;
 use crate::plan::{CollapsePlan, DedupePlan, Origin, Step, StepPlan, StreamInput, TransportPlan};
@@ -89,7 +90,7 @@ fn by(r: &mut Reader, map: &Map, shape: Option<&Shape>, ground: &Ground) -> Opti
         return Program::compile("%key", shape?).ok().map(|(program, _)| program);
     };
     let program = looking(r, map, &key::BY, &text, shape, "a key")?;
-    if !has_whole_key(&program, ground) {
+    if !has_whole_key(r, &program, ground) {
         let message = "events of which this is the same may lie in different partitions of the topic, and are brought together in one only";
         let help =
             "they lie in one where it has all columns of the key of the topic's records; left out, `by` is that key";
@@ -99,15 +100,21 @@ fn by(r: &mut Reader, map: &Map, shape: Option<&Shape>, ground: &Ground) -> Opti
 }
 
 /// Whether events of which the program answers the same are certainly in one partition.
-fn has_whole_key(program: &Program, ground: &Ground) -> bool {
+fn has_whole_key(r: &Reader, program: &Program, ground: &Ground) -> bool {
     let reads = program.reads();
     let whole = |input: &StreamInput| match &input.origin {
         Origin::Table { table, .. } => {
             let reads_it = |column: &String| {
                 ["%key", ".after", ".before"].iter().any(|row| reads.contains(&format!("{row}.{column}")))
             };
-            let columns = ground.keys.iter().find_map(|keys| keys.get(table));
-            ground.transport.partitions() == 1 || columns.is_some_and(|columns| columns.iter().all(reads_it))
+            // What the pipeline says goes before what the database has.
+            let said = ground.keys.iter().find_map(|keys| keys.get(table)).cloned();
+            let key = said.or_else(|| {
+                let columns = columns(r, input)?.into_iter();
+                Some(columns.filter(|column| column.is_key).map(|column| column.name).collect())
+            });
+            let is_read = key.is_some_and(|key| !key.is_empty() && key.iter().all(reads_it));
+            ground.transport.partitions() == 1 || is_read
         }
         Origin::Stream(_) => ground.transport.partitions() == 1,
         Origin::Topic => false,
