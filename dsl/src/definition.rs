@@ -193,6 +193,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         &map,
         name.as_deref(),
         &captured,
+        &transport,
         &streams::Asked { services: &services, tables: &tables },
         &names,
     );

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{DeliveryPlan, SinkPlan, own_topic};
+use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, Transport};
 
@@ -117,7 +117,10 @@ impl Delivery {
 
     /// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, and why.
     fn event(&self, record: &Polled) -> Result<Option<OutEvent>, String> {
-        event::of(record, self.plan.when.as_ref(), self.made())
+        let event = event::of(record, self.plan.when.as_ref(), self.made())?;
+        // What became of one workflow of a key says nothing of the next one where both are under way together.
+        let is_alone = self.plan.order == DeliveryOrder::None && matches!(self.plan.sink, SinkPlan::Conductor(_));
+        Ok(event.map(|event| OutEvent { key: event.key.filter(|_| !is_alone), ..event }))
     }
 
     /// What the sink gets of an event.

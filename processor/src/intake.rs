@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, Reporter, Trouble};
 use tributary_transport::{Assignment, Consumer, Delivery, Loss, LossCause, Polled, TopicPartition, TransportError};
 
@@ -141,6 +142,7 @@ pub async fn run(
     health.up();
     let beside = Beside::new(&settings);
     let lag = metrics::gauge!("tributary_stage_lag_records", "stage" => health.name().to_owned());
+    let age = metrics::gauge!("tributary_stage_lag_seconds", "stage" => health.name().to_owned());
     let intake = Intake {
         consumer,
         tickets: Arc::default(),
@@ -149,6 +151,7 @@ pub async fn run(
         health,
         beside,
         lag,
+        age,
         measured: Instant::now(),
         reading: Trouble::default(),
         committing: Trouble::default(),
@@ -205,6 +208,8 @@ struct Intake {
     health: Reporter,
     beside: Beside,
     lag: metrics::Gauge,
+    /// How old the oldest record is that was read and is not done.
+    age: metrics::Gauge,
     /// When the lag was last measured.
     measured: Instant,
     reading: Trouble,
@@ -299,12 +304,15 @@ impl Intake {
                 if self.measured.elapsed() > self.settings.lag_ages {
                     self.settings.lag.set(None);
                     self.lag.set(f64::NAN);
+                    self.age.set(f64::NAN);
                 }
             }
             Due::Lag(Ok(lag)) => {
                 self.measured = Instant::now();
                 self.settings.lag.set(Some(lag));
                 self.lag.set(lag as f64);
+                let oldest_ms = self.tickets.oldest_ms().filter(|_| lag > 0);
+                self.age.set(oldest_ms.map_or(0.0, |oldest_ms| (now_us() / 1_000 - oldest_ms).max(0) as f64 / 1_000.0));
             }
             // What is wrong shows in the next read of records, or in the age of the last measurement.
             Due::Lag(Err(_)) => {}

@@ -30,7 +30,7 @@ pub struct OutEvent {
     pub sequence: u64,
     /// When it was committed, microseconds since the Unix epoch, if that is known.
     pub committed_us: Option<i64>,
-    /// Its key; events of one key are in order.
+    /// Its key; events of one key are in order. A workflow has none where no order is kept.
     pub key: Option<Bytes>,
     /// The event as JSON, or what the sink's `row` or `input` makes of it; none where the row was deleted and the sink keeps rows.
     pub content: Option<Bytes>,
@@ -58,8 +58,8 @@ pub enum Verdict {
 
 /// A sink that is told of events.
 ///
-/// The caller gives events of one key one after the other, never two at a time, and those of other keys beside them; it waits between
-/// tries, and gives up on what is rejected. A call that is dropped may have arrived all the same.
+/// The caller gives events of one key one after the other, never two at a time, and those of other keys beside them, unless the plan says
+/// `order: none`; it waits between tries, and gives up on what is rejected. A call that is dropped may have arrived all the same.
 #[async_trait]
 pub trait DeliverySink: Send + Sync {
     /// How many events one call takes; 1 where each is delivered by itself.
@@ -71,7 +71,7 @@ pub trait DeliverySink: Send + Sync {
     /// before: by another process, by an earlier one, or by this one.
     fn handed_over(&self) {}
 
-    /// Delivers events, of different keys if there are several: what became of each, in their order. `Err`: none can be delivered now,
+    /// Delivers events, of different keys if there are several and an order is kept: what became of each, in their order. `Err`: none can be delivered now,
     /// whatever they are.
     async fn deliver(&self, events: &[OutEvent]) -> Result<Vec<Verdict>, OutsideError>;
 }

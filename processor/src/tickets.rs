@@ -56,8 +56,8 @@ impl Amount {
         self.bytes += bytes;
     }
 
-    fn take(&mut self, bytes: usize) {
-        self.records = self.records.saturating_sub(1);
+    fn take(&mut self, records: usize, bytes: usize) {
+        self.records = self.records.saturating_sub(records);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
@@ -87,6 +87,8 @@ pub struct Ticket {
     place: TopicPartition,
     generation: u64,
     offset: u64,
+    /// The room that it takes among those in flight.
+    records: usize,
     bytes: usize,
     doubtful: bool,
 }
@@ -122,6 +124,13 @@ impl Ticket {
         Held { tickets, place, generation: self.generation, offset: self.offset }
     }
 
+    /// From now on the record takes no room among those in flight: the stage bounds by itself what it keeps of such records.
+    pub fn make_room(&mut self) {
+        let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
+        self.tickets.lock().lighter(&self.place, self.generation, records, bytes);
+        self.tickets.progress.notify_one();
+    }
+
     /// Whether an earlier owner of the partition may have begun with the record.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
@@ -147,17 +156,19 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.tickets.lock();
-        state.out.take(self.bytes);
-        if let Some(partition) = state.of(&self.place, self.generation) {
-            partition.out.take(self.bytes);
-        }
-        drop(state);
+        self.tickets.lock().lighter(&self.place, self.generation, self.records, self.bytes);
         self.tickets.progress.notify_one();
     }
 }
 
 impl State {
+    fn lighter(&mut self, place: &TopicPartition, generation: u64, records: usize, bytes: usize) {
+        self.out.take(records, bytes);
+        if let Some(partition) = self.of(place, generation) {
+            partition.out.take(records, bytes);
+        }
+    }
+
     fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
         if let Some(partition) = self.of(place, generation) {
             partition.prefix.done(offset);
@@ -210,14 +221,14 @@ impl Tickets {
         let (place, offset) = (&record.place, record.offset);
         let mut state = self.lock();
         let partition = state.partitions.get_mut(place)?;
-        if !partition.prefix.take(offset) {
+        if !partition.prefix.take(offset, record.timestamp_ms) {
             return None;
         }
-        partition.worked.take(offset);
+        partition.worked.take(offset, record.timestamp_ms);
         partition.out.add(bytes);
         let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
         state.out.add(bytes);
-        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes, doubtful })
+        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, records: 1, bytes, doubtful })
     }
 
     /// Records and bytes whose tickets are out.
@@ -247,6 +258,11 @@ impl Tickets {
         };
         let crowded = state.partitions.iter().filter(|(_, partition)| is_crowded(partition));
         crowded.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The time of the oldest record on which work is left.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.lock().partitions.values().filter_map(|partition| partition.worked.oldest_ms()).min()
     }
 
     /// The offsets after which work is left, where something was read.
@@ -300,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_makes_room_is_still_work() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place(), true);
+        let mut ticket = tickets.issue(&record(1)).expect("a ticket");
+        ticket.make_room();
+        assert_eq!((tickets.in_flight(), tickets.come_to()), ((0, 0), HashMap::new()));
+        ticket.make_room();
+        let other = tickets.issue(&record(2)).expect("a ticket");
+        ticket.done();
+        assert_eq!((tickets.in_flight(), tickets.to_commit()), ((1, 10), vec![(place(), 2)]));
+        drop(other);
+    }
+
+    #[test]
     fn a_held_record_takes_no_room_and_holds_its_offset_back() {
         let tickets = Arc::new(Tickets::default());
         tickets.assign(place(), true);
@@ -310,6 +340,7 @@ mod tests {
         tickets.issue(&record(2)).expect("a ticket").done();
         let last = tickets.issue(&record(3)).expect("a ticket");
         assert_eq!(tickets.come_to(), HashMap::from([(place(), 3)]));
+        assert_eq!(tickets.oldest_ms(), Some(0));
         assert!(tickets.to_commit().is_empty());
         held.done();
         assert_eq!(tickets.to_commit(), [(place(), 3)]);

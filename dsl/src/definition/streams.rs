@@ -5,6 +5,7 @@ mod calls;
 mod lookups;
 mod programs;
 mod queries;
+mod remembering;
 mod secrets;
 mod services;
 mod sinks;
@@ -13,16 +14,22 @@ mod steps;
 pub(super) use lookups::read as lookup_tables;
 pub(super) use services::read as services;
 
-use tributary_event::{ColumnType, debezium};
+use std::collections::BTreeMap;
+
+use tributary_event::{ColumnType, TableName, debezium};
 use tributary_expression::Shape;
 
+use self::remembering::Ground;
 use self::sinks::Surroundings;
 use super::TableText;
 use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
-use crate::plan::{LookupTable, Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
+use crate::plan::{
+    LookupTable, Origin, ServicePlan, SourcePlan, SourceSettings, Start, StreamInput, StreamPlan, TransportPlan,
+    own_topic,
+};
 use crate::suggest::suggestion;
 use crate::yaml::{Map, Place, Reader};
 
@@ -40,9 +47,11 @@ pub(super) fn read(
     pipeline: &Map,
     name: Option<&str>,
     captured: &Captured,
+    transport: &TransportPlan,
     asked: &Asked,
     indexes: &[String],
 ) -> Vec<StreamPlan> {
+    let keys: Vec<_> = captured.plans.iter().map(keys_of).collect();
     let mut streams: Vec<StreamPlan> = Vec::new();
     let mut shapes: Vec<(String, Option<Shape>)> = Vec::new();
     let mut places = Vec::new();
@@ -74,7 +83,9 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, shape, asked, &from);
+        let ground = Ground { from: &from, transport, keys: &keys };
+        let (steps, shape) = steps::read(r, &map, shape, asked, &ground);
+        let max_event = r.value(&map, &key::MAX_EVENT);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
@@ -84,7 +95,18 @@ pub(super) fn read(
         let (name, keeps_events) = (entry.0.name.clone(), !deliveries.is_empty());
         shapes.push((name.clone(), shape));
         places.push((entry.0.place, map.node(&key::TO).is_some()));
-        streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries, keeps_events });
+        streams.push(StreamPlan {
+            name,
+            from,
+            ops,
+            start,
+            steps,
+            on_error,
+            max_event,
+            topics,
+            deliveries,
+            keeps_events,
+        });
     }
     r.functions = functions;
     for (stream, (place, written)) in streams.iter().zip(places) {
@@ -98,6 +120,12 @@ pub(super) fn read(
     loops(r, &streams, &written_at);
     services::unused(r, asked.services, &streams);
     streams
+}
+
+/// The keys of its tables that a source says.
+fn keys_of(source: &SourcePlan) -> &BTreeMap<TableName, Vec<String>> {
+    let SourceSettings::Postgres(settings) = &source.settings;
+    &settings.keys
 }
 
 /// The columns of a table that is read, as far as they are known.

@@ -20,27 +20,32 @@ pub(crate) struct Attributes {
     pub committed_us: Option<i64>,
 }
 
+/// When a change event was committed.
+pub(super) fn committed_us(event: &Value) -> Option<i64> {
+    number(event, &["source", "ts_us"]).or(number(event, &["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)))
+}
+
+fn number(event: &Value, path: &[&str]) -> Option<i64> {
+    let found = path.iter().try_fold(event, |value, name| value.as_object()?.get(*name));
+    found.and_then(|value| match value {
+        Value::Integer(number) => Some(*number),
+        // A whole number that needs all of 64 bits.
+        value => value.to_str_lossy()?.parse().ok(),
+    })
+}
+
 impl Attributes {
     /// The fields of a change event that they are made of.
     pub const FIELDS: [&[&str]; 3] = [&["sequence"], &["source", "ts_us"], &["source", "ts_ms"]];
 
     /// Those of a change event. One without a number is known by where it lies.
     pub fn of(event: &Value, op: Op, record: &Polled, pipeline: &str, source: &str, kind: &Arc<str>) -> Self {
-        let field = |path: &[&str]| {
-            let found = path.iter().try_fold(event, |value, name| value.as_object()?.get(*name));
-            found.and_then(|value| match value {
-                Value::Integer(number) => Some(*number),
-                // A whole number that needs all of 64 bits.
-                value => value.to_str_lossy()?.parse().ok(),
-            })
-        };
-        let sequence = field(&["sequence"]).and_then(|number| u64::try_from(number).ok());
+        let sequence = number(event, &["sequence"]).and_then(|number| u64::try_from(number).ok());
         let id = match sequence {
             Some(sequence) => sequence.to_string(),
             None => format!("{}-{}-{}", record.place.topic, record.place.partition, record.offset),
         };
-        let committed_us =
-            field(&["source", "ts_us"]).or(field(&["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)));
+        let committed_us = committed_us(event);
         // Another stream makes another event of the same change.
         let source = format!("/{pipeline}/{kind}/{source}").into();
         Self { id, source, kind: kind.clone(), op, sequence: sequence.unwrap_or(record.offset), committed_us }

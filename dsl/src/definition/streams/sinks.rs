@@ -16,8 +16,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
-    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan,
+    SqlPlan, Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
@@ -77,7 +77,12 @@ pub(super) fn read(
         };
         let on_error = r.value(&map, &key::ON_ERROR);
         let redelivery = redelivery(r, &map);
-        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery }));
+        let order = match kind {
+            "webhook" | "conductor" => order(r, &map),
+            "index" => r.value(&map, &key::ROW_ORDER),
+            _ => DeliveryOrder::Partition,
+        };
+        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery, order }));
     }
     (topics, deliveries)
 }
@@ -166,6 +171,17 @@ fn name(r: &mut Reader, map: &Map, kind: &str, before: &[DeliveryPlan]) -> Strin
             kind.to_owned()
         }
     }
+}
+
+/// Which events wait for which.
+fn order(r: &mut Reader, map: &Map) -> DeliveryOrder {
+    let order = r.value(map, &key::ORDER);
+    let is_batched = map.node(&key::BATCH).is_some() && r.value(map, &key::BATCH) > 1;
+    if order == DeliveryOrder::Partition && is_batched {
+        let message = "`order: partition` is one event at a time, and `batch` is several";
+        r.error(map.key_place(&key::BATCH), message, Some("leave `batch` out, or write `order: key`".into()));
+    }
+    order
 }
 
 fn redelivery(r: &mut Reader, sink: &Map) -> Redelivery {
@@ -268,7 +284,7 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
         r.required(map, &key::ROW_KEY).map(|columns| columns.into_iter().map(|column| column.value).collect());
     let is_written = map.node(&key::ROW).is_some();
     let row = expression(r, map, &key::ROW, shape, "a row");
-    let last = steps.iter().rev().find(|step| !matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_)));
+    let last = steps.iter().rev().find(|step| step.plan.changes());
     let is_envelope = last.is_none();
     // What a transform leaves is a row; what was only added to is none.
     if let Some(step) = last.filter(|step| !is_written && !is_row(&step.plan)) {

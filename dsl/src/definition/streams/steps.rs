@@ -6,6 +6,7 @@ use tributary_expression::{Content, Path, Program, Shape};
 use super::answers::{self, Answers};
 use super::programs::{looking, program};
 use super::queries::{KeyQuery, look};
+use super::remembering::{self, Ground};
 use super::{Asked, calls, columns};
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
@@ -18,7 +19,7 @@ use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// What names of steps begin with that were given none.
-const WORDS: [&str; 7] = ["changed", "filter", "transform", "enrich", "lookup", "call", "split"];
+const WORDS: [&str; 9] = ["changed", "filter", "transform", "enrich", "lookup", "call", "split", "dedupe", "collapse"];
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
 pub(super) fn read(
@@ -26,7 +27,7 @@ pub(super) fn read(
     stream: &Map,
     first: Option<Shape>,
     asked: &Asked,
-    from: &[StreamInput],
+    ground: &Ground,
 ) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
@@ -38,8 +39,8 @@ pub(super) fn read(
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), asked);
-        known_columns(r, &map, from);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked, &steps, ground);
+        known_columns(r, &map, ground.from);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -67,7 +68,14 @@ pub(super) fn read(
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    asked: &Asked,
+    before: &[Step],
+    ground: &Ground,
+) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
         let compiled = filter(r, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
@@ -103,6 +111,14 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
         let plan = calls::call(r, &call_map, shape);
         let left = shape.zip(plan.as_ref()).map(|(shape, plan)| calls::leaves(shape, plan));
         return (plan.map(|plan| StepPlan::Call(Box::new(plan))), left);
+    }
+    if let Some(dedupe) = r.optional(map, &key::DEDUPE) {
+        let plan = remembering::dedupe(r, map, &dedupe, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Dedupe(Box::new(plan))), shape.cloned());
+    }
+    if let Some(collapse) = r.optional(map, &key::COLLAPSE) {
+        let plan = remembering::collapse(r, map, &collapse, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Collapse(Box::new(plan))), shape.cloned());
     }
     (None, None)
 }

@@ -9,7 +9,7 @@ use crate::keys::graph::{HEADER_NAMES, LEAVES};
 use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
 use crate::keys::values::DatabaseUrl;
-use crate::plan::{ConductorFlavor, FileFormat, OnError, WebhookFormat};
+use crate::plan::{ConductorFlavor, DeliveryOrder, FileFormat, OnError, WebhookFormat};
 use crate::yaml::{
     Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
     Words, key,
@@ -88,6 +88,25 @@ pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
      set aside with its cause, and so are later events of its key, until they are replayed in their order.",
 );
 
+pub(crate) static ORDER: Key<Words<DeliveryOrder>, Is<DeliveryOrder>> = key(
+    "order",
+    Words(&[("key", DeliveryOrder::Key), ("partition", DeliveryOrder::Partition), ("none", DeliveryOrder::None)]),
+    Is(DeliveryOrder::Key),
+    "none",
+    "Which events wait until others have arrived. `key`: those of a key for one another. `partition`: all of a partition of the stream's \
+     topic for one another, one at a time (with `on_error: dead_letter`, only those of the same key wait behind one that was set aside). \
+     `none`: none, also behind one that is set aside.",
+);
+
+pub(crate) static ROW_ORDER: Key<Words<DeliveryOrder>, Is<DeliveryOrder>> = key(
+    "order",
+    Words(&[("key", DeliveryOrder::Key), ("partition", DeliveryOrder::Partition)]),
+    Is(DeliveryOrder::Key),
+    "partition",
+    "Which events wait until others have arrived: those of a key for one another, or all of a partition of the stream's topic, one at a \
+     time. What an event lacks of its row is taken from the document that is there, so events of a row always have an order.",
+);
+
 pub(crate) static RETRY: Key<&Keys, Means> = key(
     "retry",
     &RETRY_KEYS,
@@ -124,7 +143,20 @@ pub(crate) static WEBHOOK: Key<&Keys, Means> = key(
 );
 
 static WEBHOOK_KEYS: Keys = Keys {
-    keys: &[&URL, &SECRET, &FORMAT, &HEADERS, &TIMEOUT, &CONCURRENCY, &BATCH, &PRIVATE, &NAME, &ON_ERROR, &RETRY],
+    keys: &[
+        &URL,
+        &SECRET,
+        &FORMAT,
+        &HEADERS,
+        &TIMEOUT,
+        &CONCURRENCY,
+        &BATCH,
+        &PRIVATE,
+        &NAME,
+        &ORDER,
+        &ON_ERROR,
+        &RETRY,
+    ],
     rules: &[],
 };
 
@@ -221,6 +253,7 @@ static CONDUCTOR_KEYS: Keys = Keys {
         &CONCURRENCY,
         &PRIVATE,
         &NAME,
+        &ORDER,
         &ON_ERROR,
         &RETRY,
     ],
@@ -331,7 +364,8 @@ pub(crate) static INDEX: Key<&Keys, Means> = key(
      replaces what a newer one left.",
 );
 
-static INDEX_KEYS: Keys = Keys { keys: &[&INDEX_NAME, &ROW_KEY, &FIELDS, &ROW, &STORE, &ON_ERROR, &RETRY], rules: &[] };
+static INDEX_KEYS: Keys =
+    Keys { keys: &[&INDEX_NAME, &ROW_KEY, &FIELDS, &ROW, &STORE, &ROW_ORDER, &ON_ERROR, &RETRY], rules: &[] };
 
 pub(crate) static INDEX_NAME: Key<Line, Required> = key(
     "name",

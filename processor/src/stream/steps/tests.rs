@@ -3,7 +3,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tributary_dsl::plan::{FunctionPlan, Start};
 use tributary_expression::{Path, Shape, Signature, Type};
-use tributary_transport::{Headers, TopicPartition};
+use tributary_transport::{Batch, Headers, TopicPartition};
 
 use super::*;
 
@@ -30,6 +30,7 @@ fn steps(ops: &[Op], steps: Vec<StepPlan>, topics: Vec<TopicSink>) -> Steps {
         start,
         steps,
         on_error,
+        max_event: 8 << 20,
         topics,
         deliveries: vec![],
         keeps_events: false,
@@ -58,7 +59,7 @@ const DELETE: &str = r#"{"op":"d","before":{"id":1},"after":null}"#;
 
 fn became(steps: &Steps, value: Option<&str>) -> Result<Vec<(String, Option<String>)>, StepError> {
     let (record, mut batch) = (record(value), Batch::new());
-    let made = steps.run(&[&record]).now_or_never().expect("it waits for nobody").expect("nobody is asked");
+    let made = steps.run(&[&record], None).now_or_never().expect("it waits for nobody").expect("nobody is asked");
     made.into_iter().try_for_each(|made| steps.write(&record, made, &mut batch))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = batch.records().map(|r| (r.key.map(text).unwrap_or_default(), r.value.map(text)));
