@@ -23,6 +23,8 @@ struct Stretch {
     last: u64,
     records: usize,
     state: State,
+    /// The time of the first of them.
+    time_ms: i64,
 }
 
 /// Records that are held: all offsets from the first to the last.
@@ -52,6 +54,8 @@ impl Span {
 pub struct DonePrefix {
     /// Taken records from the first that is not done, in offset order.
     taken: VecDeque<Stretch>,
+    /// How many there are.
+    records: usize,
     /// Where the first stretch begins.
     first: u64,
     /// The offset after the last record of the done prefix.
@@ -70,8 +74,8 @@ impl DonePrefix {
         Self { next: Some(next), ..Self::default() }
     }
 
-    /// A record was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
-    pub fn take(&mut self, offset: u64) -> bool {
+    /// A record of a time was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
+    pub fn take(&mut self, offset: u64, time_ms: i64) -> bool {
         let least = self.taken.back().map(|stretch| stretch.last + 1).or(self.next);
         if least.is_some_and(|least| offset < least) {
             return false;
@@ -79,7 +83,8 @@ impl DonePrefix {
         if self.taken.is_empty() {
             self.first = least.unwrap_or(offset);
         }
-        self.taken.push_back(Stretch { last: offset, records: 1, state: State::Open });
+        self.records += 1;
+        self.taken.push_back(Stretch { last: offset, records: 1, state: State::Open, time_ms });
         true
     }
 
@@ -102,7 +107,7 @@ impl DonePrefix {
     pub fn release(&mut self, span: Span) {
         let at = self.taken.partition_point(|stretch| stretch.last < span.last);
         let Some(stretch) = self.taken.get(at).filter(|stretch| stretch.state == State::Held) else { return };
-        let (begin, last, records) = (self.begin(at), stretch.last, stretch.records);
+        let (begin, last, records, time_ms) = (self.begin(at), stretch.last, stretch.records, stretch.time_ms);
         if span.first < begin {
             return;
         }
@@ -120,10 +125,9 @@ impl DonePrefix {
             (behind > 0, last, left - left_before, State::Held),
         ];
         self.taken.remove(at);
-        let mut place = at;
-        for (_, last, records, state) in pieces.into_iter().filter(|(is_there, ..)| *is_there) {
-            self.taken.insert(place, Stretch { last, records, state });
-            place += 1;
+        let pieces = pieces.into_iter().filter(|(is_there, ..)| *is_there);
+        for (place, (_, last, records, state)) in (at..).zip(pieces) {
+            self.taken.insert(place, Stretch { last, records, state, time_ms });
         }
         self.turn(at + usize::from(before > 0), State::Done);
     }
@@ -138,9 +142,14 @@ impl DonePrefix {
         self.committed = Some(offset);
     }
 
+    /// The time of the first record that is taken and not done; about that, where some that were held were released before others.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.taken.front().map(|first| first.time_ms)
+    }
+
     /// Records taken and not part of the done prefix. About so many, where some of a stretch that was held were released before others.
     pub fn in_flight(&self) -> usize {
-        self.taken.iter().map(|stretch| stretch.records).sum()
+        self.records
     }
 
     /// The stretch of a record that somebody works on.
@@ -169,6 +178,7 @@ impl DonePrefix {
         }
         while self.taken.front().is_some_and(|stretch| stretch.state == State::Done) {
             let Some(done) = self.taken.pop_front() else { break };
+            self.records = self.records.saturating_sub(done.records);
             self.first = done.last + 1;
             self.next = Some(self.first);
         }
@@ -189,7 +199,7 @@ mod tests {
             let offsets: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let mut prefix = DonePrefix::new();
             for offset in &offsets {
-                prop_assert!(prefix.take(*offset));
+                prop_assert!(prefix.take(*offset, *offset as i64));
             }
             let mut done = std::collections::BTreeSet::new();
             for index in order {
@@ -198,6 +208,8 @@ mod tests {
                 done.insert(offset);
                 let expected = offsets.iter().take_while(|o| done.contains(o)).last().map(|o| o + 1);
                 prop_assert_eq!(prefix.to_commit(), expected);
+                let first = offsets.iter().find(|offset| !done.contains(offset)).map(|offset| *offset as i64);
+                prop_assert_eq!(prefix.oldest_ms(), first);
                 prop_assert_eq!(prefix.in_flight(), offsets.iter().filter(|o| expected.is_none_or(|e| **o >= e)).count());
             }
         }
@@ -211,7 +223,7 @@ mod tests {
         ) {
             let offsets: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let mut prefix = DonePrefix::new();
-            offsets.iter().for_each(|offset| assert!(prefix.take(*offset)));
+            offsets.iter().for_each(|offset| assert!(prefix.take(*offset, 0)));
             let (mut done, mut held) = (std::collections::BTreeSet::new(), std::collections::BTreeMap::new());
             for (index, joined) in order {
                 let offset = offsets[index.index(offsets.len())];
@@ -248,7 +260,7 @@ mod tests {
         for group in 0..1_000_u64 {
             // There are gaps, and the records of a group are worked on in another order than they came.
             let offsets: Vec<u64> = (0..1_000).map(|n| 3 * (1_000 * group + n)).collect();
-            offsets.iter().for_each(|offset| assert!(prefix.take(*offset)));
+            offsets.iter().for_each(|offset| assert!(prefix.take(*offset, 0)));
             let mut held: Vec<Span> = offsets.iter().rev().map(|offset| prefix.hold(*offset).expect("open")).collect();
             held.sort_unstable_by_key(|span| span.first);
             for span in held {
@@ -265,10 +277,10 @@ mod tests {
     #[test]
     fn a_record_delivered_again_is_not_taken_twice() {
         let mut prefix = DonePrefix::new();
-        assert!(prefix.take(5));
-        assert!(!prefix.take(5));
+        assert!(prefix.take(5, 0));
+        assert!(!prefix.take(5, 0));
         prefix.done(5);
-        assert!(!prefix.take(5));
+        assert!(!prefix.take(5, 0));
         assert_eq!(prefix.to_commit(), Some(6));
         prefix.committed(6);
         assert_eq!(prefix.to_commit(), None);
