@@ -21,4 +21,5 @@ pub mod rules;
 pub mod run;
 mod source;
 mod streams;
+mod tables;
 pub mod tap;

@@ -64,7 +64,8 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, shape, asked);
+        let sources = lookups::sources(&from, &streams);
+        let (steps, shape) = steps::read(r, &map, shape, asked, sources.as_ref());
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {

@@ -2,16 +2,20 @@
 //! asked for many keys at a time; what comes of each record is kept apart, in the order in which they came.
 
 mod looks;
+mod waits;
 
 pub(crate) use self::looks::metadata;
 use self::looks::{fields, has_changed, op};
+use self::waits::{sequence, wait_for};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tributary_dsl::plan::{Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
+use tributary_dsl::plan::{
+    Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait, own_topic,
+};
 use tributary_event::Op;
 use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::{Batch, Polled};
@@ -83,6 +87,8 @@ pub(super) struct Traveller {
     events: Result<Vec<Event>, StepError>,
     /// Who it is outside of the transport, if that is asked for.
     attributes: Option<Attributes>,
+    /// The number of the change that it came of, if it is known.
+    sequence: Option<u64>,
 }
 
 impl Traveller {
@@ -161,9 +167,12 @@ impl Steps {
             let before = if is_watched { events(&travellers) } else { Vec::new() };
             match &step.plan {
                 StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
-                    let enricher = enricher.as_deref();
                     let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
-                    self.enrich(step, enricher.ok_or_else(unasked)?, &mut travellers).await?;
+                    let enricher = enricher.as_deref().ok_or_else(unasked)?;
+                    if matches!(&step.plan, StepPlan::Lookup(plan) if plan.wait == Wait::Position) {
+                        wait_for(enricher, &travellers).await?;
+                    }
+                    self.enrich(step, enricher, &mut travellers).await?;
                 }
                 _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
             }
@@ -204,7 +213,8 @@ impl Steps {
     /// Reads a record, and runs the first steps, which only look.
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let size = record.value.as_ref().map_or(0, Bytes::len);
-        let mut traveller = Traveller { size, op: Op::Update, events: Ok(Vec::new()), attributes: None };
+        let mut traveller =
+            Traveller { size, op: Op::Update, events: Ok(Vec::new()), attributes: None, sequence: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.
@@ -269,6 +279,7 @@ impl Steps {
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
+        traveller.sequence = sequence(input, &flow.event);
         Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 

@@ -1,8 +1,11 @@
 //! `steps:` of a stream.
 
+use std::collections::BTreeSet;
+
 use tributary_expression::{Path, Program, Shape};
 
 use super::Asked;
+use super::lookups::waits_in_vain;
 use super::programs::{looking, program};
 use super::queries::look;
 use crate::diagnostic::Spot;
@@ -10,7 +13,7 @@ use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
     BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, ServiceKind, ServicePlan, Step,
-    StepPlan,
+    StepPlan, Wait,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
@@ -18,8 +21,14 @@ use crate::yaml::{At, Map, Reader, Text};
 /// What names of steps begin with that were given none.
 const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
 
-/// The steps, and the shape of what comes out of the last one, if all could be read.
-pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &Asked) -> (Vec<Step>, Option<Shape>) {
+/// The steps, and the shape of what comes out of the last one, if all could be read. `sources`: those whose changes the stream has.
+pub(super) fn read(
+    r: &mut Reader,
+    stream: &Map,
+    first: Option<Shape>,
+    asked: &Asked,
+    sources: Option<&BTreeSet<&str>>,
+) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
     for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
@@ -30,7 +39,7 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), asked);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked, sources);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -58,7 +67,13 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    asked: &Asked,
+    sources: Option<&BTreeSet<&str>>,
+) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
         let compiled = filter(r, map, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
@@ -85,14 +100,20 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
         return (plan.map(|plan| StepPlan::Enrich(Box::new(plan))), left);
     }
     if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
-        let plan = lookup(r, &lookup_map, shape, asked.tables);
+        let plan = lookup(r, &lookup_map, shape, asked.tables, sources);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
     }
     (None, None)
 }
 
-fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTable]) -> Option<LookupPlan> {
+fn lookup(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    tables: &[LookupTable],
+    sources: Option<&BTreeSet<&str>>,
+) -> Option<LookupPlan> {
     let table = r.required(map, &key::TABLE).and_then(|name| {
         let found = tables.iter().find(|table| table.name == name.value);
         if found.is_none() {
@@ -103,8 +124,13 @@ fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTabl
         found
     });
     let (key, into) = key_and_place(r, map, shape);
-    let missing = r.value(map, &key::MISSING);
-    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing })
+    let (missing, wait) = (r.value(map, &key::MISSING), r.value(map, &key::WAIT));
+    if let (Some(table), Wait::Position) = (table, wait)
+        && let Some((message, help)) = waits_in_vain(table, sources)
+    {
+        r.error(map.key_place(&key::WAIT), message, Some(help.to_owned()));
+    }
+    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing, wait })
 }
 
 /// What is asked for, and where the answer is put.
