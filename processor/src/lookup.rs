@@ -12,8 +12,8 @@
 //! * A change that a page does not show is thus of an event behind those ends, and is applied. A change that a page shows and whose event
 //!   lies behind the ends too is applied once more: the row may go back to an earlier change then, but only to one that is not older than
 //!   the position to which the topic has been read, and the later ones follow.
-//! * So when the topic is read up to a position, each row is as it was at that position, or newer. Nothing is put by a listing once an
-//!   event has been applied, so a row that was listed never takes the place of an event.
+//! * So when the topic is read up to a position, each value of each row is as it was at that position, or newer. Nothing is put by a listing
+//!   once an event has been applied, so a row that was listed never takes the place of an event.
 //!
 //! It goes on so after a crash in the middle of a listing: the ends are those that were asked for before its first page.
 //!

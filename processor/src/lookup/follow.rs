@@ -266,7 +266,7 @@ impl Follower {
         if let Some(listing) = &listing {
             listing.is_captured().await;
         }
-        let mut partitions = Vec::new();
+        let (mut partitions, mut newest_ms) = (Vec::new(), None);
         for (partition, ends) in self.ends().await?.into_iter().enumerate() {
             let mut reading = Reading { next: ends.low, last: None };
             if listing.is_some() {
@@ -275,14 +275,16 @@ impl Follower {
                 let last = self.transport.read(&self.place(partition), from, LAST as usize).await?;
                 if let Some(last) = last.iter().rfind(|record| record.offset < ends.high) {
                     reading.take(last);
+                    newest_ms = newest_ms.max(Some(last.timestamp_ms));
                 }
                 reading.next = ends.high;
             }
             partitions.push(reading);
         }
         let stage = if listing.is_some() { Stage::Listing(None) } else { Stage::Following };
-        let (print, newest_ms) = (self.print(), now_ms());
-        let progress = Progress { print, stage, partitions, newest_ms, seen_ms: newest_ms, ..Progress::default() };
+        let (print, seen_ms) = (self.print(), now_ms());
+        let newest_ms = newest_ms.or(listing.is_some().then_some(seen_ms));
+        let progress = Progress { print, stage, partitions, newest_ms, seen_ms, ..Progress::default() };
         self.apply(Vec::new(), progress).await.map(drop)
     }
 
@@ -353,7 +355,7 @@ impl Follower {
         }
         if let (Some(reading), Some(last)) = (progress.partitions.get_mut(partition), records.last()) {
             reading.take(last);
-            let newest = records.iter().map(|record| record.timestamp_ms).max().unwrap_or_default();
+            let newest = records.iter().map(|record| record.timestamp_ms).max();
             progress.newest_ms = progress.newest_ms.max(newest);
         }
         self.apply(changes, progress).await
@@ -385,17 +387,21 @@ impl Follower {
         let plan = &self.table.plan;
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "table" => plan.name.clone()).set(value);
         let sizes = self.store.sizes();
-        let age = (now_ms() - self.progress.newest_ms).max(0) as f64 / 1e3;
+        let age =
+            self.progress.newest_ms.map(|newest| Duration::from_millis((now_ms() - newest).max(0).cast_unsigned()));
         gauge("tributary_table_rows", sizes.rows as f64);
         gauge("tributary_table_bytes", sizes.bytes as f64);
         gauge("tributary_table_version", self.progress.version() as f64);
-        gauge("tributary_table_age_seconds", age);
-        match plan.max_age.filter(|max| age > max.as_secs_f64()) {
+        if let Some(age) = age {
+            gauge("tributary_table_age_seconds", age.as_secs_f64());
+        }
+        match plan.max_age.filter(|max| age.is_none_or(|age| age > *max)) {
             Some(max) => {
-                let (age, max, topic) = (Duration::from_secs(age as u64), max, &plan.topic);
-                let why = format!(
-                    "its newest change is {age:?} old, and its `max_age` is {max:?}: does anybody still write {topic}?"
-                );
+                let newest = match age {
+                    Some(age) => format!("its newest change is {:?} old", Duration::from_secs(age.as_secs())),
+                    None => "it has no change yet".to_owned(),
+                };
+                let why = format!("{newest}, and its `max_age` is {max:?}: does anybody still write {}?", plan.topic);
                 if health.down(why.clone()) {
                     warn!(table = plan.name, error = why, "a table is old");
                 }

@@ -20,8 +20,9 @@ pub(super) struct Progress {
     pub emptied: u64,
     /// The highest number of a change that was read.
     pub sequence: u64,
-    /// When its newest change was made, as its record says; without one, when it was begun. Milliseconds since the Unix epoch.
-    pub newest_ms: i64,
+    /// When its newest change was made, as its record says; of a captured table without one, when it was listed. Milliseconds since the Unix
+    /// epoch.
+    pub newest_ms: Option<i64>,
     /// When it was known to be at the ends of its topic, about.
     pub seen_ms: i64,
 }
