@@ -78,7 +78,7 @@ pub(crate) static TABLES: Key<Entries, Means> = key(
     "tables",
     Entries { names: &streams::lookups::NAMES, value: &&streams::lookups::TABLE, some: true },
     Means("none"),
-    "talents: { from: public.talent, value: [id, name] }",
+    "movies: { from: public.movie, value: [id, title] }",
     "Tables that steps of streams look into, each under a name of your choice: what a captured table has, or what a topic has. Every process \
      has them whole, in memory or on its disk.",
 );

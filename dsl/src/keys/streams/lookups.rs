@@ -19,13 +19,13 @@ pub(crate) static FROM: Key<Table, Means> = key(
     "from",
     Table,
     Means("a topic"),
-    "public.talent",
+    "public.movie",
     "A table that a source captures: its rows by its key, those that were there before it was captured too. A key of several columns is \
      looked up by an object of them.",
 );
 
 pub(crate) static VALUE: Key<OneOrMany<Line>, Means> =
-    key("value", OneOrMany(Line("column")), Means("all columns"), "[id, name, country]", "The columns of its rows.");
+    key("value", OneOrMany(Line("column")), Means("all columns"), "[id, title]", "The columns of its rows.");
 
 pub(crate) static TOPIC: Key<Line, Means> = key(
     "topic",
