@@ -28,4 +28,5 @@ mod scenarios {
     mod sinks;
     mod standby;
     mod streams;
+    mod tables;
 }

@@ -71,7 +71,7 @@ impl KeyPager {
     /// as the source's settings say. If there are none, over all columns that events have.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As [`Self::open`]; or the publication leaves out changes.
     pub(super) async fn open_published(
         settings: &PostgresSettings,
         table: &TableName,
@@ -83,6 +83,18 @@ impl KeyPager {
         let which = Which::Published(&published);
         let found = catalog::tables_as(&sql, std::slice::from_ref(&name), which, settings.values).await?.pop();
         let Some(info) = found else { return Err(no_such_table(&sql, &name).await?) };
+        if !published.left_out.is_empty() {
+            let (publication, left_out) = (quote(&settings.publication), published.left_out.join(" and "));
+            return Err(ConnectorError::Table {
+                table: info.schema.qualified_name(),
+                cause: format!(
+                    "the publication {publication} leaves out every {left_out}, so nobody would hear of them"
+                ),
+                remedy: format!(
+                    "run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');"
+                ),
+            });
+        }
         let all: Vec<String> = info.schema.columns.iter().map(|column| column.name.to_string()).collect();
         Self::over(sql, info, settings, if columns.is_empty() { &all } else { columns }).await
     }

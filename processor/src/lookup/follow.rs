@@ -307,17 +307,18 @@ impl Follower {
             self.begin_anew(why).await?;
             return Ok(Read::Anew);
         }
-        let lows = ends.iter().skip(self.progress.partitions.len()).map(|ends| Reading { next: ends.low, last: None });
-        let lows: Vec<Reading> = lows.collect();
-        self.progress.partitions.extend(lows);
+        let behind = |(read, ends): (&Reading, &Watermarks)| ends.high.saturating_sub(read.next);
+        let behind: u64 = self.progress.partitions.iter().zip(&ends).map(behind).sum();
+        metrics::gauge!("tributary_table_behind_records", "table" => self.name().to_owned()).set(behind as f64);
         for (partition, ends) in ends.iter().enumerate() {
             let place = self.place(partition);
             while let Some(from) =
                 self.progress.partitions.get(partition).map(|p| p.next).filter(|next| *next < ends.high)
             {
                 let records = self.transport.read(&place, from, PAGE).await?;
-                // What is left has no records in it: marks of transactions.
                 if records.is_empty() {
+                    // What is left has no records in it: marks of transactions.
+                    self.progress.partitions.iter_mut().skip(partition).take(1).for_each(|read| read.next = ends.high);
                     break;
                 }
                 if let Applied::Lacking { key, columns } = self.take(partition, &records).await? {
@@ -389,6 +390,7 @@ impl Follower {
         let sizes = self.store.sizes();
         let age =
             self.progress.newest_ms.map(|newest| Duration::from_millis((now_ms() - newest).max(0).cast_unsigned()));
+        gauge("tributary_table_behind_records", 0.0);
         gauge("tributary_table_rows", sizes.rows as f64);
         gauge("tributary_table_bytes", sizes.bytes as f64);
         gauge("tributary_table_version", self.progress.version() as f64);

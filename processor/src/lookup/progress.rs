@@ -71,9 +71,10 @@ impl Reading {
 impl Progress {
     /// Why what was read so far says nothing about the topic as it is now, if that is so.
     pub fn is_over(&self, ends: &[Watermarks]) -> Option<&'static str> {
-        if ends.len() < self.partitions.len()
-            || self.partitions.iter().zip(ends).any(|(read, ends)| ends.high < read.next)
-        {
+        if ends.len() != self.partitions.len() {
+            return Some("its topic has another number of partitions, and its keys lie elsewhere");
+        }
+        if self.partitions.iter().zip(ends).any(|(read, ends)| ends.high < read.next) {
             return Some("its topic was made anew");
         }
         let is_behind = |(read, ends): (&Reading, &Watermarks)| ends.low > read.next;

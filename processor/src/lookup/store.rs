@@ -151,6 +151,9 @@ fn apply(
             continue;
         }
         match change {
+            // The same key in another partition, after the topic got more of them.
+            Change::Put { key, sequence, .. } | Change::Remove { key, sequence }
+                if *sequence != 0 && rows.get(key)?.is_some_and(|(changed, _)| changed > *sequence) => {}
             Change::Put { key, sequence, row, kept, is_new } => {
                 let lacks = |key: &Bytes| Applied::Lacking { key: key.clone(), columns: kept.clone() };
                 let completed = match (kept.is_empty(), rows.get(key)?) {
