@@ -27,7 +27,7 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failur
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
-    let draft = read(file)?;
+    let draft = read(file).await?;
     let plan = if fail_fast { Some(draft.load().await?) } else { None };
     let on_start = Box::new(|indexes: &[IndexHandle]| {
         for index in indexes {
@@ -59,7 +59,7 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
 
 /// `reload`.
 pub async fn reload(file: &Path) -> Result<(), Failure> {
-    let draft = read(file)?;
+    let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
     let Some(running) = record::find(definition.data(), definition.pipeline()).await else {
@@ -79,7 +79,7 @@ pub async fn reload(file: &Path) -> Result<(), Failure> {
 
 /// `reindex`.
 pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
-    let draft = read(file)?;
+    let draft = read(file).await?;
     let plan = draft.load().await?;
     let names = chosen(&plan, index)?;
     if let Some(running) = record::find(&plan.data, &plan.pipeline).await {

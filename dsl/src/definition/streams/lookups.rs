@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tributary_event::debezium;
-use tributary_expression::Shape;
+use tributary_event::{ColumnType, debezium};
+use tributary_expression::{Content, Shape};
 
 use super::programs::looking;
 use crate::definition::sources::Captured;
@@ -11,8 +11,9 @@ use crate::keys::TABLES;
 use crate::keys::streams::lookups as key;
 use crate::keys::tables::TableText;
 use crate::keys::values::NameOf;
-use crate::plan::{CapturedTable, LookupTable, Origin, StreamInput, StreamPlan};
-use crate::yaml::{Map, Reader};
+use crate::plan::{CapturedTable, LookupTable, Missing, Origin, StreamInput, StreamPlan};
+use crate::suggest::suggestion;
+use crate::yaml::{Map, Reader, Text};
 
 /// The tables, as far as they could be read.
 pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Captured) -> Vec<LookupTable> {
@@ -29,13 +30,10 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Cap
         let (keep, limit) = (r.value(&map, &key::KEEP), r.value(&map, &key::LIMIT));
         let max_age = r.optional(&map, &key::MAX_AGE);
         let of = match (from, topic) {
-            (Some(from), _) => {
-                let columns = columns.into_iter().map(|column| column.value).collect();
-                self::captured(r, &from, columns, captured).map(|table| {
-                    let topic = debezium::topic(&table.source, &table.table.schema, &table.table.name);
-                    (topic, Some(table))
-                })
-            }
+            (Some(from), _) => self::captured(r, &from, &columns, captured).map(|table| {
+                let topic = debezium::topic(&table.source, &table.table.schema, &table.table.name);
+                (topic, Some(table))
+            }),
             (None, topic) => topic.map(|topic| (topic.value, None)),
         };
         let name = entry.0.name.clone();
@@ -52,7 +50,7 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Cap
     tables
 }
 
-fn captured(r: &mut Reader, from: &TableText, columns: Vec<String>, captured: &Captured) -> Option<CapturedTable> {
+fn captured(r: &mut Reader, from: &TableText, columns: &[Text], captured: &Captured) -> Option<CapturedTable> {
     let source = captured.known_source(r, &from.name, &from.shown, &from.spot)?.to_owned();
     if captured.at_prepare.iter().any(|(name, _)| *name == source) {
         let message = format!(
@@ -64,7 +62,28 @@ fn captured(r: &mut Reader, from: &TableText, columns: Vec<String>, captured: &C
         r.found.push(from.spot.error(message).help(help));
         return None;
     }
+    if let Some(known) = r.inputs.columns(&from.name) {
+        let names: Vec<&str> = known.iter().map(|column| column.name.as_str()).collect();
+        for column in columns.iter().filter(|column| !names.contains(&column.value.as_str())) {
+            let message = format!("the table `{}` has no column `{}`", from.shown, column.shown);
+            let help = suggestion(&column.value, names.iter().copied());
+            r.found.push(column.spot.error(message).maybe_help(help));
+        }
+    }
+    let columns = columns.iter().map(|column| column.value.clone()).collect();
     Some(CapturedTable { source, table: from.name.clone(), columns })
+}
+
+/// What a table has of a key, as far as the columns of its rows are known.
+pub(super) fn content(r: &Reader, table: &LookupTable, missing: Missing) -> Option<Content> {
+    let captured = table.captured.as_ref()?;
+    let is_there = |column: &ColumnType| captured.columns.is_empty() || captured.columns.contains(&column.name);
+    let fields = r.inputs.columns(&captured.table)?.into_iter().filter(is_there).map(|column| {
+        let content = Content::of(column.json);
+        (column.name, if column.is_nullable { content.or_null() } else { content })
+    });
+    let row = Content::object(fields);
+    Some(if missing == Missing::Keep { row.or_null() } else { row })
 }
 
 /// The sources whose changes a stream has, directly or by way of other streams; none: it has what somebody else writes.
