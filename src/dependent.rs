@@ -1,9 +1,10 @@
-//! What depends on a source's tables: the rules of `graph.vertices`, and the documents of the indexes that show them.
+//! What depends on a source's tables: the rules of `graph.vertices`, the documents of the indexes that show them, and the tables that streams
+//! look into.
 //!
 //! Sources run whether there is a plan or not. Before there is one, what is wrong whatever the plan will be is refused, every doubt
 //! is one of every index, and how the log carried each table is remembered: when the plan comes, it is held to that too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use tributary_indexer::listing::Listings;
 use tributary_processor::Backoff;
 
 use crate::rules::{self, Written};
+use crate::streams::Shown;
+use crate::tables::list_anew;
 
 /// The indexes of a pipeline, as they depend on one of its sources.
 pub struct Indexes {
@@ -26,6 +29,8 @@ pub struct Indexes {
     rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
     known: Mutex<Known>,
     needs: watch::Sender<u64>,
 }
@@ -40,8 +45,9 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
-        Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
+    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>, shown: Arc<RwLock<Shown>>) -> Self {
+        let known = Mutex::new(Known::Nothing(Vec::new()));
+        Self { source, rules, listings, shown, known, needs: watch::Sender::new(0) }
     }
 
     /// There is a plan: from now on the tables are held to it, and what was captured before is as well. Returns when every
@@ -152,6 +158,8 @@ impl Dependent for Indexes {
         for Doubt { table, why } in doubts {
             warn!(source = self.source.name, %table, why, "rows may have changed without events of the log");
         }
+        let tables = self.shown.read().unwrap_or_else(PoisonError::into_inner).tables.clone();
+        list_anew(&tables, &self.source.name, doubts)?;
         for listings in &self.listings {
             if let Some(why) = self.concerns(listings.index(), doubts) {
                 listings.begin_anew(Some(why)).await?;

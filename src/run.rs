@@ -14,7 +14,7 @@
 //! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -41,7 +41,8 @@ use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
 use crate::record;
 use crate::source::Source;
-use crate::streams::{self, Reload, Streams};
+use crate::streams::{self, Reload, Shown, Streams};
+use crate::tables::Surroundings;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -101,13 +102,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         (index.to_owned(), Arc::new(Listings::new(index, board.clone(), health)))
     });
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
-    let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
+    let captured: HashMap<String, watch::Sender<bool>> =
+        definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
     let taps: Arc<Taps> = Arc::default();
-    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone())?;
+    let surroundings = Surroundings {
+        folder: definition.data().join("tables").join(&instance),
+        captured: captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+    };
+    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone(), surroundings)?;
     let shown = streams.shown();
     let (reload, reloads) = mpsc::channel(1);
-    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured, shown: shown.clone() };
     let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
@@ -160,6 +166,8 @@ struct Base {
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
 }
 
 /// What the indexes start with, beside a plan.
@@ -216,7 +224,9 @@ impl Base {
     fn dependents(&self) -> Vec<Arc<Indexes>> {
         let definition = self.definition();
         let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
-        let of = |source: &SourcePlan| Indexes::new(source.clone(), definition.vertices(), listings.clone());
+        let of = |source: &SourcePlan| {
+            Indexes::new(source.clone(), definition.vertices(), listings.clone(), self.shown.clone())
+        };
         definition.sources().iter().map(|source| Arc::new(of(source))).collect()
     }
 }

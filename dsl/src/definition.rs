@@ -94,7 +94,7 @@ impl Definition {
         &self.services
     }
 
-    /// The topics that steps of streams look into.
+    /// The tables that steps of streams look into.
     pub fn tables(&self) -> &[LookupTable] {
         &self.tables
     }
@@ -186,7 +186,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
-    let tables = streams::lookup_tables(r, &map);
+    let tables = streams::lookup_tables(r, &map, &captured);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
     let streams = streams::read(
         r,

@@ -16,10 +16,11 @@ pub use settings::{
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CollapsePlan, ConductorFlavor, ConductorPlan, DedupePlan,
-    DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan, IndexSinkPlan, LookupPlan,
-    LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan,
-    Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan, own_topic,
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
+    ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan,
+    IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan,
+    ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait,
+    WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
@@ -46,7 +47,7 @@ pub struct Plan {
     pub indexes: Vec<IndexPlan>,
     /// The services that steps of streams ask.
     pub services: Vec<ServicePlan>,
-    /// The topics that steps of streams look into.
+    /// The tables that steps of streams look into.
     pub tables: Vec<LookupTable>,
     /// The streams.
     pub streams: Vec<StreamPlan>,

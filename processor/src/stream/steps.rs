@@ -6,6 +6,7 @@ mod calls;
 mod counts;
 mod looks;
 mod remembering;
+mod waits;
 mod writing;
 
 pub(super) use self::counts::Tally;
@@ -13,13 +14,14 @@ pub(crate) use self::looks::metadata;
 
 use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
+use self::waits::{sequence, wait_for};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
+use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait, own_topic};
 use tributary_event::Op;
 use tributary_expression::json::Excess;
 use tributary_expression::{Fields, Flow, Program, Value, json};
@@ -107,6 +109,8 @@ pub(super) struct Traveller {
     events: Result<Vec<Event>, StepError>,
     /// Who it is outside of the transport, if that is asked for.
     attributes: Option<Attributes>,
+    /// The number of the change that it came of, if it is known.
+    sequence: Option<u64>,
 }
 
 impl Traveller {
@@ -250,7 +254,11 @@ impl Steps {
         match &step.plan {
             StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
                 let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
-                self.enrich(step, enricher.as_deref().ok_or_else(unasked)?, travellers).await?;
+                let enricher = enricher.as_deref().ok_or_else(unasked)?;
+                if matches!(&step.plan, StepPlan::Lookup(plan) if plan.wait == Wait::Position) {
+                    wait_for(enricher, travellers).await?;
+                }
+                self.enrich(step, enricher, travellers).await?;
                 travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
             }
             StepPlan::Call(plan) => {
@@ -340,7 +348,8 @@ impl Steps {
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let size = record.value.as_ref().map_or(0, Bytes::len);
         let (op, events) = (Op::Update, Ok(Vec::new()));
-        let mut traveller = Traveller { size, op, looked: None, time_us: None, events, attributes: None };
+        let mut traveller =
+            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.
@@ -415,6 +424,7 @@ impl Steps {
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
+        traveller.sequence = sequence(input, &flow.event);
         Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 

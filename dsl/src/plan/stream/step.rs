@@ -117,6 +117,8 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+    /// Which state of the table an event sees.
+    pub wait: Wait,
 }
 
 /// A function of the user is called.
@@ -156,17 +158,13 @@ pub struct CollapsePlan {
     pub limit: u64,
 }
 
-/// A topic that steps look into, whole.
-#[derive(Debug, Clone)]
-pub struct LookupTable {
-    /// Its name.
-    pub name: String,
-    /// The topic.
-    pub topic: String,
-    /// What a record is known by, of its value; none: its key.
-    pub key: Option<Program>,
-    /// Bytes that its keys and values may take.
-    pub limit: u64,
+/// Which state of a table an event sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That of the moment.
+    Nothing,
+    /// One that has all changes that its source made before the event's own.
+    Position,
 }
 
 /// How a service is asked for keys.
