@@ -81,6 +81,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
         decimals: decimals(postgres.decimals),
+        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {

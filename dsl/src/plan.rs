@@ -16,10 +16,11 @@ pub use settings::{
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, ConductorFlavor, ConductorPlan,
-    DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError,
-    Origin, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan,
-    StreamInput, StreamPlan, TopicSink, Wait, WebhookFormat, WebhookPlan, own_topic,
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
+    ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan,
+    IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan,
+    ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait,
+    WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -1,7 +1,6 @@
 //! Commands that only look at the definition: check, plan, graph, schema, completions.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -15,7 +14,7 @@ use tributary_indexer::documents::mapping::{Dialect, mapping};
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::{Draft, load, read_described};
+use crate::definition::{Draft, PipelineFile, load, read_described};
 use crate::dependent::Rules;
 use crate::derived::{Columns, notes};
 use crate::exit::Failure;
@@ -23,7 +22,7 @@ use crate::output::line;
 use crate::probe::{Comparison, Silence, compare};
 
 /// `check`.
-pub async fn check(file: &Path) -> Result<(), Failure> {
+pub async fn check(file: &PipelineFile) -> Result<(), Failure> {
     let (draft, silent) = read_described(file).await?;
     let plan = match draft.load().await {
         Ok(plan) => Arc::new(plan),
@@ -39,14 +38,14 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
     }
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     if plan.indexes.is_empty() {
-        line(&format!("{} is fine: {}", file.display(), count(plan.streams.len(), "stream")));
+        line(&format!("{} is fine: {}", file.path.display(), count(plan.streams.len(), "stream")));
         return Ok(());
     }
     let tables = plan.graph.vertices.len();
     let edges: usize = plan.indexes.iter().map(|i| i.edges.len()).sum();
     line(&format!(
         "{} is fine: {}, {}, {}, every parent reachable{}",
-        file.display(),
+        file.path.display(),
         count(tables, "mapped table"),
         match (plan.indexes.len(), plan.streams.len()) {
             (1, 0) => "1 index".to_owned(),
@@ -165,7 +164,7 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
 }
 
 /// `plan`.
-pub async fn plan(file: &Path) -> Result<(), Failure> {
+pub async fn plan(file: &PipelineFile) -> Result<(), Failure> {
     let plan = load(file).await?;
     line(render_plan(&plan).trim_end());
     for index in &plan.indexes {
@@ -180,7 +179,7 @@ pub async fn plan(file: &Path) -> Result<(), Failure> {
 }
 
 /// `graph`.
-pub async fn graph(file: &Path, format: GraphFormat) -> Result<(), Failure> {
+pub async fn graph(file: &PipelineFile, format: GraphFormat) -> Result<(), Failure> {
     let plan = load(file).await?;
     let format = match format {
         GraphFormat::Mermaid => DslFormat::Mermaid,

@@ -1,6 +1,5 @@
 //! Commands that read an index: from the running pipeline where there is one, else from the store itself.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -8,7 +7,7 @@ use tributary_dsl::plan::Plan;
 use tributary_indexer::store::{DocumentStore, SearchRequest, open_read_only};
 
 use crate::backends;
-use crate::definition::load;
+use crate::definition::{PipelineFile, load};
 use crate::exit::Failure;
 use crate::http::document_json;
 use crate::output::line;
@@ -16,7 +15,7 @@ use crate::record::{self, expect_ok};
 use crate::streams::row_indexes;
 
 /// `get`.
-pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
+pub async fn get(file: &PipelineFile, index: &str, id: &str) -> Result<(), Failure> {
     let plan = load(file).await?;
     let document = match record::find(&plan.data, &plan.pipeline).await {
         Some(running) => {
@@ -34,7 +33,7 @@ pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
 }
 
 /// `search`.
-pub async fn search(file: &Path, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
+pub async fn search(file: &PipelineFile, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
     let plan = load(file).await?;
     let answer = match record::find(&plan.data, &plan.pipeline).await {
         Some(running) => {

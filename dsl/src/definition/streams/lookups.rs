@@ -26,7 +26,7 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Cap
         let columns = r.optional(&map, &key::VALUE).unwrap_or_default();
         let topic = r.optional(&map, &key::TOPIC);
         let row_key = r.optional(&map, &key::ROW_KEY);
-        let row_key = row_key.and_then(|text| looking(r, &map, &key::ROW_KEY, &text, Some(&Shape::any()), "a key"));
+        let row_key = row_key.and_then(|text| looking(r, &text, Some(&Shape::any()), "a key"));
         let (keep, limit) = (r.value(&map, &key::KEEP), r.value(&map, &key::LIMIT));
         let max_age = r.optional(&map, &key::MAX_AGE);
         let of = match (from, topic) {
