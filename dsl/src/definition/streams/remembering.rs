@@ -91,7 +91,7 @@ fn by(r: &mut Reader, map: &Map, shape: Option<&Shape>, ground: &Ground) -> Opti
     let Some(text) = r.optional(map, &key::BY) else {
         return Program::compile("%key", shape?).ok().map(|(program, _)| program);
     };
-    let program = looking(r, map, &key::BY, &text, shape, "a key")?;
+    let program = looking(r, &text, shape, "a key")?;
     if !has_whole_key(r, &program, ground) {
         let message = "events of which this is the same may lie in different partitions of the topic, and are brought together in one only";
         let help =
