@@ -14,14 +14,14 @@ pub(crate) use self::looks::metadata;
 
 use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
-use self::waits::{sequence, wait_for};
+use self::waits::sequence;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait, own_topic};
+use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
 use tributary_event::Op;
 use tributary_expression::json::Excess;
 use tributary_expression::{Fields, Flow, Program, Value, json};
@@ -254,11 +254,7 @@ impl Steps {
         match &step.plan {
             StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
                 let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
-                let enricher = enricher.as_deref().ok_or_else(unasked)?;
-                if matches!(&step.plan, StepPlan::Lookup(plan) if plan.wait == Wait::Position) {
-                    wait_for(enricher, travellers).await?;
-                }
-                self.enrich(step, enricher, travellers).await?;
+                self.enrich(step, enricher.as_deref().ok_or_else(unasked)?, travellers).await?;
                 travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
             }
             StepPlan::Call(plan) => {

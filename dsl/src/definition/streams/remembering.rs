@@ -22,6 +22,8 @@ pub(super) struct Ground<'a> {
     pub transport: &'a TransportPlan,
     /// Columns that make the key of a table, where the pipeline says them.
     pub keys: &'a [&'a BTreeMap<TableName, Vec<String>>],
+    /// The sources whose changes it has; none: it has what somebody else writes.
+    pub sources: Option<&'a BTreeSet<&'a str>>,
 }
 
 pub(super) fn dedupe(

@@ -121,6 +121,15 @@ pub struct LookupPlan {
     pub wait: Wait,
 }
 
+/// Which state of a table an event sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That of the moment.
+    Nothing,
+    /// One that has all changes that its source made before the event's own.
+    Position,
+}
+
 /// A function of the user is called.
 #[derive(Debug, Clone)]
 pub struct FunctionPlan {
@@ -156,15 +165,6 @@ pub struct CollapsePlan {
     pub keys: usize,
     /// Bytes of their records at most.
     pub limit: u64,
-}
-
-/// Which state of a table an event sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// That of the moment.
-    Nothing,
-    /// One that has all changes that its source made before the event's own.
-    Position,
 }
 
 /// How a service is asked for keys.
