@@ -18,7 +18,7 @@ mod suggest;
 mod text;
 mod yaml;
 
-pub use check::check;
+pub use check::{check, check_rules};
 pub use definition::{Definition, Prints, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};

@@ -1,10 +1,11 @@
 //! What one index is: its query, the shape of its documents, and how it is built and stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::Place;
 use super::question::{Question, SentAs};
 use super::reach::EdgePlan;
 use super::settings::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
@@ -22,8 +23,11 @@ pub struct IndexPlan {
     pub selection: Selection,
     /// Every edge of the query, in the order of the query.
     pub edges: Vec<EdgePlan>,
-    /// The values of vertices that documents show, of the query's own: the vertex's type, and the field. Keys are not among them.
-    pub values: BTreeSet<(String, String)>,
+    /// The values of vertices that documents show, of the query's own: the vertex's type, and the field, and where each stands first.
+    /// Keys are not among them.
+    pub values: BTreeMap<(String, String), Place>,
+    /// The share of listed roots, in percent, that the graph may not know.
+    pub hidden: u8,
     /// Where the ids of all roots come from.
     pub root_ids: RootIds,
     /// Where documents are kept.

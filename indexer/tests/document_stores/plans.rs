@@ -58,6 +58,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
         },
         selection: Selection { fields },
         edges: Vec::new(),
+        hidden: 0,
         values: Default::default(),
         root_ids: RootIds::Table { source: "studio".to_owned(), table: "public.movie".into() },
         store,
