@@ -38,6 +38,8 @@ const FEW: usize = 20;
 const MANY: usize = 500;
 /// What a graph may be behind beside its lag, before a row that it does not know is asked for again.
 const GRACE: Duration = Duration::from_secs(1);
+/// So long a pipeline that never ran waits for its ids to be compared before anything is made for it.
+const SOON: Duration = Duration::from_secs(15);
 /// The longest pause before.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -120,6 +122,11 @@ impl RootIdSource for Probed {
 /// # Errors
 /// Ids do not fit.
 pub async fn at_first(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
+    // Nothing is captured meanwhile.
+    tokio::time::timeout(SOON, compared(plan)).await.unwrap_or(Ok(false))
+}
+
+async fn compared(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
     for source in &plan.sources {
         let SourceSettings::Postgres(postgres) = &source.settings;
         let settings = connection(postgres);
@@ -237,10 +244,8 @@ impl Asked<'_> {
                         let text = format!("answers the id {}", shown(&came));
                         return Ok(Err(self.problem(&made.id, asked.len(), &text, seen)));
                     }
-                    Identified::Failed(error) if error.class == ErrorClass::Definite => {
-                        unknown.push(made.id.clone());
-                        refused = Some((made, error));
-                    }
+                    // Where others are known, it is a fact about this one, which becomes a dead letter.
+                    Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
                     Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error.into()),
                     // It may be an outage, or how the server says that it cannot read such an id.
                     Identified::Failed(error) => failed = Some((made, error)),
@@ -260,11 +265,7 @@ impl Asked<'_> {
                 if unknown.len() * 100 <= usize::from(hidden) * asked.len() {
                     return Ok(Ok(known));
                 }
-                let came = refused.map_or_else(
-                    || "answers null, without an error".to_owned(),
-                    |(_, error)| format!("knows none such, or refuses it: {}", error.message),
-                );
-                return Ok(Err(self.few(&unknown, asked.len(), hidden, &came)));
+                return Ok(Err(self.few(&unknown, asked.len(), hidden)));
             }
             if let Some((made, error)) = refused {
                 let came = format!("refuses it: {}", error.message);
@@ -328,20 +329,23 @@ impl Asked<'_> {
         for (id, identified) in ids.iter().zip(self.ask(graph, &ids).await?) {
             match identified {
                 Identified::Missing => still.push(id.clone()),
-                Identified::Failed(error) if error.class == ErrorClass::Definite => still.push(id.clone()),
                 Identified::Known | Identified::Other(_) | Identified::Failed(_) => {}
             }
         }
         Ok(still)
     }
 
-    fn few(&self, unknown: &[String], asked: usize, hidden: u8, came: &str) -> Problem {
+    fn few(&self, unknown: &[String], asked: usize, hidden: u8) -> Problem {
         let known = asked - unknown.len();
         Problem {
             type_name: self.rule.type_name.clone(),
             place: self.rule.place.clone(),
             kind: Kind::Few { known, asked, hidden, template: self.rule.id.clone() },
-            seen: self.seen_for(unknown.first().map_or("", String::as_str), unknown.len(), came),
+            seen: self.seen_for(
+                unknown.first().map_or("", String::as_str),
+                unknown.len(),
+                "answers null, without an error",
+            ),
             rules: vec![(self.table.clone(), None)],
             keys: Vec::new(),
         }

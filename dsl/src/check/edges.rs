@@ -177,12 +177,10 @@ impl<'a> Checker<'a> {
             .filter_map(|f| by(&f.name))
             .collect();
         let of_another = |path: &Vec<String>| {
-            let column = path.first().and_then(|first| by(first)).filter(|_| to_one || !to_itself);
+            let column = path.first().and_then(|first| by(first));
             column.is_some_and(|column| by(&site.field) != Some(column) && others.contains(&column))
         };
-        if !paths.iter().all(of_another) {
-            paths.retain(|path| !of_another(path));
-        }
+        paths.retain(|path| !of_another(path));
         let named =
             |path: &Vec<String>| path.first().is_some_and(|first| by(first).is_some() && by(first) == by(&site.field));
         if paths.iter().filter(|path| named(path)).count() == 1 {

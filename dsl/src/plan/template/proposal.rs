@@ -169,7 +169,14 @@ mod tests {
 
     fn row() -> Vec<(String, IdValue)> {
         let number = |name: &str, value: &str| (name.to_owned(), IdValue::Number(value.to_owned()));
-        vec![number("id", "7"), ("code".into(), IdValue::Text("drama".into())), number("movie_id", "17")]
+        let text = |name: &str, value: &str| (name.to_owned(), IdValue::Text(value.to_owned()));
+        vec![
+            number("id", "7"),
+            text("code", "drama"),
+            number("movie_id", "17"),
+            number("day", "19782"),
+            text("short", "ab  "),
+        ]
     }
 
     #[test]
@@ -178,6 +185,9 @@ mod tests {
         for (seen, template) in [
             ("7".to_owned(), "{id}"),
             ("drama".to_owned(), "{code}"),
+            ("2024-02-29".to_owned(), "{date(day)}"),
+            ("ab".to_owned(), "{trim(short)}"),
+            ("ab  ".to_owned(), "{short}"),
             ("Movie:7".to_owned(), "Movie:{id}"),
             ("movies/17".to_owned(), "movies/{movie_id}"),
             (encode("[\"Movie\",7]"), "{base64(json('Movie', id))}"),
@@ -202,6 +212,7 @@ mod tests {
             (STANDARD.encode("[\"Movie\",\"99\"]"), "{base64(json('Movie', text(id)))}"),
             (STANDARD.encode("Movie:99"), "{base64(concat('Movie:', id))}"),
             ("Movie:99".to_owned(), "Movie:{id}"),
+            ("2024-02-29".to_owned(), "{date(id)}"),
         ] {
             assert_eq!(propose(&seen, row, false).expect(template).to_string(), template);
         }
@@ -214,6 +225,7 @@ mod tests {
         assert_eq!(Look::of("1423f20b-57fb-4a0c-8fb5-0b0b0b0b0b0b"), Look::Uuid);
         assert_eq!(Look::of(&STANDARD.encode("[\"Movie\",7]")), Look::Global);
         assert_eq!(Look::of("Movie:7"), Look::Prefixed);
+        assert_eq!(Look::of("2024-02-29"), Look::Date);
         assert_eq!(Look::of("drama"), Look::Other);
     }
 }
