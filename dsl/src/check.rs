@@ -23,7 +23,7 @@ use tributary_event::TableName;
 
 use crate::definition::{Definition, EdgeText, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, StorePlan, TransportPlan, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Place, Plan, Reach, RootIds, StorePlan, TransportPlan, VertexRule};
 use crate::proposal::alike;
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
@@ -242,6 +242,7 @@ impl Checker<'_> {
 fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_ids: RootIds) -> IndexPlan {
     IndexPlan {
         name: index.name.clone(),
+        place: Place::of(&index.spot),
         root_type: resolved.root_type,
         fetch: resolved.fetch,
         selection: resolved.selection,

@@ -135,7 +135,8 @@ impl Looked {
             // It has just told its schema.
             Err(Silence::Graph(error)) => {
                 let message = format!("{name}the graph fails where ids of rows are asked for: {error}");
-                self.errors.push(plan.graph.place.error(message));
+                let place = index.map_or(&plan.graph.place, |index| &index.place);
+                self.errors.push(place.error(message));
             }
             Err(Silence::Source(error)) => {
                 self.unsure.push(plan.graph.place.warning(format!("{name}ids could not be compared: {error}")));

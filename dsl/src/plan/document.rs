@@ -15,6 +15,8 @@ use super::settings::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
 pub struct IndexPlan {
     /// Its name: the alias that readers use.
     pub name: String,
+    /// Where it is written.
+    pub place: Place,
     /// The type of its root vertices; a document's id is its root's id.
     pub root_type: String,
     /// How documents are fetched: the index's query, our directives left out, `__typename` and the key put in at every vertex.

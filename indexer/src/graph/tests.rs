@@ -63,6 +63,7 @@ pub(crate) fn index(many: bool, fields: Vec<SelectedField>) -> IndexPlan {
     };
     IndexPlan {
         name: "movies".into(),
+        place: Default::default(),
         root_type: "Movie".into(),
         fetch,
         selection: Selection { fields },

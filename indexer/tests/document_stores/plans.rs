@@ -42,6 +42,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
     ];
     IndexPlan {
         name: name.to_owned(),
+        place: Default::default(),
         root_type: "Movie".to_owned(),
         fetch: Question {
             operation: "Movies".to_owned(),
