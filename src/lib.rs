@@ -41,6 +41,7 @@ pub mod rules;
 pub mod run;
 mod source;
 mod streams;
+mod tables;
 pub mod tap;
 
 pub use entry::cli;

@@ -31,7 +31,8 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
 const ONLY: [(&str, &[&str]); 13] = [
     ("rdkafka", &["tributary-transport"]),
-    ("redb", &["tributary-transport"]),
+    // The embedded log; and tables that streams look into and that are kept on disk, in a file of their own: a transport has topics, no rows.
+    ("redb", &["tributary-transport", "tributary-processor"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),

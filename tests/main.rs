@@ -29,4 +29,5 @@ mod scenarios {
     mod sinks;
     mod standby;
     mod streams;
+    mod tables;
 }

@@ -25,7 +25,9 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
+use crate::plan::{
+    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TransportPlan, VertexRule,
+};
 use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
 
@@ -84,6 +86,11 @@ impl Definition {
         self.indexes.iter().map(|index| index.name.as_str())
     }
 
+    /// Where the documents of an index are.
+    pub fn store(&self, index: &str) -> Option<&StorePlan> {
+        self.indexes.iter().find(|known| known.name == index).map(|known| &known.store)
+    }
+
     /// The streams.
     pub fn streams(&self) -> &[StreamPlan] {
         &self.streams
@@ -94,7 +101,7 @@ impl Definition {
         &self.services
     }
 
-    /// The topics that steps of streams look into.
+    /// The tables that steps of streams look into.
     pub fn tables(&self) -> &[LookupTable] {
         &self.tables
     }
@@ -186,7 +193,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
-    let tables = streams::lookup_tables(r, &map);
+    let tables = streams::lookup_tables(r, &map, &captured);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
     let streams = streams::read(
         r,

@@ -34,7 +34,7 @@ impl SourceText {
     }
 
     /// The same text, which begins at a line of its file.
-    pub fn from_line(self, number: usize) -> Self {
+    pub fn beginning_at(self, number: usize) -> Self {
         Self { before: number.saturating_sub(1), ..self }
     }
 

@@ -227,7 +227,7 @@ fn place(r: &mut Reader, value: &Written, shown: &str, key: usize, is_secret: bo
     let lines = padded.lines().count().max(1);
     let width = padded.lines().last().unwrap_or_default().chars().count();
     let end = (line + lines - 1, width + 1);
-    let mut text = SourceText::masked(value.at.file(), &padded).from_line(line);
+    let mut text = SourceText::masked(value.at.file(), &padded).beginning_at(line);
     if is_secret {
         text.mask((line, column + key), end);
     }

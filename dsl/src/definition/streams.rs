@@ -83,7 +83,8 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let ground = Ground { from: &from, transport, keys: &keys };
+        let sources = lookups::sources(&from, &streams);
+        let ground = Ground { from: &from, transport, keys: &keys, sources: sources.as_ref() };
         let (steps, shape) = steps::read(r, &map, shape, asked, &ground);
         let max_event = r.value(&map, &key::MAX_EVENT);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };

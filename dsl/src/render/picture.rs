@@ -107,6 +107,14 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
     let functions: BTreeSet<String> = plan.streams.iter().flat_map(|s| &s.steps).filter_map(called).collect();
     let names = names.chain(functions);
     let services: Vec<(String, usize)> = names.map(|name| (name.clone(), picture.node(name, Shape::Service))).collect();
+    for table in &plan.tables {
+        let name = format!("table {}", table.name);
+        let Some((_, node)) = services.iter().find(|(other, _)| *other == name) else { continue };
+        let of = table.captured.as_ref();
+        let topic = of.and_then(|of| topics.iter().find(|(_, name)| **name == of.table)).map(|(topic, _)| *topic);
+        let topic = topic.unwrap_or_else(|| picture.node(table.topic.clone(), Shape::Topic));
+        picture.line(topic, *node, "", false);
+    }
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for stream in &plan.streams {
         let begin = picture.node(format!("stream {}", stream.name), Shape::Step);

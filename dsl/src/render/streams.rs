@@ -8,9 +8,9 @@ use super::public_url;
 use super::text::{block, leaf_name, line, size, store, time};
 use crate::keys::streams::MAX_EVENT;
 use crate::plan::{
-    CallPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, LeafType,
+    CallPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, Keep, LeafType,
     LookupTable, Missing, OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput,
-    StreamPlan, TopicSink, WebhookFormat,
+    StreamPlan, TopicSink, Wait, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -113,6 +113,11 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
             let fails = fails(step, on_error);
             line(out, 1, format_args!("{name}: {into} is what {table} has ({fails}); {}", missing(plan.missing)));
             line(out, 2, format_args!("key: {}", plan.key.text().trim()));
+            let wait = match plan.wait {
+                Wait::Nothing => "as it is then: eventually it has what the source changed before the event",
+                Wait::Position => "once it has all changes before the event's own",
+            };
+            line(out, 2, format_args!("{wait}"));
         }
     }
 }
@@ -148,8 +153,26 @@ fn missing(missing: Missing) -> &'static str {
 }
 
 pub(super) fn table(out: &mut String, table: &LookupTable) {
-    let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
-    line(out, 0, format_args!("\ntable {} of the topic {}: whole in memory, by {key}", table.name, table.topic));
+    let place = match table.keep {
+        Keep::Memory => "in memory",
+        Keep::Disk => "on disk",
+    };
+    let (name, limit) = (&table.name, size(table.limit));
+    match &table.captured {
+        Some(captured) => {
+            let columns = match captured.columns.as_slice() {
+                [] => "all columns".to_owned(),
+                columns => columns.join(", "),
+            };
+            line(out, 0, format_args!("\ntable {name} of {}: whole {place}, by its key: {columns}", captured.table));
+        }
+        None => {
+            let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
+            line(out, 0, format_args!("\ntable {name} of the topic {}: whole {place}, by {key}", table.topic));
+        }
+    }
+    let old = table.max_age.map(|age| format!("; down when its newest change is older than {}", time(age)));
+    line(out, 1, format_args!("at most {limit}{}", old.unwrap_or_default()));
 }
 
 fn topic(out: &mut String, sink: &TopicSink) {

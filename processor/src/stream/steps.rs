@@ -6,6 +6,7 @@ mod calls;
 mod counts;
 mod looks;
 mod remembering;
+mod waits;
 mod writing;
 
 pub(super) use self::counts::Tally;
@@ -13,6 +14,7 @@ pub(crate) use self::looks::metadata;
 
 use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
+use self::waits::sequence;
 
 use std::fmt;
 use std::sync::Arc;
@@ -107,6 +109,8 @@ pub(super) struct Traveller {
     events: Result<Vec<Event>, StepError>,
     /// Who it is outside of the transport, if that is asked for.
     attributes: Option<Attributes>,
+    /// The number of the change that it came of, if it is known.
+    sequence: Option<u64>,
 }
 
 impl Traveller {
@@ -340,7 +344,8 @@ impl Steps {
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let size = record.value.as_ref().map_or(0, Bytes::len);
         let (op, events) = (Op::Update, Ok(Vec::new()));
-        let mut traveller = Traveller { size, op, looked: None, time_us: None, events, attributes: None };
+        let mut traveller =
+            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.
@@ -415,6 +420,7 @@ impl Steps {
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
+        traveller.sequence = sequence(input, &flow.event);
         Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 

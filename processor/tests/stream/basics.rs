@@ -1,9 +1,9 @@
 //! Where streams begin, what they do once, and how they stand still.
 
 use tributary_dsl::plan::{OnError, Start};
-use tributary_transport::{Batch, Checkpoint, DeadLetters, Producer, TopicId, Transport};
+use tributary_transport::{Batch, Checkpoint, DeadLetters, TopicId, Transport};
 
-use crate::bench::{Bench, TITLE, titles, until};
+use crate::bench::{Bench, TABLE, TITLE, titles, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_begins_now_never_does_what_came_before() {

@@ -21,7 +21,7 @@ pub const TABLE: &str = "db.public.movie";
 pub struct Bench {
     _folder: tempfile::TempDir,
     pub log: Arc<Embedded>,
-    producer: Box<dyn Producer>,
+    pub producer: Box<dyn Producer>,
 }
 
 impl Bench {

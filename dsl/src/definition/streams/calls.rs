@@ -63,7 +63,7 @@ fn function(r: &mut Reader, name: &Text) -> Option<Function> {
     if found.is_none() {
         let names: Vec<&str> = r.functions.iter().map(Function::name).collect();
         let help = match names.is_empty() {
-            false => suggestion(&name.value, names.into_iter()),
+            false => suggestion(&name.value, names),
             true => Some(
                 "this program has none: functions are compiled into a program of your own (STREAMS.md, Functions)"
                     .to_owned(),

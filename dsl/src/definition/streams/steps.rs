@@ -1,9 +1,12 @@
 //! `steps:` of a stream.
 
+use std::collections::BTreeSet;
+
 use tributary_event::{ColumnType, JsonType};
 use tributary_expression::{Content, Path, Program, Shape};
 
 use super::answers::{self, Answers};
+use super::lookups::{content, waits_in_vain};
 use super::programs::{looking, program};
 use super::queries::{KeyQuery, look};
 use super::remembering::{self, Ground};
@@ -13,7 +16,7 @@ use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
     BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, ServiceKind, ServicePlan,
-    Step, StepPlan, StreamInput,
+    Step, StepPlan, StreamInput, Wait,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
@@ -103,8 +106,14 @@ fn step(
         return (plan.map(|(plan, _)| StepPlan::Enrich(Box::new(plan))), left);
     }
     if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
-        let plan = lookup(r, &lookup_map, shape, asked.tables);
-        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
+        let plan = lookup(r, &lookup_map, shape, asked.tables, ground.sources);
+        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| {
+            let table = asked.tables.iter().find(|table| table.name == plan.table);
+            match table.and_then(|table| content(r, table, plan.missing)) {
+                Some(content) => shape.with_described(&plan.into, &content),
+                None => shape.with(&plan.into),
+            }
+        });
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
     }
     if let Some(call_map) = r.optional(map, &key::CALL) {
@@ -140,7 +149,13 @@ fn known_columns(r: &mut Reader, map: &Map, from: &[StreamInput]) {
     }
 }
 
-fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTable]) -> Option<LookupPlan> {
+fn lookup(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    tables: &[LookupTable],
+    sources: Option<&BTreeSet<&str>>,
+) -> Option<LookupPlan> {
     let table = r.required(map, &key::TABLE).and_then(|name| {
         let found = tables.iter().find(|table| table.name == name.value);
         if found.is_none() {
@@ -151,8 +166,13 @@ fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTabl
         found
     });
     let (key, into) = key_and_place(r, map, shape);
-    let missing = r.value(map, &key::MISSING);
-    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing })
+    let (missing, wait) = (r.value(map, &key::MISSING), r.value(map, &key::WAIT));
+    if let (Some(table), Wait::Position) = (table, wait)
+        && let Some((message, help)) = waits_in_vain(table, sources)
+    {
+        r.error(map.key_place(&key::WAIT), message, Some(help.to_owned()));
+    }
+    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing, wait })
 }
 
 /// What is asked for, and where the answer is put.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ON_ERRORS;
 use super::values::{Code, PathText};
-use crate::plan::{Missing, OnError};
+use crate::plan::{Missing, OnError, Wait};
 use crate::yaml::{Is, Key, Keys, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words, key};
 
 pub(crate) static STEP: Keys = Keys {
@@ -176,7 +176,16 @@ pub(crate) static LOOKUP: Key<&Keys, Means> = key(
     "Something is added that a table of `tables` has.",
 );
 
-static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING], rules: &[] };
+static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING, &WAIT], rules: &[] };
+
+pub(crate) static WAIT: Key<Words<Wait>, Is<Wait>> = key(
+    "wait",
+    Words(&[("nothing", Wait::Nothing), ("position", Wait::Position)]),
+    Is(Wait::Nothing),
+    "position",
+    "What an event waits for before it looks: for nothing, and then the table may lack what its source changed before; or until it has \
+     all changes that the source made before the event's own. That is for a captured table, and changes of the same source.",
+);
 
 pub(crate) static CALL: Key<&Keys, Means> = key(
     "call",

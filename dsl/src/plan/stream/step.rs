@@ -117,6 +117,17 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+    /// Which state of the table an event sees.
+    pub wait: Wait,
+}
+
+/// Which state of a table an event sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That of the moment.
+    Nothing,
+    /// One that has all changes that its source made before the event's own.
+    Position,
 }
 
 /// A function of the user is called.
@@ -153,19 +164,6 @@ pub struct CollapsePlan {
     /// Events of one partition that are held at most.
     pub keys: usize,
     /// Bytes of their records at most.
-    pub limit: u64,
-}
-
-/// A topic that steps look into, whole.
-#[derive(Debug, Clone)]
-pub struct LookupTable {
-    /// Its name.
-    pub name: String,
-    /// The topic.
-    pub topic: String,
-    /// What a record is known by, of its value; none: its key.
-    pub key: Option<Program>,
-    /// Bytes that its keys and values may take.
     pub limit: u64,
 }
 

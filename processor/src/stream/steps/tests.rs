@@ -126,7 +126,7 @@ fn twice(into: Option<&str>, calls: &Arc<std::sync::atomic::AtomicUsize>) -> Ste
 /// What has become of records that went through together.
 async fn together(steps: &Steps, values: &[&str]) -> Vec<Result<String, String>> {
     let records: Vec<Polled> = values.iter().map(|value| record(Some(value))).collect();
-    let run = steps.run(&records.iter().collect::<Vec<_>>()).await.expect("nobody is away");
+    let run = steps.run(&records.iter().collect::<Vec<_>>(), None).await.expect("nobody is away");
     let became = |(record, made): (&Polled, Traveller)| {
         let mut batch = Batch::new();
         steps.write(record, made, &mut batch).map_err(|error| error.to_string())?;
@@ -184,7 +184,7 @@ fn a_topic_that_asks_for_it_says_who_its_events_are() {
     let steps = steps(&ALL, vec![], vec![to(None, false), told(), compacted]);
     let event = r#"{"op":"d","sequence":9,"source":{"ts_us":1614265330250000},"before":{"id":1},"after":null}"#;
     let (record, mut batch) = (record(Some(event)), Batch::new());
-    let made = steps.run(&[&record]).now_or_never().expect("it waits for nobody").expect("nobody is asked");
+    let made = steps.run(&[&record], None).now_or_never().expect("it waits for nobody").expect("nobody is asked");
     made.into_iter().for_each(|made| steps.write(&record, made, &mut batch).expect("written"));
     let header = |n: usize, name| {
         let headers = batch.records().nth(n).expect("a record").headers;
