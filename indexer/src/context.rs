@@ -15,9 +15,9 @@ use crate::graph::{Graph, Vertex};
 use crate::letters::book::Book;
 use crate::listing::Listings;
 use crate::report::Reports;
+use crate::resolve::likeness::Likeness;
 use crate::resolve::recent::Recent;
 use crate::resolve::settle::{Requested, Times};
-use crate::resolve::strangers::Strangers;
 use crate::store::DocumentStore;
 
 /// One index of a running process.
@@ -37,7 +37,7 @@ pub struct IndexContext {
     /// Documents that were asked for of late, by this process.
     pub requested: Mutex<Requested>,
     /// Whether the ids of changed vertices look like those that documents embed.
-    pub ids: Mutex<Strangers>,
+    pub ids: Mutex<Likeness>,
     /// The newest stamp that was found at a document.
     pub newest: AtomicU64,
     /// How far the listing of all documents is.

@@ -9,13 +9,14 @@
 
 mod affected;
 mod fan_out;
+pub mod likeness;
 mod looks;
 pub mod lost;
 pub(crate) mod order;
 pub mod recent;
 pub mod settle;
 mod shown;
-pub mod strangers;
+
 mod supernodes;
 pub mod vertices;
 

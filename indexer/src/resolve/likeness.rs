@@ -15,7 +15,7 @@ const EXAMPLES: u32 = 16;
 
 /// The types of an index.
 #[derive(Debug, Default)]
-pub struct Strangers(BTreeMap<String, Type>);
+pub struct Likeness(BTreeMap<String, Type>);
 
 #[derive(Debug, Default)]
 struct Type {
@@ -54,7 +54,7 @@ fn kind(c: char) -> char {
     }
 }
 
-impl Strangers {
+impl Likeness {
     /// A document embeds these references.
     pub fn embedded(&mut self, references: &[String]) {
         for reference in references {
@@ -100,14 +100,14 @@ impl Strangers {
 mod tests {
     use super::*;
 
-    fn look(strangers: &mut Strangers, id: &str, found: bool) -> Option<String> {
-        strangers.looked_up(&[&Vertex::new("Talent", id)], found)
+    fn look(likeness: &mut Likeness, id: &str, found: bool) -> Option<String> {
+        likeness.looked_up(&[&Vertex::new("Talent", id)], found)
     }
 
     fn said(embedded: impl Fn(u32) -> String, changed: impl Fn(u32) -> String) -> Vec<String> {
-        let mut strangers = Strangers::default();
-        (0..20).for_each(|n| strangers.embedded(&[format!("Movie:{n}"), format!("Talent:{}", embedded(n))]));
-        (0..40).filter_map(|n| look(&mut strangers, &changed(n), false)).collect()
+        let mut likeness = Likeness::default();
+        (0..20).for_each(|n| likeness.embedded(&[format!("Movie:{n}"), format!("Talent:{}", embedded(n))]));
+        (0..40).filter_map(|n| look(&mut likeness, &changed(n), false)).collect()
     }
 
     #[test]
@@ -122,12 +122,12 @@ mod tests {
 
     #[test]
     fn a_type_of_which_documents_were_found_is_well() {
-        let mut strangers = Strangers::default();
-        (0..20).for_each(|n| strangers.embedded(&[format!("Talent:x{n}")]));
-        assert_eq!(look(&mut strangers, "1", true), None);
-        assert!((0..100).all(|n| look(&mut strangers, &n.to_string(), false).is_none()));
-        // What no document embeds is no stranger.
-        let mut strangers = Strangers::default();
-        assert!((0..100).all(|n| look(&mut strangers, &n.to_string(), false).is_none()));
+        let mut likeness = Likeness::default();
+        (0..20).for_each(|n| likeness.embedded(&[format!("Talent:x{n}")]));
+        assert_eq!(look(&mut likeness, "1", true), None);
+        assert!((0..100).all(|n| look(&mut likeness, &n.to_string(), false).is_none()));
+        // What no document embeds says nothing.
+        let mut likeness = Likeness::default();
+        assert!((0..100).all(|n| look(&mut likeness, &n.to_string(), false).is_none()));
     }
 }
