@@ -221,11 +221,11 @@ impl Draft {
         match check(&self.definition, schema) {
             Ok((plan, warnings)) => {
                 found.extend(warnings);
+                found.extend(unfit(&plan));
                 if found.iter().any(Diagnostic::is_error) {
                     return Err(refuse(&found));
                 }
                 print(&found);
-                stores_can_hold(&plan)?;
                 Ok(plan)
             }
             Err(more) => {
@@ -236,14 +236,13 @@ impl Draft {
     }
 }
 
-/// Whether the stores can hold the documents, as far as that is known without asking them. Prints why not.
-fn stores_can_hold(plan: &Plan) -> Result<(), Failure> {
-    let unfit = |index: &IndexPlan| Some((index.name.clone(), tributary_indexer::store::check(index).err()?));
-    let unfit: Vec<(String, String)> = plan.indexes.iter().filter_map(unfit).collect();
-    for (name, problem) in &unfit {
-        let _ = writeln!(std::io::stderr(), "error: index `{name}`: {problem}\n");
-    }
-    if unfit.is_empty() { Ok(()) } else { Err(Failure::Pipeline { errors: unfit.len() }) }
+/// Why stores cannot hold the documents, as far as that is known without asking them.
+fn unfit(plan: &Plan) -> Vec<Diagnostic> {
+    let unfit = |index: &IndexPlan| {
+        let problem = tributary_indexer::store::check(index).err()?;
+        Some(index.place.error(format!("index `{}`: {problem}", index.name)))
+    };
+    plan.indexes.iter().filter_map(unfit).collect()
 }
 
 fn refuse(found: &[Diagnostic]) -> Failure {

@@ -39,6 +39,7 @@ use crate::dependent::Indexes;
 use crate::exit::Failure;
 use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
+use crate::probe;
 use crate::record;
 use crate::source::Source;
 use crate::streams::{self, Reload, Shown, Streams};
@@ -88,9 +89,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
                 plan = planning.soon() => plan?,
             }
         }
-    };
+    }
+    .map(Arc::new);
     let listener = listen(definition.listen()).await?;
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?.to_string();
+    // Nothing is made yet, neither topics nor slots.
+    let compared = match &plan {
+        Some(plan) if has_indexes && plan.graph.probe => tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            compared = probe::at_first(plan) => compared.map_err(|found| Failure::found(&found))?,
+        },
+        _ => false,
+    };
     let transport = backends::transport(definition).await?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(definition.data())?;
@@ -114,7 +124,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let shown = streams.shown();
     let (reload, reloads) = mpsc::channel(1);
     let base = Base { draft: draft.clone(), transport, health, board, listings, captured, shown: shown.clone() };
-    let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
+    let entry = Entry { fail_fast, compared, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
         (None, None) => {
@@ -173,6 +183,8 @@ struct Base {
 /// What the indexes start with, beside a plan.
 struct Entry {
     fail_fast: bool,
+    /// Whether the ids of rows were compared with those of the graph.
+    compared: bool,
     instance: String,
     on_change: OnChange,
     on_start: OnStart,
@@ -200,8 +212,7 @@ impl Base {
     }
 
     /// Opens what the indexes are made of.
-    fn indexer(&self, plan: Plan, entry: Entry) -> Result<Ready, Failure> {
-        let plan = Arc::new(plan);
+    fn indexer(&self, plan: Arc<Plan>, entry: Entry) -> Result<Ready, Failure> {
         let graph = backends::graph(&plan, entry.fail_fast)?;
         let parts = Parts {
             transport: self.transport.clone(),
@@ -209,7 +220,7 @@ impl Base {
             stores: backends::stores(&plan)?,
             board: self.board.clone(),
             listings: self.listings.clone(),
-            roots: backends::roots(&plan, &graph, &self.health)?,
+            roots: backends::roots(&plan, &graph, &self.health, entry.compared)?,
             captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
             health: self.health.clone(),
             on_change: entry.on_change.clone(),
@@ -297,7 +308,7 @@ async fn join(
         Joining::Planned(ready) => *ready,
         Joining::Waiting(planning, entry) => {
             let Some(plan) = Box::pin(planning.waited_for(&shutdown)).await? else { return Ok(()) };
-            let ready = base.indexer(plan, *entry)?;
+            let ready = base.indexer(Arc::new(plan), *entry)?;
             for dependent in &dependents {
                 let planned = dependent.planned(&ready.plan, &shutdown).await;
                 if !planned.map_err(|e| Failure::Stopped(e.to_string()))? {

@@ -50,10 +50,10 @@ pub mod value;
 mod visibility;
 mod wire;
 
-pub use catalog::{Carried, TableInfo, table_columns};
+pub use catalog::{AsId, Carried, TableInfo, table_columns};
 pub use columns::column_types;
 pub use describe::{Description, describe};
-pub use inspect::inspect;
+pub use inspect::{has_slot, inspect};
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use known::Known;
 pub(crate) use monitor::{Watch, monitor};

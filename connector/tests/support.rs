@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
-use tributary_connector::postgres::Carried;
+use tributary_connector::postgres::{AsId, Carried};
 use tributary_connector::{
     ConnectorError, ConnectorSettings, Dependent, Doubt, Independent, PostgresSettings, SourceSettings,
 };
@@ -383,7 +383,7 @@ impl Witness {
             columns.iter().try_for_each(|name| match carried.schema.column(name) {
                 None => Err(format!("{name} lacks")),
                 Some(at) if !carried.is_logged_before(at) => Err(format!("{name} lacks before")),
-                Some(at) if !carried.is_id(at, false) => Err(format!("{name} is no id")),
+                Some(at) if carried.as_id(at, false) != AsId::Same => Err(format!("{name} is no id")),
                 Some(_) => Ok(()),
             })
         })

@@ -25,7 +25,9 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
+use crate::plan::{
+    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TransportPlan, VertexRule,
+};
 use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
 
@@ -82,6 +84,11 @@ impl Definition {
     /// The names of the indexes.
     pub fn indexes(&self) -> impl Iterator<Item = &str> {
         self.indexes.iter().map(|index| index.name.as_str())
+    }
+
+    /// Where the documents of an index are.
+    pub fn store(&self, index: &str) -> Option<&StorePlan> {
+        self.indexes.iter().find(|known| known.name == index).map(|known| &known.store)
     }
 
     /// The streams.

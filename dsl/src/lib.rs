@@ -19,7 +19,7 @@ mod text;
 pub mod written;
 mod yaml;
 
-pub use check::check;
+pub use check::{check, check_rules};
 pub use definition::{Definition, Prints, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};

@@ -18,7 +18,7 @@ use crate::record::{self, expect_ok};
 /// The indexes of a pipeline that does not run here.
 fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
     let graph = backends::graph(plan, true)?;
-    let mut roots = backends::roots(plan, &graph, &Health::default())?;
+    let mut roots = backends::roots(plan, &graph, &Health::default(), true)?;
     let mut subjects = Vec::new();
     for index in &plan.indexes {
         let store = backends::store_for_reading(plan, index)?;

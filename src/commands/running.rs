@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tributary_dsl::plan::Plan;
+use tributary_dsl::Definition;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
@@ -123,9 +123,11 @@ pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
 /// `reindex`.
 pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
     let draft = read(file).await?;
-    let plan = draft.load().await?;
-    let names = chosen(&plan, index)?;
-    if let Some(running) = record::find(&plan.data, &plan.pipeline).await {
+    draft.text_is_right()?;
+    let definition = draft.definition();
+    let names = chosen(definition, index)?;
+    // The running pipeline knows the graph.
+    if let Some(running) = record::find(definition.data(), definition.pipeline()).await {
         for name in &names {
             expect_ok(running.post(&format!("/indexes/{name}/reindex"), &()).await?)?;
             line(&format!("{name}: the running pipeline builds every document again"));
@@ -147,6 +149,7 @@ pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Fai
         }
         return Ok(());
     }
+    let plan = draft.load().await?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let over = shutdown.clone();
@@ -192,8 +195,8 @@ fn counted(index: &str, documents: u64, set_aside: u64) -> String {
     }
 }
 
-fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {
-    let all: Vec<String> = plan.indexes.iter().map(|i| i.name.clone()).collect();
+fn chosen(definition: &Definition, index: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = definition.indexes().map(str::to_owned).collect();
     match index {
         None => Ok(all),
         Some(name) if all.iter().any(|n| n == name) => Ok(vec![name.to_owned()]),

@@ -168,6 +168,10 @@ impl KeyPager {
     /// # Errors
     /// The server cannot be reached, or refuses.
     pub async fn page(&mut self, after: Option<&[String]>, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
+        self.read(&|pager| pager.ordered(after, limit, "")).await
+    }
+
+    async fn read(&mut self, statement: &(dyn Fn(&Self) -> String + Sync)) -> Result<Vec<KeyRow>, ConnectorError> {
         const READING: &str = "reading a page of keys";
         let table = self.table.schema.qualified_name();
         let say = || {
@@ -178,15 +182,23 @@ impl KeyPager {
             );
         };
         if self.stored.is_none() {
-            match patiently(self.sql.converted(&self.statement(after, limit)), LONG, say).await? {
+            match patiently(self.sql.converted(&statement(self)), LONG, say).await? {
                 Ok(rows) => return rows.iter().map(|row| self.row(&|i| row.get(i).map(str::as_bytes))).collect(),
                 Err(error) if error.is_about_text() => self.stored = Some(self.texts().await?),
                 Err(error) => return Err(error.classify(self.sql.endpoint(), READING)),
             }
         }
-        let statement = self.statement(after, limit);
+        let statement = statement(self);
         let rows = patiently(self.sql.query(READING, &statement, &[]), LONG, say).await?;
         rows.iter().map(|row| self.row(&|i| row.get(i))).collect()
+    }
+
+    /// The last `limit` rows, from the end on.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn last(&mut self, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
+        self.read(&|pager| pager.ordered(None, limit, " desc")).await
     }
 
     /// How the database's texts are read as they are stored.
@@ -236,7 +248,8 @@ impl KeyPager {
         })
     }
 
-    fn statement(&self, after: Option<&[String]>, limit: usize) -> String {
+    /// `direction`: of the order, behind each column.
+    fn ordered(&self, after: Option<&[String]>, limit: usize, direction: &str) -> String {
         let schema = &self.table.schema;
         let column = |i: &usize| schema.columns.get(*i).map(|c| quote(&c.name)).unwrap_or_default();
         let list = |indexes: &[usize]| indexes.iter().map(column).collect::<Vec<_>>().join(", ");
@@ -267,7 +280,8 @@ impl KeyPager {
             conditions => format!(" where {}", conditions.join(" and ")),
         };
         let table = format!("{}.{}", quote(&schema.schema), quote(&schema.name));
-        format!("select {selected} from {table}{condition} order by {key} limit {limit}")
+        let order = schema.key.iter().map(|i| column(i) + direction).collect::<Vec<_>>().join(", ");
+        format!("select {selected} from {table}{condition} order by {order} limit {limit}")
     }
 }
 

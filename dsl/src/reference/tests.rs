@@ -354,8 +354,9 @@ fn settings(definition: &Definition) -> String {
         .iter()
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
+    let hidden: Vec<u8> = definition.graph.types.values().map(|ty| ty.hidden).filter(|hidden| *hidden > 0).collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,

@@ -1,7 +1,7 @@
 //! Where streams begin, what they do once, and how they stand still.
 
 use tributary_dsl::plan::{OnError, Start};
-use tributary_transport::{Batch, Checkpoint, DeadLetters, Producer, TopicId, Transport};
+use tributary_transport::{Batch, Checkpoint, DeadLetters, TopicId, Transport};
 
 use crate::bench::{Bench, TABLE, TITLE, titles, until};
 
