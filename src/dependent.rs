@@ -13,8 +13,8 @@ use tracing::warn;
 use tributary_connector::postgres::Carried;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
-use tributary_event::ErrorClass;
-use tributary_indexer::listing::Listings;
+use tributary_event::{ErrorClass, TableName};
+use tributary_indexer::listing::{Absent, Listings};
 use tributary_processor::Backoff;
 
 use crate::rules::{self, Written};
@@ -26,6 +26,8 @@ pub struct Indexes {
     rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
+    /// Those that the pipeline has elsewhere, or had once.
+    absent: Arc<Absent>,
     known: Mutex<Known>,
     needs: watch::Sender<u64>,
 }
@@ -40,8 +42,9 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
-        Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
+    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>, absent: Arc<Absent>) -> Self {
+        let known = Mutex::new(Known::Nothing(Vec::new()));
+        Self { source, rules, listings, absent, known, needs: watch::Sender::new(0) }
     }
 
     /// There is a plan: from now on the tables are held to it, and what was captured before is as well. Returns when every
@@ -96,13 +99,17 @@ impl Indexes {
         }
         .into_iter();
         let first = concerning.next()?;
-        let text = format!("rows of {} may have changed without events: {}", first.table, first.why);
+        let text = changed_without_events(&first.table, &first.why);
         Some(match concerning.count() {
             0 => text,
             1 => format!("{text}; and those of one more table"),
             more => format!("{text}; and those of {more} more tables"),
         })
     }
+}
+
+fn changed_without_events(table: &TableName, why: &str) -> String {
+    format!("rows of {table} may have changed without events: {why}")
 }
 
 /// The rules for one source, before anything runs.
@@ -156,6 +163,10 @@ impl Dependent for Indexes {
             if let Some(why) = self.concerns(listings.index(), doubts) {
                 listings.begin_anew(Some(why)).await?;
             }
+        }
+        // What those show is not known here.
+        if let Some(why) = doubts.first().map(|Doubt { table, why }| changed_without_events(table, why)) {
+            self.absent.begin_anew(&why).await?;
         }
         Ok(())
     }

@@ -11,9 +11,10 @@ pub use document::{FieldKind, IndexPlan, LeafType, Paging, RootIds, SelectedFiel
 pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
-    BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings,
-    HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings,
-    RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
+    BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, DroppedTypes, Durability,
+    EmbeddedSettings, HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings,
+    RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision,
+    TransportPlan,
 };
 pub use stream::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tributary_event::TableName;
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
-use super::catalog::TableInfo;
 use super::catalog::state::{self, TableState};
+use super::catalog::{TableInfo, TypeRow};
 use super::sql::Sql;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
@@ -33,6 +33,13 @@ impl Known {
     /// Whether nothing is known yet.
     pub(super) fn is_none(&self) -> bool {
         self.tables.is_none()
+    }
+
+    /// The types that tables had.
+    pub(super) fn types(&self) -> Vec<TypeRow> {
+        let types: BTreeMap<_, _> =
+            self.tables.iter().flat_map(BTreeMap::values).flat_map(|state| &state.types).collect();
+        types.into_values().cloned().collect()
     }
 
     /// The OID that a listed table had.
@@ -68,7 +75,11 @@ impl Known {
             if let Some(why) = why {
                 doubts.push(Doubt { table: table.schema.table_name(), why: why.to_owned() });
             }
-            now.insert(name, reading.state);
+            let mut state = reading.state;
+            if let Some(before) = self.tables.as_ref().and_then(|known| known.get(&name)) {
+                state.keep_types(before);
+            }
+            now.insert(name, state);
         }
         // One that is not there for now is known as it was when it comes back.
         for name in listed.iter().map(ToString::to_string) {
