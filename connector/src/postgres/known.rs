@@ -18,16 +18,22 @@ pub(crate) struct Known {
     name: String,
     /// None before the first look at a source that has a checkpoint: an earlier version wrote that.
     tables: Option<BTreeMap<String, TableState>>,
+    /// The types that tables had when the process began, by OID: the log may have values of them, whether anything was derived of
+    /// the tables or not.
+    types: BTreeMap<u32, TypeRow>,
 }
 
 impl Known {
     /// What is known of the tables of a source; `begins`: it has no checkpoint, so nothing was derived of them yet.
     pub(crate) async fn load(source: &str, begins: bool, transport: &dyn Transport) -> Result<Self, ConnectorError> {
         let name = format!("{source}.tables");
-        let content = transport.checkpoint(&name).await?.filter(|_| !begins);
+        let content = transport.checkpoint(&name).await?;
         // What cannot be read says as little as what is not there.
-        let tables = content.and_then(|content| serde_json::from_slice(&content).ok());
-        Ok(Self { name, tables })
+        let tables: Option<BTreeMap<String, TableState>> =
+            content.and_then(|content| serde_json::from_slice(&content).ok());
+        let states = tables.iter().flat_map(BTreeMap::values);
+        let types = states.flat_map(|state| state.types.clone()).collect();
+        Ok(Self { name, tables: tables.filter(|_| !begins), types })
     }
 
     /// Whether nothing is known yet.
@@ -37,9 +43,7 @@ impl Known {
 
     /// The types that tables had.
     pub(super) fn types(&self) -> Vec<TypeRow> {
-        let types: BTreeMap<_, _> =
-            self.tables.iter().flat_map(BTreeMap::values).flat_map(|state| &state.types).collect();
-        types.into_values().cloned().collect()
+        self.types.values().cloned().collect()
     }
 
     /// The OID that a listed table had.
