@@ -251,7 +251,7 @@ fn refuse(found: &[Diagnostic]) -> Failure {
 }
 
 /// Prints a warning that is about no place.
-fn warn(text: &str) {
+pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}\n");
 }
 

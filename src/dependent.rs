@@ -16,7 +16,7 @@ use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{IndexPlan, Place, Plan, SourcePlan};
 use tributary_event::{ErrorClass, TableName};
-use tributary_indexer::listing::Listings;
+use tributary_indexer::listing::{Absent, Listings};
 use tributary_processor::Backoff;
 
 use crate::derived::Derived;
@@ -33,6 +33,8 @@ pub struct Indexes {
     listings: Vec<Arc<Listings>>,
     /// What streams there are now.
     shown: Arc<RwLock<Shown>>,
+    /// Those that the pipeline has elsewhere, or had once.
+    absent: Arc<Absent>,
     known: Mutex<Known>,
     /// Why the tables were refused last.
     refused: Mutex<Vec<Diagnostic>>,
@@ -50,10 +52,16 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>, shown: Arc<RwLock<Shown>>) -> Self {
+    pub fn new(
+        source: SourcePlan,
+        rules: Written,
+        listings: Vec<Arc<Listings>>,
+        (shown, absent): (Arc<RwLock<Shown>>, Arc<Absent>),
+    ) -> Self {
         let known = Mutex::new(Known::Nothing(Vec::new()));
         let (refused, derived) = Default::default();
-        Self { source, rules, listings, shown, known, refused, needs: watch::Sender::new(0), derived }
+        let needs = watch::Sender::new(0);
+        Self { source, rules, listings, shown, absent, known, refused, needs, derived }
     }
 
     /// What is wrong with the source, if this is why it ended.
@@ -123,13 +131,17 @@ impl Indexes {
         }
         .into_iter();
         let first = concerning.next()?;
-        let text = format!("rows of {} may have changed without events: {}", first.table, first.why);
+        let text = changed_without_events(&first.table, &first.why);
         Some(match concerning.count() {
             0 => text,
             1 => format!("{text}; and those of one more table"),
             more => format!("{text}; and those of {more} more tables"),
         })
     }
+}
+
+fn changed_without_events(table: &TableName, why: &str) -> String {
+    format!("rows of {table} may have changed without events: {why}")
 }
 
 /// What is wrong with a source, at its place in the pipeline: that of the table, where it is one's.
@@ -214,6 +226,10 @@ impl Dependent for Indexes {
             if let Some(why) = self.concerns(listings.index(), doubts) {
                 listings.begin_anew(Some(why)).await?;
             }
+        }
+        // What those show is not known here.
+        if let Some(why) = doubts.first().map(|Doubt { table, why }| changed_without_events(table, why)) {
+            self.absent.begin_anew(&why).await?;
         }
         Ok(())
     }

@@ -4,8 +4,10 @@
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
 //! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
-//! log is captured from before the first page is read, so what changes meanwhile is built again.
+//! log is captured from before the first page is read, so what changes meanwhile is built again; what changed before that is shown by
+//! the graph when the listing begins (see `shown`).
 
+mod absent;
 mod board;
 pub(crate) mod fingerprint;
 mod guarded;
@@ -13,6 +15,7 @@ mod ids;
 mod lease;
 mod news;
 mod peers;
+mod shown;
 mod state;
 
 use std::sync::Arc;
@@ -34,11 +37,14 @@ use crate::graph::{Graph, GraphError, IdPage};
 use crate::report::LISTING;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
+pub use absent::Absent;
 pub use board::Board;
 pub(crate) use guarded::Guarded;
 use ids::Ids;
 pub use lease::Listings;
 pub(crate) use lease::Turn;
+pub(crate) use shown::Sources;
+pub use shown::{Captured, SourceLog};
 pub use state::Listing;
 
 /// Ids of one page.
@@ -123,9 +129,9 @@ pub(crate) async fn keep(
 
 /// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error. Of several processes one
 /// lists; the others wait until it is gone.
-pub async fn run(
+pub(crate) async fn run(
     context: &IndexContext,
-    roots: &dyn RootIdSource,
+    (roots, sources): (&dyn RootIdSource, &Sources),
     backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
@@ -139,6 +145,10 @@ pub async fn run(
         let Some(taken) = taken.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(()) };
         let wait = match taken {
             Some(listing) if listings.due(&listing).is_zero() => {
+                if !sources.until_shown(context, &shutdown).await? {
+                    let _ = tokio::time::timeout(LEAVING, listings.release()).await;
+                    return Ok(());
+                }
                 let progress = &context.reports.progress;
                 progress.resumed.store(listing.listed, Ordering::Release);
                 progress.restart();

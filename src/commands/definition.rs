@@ -14,7 +14,7 @@ use tributary_indexer::graph::Graph;
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::{Draft, PipelineFile, load, print, read_described};
+use crate::definition::{Draft, PipelineFile, load, print, read_described, warn};
 use crate::dependent::{Rules, of_source};
 use crate::derived::{self, Columns, notes};
 use crate::exit::Failure;
@@ -29,9 +29,9 @@ pub async fn check(file: &PipelineFile) -> Result<(), Failure> {
         Ok(plan) => Arc::new(plan),
         Err(failure) => return Err(without_plan(&draft, failure).await),
     };
-    let mut looked = look(&plan).await?;
-    // That a source is away is told once, by whoever looks at its tables.
-    looked.unsure.extend(silent.into_iter().filter(|_| plan.indexes.is_empty()));
+    // That a source is away is told by whoever looks at its tables.
+    silent.iter().filter(|why| why.starts_with("service ")).for_each(|why| warn(why));
+    let looked = look(&plan).await?;
     looked.print();
     let Looked { errors, unsure, .. } = looked;
     if !errors.is_empty() {

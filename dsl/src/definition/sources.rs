@@ -110,6 +110,7 @@ fn postgres(
         hstore_as_map: r.value(map, &key::HSTORE),
         intervals_as_text: r.value(map, &key::INTERVALS),
         invalid_text: r.value(map, &key::INVALID_TEXT),
+        dropped_types: r.value(map, &key::DROPPED_TYPES),
     }
 }
 

@@ -129,7 +129,7 @@ impl Table {
             Some(open) => open,
             None => follower.insert(Follower::open(self.clone(), transport.clone()).await?),
         };
-        open.to_the_ends().await?;
+        open.catch_up().await?;
         let mut state = self.write();
         if state.store.is_none() {
             state.store = Some(open.store.clone());
@@ -220,7 +220,7 @@ impl Follower {
     }
 
     /// Reads until the ends are reached that the topic has after the call.
-    async fn to_the_ends(&mut self) -> Result<(), Trouble> {
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
         loop {
             let anew = self.table.anew().clone();
             if let Some(why) = anew {

@@ -17,8 +17,6 @@ use crate::yaml::{Described, Map, Reader};
 /// What is known of the topics that a stream reads.
 pub(super) struct Ground<'a> {
     pub from: &'a [StreamInput],
-    /// The sources whose changes the stream has, if all it reads is theirs.
-    pub sources: Option<&'a BTreeSet<&'a str>>,
     pub transport: &'a TransportPlan,
     /// Columns that make the key of a table, where the pipeline says them.
     pub keys: &'a [&'a BTreeMap<TableName, Vec<String>>],
