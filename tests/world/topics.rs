@@ -11,7 +11,12 @@ impl World {
             Pair::Embedded => {
                 Box::new(Embedded::open(self.data().join("log"), EmbeddedSettings::default()).expect("nobody has it"))
             }
-            _ => Box::new(Kafka::connect(KafkaSettings::single_broker(self.brokers())).expect("settings")),
+            _ => {
+                // The index has the pipeline's name.
+                let checkpoint_topic = format!("{}.checkpoints", self.index());
+                let settings = KafkaSettings { checkpoint_topic, ..KafkaSettings::single_broker(self.brokers()) };
+                Box::new(Kafka::connect(settings).expect("settings"))
+            }
         }
     }
 }
