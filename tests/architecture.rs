@@ -26,12 +26,14 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 13] = [
     ("rdkafka", &["tributary-transport"]),
     ("redb", &["tributary-transport"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
+    // Tables of streams.
+    ("mysql_async", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("parquet", &["tributary-sinks", "xtask"]),
