@@ -114,7 +114,7 @@ pub enum Way {
 /// # Errors
 /// A case fails, or a file cannot be read.
 pub async fn test(pipeline: &Path, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
-    let draft = definition::read(pipeline)?;
+    let draft = definition::read(pipeline).await?;
     draft.text_is_right()?;
     let mut cases = Vec::new();
     for file in files {

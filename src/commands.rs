@@ -21,7 +21,9 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Check(pipeline) => definition::check(&pipeline.file).await,
         Command::Plan(pipeline) => definition::plan(&pipeline.file).await,
         Command::Graph { pipeline, format } => definition::graph(&pipeline.file, format).await,
-        Command::Run { pipeline, quiet, fail_fast } => running::run(&pipeline.file, quiet, fail_fast).await,
+        Command::Run { pipeline, quiet, fail_fast, watch } => {
+            running::run(&pipeline.file, quiet, fail_fast, watch).await
+        }
         Command::Reload(pipeline) => running::reload(&pipeline.file).await,
         Command::Reindex { pipeline, index } => running::reindex(&pipeline.file, index.as_deref()).await,
         Command::ResumeDeletes { pipeline, index } => letters::resume_deletes(&pipeline.file, index.as_deref()).await,

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod definition;
 mod dependent;
 mod derived;
+mod described;
 pub mod exit;
 pub mod http;
 pub mod logs;

@@ -180,7 +180,7 @@ pub async fn serve(State(api): State<Arc<Api>>, Query(wish): Query<Wish>) -> Res
 /// # Errors
 /// The pipeline does not run here, or knows no such stream or step.
 pub async fn tap(file: &Path, wish: Wish, count: Option<u64>, as_json: bool) -> Result<(), Failure> {
-    let draft = definition::read(file)?;
+    let draft = definition::read(file).await?;
     draft.text_is_right()?;
     let pipeline = draft.definition();
     let Some(running) = record::find(pipeline.data(), pipeline.pipeline()).await else {

@@ -11,6 +11,14 @@ pub(crate) struct SourceText {
 /// Parts of a key that say that its value is not for print.
 const SECRET_KEYS: [&str; 7] = ["password", "secret", "token", "key", "authorization", "credential", "cookie"];
 
+/// Whether the value of a key is not for print, as its name says.
+pub(crate) fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    // `keys` are those of tables, and a `key` alone is that of a record or a row.
+    let is_none = key.contains('/') || key == "keys" || key == "key";
+    SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none
+}
+
 impl SourceText {
     /// The text of a GraphQL file: nothing in it is secret.
     pub fn plain(file: &str, text: &str) -> Self {
@@ -92,10 +100,7 @@ fn mask_values(line: &str) -> String {
         let key = lower[..colon].rsplit(|c: char| c.is_whitespace() || "{,[".contains(c)).next().unwrap_or_default();
         let key = key.trim_matches(['"', '\'']);
         let value = &line[colon + 1..];
-        // `keys` are those of tables, and a `key` alone is that of a record or a row.
-        let is_none = key.contains('/') || key == "keys" || key == "key";
-        let hides = SECRET_KEYS.iter().any(|part| key.contains(part)) && !is_none;
-        if !hides || !(value.is_empty() || value.starts_with([' ', '\t'])) {
+        if !is_secret(key) || !(value.is_empty() || value.starts_with([' ', '\t'])) {
             continue;
         }
         let flow = lower[..colon].contains('{');

@@ -14,6 +14,6 @@ mod shape;
 pub use fields::Fields;
 pub use path::Path;
 pub use problem::Problem;
-pub use program::{Failure, Flow, Program};
-pub use shape::Shape;
+pub use program::{Failure, Flow, Lack, Program};
+pub use shape::{Content, Shape};
 pub use vrl::value::Value;

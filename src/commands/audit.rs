@@ -32,7 +32,7 @@ fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
 
 /// `audit`.
 pub async fn audit(file: &Path, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
-    let draft = definition::read(file)?;
+    let draft = definition::read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
     let since_ms = now_us() / 1_000 - i64::try_from(since.as_millis()).unwrap_or(i64::MAX / 2);

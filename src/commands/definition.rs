@@ -15,7 +15,7 @@ use tributary_indexer::documents::mapping::{Dialect, mapping};
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::{Draft, load, read};
+use crate::definition::{Draft, load, read_described};
 use crate::dependent::Rules;
 use crate::derived::{Columns, notes};
 use crate::exit::Failure;
@@ -24,12 +24,14 @@ use crate::probe::{Comparison, Silence, compare};
 
 /// `check`.
 pub async fn check(file: &Path) -> Result<(), Failure> {
-    let draft = read(file)?;
+    let (draft, silent) = read_described(file).await?;
     let plan = match draft.load().await {
         Ok(plan) => Arc::new(plan),
         Err(failure) => return Err(without_plan(&draft, failure).await),
     };
-    let looked = look(&plan).await?;
+    let mut looked = look(&plan).await?;
+    // That a source is away is told once, by whoever looks at its tables.
+    looked.unsure.extend(silent.into_iter().filter(|_| plan.indexes.is_empty()));
     looked.print();
     let Looked { errors, unsure, .. } = looked;
     if !errors.is_empty() {

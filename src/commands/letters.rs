@@ -17,8 +17,8 @@ use crate::output::line;
 use crate::record::{self, expect_ok};
 
 /// The definition, which is all that is needed: the graph may be away.
-fn definition(file: &Path) -> Result<Draft, Failure> {
-    let draft = definition::read(file)?;
+async fn definition(file: &Path) -> Result<Draft, Failure> {
+    let draft = definition::read(file).await?;
     draft.text_is_right()?;
     Ok(draft)
 }
@@ -41,7 +41,7 @@ fn read<T: serde::de::DeserializeOwned>(json: Json) -> Result<T, Failure> {
 
 /// `dlq list`.
 pub async fn list(file: &Path) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let all: Vec<DeadLetter> = match running(draft.definition()).await {
         Some(running) => read(expect_ok(running.get("/dead-letters").await?)?)?,
         None => letters(draft.definition()).await?.list().await.map_err(|e| Failure::of(e.class, e.message))?,
@@ -57,7 +57,7 @@ pub async fn list(file: &Path) -> Result<(), Failure> {
 
 /// `dlq show`.
 pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let letter: DeadLetter = match running(draft.definition()).await {
         Some(running) => {
             let path = format!("/dead-letters/{}", backends::percent_encode(id));
@@ -75,7 +75,7 @@ pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
 
 /// `dlq replay`.
 pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let replayed: u64 = match running(draft.definition()).await {
         Some(running) => {
             let answer = expect_ok(running.post("/dead-letters-replay", &Replay { ids }).await?)?;
@@ -95,7 +95,7 @@ pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure
 
 /// `dlq discard`.
 pub async fn discard(file: &Path, ids: Vec<String>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     match running(draft.definition()).await {
         Some(running) => drop(expect_ok(running.post("/dead-letters-discard", &ids).await?)?),
         None => {
@@ -109,7 +109,7 @@ pub async fn discard(file: &Path, ids: Vec<String>) -> Result<(), Failure> {
 
 /// `resume-deletes`.
 pub async fn resume_deletes(file: &Path, index: Option<&str>) -> Result<(), Failure> {
-    let draft = definition(file)?;
+    let draft = definition(file).await?;
     let all: Vec<&str> = draft.definition().indexes().collect();
     if let Some(name) = index.filter(|name| !all.contains(name)) {
         let known = all.join(", ");

@@ -205,3 +205,85 @@ streams:
     let whole = records(transport.as_ref(), "whole").await.iter().map(Vec::len).sum::<usize>();
     assert_eq!(whole, 4);
 }
+
+/// Programs that are right only because of what the catalog says of columns: without the database nobody could know.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_rely_on_the_types_of_columns() {
+    let mut world = World::new("streams-typed", Pair::Embedded, Own { postgres: true, ..Own::default() }).await;
+    world.execute("ALTER TABLE movie REPLICA IDENTITY FULL").await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let streams = r#"
+streams:
+  loud:
+    from: public.movie
+    ops: [c, u]
+    start: first
+    steps:
+      - changed: [title]
+      - transform: |
+          . = { "id": .after.id + 1, "title": upcase(.after.title), "odd": .after.titel }
+    to: [{ topic: { name: loud } }]
+"#;
+    std::fs::write(world.pipeline(), format!("{text}{streams}")).expect("the pipeline");
+    let (code, _, said) = world.run(&["check", world.pipeline().to_str().expect("UTF-8")]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no event has `.after.titel`") && said.contains("did you mean `title`"), "{said}");
+    world.start();
+    world.until_captured().await;
+    world.execute("UPDATE movie SET title = 'Alien' WHERE id = 1").await;
+    world.assert_converged().await;
+    world.stop_process(0).await;
+    // What the catalog said is remembered while the database is away.
+    world.execute("UPDATE movie SET title = 'Aliens' WHERE id = 1").await;
+    world.postgres.as_ref().expect("own").stop().await.expect("stopped");
+    world.start();
+    let runs = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"]["stream loud"]["state"] == "up"
+    };
+    world.until("the stream runs without the database", runs).await;
+    world.restart_postgres().await;
+    world.assert_converged().await;
+    world.stop_process(0).await;
+    let loud = records(world.transport(Pair::Embedded).as_ref(), "loud").await;
+    let titles: Vec<Json> = loud.iter().flatten().filter_map(json).map(|event| event["title"].clone()).collect();
+    assert_eq!(titles, ["ALIEN", "ALIENS"]);
+    // Where no program is right without it, and the database says something else, that is told.
+    world.execute("ALTER TABLE movie ALTER COLUMN title DROP NOT NULL").await;
+    let (code, _, said) = world.run(&["check", world.pipeline().to_str().expect("UTF-8")]).await;
+    assert!(code != 0 && said.contains("upcase"), "{said}");
+}
+
+/// A pipeline that watches its file takes what it says, and keeps what it had while the file is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_watches_its_file() {
+    let mut world = World::new("streams-watched", Pair::Embedded, Own::default()).await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let stream = |name: &str| {
+        let (head, tail) = ("from: public.movie", format!("topic: {{ name: {name} }}"));
+        format!("  {name}:\n    {head}\n    start: first\n    to: [{{ {tail} }}]\n")
+    };
+    let write = |streams: &str| {
+        std::fs::write(world.pipeline(), format!("{text}\nstreams:\n{streams}")).expect("the pipeline");
+    };
+    write(&stream("one"));
+    world.start_with(&["--watch"]);
+    let state = async |address: &str, name: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        health["parts"][format!("stream {name}")]["state"] == "up"
+    };
+    world.until("one runs", async |address: &str| state(address, "one").await).await;
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    std::fs::write(world.pipeline(), format!("{text}  wrong: {{ form: public.movie }}\n")).expect("the pipeline");
+    let told = async {
+        while world.said("form") == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.expect("the mistake is told");
+    std::fs::write(world.pipeline(), format!("{text}{}", stream("two"))).expect("the pipeline");
+    world.until("two runs too", async |address: &str| state(address, "two").await && state(address, "one").await).await;
+    world.execute("UPDATE movie SET title = 'Watched' WHERE id = 3").await;
+    world.assert_converged().await;
+    world.stop_process(0).await;
+}

@@ -1,8 +1,10 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
+mod answers;
 mod lookups;
 mod programs;
 mod queries;
+mod secrets;
 mod services;
 mod sinks;
 mod steps;
@@ -10,7 +12,7 @@ mod steps;
 pub(super) use lookups::read as lookup_tables;
 pub(super) use services::read as services;
 
-use tributary_event::debezium;
+use tributary_event::{ColumnType, debezium};
 use tributary_expression::Shape;
 
 use self::sinks::Surroundings;
@@ -59,12 +61,15 @@ pub(super) fn read(
                 shapes.iter().find(|(name, _)| name == other).and_then(|(_, shape)| shape.clone())
             }
             Some(Origin::Topic) => Some(Shape::any()),
-            _ => Some(Shape::event(ops.as_deref().unwrap_or(&key::USUAL))),
+            _ => {
+                let columns: Option<Vec<Vec<ColumnType>>> = from.iter().map(|input| columns(r, input)).collect();
+                Some(Shape::event(ops.as_deref().unwrap_or(&key::USUAL), columns.as_deref()))
+            }
         };
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, shape, asked);
+        let (steps, shape) = steps::read(r, &map, shape, asked, &from);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
@@ -87,6 +92,14 @@ pub(super) fn read(
     loops(r, &streams, &written_at);
     services::unused(r, asked.services, &streams);
     streams
+}
+
+/// The columns of a table that is read, as far as they are known.
+fn columns(r: &Reader, input: &StreamInput) -> Option<Vec<ColumnType>> {
+    match &input.origin {
+        Origin::Table { table, .. } => r.inputs.columns(table),
+        Origin::Topic | Origin::Stream(_) => None,
+    }
 }
 
 /// Refuses streams that read what comes of them, by way of topics.

@@ -1,8 +1,9 @@
 //! Programs in their places: compiled against what flows there, with what is wrong told where it is written.
 
-use tributary_expression::{Problem, Program, Shape};
+use tributary_expression::{Lack, Problem, Program, Shape};
 
 use crate::diagnostic::{Diagnostic, Spot};
+use crate::suggest::suggestion;
 use crate::yaml::{Described, Map, Place, Reader, Text};
 
 /// Compiles a program, and tells what is wrong with it where it is written. Without a shape an earlier step was wrong, which was told.
@@ -16,7 +17,10 @@ pub(super) fn program(
     let shape = shape?;
     let place = map.node(key).map(|node| node.place);
     let (compiled, problems) = match Program::compile(&text.value, shape) {
-        Ok((program, warnings)) => (Some(program.written_as(&text.shown)), warnings),
+        Ok((program, mut warnings)) => {
+            warnings.extend(program.lacks().iter().map(|lack| never_there(lack, &text.value)));
+            (Some(program.written_as(&text.shown)), warnings)
+        }
         Err(problems) => (None, problems),
     };
     for problem in problems {
@@ -25,6 +29,15 @@ pub(super) fn program(
         r.found.push(found);
     }
     compiled
+}
+
+/// A part of the event that is never there is null, which is seldom meant.
+fn never_there(lack: &Lack, program: &str) -> Problem {
+    let start = program.find(&lack.path).unwrap_or_default();
+    let end = if program.contains(&lack.path) { start + lack.path.len() } else { program.len() };
+    let help = suggestion(&lack.field, lack.beside.iter().map(String::as_str));
+    let message = format!("no event has `{}`: there is no `{}`, so this is always null", lack.path, lack.field);
+    Problem { is_error: false, message, help, start, end }
 }
 
 /// The same of a program that changes nothing of the event, such as `a key`.

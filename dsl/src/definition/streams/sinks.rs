@@ -6,6 +6,7 @@ use tributary_event::debezium;
 use tributary_expression::{Program, Shape};
 
 use super::programs::looking;
+use super::secrets;
 use crate::definition::headers::headers;
 use crate::definition::servers::store;
 use crate::definition::sources::Captured;
@@ -174,6 +175,9 @@ fn redelivery(r: &mut Reader, sink: &Map) -> Redelivery {
 }
 
 fn webhook(r: &mut Reader, map: &Map) -> Option<WebhookPlan> {
+    secrets::in_url(r, map, &key::URL);
+    secrets::written(r, map, &key::SECRET);
+    secrets::in_headers(r, map, &key::HEADERS);
     let url = r.required(map, &key::URL);
     let plan = WebhookPlan {
         url: Secret::new(""),
@@ -203,6 +207,8 @@ fn http(r: &mut Reader, map: &Map, key: &Key<Hidden, Required>, url: Secret, wha
 }
 
 fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<ConductorPlan> {
+    secrets::in_url(r, map, &key::CONDUCTOR_URL);
+    secrets::in_headers(r, map, &key::HEADERS);
     let url = r.required(map, &key::CONDUCTOR_URL);
     let url = url.and_then(|url| http(r, map, &key::CONDUCTOR_URL, url, "the URL of a Conductor server"));
     let workflow = r.required(map, &key::WORKFLOW);
@@ -237,6 +243,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
 }
 
 fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<SqlPlan> {
+    secrets::in_url(r, map, &key::SQL_URL);
     let url = r.required(map, &key::SQL_URL);
     let table = r.required(map, &key::TABLE);
     let row = row(r, map, shape, steps);

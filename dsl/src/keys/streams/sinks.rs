@@ -109,7 +109,7 @@ pub(crate) static WEBHOOK: Key<&Keys, Means> = key(
     "webhook",
     &WEBHOOK_KEYS,
     Means("another sink"),
-    "url: \"https://hooks.example/movies\"\nsecret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "url: \"https://hooks.example/movies\"\nsecret: \"${HOOK_SECRET}\"",
     "HTTP requests, signed as [Standard Webhooks](https://www.standardwebhooks.com) says. Each event arrives at least once, with the same \
      id at every try, and events of one key one after the other.",
 );
@@ -131,7 +131,7 @@ pub(crate) static SECRET: Key<OneOrMany<Hidden>, Means> = key(
     "secret",
     OneOrMany(Hidden),
     Means("requests are not signed"),
-    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "${HOOK_SECRET}",
     "What signs them. With several, all of them sign: a receiver may know any, so that a secret can be replaced.",
 );
 
@@ -152,7 +152,7 @@ pub(crate) static HEADERS: Key<Entries, Means> = key(
     "headers",
     Entries { names: &HEADER_NAMES, value: &Hidden, some: false },
     Means("none"),
-    "{ authorization: \"Bearer 5f4dcc3b\" }",
+    "{ authorization: \"Bearer ${TOKEN}\" }",
     "Headers of every request.",
 );
 
