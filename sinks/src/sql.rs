@@ -15,13 +15,13 @@
 mod database;
 mod failure;
 mod fold;
+mod ledger;
 mod marks;
 mod mysql;
 mod postgres;
 mod sessions;
 mod table;
 mod write;
-mod writer;
 
 use async_trait::async_trait;
 use tributary_dsl::plan::SqlPlan;
@@ -29,7 +29,7 @@ use tributary_processor::OutsideError;
 use tributary_processor::sink::{Committed, Entry, LedgerSink};
 use tributary_transport::TopicPartition;
 
-use writer::Writer;
+use ledger::Writer;
 
 /// A table that keeps the rows of a stream.
 ///
@@ -40,8 +40,8 @@ pub struct Sql(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Postgres(Writer<postgres::Endpoint>),
-    MySql(Writer<mysql::Endpoint>),
+    Postgres(Box<Writer<postgres::Endpoint>>),
+    MySql(Box<Writer<mysql::Endpoint>>),
 }
 
 impl Sql {
@@ -55,12 +55,12 @@ impl Sql {
             let mut endpoint = mysql::Endpoint::parse(&plan.url).map_err(OutsideError::fatal)?;
             endpoint.place = format!("{}, table {table}", endpoint.place);
             check_names(plan, &endpoint.place)?;
-            Kind::MySql(Writer::new(endpoint, plan, stream, sink))
+            Kind::MySql(Box::new(Writer::new(endpoint, plan, stream, sink)))
         } else {
             let mut endpoint = postgres::Endpoint::parse(&plan.url).map_err(OutsideError::fatal)?;
             endpoint.place = format!("{}, table {table}", endpoint.place);
             check_names(plan, &endpoint.place)?;
-            Kind::Postgres(Writer::new(endpoint, plan, stream, sink))
+            Kind::Postgres(Box::new(Writer::new(endpoint, plan, stream, sink)))
         };
         Ok(Self(kind))
     }

@@ -178,7 +178,7 @@ mod tests {
             "mysql://u:hunter2@h/d?ssl-cert=/",
         ];
         for url in urls {
-            let error = parse(url).err().expect(url);
+            let error = parse(url).expect_err(url);
             assert!(!error.contains("hunter2") && error.contains("mysql://user"), "{error}");
         }
     }

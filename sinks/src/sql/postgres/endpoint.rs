@@ -195,7 +195,7 @@ mod tests {
             "postgres://u:hunter2@h/d?sslcert=/nowhere",
         ];
         for url in urls {
-            let error = parse(url).err().expect(url);
+            let error = parse(url).expect_err(url);
             assert!(!error.contains("hunter2") && error.contains("postgres://user"), "{error}");
         }
     }
