@@ -80,11 +80,8 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
     let settings = PostgresSettings { streaming, ..connection(postgres) };
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
-        decimals: match postgres.decimals {
-            DecimalHandling::Precise => DecimalMode::Precise,
-            DecimalHandling::String => DecimalMode::String,
-            DecimalHandling::Double => DecimalMode::Double,
-        },
+        decimals: decimals(postgres.decimals),
+        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {
@@ -97,6 +94,15 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
             replays: names::replays(definition.pipeline()),
         },
         ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
+    }
+}
+
+/// How exact decimals travel.
+pub fn decimals(handling: DecimalHandling) -> DecimalMode {
+    match handling {
+        DecimalHandling::Precise => DecimalMode::Precise,
+        DecimalHandling::String => DecimalMode::String,
+        DecimalHandling::Double => DecimalMode::Double,
     }
 }
 

@@ -1,33 +1,72 @@
 //! From a pipeline's file to its checked plan: reads files and variables, asks the graph for its schema, prints what is wrong.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::plan::{IndexPlan, Plan};
+use tributary_dsl::written::Stream;
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
+use tributary_event::{ColumnType, TableName};
+use tributary_expression::FunctionSet;
 use tributary_indexer::graph::{Graph, GraphError};
 
+use crate::described::Described;
 use crate::exit::Failure;
+use crate::functions::Functions;
 
-/// Files beside the pipeline's, and the environment's variables.
+/// A pipeline's file, and what this program adds to it.
+#[derive(Debug, Clone)]
+pub struct PipelineFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The functions that it may call, and streams that stand behind its own.
+    pub functions: Arc<Functions>,
+}
+
+/// Files beside the pipeline's, the environment's variables, and what this program adds.
+#[derive(Clone)]
 struct Surroundings {
     folder: PathBuf,
+    functions: Arc<Functions>,
+    described: Described,
+    /// The files that were named.
+    named: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Inputs for Surroundings {
     fn file(&self, path: &str) -> Result<String, String> {
         let path = self.folder.join(path);
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+
+    fn functions(&self) -> FunctionSet {
+        self.functions.functions().clone()
+    }
+
+    fn streams(&self) -> &[Stream] {
+        self.functions.streams()
+    }
+
+    fn columns(&self, table: &TableName) -> Option<Vec<ColumnType>> {
+        self.described.columns(table)
+    }
+
+    fn schema(&self, service: &str) -> Option<Arc<Schema>> {
+        self.described.schema(service)
+    }
 }
 
 /// A pipeline whose text was read. Its graph was not asked yet.
 pub struct Draft {
-    file: PathBuf,
+    file: PipelineFile,
+    text: String,
     definition: Definition,
     found: Vec<Diagnostic>,
     surroundings: Surroundings,
@@ -51,22 +90,72 @@ impl From<NoSchema> for Failure {
 }
 
 /// Reads and checks a pipeline. Prints every diagnostic on standard error.
-pub async fn load(file: &Path) -> Result<Plan, Failure> {
-    read(file)?.load().await
+pub async fn load(file: &PipelineFile) -> Result<Plan, Failure> {
+    read(file).await?.load().await
 }
 
-/// Reads the text of a pipeline.
-pub fn read(file: &Path) -> Result<Draft, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
-    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    let surroundings = Surroundings { folder };
-    let (definition, found) = parse(&file.display().to_string(), &text, &surroundings);
-    let Some(definition) = definition else { return Err(refuse(&found)) };
-    Ok(Draft { file: file.to_owned(), definition, found, surroundings })
+/// Reads the text of a pipeline. Where it is wrong as long as nothing is known of what flows through its streams, sources and services
+/// are asked, or what they said before holds.
+pub async fn read(file: &PipelineFile) -> Result<Draft, Failure> {
+    let draft = Draft::written(file)?;
+    if draft.is_right() || draft.definition.streams().is_empty() {
+        return Ok(draft);
+    }
+    let kept = Described::kept(draft.definition.data(), draft.definition.pipeline());
+    let draft = draft.with(kept)?;
+    if draft.is_right() {
+        return Ok(draft);
+    }
+    let (draft, silent) = draft.described().await?;
+    if !draft.is_right() {
+        silent.iter().for_each(|why| warn(&format!("{why}; with it a program below may be right")));
+    }
+    Ok(draft)
+}
+
+/// The same, and everybody is asked in any case. With it comes why somebody could not be asked.
+pub async fn read_described(file: &PipelineFile) -> Result<(Draft, Vec<String>), Failure> {
+    let draft = Draft::written(file)?;
+    if draft.definition.streams().is_empty() {
+        return Ok((draft, Vec::new()));
+    }
+    let kept = Described::kept(draft.definition.data(), draft.definition.pipeline());
+    draft.with(kept)?.described().await
 }
 
 impl Draft {
+    /// What is written, of which nothing else is known.
+    pub fn written(file: &PipelineFile) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(&file.path)
+            .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.path.display())))?;
+        let folder = file.path.parent().map(Path::to_owned).unwrap_or_default();
+        let functions = file.functions.clone();
+        Self::of(file, text, Surroundings { folder, functions, described: Described::default(), named: Arc::default() })
+    }
+
+    fn of(file: &PipelineFile, text: String, surroundings: Surroundings) -> Result<Self, Failure> {
+        let (definition, found) = parse(&file.path.display().to_string(), &text, &surroundings);
+        let Some(definition) = definition else { return Err(refuse(&found)) };
+        Ok(Self { file: file.clone(), text, definition, found, surroundings })
+    }
+
+    /// The same text, where this is known.
+    fn with(self, described: Described) -> Result<Self, Failure> {
+        let surroundings = Surroundings { described, ..self.surroundings };
+        Self::of(&self.file, self.text, surroundings)
+    }
+
+    /// The same text, where sources and services were asked; what they said is kept.
+    async fn described(self) -> Result<(Self, Vec<String>), Failure> {
+        let (described, silent) = Described::ask(&self.definition, self.surroundings.described.clone()).await;
+        described.keep(self.definition.data(), self.definition.pipeline());
+        Ok((self.with(described)?, silent))
+    }
+
+    fn is_right(&self) -> bool {
+        !self.found.iter().any(Diagnostic::is_error)
+    }
+
     /// Checks the pipeline against the schema, which is asked for once. Prints every diagnostic.
     pub async fn load(&self) -> Result<Plan, Failure> {
         match self.schema().await {
@@ -83,8 +172,19 @@ impl Draft {
     ///
     /// # Errors
     /// The file cannot be read, or is no pipeline.
-    pub fn read_again(&self) -> Result<Self, Failure> {
-        read(&self.file)
+    pub async fn read_again(&self) -> Result<Self, Failure> {
+        read(&self.file).await
+    }
+
+    /// The files that it is written in: its own, and those that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.surroundings.named.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(self.file.path.clone()).chain(named.iter().cloned()).collect()
+    }
+
+    /// What this program adds to the pipeline.
+    pub fn functions(&self) -> &Arc<Functions> {
+        &self.file.functions
     }
 
     /// What is written.
@@ -94,7 +194,7 @@ impl Draft {
 
     /// Refuses a text that is wrong whatever the graph says. Prints every diagnostic then.
     pub fn text_is_right(&self) -> Result<(), Failure> {
-        if self.found.iter().any(Diagnostic::is_error) { Err(refuse(&self.found)) } else { Ok(()) }
+        if self.is_right() { Ok(()) } else { Err(refuse(&self.found)) }
     }
 
     /// The schema, of the file that is named or of the graph.
@@ -148,6 +248,11 @@ fn unfit(plan: &Plan) -> Vec<Diagnostic> {
 fn refuse(found: &[Diagnostic]) -> Failure {
     print(found);
     Failure::Pipeline { errors: found.iter().filter(|d| d.is_error()).count() }
+}
+
+/// Prints a warning that is about no place.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {text}\n");
 }
 
 /// Prints diagnostics on standard error.

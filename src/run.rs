@@ -144,6 +144,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         shown,
         reload: reload.clone(),
         stopping: shutdown.clone(),
+        functions: draft.functions().clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();

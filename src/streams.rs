@@ -297,7 +297,7 @@ impl Streams {
 
     /// What the file says now, opened, while everything goes on.
     async fn opened_again(&self, running: &Running) -> Result<(Arc<Draft>, Changed, Asked, Vec<Unit>), Failure> {
-        let draft = Arc::new(self.draft.read_again()?);
+        let draft = Arc::new(self.draft.read_again().await?);
         draft.text_is_right()?;
         let (before, now) = (self.draft.definition().prints(), draft.definition().prints());
         let all = before.keys.keys().chain(now.keys.keys());

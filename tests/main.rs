@@ -21,6 +21,7 @@ mod scenarios {
     mod outages;
     mod plans;
     mod proposal;
+    mod remade;
     mod replica;
     mod retention;
     mod schema;

@@ -11,6 +11,7 @@ mod binary;
 mod binding;
 pub mod catalog;
 mod charset;
+mod columns;
 mod describe;
 pub mod endpoint;
 mod extension;
@@ -49,6 +50,7 @@ mod visibility;
 mod wire;
 
 pub use catalog::{AsId, Carried, TableInfo, table_columns};
+pub use columns::column_types;
 pub use describe::{Description, describe};
 pub use inspect::{has_slot, inspect};
 pub use keys::{KeyPager, KeyRow};

@@ -18,8 +18,8 @@ use tributary_connector::{
 };
 use tributary_event::{ErrorClass, Health};
 use tributary_transport::{
-    Batch, Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Batch, Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicId, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 
 /// No condition takes longer, unless it is never met.
@@ -347,6 +347,14 @@ impl Transport for Recorder {
 
     async fn read(&self, _: &TopicPartition, _: u64, _: usize) -> Result<Vec<Polled>, TransportError> {
         Ok(Vec::new())
+    }
+
+    async fn topic_id(&self, _: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(None)
+    }
+
+    async fn offset_at(&self, _: &TopicPartition, _: i64) -> Result<u64, TransportError> {
+        Ok(0)
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

@@ -1,9 +1,10 @@
 //! Every type of column: PostgreSQL literal → JSON, from the log and from a page of keys alike.
 
 use serde_json::{Value as Json, json};
-use tributary_connector::postgres::KeyPager;
-use tributary_connector::{BinaryHandling, TimePrecision, ValueOptions};
+use tributary_connector::postgres::{KeyPager, column_types};
+use tributary_connector::{BinaryHandling, ConnectorSettings, TimePrecision, ValueOptions};
 use tributary_event::debezium::{DecimalMode, encode_value};
+use tributary_event::{ColumnType, JsonType};
 
 use crate::support::{Database, Recorder, Running, postgres, postgres_mut};
 
@@ -153,7 +154,53 @@ async fn every_type_arrives_from_the_log_as_from_a_select() {
         let selected: Json = serde_json::from_slice(&json).expect("JSON");
         assert_eq!(selected, record.get(&format!("/after/{name}")), "{type_name}");
     }
+    let described = described(&settings).await;
+    for (i, (type_name, text, expected)) in cases.iter().enumerate() {
+        let column = &described[i + 1];
+        assert!(fits(column.json, expected), "{type_name} {text:?}: {expected} is no {:?}", column.json);
+        assert!(column.is_nullable && (column.json != JsonType::Any || type_name.starts_with("numeric")), "{column:?}");
+    }
     running.stop().await;
+    db.remove().await;
+}
+
+async fn described(settings: &ConnectorSettings) -> Vec<ColumnType> {
+    column_types(postgres(settings), settings.decimals).await.expect("columns").remove(0).1
+}
+
+fn fits(json: JsonType, value: &Json) -> bool {
+    match json {
+        JsonType::Boolean => value.is_boolean(),
+        JsonType::Integer => value.is_i64(),
+        JsonType::Number => value.is_number() || value.is_string(),
+        JsonType::Text => value.is_string(),
+        JsonType::List => value.is_array(),
+        JsonType::Object => value.is_object(),
+        JsonType::Any => true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_may_be_null_or_left_out_are_told() {
+    let db = Database::create("described").await;
+    db.run("create table t (id int primary key, title text not null, note text, n numeric(10,2) not null)").await;
+    let settings = db.settings(&["t", "absent"]);
+    let told = async || {
+        let columns = described(&settings).await.into_iter();
+        columns.map(|c| (c.name, c.is_nullable, c.may_be_left_out)).collect::<Vec<_>>()
+    };
+    let column = |name: &str, null: bool, left_out: bool| (name.to_owned(), null, left_out);
+    let before = [
+        column("id", false, false),
+        column("title", false, true),
+        column("note", true, true),
+        column("n", false, true),
+    ];
+    assert_eq!(told().await, before);
+    let keys = described(&settings).await.into_iter().filter(|column| column.is_key);
+    assert_eq!(keys.map(|column| column.name).collect::<Vec<_>>(), ["id"]);
+    db.run("alter table t replica identity full").await;
+    assert!(told().await.iter().all(|(.., left_out)| !left_out));
     db.remove().await;
 }
 
@@ -167,6 +214,7 @@ async fn decimals_follow_the_mode() {
         let running = Running::streaming(&settings, &recorder).await;
         db.run("insert into t values (1, 12.5)").await;
         assert_eq!(recorder.wait(1).await[0].get("/after/n"), expected);
+        assert!(fits(described(&settings).await[1].json, &expected));
         running.stop().await;
         db.remove().await;
     }
@@ -198,6 +246,9 @@ async fn times_bytes_intervals_and_pairs_follow_the_options() {
         "p": {"a": "1"}, "a": ["2020-01-02T03:04:05.5Z"]
     });
     assert_eq!(recorder.wait(1).await[0].get("/after"), expected);
+    for column in described(&settings).await {
+        assert!(column.json != JsonType::Any && fits(column.json, &expected[&column.name]), "{column:?}");
+    }
     running.stop().await;
     db.remove().await;
 }

@@ -28,6 +28,7 @@ use crate::keys;
 use crate::plan::{
     HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TransportPlan, VertexRule,
 };
+use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -150,7 +151,9 @@ impl Definition {
 /// A definition can come with errors: then it is good enough for finding more of them, and [`crate::check()`] refuses it.
 pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Definition>, Vec<Diagnostic>) {
     let (text, root, found) = yaml::parse(file_name, text);
-    let mut reader = Reader { text, inputs, found, root: &keys::PIPELINE };
+    let functions = inputs.functions();
+    let mut reader = Reader { text, others: Vec::new(), inputs, found, root: &keys::PIPELINE, functions };
+    let root = root.map(|root| written::joined(&mut reader, root));
     let definition = root.as_ref().and_then(|root| pipeline(&mut reader, root));
     let definition = match (definition, &root) {
         (Some(definition), Some(root)) if !reader.found.iter().any(Diagnostic::is_error) => {
@@ -197,6 +200,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         &map,
         name.as_deref(),
         &captured,
+        &transport,
         &streams::Asked { services: &services, tables: &tables },
         &names,
     );

@@ -16,6 +16,7 @@ mod render;
 mod schema;
 mod suggest;
 mod text;
+pub mod written;
 mod yaml;
 
 pub use check::{check, check_rules};
@@ -27,6 +28,11 @@ pub use render::{GraphFormat, render_graph, render_plan};
 pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 pub use yaml::duration;
 
+use std::sync::Arc;
+
+use tributary_event::{ColumnType, TableName};
+use tributary_expression::FunctionSet;
+
 /// What a pipeline's text refers to. Implementations read files and the environment; tests hand in maps.
 pub trait Inputs {
     /// The text of a file. Paths are relative to the pipeline's file. `Err` says why it cannot be read.
@@ -34,4 +40,27 @@ pub trait Inputs {
 
     /// The value of a variable; `None` if it is not set.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// The functions that programs and steps may call.
+    fn functions(&self) -> FunctionSet {
+        FunctionSet::default()
+    }
+
+    /// The streams that are written in Rust. They stand behind those of the text.
+    fn streams(&self) -> &[written::Stream] {
+        &[]
+    }
+
+    /// The columns that events of a captured table have; `None` if its source was not asked. Programs of streams that are right whatever
+    /// columns hold are taken without them.
+    fn columns(&self, table: &TableName) -> Option<Vec<ColumnType>> {
+        let _ = table;
+        None
+    }
+
+    /// The schema of a GraphQL service, by the service's name; `None` if it was not asked.
+    fn schema(&self, service: &str) -> Option<Arc<Schema>> {
+        let _ = service;
+        None
+    }
 }

@@ -18,10 +18,10 @@ pub use settings::{
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan,
-    FileFormat, FilesPlan, IndexSinkPlan, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery,
-    RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
-    WebhookFormat, WebhookPlan, own_topic,
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CollapsePlan, ConductorFlavor, ConductorPlan, DedupePlan,
+    DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan, IndexSinkPlan, LookupPlan,
+    LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan,
+    Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

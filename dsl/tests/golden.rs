@@ -3,8 +3,10 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tributary_dsl::{Diagnostic, GraphFormat, Inputs, Schema, check, parse, render_graph, render_plan};
+use tributary_event::{ColumnType, JsonType, TableName};
 
 struct Case(PathBuf);
 
@@ -20,6 +22,33 @@ impl Inputs for Case {
             "EMPTY" => Some(String::new()),
             _ => None,
         }
+    }
+
+    /// Of `columns.txt`: a line for each, such as `public.movie title text null left-out`.
+    fn columns(&self, table: &TableName) -> Option<Vec<ColumnType>> {
+        let text = self.file("columns.txt").ok()?;
+        let column = |line: &str| {
+            let mut words = line.split_whitespace();
+            let of = words.next().filter(|of| *of == table.to_string())?;
+            let (name, json) = (words.next().expect(of), words.next().expect(of));
+            let json = match json {
+                "integer" => JsonType::Integer,
+                "number" => JsonType::Number,
+                "text" => JsonType::Text,
+                other => panic!("what is {other}?"),
+            };
+            let also: Vec<&str> = words.collect();
+            let (is_nullable, may_be_left_out) = (also.contains(&"null"), also.contains(&"left-out"));
+            let is_key = also.contains(&"key");
+            Some(ColumnType { name: name.into(), json, is_nullable, may_be_left_out, is_key })
+        };
+        Some(text.lines().filter_map(column).collect())
+    }
+
+    /// Of `<service>.graphql`.
+    fn schema(&self, service: &str) -> Option<Arc<Schema>> {
+        let file = format!("{service}.graphql");
+        Some(Arc::new(Schema::from_sdl(&self.file(&file).ok()?, &file).expect("a schema")))
     }
 }
 

@@ -9,6 +9,8 @@ pub mod class;
 pub mod clock;
 pub mod debezium;
 pub mod health;
+pub mod json_type;
+pub mod moment;
 pub mod position;
 pub mod row;
 pub mod table_name;
@@ -18,6 +20,7 @@ pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind
 pub use class::ErrorClass;
 pub use clock::HybridClock;
 pub use health::{Health, HealthState, PartHealth, Reporter};
+pub use json_type::{ColumnType, JsonType};
 pub use position::{Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
 pub use table_name::{TableName, TableNameError};

@@ -5,14 +5,18 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use tributary_event::JsonType;
 use vrl::compiler::runtime::{Runtime, Terminate};
 use vrl::compiler::state::{ExternalEnv, LocalEnv};
 use vrl::compiler::{CompileConfig, ExpressionError, TargetValueRef, TimeZone, TypeState, compile_with_state};
+use vrl::diagnostic::DiagnosticList;
+use vrl::path::{OwnedTargetPath, OwnedValuePath, PathPrefix};
 use vrl::value::{Kind, Secrets, Value};
 
 use crate::fields::Fields;
+use crate::function::{FunctionSet, Type};
 use crate::problem::Problem;
-use crate::shape::Shape;
+use crate::shape::{Shape, kind};
 
 /// Between two looks at the clock so many expressions are run.
 const EXPRESSIONS: u32 = 64;
@@ -25,6 +29,21 @@ pub struct Program {
     /// What may be printed of it.
     text: String,
     program: vrl::compiler::Program,
+    /// What it leaves behind.
+    leaves: Shape,
+    /// What it reads where nothing is, if descriptions are right.
+    lacks: Vec<Lack>,
+}
+
+/// A part of an event that a program reads and that is never there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Its path, such as `.after.titel`.
+    pub path: String,
+    /// The name that is not there.
+    pub field: String,
+    /// What is there in its place.
+    pub beside: Vec<String>,
 }
 
 impl fmt::Debug for Program {
@@ -76,14 +95,36 @@ impl Program {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(text: &str, shape: &Shape) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let external = ExternalEnv::new_with_kind(shape.0.clone(), Kind::any_object());
-        let state = TypeState { local: LocalEnv::default(), external };
-        let compiled = compile_with_state(text, &vrl::stdlib::all(), &state, CompileConfig::default());
-        let compiled = compiled.map_err(Problem::all)?;
-        Ok((
-            Self { code: text.to_owned(), text: text.to_owned(), program: compiled.program },
-            Problem::all(compiled.warnings),
-        ))
+        Self::compile_with(text, shape, &FunctionSet::default())
+    }
+
+    /// The same of a program that may call these functions too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile_with(
+        text: &str,
+        shape: &Shape,
+        functions: &FunctionSet,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let described = compiled(text, &shape.described, functions);
+        let certain = match shape.described == shape.certain {
+            true => described.clone(),
+            false => compiled(text, &shape.certain, functions),
+        };
+        let (program, described, certain, warnings) = match (described, certain) {
+            // What is odd only because of a description is not worth a word.
+            (Ok((program, described, _)), Ok((_, certain, warnings))) => (program, described, certain, warnings),
+            // If a description is wrong it may leave anything.
+            (Ok((program, described, warnings)), Err(_)) => (program, described, Kind::any_object(), warnings),
+            (Err(_), Ok((program, certain, warnings))) => (program, certain.clone(), certain, warnings),
+            // With the most that is known.
+            (Err(problems), Err(_)) => return Err(Problem::all(problems)),
+        };
+        let lacks = lacks(&program, shape, &described);
+        let leaves = Shape { described, certain };
+        let program = Self { code: text.to_owned(), text: text.to_owned(), program, leaves, lacks };
+        Ok((program, Problem::all(warnings)))
     }
 
     /// The same, which is printed as it was written: with the names of variables, whose values may be secret.
@@ -114,9 +155,15 @@ impl Program {
         Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
     }
 
-    /// What it answers, in words.
-    pub fn answer(&self) -> String {
-        self.program.final_type_info().result.kind().to_string()
+    /// What it answers.
+    pub fn answer(&self) -> Type {
+        Type(self.program.final_type_info().result.kind().clone())
+    }
+
+    /// Whether what it answers may be a value of a type.
+    pub fn may_answer(&self, json: JsonType) -> bool {
+        let info = self.program.final_type_info();
+        info.result.kind().intersects(&kind(json))
     }
 
     /// Whether running it can fail.
@@ -127,7 +174,12 @@ impl Program {
 
     /// The shape of what it leaves behind.
     pub fn leaves(&self) -> Shape {
-        Shape(self.program.final_type_info().state.external.target_kind().clone())
+        self.leaves.clone()
+    }
+
+    /// What it reads though it is never there, if descriptions are right.
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
     }
 
     /// The paths of the event that it may read, such as `.after.status`.
@@ -180,6 +232,46 @@ impl Program {
             Terminate::Abort(error) | Terminate::Error(error) => Failure::Failed(said(&error)),
         })
     }
+}
+
+type Compiled = (vrl::compiler::Program, Kind, DiagnosticList);
+
+/// A program for events of a kind, what it leaves behind, and warnings.
+fn compiled(text: &str, events: &Kind, functions: &FunctionSet) -> Result<Compiled, DiagnosticList> {
+    let external = ExternalEnv::new_with_kind(events.clone(), Kind::any_object());
+    let state = TypeState { local: LocalEnv::default(), external };
+    let compiled = compile_with_state(text, &functions.with_those_of_the_language(), &state, CompileConfig::default())?;
+    let leaves = compiled.program.final_type_info().state.external.target_kind().clone();
+    Ok((compiled.program, leaves, compiled.warnings))
+}
+
+/// What a program reads though it is never there. What it has put there itself is not told apart from what it finds, nor is what it only
+/// asks for or takes away: nothing is said of those.
+fn lacks(program: &vrl::compiler::Program, shape: &Shape, leaves: &Kind) -> Vec<Lack> {
+    let info = program.info();
+    let is_written = |path: &OwnedTargetPath| {
+        info.target_assignments.iter().any(|written| {
+            let (one, other) = (&written.path.segments, &path.path.segments);
+            // A whole event that is put there has the field, or it was read before.
+            let is_whole = one.is_empty();
+            let first = OwnedValuePath { segments: other.iter().take(1).cloned().collect() };
+            if is_whole {
+                !leaves.at_path(&first).is_undefined()
+            } else {
+                one.starts_with(other) || other.starts_with(one)
+            }
+        })
+    };
+    let read = info.target_queries.iter().filter(|path| path.prefix == PathPrefix::Event && !is_written(path));
+    let mut lacks: Vec<Lack> = Vec::new();
+    for path in read {
+        let Some((field, beside)) = shape.lacks(&path.path) else { continue };
+        let lack = Lack { path: path.to_string(), field, beside };
+        if !lacks.contains(&lack) {
+            lacks.push(lack);
+        }
+    }
+    lacks
 }
 
 /// Whether a text seems to call a function.

@@ -1,8 +1,10 @@
-use tributary_event::Op;
+use tributary_event::{ColumnType, JsonType, Op};
 
 use super::*;
 use crate::fields::Fields;
 use crate::json;
+use crate::path::Path;
+use crate::shape::Content;
 
 const CHANGES: [Op; 3] = [Op::Create, Op::Update, Op::Delete];
 
@@ -22,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_condition_says_what_it_reads() {
-    let signed = compiled(r#".op == "u" && .after.status == "signed""#, &Shape::event(&CHANGES));
+    let signed = compiled(r#".op == "u" && .after.status == "signed""#, &Shape::event(&CHANGES, None));
     assert!(signed.is_condition() && signed.only_looks() && !signed.can_fail());
     assert_eq!(signed.reads(), [".op", ".after.status"]);
     for (status, expected) in [("signed", true), ("draft", false)] {
@@ -57,7 +59,7 @@ fn what_a_condition_does_not_look_at_need_not_be_read() {
 
 #[test]
 fn a_program_leaves_what_it_makes() {
-    let headline = compiled(".headline = upcase!(.after.title)\ndel(.before)", &Shape::event(&CHANGES));
+    let headline = compiled(".headline = upcase!(.after.title)\ndel(.before)", &Shape::event(&CHANGES, None));
     assert!(headline.can_fail() && !headline.only_looks());
     let mut event = flow(r#"{"op":"u","before":{"title":"a"},"after":{"title":"Alien"}}"#);
     headline.run(&mut event, SECOND).expect("it comes to its end");
@@ -73,9 +75,9 @@ fn a_program_leaves_what_it_makes() {
 #[test]
 fn operations_narrow_the_type_of_the_rows() {
     let length = "length(object(.after))";
-    compiled(length, &Shape::event(&[Op::Create, Op::Update]));
-    assert!(wrong(length, &Shape::event(&CHANGES))[0].is_error);
-    compiled("length(object(.before))", &Shape::event(&[Op::Delete]));
+    compiled(length, &Shape::event(&[Op::Create, Op::Update], None));
+    assert!(wrong(length, &Shape::event(&CHANGES, None))[0].is_error);
+    compiled("length(object(.before))", &Shape::event(&[Op::Delete], None));
 }
 
 #[test]
@@ -99,11 +101,90 @@ fn failures_are_told_apart() {
 
 #[test]
 fn the_fields_of_an_answer_are_known_where_they_are_all() {
-    let compiled = |text: &str| Program::compile(text, &Shape::event(&[Op::Create])).expect("a program").0;
+    let compiled = |text: &str| Program::compile(text, &Shape::event(&[Op::Create], None)).expect("a program").0;
     let fields = |text: &str| compiled(text).answer_fields();
     assert_eq!(fields(r#"{ "movie": .after.id, "a b": 1 }"#), Some(vec!["a b".to_owned(), "movie".to_owned()]));
     assert_eq!((fields("."), fields(".after"), fields(".op")), (None, None, None));
     let is_object = |text: &str| compiled(text).is_object();
     assert!(is_object("{}") && is_object(".after") && is_object("object!(.after.parts)"));
     assert!(!is_object(".after.parts") && !is_object(".op"));
+}
+
+fn column(name: &str, json: JsonType, is_nullable: bool, may_be_left_out: bool) -> ColumnType {
+    ColumnType { name: name.into(), json, is_nullable, may_be_left_out, is_key: false }
+}
+
+fn movies() -> Vec<ColumnType> {
+    vec![
+        column("id", JsonType::Integer, false, false),
+        column("title", JsonType::Text, false, true),
+        column("year", JsonType::Integer, true, false),
+    ]
+}
+
+#[test]
+fn columns_have_types() {
+    let tables = [movies()];
+    let inserted = Shape::event(&[Op::Create], Some(&tables));
+    compiled("upcase(.after.title)", &inserted);
+    compiled(".after.id + 1", &inserted);
+    // An update may lack a large value, and nothing is known of a row as it was but its key.
+    let updated = Shape::event(&[Op::Update], Some(&tables));
+    assert!(!wrong("upcase(.after.title)", &updated).is_empty());
+    compiled(r#"upcase(.after.title) ?? "untitled""#, &updated);
+    compiled(".after.id + 1", &updated);
+    assert!(!wrong(".before.id + 1", &updated).is_empty());
+    assert!(!wrong(".after.year + 1", &updated).is_empty());
+    // What is right whatever columns hold stays right.
+    compiled("string!(.after.title)", &inserted);
+    compiled(".after.id = to_int!(.after.id)", &inserted);
+    // What one step makes of described values is known to the next.
+    let left = compiled(".next = .after.id + 1", &inserted).leaves();
+    compiled(".next + 1", &left);
+}
+
+#[test]
+fn several_tables_have_the_columns_of_any() {
+    let tables =
+        [movies(), vec![column("id", JsonType::Text, false, false), column("name", JsonType::Text, false, false)]];
+    let shape = Shape::event(&[Op::Create], Some(&tables));
+    assert!(!wrong(".after.id + 1", &shape).is_empty());
+    assert!(compiled(".after.name", &shape).lacks().is_empty());
+    assert!(!compiled(".after.nane", &shape).lacks().is_empty());
+}
+
+#[test]
+fn what_is_never_there_is_told() {
+    let tables = [movies()];
+    let shape = Shape::event(&CHANGES, Some(&tables));
+    let lacks = |text: &str| {
+        let lacks = compiled(text, &shape).lacks().to_vec();
+        lacks.into_iter().map(|lack| lack.path).collect::<Vec<_>>()
+    };
+    assert_eq!(lacks(r#".after.titel == "Alien""#), [".after.titel"]);
+    assert_eq!(lacks(".before.id == 1 && .after.old.deep == 2"), [".after.old.deep"]);
+    assert_eq!(compiled(".after.titel", &shape).lacks()[0].beside, ["id", "title", "year"]);
+    assert_eq!(lacks(".extra == .source.anything"), Vec::<String>::new());
+    assert_eq!(lacks(".after.new = 1\n.x = .after.new"), Vec::<String>::new());
+    assert_eq!(lacks(r#". = { "odd": .after.titel }"#), [".after.titel"]);
+    assert_eq!(lacks(". = { \"after\": {} }\n.x = .after.titel"), Vec::<String>::new());
+}
+
+#[test]
+fn a_program_runs_where_a_description_was_wrong() {
+    let program = compiled(".next = .after.id + 1", &Shape::event(&[Op::Create], Some(&[movies()])));
+    let failed = program.run(&mut flow(r#"{"op":"c","after":{"id":{"a":1}}}"#), SECOND);
+    assert!(matches!(failed, Err(Failure::Failed(_))), "{failed:?}");
+}
+
+#[test]
+fn answers_are_described() {
+    let movie = Content::object([
+        ("title".to_owned(), Content::of(JsonType::Text)),
+        ("year".to_owned(), Content::of(JsonType::Integer).or_null()),
+    ]);
+    let shape = Shape::any().with_described(&Path::parse(".movie").unwrap(), &movie);
+    compiled("upcase(.movie.title)", &shape);
+    assert!(!wrong(".movie.year + 1", &shape).is_empty());
+    assert_eq!(compiled(".movie.yaer", &shape).lacks()[0].field, "yaer");
 }

@@ -1,7 +1,6 @@
 //! `audit`: is anything lost, doubled or stale? Through the running pipeline where there is one (it may hold the embedded log and
 //! stores), else on transport, stores, sources and graph themselves.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tributary_event::clock::now_us;
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
 
 use crate::backends;
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::record::{self, expect_ok};
@@ -31,8 +30,8 @@ fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
 }
 
 /// `audit`.
-pub async fn audit(file: &Path, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
-    let draft = definition::read(file)?;
+pub async fn audit(file: &PipelineFile, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
+    let draft = definition::read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
     let since_ms = now_us() / 1_000 - i64::try_from(since.as_millis()).unwrap_or(i64::MAX / 2);

@@ -1,6 +1,5 @@
 //! Commands that only look at the definition: check, plan, graph, schema, completions.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -15,7 +14,7 @@ use tributary_indexer::graph::Graph;
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::{Draft, load, print, read};
+use crate::definition::{Draft, PipelineFile, load, print, read_described};
 use crate::dependent::{Rules, of_source};
 use crate::derived::{Columns, notes};
 use crate::exit::Failure;
@@ -24,13 +23,19 @@ use crate::probe::{Problem, Silence, compare};
 use crate::rules::refusal;
 
 /// `check`.
-pub async fn check(file: &Path) -> Result<(), Failure> {
-    let draft = read(file)?;
+pub async fn check(file: &PipelineFile) -> Result<(), Failure> {
+    let (draft, silent) = read_described(file).await?;
     let plan = match draft.load().await {
         Ok(plan) => Arc::new(plan),
         Err(failure) => return Err(without_plan(&draft, failure).await),
     };
-    let looked = look(&plan).await?;
+    let mut looked = look(&plan).await?;
+    // That a source is away is told once, by whoever looks at its tables.
+    if plan.indexes.is_empty() {
+        let of = |why: &String| plan.sources.iter().find(|source| why.starts_with(&format!("source {}:", source.name)));
+        let place = |why: &String| of(why).map(|source| source.place.clone()).unwrap_or_default();
+        looked.unsure.extend(silent.into_iter().map(|why| place(&why).warning(why)));
+    }
     looked.print();
     let Looked { errors, unsure, .. } = looked;
     if !errors.is_empty() {
@@ -38,14 +43,14 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
     }
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     if plan.indexes.is_empty() {
-        line(&format!("{} is fine: {}", file.display(), count(plan.streams.len(), "stream")));
+        line(&format!("{} is fine: {}", file.path.display(), count(plan.streams.len(), "stream")));
         return Ok(());
     }
     let tables = plan.graph.vertices.len();
     let edges: usize = plan.indexes.iter().map(|i| i.edges.len()).sum();
     line(&format!(
         "{} is fine: {}, {}, {}, every parent reachable{}",
-        file.display(),
+        file.path.display(),
         count(tables, "mapped table"),
         match (plan.indexes.len(), plan.streams.len()) {
             (1, 0) => "1 index".to_owned(),
@@ -186,7 +191,7 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
 }
 
 /// `plan`.
-pub async fn plan(file: &Path) -> Result<(), Failure> {
+pub async fn plan(file: &PipelineFile) -> Result<(), Failure> {
     let plan = load(file).await?;
     line(render_plan(&plan).trim_end());
     for index in &plan.indexes {
@@ -201,7 +206,7 @@ pub async fn plan(file: &Path) -> Result<(), Failure> {
 }
 
 /// `graph`.
-pub async fn graph(file: &Path, format: GraphFormat) -> Result<(), Failure> {
+pub async fn graph(file: &PipelineFile, format: GraphFormat) -> Result<(), Failure> {
     let plan = load(file).await?;
     let format = match format {
         GraphFormat::Mermaid => DslFormat::Mermaid,

@@ -1,6 +1,5 @@
 //! Commands that read an index: from the running pipeline where there is one, else from the store itself. Neither needs the graph.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -8,7 +7,7 @@ use tributary_dsl::Definition;
 use tributary_indexer::store::{DocumentStore, SearchRequest, open_read_only};
 
 use crate::backends;
-use crate::definition::{Draft, read};
+use crate::definition::{Draft, PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::document_json;
 use crate::output::line;
@@ -16,8 +15,8 @@ use crate::record::{self, expect_ok};
 use crate::streams::row_indexes;
 
 /// `get`.
-pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
-    let draft = text(file)?;
+pub async fn get(file: &PipelineFile, index: &str, id: &str) -> Result<(), Failure> {
+    let draft = text(file).await?;
     let definition = draft.definition();
     let document = match record::find(definition.data(), definition.pipeline()).await {
         Some(running) => {
@@ -35,8 +34,8 @@ pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
 }
 
 /// `search`.
-pub async fn search(file: &Path, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
-    let draft = text(file)?;
+pub async fn search(file: &PipelineFile, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
+    let draft = text(file).await?;
     let definition = draft.definition();
     let answer = match record::find(definition.data(), definition.pipeline()).await {
         Some(running) => {
@@ -66,8 +65,8 @@ fn compact(document: &Json) -> String {
 }
 
 /// The pipeline as it is written, if nothing is wrong with that.
-fn text(file: &Path) -> Result<Draft, Failure> {
-    let draft = read(file)?;
+async fn text(file: &PipelineFile) -> Result<Draft, Failure> {
+    let draft = read(file).await?;
     draft.text_is_right()?;
     Ok(draft)
 }

@@ -1,9 +1,9 @@
 //! Commands that run a pipeline: run, reindex.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +14,7 @@ use tributary_dsl::Definition;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::read;
+use crate::definition::{Draft, PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
@@ -22,12 +22,15 @@ use crate::record::{self, expect_ok};
 use crate::run::Settings;
 use crate::streams::{Reload, Reloaded};
 
+/// How often it is looked whether files have changed.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// `run`.
-pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
+pub async fn run(file: &PipelineFile, quiet: bool, fail_fast: bool, watch: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
-    let draft = read(file)?;
+    let draft = read(file).await?;
     let plan = if fail_fast { Some(draft.load().await?) } else { None };
     let on_start = Box::new(|indexes: &[IndexHandle]| {
         for index in indexes {
@@ -39,7 +42,14 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failur
             line(&change(report));
         }
     });
-    let (on_listen, on_reload) = (Box::new(listening), Box::new(reload_on_signals));
+    let (watched, files) = (file.clone(), draft.files());
+    let on_reload = Box::new(move |reload: mpsc::Sender<Reload>| {
+        if watch {
+            tokio::spawn(reload_on_changes(watched, files, reload.clone()));
+        }
+        reload_on_signals(reload);
+    });
+    let on_listen = Box::new(listening);
     let settings = Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics, on_reload };
     Box::pin(crate::run::run(settings, shutdown)).await
 }
@@ -57,9 +67,42 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
     });
 }
 
+/// Lets the file be read again when it, or a file that it names, has changed and is left alone for a moment.
+async fn reload_on_changes(file: PipelineFile, mut files: Vec<PathBuf>, reload: mpsc::Sender<Reload>) {
+    let (mut taken, mut last) = (states(&files), None);
+    while !reload.is_closed() {
+        tokio::time::sleep(LOOK).await;
+        let now = states(&files);
+        let is_settled = last.replace(now.clone()).is_some_and(|last| last == now);
+        if now == taken || !is_settled {
+            continue;
+        }
+        let (asked, answer) = oneshot::channel();
+        // What comes of it is in the log.
+        if reload.send(asked).await.is_err() {
+            return;
+        }
+        // It may name other files now.
+        if let (Ok(Ok(_)), Ok(draft)) = (answer.await, Draft::written(&file)) {
+            files = draft.files();
+        }
+        taken = states(&files);
+        last = None;
+    }
+}
+
+/// How files are now: when they were written, and their sizes.
+fn states(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let state = |file: &PathBuf| {
+        let known = std::fs::metadata(file).ok()?;
+        Some((known.modified().ok()?, known.len()))
+    };
+    files.iter().map(state).collect()
+}
+
 /// `reload`.
-pub async fn reload(file: &Path) -> Result<(), Failure> {
-    let draft = read(file)?;
+pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
+    let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
     let Some(running) = record::find(definition.data(), definition.pipeline()).await else {
@@ -78,8 +121,8 @@ pub async fn reload(file: &Path) -> Result<(), Failure> {
 }
 
 /// `reindex`.
-pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
-    let draft = read(file)?;
+pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
+    let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
     let names = chosen(definition, index)?;

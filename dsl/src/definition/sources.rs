@@ -101,6 +101,7 @@ fn postgres(
         decimals: r.value(map, &key::DECIMALS),
         streaming: r.value(map, &key::STREAMING),
         messages: r.value(map, &key::MESSAGES),
+        cloud_events: r.value(map, &key::CLOUD_EVENTS),
         at_prepare,
         heartbeat: r.optional(map, &key::HEARTBEAT),
         row_filters: r.value(map, &key::ROW_FILTERS),

@@ -83,6 +83,8 @@ pub struct PostgresSettings {
     pub streaming: bool,
     /// Whether logical decoding messages are captured.
     pub messages: bool,
+    /// Whether records of changes have headers of CloudEvents.
+    pub cloud_events: bool,
     /// Whether prepared transactions are published when they are prepared, not when they commit.
     pub at_prepare: bool,
     /// How often a heartbeat is written into the log, so that the slot of an idle database moves on; never without it.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
+use tributary_expression::{FunctionSet, Signature, Type};
 
 use super::page::SMALLEST;
 use super::{json_schema, reference_page};
@@ -21,6 +22,14 @@ impl Inputs for Files {
             Err(_) if path.ends_with(".graphql") => Ok("query Q($ids: [ID!]!) { movies(ids: $ids) { id } }".to_owned()),
             Err(_) => Ok("secret\n".to_owned()),
         }
+    }
+
+    /// The one of the examples.
+    fn functions(&self) -> FunctionSet {
+        let signature = Signature::new("score").parameter("price", Type::any()).parameter("country", Type::any());
+        let mut functions = FunctionSet::default();
+        functions.add(signature.each(|_| Err("it is not called".to_owned()))).expect("a name");
+        functions
     }
 
     fn variable(&self, name: &str) -> Option<String> {

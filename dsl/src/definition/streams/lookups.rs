@@ -18,7 +18,7 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) -> Vec<LookupT
         let Some(map) = r.entry(&entries, entry, &&key::TABLE, "{ topic: finance.rates }") else { continue };
         let topic = r.required(&map, &key::TOPIC);
         let row_key = r.optional(&map, &key::ROW_KEY);
-        let row_key = row_key.and_then(|text| looking(r, &map, &key::ROW_KEY, &text, Some(&Shape::any()), "a key"));
+        let row_key = row_key.and_then(|text| looking(r, &text, Some(&Shape::any()), "a key"));
         let limit = r.value(&map, &key::LIMIT);
         let name = entry.0.name.clone();
         tables.extend(topic.map(|topic| LookupTable { name, topic: topic.value, key: row_key, limit }));

@@ -1,10 +1,15 @@
 //! The GraphQL query of an `enrich` step: one operation of one variable, which takes a key or a list of keys.
 
+use std::sync::Arc;
+
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::{BaseType, ExecutableDocument, OperationType, Selection};
 
+use crate::query::guard_depth;
+use crate::text::SourceText;
+
 /// What is known of such a query without its schema.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct KeyQuery {
     /// The name of the operation.
     pub operation: Option<String>,
@@ -14,11 +19,17 @@ pub(super) struct KeyQuery {
     pub is_list: bool,
     /// The field of `data` that the answer lies in, if there is only one.
     pub field: Option<String>,
+    /// The query.
+    pub document: ExecutableDocument,
 }
 
 /// Looks at a query. `Err`: what is wrong with it, and the remedy.
 pub(super) fn look(text: &str) -> Result<KeyQuery, (String, String)> {
     let shape = "write one such as `query ($ids: [ID!]!) { movies(ids: $ids) { id title } }`".to_owned();
+    let shown = Arc::new(SourceText::plain("the query", text));
+    if guard_depth(&shown, text).is_err() {
+        return Err(("its braces are too many inside of one another".to_owned(), shape));
+    }
     let document: ExecutableDocument =
         parse_query(text).map_err(|e| (format!("it is no GraphQL: {e}"), shape.clone()))?;
     let operations: Vec<_> = document.operations.iter().collect();
@@ -46,13 +57,12 @@ pub(super) fn look(text: &str) -> Result<KeyQuery, (String, String)> {
             _ => None,
         })
         .collect();
-    Ok(KeyQuery {
-        operation: name.map(|name| name.to_string()),
-        variable: variable.node.name.node.to_string(),
-        is_list: matches!(variable.node.var_type.node.base, BaseType::List(_)),
-        field: match fields.as_slice() {
-            [only] => Some((*only).to_owned()),
-            _ => None,
-        },
-    })
+    let operation = name.map(|name| name.to_string());
+    let (name, is_list) =
+        (variable.node.name.node.to_string(), matches!(variable.node.var_type.node.base, BaseType::List(_)));
+    let field = match fields.as_slice() {
+        [only] => Some((*only).to_owned()),
+        _ => None,
+    };
+    Ok(KeyQuery { operation, variable: name, is_list, field, document })
 }

@@ -1,5 +1,6 @@
 //! `services:`: what steps of streams ask.
 
+use super::secrets;
 use crate::definition::headers::headers;
 use crate::diagnostic::Spot;
 use crate::keys::SERVICES;
@@ -19,6 +20,7 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) -> Vec<(Servic
         let Some(map) = r.entry(&entries, entry, &&key::SERVICE, example) else { continue };
         let graphql = r.optional(&map, &key::GRAPHQL).map(|url| (ServiceKind::Graphql, url));
         let rest = r.optional(&map, &key::REST).map(|url| (ServiceKind::Rest, url));
+        secrets::in_headers(r, &map, &key::HEADERS);
         let headers = headers(r, &map, &key::HEADERS).unwrap_or_default();
         let timeout = r.value(&map, &key::TIMEOUT);
         let concurrency = r.value(&map, &key::CONCURRENCY);

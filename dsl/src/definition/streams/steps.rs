@@ -1,25 +1,34 @@
 //! `steps:` of a stream.
 
-use tributary_expression::{Path, Program, Shape};
+use tributary_event::{ColumnType, JsonType};
+use tributary_expression::{Content, Path, Program, Shape};
 
-use super::Asked;
+use super::answers::{self, Answers};
 use super::programs::{looking, program};
-use super::queries::look;
+use super::queries::{KeyQuery, look};
+use super::remembering::{self, Ground};
+use super::{Asked, calls, columns};
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, ServiceKind, ServicePlan, Step,
-    StepPlan,
+    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, ServiceKind, ServicePlan,
+    Step, StepPlan, StreamInput,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// What names of steps begin with that were given none.
-const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
+const WORDS: [&str; 9] = ["changed", "filter", "transform", "enrich", "lookup", "call", "split", "dedupe", "collapse"];
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
-pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &Asked) -> (Vec<Step>, Option<Shape>) {
+pub(super) fn read(
+    r: &mut Reader,
+    stream: &Map,
+    first: Option<Shape>,
+    asked: &Asked,
+    ground: &Ground,
+) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
     for (place, node) in r.optional(stream, &streams::STEPS).into_iter().flatten().enumerate() {
@@ -30,7 +39,8 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), asked);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked, &steps, ground);
+        known_columns(r, &map, ground.from);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -58,14 +68,21 @@ pub(super) fn read(r: &mut Reader, stream: &Map, first: Option<Shape>, asked: &A
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    asked: &Asked,
+    before: &[Step],
+    ground: &Ground,
+) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
-        let compiled = filter(r, map, &text, shape);
+        let compiled = filter(r, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
         return (compiled.map(StepPlan::Filter), left);
     }
     if let Some(text) = r.optional(map, &key::TRANSFORM) {
-        let compiled = transform(r, map, &text, shape);
+        let compiled = transform(r, &text, shape);
         let left = compiled.as_ref().map(Program::leaves);
         return (compiled.map(StepPlan::Transform), left);
     }
@@ -81,15 +98,46 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
     }
     if let Some(enrich_map) = r.optional(map, &key::ENRICH) {
         let plan = enrich(r, &enrich_map, shape, asked.services);
-        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
-        return (plan.map(|plan| StepPlan::Enrich(Box::new(plan))), left);
+        let left = shape.cloned().zip(plan.as_ref());
+        let left = left.map(|(shape, (plan, content))| shape.with_described(&plan.into, content));
+        return (plan.map(|(plan, _)| StepPlan::Enrich(Box::new(plan))), left);
     }
     if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
         let plan = lookup(r, &lookup_map, shape, asked.tables);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
     }
+    if let Some(call_map) = r.optional(map, &key::CALL) {
+        let plan = calls::call(r, &call_map, shape);
+        let left = shape.zip(plan.as_ref()).map(|(shape, plan)| calls::leaves(shape, plan));
+        return (plan.map(|plan| StepPlan::Call(Box::new(plan))), left);
+    }
+    if let Some(dedupe) = r.optional(map, &key::DEDUPE) {
+        let plan = remembering::dedupe(r, map, &dedupe, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Dedupe(Box::new(plan))), shape.cloned());
+    }
+    if let Some(collapse) = r.optional(map, &key::COLLAPSE) {
+        let plan = remembering::collapse(r, map, &collapse, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Collapse(Box::new(plan))), shape.cloned());
+    }
     (None, None)
+}
+
+/// Refuses columns that none of the tables has.
+fn known_columns(r: &mut Reader, map: &Map, from: &[StreamInput]) {
+    if map.node(&key::CHANGED).is_none() {
+        return;
+    }
+    let known: Option<Vec<Vec<ColumnType>>> = from.iter().map(|input| columns(r, input)).collect();
+    let Some(known) = known.filter(|known| !known.is_empty()) else { return };
+    let names: Vec<&str> = known.iter().flatten().map(|column| column.name.as_str()).collect();
+    for column in r.optional(map, &key::CHANGED).into_iter().flatten() {
+        if !names.contains(&column.value.as_str()) {
+            let message = format!("no table of this stream has a column `{}`", column.shown);
+            let help = suggestion(&column.value, names.iter().copied());
+            r.found.push(column.spot.error(message).maybe_help(help));
+        }
+    }
 }
 
 fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTable]) -> Option<LookupPlan> {
@@ -110,13 +158,13 @@ fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTabl
 /// What is asked for, and where the answer is put.
 fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
     let key = r.required(map, &key::ENRICH_KEY);
-    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
+    let key = key.and_then(|text| looking(r, &text, shape, "a key"));
     let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
     (key, into)
 }
 
-fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = looking(r, map, &key::FILTER, text, shape, "a filter");
+fn filter(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = looking(r, text, shape, "a filter");
     if let Some(compiled) = &compiled
         && !compiled.is_condition()
     {
@@ -126,8 +174,8 @@ fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Opti
     compiled
 }
 
-fn transform(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = program(r, map, &key::TRANSFORM, text, shape);
+fn transform(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = program(r, text, shape);
     if compiled.as_ref().is_some_and(Program::only_looks) {
         let warning = text.spot.warning("this program changes nothing of the event");
         r.found.push(warning.help("assign something, such as `.title = .after.title`, or remove the step"));
@@ -151,7 +199,13 @@ fn below(r: &mut Reader, path: Path, text: &Text) -> Option<Path> {
     None
 }
 
-fn enrich(r: &mut Reader, map: &Map, shape: Option<&Shape>, services: &[(ServicePlan, Spot)]) -> Option<EnrichPlan> {
+/// The step, and what it puts into events.
+fn enrich(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    services: &[(ServicePlan, Spot)],
+) -> Option<(EnrichPlan, Content)> {
     let service = r.required(map, &key::SERVICE).and_then(|name| {
         let found = services.iter().map(|(service, _)| service).find(|service| service.name == name.value);
         if found.is_none() {
@@ -163,8 +217,8 @@ fn enrich(r: &mut Reader, map: &Map, shape: Option<&Shape>, services: &[(Service
     });
     let (key, into) = key_and_place(r, map, shape);
     let call = match service.map(|service| service.kind) {
-        Some(ServiceKind::Graphql) => graphql(r, map),
-        Some(ServiceKind::Rest) => rest(r, map),
+        Some(ServiceKind::Graphql) => graphql(r, map, service.map_or("", |service| &service.name), key.as_ref()),
+        Some(ServiceKind::Rest) => rest(r, map).map(|call| (call, Content::any())),
         None => None,
     };
     let batch = match r.optional(map, &key::BATCH) {
@@ -177,7 +231,10 @@ fn enrich(r: &mut Reader, map: &Map, shape: Option<&Shape>, services: &[(Service
         Some(CacheSettings { ttl: ttl?, missing, max })
     });
     let missing = r.value(map, &key::MISSING);
-    Some(EnrichPlan { service: service?.name.clone(), call: call?, key: key?, into: into?, batch, cache, missing })
+    let (call, content) = call?;
+    let content = if missing == Missing::Keep { content.or_null() } else { content };
+    let plan = EnrichPlan { service: service?.name.clone(), call, key: key?, into: into?, batch, cache, missing };
+    Some((plan, content))
 }
 
 /// Where an element of an answer has its key, and where the answer lies.
@@ -199,7 +256,8 @@ fn names(r: &mut Reader, found: Option<(Path, Text)>) -> Option<Vec<String>> {
     names
 }
 
-fn graphql(r: &mut Reader, map: &Map) -> Option<CallPlan> {
+/// The query of a service, and what the answer for a key is.
+fn graphql(r: &mut Reader, map: &Map, service: &str, key: Option<&Program>) -> Option<(CallPlan, Content)> {
     for (there, name) in [(map.node(&key::REQUEST).is_some(), "request"), (map.node(&key::BODY).is_some(), "body")] {
         if there {
             let place = map.key_place(if name == "body" { &key::BODY } else { &key::REQUEST });
@@ -229,8 +287,81 @@ fn graphql(r: &mut Reader, map: &Map) -> Option<CallPlan> {
         let message = format!("the query in `{}` has several fields", file.shown);
         r.found.push(file.spot.error(message).help("say which of them is the answer: `each: .movies`"));
     }
+    let each = each?;
+    let content = match r.inputs.schema(service) {
+        Some(schema) => {
+            let answers = answers::check(&file.value, &text, &query.document, &query.variable, &schema);
+            described(r, map, answers, (&each, &matched), &query, key)
+        }
+        None => Content::any(),
+    };
     let (operation, variable, is_list) = (query.operation, query.variable, query.is_list);
-    Some(CallPlan::Graphql { query: text, operation, variable, is_list, each: each?, matched })
+    Some((CallPlan::Graphql { query: text, operation, variable, is_list, each, matched }, content))
+}
+
+/// What is answered for a key, where the schema of the service is known; what is wrong is told.
+fn described(
+    r: &mut Reader,
+    map: &Map,
+    answers: Answers,
+    (each, matched): (&[String], &[String]),
+    query: &KeyQuery,
+    asked: Option<&Program>,
+) -> Content {
+    let is_right = answers.found.is_empty();
+    r.found.extend(answers.found);
+    if !is_right {
+        return Content::any();
+    }
+    let whole = |number: bool| if number { "a number" } else { "text" };
+    let wanted = match answers.key.as_deref() {
+        Some("Int") => Some(JsonType::Integer),
+        Some("String") => Some(JsonType::Text),
+        _ => None,
+    };
+    if let (Some(wanted), Some(asked)) = (wanted, asked)
+        && !asked.may_answer(wanted)
+    {
+        let message = format!(
+            "the query takes {} as its key, and this is {}",
+            whole(wanted == JsonType::Integer),
+            asked.answer()
+        );
+        let help = if wanted == JsonType::Integer { "write `to_int!(…)`" } else { "write `to_string!(…)`" };
+        r.error(map.key_place(&key::ENRICH_KEY), message, Some(help.to_owned()));
+    }
+    let place = map.key_place(if map.node(&key::EACH).is_some() { &key::EACH } else { &key::QUERY });
+    let (mut fields, mut found) = (Some(&answers.fields), None);
+    for name in each {
+        let Some(known) = fields else {
+            r.error(place, format!("the answer has nothing inside of what is before `{name}`"), None);
+            return Content::any();
+        };
+        let Some(answer) = known.get(name) else {
+            let message = format!("the answer has no `{name}` there");
+            let help = suggestion(name, known.keys().map(String::as_str));
+            r.error(place, message, help);
+            return Content::any();
+        };
+        (fields, found) = (answer.fields.as_ref(), Some(answer));
+    }
+    let Some(found) = found else { return Content::any() };
+    if !query.is_list {
+        return found.content.clone();
+    }
+    // Elements are told apart by their keys.
+    let mut inside = fields;
+    for name in matched {
+        let Some(answer) = inside.and_then(|fields| fields.get(name)) else {
+            let path = matched.join(".");
+            let message = format!("the elements of the answer have no `{path}`, which tells whose they are");
+            let help = format!("add `{path}` to the query, or say where their key is: `match: .movieId`");
+            r.error(place, message, Some(help));
+            return Content::any();
+        };
+        inside = answer.fields.as_ref();
+    }
+    found.element.clone().unwrap_or_else(Content::any)
 }
 
 fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
@@ -241,7 +372,7 @@ fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
     }
     let request = r.needed(map, &key::REQUEST)?;
     let body = r.optional(map, &key::BODY);
-    let body = body.and_then(|text| looking(r, map, &key::BODY, &text, Some(&Shape::any()), "a body"));
+    let body = body.and_then(|text| looking(r, &text, Some(&Shape::any()), "a body"));
     let (matched, each) = places(r, map);
     let (method, path) = request.value.split_once(' ').map_or((request.value.as_str(), ""), |(m, p)| (m, p.trim()));
     if !["GET", "POST", "PUT"].contains(&method) || !path.starts_with('/') {

@@ -34,7 +34,7 @@ pub(crate) static HEADERS: Key<Entries, Means> = key(
     "headers",
     Entries { names: &HEADER_NAMES, value: &Hidden, some: false },
     Means("none"),
-    "{ authorization: \"Bearer 5f4dcc3b\" }",
+    "{ authorization: \"Bearer ${TOKEN}\" }",
     "Headers of every request to it.",
 );
 
