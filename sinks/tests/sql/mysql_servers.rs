@@ -143,8 +143,9 @@ async fn a_server_that_is_killed_has_done_what_its_mark_says(of: Database) {
                 Err(error) => assert_eq!(error.class, ErrorClass::Transient, "{error}"),
             }
         };
-        let told = mark.unwrap_or_default();
-        assert!(told == from.unwrap_or_default() || told == from.unwrap_or_default() + 1, "{from:?}, but {mark:?}");
+        let next = |mark: Option<Mark>| mark.map_or(0, |mark| mark.next);
+        let told = next(mark);
+        assert!(told == next(from) || told == next(from) + 1, "{from:?}, but {mark:?}");
         lost += u64::from(mark != from);
         (from, sequence) = (mark, told);
         let after = connect(&database.url).await;
