@@ -22,6 +22,7 @@ mod scenarios {
     mod outages;
     mod plans;
     mod proposal;
+    mod remade;
     mod replica;
     mod retention;
     mod schema;
@@ -29,4 +30,5 @@ mod scenarios {
     mod sinks;
     mod standby;
     mod streams;
+    mod tables;
 }
