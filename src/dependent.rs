@@ -30,10 +30,10 @@ pub struct Indexes {
     rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
-    /// What streams there are now.
-    shown: Arc<RwLock<Shown>>,
     /// Those that the pipeline has elsewhere, or had once.
     absent: Arc<Absent>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
     known: Mutex<Known>,
     /// Why the tables were refused last.
     refused: Mutex<Vec<Diagnostic>>,
@@ -53,11 +53,11 @@ impl Indexes {
     pub fn new(
         source: SourcePlan,
         rules: Written,
-        listings: Vec<Arc<Listings>>,
-        (shown, absent): (Arc<RwLock<Shown>>, Arc<Absent>),
+        (listings, absent): (Vec<Arc<Listings>>, Arc<Absent>),
+        shown: Arc<RwLock<Shown>>,
     ) -> Self {
         let known = Mutex::new(Known::Nothing(Vec::new()));
-        Self { source, rules, listings, shown, absent, known, refused: Mutex::default(), needs: watch::Sender::new(0) }
+        Self { source, rules, listings, absent, shown, known, refused: Mutex::default(), needs: watch::Sender::new(0) }
     }
 
     /// What is wrong with the source, if this is why it ended.
