@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tributary_connector::postgres::KeyPager;
+use tributary_connector::postgres::{self, KeyPager};
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, InvalidText, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
-    TimePrecision, TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, Oversized, OversizedPolicy, PostgresSettings,
+    PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{
@@ -20,9 +20,9 @@ use tributary_dsl::plan::{
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
-use tributary_event::{Health, TableName};
+use tributary_event::{Health, Lsn, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
-use tributary_indexer::listing::{GraphRootIds, RootIdSource};
+use tributary_indexer::listing::{GraphRootIds, RootIdSource, SourceLog};
 use tributary_indexer::request::names;
 use tributary_indexer::resolve::vertices::id_value;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
@@ -81,6 +81,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
         decimals: decimals(postgres.decimals),
+        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {
@@ -140,6 +141,10 @@ pub fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
             plan::InvalidText::Replace => InvalidText::Replace,
             plan::InvalidText::Base64 => InvalidText::Base64,
         },
+        dropped_types: match postgres.dropped_types {
+            plan::DroppedTypes::Stop => DroppedTypes::Stop,
+            plan::DroppedTypes::Text => DroppedTypes::Text,
+        },
         unconverted: false,
     }
 }
@@ -174,12 +179,14 @@ pub fn graph(plan: &Plan, fail_fast: bool) -> Result<Arc<dyn Graph>, Failure> {
 pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Result<impl Graph, GraphError> {
     HttpGraph::new(&GraphPlan {
         endpoint: endpoint.to_owned(),
+        place: plan::Place::default(),
         headers: headers.clone(),
         timeout: Duration::from_secs(30),
         concurrency: 1,
         vertices: BTreeMap::new(),
         fan_outs: BTreeMap::new(),
         probe: false,
+        hidden: BTreeMap::new(),
         lag: std::time::Duration::ZERO,
         probes: BTreeMap::new(),
     })
@@ -198,11 +205,31 @@ pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn Docum
     open_read_only(&index.store, &index.name, &plan.data).map_err(|e| Failure::of(e.class, e.message))
 }
 
-/// What lists the roots of each index.
+/// Where the log of a source ends.
+pub struct SourceEnd(PostgresSettings);
+
+impl SourceEnd {
+    /// That of this source.
+    pub fn of(source: &SourcePlan) -> Self {
+        let SourceSettings::Postgres(postgres) = &source.settings;
+        Self(connection(postgres))
+    }
+}
+
+#[async_trait]
+impl SourceLog for SourceEnd {
+    async fn end(&self) -> Result<Lsn, GraphError> {
+        let end = postgres::end_of_log(&self.0).await;
+        end.map_err(|e| GraphError::new(e.class(), e.to_string()))
+    }
+}
+
+/// What lists the roots of each index. `compared`: the ids of rows were compared with those of the graph already.
 pub fn roots(
     plan: &Arc<Plan>,
     graph: &Arc<dyn Graph>,
     health: &Health,
+    compared: bool,
 ) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
     let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
     for index in &plan.indexes {
@@ -213,7 +240,7 @@ pub fn roots(
         let (plan, index, graph) = (plan.clone(), index.clone(), graph.clone());
         all.insert(
             index.name.clone(),
-            Arc::new(Probed { plan, index, graph, roots, graph_health: health.reporter("graph") }),
+            Arc::new(Probed { plan, index, graph, roots, graph_health: health.reporter("graph"), compared }),
         );
     }
     Ok(all)

@@ -20,7 +20,7 @@ use tributary_dsl::{Definition, duration};
 use tributary_event::TableName;
 
 use self::answers::Given;
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 
@@ -123,7 +123,7 @@ pub enum Way {
 ///
 /// # Errors
 /// A case fails, or a file cannot be read.
-pub async fn test(pipeline: &Path, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
+pub async fn test(pipeline: &PipelineFile, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
     let draft = definition::read(pipeline).await?;
     draft.text_is_right()?;
     let mut cases = Vec::new();

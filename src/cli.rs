@@ -97,6 +97,9 @@ pub enum Command {
         /// Without this it is waited for, as it may be in the middle of a deployment.
         #[arg(long)]
         fail_fast: bool,
+        /// Reload when the pipeline's file, or one that it names, changes: as the command `reload` does.
+        #[arg(long)]
+        watch: bool,
     },
     /// Build every document of an index again.
     ///
@@ -169,7 +172,7 @@ pub enum Command {
     /// Let a running pipeline take what its file says of streams, services and tables now.
     ///
     /// What is the same goes on. A stream that says something else, or asks a service that does, stops and begins anew where it was,
-    /// also one whose sink does not answer. Everything else in the file needs a new start, which is said. SIGHUP does the same.
+    /// also one whose sink does not answer. Everything else in the file needs a new start, which is said. SIGHUP does the same, and run --watch does it at each change of the file.
     Reload(Pipeline),
     /// Run cases of streams: which changes come, what services answer, what is to come of it.
     ///

@@ -14,7 +14,7 @@
 //! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,7 +26,7 @@ use tributary_dsl::Definition;
 use tributary_dsl::plan::{Plan, SourcePlan, TransportPlan};
 use tributary_event::Health;
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
-use tributary_indexer::listing::{Board, Listings};
+use tributary_indexer::listing::{Absent, Board, Captured, Listings};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
 use tributary_processor::{Taps, Tasks, supervise, until_answered};
@@ -39,9 +39,11 @@ use crate::dependent::Indexes;
 use crate::exit::Failure;
 use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
+use crate::probe;
 use crate::record;
 use crate::source::Source;
-use crate::streams::{self, Reload, Streams};
+use crate::streams::{self, Reload, Shown, Streams};
+use crate::tables::Surroundings;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -87,9 +89,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
                 plan = planning.soon() => plan?,
             }
         }
-    };
+    }
+    .map(Arc::new);
     let listener = listen(definition.listen()).await?;
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?.to_string();
+    // Nothing is made yet, neither topics nor slots.
+    let compared = match &plan {
+        Some(plan) if has_indexes && plan.graph.probe => tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            compared = probe::at_first(plan) => compared.map_err(|found| Failure::found(&found))?,
+        },
+        _ => false,
+    };
     let transport = backends::transport(definition).await?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(definition.data())?;
@@ -101,14 +112,19 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         (index.to_owned(), Arc::new(Listings::new(index, board.clone(), health)))
     });
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
-    let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
+    let captured: HashMap<String, watch::Sender<bool>> =
+        definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
     let taps: Arc<Taps> = Arc::default();
-    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone())?;
+    let surroundings = Surroundings {
+        folder: definition.data().join("tables").join(&instance),
+        captured: captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+    };
+    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone(), surroundings)?;
     let shown = streams.shown();
     let (reload, reloads) = mpsc::channel(1);
-    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
-    let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured, shown: shown.clone() };
+    let entry = Entry { fail_fast, compared, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
         (None, None) => {
@@ -134,6 +150,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         shown,
         reload: reload.clone(),
         stopping: shutdown.clone(),
+        functions: draft.functions().clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
@@ -159,11 +176,15 @@ struct Base {
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
 }
 
 /// What the indexes start with, beside a plan.
 struct Entry {
     fail_fast: bool,
+    /// Whether the ids of rows were compared with those of the graph.
+    compared: bool,
     instance: String,
     on_change: OnChange,
     on_start: OnStart,
@@ -191,8 +212,7 @@ impl Base {
     }
 
     /// Opens what the indexes are made of.
-    fn indexer(&self, plan: Plan, entry: Entry) -> Result<Ready, Failure> {
-        let plan = Arc::new(plan);
+    fn indexer(&self, plan: Arc<Plan>, entry: Entry) -> Result<Ready, Failure> {
         let graph = backends::graph(&plan, entry.fail_fast)?;
         let parts = Parts {
             transport: self.transport.clone(),
@@ -200,8 +220,8 @@ impl Base {
             stores: backends::stores(&plan)?,
             board: self.board.clone(),
             listings: self.listings.clone(),
-            roots: backends::roots(&plan, &graph, &self.health)?,
-            captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+            roots: backends::roots(&plan, &graph, &self.health, entry.compared)?,
+            captured: self.captured(),
             health: self.health.clone(),
             on_change: entry.on_change.clone(),
             instance: entry.instance.clone(),
@@ -211,11 +231,28 @@ impl Base {
         Ok(Ready { plan, indexer, entry })
     }
 
+    /// The sources as listings wait for them, by name.
+    fn captured(&self) -> HashMap<String, Captured> {
+        let of = |source: &SourcePlan| {
+            let (is, log) = (self.captured.get(&source.name)?.subscribe(), Arc::new(backends::SourceEnd::of(source)));
+            Some((source.name.clone(), Captured { is, log }))
+        };
+        self.definition().sources().iter().filter_map(of).collect()
+    }
+
+    /// The indexes that the pipeline had once, or has in other processes.
+    fn absent(&self) -> Arc<Absent> {
+        Arc::new(Absent::new(self.board.clone(), self.listings.keys().cloned()))
+    }
+
     /// What depends on each source.
-    fn dependents(&self) -> Vec<Arc<Indexes>> {
+    fn dependents(&self, absent: &Arc<Absent>) -> Vec<Arc<Indexes>> {
         let definition = self.definition();
         let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
-        let of = |source: &SourcePlan| Indexes::new(source.clone(), definition.vertices(), listings.clone());
+        let of = |source: &SourcePlan| {
+            let others = (self.shown.clone(), absent.clone());
+            Indexes::new(source.clone(), definition.vertices(), listings.clone(), others)
+        };
         definition.sources().iter().map(|source| Arc::new(of(source))).collect()
     }
 }
@@ -229,7 +266,8 @@ async fn work(
 ) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
     let definition = base.definition();
-    let dependents = base.dependents();
+    let absent = base.absent();
+    let dependents = base.dependents(&absent);
     if let Joining::Planned(ready) = &indexes {
         for dependent in &dependents {
             dependent.planned(&ready.plan, shutdown).await.map_err(|e| Failure::Stopped(e.to_string()))?;
@@ -244,8 +282,16 @@ async fn work(
             health: base.health.part(format!("source {}", source.name)),
             captured,
         };
-        let shutdown = shutdown.clone();
-        tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
+        let (shutdown, absent, transport) = (shutdown.clone(), absent.clone(), base.health.reporter("transport"));
+        tasks.spawn(async move {
+            // Before anything is captured that they do not hear of.
+            let what = "note which indexes are out of the pipeline";
+            let noted = until_answered(&transport, what, &shutdown, || absent.leave()).await;
+            match noted.map_err(|error| Failure::Stopped(error.message))? {
+                Some(()) => Box::pin(source.run(shutdown)).await,
+                None => Ok(()),
+            }
+        });
     }
     let topics = backends::topics(definition)?;
     {
@@ -286,7 +332,7 @@ async fn join(
         Joining::Planned(ready) => *ready,
         Joining::Waiting(planning, entry) => {
             let Some(plan) = Box::pin(planning.waited_for(&shutdown)).await? else { return Ok(()) };
-            let ready = base.indexer(plan, *entry)?;
+            let ready = base.indexer(Arc::new(plan), *entry)?;
             for dependent in &dependents {
                 let planned = dependent.planned(&ready.plan, &shutdown).await;
                 if !planned.map_err(|e| Failure::Stopped(e.to_string()))? {

@@ -16,11 +16,13 @@ mod scenarios {
     mod crashes;
     mod foreign;
     mod letters;
+    mod memory;
     mod names;
     mod order;
     mod outages;
     mod plans;
     mod proposal;
+    mod remade;
     mod replica;
     mod retention;
     mod schema;
@@ -28,4 +30,5 @@ mod scenarios {
     mod sinks;
     mod standby;
     mod streams;
+    mod tables;
 }

@@ -518,6 +518,16 @@ impl World {
         prlimit(Some(process), Resource::Fsize, limit).expect("the limit is set");
     }
 
+    /// The most memory, in bytes, that the first process had at a time since this was asked last.
+    pub fn most_memory(&self) -> u64 {
+        let of = format!("/proc/{}", self.processes[0].id().as_raw_nonzero());
+        let status = std::fs::read_to_string(format!("{of}/status")).expect("it runs");
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+        // (`proc(5)`: `clear_refs`.)
+        std::fs::write(format!("{of}/clear_refs"), "5").expect("forgotten");
+        most.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
     pub fn faults(&self) -> Faults {
         self.service.as_ref().expect("a service").faults()
     }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{Plan, StorePlan};
@@ -22,7 +21,7 @@ use crate::graph::Graph;
 use crate::letters::book::Book;
 use crate::letters::replay::Keeper;
 use crate::listing::fingerprint::Fingerprint;
-use crate::listing::{self, Board, Listings, RootIdSource};
+use crate::listing::{self, Board, Captured, Listings, RootIdSource};
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::recent::Recent;
@@ -52,7 +51,7 @@ pub struct Parts {
     pub roots: HashMap<String, Arc<dyn RootIdSource>>,
     /// Whether the log of each source is captured, by name. Before that no listing begins of an index that shows its tables:
     /// what changes meanwhile would be missed.
-    pub captured: HashMap<String, Receiver<bool>>,
+    pub captured: HashMap<String, Captured>,
     /// Where parts say how they are.
     pub health: Health,
     /// Hears of every finished change.
@@ -124,6 +123,7 @@ impl Indexer {
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
                 requested: Mutex::default(),
+                strangers: parts.health.reporter(format!("roots of {}", index.name)),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
                 listings,

@@ -148,6 +148,16 @@ pub struct GraphError {
     pub message: String,
 }
 
+impl tributary_processor::FailedCall for GraphError {
+    fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
+}
+
 impl GraphError {
     /// An error.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {

@@ -4,12 +4,15 @@
 //!
 //! A page of requests and the place where the next page starts are appended together, so a listing that was interrupted
 //! goes on where it stopped. It goes no further while many requests wait, so that none is removed by retention before it is read. The
-//! log is captured from before the first page is read, so what changes meanwhile is built again.
+//! log is captured from before the first page is read, so what changes meanwhile is built again; what changed before that is shown by
+//! the graph when the listing begins (see `shown`).
 
+mod absent;
 mod board;
 pub(crate) mod fingerprint;
 mod guarded;
 mod lease;
+mod shown;
 mod state;
 
 use std::collections::HashSet;
@@ -33,10 +36,13 @@ use crate::graph::{Graph, GraphError, IdPage};
 use crate::report::LISTING;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
+pub use absent::Absent;
 pub use board::Board;
 pub(crate) use guarded::Guarded;
 pub use lease::Listings;
 pub(crate) use lease::Turn;
+pub(crate) use shown::Sources;
+pub use shown::{Captured, SourceLog};
 pub use state::Listing;
 
 /// Ids of one page.
@@ -119,9 +125,9 @@ pub(crate) async fn keep(
 
 /// Lists what is left to list, and again whenever a listing begins anew, until shutdown or a fatal error. Of several processes one
 /// lists; the others wait until it is gone.
-pub async fn run(
+pub(crate) async fn run(
     context: &IndexContext,
-    roots: &dyn RootIdSource,
+    (roots, sources): (&dyn RootIdSource, &Sources),
     backlog: &Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
@@ -135,9 +141,14 @@ pub async fn run(
         let Some(taken) = taken.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(()) };
         let wait = match taken {
             Some(listing) if listings.due(&listing).is_zero() => {
+                if !sources.until_shown(context, &shutdown).await? {
+                    let _ = tokio::time::timeout(LEAVING, listings.release()).await;
+                    return Ok(());
+                }
                 let progress = &context.reports.progress;
                 progress.resumed.store(listing.listed, Ordering::Release);
                 progress.restart();
+                progress.new_index.store(listing.new_index, Ordering::Release);
                 progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
                 info!(index, resumed_at = listing.listed, "building every document");
                 match list(context, roots, backlog, listing, &shutdown).await? {

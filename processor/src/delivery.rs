@@ -25,7 +25,7 @@ use crate::sink::{DeliverySink, LedgerSink, OutEvent};
 
 /// Records of one reading at most.
 const READ: usize = 2_000;
-/// Events at most behind one that has not arrived: after a crash they are delivered once more.
+/// Events behind such as have not arrived, from which on partitions are held to their share: after a crash they are delivered once more.
 const AHEAD: usize = 100_000;
 /// How often letters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ impl Delivery {
 
     /// Tells of events that are gone.
     fn lacks(&self, losses: &[Loss]) {
-        for Loss { place, from, to } in losses {
+        for Loss { place, from, to, .. } in losses {
             let (stream, sink, partition) = (&self.stream, &self.plan.name, place.partition);
             metrics::counter!("tributary_stream_lost_records_total", "stream" => stream.clone())
                 .increment(to.saturating_sub(*from).max(1));

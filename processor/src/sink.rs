@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::Op;
-use tributary_transport::TopicPartition;
+use tributary_transport::{TopicId, TopicPartition};
 
 use crate::outside::OutsideError;
 
@@ -76,15 +76,36 @@ pub trait DeliverySink: Send + Sync {
     async fn deliver(&self, events: &[OutEvent]) -> Result<Vec<Verdict>, OutsideError>;
 }
 
+/// Up to where a ledger was given the events of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset of the first event that is not in the sink.
+    pub next: u64,
+    /// The topic that this is an offset of; none where that was not told, or not kept.
+    pub topic: Option<TopicId>,
+}
+
+impl Mark {
+    /// An offset of a topic of which nothing else is known.
+    pub fn at(next: u64) -> Self {
+        Self { next, topic: None }
+    }
+
+    /// Whether the mark that follows this one is of a topic that was made anew: its offset may be lower.
+    pub fn is_followed_anew(&self, to: &Self) -> bool {
+        TopicId::is_other(self.topic, to.topic)
+    }
+}
+
 /// Events of one partition that a ledger takes together.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     /// The partition of the stream that they were read from.
     pub place: &'a TopicPartition,
     /// Where the ledger stands, as [`LedgerSink::next`] or the last commit had it; none: it has no mark yet.
-    pub from: Option<u64>,
-    /// Where it stands afterwards: the offset of the next event to read.
-    pub to: u64,
+    pub from: Option<Mark>,
+    /// Where it stands afterwards: the next event to read.
+    pub to: Mark,
     /// The events in between, in order; none where all were left out.
     pub events: &'a [OutEvent],
 }
@@ -121,14 +142,14 @@ pub trait LedgerSink: Send + Sync {
         Duration::ZERO
     }
 
-    /// The mark of a partition: the offset of the first event that is not in the sink; none before the first commit.
+    /// The mark of a partition; none before the first commit.
     ///
     /// # Errors
     /// The sink does not answer, or refuses.
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError>;
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError>;
 
     /// Takes events, all or none of them, and moves the mark with them. A sink that cannot go back says so of an entry that ends before it
-    /// begins: that it is fenced.
+    /// begins: that it is fenced; but not where the mark is followed by one of another topic ([`Mark::is_followed_anew`]).
     ///
     /// # Errors
     /// Nobody knows whether it was taken: [`Self::next`] tells.
@@ -142,10 +163,10 @@ pub trait LedgerSink: Send + Sync {
     async fn redo(
         &self,
         place: &TopicPartition,
-        mark: Option<u64>,
+        mark: Option<Mark>,
         _offset: u64,
         events: &[OutEvent],
     ) -> Result<Committed, OutsideError> {
-        self.commit(&Entry { place, from: mark, to: mark.unwrap_or(0), events }).await
+        self.commit(&Entry { place, from: mark, to: mark.unwrap_or(Mark::at(0)), events }).await
     }
 }

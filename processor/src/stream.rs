@@ -202,13 +202,20 @@ impl Handler for Work {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
-        let mut partitions = self.partitions.lock().await;
-        for Loss { place, from, to } in losses {
-            let Some(partition) = partitions.get_mut(place) else { continue };
-            if let Some(first) = partition.skips(&self.steps, *from, *to, &self.stream.working).await {
-                self.stream.lacks(place, first, *to);
+        for loss in losses {
+            let ask = || self.stream.transport.topic_id(&loss.place.topic);
+            let asked = until_answered(&self.stream.working, "find out which topic it is", &self.shutdown, ask).await;
+            let failed = |e: tributary_transport::TransportError| {
+                StageError::new(Stream::stage(&self.stream.plan.name), e.message)
+            };
+            let Some(topic) = asked.map_err(failed)? else { return Ok(()) };
+            let mut partitions = self.partitions.lock().await;
+            let Some(partition) = partitions.get_mut(&loss.place) else { continue };
+            if let Some(first) = partition.skips(&self.steps, loss, topic, &self.stream.working).await {
+                self.stream.lacks(&loss.place, first, loss.to);
             }
         }
+        let partitions = self.partitions.lock().await;
         self.tell(&partitions);
         Ok(())
     }

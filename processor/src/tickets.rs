@@ -4,7 +4,7 @@
 //! a bug, the record comes again. A stage whose work on a record is over, but that wants to see the record again after a crash,
 //! holds it: a held record takes no room among those in flight.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -26,8 +26,7 @@ pub(crate) struct Tickets {
 struct State {
     partitions: HashMap<TopicPartition, Partition>,
     generation: u64,
-    records: usize,
-    bytes: usize,
+    out: Amount,
 }
 
 #[derive(Debug)]
@@ -40,12 +39,44 @@ struct Partition {
     prefix: DonePrefix,
     /// The same, where records that are held count as done.
     worked: DonePrefix,
+    /// Records, and bytes of them, whose tickets are out.
+    out: Amount,
+}
+
+/// So many records, and so many bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    records: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self, records: usize, bytes: usize) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// How much there may be of all partitions together, before each is held to its share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Records whose tickets are out.
+    pub records: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Records that were read and whose offsets cannot be committed yet.
+    pub ahead: usize,
 }
 
 impl Partition {
     fn new(generation: u64, doubtful_ms: i64) -> Self {
         let (prefix, worked) = (DonePrefix::new(), DonePrefix::new());
-        Self { generation, since: Instant::now(), doubtful_ms, prefix, worked }
+        Self { generation, since: Instant::now(), doubtful_ms, prefix, worked, out: Amount::default() }
     }
 }
 
@@ -96,7 +127,7 @@ impl Ticket {
     /// From now on the record takes no room among those in flight: the stage bounds by itself what it keeps of such records.
     pub fn make_room(&mut self) {
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
-        self.tickets.lock().lighter(records, bytes);
+        self.tickets.lock().lighter(&self.place, self.generation, records, bytes);
         self.tickets.progress.notify_one();
     }
 
@@ -125,15 +156,17 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.tickets.lock().lighter(self.records, self.bytes);
+        self.tickets.lock().lighter(&self.place, self.generation, self.records, self.bytes);
         self.tickets.progress.notify_one();
     }
 }
 
 impl State {
-    fn lighter(&mut self, records: usize, bytes: usize) {
-        self.records = self.records.saturating_sub(records);
-        self.bytes = self.bytes.saturating_sub(bytes);
+    fn lighter(&mut self, place: &TopicPartition, generation: u64, records: usize, bytes: usize) {
+        self.out.take(records, bytes);
+        if let Some(partition) = self.of(place, generation) {
+            partition.out.take(records, bytes);
+        }
     }
 
     fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
@@ -177,6 +210,7 @@ impl Tickets {
         let generation = state.generation;
         if let Some(partition) = state.partitions.get_mut(place) {
             partition.generation = generation;
+            partition.out = Amount::default();
             (partition.prefix, partition.worked) = (DonePrefix::done_before(to), DonePrefix::done_before(to));
         }
     }
@@ -191,21 +225,39 @@ impl Tickets {
             return None;
         }
         partition.worked.take(offset, record.timestamp_ms);
+        partition.out.add(bytes);
         let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
-        state.records += 1;
-        state.bytes += bytes;
+        state.out.add(bytes);
         Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, records: 1, bytes, doubtful })
     }
 
     /// Records and bytes whose tickets are out.
     pub(crate) fn in_flight(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.records, state.bytes)
+        (state.out.records, state.out.bytes)
     }
 
-    /// Records that were read and whose offsets cannot be committed yet, done or not.
-    pub(crate) fn ahead(&self) -> usize {
-        self.lock().partitions.values().map(|partition| partition.prefix.in_flight()).sum()
+    /// The partitions that no more is to be read of for now: where all of them together have more than there is room for, those that
+    /// have more than their share of it. So one that stands still holds up no other, and all of them have twice the room at most.
+    pub(crate) fn crowded(&self, room: Room) -> HashSet<TopicPartition> {
+        let state = self.lock();
+        let share = state.partitions.len().max(1);
+        let ahead = |partition: &Partition| partition.prefix.in_flight();
+        let is_full = [
+            state.out.records >= room.records,
+            state.out.bytes >= room.bytes,
+            state.partitions.values().map(ahead).sum::<usize>() >= room.ahead,
+        ];
+        if is_full == [false; 3] {
+            return HashSet::new();
+        }
+        let is_crowded = |partition: &Partition| {
+            is_full[0] && partition.out.records >= room.records.div_ceil(share)
+                || is_full[1] && partition.out.bytes >= room.bytes.div_ceil(share)
+                || is_full[2] && ahead(partition) >= room.ahead.div_ceil(share)
+        };
+        let crowded = state.partitions.iter().filter(|(_, partition)| is_crowded(partition));
+        crowded.map(|(place, _)| place.clone()).collect()
     }
 
     /// The time of the oldest record on which work is left.

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use tokio_postgres::types::Type;
 use tributary_dsl::plan::SqlPlan;
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Committed, Entry, LedgerSink};
+use tributary_processor::sink::{Committed, Entry, LedgerSink, Mark};
 use tributary_transport::TopicPartition;
 
 use endpoint::Endpoint;
@@ -105,7 +105,7 @@ impl Sql {
     async fn attempt(&self, session: &Session<'_>, entry: &Entry<'_>, care: Care) -> Result<Committed, Failure> {
         session.begin().await?;
         session.lock(&self.marks.lock(entry.place)).await?;
-        if !self.has_marks.load(Ordering::Relaxed) && !self.marks.exist(session).await? {
+        if !self.has_marks.load(Ordering::Relaxed) && !self.marks.are_complete(session).await? {
             self.lock_definitions(session).await?;
             self.marks.create(session).await?;
         }
@@ -231,7 +231,7 @@ impl Sql {
 
 #[async_trait]
 impl LedgerSink for Sql {
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError> {
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError> {
         let session = self.sessions.get().await?;
         let next = async {
             session.begin().await?;

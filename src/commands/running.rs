@@ -1,20 +1,20 @@
 //! Commands that run a pipeline: run, reindex.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tributary_dsl::plan::Plan;
+use tributary_dsl::Definition;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::read;
+use crate::definition::{Draft, PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
@@ -22,8 +22,11 @@ use crate::record::{self, expect_ok};
 use crate::run::Settings;
 use crate::streams::{Reload, Reloaded};
 
+/// How often it is looked whether files have changed.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// `run`.
-pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failure> {
+pub async fn run(file: &PipelineFile, quiet: bool, fail_fast: bool, watch: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
@@ -39,7 +42,14 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool) -> Result<(), Failur
             line(&change(report));
         }
     });
-    let (on_listen, on_reload) = (Box::new(listening), Box::new(reload_on_signals));
+    let (watched, files) = (file.clone(), draft.files());
+    let on_reload = Box::new(move |reload: mpsc::Sender<Reload>| {
+        if watch {
+            tokio::spawn(reload_on_changes(watched, files, reload.clone()));
+        }
+        reload_on_signals(reload);
+    });
+    let on_listen = Box::new(listening);
     let settings = Settings { draft, plan, fail_fast, on_change, on_listen, on_start, metrics, on_reload };
     Box::pin(crate::run::run(settings, shutdown)).await
 }
@@ -57,8 +67,41 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
     });
 }
 
+/// Lets the file be read again when it, or a file that it names, has changed and is left alone for a moment.
+async fn reload_on_changes(file: PipelineFile, mut files: Vec<PathBuf>, reload: mpsc::Sender<Reload>) {
+    let (mut taken, mut last) = (states(&files), None);
+    while !reload.is_closed() {
+        tokio::time::sleep(LOOK).await;
+        let now = states(&files);
+        let is_settled = last.replace(now.clone()).is_some_and(|last| last == now);
+        if now == taken || !is_settled {
+            continue;
+        }
+        let (asked, answer) = oneshot::channel();
+        // What comes of it is in the log.
+        if reload.send(asked).await.is_err() {
+            return;
+        }
+        // It may name other files now.
+        if let (Ok(Ok(_)), Ok(draft)) = (answer.await, Draft::written(&file)) {
+            files = draft.files();
+        }
+        taken = states(&files);
+        last = None;
+    }
+}
+
+/// How files are now: when they were written, and their sizes.
+fn states(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let state = |file: &PathBuf| {
+        let known = std::fs::metadata(file).ok()?;
+        Some((known.modified().ok()?, known.len()))
+    };
+    files.iter().map(state).collect()
+}
+
 /// `reload`.
-pub async fn reload(file: &Path) -> Result<(), Failure> {
+pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
     let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
@@ -78,11 +121,13 @@ pub async fn reload(file: &Path) -> Result<(), Failure> {
 }
 
 /// `reindex`.
-pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
     let draft = read(file).await?;
-    let plan = draft.load().await?;
-    let names = chosen(&plan, index)?;
-    if let Some(running) = record::find(&plan.data, &plan.pipeline).await {
+    draft.text_is_right()?;
+    let definition = draft.definition();
+    let names = chosen(definition, index)?;
+    // The running pipeline knows the graph.
+    if let Some(running) = record::find(definition.data(), definition.pipeline()).await {
         for name in &names {
             expect_ok(running.post(&format!("/indexes/{name}/reindex"), &()).await?)?;
             line(&format!("{name}: the running pipeline builds every document again"));
@@ -104,6 +149,7 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let plan = draft.load().await?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let over = shutdown.clone();
@@ -149,8 +195,8 @@ fn counted(index: &str, documents: u64, set_aside: u64) -> String {
     }
 }
 
-fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {
-    let all: Vec<String> = plan.indexes.iter().map(|i| i.name.clone()).collect();
+fn chosen(definition: &Definition, index: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = definition.indexes().map(str::to_owned).collect();
     match index {
         None => Ok(all),
         Some(name) if all.iter().any(|n| n == name) => Ok(vec![name.to_owned()]),

@@ -7,20 +7,23 @@ pub(super) mod state;
 mod tables;
 mod types;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_event::{TableName, TableSchema};
 
 use super::absent::no_such_table;
 use super::hosts;
+use super::pgoutput::{Relation, RelationColumn};
+use super::relation::schema_name;
 use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
-pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, type_names};
-pub(super) use types::Types;
+pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, tables_as, type_names};
+pub(super) use types::{TypeRow, Types};
 
 /// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.
 #[derive(Debug, Clone)]
@@ -52,19 +55,36 @@ impl Carried {
             && columns(self) == columns(other)
     }
 
-    /// Whether the column's values are the same text in events, in pages of keys and for everyone else, so that ids can be
-    /// made of them.
-    pub fn is_id(&self, column: usize, decimals_are_text: bool) -> bool {
+    /// Whether ids can be made of the column's values: whether they are the same text in events, in pages of keys and for everyone
+    /// else.
+    pub fn as_id(&self, column: usize, decimals_are_text: bool) -> AsId {
         match self.codecs.get(column) {
-            Some(Codec::Int | Codec::Bool) => true,
-            // Padded, or written in more than one way.
-            Some(Codec::Text) => {
-                let name = self.schema.columns.get(column).map_or("", |c| &*c.type_name);
-                !["character", "bpchar", "json", "jsonb", "xml"].contains(&name) && !name.starts_with("character(")
+            Some(Codec::Int | Codec::Bool) => AsId::Same,
+            Some(Codec::Text) => match self.schema.columns.get(column).map_or("", |c| &*c.type_name) {
+                "json" | "jsonb" | "xml" => {
+                    AsId::Never("the same value can be written with other blanks and in another order")
+                }
+                _ => AsId::Same,
+            },
+            // With all the digits of its scale, or those that were written where there is none.
+            Some(Codec::Numeric(_)) if decimals_are_text => AsId::Same,
+            Some(Codec::Numeric(_)) => AsId::Decimal,
+            Some(Codec::Date | Codec::IsoDate) => AsId::Date,
+            Some(Codec::Float4 | Codec::Float8) => {
+                AsId::Never("the same number can be written with more digits or fewer")
             }
-            // Without a scale the digits are those that were written.
-            Some(Codec::Numeric(None | Some(0))) => decimals_are_text,
-            _ => false,
+            Some(Codec::Time(_) | Codec::TimeTz | Codec::Timestamp(_) | Codec::TimestampTz(_)) => AsId::Never(
+                "events have it in UTC or as a number, and every graph writes it in its own way: with another zone, `T` or a blank, \
+                 more digits of a second or fewer",
+            ),
+            Some(Codec::Interval(_)) => AsId::Never("the same interval can be written in months, days or hours"),
+            Some(Codec::Money) => AsId::Never("it is written with a currency, as the server's locale says"),
+            Some(Codec::Bytea(_) | Codec::Bits) => {
+                AsId::Never("bytes are base64 in events, and hexadecimal digits or something else in graphs")
+            }
+            Some(Codec::Bit) => AsId::Never("it is true or false in events, and 1 or 0 elsewhere"),
+            Some(Codec::Array { .. } | Codec::Vector | Codec::SparseVector) => AsId::Never("it is a list"),
+            Some(Codec::Point | Codec::Geometry | Codec::Hstore(_)) | None => AsId::Never("it is an object in events"),
         }
     }
 
@@ -77,6 +97,19 @@ impl Carried {
     pub fn quoted_publication(&self) -> String {
         quote(&self.publication)
     }
+}
+
+/// What becomes of a column's values where ids are made of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsId {
+    /// They are the same text everywhere.
+    Same,
+    /// They are the days since 1970-01-01 in events, or a text, and one text can be made of either.
+    Date,
+    /// They are the same text if the source's decimals travel as text.
+    Decimal,
+    /// They look different in events and in graphs, and why.
+    Never(&'static str),
 }
 
 /// A table as the catalog has it now.
@@ -97,6 +130,12 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+    /// Of each column the type's OID and its modifier.
+    pub(super) types: Vec<(u32, i32)>,
+    /// Those of its types, and of their parts, that users and extensions have made.
+    pub(super) made_types: BTreeMap<u32, TypeRow>,
+    /// The types of all tables that were read with it.
+    pub(super) known_types: Arc<Vec<TypeRow>>,
     /// The condition that a row must meet for its changes to be published.
     pub(super) row_filter: Option<String>,
     /// The first column whose values are read as text alone.
@@ -118,6 +157,21 @@ impl TableInfo {
             'i' => self.identity_index.iter().any(|c| c == name),
             _ => self.primary_key.iter().any(|c| c == name),
         }
+    }
+
+    /// Whether a relation message has the table just as it is now.
+    pub(super) fn is_alike(&self, relation: &Relation<'_>) -> bool {
+        let full = self.identity == 'f';
+        let is_alike = |(at, column): (usize, RelationColumn<'_>)| {
+            self.schema.columns.get(at).is_some_and(|c| *c.name == *column.name)
+                && self.types.get(at) == Some(&(column.type_oid, column.modifier))
+                && column.identity == (full || self.is_logged_before(at))
+        };
+        self.oid == relation.oid
+            && (&*self.schema.schema, &*self.schema.name) == (schema_name(relation), relation.name)
+            && u32::from(relation.identity) == u32::from(self.identity)
+            && relation.columns().count() == self.types.len()
+            && relation.columns().enumerate().all(is_alike)
     }
 
     /// What the log carries of the table from now on, through a publication that leaves out these operations.

@@ -1,6 +1,7 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
 mod answers;
+mod calls;
 mod lookups;
 mod programs;
 mod queries;
@@ -56,11 +57,15 @@ pub(super) fn read(
     let mut places = Vec::new();
     let mut written_at = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
+    let (inputs, functions) = (r.inputs, r.functions.clone());
     for entry in entries.iter().flat_map(|entries| entries.entries().iter().map(move |entry| (entries, entry))) {
         let (entries, entry) = entry;
         let example = "{ from: public.movie, to: [{ topic: { name: movies.changed } }] }";
         NameOf::STREAM.check_key(r, &entry.0);
         let Some(map) = r.entry(entries, entry, &&key::STREAM, example) else { continue };
+        // One that is written in Rust has functions of its own.
+        let own = inputs.streams().iter().find(|stream| stream.name() == entry.0.name);
+        r.functions = own.map_or_else(|| functions.clone(), |own| functions.clone().and(own.functions()));
         let input = r.required(&map, &key::FROM);
         written_at.push(map.node(&key::FROM).map_or(entry.0.place, |node| node.place));
         let from = from(r, input, captured, &mut streams, name);
@@ -78,7 +83,8 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let ground = Ground { from: &from, transport, keys: &keys };
+        let sources = lookups::sources(&from, &streams);
+        let ground = Ground { from: &from, transport, keys: &keys, sources: sources.as_ref() };
         let (steps, shape) = steps::read(r, &map, shape, asked, &ground);
         let max_event = r.value(&map, &key::MAX_EVENT);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
@@ -103,6 +109,7 @@ pub(super) fn read(
             keeps_events,
         });
     }
+    r.functions = functions;
     for (stream, (place, written)) in streams.iter().zip(places) {
         // A sink that is wrong was told of.
         if !written && !stream.keeps_events {

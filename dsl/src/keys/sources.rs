@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tables::{TABLES, Table};
 use super::values::{DatabaseUrl, NameOf, ServerName};
-use crate::plan::{BinaryHandling, DecimalHandling, InvalidText, TimePrecision};
+use crate::plan::{BinaryHandling, DecimalHandling, DroppedTypes, InvalidText, TimePrecision};
 use crate::yaml::{Entries, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<source>", pattern: Some(NameOf::PATTERN), example: "studio" };
@@ -30,6 +30,7 @@ static POSTGRES_KEYS: Keys = Keys {
         &PUBLICATION,
         &STREAMING,
         &MESSAGES,
+        &CLOUD_EVENTS,
         &PREPARED_TRANSACTIONS,
         &HEARTBEAT,
         &ROW_FILTERS,
@@ -39,6 +40,7 @@ static POSTGRES_KEYS: Keys = Keys {
         &HSTORE,
         &INTERVALS,
         &INVALID_TEXT,
+        &DROPPED_TYPES,
     ],
     rules: &[],
 };
@@ -112,6 +114,15 @@ pub(crate) static MESSAGES: Key<Words<bool>, Is<bool>> = key(
     Is(false),
     "on",
     "Whether what `pg_logical_emit_message` writes is published, in the topic `<source>.message`.",
+);
+
+pub(crate) static CLOUD_EVENTS: Key<Words<bool>, Is<bool>> = key(
+    "cloudevents",
+    Words(ON_OFF),
+    Is(false),
+    "on",
+    "Whether records of changes have the attributes of CloudEvents as headers: `ce_id` (the number of the change), `ce_source` \
+     (`/<pipeline>/<source>`), `ce_type` (the table), `ce_time`, `ce_specversion`, and `ce_op`, `ce_sequence`, `ce_committedus`.",
 );
 
 pub(crate) static PREPARED_TRANSACTIONS: Key<Words<bool>, Is<bool>> = key(
@@ -193,6 +204,15 @@ pub(crate) static INTERVALS: Key<Words<bool>, Is<bool>> = key(
     Is(false),
     "iso",
     "How intervals travel in topics: as a number of microseconds, or as ISO 8601 text.",
+);
+
+pub(crate) static DROPPED_TYPES: Key<Words<DroppedTypes>, Is<DroppedTypes>> = key(
+    "dropped_types",
+    Words(&[("stop", DroppedTypes::Stop), ("text", DroppedTypes::Text)]),
+    Is(DroppedTypes::Stop),
+    "text",
+    "What becomes of values of a type that was made, used and dropped before the source looked at it: the source stops, or they \
+     travel as the text that the server prints.",
 );
 
 pub(crate) static INVALID_TEXT: Key<Words<InvalidText>, Is<InvalidText>> = key(

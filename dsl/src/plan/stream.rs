@@ -1,17 +1,19 @@
 //! Streams: which changes flow, through which steps, where to.
 
+mod lookup;
 mod service;
 mod sink;
 mod step;
 
+pub use lookup::{CapturedTable, Keep, LookupTable};
 pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
 pub use sink::{
     ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery,
     RowPlan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
-    BatchSettings, CacheSettings, CallPlan, CollapsePlan, DedupePlan, EnrichPlan, LookupPlan, LookupTable, Missing,
-    OnError, Step, StepPlan,
+    BatchSettings, CacheSettings, CallPlan, CollapsePlan, DedupePlan, EnrichPlan, FunctionPlan, LookupPlan, Missing,
+    OnError, Step, StepPlan, Wait,
 };
 
 use tributary_event::{Op, TableName};

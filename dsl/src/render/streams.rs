@@ -8,9 +8,9 @@ use super::public_url;
 use super::text::{block, leaf_name, line, size, store, time};
 use crate::keys::streams::MAX_EVENT;
 use crate::plan::{
-    CallPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, LeafType,
+    CallPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, Keep, LeafType,
     LookupTable, Missing, OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput,
-    StreamPlan, TopicSink, WebhookFormat,
+    StreamPlan, TopicSink, Wait, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -82,6 +82,14 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
             block(out, program.text().trim_end());
         }
         StepPlan::Split { each, into } => line(out, 1, format_args!("{name}: an event for each of {each}, as {into}")),
+        StepPlan::Call(plan) => {
+            let (into, function) = (&plan.into, plan.function.name());
+            let with: Vec<&str> = plan.with.iter().map(|program| program.text().trim()).collect();
+            let becomes = if into.is_root() { "the event becomes".to_owned() } else { format!("{into} is") };
+            let with = with.join(", ");
+            line(out, 1, format_args!("{name}: {becomes} {function}({with}) ({})", fails(step, on_error)));
+            line(out, 2, format_args!("{}", plan.function));
+        }
         StepPlan::Enrich(plan) => enrich(out, step, plan, on_error),
         StepPlan::Dedupe(plan) => {
             let (within, fails) = (time(plan.within), fails(step, on_error));
@@ -105,6 +113,11 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
             let fails = fails(step, on_error);
             line(out, 1, format_args!("{name}: {into} is what {table} has ({fails}); {}", missing(plan.missing)));
             line(out, 2, format_args!("key: {}", plan.key.text().trim()));
+            let wait = match plan.wait {
+                Wait::Nothing => "as it is then: eventually it has what the source changed before the event",
+                Wait::Position => "once it has all changes before the event's own",
+            };
+            line(out, 2, format_args!("{wait}"));
         }
     }
 }
@@ -140,14 +153,33 @@ fn missing(missing: Missing) -> &'static str {
 }
 
 pub(super) fn table(out: &mut String, table: &LookupTable) {
-    let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
-    line(out, 0, format_args!("\ntable {} of the topic {}: whole in memory, by {key}", table.name, table.topic));
+    let place = match table.keep {
+        Keep::Memory => "in memory",
+        Keep::Disk => "on disk",
+    };
+    let (name, limit) = (&table.name, size(table.limit));
+    match &table.captured {
+        Some(captured) => {
+            let columns = match captured.columns.as_slice() {
+                [] => "all columns".to_owned(),
+                columns => columns.join(", "),
+            };
+            line(out, 0, format_args!("\ntable {name} of {}: whole {place}, by its key: {columns}", captured.table));
+        }
+        None => {
+            let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
+            line(out, 0, format_args!("\ntable {name} of the topic {}: whole {place}, by {key}", table.topic));
+        }
+    }
+    let old = table.max_age.map(|age| format!("; down when its newest change is older than {}", time(age)));
+    line(out, 1, format_args!("at most {limit}{}", old.unwrap_or_default()));
 }
 
 fn topic(out: &mut String, sink: &TopicSink) {
     let key = sink.key.as_ref().map_or("the key that it came with".to_owned(), |key| key.text().trim().to_owned());
     let kept = if sink.compact { ", compacted" } else { "" };
-    line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+    let headers = if sink.cloud_events { ", with CloudEvents headers" } else { "" };
+    line(out, 1, format_args!("to topic {}{kept}{headers}: exactly once; key: {key}", sink.name));
     when(out, sink.when.as_ref());
 }
 

@@ -150,6 +150,16 @@ impl Board {
         self.seen().notes.get(index).cloned()
     }
 
+    /// The indexes that the board has.
+    pub(super) fn indexes(&self) -> Vec<String> {
+        self.seen().notes.keys().cloned().collect()
+    }
+
+    /// Whether anything was ever written on it.
+    pub(super) async fn is_made(&self) -> Result<bool, TransportError> {
+        Ok(self.transport.partitions(&self.place.topic).await? > 0)
+    }
+
     /// The last bid for an index.
     pub(super) fn bid(&self, index: &str) -> Option<Bid> {
         self.seen().bids.get(index).cloned()

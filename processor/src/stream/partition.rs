@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use tributary_dsl::plan::{OnError, Start};
 use tributary_event::{ErrorClass, Reporter};
-use tributary_transport::{Batch, Checkpoint, Polled, Producer, Purpose, TopicPartition, Transport, TransportError};
+use tributary_transport::{
+    Batch, Checkpoint, Loss, LossCause, Polled, Producer, Purpose, TopicId, TopicPartition, Transport, TransportError,
+};
 
 use self::held::Waiting;
 use super::holding::Holding;
@@ -32,6 +34,9 @@ const TURN: usize = 256;
 struct Mark {
     /// The offset of the first record that is not.
     next: u64,
+    /// The topic that this is an offset of; none where it was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<TopicId>,
 }
 
 /// A partition that is this process's.
@@ -44,6 +49,8 @@ pub(super) struct Partition {
     producer: Box<dyn Producer>,
     /// What is read next.
     next: u64,
+    /// Which topic it reads.
+    topic: Option<TopicId>,
     /// Up to where all that came of records is in the batch, or in the sinks: what is held lies behind it.
     done: u64,
     /// What is held, if the stream holds events.
@@ -55,7 +62,7 @@ pub(super) struct Partition {
     made_of: Vec<(Polled, Ticket)>,
     /// Why it does not go on.
     standstill: Option<Standstill>,
-    /// Records that are not done because of that. They count as in flight, so that no more are read than that.
+    /// Records that are not done because of that. They count as in flight, so that the partition is paused before they are many.
     waiting: Vec<(Polled, Ticket)>,
     /// Whether records are appended one by one, as one of them cannot be.
     careful: bool,
@@ -89,8 +96,10 @@ impl Partition {
         let mark: Option<Mark> = mark.map(|mark| serde_json::from_slice(&mark)).transpose().map_err(unknown)?;
         let ends = stream.transport.watermarks(topic).await?;
         let end = ends.get(*partition as usize).map_or(0, |ends| ends.high);
+        let topic_id = stream.transport.topic_id(topic).await?;
         let next = match (mark, stream.plan.start) {
-            (Some(mark), _) if mark.next > end => {
+            // A topic that was deleted and made again, however long it is.
+            (Some(mark), _) if mark.next > end || TopicId::is_other(mark.topic, topic_id) => {
                 stream.lacks(place, mark.next, 0);
                 0
             }
@@ -105,6 +114,7 @@ impl Partition {
             transport: stream.transport.clone(),
             producer,
             next,
+            topic: topic_id,
             done: next,
             holding: stream.plan.steps.iter().find_map(held::holding),
             seen: None,
@@ -129,7 +139,7 @@ impl Partition {
     }
 
     fn mark(&self) -> Mark {
-        Mark { next: self.done }
+        Mark { next: self.done, topic: self.topic }
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -142,20 +152,29 @@ impl Partition {
         self.standstill.as_ref().map(|standstill| standstill.why.as_str())
     }
 
-    /// Records from one offset to another will never come: it goes on behind them, for good. From where on the stream lacks some, if it
-    /// does.
-    pub async fn skips(&mut self, steps: &Steps, from: u64, to: u64, health: &Reporter) -> Option<u64> {
+    /// Records will never come: it goes on behind them, for good. From where on the stream lacks some, if it does. `topic`: which one it
+    /// reads now.
+    pub async fn skips(
+        &mut self,
+        steps: &Steps,
+        loss: &Loss,
+        topic: Option<TopicId>,
+        health: &Reporter,
+    ) -> Option<u64> {
+        let Loss { from, to, cause, .. } = *loss;
         self.let_all_go(steps, health).await;
         // What waits was read before, and is lost with it.
         let waited = self.waiting.first().map(|(record, _)| record.offset);
         self.waiting.clear();
         self.standstill = None;
-        let is_anew = to < from;
+        // It may have been taken over when the topic had been made anew already.
+        let is_known = topic.is_some() && topic == self.topic && self.next <= to && waited.is_none();
+        let is_anew = cause == LossCause::MadeAnew && !is_known;
         // A stream that has read nothing begins with what there is.
         let lacks = is_anew || to > self.next && self.next > 0;
         let first = waited.unwrap_or(from).min(from);
         if is_anew || to > self.next {
-            (self.next, self.done) = (to, to);
+            (self.next, self.done, self.topic) = (to, to, topic.or(self.topic));
             if is_anew {
                 self.seen = None;
             }

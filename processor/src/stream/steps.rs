@@ -2,9 +2,11 @@
 //! asked for many keys at a time; what comes of each record is kept apart, in the order in which they came.
 
 mod asking;
+mod calls;
 mod counts;
 mod looks;
 mod remembering;
+mod waits;
 mod writing;
 
 pub(super) use self::counts::Tally;
@@ -12,6 +14,7 @@ pub(crate) use self::looks::metadata;
 
 use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
+use self::waits::sequence;
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,8 +56,10 @@ pub(super) struct Steps {
     /// Whether events that came through those are read whole.
     with_all: bool,
     sinks: Vec<Sink>,
-    /// The topic of the stream's own, if it has one, and what events are there.
-    own: Option<Own>,
+    /// The topic of the stream's own, if it has one.
+    own: Option<Arc<str>>,
+    /// What events are to others, if that is wanted of any topic.
+    who: Option<Who>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
     /// Whether it is asked for when events were.
@@ -69,8 +74,7 @@ struct Sink {
     plan: TopicSink,
 }
 
-struct Own {
-    topic: Arc<str>,
+struct Who {
     pipeline: String,
     kind: Arc<str>,
 }
@@ -105,6 +109,8 @@ pub(super) struct Traveller {
     events: Result<Vec<Event>, StepError>,
     /// Who it is outside of the transport, if that is asked for.
     attributes: Option<Attributes>,
+    /// The number of the change that it came of, if it is known.
+    sequence: Option<u64>,
 }
 
 impl Traveller {
@@ -145,18 +151,16 @@ impl Steps {
         let programs = plan
             .steps
             .iter()
-            .filter_map(|step| step.plan.program())
+            .flat_map(|step| step.plan.programs())
             .chain(plan.topics.iter().flat_map(|sink| sink.key.iter().chain(&sink.when)));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
-        let own = plan.keeps_events.then(|| Own {
-            topic: own_topic(pipeline, &plan.name).into(),
-            pipeline: pipeline.to_owned(),
-            kind: plan.name.as_str().into(),
-        });
+        let own = plan.keeps_events.then(|| own_topic(pipeline, &plan.name).into());
+        let is_told = plan.keeps_events || plan.topics.iter().any(|topic| topic.cloud_events);
+        let who = is_told.then(|| Who { pipeline: pipeline.to_owned(), kind: plan.name.as_str().into() });
         let looked_at = first.iter().map(|step| fields(&step.plan)).fold(Fields::default().with(&["op"]), Fields::and);
         let with_time = plan.steps.iter().any(|step| matches!(step.plan, StepPlan::Dedupe(_) | StepPlan::Collapse(_)));
-        let looked_at = match own.is_some() || with_time {
+        let looked_at = match who.is_some() || with_time {
             true => Attributes::FIELDS.iter().fold(looked_at, |fields, path| fields.with(path)),
             false => looked_at,
         };
@@ -177,6 +181,7 @@ impl Steps {
             with_metadata: programs.into_iter().any(Program::reads_metadata),
             sinks: plan.topics.iter().map(sink).collect(),
             own,
+            who,
             stream: plan.name.as_str().into(),
             taps,
         }
@@ -250,6 +255,10 @@ impl Steps {
             StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
                 let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
                 self.enrich(step, enricher.as_deref().ok_or_else(unasked)?, travellers).await?;
+                travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
+            }
+            StepPlan::Call(plan) => {
+                self.call_function(step, plan, travellers).await?;
                 travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
             }
             StepPlan::Dedupe(plan) => self.dedupe(step, plan, records, travellers, seen),
@@ -335,7 +344,8 @@ impl Steps {
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let size = record.value.as_ref().map_or(0, Bytes::len);
         let (op, events) = (Op::Update, Ok(Vec::new()));
-        let mut traveller = Traveller { size, op, looked: None, time_us: None, events, attributes: None };
+        let mut traveller =
+            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.
@@ -398,18 +408,19 @@ impl Steps {
             }
             traveller.looked = traveller.looked.map(|looked| looked + 1);
         }
-        if let Some(own) = &self.own {
+        if let Some(Who { pipeline, kind }) = &self.who {
             traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
-                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(&own.pipeline, &own.kind),
+                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(pipeline, kind),
                 (Some(Origin::Table { source, .. }), _) => {
-                    Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind)
+                    Attributes::of(&flow.event, op, record, pipeline, source, kind)
                 }
-                _ => Attributes::of_record(op, record, &own.pipeline, &own.kind),
+                _ => Attributes::of_record(op, record, pipeline, kind),
             });
         }
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
+        traveller.sequence = sequence(input, &flow.event);
         Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 
@@ -456,7 +467,11 @@ impl Steps {
                     Some(other) => Err(self.error(step, format!("{each} is no list, but {}", other.kind()))),
                 },
                 // These look at several events together.
-                StepPlan::Enrich(_) | StepPlan::Lookup(_) | StepPlan::Dedupe(_) | StepPlan::Collapse(_) => {
+                StepPlan::Enrich(_)
+                | StepPlan::Lookup(_)
+                | StepPlan::Call(_)
+                | StepPlan::Dedupe(_)
+                | StepPlan::Collapse(_) => {
                     made.push(event);
                     Ok(())
                 }

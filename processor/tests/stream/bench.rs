@@ -21,7 +21,7 @@ pub const TABLE: &str = "db.public.movie";
 pub struct Bench {
     _folder: tempfile::TempDir,
     pub log: Arc<Embedded>,
-    producer: Box<dyn Producer>,
+    pub producer: Box<dyn Producer>,
 }
 
 impl Bench {
@@ -135,7 +135,7 @@ pub fn plan(start: Start, steps: Vec<StepPlan>, on_error: OnError) -> StreamPlan
         max_event: 8 << 20,
         deliveries: Vec::new(),
         keeps_events: false,
-        topics: vec![TopicSink { name: "out".into(), key: None, compact: false, when: None }],
+        topics: vec![TopicSink { name: "out".into(), key: None, compact: false, cloud_events: false, when: None }],
     }
 }
 

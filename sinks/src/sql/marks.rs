@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 use tributary_event::{ErrorClass, TableName};
-use tributary_processor::sink::Entry;
+use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::failure::Failure;
@@ -38,19 +38,31 @@ impl Marks {
         format!("{} {:?} {:?} {:?} {}", self.marks, self.stream, self.sink, place.topic, place.partition)
     }
 
-    /// Whether there is a table of marks.
+    /// Whether there are tables of marks.
     pub(super) async fn exist(&self, session: &Session<'_>) -> Result<bool, Failure> {
-        let both = "select pg_catalog.to_regclass($1) is not null and pg_catalog.to_regclass($2) is not null";
-        let rows = session.query(both, &[(&self.marks, Type::TEXT), (&self.samples, Type::TEXT)]).await?;
+        self.is_true(session, "pg_catalog.to_regclass($1) is not null and pg_catalog.to_regclass($2) is not null").await
+    }
+
+    /// Whether they have what this version keeps in them.
+    pub(super) async fn are_complete(&self, session: &Session<'_>) -> Result<bool, Failure> {
+        let condition = "pg_catalog.to_regclass($2) is not null and exists (select from pg_catalog.pg_attribute where attrelid = \
+                         pg_catalog.to_regclass($1) and attname = 'topic_id' and not attisdropped)";
+        self.is_true(session, condition).await
+    }
+
+    async fn is_true(&self, session: &Session<'_>, condition: &str) -> Result<bool, Failure> {
+        let names = [(&self.marks as &(dyn ToSql + Sync), Type::TEXT), (&self.samples, Type::TEXT)];
+        let rows = session.query(&format!("select {condition}"), &names).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Makes the tables. Under the lock of definitions.
     pub(super) async fn create(&self, session: &Session<'_>) -> Result<(), Failure> {
         let definitions = format!(
-            "create table if not exists {} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
-             primary key (stream, sink, topic, \"partition\")); \
-             create table if not exists {} (stream text, sink text, at timestamptz, seq bigint not null, \
+            "create table if not exists {0} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
+             topic_id text, primary key (stream, sink, topic, \"partition\")); \
+             alter table {0} add column if not exists topic_id text; \
+             create table if not exists {1} (stream text, sink text, at timestamptz, seq bigint not null, \
              primary key (stream, sink, at));",
             self.marks, self.samples
         );
@@ -64,34 +76,45 @@ impl Marks {
     }
 
     /// The mark of a partition.
-    pub(super) async fn next(&self, session: &Session<'_>, place: &TopicPartition) -> Result<Option<u64>, Failure> {
+    pub(super) async fn next(&self, session: &Session<'_>, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
+        // A table that was made before topics had identities has no column for them.
         let select = format!(
-            "select next from {} where stream = $1 and sink = $2 and topic = $3 and \"partition\" = $4",
+            "select next, pg_catalog.to_jsonb(m) ->> 'topic_id' from {} m where stream = $1 and sink = $2 and topic = $3 and \
+             \"partition\" = $4",
             self.marks
         );
         let partition = i64::from(place.partition);
         let rows = session.query(&select, &self.place(&&*place.topic, &partition)).await?;
-        Ok(rows.first().and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok()))
+        Ok(rows.first().and_then(|row| {
+            let next = u64::try_from(row.get::<_, i64>(0)).ok()?;
+            let topic = row.get::<_, Option<String>>(1).and_then(|topic| topic.parse().ok());
+            Some(Mark { next, topic })
+        }))
     }
 
     /// Moves the mark, if it is where the entry says.
     pub(super) async fn advance(&self, session: &Session<'_>, entry: &Entry<'_>) -> Result<bool, Failure> {
-        let (partition, to) = (i64::from(entry.place.partition), bigint(entry.to));
+        let text = |mark: Mark| mark.topic.map(|topic| topic.to_string());
+        let (partition, to, to_topic) = (i64::from(entry.place.partition), bigint(entry.to.next), text(entry.to));
         let topic = &*entry.place.topic;
         let mut parameters = self.place(&topic, &partition).to_vec();
-        parameters.push((&to, Type::INT8));
+        parameters.extend([(&to as &(dyn ToSql + Sync), Type::INT8), (&to_topic, Type::TEXT)]);
         let marks = &self.marks;
-        let moved = match entry.from.map(bigint) {
+        let from = entry.from.map(|from| (bigint(from.next), text(from)));
+        let moved = match &from {
             None => {
-                let insert = format!("insert into {marks} values ($1, $2, $3, $4, $5) on conflict do nothing");
+                let insert = format!(
+                    "insert into {marks} (stream, sink, topic, \"partition\", next, topic_id) values ($1, $2, $3, $4, $5, $6) \
+                     on conflict do nothing"
+                );
                 session.execute(&insert, &parameters).await?
             }
-            Some(from) => {
+            Some((from, from_topic)) => {
                 let update = format!(
-                    "update {marks} set next = $5 where stream = $1 and sink = $2 and topic = $3 and \"partition\" = $4 \
-                     and next = $6"
+                    "update {marks} set next = $5, topic_id = $6 where stream = $1 and sink = $2 and topic = $3 and \
+                     \"partition\" = $4 and next = $7 and topic_id is not distinct from $8"
                 );
-                parameters.push((&from, Type::INT8));
+                parameters.extend([(from as &(dyn ToSql + Sync), Type::INT8), (from_topic, Type::TEXT)]);
                 session.execute(&update, &parameters).await?
             }
         };

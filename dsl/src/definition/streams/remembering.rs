@@ -2,7 +2,7 @@
 //! nothing else keeps it: so they stand before whatever asks somebody whose answers change, and one stream has one of them. What they bring
 //! together are events of one partition, which is told where it may not be all that are meant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_event::TableName;
 use tributary_expression::{Program, Shape};
@@ -20,6 +20,8 @@ pub(super) struct Ground<'a> {
     pub transport: &'a TransportPlan,
     /// Columns that make the key of a table, where the pipeline says them.
     pub keys: &'a [&'a BTreeMap<TableName, Vec<String>>],
+    /// The sources whose changes it has; none: it has what somebody else writes.
+    pub sources: Option<&'a BTreeSet<&'a str>>,
 }
 
 pub(super) fn dedupe(
@@ -89,7 +91,7 @@ fn by(r: &mut Reader, map: &Map, shape: Option<&Shape>, ground: &Ground) -> Opti
     let Some(text) = r.optional(map, &key::BY) else {
         return Program::compile("%key", shape?).ok().map(|(program, _)| program);
     };
-    let program = looking(r, map, &key::BY, &text, shape, "a key")?;
+    let program = looking(r, &text, shape, "a key")?;
     if !has_whole_key(r, &program, ground) {
         let message = "events of which this is the same may lie in different partitions of the topic, and are brought together in one only";
         let help =

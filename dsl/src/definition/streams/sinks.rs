@@ -90,7 +90,7 @@ pub(super) fn read(
 /// Which events go to a sink.
 fn when(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Program> {
     let text = r.optional(map, &key::WHEN)?;
-    let compiled = looking(r, map, &key::WHEN, &text, shape, "a condition")?;
+    let compiled = looking(r, &text, shape, "a condition")?;
     if !compiled.is_condition() {
         let message = format!("a condition says whether an event goes there, and this answers {}", compiled.answer());
         r.found.push(text.spot.error(message).help("compare something, such as `.op == \"c\"`"));
@@ -117,7 +117,8 @@ fn topic(
         return None;
     }
     let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
-    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT), when: None })
+    let (compact, cloud_events) = (r.value(map, &key::COMPACT), r.value(map, &key::HEADERS_OF_TOPIC));
+    Some(TopicSink { name: name.value, key, compact, cloud_events, when: None })
 }
 
 fn expression(
@@ -128,7 +129,7 @@ fn expression(
     what: &str,
 ) -> Option<Program> {
     let text = r.optional(map, key)?;
-    looking(r, map, key, &text, shape, what)
+    looking(r, &text, shape, what)
 }
 
 /// Why a topic may not be written.
@@ -230,7 +231,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
     let workflow = r.required(map, &key::WORKFLOW);
     let flavor = r.required(map, &key::FLAVOR);
     let text = r.optional(map, &key::INPUT);
-    let input = text.as_ref().map(|text| looking(r, map, &key::INPUT, text, shape, "an input"));
+    let input = text.as_ref().map(|text| looking(r, text, shape, "an input"));
     if let Some((text, program)) = text.as_ref().zip(input.as_ref().and_then(Option::as_ref))
         && program.only_looks()
         && !program.is_object()
@@ -268,6 +269,15 @@ fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
     Some(SqlPlan { url: Secret::new(url?.value), table: table?.name, row: row?, create, keep_deleted })
 }
 
+/// Whether what a step leaves is made by it alone.
+fn is_row(step: &StepPlan) -> bool {
+    match step {
+        StepPlan::Transform(_) => true,
+        StepPlan::Call(call) => call.into.is_root(),
+        _ => false,
+    }
+}
+
 /// Which row an event is about.
 fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<RowPlan> {
     let key: Option<Vec<String>> =
@@ -277,7 +287,7 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
     let last = steps.iter().rev().find(|step| step.plan.changes());
     let is_envelope = last.is_none();
     // What a transform leaves is a row; what was only added to is none.
-    if let Some(step) = last.filter(|step| !is_written && !matches!(step.plan, StepPlan::Transform(_))) {
+    if let Some(step) = last.filter(|step| !is_written && !is_row(&step.plan)) {
         let message = format!("which row is meant behind the step `{}` is not clear", step.name);
         let help = "say so with `row`, such as `row: '{ \"id\": .after.id, \"title\": .movie.title }'`";
         r.error(map.place, message, Some(help.into()));

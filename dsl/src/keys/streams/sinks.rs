@@ -39,7 +39,7 @@ pub(crate) static TOPIC: Key<&Keys, Means> = key(
      records).",
 );
 
-static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT], rules: &[] };
+static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT, &HEADERS_OF_TOPIC], rules: &[] };
 
 pub(crate) static TOPIC_NAME: Key<Line, Required> =
     key("name", Line("name"), Required, "movies.renamed", "Its name. It is created if there is none.");
@@ -60,6 +60,15 @@ pub(crate) static COMPACT: Key<Words<bool>, Is<bool>> = key(
     "on",
     "Whether the topic keeps the last record of each key alone, and that of a deleted row not at all: such an event becomes a record \
      without a value.",
+);
+
+pub(crate) static HEADERS_OF_TOPIC: Key<Words<bool>, Is<bool>> = key(
+    "headers",
+    Words(&[("none", false), ("cloudevents", true)]),
+    Is(false),
+    "cloudevents",
+    "What records have beside key and value: nothing, or the attributes of CloudEvents (`ce_id`, `ce_source`, `ce_type`, `ce_time`, \
+     `ce_specversion`, and `ce_op`, `ce_sequence`, `ce_committedus`).",
 );
 
 pub(crate) static NAME: Key<Line, Means> = key(

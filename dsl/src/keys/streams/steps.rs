@@ -4,12 +4,22 @@ use std::time::Duration;
 
 use super::ON_ERRORS;
 use super::values::{Code, PathText};
-use crate::plan::{Missing, OnError};
+use crate::plan::{Missing, OnError, Wait};
 use crate::yaml::{Is, Key, Keys, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words, key};
 
 pub(crate) static STEP: Keys = Keys {
-    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &LOOKUP, &SPLIT, &DEDUPE, &COLLAPSE, &NAME, &ON_ERROR],
-    rules: &[Rule::OneOf(&["changed", "filter", "transform", "enrich", "lookup", "split", "dedupe", "collapse"])],
+    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &LOOKUP, &CALL, &SPLIT, &DEDUPE, &COLLAPSE, &NAME, &ON_ERROR],
+    rules: &[Rule::OneOf(&[
+        "changed",
+        "filter",
+        "transform",
+        "enrich",
+        "lookup",
+        "call",
+        "split",
+        "dedupe",
+        "collapse",
+    ])],
 };
 
 pub(crate) static CHANGED: Key<OneOrMany<Line>, Means> = key(
@@ -166,7 +176,46 @@ pub(crate) static LOOKUP: Key<&Keys, Means> = key(
     "Something is added that a table of `tables` has.",
 );
 
-static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING], rules: &[] };
+static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING, &WAIT], rules: &[] };
+
+pub(crate) static WAIT: Key<Words<Wait>, Is<Wait>> = key(
+    "wait",
+    Words(&[("nothing", Wait::Nothing), ("position", Wait::Position)]),
+    Is(Wait::Nothing),
+    "position",
+    "What an event waits for before it looks: for nothing, and then the table may lack what its source changed before; or until it has \
+     all changes that the source made before the event's own. That is for a captured table, and changes of the same source.",
+);
+
+pub(crate) static CALL: Key<&Keys, Means> = key(
+    "call",
+    &CALL_KEYS,
+    Means("another step"),
+    "function: score\nwith: [.price.usd, .lead.country]\ninto: .score",
+    "A function of the user is called, once for many events if it takes them so: \
+     [STREAMS.md](../processor/STREAMS.md#functions). Programs call it too.",
+);
+
+static CALL_KEYS: Keys = Keys { keys: &[&FUNCTION, &WITH, &CALL_INTO], rules: &[] };
+
+pub(crate) static FUNCTION: Key<Line, Required> =
+    key("function", Line("name"), Required, "score", "The function, by the name that programs call it by.");
+
+pub(crate) static WITH: Key<OneOrMany<Code>, Means> = key(
+    "with",
+    OneOrMany(Code),
+    Means("the event"),
+    "[.price.usd, .lead.country]",
+    "What it is given, each in VRL, in the order of its parameters. What takes null may be left out at the end.",
+);
+
+pub(crate) static CALL_INTO: Key<PathText, Means> = key(
+    "into",
+    PathText,
+    Means("it takes the event's place, and must be an object"),
+    ".score",
+    "Where its answer is put.",
+);
 
 pub(crate) static TABLE: Key<Line, Required> =
     key("table", Line("name"), Required, "rates", "The table, by its name under `tables`.");

@@ -18,6 +18,8 @@ pub struct TopicSink {
     pub key: Option<Program>,
     /// Whether it keeps the last record of each key, and none of a deleted row.
     pub compact: bool,
+    /// Whether records say in headers who the event is, as CloudEvents do.
+    pub cloud_events: bool,
     /// Which events go there; none: all.
     pub when: Option<Program>,
 }

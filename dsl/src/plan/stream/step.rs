@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tributary_expression::{Path, Program};
+use tributary_expression::{Function, Path, Program};
 
 /// One step, and its name.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub enum StepPlan {
     Enrich(Box<EnrichPlan>),
     /// Something is added that a table has.
     Lookup(Box<LookupPlan>),
+    /// A function of the user is called.
+    Call(Box<FunctionPlan>),
     /// An event ends here whose key was seen a short while before.
     Dedupe(Box<DedupePlan>),
     /// Of the events of a key that come within a time only the last flows on.
@@ -50,6 +52,7 @@ impl StepPlan {
             Self::Transform(_) => "transform",
             Self::Enrich(_) => "enrich",
             Self::Lookup(_) => "lookup",
+            Self::Call(_) => "call",
             Self::Split { .. } => "split",
             Self::Dedupe(_) => "dedupe",
             Self::Collapse(_) => "collapse",
@@ -61,15 +64,16 @@ impl StepPlan {
         !matches!(self, Self::Filter(_) | Self::Changed(_) | Self::Dedupe(_) | Self::Collapse(_))
     }
 
-    /// Its program, if it is one.
-    pub fn program(&self) -> Option<&Program> {
+    /// Its programs.
+    pub fn programs(&self) -> &[Program] {
         match self {
-            Self::Filter(program) | Self::Transform(program) => Some(program),
-            Self::Enrich(enrich) => Some(&enrich.key),
-            Self::Lookup(lookup) => Some(&lookup.key),
-            Self::Dedupe(dedupe) => Some(&dedupe.by),
-            Self::Collapse(collapse) => Some(&collapse.by),
-            Self::Changed(_) | Self::Split { .. } => None,
+            Self::Filter(program) | Self::Transform(program) => std::slice::from_ref(program),
+            Self::Enrich(enrich) => std::slice::from_ref(&enrich.key),
+            Self::Lookup(lookup) => std::slice::from_ref(&lookup.key),
+            Self::Call(call) => &call.with,
+            Self::Dedupe(dedupe) => std::slice::from_ref(&dedupe.by),
+            Self::Collapse(collapse) => std::slice::from_ref(&collapse.by),
+            Self::Changed(_) | Self::Split { .. } => &[],
         }
     }
 }
@@ -113,6 +117,28 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+    /// Which state of the table an event sees.
+    pub wait: Wait,
+}
+
+/// Which state of a table an event sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That of the moment.
+    Nothing,
+    /// One that has all changes that its source made before the event's own.
+    Position,
+}
+
+/// A function of the user is called.
+#[derive(Debug, Clone)]
+pub struct FunctionPlan {
+    /// Which.
+    pub function: Function,
+    /// What it is given.
+    pub with: Vec<Program>,
+    /// Where its answer is put; the root: it takes the event's place.
+    pub into: Path,
 }
 
 /// An event ends here whose key was seen a short while before.
@@ -138,19 +164,6 @@ pub struct CollapsePlan {
     /// Events of one partition that are held at most.
     pub keys: usize,
     /// Bytes of their records at most.
-    pub limit: u64,
-}
-
-/// A topic that steps look into, whole.
-#[derive(Debug, Clone)]
-pub struct LookupTable {
-    /// Its name.
-    pub name: String,
-    /// The topic.
-    pub topic: String,
-    /// What a record is known by, of its value; none: its key.
-    pub key: Option<Program>,
-    /// Bytes that its keys and values may take.
     pub limit: u64,
 }
 

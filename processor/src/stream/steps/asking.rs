@@ -1,9 +1,10 @@
 //! Steps that ask somebody: a service, or a table.
 
 use bytes::Bytes;
-use tributary_dsl::plan::{Missing, Step, StepPlan};
+use tributary_dsl::plan::{Missing, Step, StepPlan, Wait};
 use tributary_expression::{Value, json};
 
+use super::waits::wait_for;
 use super::{Steps, Traveller};
 use crate::outside::{Answer, Enricher, OutsideError};
 
@@ -49,6 +50,9 @@ impl Steps {
                 }
             }
             asked.push(of_this);
+        }
+        if matches!(&step.plan, StepPlan::Lookup(plan) if plan.wait == Wait::Position) && !keys.is_empty() {
+            wait_for(enricher, travellers).await?;
         }
         let answers = if keys.is_empty() { Vec::new() } else { enricher.ask(&keys).await? };
         for (traveller, asked) in travellers.iter_mut().zip(asked) {

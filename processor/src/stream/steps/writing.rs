@@ -13,12 +13,18 @@ impl Steps {
     pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
         let Traveller { op, events, attributes, .. } = traveller;
         for mut event in events? {
+            let attributes = attributes.as_ref().map(|attributes| attributes.of_part(&event.parts));
             for sink in &self.sinks {
+                let before = batch.len();
                 self.to_topic(sink, record, op, &mut event, batch)?;
+                if let Some(attributes) = attributes.as_ref().filter(|_| sink.plan.cloud_events && batch.len() > before)
+                {
+                    attributes.put_for_others(batch);
+                }
             }
             if let (Some(own), Some(attributes)) = (&self.own, &attributes) {
-                put(batch, &own.topic, record, record.key.as_deref(), &event);
-                attributes.of_part(&event.parts).put(batch);
+                put(batch, own, record, record.key.as_deref(), &event);
+                attributes.put(batch);
             }
         }
         Ok(())
