@@ -36,6 +36,8 @@ const ONLY: [(&str, &[&str]); 13] = [
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
+    // Tables of streams.
+    ("mysql_async", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("parquet", &["tributary-sinks", "xtask"]),
