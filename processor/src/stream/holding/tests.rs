@@ -61,7 +61,9 @@ fn sink(log: &[Event], turns: &[Turn], keys: usize, bytes: usize) -> Vec<usize> 
         match turn {
             Turn::Read(count) => {
                 let end = (read + count).min(log.len());
-                (read..end).for_each(|at| drop(held.push(coming(log, &times, at), now)));
+                for coming in (read..end).map(|at| coming(log, &times, at)) {
+                    held.push(coming, now);
+                }
                 read = end;
             }
             Turn::Wait(seconds) => now += Duration::from_secs(*seconds),
