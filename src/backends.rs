@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tributary_connector::postgres::KeyPager;
+use tributary_connector::postgres::{self, KeyPager};
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, InvalidText, Oversized, OversizedPolicy, PostgresSettings, PreparedTransactions,
-    TimePrecision, TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, Oversized, OversizedPolicy, PostgresSettings,
+    PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{
@@ -20,9 +20,9 @@ use tributary_dsl::plan::{
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
-use tributary_event::{Health, TableName};
+use tributary_event::{Health, Lsn, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
-use tributary_indexer::listing::{GraphRootIds, RootIdSource};
+use tributary_indexer::listing::{GraphRootIds, RootIdSource, SourceLog};
 use tributary_indexer::request::names;
 use tributary_indexer::resolve::vertices::id_value;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
@@ -141,6 +141,10 @@ pub fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
             plan::InvalidText::Replace => InvalidText::Replace,
             plan::InvalidText::Base64 => InvalidText::Base64,
         },
+        dropped_types: match postgres.dropped_types {
+            plan::DroppedTypes::Stop => DroppedTypes::Stop,
+            plan::DroppedTypes::Text => DroppedTypes::Text,
+        },
         unconverted: false,
     }
 }
@@ -199,6 +203,25 @@ pub fn stores(plan: &Plan) -> Result<HashMap<String, Arc<dyn DocumentStore>>, Fa
 /// The store of an index, to look into.
 pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn DocumentStore>, Failure> {
     open_read_only(&index.store, &index.name, &plan.data).map_err(|e| Failure::of(e.class, e.message))
+}
+
+/// Where the log of a source ends.
+pub struct SourceEnd(PostgresSettings);
+
+impl SourceEnd {
+    /// That of this source.
+    pub fn of(source: &SourcePlan) -> Self {
+        let SourceSettings::Postgres(postgres) = &source.settings;
+        Self(connection(postgres))
+    }
+}
+
+#[async_trait]
+impl SourceLog for SourceEnd {
+    async fn end(&self) -> Result<Lsn, GraphError> {
+        let end = postgres::end_of_log(&self.0).await;
+        end.map_err(|e| GraphError::new(e.class(), e.to_string()))
+    }
 }
 
 /// What lists the roots of each index. `compared`: the ids of rows were compared with those of the graph already.

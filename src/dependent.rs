@@ -16,9 +16,10 @@ use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{IndexPlan, Place, Plan, SourcePlan};
 use tributary_event::{ErrorClass, TableName};
-use tributary_indexer::listing::Listings;
+use tributary_indexer::listing::{Absent, Listings};
 use tributary_processor::Backoff;
 
+use crate::derived::Derived;
 use crate::rules::{self, Written};
 use crate::streams::Shown;
 use crate::tables::list_anew;
@@ -32,10 +33,13 @@ pub struct Indexes {
     listings: Vec<Arc<Listings>>,
     /// What streams there are now.
     shown: Arc<RwLock<Shown>>,
+    /// Those that the pipeline has elsewhere, or had once.
+    absent: Arc<Absent>,
     known: Mutex<Known>,
     /// Why the tables were refused last.
     refused: Mutex<Vec<Diagnostic>>,
     needs: watch::Sender<u64>,
+    derived: Derived,
 }
 
 /// What is known of the plan.
@@ -48,9 +52,16 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>, shown: Arc<RwLock<Shown>>) -> Self {
+    pub fn new(
+        source: SourcePlan,
+        rules: Written,
+        (listings, absent): (Vec<Arc<Listings>>, Arc<Absent>),
+        shown: Arc<RwLock<Shown>>,
+    ) -> Self {
         let known = Mutex::new(Known::Nothing(Vec::new()));
-        Self { source, rules, listings, shown, known, refused: Mutex::default(), needs: watch::Sender::new(0) }
+        let (refused, derived) = Default::default();
+        let needs = watch::Sender::new(0);
+        Self { source, rules, listings, shown, absent, known, refused, needs, derived }
     }
 
     /// What is wrong with the source, if this is why it ended.
@@ -75,6 +86,7 @@ impl Indexes {
     pub async fn planned(&self, plan: &Arc<Plan>, shutdown: &CancellationToken) -> Result<bool, ConnectorError> {
         let before = std::mem::replace(&mut *self.known(), Known::Plan(plan.clone()));
         let Known::Nothing(carried) = before else { return Ok(true) };
+        self.derived.take(plan, &carried);
         let lacking = carried.iter().filter_map(|table| {
             let lacks = rules::refusal(&rules::check(plan, &self.source, std::slice::from_ref(table))).err()?;
             let why = format!("the log has a stretch in which it does not suffice ({lacks})");
@@ -119,13 +131,17 @@ impl Indexes {
         }
         .into_iter();
         let first = concerning.next()?;
-        let text = format!("rows of {} may have changed without events: {}", first.table, first.why);
+        let text = changed_without_events(&first.table, &first.why);
         Some(match concerning.count() {
             0 => text,
             1 => format!("{text}; and those of one more table"),
             more => format!("{text}; and those of {more} more tables"),
         })
     }
+}
+
+fn changed_without_events(table: &TableName, why: &str) -> String {
+    format!("rows of {table} may have changed without events: {why}")
 }
 
 /// What is wrong with a source, at its place in the pipeline: that of the table, where it is one's.
@@ -179,7 +195,11 @@ impl Dependent for Rules {
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
         match &mut *self.known() {
-            Known::Plan(plan) => self.refuse(rules::check(plan, &self.source, tables)),
+            Known::Plan(plan) => {
+                self.refuse(rules::check(plan, &self.source, tables))?;
+                self.derived.take(plan, tables);
+                Ok(())
+            }
             Known::Nothing(carried) => {
                 self.refuse(rules::check_without_schema(&self.rules, &self.source, tables))?;
                 for table in tables.iter().filter(|table| self.rules.contains_key(&table.schema.table_name())) {
@@ -206,6 +226,10 @@ impl Dependent for Indexes {
             if let Some(why) = self.concerns(listings.index(), doubts) {
                 listings.begin_anew(Some(why)).await?;
             }
+        }
+        // What those show is not known here.
+        if let Some(why) = doubts.first().map(|Doubt { table, why }| changed_without_events(table, why)) {
+            self.absent.begin_anew(&why).await?;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use tributary_dsl::Definition;
 use tributary_dsl::plan::{Plan, SourcePlan, TransportPlan};
 use tributary_event::Health;
 use tributary_indexer::engine::{IndexHandle, Indexer, Parts};
-use tributary_indexer::listing::{Board, Listings};
+use tributary_indexer::listing::{Absent, Board, Captured, Listings};
 use tributary_indexer::report::OnChange;
 use tributary_indexer::request::names;
 use tributary_processor::{Taps, Tasks, supervise, until_answered};
@@ -221,7 +221,7 @@ impl Base {
             board: self.board.clone(),
             listings: self.listings.clone(),
             roots: backends::roots(&plan, &graph, &self.health, entry.compared)?,
-            captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+            captured: self.captured(),
             health: self.health.clone(),
             on_change: entry.on_change.clone(),
             instance: entry.instance.clone(),
@@ -231,12 +231,26 @@ impl Base {
         Ok(Ready { plan, indexer, entry })
     }
 
+    /// The sources as listings wait for them, by name.
+    fn captured(&self) -> HashMap<String, Captured> {
+        let of = |source: &SourcePlan| {
+            let (is, log) = (self.captured.get(&source.name)?.subscribe(), Arc::new(backends::SourceEnd::of(source)));
+            Some((source.name.clone(), Captured { is, log }))
+        };
+        self.definition().sources().iter().filter_map(of).collect()
+    }
+
+    /// The indexes that the pipeline had once, or has in other processes.
+    fn absent(&self) -> Arc<Absent> {
+        Arc::new(Absent::new(self.board.clone(), self.listings.keys().cloned()))
+    }
+
     /// What depends on each source.
-    fn dependents(&self) -> Vec<Arc<Indexes>> {
+    fn dependents(&self, absent: &Arc<Absent>) -> Vec<Arc<Indexes>> {
         let definition = self.definition();
         let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
         let of = |source: &SourcePlan| {
-            Indexes::new(source.clone(), definition.vertices(), listings.clone(), self.shown.clone())
+            Indexes::new(source.clone(), definition.vertices(), (listings.clone(), absent.clone()), self.shown.clone())
         };
         definition.sources().iter().map(|source| Arc::new(of(source))).collect()
     }
@@ -251,7 +265,8 @@ async fn work(
 ) -> Result<(), Failure> {
     let mut tasks: Tasks<Failure> = JoinSet::new();
     let definition = base.definition();
-    let dependents = base.dependents();
+    let absent = base.absent();
+    let dependents = base.dependents(&absent);
     if let Joining::Planned(ready) = &indexes {
         for dependent in &dependents {
             dependent.planned(&ready.plan, shutdown).await.map_err(|e| Failure::Stopped(e.to_string()))?;
@@ -266,8 +281,16 @@ async fn work(
             health: base.health.part(format!("source {}", source.name)),
             captured,
         };
-        let shutdown = shutdown.clone();
-        tasks.spawn(async move { Box::pin(source.run(shutdown)).await });
+        let (shutdown, absent, transport) = (shutdown.clone(), absent.clone(), base.health.reporter("transport"));
+        tasks.spawn(async move {
+            // Before anything is captured that they do not hear of.
+            let what = "note which indexes are out of the pipeline";
+            let noted = until_answered(&transport, what, &shutdown, || absent.leave()).await;
+            match noted.map_err(|error| Failure::Stopped(error.message))? {
+                Some(()) => Box::pin(source.run(shutdown)).await,
+                None => Ok(()),
+            }
+        });
     }
     let topics = backends::topics(definition)?;
     {

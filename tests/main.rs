@@ -16,6 +16,7 @@ mod scenarios {
     mod crashes;
     mod foreign;
     mod letters;
+    mod memory;
     mod names;
     mod order;
     mod outages;

@@ -200,6 +200,8 @@ impl World {
         let build = if extra.contains("build:") { "" } else { "    build: { deadline: 5s }\n" };
         let text = std::fs::read_to_string(self.definition.join("pipeline.yaml")).expect("the pipeline's definition");
         let text = text
+            // Most graphs may lag, so that is what is tested.
+            .replace("  # The service reads the primary, and keeps no answers.\n  lag: 0s\n", "")
             .replace("pipeline: movie-search\n", &format!("pipeline: {}\n{transport}", self.name))
             .replace("  studio:\n", &format!("  {}:\n", self.source()))
             .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{store}{build}{extra}"))
@@ -516,6 +518,16 @@ impl World {
         let process = self.processes[0].id();
         let limit = rustix::process::Rlimit { current: bytes, ..getrlimit(Resource::Fsize) };
         prlimit(Some(process), Resource::Fsize, limit).expect("the limit is set");
+    }
+
+    /// The most memory, in bytes, that the first process had at a time since this was asked last.
+    pub fn most_memory(&self) -> u64 {
+        let of = format!("/proc/{}", self.processes[0].id().as_raw_nonzero());
+        let status = std::fs::read_to_string(format!("{of}/status")).expect("it runs");
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+        // (`proc(5)`: `clear_refs`.)
+        std::fs::write(format!("{of}/clear_refs"), "5").expect("forgotten");
+        most.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 
     pub fn faults(&self) -> Faults {

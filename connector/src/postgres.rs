@@ -60,5 +60,6 @@ pub(crate) use monitor::{Watch, monitor};
 pub(crate) use prepare::checkpoint;
 pub use prepare::{Prepared, prepare};
 pub use rows::{RowPager, TableRow};
+pub use slot::end_of_log;
 pub(crate) use slot::{continues, position, wait_turn};
 pub use source::PostgresSource;

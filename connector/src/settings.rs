@@ -138,6 +138,16 @@ pub enum InvalidText {
     Base64,
 }
 
+/// What becomes of values whose type was dropped before anybody looked at it: made, used, and dropped again while the log waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DroppedTypes {
+    /// The source stops, and names table and column.
+    #[default]
+    Stop,
+    /// They are published as the text that the server prints.
+    Text,
+}
+
 /// When the changes of transactions that are prepared (`PREPARE TRANSACTION`) are published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PreparedTransactions {
@@ -179,6 +189,8 @@ pub struct PostgresSettings {
     pub binary: bool,
     /// What becomes of bytes that are no text.
     pub invalid_text: InvalidText,
+    /// What becomes of values whose type nobody knows any more.
+    pub dropped_types: DroppedTypes,
     /// Whether the server leaves texts in the encoding of its database, for us to convert. Events are the same either way,
     /// but where the server cannot convert a text, only we can say which.
     pub unconverted: bool,
@@ -265,6 +277,7 @@ impl ConnectorSettings {
                 heartbeat: None,
                 values: ValueOptions::default(),
                 invalid_text: InvalidText::default(),
+                dropped_types: DroppedTypes::default(),
                 binary: true,
                 unconverted: false,
             }),

@@ -88,6 +88,34 @@ async fn partitions_that_come_with_rows_or_go_are_doubted() {
     .await;
 }
 
+/// Under a publication that does not name the table, the server lets it be unlogged; of a table of columns of fixed length nothing
+/// but its file shows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_unlogged_for_a_while_is_doubted() {
+    let db = Database::create("unlogged_for_a_while").await;
+    db.run("create table t (id int primary key, n int); insert into t select i, i from generate_series(1, 100) i")
+        .await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    db.run(&format!("create publication {} for all tables", postgres(&settings).publication)).await;
+    let witness = Witness::new(|_| Ok(()));
+    let running = Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
+    wait_known(&recorder).await;
+    let unlogged = "begin; alter table t set unlogged; update t set n = n + 1; alter table t set logged; commit";
+    db.run(unlogged).await;
+    assert!(witness.wait(1).await[0].contains("unlogged"));
+    running.stop().await;
+    db.run(unlogged).await;
+    let running = Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
+    assert!(witness.wait(2).await[1].contains("unlogged"));
+    running.stop().await;
+    // Where the publication names the table, that is refused, and a move is no doubt.
+    db.run(&format!("drop publication {0}; create publication {0} for table t", postgres(&settings).publication)).await;
+    let refused = db.sql.batch_execute("alter table t set unlogged").await.expect_err("refused");
+    let said = refused.as_db_error().map_or("", |error| error.message()).to_owned();
+    assert!(said.contains("unlogged"), "{said}");
+    db.remove().await;
+}
+
 /// What happens every day is not doubted.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_no_row_is_not_doubted() {
@@ -298,6 +326,47 @@ async fn many_tables_cost_as_many_statements_as_few() {
         db.remove().await;
     }
     assert!((statements[1] - statements[0]).abs() < 20, "{statements:?}");
+}
+
+/// The first change of a table in a session costs no statement if the log has the table as the catalog had it when the session began.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_changes_of_many_tables_cost_as_many_statements_as_those_of_few() {
+    let mut statements = Vec::new();
+    for (n, tables) in [3, 300].into_iter().enumerate() {
+        let db = Database::create(&format!("first{n}")).await;
+        let names: Vec<String> = (0..tables).map(|i| format!("t{i}")).collect();
+        let create = |name: &String| {
+            format!(
+                "create table {name} (id int primary key, n numeric(5, 2), name text, m mood[]); \
+                 alter table {name} replica identity full"
+            )
+        };
+        db.run("create type mood as enum ('ok')").await;
+        db.run(&names.iter().map(create).collect::<Vec<_>>().join(";")).await;
+        let (recorder, settings) =
+            (Recorder::new(), db.settings(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        let running = Running::streaming(&settings, &recorder).await;
+        wait_known(&recorder).await;
+        let committed = async || {
+            // Sessions tell what they did when they end.
+            let own = "select xact_commit from pg_stat_database where datname = current_database()";
+            db.sql.query_one(own, &[]).await.expect("a number").get::<_, i64>(0)
+        };
+        let insert = |name: &String| format!("insert into {name} values (1, 1.5, 'x', '{{ok}}')");
+        db.run(&format!("begin; {}; commit", names.iter().map(insert).collect::<Vec<_>>().join("; "))).await;
+        let records = recorder.wait(tables).await;
+        assert!(records.iter().all(|record| record.get("/after/m") == json!(["ok"])));
+        running.stop().await;
+        let others =
+            "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+        until("its sessions are over", async || {
+            db.sql.query_one(others, &[]).await.expect("a number").get::<_, i64>(0) == 0
+        })
+        .await;
+        statements.push(committed().await);
+        db.remove().await;
+    }
+    assert!((statements[1] - statements[0]).abs() < 100, "{statements:?}");
 }
 
 /// More is needed of a table while it is captured: it is checked again at once, nothing is skipped while it falls short, and when

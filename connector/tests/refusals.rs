@@ -6,7 +6,7 @@ use tributary_connector::{ConnectorError, ConnectorSettings, Secret};
 use tributary_event::ErrorClass;
 use tributary_stack::{Postgres, PostgresOptions};
 
-use crate::logs::{listen, warnings};
+use crate::logs::{listen, warnings, warnings_of_all};
 use crate::support::{Database, Recorder, Running, connect, drop_slot, postgres, postgres_mut, server_url, until};
 
 async fn refused(settings: &ConnectorSettings, recorder: &Recorder, texts: &[&str]) {
@@ -249,23 +249,27 @@ async fn passwords_are_proved_in_every_way_and_wrong_ones_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_that_the_server_had_to_remove() {
     // A limit for all of the server, so it is a server of its own.
-    let version = Database::create("version").await;
-    let options = PostgresOptions {
-        version: version.version().await.to_string(),
-        settings: vec![
-            ("max_slot_wal_keep_size".into(), "48MB".into()),
-            ("min_wal_size".into(), "32MB".into()),
-            ("max_wal_size".into(), "48MB".into()),
-        ],
-        ..PostgresOptions::default()
-    };
-    version.remove().await;
+    let database = Database::create("version").await;
+    let version = database.version().await;
+    let mut settings = vec![
+        ("max_slot_wal_keep_size".to_owned(), "48MB".to_owned()),
+        ("min_wal_size".to_owned(), "32MB".to_owned()),
+        ("max_wal_size".to_owned(), "48MB".to_owned()),
+    ];
+    if version >= 18 {
+        settings.push(("idle_replication_slot_timeout".to_owned(), "1d".to_owned()));
+    }
+    let options = PostgresOptions { version: version.to_string(), settings, ..PostgresOptions::default() };
+    database.remove().await;
+    listen();
     let server = Postgres::start(options).await.expect("starts");
     let sql = connect(&server.url("postgres")).await;
     sql.batch_execute("create table t (id int primary key)").await.expect("a table");
     let settings = ConnectorSettings::postgres("limited", server.url("postgres").as_str().into(), ["t"]);
     let recorder = Recorder::new();
     Running::streaming(&settings, &recorder).await.stop().await;
+    let warned = warnings_of_all().iter().any(|text| text.contains("SET idle_replication_slot_timeout = 0"));
+    assert_eq!(warned, version >= 18, "slots that nobody reads are given up there");
     // Several segments of 16 MB, with nobody to confirm them.
     for _ in 0..8 {
         sql.batch_execute("insert into t select coalesce(max(id), 0) + 1 from t; select pg_switch_wal(); checkpoint")

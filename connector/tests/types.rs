@@ -2,11 +2,11 @@
 
 use serde_json::{Value as Json, json};
 use tributary_connector::postgres::{KeyPager, column_types};
-use tributary_connector::{BinaryHandling, ConnectorSettings, TimePrecision, ValueOptions};
+use tributary_connector::{BinaryHandling, ConnectorSettings, DroppedTypes, TimePrecision, ValueOptions};
 use tributary_event::debezium::{DecimalMode, encode_value};
 use tributary_event::{ColumnType, JsonType};
 
-use crate::support::{Database, Recorder, Running, postgres, postgres_mut};
+use crate::support::{Database, Recorder, Running, postgres, postgres_mut, until};
 
 /// Type of the column, literal, JSON.
 fn cases() -> Vec<(&'static str, &'static str, Json)> {
@@ -287,5 +287,39 @@ async fn types_of_other_extensions_arrive_where_the_server_has_them() {
         }
         running.stop().await;
     }
+    db.remove().await;
+}
+
+/// What a type was is known from the last look at the tables, whatever became of it before the log was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_types_that_were_dropped_since_are_what_they_were() {
+    let db = Database::create("dropped_types").await;
+    db.run(
+        "create domain small as int; create type mood as enum ('ok'); \
+         create table t (id int primary key, n small, m mood[])",
+    )
+    .await;
+    let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+    let running = Running::streaming(&settings, &recorder).await;
+    until("the tables are known", async || recorder.known_tables().is_some()).await;
+    running.stop().await;
+    db.run("insert into t values (1, 7, '{ok}')").await;
+    db.run("alter table t drop column n, drop column m; drop domain small; drop type mood").await;
+    let running = Running::streaming(&settings, &recorder).await;
+    assert_eq!(recorder.wait(1).await[0].get("/after"), json!({"id": 1, "n": 7, "m": ["ok"]}));
+    running.stop().await;
+    // Made, used and dropped while nobody looked.
+    db.run("create domain brief as int; alter table t add column b brief").await;
+    db.run("insert into t values (2, 8)").await;
+    db.run("alter table t drop column b; drop domain brief").await;
+    let running = Running::start(&settings, &recorder);
+    running.wait_down("set dropped_types: text").await;
+    assert!(running.health.parts()["source"].why.as_ref().is_some_and(|why| why.contains("the column b")));
+    assert_eq!(recorder.len(), 1, "it was published with a guessed type");
+    running.stop().await;
+    postgres_mut(&mut settings).dropped_types = DroppedTypes::Text;
+    let running = Running::streaming(&settings, &recorder).await;
+    assert_eq!(recorder.wait(2).await[1].get("/after"), json!({"id": 2, "b": "8"}));
+    running.stop().await;
     db.remove().await;
 }

@@ -13,9 +13,10 @@ pub use place::Place;
 pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
-    BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, Durability, EmbeddedSettings,
-    HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings, RetentionSettings,
-    RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
+    BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, DroppedTypes, Durability,
+    EmbeddedSettings, HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings,
+    RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision,
+    TransportPlan,
 };
 pub use stream::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,

@@ -2,10 +2,10 @@
 //! later. The first that fails for good stops all.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{Plan, StorePlan};
@@ -22,7 +22,7 @@ use crate::graph::Graph;
 use crate::letters::book::Book;
 use crate::letters::replay::Keeper;
 use crate::listing::fingerprint::Fingerprint;
-use crate::listing::{self, Board, Listings, RootIdSource};
+use crate::listing::{self, Board, Captured, Listings, RootIdSource};
 use crate::report::{OnChange, Reports};
 use crate::request::{Lane, names};
 use crate::resolve::recent::Recent;
@@ -52,7 +52,7 @@ pub struct Parts {
     pub roots: HashMap<String, Arc<dyn RootIdSource>>,
     /// Whether the log of each source is captured, by name. Before that no listing begins of an index that shows its tables:
     /// what changes meanwhile would be missed.
-    pub captured: HashMap<String, Receiver<bool>>,
+    pub captured: HashMap<String, Captured>,
     /// Where parts say how they are.
     pub health: Health,
     /// Hears of every finished change.
@@ -124,6 +124,8 @@ impl Indexer {
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
                 requested: Mutex::default(),
+                ids: Mutex::default(),
+                newest: AtomicU64::new(0),
                 strangers: parts.health.reporter(format!("roots of {}", index.name)),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
@@ -138,6 +140,7 @@ impl Indexer {
                 plan: index.clone(),
             };
             let is_home = matches!(index.store, StorePlan::Embedded);
+            parts.board.builds(&index.name, index.build.deadline);
             context.listings.plan(Fingerprint::of(plan, index), plan.graph.lag, is_home);
             let (changes, builds, backlog) = Default::default();
             // Nothing says otherwise before somebody asks for a build.

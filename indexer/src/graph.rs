@@ -3,6 +3,7 @@
 mod ceiling;
 mod client;
 mod errors;
+mod hearing;
 mod http;
 mod outage;
 mod parents;
@@ -146,6 +147,16 @@ pub struct GraphError {
     pub class: ErrorClass,
     /// Place, cause, remedy.
     pub message: String,
+}
+
+impl tributary_processor::FailedCall for GraphError {
+    fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 impl GraphError {

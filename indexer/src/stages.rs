@@ -11,7 +11,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
@@ -29,7 +28,7 @@ use crate::engine::{IndexHandle, Parts};
 use crate::graph::WITNESSES;
 use crate::letters::Letters;
 use crate::listing::fingerprint::shown_tables;
-use crate::listing::{self, Guarded, RootIdSource, Turn};
+use crate::listing::{self, Guarded, RootIdSource, Sources, Turn};
 use crate::request::{Lane, names};
 use crate::resolve::lost::Concerned;
 use crate::resolve::order::Watcher;
@@ -158,10 +157,11 @@ impl Stages {
     }
 
     /// The sources of the tables that the index shows: nothing is listed before each is captured.
-    fn sources(&self) -> Vec<(String, Receiver<bool>)> {
+    fn sources(&self) -> Sources {
         let shows = |source: &&SourcePlan| shown_tables(&self.plan, source, self.index_plan()).next().is_some();
-        let sources = self.plan.sources.iter().filter(shows);
-        sources.filter_map(|s| Some((s.name.clone(), self.parts.captured.get(&s.name)?.clone()))).collect()
+        let shown = self.plan.sources.iter().filter(shows);
+        let of = shown.filter_map(|s| Some((s.name.clone(), self.parts.captured.get(&s.name)?.clone()))).collect();
+        Sources::new(of, self.plan.sources.len() == 1)
     }
 
     async fn start_resolve(&self, running: &mut Running) -> Result<(), StageError> {
@@ -289,21 +289,12 @@ fn reader(group: String, topics: Vec<String>) -> ConsumerSettings {
 async fn list(
     context: Arc<IndexContext>,
     roots: Arc<dyn RootIdSource>,
-    sources: Vec<(String, Receiver<bool>)>,
+    sources: Sources,
     backlog: Lag,
     shutdown: CancellationToken,
 ) -> Result<(), StageError> {
-    let health = &context.listing_health;
-    for (source, mut captured) in sources {
-        if !*captured.borrow() {
-            health.down(format!("its documents are not listed before source {source} is captured"));
-        }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(()),
-            captured = captured.wait_for(|captured| *captured) => if captured.is_err() { return Ok(()) },
-        }
+    if !sources.until_captured(&context, &shutdown).await {
+        return Ok(());
     }
-    health.up();
-    listing::run(&context, roots.as_ref(), &backlog, shutdown).await
+    listing::run(&context, (roots.as_ref(), &sources), &backlog, shutdown).await
 }

@@ -9,13 +9,15 @@ use crate::world::{Own, Pair, World, connect};
 /// How much later the standby applies what it has received. The pipeline believes in a second.
 const BEHIND: &str = "3s";
 
-/// A standby of the world's database, made of a copy of its files.
-async fn standby(world: &mut World) -> Postgres {
+/// A standby of the world's database, made of a copy of its files, which is so far behind; the graph reads it from now on.
+async fn graph_on_standby(world: &mut World, behind: &str) -> Postgres {
     let primary = world.postgres.as_ref().expect("its own PostgreSQL");
-    let settings = vec![("recovery_min_apply_delay".to_owned(), BEHIND.to_owned())];
+    let settings = vec![("recovery_min_apply_delay".to_owned(), behind.to_owned())];
     let options = PostgresOptions { password: Some("of-the-owner".into()), settings, ..PostgresOptions::default() };
     let standby = primary.standby(options).await.expect("the standby starts");
     world.reconnect().await;
+    let primary = world.postgres.as_ref().expect("its own PostgreSQL").server_url();
+    world.serve_from(&world.database_url().replace(&primary, &standby.server_url())).await;
     standby
 }
 
@@ -38,10 +40,9 @@ async fn change(world: &World, round: u32) {
 async fn a_graph_that_says_how_far_it_has_come_is_waited_for() {
     let own = Own { postgres: true, ..Own::default() };
     let mut world = World::new("replica", Pair::KafkaElasticsearch, own).await;
-    let standby = standby(&mut world).await;
+    let standby = graph_on_standby(&mut world, BEHIND).await;
     let primary = world.postgres.as_ref().expect("its own PostgreSQL").server_url();
     let database = world.database_url().replace(&primary, &standby.server_url());
-    world.serve_from(&database).await;
     world.faults().say_position(true);
     world.start_process(0);
     world.start_process(1);
@@ -57,4 +58,41 @@ async fn a_graph_that_says_how_far_it_has_come_is_waited_for() {
     replay.batch_execute("SELECT pg_wal_replay_resume()").await.expect("resumed");
     change(&world, 2).await;
     world.assert_converged_after("the graph had stood still").await;
+}
+
+/// What committed just before the slot was made has no event, nor has what the publication left out: only a listing repairs it, and
+/// nothing repairs a listing that fetched what was before. The standby is further behind than a start and a look at the catalog take.
+async fn what_no_event_tells(name: &str, says: bool) {
+    let own = Own { postgres: true, ..Own::default() };
+    let mut world = World::new(name, Pair::Embedded, own).await;
+    let _standby = graph_on_standby(&mut world, "10s").await;
+    world.faults().say_position(says);
+    if !says {
+        world.edit_pipeline("graph:\n", "graph:\n  lag: 13s\n");
+    }
+    world.execute("UPDATE talent SET name = 'Just before' WHERE id % 101 = 0").await;
+    world.start();
+    world.until_documents(3201).await;
+    world.assert_converged_after("a change just before the first start").await;
+    let publication = world.sql.query_one("SELECT quote_ident(pubname) FROM pg_publication", &[]).await.expect("one");
+    let publication: String = publication.get(0);
+    world
+        .execute(&format!(
+            "BEGIN; ALTER PUBLICATION {publication} DROP TABLE distributor; \
+             UPDATE distributor SET name = name || ' (left out)'; \
+             ALTER PUBLICATION {publication} ADD TABLE distributor; COMMIT"
+        ))
+        .await;
+    world.assert_converged_after("rows without events").await;
+    assert!(world.said("its publication was changed") > 0, "{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_event_tells_is_listed_when_the_lag_is_over() {
+    what_no_event_tells("lagging", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_event_tells_is_listed_when_the_graph_says_so() {
+    what_no_event_tells("saying", true).await;
 }

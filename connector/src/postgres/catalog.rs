@@ -7,12 +7,15 @@ pub(super) mod state;
 mod tables;
 mod types;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_event::{TableName, TableSchema};
 
 use super::absent::no_such_table;
 use super::hosts;
+use super::pgoutput::{Relation, RelationColumn};
+use super::relation::schema_name;
 use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
@@ -20,7 +23,7 @@ use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
 pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, tables_as, type_names};
-pub(super) use types::Types;
+pub(super) use types::{TypeRow, Types};
 
 /// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.
 #[derive(Debug, Clone)]
@@ -127,6 +130,12 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+    /// Of each column the type's OID and its modifier.
+    pub(super) types: Vec<(u32, i32)>,
+    /// Those of its types, and of their parts, that users and extensions have made.
+    pub(super) made_types: BTreeMap<u32, TypeRow>,
+    /// The types of all tables that were read with it.
+    pub(super) known_types: Arc<Vec<TypeRow>>,
     /// The condition that a row must meet for its changes to be published.
     pub(super) row_filter: Option<String>,
     /// The first column whose values are read as text alone.
@@ -148,6 +157,21 @@ impl TableInfo {
             'i' => self.identity_index.iter().any(|c| c == name),
             _ => self.primary_key.iter().any(|c| c == name),
         }
+    }
+
+    /// Whether a relation message has the table just as it is now.
+    pub(super) fn is_alike(&self, relation: &Relation<'_>) -> bool {
+        let full = self.identity == 'f';
+        let is_alike = |(at, column): (usize, RelationColumn<'_>)| {
+            self.schema.columns.get(at).is_some_and(|c| *c.name == *column.name)
+                && self.types.get(at) == Some(&(column.type_oid, column.modifier))
+                && column.identity == (full || self.is_logged_before(at))
+        };
+        self.oid == relation.oid
+            && (&*self.schema.schema, &*self.schema.name) == (schema_name(relation), relation.name)
+            && u32::from(relation.identity) == u32::from(self.identity)
+            && relation.columns().count() == self.types.len()
+            && relation.columns().enumerate().all(is_alike)
     }
 
     /// What the log carries of the table from now on, through a publication that leaves out these operations.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tributary_event::TableName;
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
-use super::catalog::TableInfo;
 use super::catalog::state::{self, TableState};
+use super::catalog::{TableInfo, TypeRow};
 use super::sql::Sql;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
@@ -18,21 +18,32 @@ pub(crate) struct Known {
     name: String,
     /// None before the first look at a source that has a checkpoint: an earlier version wrote that.
     tables: Option<BTreeMap<String, TableState>>,
+    /// The types that tables had when the process began, by OID: the log may have values of them, whether anything was derived of
+    /// the tables or not.
+    types: BTreeMap<u32, TypeRow>,
 }
 
 impl Known {
     /// What is known of the tables of a source; `begins`: it has no checkpoint, so nothing was derived of them yet.
     pub(crate) async fn load(source: &str, begins: bool, transport: &dyn Transport) -> Result<Self, ConnectorError> {
         let name = format!("{source}.tables");
-        let content = transport.checkpoint(&name).await?.filter(|_| !begins);
+        let content = transport.checkpoint(&name).await?;
         // What cannot be read says as little as what is not there.
-        let tables = content.and_then(|content| serde_json::from_slice(&content).ok());
-        Ok(Self { name, tables })
+        let tables: Option<BTreeMap<String, TableState>> =
+            content.and_then(|content| serde_json::from_slice(&content).ok());
+        let states = tables.iter().flat_map(BTreeMap::values);
+        let types = states.flat_map(|state| state.types.clone()).collect();
+        Ok(Self { name, tables: tables.filter(|_| !begins), types })
     }
 
     /// Whether nothing is known yet.
     pub(super) fn is_none(&self) -> bool {
         self.tables.is_none()
+    }
+
+    /// The types that tables had.
+    pub(super) fn types(&self) -> Vec<TypeRow> {
+        self.types.values().cloned().collect()
     }
 
     /// The OID that a listed table had.
@@ -68,7 +79,11 @@ impl Known {
             if let Some(why) = why {
                 doubts.push(Doubt { table: table.schema.table_name(), why: why.to_owned() });
             }
-            now.insert(name, reading.state);
+            let mut state = reading.state;
+            if let Some(before) = self.tables.as_ref().and_then(|known| known.get(&name)) {
+                state.keep_types(before);
+            }
+            now.insert(name, state);
         }
         // One that is not there for now is known as it was when it comes back.
         for name in listed.iter().map(ToString::to_string) {

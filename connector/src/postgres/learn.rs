@@ -2,7 +2,8 @@
 //!
 //! The log is read with the catalog of its own time, the questions are answered by the catalog of today, and a transaction is
 //! in the log a moment before others can see it. So a transaction that may have made a type or a table is waited for until it
-//! is visible; what is gone since is not known any more.
+//! is visible; what is gone since is as it was when it was last looked at, which is kept (see `known`). Nothing is asked of a table
+//! that the log has as the catalog had it when the session began.
 //!
 //! A table that the log carries in a way that does not suffice (columns, replica identity) stops the source only if that is
 //! still so today. If it was mended since, the log has a stretch in which something lacks: whoever depends on the table is told
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tributary_event::TableName;
 
-use super::catalog::{Carried, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
+use super::catalog::{Carried, TableInfo, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
@@ -23,6 +24,7 @@ use super::texts::Texts;
 use super::visibility::{Held, until_over};
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
+use crate::settings::DroppedTypes;
 
 /// The transaction that a relation message came in.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,10 @@ pub(super) struct Learner {
     pub keys: Vec<(String, String, Vec<String>)>,
     /// What the names meant when they were last looked up, by OID.
     pub captured: HashMap<u32, (String, String)>,
+    /// The listed tables as they were when the session began, by OID. Nothing is asked of one that the log has just so.
+    pub begun_with: HashMap<u32, TableInfo>,
+    /// What becomes of values of types that nobody knows any more.
+    pub dropped_types: DroppedTypes,
     /// Whether the server sends values as its types' send functions write them.
     pub binary: bool,
     /// How texts are read.
@@ -90,6 +96,13 @@ impl Learner {
         within: Option<Within>,
     ) -> Result<Relayed, ConnectorError> {
         let in_log = (schema_name(relation).to_owned(), relation.name.to_owned());
+        if let (Some(info), None) =
+            (self.begun_with.get(&relation.oid).filter(|info| info.is_alike(relation)), bad_name)
+        {
+            let key = declared_key(&self.keys, &in_log).unwrap_or(&info.primary_key).to_vec();
+            let names = info.schema.columns.iter().map(|column| column.type_name.to_string()).collect();
+            return self.learnt(relation, message, in_log, (key, names)).await;
+        }
         let concerns = self.wanted.contains(&in_log) || self.captured.contains_key(&relation.oid);
         if let Some(within) = within.filter(|within| concerns && !within.prepared) {
             until_over(&*self.session.get().await?, within, &mut self.held).await?;
@@ -103,9 +116,39 @@ impl Learner {
         if let (true, true, Some(bad)) = (wanted, self.texts.stops(), bad_name) {
             return Err(self.texts.refuse_name(&TableName::new(name.0, name.1).to_string(), bad));
         }
-        let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let (primary_key, names) =
-            if wanted { self.describe(relation, &name, &types, within).await? } else { Default::default() };
+            if wanted { self.describe(relation, &name, within).await? } else { Default::default() };
+        if !wanted {
+            let mut table = self.relayed(relation, message, &name, (primary_key, names), false)?;
+            table.renamed_from = renamed_from;
+            return Ok(table);
+        }
+        self.learnt(relation, message, name, (primary_key, names)).await
+    }
+
+    /// A listed table of which key and names of types are known.
+    async fn learnt(
+        &mut self,
+        relation: &Relation<'_>,
+        message: Bytes,
+        name: (String, String),
+        described: (Vec<String>, Vec<String>),
+    ) -> Result<Relayed, ConnectorError> {
+        let table = self.relayed(relation, message, &name, described, true)?;
+        self.suffices(relation, &table, &name).await?;
+        self.captured.insert(relation.oid, name);
+        Ok(table)
+    }
+
+    fn relayed(
+        &self,
+        relation: &Relation<'_>,
+        message: Bytes,
+        name: &(String, String),
+        (primary_key, names): (Vec<String>, Vec<String>),
+        wanted: bool,
+    ) -> Result<Relayed, ConnectorError> {
+        let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let known = &self.types;
         let decoder =
             |&(oid, modifier): &(u32, i32)| Decoder { codec: known.codec(oid, modifier), form: known.form(oid) };
@@ -115,18 +158,13 @@ impl Learner {
             let type_name = names.get(at).map_or("?", String::as_str);
             let cause = format!(
                 "table {}, column {column}: values of type {type_name} are read as text",
-                TableName::new(name.0, name.1)
+                TableName::new(&*name.0, &*name.1)
             );
             return Err(ConnectorError::TextOnly { cause });
         }
-        let mut table = Relayed::new(relation, message, &name, &primary_key, decoders, names, wanted);
-        table.renamed_from = renamed_from;
+        let mut table = Relayed::new(relation, message, name, &primary_key, decoders, names, wanted);
         table.texts = self.texts.clone();
         tracing::debug!(table = %table.schema.qualified_name(), wanted, "table seen in the log");
-        if wanted {
-            self.suffices(relation, &table, &name).await?;
-            self.captured.insert(relation.oid, name);
-        }
         Ok(table)
     }
 
@@ -149,9 +187,9 @@ impl Learner {
         &mut self,
         relation: &Relation<'_>,
         name: &(String, String),
-        types: &[(u32, i32)],
         within: Option<Within>,
     ) -> Result<(Vec<String>, Vec<String>), ConnectorError> {
+        let types: Vec<(u32, i32)> = relation.columns().map(|c| (c.type_oid, c.modifier)).collect();
         let sql = self.session.get().await?;
         let mut lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         if let (false, Some(within)) = (lacking.is_empty(), within.filter(|within| within.prepared)) {
@@ -163,15 +201,24 @@ impl Learner {
             lacking = self.types.load(&sql, types.iter().map(|(oid, _)| *oid)).await?;
         }
         if !lacking.is_empty() {
-            tracing::warn!(
-                table = %TableName::new(&*name.0, &*name.1),
-                types = ?lacking,
-                "the log has values of types that were dropped since; they are published as text"
-            );
+            let column = relation.columns().find(|c| lacking.contains(&c.type_oid)).map_or("?", |c| c.name);
+            let table = TableName::new(&*name.0, &*name.1);
+            if self.dropped_types == DroppedTypes::Stop {
+                return Err(ConnectorError::Table {
+                    table: table.to_string(),
+                    cause: format!(
+                        "the log has values of the column {column} of a type that was dropped since, before it was looked at: \
+                         what they are cannot be known any more"
+                    ),
+                    remedy: "to have them published as text, as the server prints them, set dropped_types: text under the source, and \
+                             start again; the setting can go when the source is past them"
+                        .into(),
+                });
+            }
+            tracing::warn!(%table, column, types = ?lacking, "values of types that were dropped since are published as text");
         }
-        let declared = self.keys.iter().find(|(s, t, _)| (s, t) == (&name.0, &name.1)).map(|(_, _, key)| key.clone());
-        let mut key = match declared {
-            Some(key) => key,
+        let mut key = match declared_key(&self.keys, name) {
+            Some(key) => key.to_vec(),
             None => primary_key_of(&sql, relation.oid).await?,
         };
         if key.iter().any(|name| relation.columns().all(|c| c.name != name)) {
@@ -182,7 +229,7 @@ impl Learner {
             let now: Vec<(&str, u32)> = now.iter().map(|c| (c.name.as_str(), c.type_oid)).collect();
             key = earlier_names(relation, &now, &key);
         }
-        Ok((key, type_names(&sql, types).await?))
+        Ok((key, type_names(&sql, &types).await?))
     }
 
     /// Whether the log carries enough of the table at this place, or did not but does from some place on.
@@ -205,6 +252,14 @@ impl Learner {
         };
         self.dependent.doubt(&[doubt]).await
     }
+}
+
+/// The key that was declared for a table.
+fn declared_key<'a>(
+    keys: &'a [(String, String, Vec<String>)],
+    (schema, table): &(String, String),
+) -> Option<&'a [String]> {
+    keys.iter().find(|(s, t, _)| (s, t) == (schema, table)).map(|(_, _, key)| key.as_slice())
 }
 
 /// What the log carries of a table from a relation message on.

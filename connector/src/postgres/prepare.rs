@@ -9,7 +9,7 @@ use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
 use super::absent::no_such_table;
-use super::catalog::{self, Carried, TableInfo, Which};
+use super::catalog::{self, Carried, TableInfo, TypeRow, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::known::Known;
@@ -38,6 +38,8 @@ pub struct Prepared {
     pub(super) make_failover: bool,
     /// Whether the slot sends transactions when they are prepared.
     pub(super) two_phase: bool,
+    /// Types of the tables as they were when they were last looked at, some of which may be gone.
+    pub(super) earlier_types: Vec<TypeRow>,
 }
 
 /// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
@@ -123,7 +125,8 @@ async fn prepare_from(
     };
     let make_failover = hosts.len() > 1 && !standby && facts.as_ref().is_some_and(|f| f.failover == Some(false));
     let two_phase = facts.is_some_and(|f| f.two_phase);
-    Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase })
+    let earlier_types = known.types();
+    Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase, earlier_types })
 }
 
 /// Checks the server and the role; returns the server's version.
@@ -140,7 +143,9 @@ async fn server(
         (select system_identifier::text from pg_catalog.pg_control_system()), \
         (select case when rolsuper then -1 else rolconnlimit end from pg_catalog.pg_roles where rolname = current_user), \
         (select case when r.rolsuper then -1 else datconnlimit end from pg_catalog.pg_database, pg_catalog.pg_roles r \
-         where datname = current_database() and r.rolname = current_user)";
+         where datname = current_database() and r.rolname = current_user), \
+        coalesce((select setting::int4 from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout'), 0), \
+        coalesce((select unit from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout'), '')";
     let rows = sql.query("reading the server's settings", SQL, &[]).await?;
     let row = rows.first().ok_or_else(|| ConnectorError::protocol(endpoint.place(), "no settings"))?;
     let (version, wal_level, replicates, system): (i32, String, bool, String) =
@@ -148,6 +153,17 @@ async fn server(
     judge(endpoint, version, &wal_level, replicates)?;
     let limits = (row.get::<_, Option<i32>>(4).unwrap_or(-1), row.get::<_, Option<i32>>(5).unwrap_or(-1));
     session::check_limits(endpoint.place(), (&endpoint.user, limits.0), (&endpoint.database, limits.1))?;
+    let (idle, unit): (i32, &str) = (row.get(6), row.get(7));
+    if idle > 0 {
+        // Since 18. It cannot be overruled for one slot, and takes nothing from a source that runs.
+        tracing::warn!(
+            slot,
+            idle_replication_slot_timeout = format!("{idle}{unit}"),
+            "the server gives the slot up, and the log with it, when nobody has read it for so long: a pipeline that is away for \
+             longer must build everything anew. To lift it, run: ALTER SYSTEM SET idle_replication_slot_timeout = 0; then: SELECT \
+             pg_reload_conf();"
+        );
+    }
     match checkpoint {
         Some(c) if c.system != system => Err(slot::other_system(slot, &c.system, &system)),
         _ => Ok(version),

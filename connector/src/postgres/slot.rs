@@ -150,6 +150,39 @@ pub(crate) async fn position(settings: &PostgresSettings) -> Result<Option<Lsn>,
     Ok(rows.first().and_then(|row| row.get::<_, Option<String>>(0)).and_then(|text| text.parse().ok()))
 }
 
+/// Where the log of a source ends now: whoever has replayed so much shows everything that anybody sees on the server.
+///
+/// # Errors
+/// The server cannot be reached.
+pub async fn end_of_log(settings: &PostgresSettings) -> Result<Lsn, ConnectorError> {
+    // What committed without waiting for the disk is visible before it is written, so the end is that of what is inserted.
+    const SQL: &str = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text, \
+        (select setting::int8 from pg_catalog.pg_settings where name = 'wal_block_size'), \
+        (select setting::int8 from pg_catalog.pg_settings where name = 'wal_segment_size')";
+    const ACTION: &str = "reading where the log ends";
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+    let rows = sql.query(ACTION, SQL, &[]).await?;
+    let row = rows.first();
+    let end = row.and_then(|row| row.get::<_, Option<String>>(0)).and_then(|text| text.parse().ok());
+    let size = |i| row.and_then(|row| u64::try_from(row.get::<_, i64>(i)).ok()).filter(|size| *size > 0);
+    match (end, size(1), size(2)) {
+        (Some(end), Some(page), Some(segment)) => Ok(end_of_last_record(end, page, segment)),
+        _ => Err(ConnectorError::protocol(sql.endpoint().place(), "the server does not say where its log ends")),
+    }
+}
+
+/// The end of the last record before the place where the next one will be inserted: between them is the header of a page, where the
+/// last one filled its page. Nobody replays a header before there is a record behind it. Pure.
+fn end_of_last_record(next: Lsn, page: u64, segment: u64) -> Lsn {
+    const SHORT: u64 = 24;
+    const LONG: u64 = 40;
+    match (next.0 % page, next.0 % segment) {
+        (_, LONG) => Lsn(next.0 - LONG),
+        (SHORT, _) => Lsn(next.0 - SHORT),
+        _ => next,
+    }
+}
+
 /// Refuses, transiently, while another process reads the slot.
 pub(crate) async fn wait_turn(settings: &PostgresSettings) -> Result<(), ConnectorError> {
     const SQL: &str = "select coalesce(active_pid, 0) from pg_catalog.pg_replication_slots \
@@ -312,6 +345,14 @@ pub(super) fn other_system(slot: &str, expected: &str, actual: &str) -> Connecto
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_of_a_page_is_no_record() {
+        let ends = |next| end_of_last_record(Lsn(next), 8192, 16 << 20).0;
+        assert_eq!((ends(0x0200_0028), ends(0x0200_2018)), (0x0200_0000, 0x0200_2000));
+        // Records that end at these places of a page.
+        assert_eq!((ends(0x0200_2028), ends(0x0200_2020), ends(0x0200_2000)), (0x0200_2028, 0x0200_2020, 0x0200_2000));
+    }
 
     fn facts() -> SlotFacts {
         SlotFacts {

@@ -146,6 +146,10 @@ impl PostgresSource {
         let session = Arc::new(Session::new(endpoint.clone()));
         let held = Held::new(name, health);
         let visibility = Visibility::open(session.clone(), settings.prepared, held.clone()).await?;
+        let mut types = Types::new(settings.values);
+        types.remember(prepared.earlier_types.iter().cloned());
+        // All tables of a reading share them.
+        types.remember(prepared.tables.first().into_iter().flat_map(|table| table.known_types.iter().cloned()));
         let source = Arc::new(SourceInfo {
             name: name.into(),
             kind: SourceKind::PostgreSql,
@@ -158,10 +162,12 @@ impl PostgresSource {
                 session,
                 held,
                 publication: settings.publication.clone(),
-                types: Types::new(settings.values),
+                types,
                 wanted: settings.table_names(),
                 keys: settings.keys.clone(),
                 captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
+                begun_with: prepared.tables.iter().map(|t| (t.oid, t.clone())).collect(),
+                dropped_types: settings.dropped_types,
                 binary,
                 texts,
                 dependent,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::tables::{TABLES, Table};
-use super::values::{DatabaseUrl, NameOf, ServerName};
-use crate::plan::{BinaryHandling, DecimalHandling, InvalidText, TimePrecision};
+use super::values::{DatabaseUrl, NameOf, SOURCE_URL, ServerName};
+use crate::plan::{BinaryHandling, DecimalHandling, DroppedTypes, InvalidText, TimePrecision};
 use crate::yaml::{Entries, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<source>", pattern: Some(NameOf::PATTERN), example: "studio" };
@@ -40,13 +40,14 @@ static POSTGRES_KEYS: Keys = Keys {
         &HSTORE,
         &INTERVALS,
         &INVALID_TEXT,
+        &DROPPED_TYPES,
     ],
     rules: &[],
 };
 
 pub(crate) static URL: Key<DatabaseUrl, Required> = key(
     "url",
-    DatabaseUrl,
+    SOURCE_URL,
     Required,
     "\"postgres://app@localhost:5432/studio\"",
     "How to connect, with libpq's parameters; several hosts with commas between them. It must lead to the server itself, not to a \
@@ -203,6 +204,15 @@ pub(crate) static INTERVALS: Key<Words<bool>, Is<bool>> = key(
     Is(false),
     "iso",
     "How intervals travel in topics: as a number of microseconds, or as ISO 8601 text.",
+);
+
+pub(crate) static DROPPED_TYPES: Key<Words<DroppedTypes>, Is<DroppedTypes>> = key(
+    "dropped_types",
+    Words(&[("stop", DroppedTypes::Stop), ("text", DroppedTypes::Text)]),
+    Is(DroppedTypes::Stop),
+    "text",
+    "What becomes of values of a type that was made, used and dropped before the source looked at it: the source stops, or they \
+     travel as the text that the server prints.",
 );
 
 pub(crate) static INVALID_TEXT: Key<Words<InvalidText>, Is<InvalidText>> = key(

@@ -101,6 +101,8 @@ pub struct PostgresSettings {
     pub intervals_as_text: bool,
     /// What becomes of bytes that are no text.
     pub invalid_text: InvalidText,
+    /// What becomes of values whose type was dropped before it was looked at.
+    pub dropped_types: DroppedTypes,
 }
 
 /// What becomes of a text column's bytes that are no text in the server's encoding.
@@ -113,6 +115,16 @@ pub enum InvalidText {
     Replace,
     /// The value travels as base64.
     Base64,
+}
+
+/// What becomes of values whose type was dropped before anybody looked at it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DroppedTypes {
+    /// The source stops, and names table and column.
+    #[default]
+    Stop,
+    /// They travel as text.
+    Text,
 }
 
 /// How dates and times travel in topics.

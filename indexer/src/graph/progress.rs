@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use tributary_event::ChangeEvent;
+use tributary_event::{ChangeEvent, Lsn};
 
 /// The positions that a graph said, by source: `16/B374D848`, or `movies=16/B374D848, users=0/5F00A8` of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +30,17 @@ impl<'a> Progress<'a> {
     /// Whether the graph shows a change. `is_sole`: the pipeline has one source, which need not be named. None: the graph says nothing
     /// of the change's source that can be understood, or the change has no position.
     pub fn shows(&self, event: &ChangeEvent, is_sole: bool) -> Option<bool> {
-        let said = self.of.get(&*event.source.name).copied().or(self.sole.filter(|_| is_sole))?;
-        event.position.is_seen_at(said)
+        event.position.is_seen_at(self.said_of(&event.source.name, is_sole)?)
+    }
+
+    /// Whether the graph shows all of a source's log up to this place. None: it says nothing of the source that can be understood.
+    pub fn reaches(&self, source: &str, end: Lsn, is_sole: bool) -> Option<bool> {
+        let said = self.said_of(source, is_sole)?.trim().parse::<Lsn>().ok()?;
+        Some(said >= end)
+    }
+
+    fn said_of(&self, source: &str, is_sole: bool) -> Option<&'a str> {
+        self.of.get(source).copied().or(self.sole.filter(|_| is_sole))
     }
 }
 

@@ -9,15 +9,15 @@
 //! Two plans of one index must not work at the same time: a document that was built by the former one after the latter listed it
 //! would stay so. Who starts with a plan that was never replaced begins at once, and writes so on the board. Who runs another plan
 //! reads that within a second or two and ends; if it cannot read, it begins no build and takes no events once its last reading is
-//! older than [`LEASE`](super::board::LEASE). The new listing begins when that time is over, so it has the higher stamps, and
-//! fetches what the others resolved as their last. A process that is started again with a plan that was replaced (a rolling
+//! older than [`LEASE`](super::board::LEASE). The new listing begins when that time is over (and the graph's lag), so it has the
+//! higher stamps, and fetches what the others resolved as their last. A process that is started again with a plan that was replaced (a rolling
 //! deploy restarts an old one; or a person goes back to it) asks on the board first, and is a standby for as long as it is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tracing::info;
 use tributary_event::clock::SKEW;
@@ -26,6 +26,7 @@ use tributary_processor::Backoff;
 use tributary_transport::{Batch, Producer, Purpose, TopicPartition, TransportError};
 
 use super::board::{Board, LEASE};
+use super::news::Heard;
 use super::state::{Claim, Listing, Party, opening};
 use crate::listing::fingerprint::Fingerprint;
 use crate::report::Progress;
@@ -85,6 +86,11 @@ impl Listings {
             health,
             progress: Arc::new(Progress::unknown()),
         }
+    }
+
+    /// What processes tell each other.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The name of the index.
@@ -180,7 +186,7 @@ impl Listings {
     pub(crate) async fn open_with(&self, prepared: Prepared, documents: u64) -> Result<(), TransportError> {
         let party = self.party();
         let handover = match self.board.shared {
-            true => LEASE + SKEW + Duration::from_secs(1) + self.lag.get().copied().unwrap_or_default(),
+            true => LEASE + SKEW + Duration::from_secs(1),
             false => Duration::ZERO,
         };
         let handover_us = i64::try_from(handover.as_micros()).unwrap_or(i64::MAX);
@@ -213,6 +219,16 @@ impl Listings {
         self.begin(Some(why), |state| state.is_none_or(|state| state.begun_us <= moment_us)).await
     }
 
+    /// Notes that this process runs the pipeline without the index: when a process opens it again, everything is listed anew.
+    pub(super) async fn leave(&self) -> Result<(), TransportError> {
+        let leave =
+            |state: Option<&Listing>| Some(Listing { left: true, ..state.filter(|state| !state.left)?.clone() });
+        if leave(self.state().as_ref()).is_some() {
+            self.update(&mut Batch::new(), leave).await?;
+        }
+        Ok(())
+    }
+
     async fn begin(&self, why: Option<String>, must: impl Fn(Option<&Listing>) -> bool) -> Result<(), TransportError> {
         let by = self.party.get().map(|party| party.instance.clone());
         let change = |state: Option<&Listing>| {
@@ -239,13 +255,17 @@ impl Listings {
         self.board.note(&self.index).map(|note| note.listing)
     }
 
-    /// How long until a listing may begin.
+    /// How long until a listing may begin: the graph shows what happened before the moment that the state names, whoever's clock
+    /// told it.
     pub(super) fn due(&self, listing: &Listing) -> Duration {
-        Duration::from_micros(u64::try_from(listing.begun_us - self.board.clock.wall_us()).unwrap_or(0))
+        let lag = self.lag.get().copied().unwrap_or_default();
+        let skew = if self.board.shared && !lag.is_zero() { SKEW } else { Duration::ZERO };
+        let shown_us = listing.begun_us.saturating_add(i64::try_from((lag + skew).as_micros()).unwrap_or(i64::MAX));
+        Duration::from_micros(u64::try_from(shown_us.saturating_sub(self.board.clock.wall_us())).unwrap_or(0))
     }
 
     /// Hears of every reading and writing of the board.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    pub(super) fn news(&self) -> Heard {
         self.board.news()
     }
 
@@ -329,9 +349,7 @@ impl Listings {
     pub(crate) async fn hold(&self) {
         let mut news = self.board.news();
         while self.board.shared && (!self.board.is_fresh() || self.replaced().is_some()) {
-            if news.changed().await.is_err() {
-                return;
-            }
+            news.changed().await;
         }
     }
 
@@ -410,7 +428,7 @@ impl Listings {
     }
 
     /// Takes notice of the state, and tells it.
-    fn hear(&self) {
+    pub(super) fn hear(&self) {
         let Some(listing) = self.state() else { return };
         if self.told.swap(listing.number, Ordering::AcqRel) != listing.number {
             self.progress.restart();

@@ -145,3 +145,41 @@ async fn what_is_open_before_there_is_a_plan_is_listed_when_there_is_one() {
     listings.open_with(Prepared::Existing, 3).await.expect("an answer");
     assert!(listings.take().await.expect("an answer").is_some());
 }
+
+#[tokio::test]
+async fn an_index_that_a_process_lacks_hears_its_doubts_and_is_listed_anew_when_it_is_back() {
+    let world = World::new();
+    let (_, a) = world.process("a", "q", false);
+    a.open_with(NEW, 0).await.expect("an answer");
+    let (board, _) = world.process("b", "q", false);
+    let absent = super::super::Absent::new(board.clone(), ["shows".to_owned()]);
+    absent.leave().await.expect("noted");
+    absent.begin_anew("a doubt").await.expect("begun");
+    // Whoever has it still hears of the doubt.
+    a.board.look().await.expect("an answer");
+    let listing = a.state().expect("a state");
+    assert_eq!((listing.number, listing.why.as_deref(), listing.left), (2, Some("a doubt"), true));
+    let done = Listing { complete: true, listed: 3, ..a.take().await.expect("an answer").expect("its listing") };
+    a.advance(&mut Batch::new(), &done).await.expect("an answer").expect("its page");
+    let (_, back) = world.process("c", "q", false);
+    back.open_with(Prepared::Existing, 3).await.expect("an answer");
+    let listing = back.state().expect("a state");
+    assert!(listing.why.expect("a reason").contains("out of the pipeline") && !listing.left && !listing.complete);
+}
+
+#[tokio::test]
+async fn a_listing_begins_when_the_graph_shows_what_was_before_it() {
+    let world = World::new();
+    let board = Arc::new(Board::new(("p", "a"), world.log.clone(), true));
+    let listings = Listings::new("movies", board, Health::default().part("index movies"));
+    listings.begin_anew(Some("a doubt before there is a plan".into())).await.expect("begun");
+    let lag = Duration::from_secs(60);
+    let plan: Fingerprint = serde_json::from_value(json!({ "its query": "q" })).expect("a fingerprint");
+    listings.plan(plan, lag, false);
+    let least = lag - Duration::from_secs(10);
+    assert!(listings.due(&listings.state().expect("a state")) > least);
+    listings.open_with(NEW, 0).await.expect("an answer");
+    assert!(listings.due(&listings.state().expect("a state")) > least);
+    listings.begin_anew(None).await.expect("begun");
+    assert!(listings.due(&listings.state().expect("a state")) > least);
+}

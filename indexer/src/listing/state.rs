@@ -35,11 +35,15 @@ pub struct Listing {
     pub documents: bool,
     /// Whether the index was empty when this began.
     pub new_index: bool,
-    /// When it begins, in microseconds since the Unix epoch: documents that it asks for are fetched after that.
+    /// When it begins, in microseconds since the Unix epoch: documents that it asks for are fetched when the graph shows whatever
+    /// happened before that.
     pub begun_us: i64,
     /// Why every document is built again, where nobody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// A process has run the pipeline without the index, which then heard of no doubts, and whose needs nobody checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// What a process is to an index.
@@ -76,6 +80,7 @@ impl Listing {
             new_index,
             why,
             begun_us: now_us,
+            left: kept.left,
             ..Self::default()
         }
     }
@@ -116,12 +121,16 @@ pub(super) fn opening(
     let why = state.and_then(|state| match &state.plan {
         None => Some("it is not known by which plan its documents were built".to_owned()),
         Some(plan) if *plan != party.plan => Some(party.plan.difference(plan)),
-        Some(_) => state.differs(party),
+        Some(_) => state.differs(party).or_else(|| {
+            let text = "it was out of the pipeline for a while, in which rows may have changed without events";
+            state.left.then(|| text.to_owned())
+        }),
     });
     if state.is_some() && !is_new && !emptied && why.is_none() {
         return None;
     }
-    let mut next = Listing::next(state, is_new || emptied || never_built, why, now_us);
+    let next = Listing::next(state, is_new || emptied || never_built, why, now_us);
+    let mut next = Listing { left: false, ..next };
     if let Some(other) = next.plan.replace(party.plan.clone()).filter(|plan| *plan != party.plan) {
         next.earlier.retain(|digest| *digest != party.plan.digest());
         next.earlier.push(other.digest());
@@ -180,6 +189,19 @@ mod tests {
         let back = opening(Some(&next), &old, EXISTING, (0, 0)).expect("a listing");
         assert_eq!((back.claim(&new), back.claim(&old)), (Claim::Replaced, Claim::Free));
         assert_eq!(back.earlier, vec![new.plan.digest()]);
+    }
+
+    #[test]
+    fn an_index_that_was_out_of_the_pipeline_is_listed_once_when_it_is_back() {
+        let me = party("a", "q");
+        let state = complete(opening(None, &me, EXISTING, (0, 0)).expect("a listing"));
+        let left = Listing { left: true, ..state };
+        // A doubt, and a whole listing by a process that still has it, do not end that.
+        let doubted = complete(Listing::next(Some(&left), false, None, 3));
+        let back = opening(Some(&doubted), &me, EXISTING, (7, 9)).expect("a listing");
+        assert!(back.why.as_ref().is_some_and(|why| why.contains("out of the pipeline")), "{:?}", back.why);
+        assert!(!back.left && !back.complete && back.begun_us == 7);
+        assert_eq!(opening(Some(&complete(back)), &me, EXISTING, (8, 9)), None);
     }
 
     #[test]

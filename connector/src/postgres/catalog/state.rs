@@ -10,11 +10,13 @@
 //! | a partition is detached or dropped | a part is gone that had rows |
 //! | a partition is truncated alone | a part of a partitioned table has another file |
 //! | `ALTER TABLE` rewrites the table (`TYPE … USING`, `ADD COLUMN` with a volatile default, `SET EXPRESSION`, `SET LOGGED`) | another TOAST table, which `VACUUM FULL`, `CLUSTER` and `TRUNCATE` leave; of a table without one: another file, and columns that were altered |
+//! | the table is unlogged for a while | as any rewrite; of a table without a TOAST table: another file, where the publication does not name the table (where it does, the server refuses that) |
 //! | `ALTER TYPE … RENAME VALUE` | another label of an enum |
 //! | `ADD COLUMN` with a constant default, or with a virtual generated value | a new column that has a value in old rows |
 //! | `DROP COLUMN` | a column less |
 //!
-//! `VACUUM FULL`, `CLUSTER` and their like of a partition look like the truncation of it, and `ALTER TABLE` to a type whose
+//! `VACUUM FULL`, `CLUSTER` and their like of a partition look like the truncation of it, and of a table without long values, under a
+//! publication of all tables or of a schema, so does `TRUNCATE`, like a while in which it was unlogged; and `ALTER TABLE` to a type whose
 //! values print the same looks like any rewrite: what was derived of the table is derived again then though nothing changed.
 //!
 //! Reference: PostgreSQL documentation, "System Catalogs": `pg_class.relfilenode`, `pg_attribute.atthasmissing`, `pg_inherits`,
@@ -25,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::super::sql::Sql;
-use super::TableInfo;
+use super::{TableInfo, TypeRow};
 use crate::error::ConnectorError;
 
 /// What is kept of a table.
@@ -45,6 +47,10 @@ pub(in super::super) struct TableState {
     /// The labels of the enums of its columns, by OID.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<u32, String>,
+    /// Its types and those that they are made of, as far as users and extensions have made them; also those that it had and that
+    /// are gone, for the log may have values of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in super::super) types: BTreeMap<u32, TypeRow>,
     /// Changes with what the publication has of the table.
     published: String,
     /// Something of it does not suffice: when it does again, rows may have changed.
@@ -76,6 +82,23 @@ pub(in super::super) struct Reading {
     valued: BTreeSet<i16>,
     /// Parts that have rows and were not made as partitions.
     attached: BTreeSet<u32>,
+    /// The publication names the table, rather than all of its schema or of the database: then the server lets nobody make it
+    /// unlogged.
+    named: bool,
+}
+
+/// Types of a table that are remembered, at most.
+const TYPES: usize = 256;
+
+impl TableState {
+    /// Keeps types that the table had before.
+    pub(in super::super) fn keep_types(&mut self, before: &Self) {
+        for (oid, row) in &before.types {
+            if self.types.len() < TYPES {
+                self.types.entry(*oid).or_insert_with(|| row.clone());
+            }
+        }
+    }
 }
 
 impl Reading {
@@ -111,6 +134,9 @@ impl Reading {
             "a label of an enum was renamed"
         } else if moved && is_partitioned(before) {
             "a partition was truncated or rewritten"
+        } else if !self.named && any_part(&|before, now| (before.toast, now.toast) == (0, 0) && before.file != now.file)
+        {
+            "its rows are in another file, and it may have been unlogged meanwhile"
         } else if self.valued.iter().any(|number| !is_old(&number)) {
             "a column was added that has a value in every row"
         } else if self.numbers.iter().filter(is_old).count() < usize::from(before.columns) {
@@ -132,9 +158,10 @@ pub(in super::super) async fn read(
 ) -> Result<Vec<Reading>, ConnectorError> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut readings: HashMap<u32, Reading> = HashMap::with_capacity(oids.len());
-    for oid in &oids {
-        let state = TableState { oid: *oid, ..TableState::default() };
-        readings.insert(*oid, Reading { state, ..Reading::default() });
+    for table in tables {
+        let (oid, types) = (table.oid, table.made_types.clone());
+        let state = TableState { oid, types, ..TableState::default() };
+        readings.insert(oid, Reading { state, ..Reading::default() });
     }
     read_columns(sql, version, &oids, &mut readings).await?;
     read_parts(sql, &oids, &mut readings).await?;
@@ -233,7 +260,7 @@ async fn read_published(
     };
     // All that concerns the publication is also in the entry of each table.
     let statement = format!(
-        "select t.oid, hashtextextended(concat_ws(':', p.oid, p.xmin, r.oid, {schema}, {filter}), 0)::text from unnest($1::oid[]) as t(oid) \
+        "select t.oid, hashtextextended(concat_ws(':', p.oid, p.xmin, r.oid, {schema}, {filter}), 0)::text, r.oid is not null from unnest($1::oid[]) as t(oid) \
          cross join pg_catalog.pg_publication p \
          left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid and r.prrelid = t.oid \
          where p.pubname = $2::text::name"
@@ -241,6 +268,7 @@ async fn read_published(
     for row in sql.query("reading pg_publication", &statement, &[&oids, &publication]).await? {
         if let Some(reading) = readings.get_mut(&row.get(0)) {
             reading.state.published = row.get(1);
+            reading.named = row.get(2);
         }
     }
     Ok(())
@@ -304,10 +332,17 @@ mod tests {
             virtuals: String::new(),
             parts: BTreeMap::from([(1, part(10))]),
             labels: BTreeMap::from([(7, "sad".into())]),
+            types: BTreeMap::new(),
             published: "p".into(),
             unfit: false,
         };
-        Reading { state, numbers: BTreeSet::from([1, 3]), valued: BTreeSet::from([3]), attached: BTreeSet::new() }
+        Reading {
+            state,
+            numbers: BTreeSet::from([1, 3]),
+            valued: BTreeSet::from([3]),
+            attached: BTreeSet::new(),
+            named: true,
+        }
     }
 
     fn partitioned(parts: &[(u32, u32)]) -> Reading {
@@ -332,6 +367,12 @@ mod tests {
             }),
             None
         );
+        let unnamed = doubt(&|now| {
+            now.state.parts.insert(1, part(11));
+            now.named = false;
+        });
+        assert!(unnamed.is_some_and(|why| why.contains("unlogged")));
+        assert_eq!(doubt(&|now| now.named = false), None);
         assert_eq!(doubt(&|now| now.state.altered = "b".into()), None);
         let added = |now: &mut Reading| {
             now.numbers.insert(4);

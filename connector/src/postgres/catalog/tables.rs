@@ -24,7 +24,7 @@ pub(in super::super) enum Which<'a> {
 pub(in super::super) struct CatalogColumn {
     pub(in super::super) name: String,
     pub(in super::super) type_oid: u32,
-    modifier: i32,
+    pub(in super::super) modifier: i32,
     type_name: String,
     /// `pg_attribute.attgenerated`.
     generated: String,
@@ -72,6 +72,7 @@ pub(in super::super) async fn tables_as(
     let mut odd = odd_partitions(sql, roots.collect()).await?;
     let mut types = Types::new(values);
     types.load(sql, columns.values().flatten().map(|c| c.type_oid)).await?;
+    let known_types = Arc::new(types.rows());
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let oid: u32 = row.get(0);
@@ -82,6 +83,8 @@ pub(in super::super) async fn tables_as(
         let key = primary.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
         let codecs = columns.iter().map(|c| types.codec(c.type_oid, c.modifier)).collect();
         let text_only = columns.iter().find(|c| types.form(c.type_oid).is_none()).map(|c| c.name.clone());
+        let type_of = |c: &CatalogColumn| (c.type_oid, c.modifier);
+        let types_of: Vec<(u32, i32)> = columns.iter().map(type_of).collect();
         let columns =
             columns.into_iter().map(|c| Column { name: c.name.into(), type_name: c.type_name.into() }).collect();
         let row_filter = match which {
@@ -99,6 +102,9 @@ pub(in super::super) async fn tables_as(
             owned: row.get(6),
             persistent: row.get(7),
             codecs,
+            made_types: types.made_by_users(types_of.iter().map(|(oid, _)| *oid)),
+            types: types_of,
+            known_types: known_types.clone(),
             row_filter,
             text_only,
             heirs: row.get::<_, Vec<String>>(8).into_iter().zip(row.get::<_, Vec<String>>(9)).map(of_parts).collect(),

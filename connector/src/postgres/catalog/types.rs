@@ -2,7 +2,9 @@
 //!
 //! Reference: PostgreSQL documentation, "System Catalogs": `pg_type`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
 
 use super::super::binary::Form;
 use super::super::sql::Sql;
@@ -14,7 +16,26 @@ use crate::settings::ValueOptions;
 #[derive(Debug, Default)]
 pub(in super::super) struct Types {
     known: HashMap<u32, TypeFacts>,
+    /// What was known of types that may be gone by now. A type that is made later has another OID.
+    earlier: HashMap<u32, TypeFacts>,
     options: ValueOptions,
+}
+
+/// What `pg_type` says of a type, as far as codecs follow from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct TypeRow {
+    oid: u32,
+    /// The base type and its modifier, for a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<(u32, i32)>,
+    /// The element's type, for an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    element: Option<u32>,
+    delimiter: u8,
+    /// Of a type that may be an extension's.
+    name: String,
+    /// The name of its send function; empty if it has none.
+    send: String,
 }
 
 /// OIDs from here on are given to what users and extensions make (`FirstNormalObjectId`).
@@ -22,24 +43,66 @@ const FIRST_OF_USERS: u32 = 16_384;
 
 #[derive(Debug, Clone)]
 struct TypeFacts {
-    /// The base type and its modifier, for a domain.
-    base: Option<(u32, i32)>,
-    /// The element's type, for an array.
-    element: Option<u32>,
-    delimiter: u8,
+    row: TypeRow,
     /// The codec that follows from the name, for a type of an extension.
     extension: Option<Codec>,
     /// The form of binary values that follows from the send function.
     form: Option<Form>,
 }
 
+impl TypeRow {
+    /// The types that it is made of.
+    fn parts(&self) -> impl Iterator<Item = u32> {
+        self.base.map(|(base, _)| base).into_iter().chain(self.element)
+    }
+}
+
+impl TypeFacts {
+    fn of(row: TypeRow, options: ValueOptions) -> Self {
+        let form = match row.send.as_str() {
+            "" => Some(Form::Output),
+            // The text of an extension's type may be another than that of the type whose function it borrows.
+            send => Form::of_send_function(send).filter(|form| row.oid < FIRST_OF_USERS || *form == Form::Text),
+        };
+        Self { form, extension: Codec::of_extension(&row.name, options), row }
+    }
+}
+
 impl Types {
     /// Nothing is known yet.
     pub(in super::super) fn new(options: ValueOptions) -> Self {
-        Self { known: HashMap::new(), options }
+        Self { options, ..Self::default() }
     }
 
-    /// Learns these types and those that they are made of; gives those that `pg_type` lacks.
+    /// Remembers types as they were, for when they are gone.
+    pub(in super::super) fn remember(&mut self, rows: impl IntoIterator<Item = TypeRow>) {
+        let options = self.options;
+        self.earlier.extend(rows.into_iter().map(|row| (row.oid, TypeFacts::of(row, options))));
+    }
+
+    /// Of these types and those that they are made of, the ones that users and extensions have made.
+    pub(in super::super) fn made_by_users(&self, oids: impl Iterator<Item = u32>) -> BTreeMap<u32, TypeRow> {
+        let (mut rows, mut wanted) = (BTreeMap::new(), oids.collect::<Vec<u32>>());
+        while let Some(oid) = wanted.pop() {
+            let Some(facts) = self.facts(oid).filter(|_| !rows.contains_key(&oid)) else { continue };
+            wanted.extend(facts.row.parts());
+            if oid >= FIRST_OF_USERS {
+                rows.insert(oid, facts.row.clone());
+            }
+        }
+        rows
+    }
+
+    /// All that is known.
+    pub(in super::super) fn rows(&self) -> Vec<TypeRow> {
+        self.known.values().map(|facts| facts.row.clone()).collect()
+    }
+
+    fn facts(&self, oid: u32) -> Option<&TypeFacts> {
+        self.known.get(&oid).or_else(|| self.earlier.get(&oid))
+    }
+
+    /// Learns these types and those that they are made of; gives those that `pg_type` lacks and that were never known.
     pub(in super::super) async fn load(
         &mut self,
         sql: &Sql,
@@ -62,31 +125,34 @@ impl Types {
                 let (oid, domain, base, modifier): (u32, bool, u32, i32) =
                     (row.get(0), row.get(1), row.get(2), row.get(3));
                 let (element, delimiter): (u32, i32) = (row.get(4), row.get(5));
-                let form = match row.get(7) {
-                    "" => Some(Form::Output),
-                    // The text of an extension's type may be another than that of the type whose function it borrows.
-                    send => Form::of_send_function(send).filter(|form| oid < FIRST_OF_USERS || *form == Form::Text),
-                };
-                let facts = TypeFacts {
-                    form,
+                let row = TypeRow {
+                    oid,
                     base: domain.then_some((base, modifier)),
                     element: (element != 0).then_some(element),
                     delimiter: u8::try_from(delimiter).unwrap_or(b','),
-                    extension: Codec::of_extension(row.get(6), self.options),
+                    name: row.get(6),
+                    send: row.get(7),
                 };
-                next.extend(facts.base.map(|(base, _)| base).into_iter().chain(facts.element));
+                let facts = TypeFacts::of(row, self.options);
+                next.extend(facts.row.parts());
                 self.known.insert(oid, facts);
             }
-            lacking.extend(wanted.into_iter().filter(|oid| !self.known.contains_key(oid)));
+            for oid in wanted.into_iter().filter(|oid| !self.known.contains_key(oid)) {
+                match self.earlier.get(&oid) {
+                    // What it is made of may be there.
+                    Some(gone) => next.extend(gone.row.parts()),
+                    None => lacking.push(oid),
+                }
+            }
             next.retain(|oid| !self.known.contains_key(oid));
             wanted = next;
         }
         Ok(lacking)
     }
 
-    /// Forgets everything, for types may have been altered.
+    /// Asks for everything anew, for types may have been altered.
     pub(in super::super) fn clear(&mut self) {
-        self.known.clear();
+        self.earlier.extend(self.known.drain());
     }
 
     /// The codec of a type. Types that are not known travel as text.
@@ -100,8 +166,8 @@ impl Types {
     }
 
     fn form_within(&self, oid: u32, depth: u32) -> Option<Form> {
-        let facts = self.known.get(&oid).filter(|_| depth > 0)?;
-        match (facts.base, facts.element) {
+        let facts = self.facts(oid).filter(|_| depth > 0)?;
+        match (facts.row.base, facts.row.element) {
             (Some((base, _)), _) => self.form_within(base, depth - 1),
             (None, Some(element)) => match self.form_within(element, depth - 1)? {
                 // Without a send function of its elements the array's own would fail.
@@ -113,14 +179,14 @@ impl Types {
     }
 
     fn codec_within(&self, oid: u32, modifier: i32, depth: u32) -> Codec {
-        let Some(facts) = self.known.get(&oid).filter(|_| depth > 0) else {
+        let Some(facts) = self.facts(oid).filter(|_| depth > 0) else {
             return Codec::builtin(oid, modifier, self.options);
         };
-        if let Some((base, declared)) = facts.base {
+        if let Some((base, declared)) = facts.row.base {
             return self.codec_within(base, if declared >= 0 { declared } else { modifier }, depth - 1);
         }
-        if let Some(element) = facts.element {
-            let delimiter = self.known.get(&element).map_or(facts.delimiter, |e| e.delimiter);
+        if let Some(element) = facts.row.element {
+            let delimiter = self.facts(element).map_or(facts.row.delimiter, |e| e.row.delimiter);
             let element = Box::new(self.codec_within(element, modifier, depth - 1));
             return Codec::Array { element, delimiter };
         }

@@ -60,10 +60,9 @@ fn sink(log: &[Event], turns: &[Turn], keys: usize, bytes: usize) -> Vec<usize> 
     for turn in turns.iter().chain(&enough) {
         match turn {
             Turn::Read(count) => {
-                for at in read..(read + count).min(log.len()) {
-                    held.push(coming(log, &times, at), now);
-                    read = at + 1;
-                }
+                let end = (read + count).min(log.len());
+                (read..end).for_each(|at| drop(held.push(coming(log, &times, at), now)));
+                read = end;
             }
             Turn::Wait(seconds) => now += Duration::from_secs(*seconds),
             Turn::Append => {
