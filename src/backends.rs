@@ -81,6 +81,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
     ConnectorSettings {
         source: tributary_connector::SourceSettings::Postgres(settings.clone()),
         decimals: decimals(postgres.decimals),
+        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {
@@ -174,12 +175,14 @@ pub fn graph(plan: &Plan, fail_fast: bool) -> Result<Arc<dyn Graph>, Failure> {
 pub fn graph_client(endpoint: &str, headers: &BTreeMap<String, Secret>) -> Result<impl Graph, GraphError> {
     HttpGraph::new(&GraphPlan {
         endpoint: endpoint.to_owned(),
+        place: plan::Place::default(),
         headers: headers.clone(),
         timeout: Duration::from_secs(30),
         concurrency: 1,
         vertices: BTreeMap::new(),
         fan_outs: BTreeMap::new(),
         probe: false,
+        hidden: BTreeMap::new(),
         lag: std::time::Duration::ZERO,
         probes: BTreeMap::new(),
     })
@@ -198,11 +201,12 @@ pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn Docum
     open_read_only(&index.store, &index.name, &plan.data).map_err(|e| Failure::of(e.class, e.message))
 }
 
-/// What lists the roots of each index.
+/// What lists the roots of each index. `compared`: the ids of rows were compared with those of the graph already.
 pub fn roots(
     plan: &Arc<Plan>,
     graph: &Arc<dyn Graph>,
     health: &Health,
+    compared: bool,
 ) -> Result<HashMap<String, Arc<dyn RootIdSource>>, Failure> {
     let mut all: HashMap<String, Arc<dyn RootIdSource>> = HashMap::new();
     for index in &plan.indexes {
@@ -213,7 +217,7 @@ pub fn roots(
         let (plan, index, graph) = (plan.clone(), index.clone(), graph.clone());
         all.insert(
             index.name.clone(),
-            Arc::new(Probed { plan, index, graph, roots, graph_health: health.reporter("graph") }),
+            Arc::new(Probed { plan, index, graph, roots, graph_health: health.reporter("graph"), compared }),
         );
     }
     Ok(all)

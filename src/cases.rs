@@ -9,16 +9,18 @@ mod engine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::StreamExt;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
-use tributary_dsl::Definition;
 use tributary_dsl::plan::{Origin, StreamInput, StreamPlan};
+use tributary_dsl::{Definition, duration};
 use tributary_event::TableName;
 
 use self::answers::Given;
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 
@@ -54,9 +56,17 @@ struct Change {
     /// The row's key; left out, its `id`.
     #[serde(default)]
     key: Option<Json>,
+    /// How long after the beginning it was committed, such as `90m`; left out, a millisecond after the one before.
+    #[serde(default, deserialize_with = "period")]
+    at: Option<Duration>,
     /// Columns whose value did not change and was not sent.
     #[serde(default)]
     unchanged: Option<Vec<String>>,
+}
+
+fn period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    duration(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// What is to come of the changes of a case. What is left out may be anything.
@@ -113,7 +123,7 @@ pub enum Way {
 ///
 /// # Errors
 /// A case fails, or a file cannot be read.
-pub async fn test(pipeline: &Path, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
+pub async fn test(pipeline: &PipelineFile, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
     let draft = definition::read(pipeline).await?;
     draft.text_is_right()?;
     let mut cases = Vec::new();

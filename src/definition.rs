@@ -6,17 +6,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::plan::{IndexPlan, Plan};
+use tributary_dsl::written::Stream;
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
 use tributary_event::{ColumnType, TableName};
+use tributary_expression::FunctionSet;
 use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::described::Described;
 use crate::exit::Failure;
+use crate::functions::Functions;
 
-/// Files beside the pipeline's, and the environment's variables.
+/// A pipeline's file, and what this program adds to it.
+#[derive(Debug, Clone)]
+pub struct PipelineFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The functions that it may call, and streams that stand behind its own.
+    pub functions: Arc<Functions>,
+}
+
+/// Files beside the pipeline's, the environment's variables, and what this program adds.
 #[derive(Clone)]
 struct Surroundings {
     folder: PathBuf,
+    functions: Arc<Functions>,
     described: Described,
     /// The files that were named.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
@@ -33,6 +46,14 @@ impl Inputs for Surroundings {
         std::env::var(name).ok()
     }
 
+    fn functions(&self) -> FunctionSet {
+        self.functions.functions().clone()
+    }
+
+    fn streams(&self) -> &[Stream] {
+        self.functions.streams()
+    }
+
     fn columns(&self, table: &TableName) -> Option<Vec<ColumnType>> {
         self.described.columns(table)
     }
@@ -44,7 +65,7 @@ impl Inputs for Surroundings {
 
 /// A pipeline whose text was read. Its graph was not asked yet.
 pub struct Draft {
-    file: PathBuf,
+    file: PipelineFile,
     text: String,
     definition: Definition,
     found: Vec<Diagnostic>,
@@ -69,13 +90,13 @@ impl From<NoSchema> for Failure {
 }
 
 /// Reads and checks a pipeline. Prints every diagnostic on standard error.
-pub async fn load(file: &Path) -> Result<Plan, Failure> {
+pub async fn load(file: &PipelineFile) -> Result<Plan, Failure> {
     read(file).await?.load().await
 }
 
 /// Reads the text of a pipeline. Where it is wrong as long as nothing is known of what flows through its streams, sources and services
 /// are asked, or what they said before holds.
-pub async fn read(file: &Path) -> Result<Draft, Failure> {
+pub async fn read(file: &PipelineFile) -> Result<Draft, Failure> {
     let draft = Draft::written(file)?;
     if draft.is_right() || draft.definition.streams().is_empty() {
         return Ok(draft);
@@ -93,7 +114,7 @@ pub async fn read(file: &Path) -> Result<Draft, Failure> {
 }
 
 /// The same, and everybody is asked in any case. With it comes why somebody could not be asked.
-pub async fn read_described(file: &Path) -> Result<(Draft, Vec<String>), Failure> {
+pub async fn read_described(file: &PipelineFile) -> Result<(Draft, Vec<String>), Failure> {
     let draft = Draft::written(file)?;
     if draft.definition.streams().is_empty() {
         return Ok((draft, Vec::new()));
@@ -104,17 +125,18 @@ pub async fn read_described(file: &Path) -> Result<(Draft, Vec<String>), Failure
 
 impl Draft {
     /// What is written, of which nothing else is known.
-    pub fn written(file: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.display())))?;
-        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        Self::of(file, text, Surroundings { folder, described: Described::default(), named: Arc::default() })
+    pub fn written(file: &PipelineFile) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(&file.path)
+            .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.path.display())))?;
+        let folder = file.path.parent().map(Path::to_owned).unwrap_or_default();
+        let functions = file.functions.clone();
+        Self::of(file, text, Surroundings { folder, functions, described: Described::default(), named: Arc::default() })
     }
 
-    fn of(file: &Path, text: String, surroundings: Surroundings) -> Result<Self, Failure> {
-        let (definition, found) = parse(&file.display().to_string(), &text, &surroundings);
+    fn of(file: &PipelineFile, text: String, surroundings: Surroundings) -> Result<Self, Failure> {
+        let (definition, found) = parse(&file.path.display().to_string(), &text, &surroundings);
         let Some(definition) = definition else { return Err(refuse(&found)) };
-        Ok(Self { file: file.to_owned(), text, definition, found, surroundings })
+        Ok(Self { file: file.clone(), text, definition, found, surroundings })
     }
 
     /// The same text, where this is known.
@@ -157,7 +179,12 @@ impl Draft {
     /// The files that it is written in: its own, and those that it names.
     pub fn files(&self) -> Vec<PathBuf> {
         let named = self.surroundings.named.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(self.file.clone()).chain(named.iter().cloned()).collect()
+        std::iter::once(self.file.path.clone()).chain(named.iter().cloned()).collect()
+    }
+
+    /// What this program adds to the pipeline.
+    pub fn functions(&self) -> &Arc<Functions> {
+        &self.file.functions
     }
 
     /// What is written.
@@ -194,11 +221,11 @@ impl Draft {
         match check(&self.definition, schema) {
             Ok((plan, warnings)) => {
                 found.extend(warnings);
+                found.extend(unfit(&plan));
                 if found.iter().any(Diagnostic::is_error) {
                     return Err(refuse(&found));
                 }
                 print(&found);
-                stores_can_hold(&plan)?;
                 Ok(plan)
             }
             Err(more) => {
@@ -209,14 +236,13 @@ impl Draft {
     }
 }
 
-/// Whether the stores can hold the documents, as far as that is known without asking them. Prints why not.
-fn stores_can_hold(plan: &Plan) -> Result<(), Failure> {
-    let unfit = |index: &IndexPlan| Some((index.name.clone(), tributary_indexer::store::check(index).err()?));
-    let unfit: Vec<(String, String)> = plan.indexes.iter().filter_map(unfit).collect();
-    for (name, problem) in &unfit {
-        let _ = writeln!(std::io::stderr(), "error: index `{name}`: {problem}\n");
-    }
-    if unfit.is_empty() { Ok(()) } else { Err(Failure::Pipeline { errors: unfit.len() }) }
+/// Why stores cannot hold the documents, as far as that is known without asking them.
+fn unfit(plan: &Plan) -> Vec<Diagnostic> {
+    let unfit = |index: &IndexPlan| {
+        let problem = tributary_indexer::store::check(index).err()?;
+        Some(index.place.error(format!("index `{}`: {problem}", index.name)))
+    };
+    plan.indexes.iter().filter_map(unfit).collect()
 }
 
 fn refuse(found: &[Diagnostic]) -> Failure {
@@ -225,7 +251,7 @@ fn refuse(found: &[Diagnostic]) -> Failure {
 }
 
 /// Prints a warning that is about no place.
-fn warn(text: &str) {
+pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}\n");
 }
 

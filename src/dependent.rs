@@ -1,9 +1,10 @@
-//! What depends on a source's tables: the rules of `graph.vertices`, and the documents of the indexes that show them.
+//! What depends on a source's tables: the rules of `graph.vertices`, the documents of the indexes that show them, and the tables that streams
+//! look into.
 //!
 //! Sources run whether there is a plan or not. Before there is one, what is wrong whatever the plan will be is refused, every doubt
 //! is one of every index, and how the log carried each table is remembered: when the plan comes, it is held to that too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_connector::postgres::Carried;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
-use tributary_dsl::plan::{IndexPlan, Plan, SourcePlan};
-use tributary_event::ErrorClass;
+use tributary_dsl::Diagnostic;
+use tributary_dsl::plan::{IndexPlan, Place, Plan, SourcePlan};
+use tributary_event::{ErrorClass, TableName};
 use tributary_indexer::listing::Listings;
 use tributary_processor::Backoff;
 
 use crate::rules::{self, Written};
+use crate::streams::Shown;
+use crate::tables::list_anew;
 
 /// The indexes of a pipeline, as they depend on one of its sources.
 pub struct Indexes {
@@ -26,7 +30,11 @@ pub struct Indexes {
     rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
     known: Mutex<Known>,
+    /// Why the tables were refused last.
+    refused: Mutex<Vec<Diagnostic>>,
     needs: watch::Sender<u64>,
 }
 
@@ -40,8 +48,23 @@ enum Known {
 
 impl Indexes {
     /// Those of a pipeline with these rules, of which there is no plan yet.
-    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>) -> Self {
-        Self { source, rules, listings, known: Mutex::new(Known::Nothing(Vec::new())), needs: watch::Sender::new(0) }
+    pub fn new(source: SourcePlan, rules: Written, listings: Vec<Arc<Listings>>, shown: Arc<RwLock<Shown>>) -> Self {
+        let known = Mutex::new(Known::Nothing(Vec::new()));
+        Self { source, rules, listings, shown, known, refused: Mutex::default(), needs: watch::Sender::new(0) }
+    }
+
+    /// What is wrong with the source, if this is why it ended.
+    pub fn explain(&self, error: &ConnectorError) -> Vec<Diagnostic> {
+        match error {
+            ConnectorError::Refused(_) => self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            error => vec![of_source(&self.source, error)],
+        }
+    }
+
+    fn refuse(&self, found: Vec<Diagnostic>) -> Result<(), String> {
+        let refusal = rules::refusal(&found);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        refusal
     }
 
     /// There is a plan: from now on the tables are held to it, and what was captured before is as well. Returns when every
@@ -53,7 +76,7 @@ impl Indexes {
         let before = std::mem::replace(&mut *self.known(), Known::Plan(plan.clone()));
         let Known::Nothing(carried) = before else { return Ok(true) };
         let lacking = carried.iter().filter_map(|table| {
-            let lacks = rules::check(plan, &self.source, std::slice::from_ref(table)).err()?;
+            let lacks = rules::refusal(&rules::check(plan, &self.source, std::slice::from_ref(table))).err()?;
             let why = format!("the log has a stretch in which it does not suffice ({lacks})");
             Some(Doubt { table: table.schema.table_name(), why })
         });
@@ -105,6 +128,18 @@ impl Indexes {
     }
 }
 
+/// What is wrong with a source, at its place in the pipeline: that of the table, where it is one's.
+pub fn of_source(source: &SourcePlan, error: &ConnectorError) -> Diagnostic {
+    match error {
+        ConnectorError::Table { table, cause, remedy } => {
+            let named = |(name, _): &&(TableName, Place)| name.to_string() == *table;
+            let place = source.places.iter().find(named).map_or(&source.place, |(_, place)| place);
+            place.error(format!("table {table}: {cause}")).help(remedy.as_str())
+        }
+        error => source.place.error(format!("source {}: {error}", source.name)),
+    }
+}
+
 /// The rules for one source, before anything runs.
 pub enum Rules {
     /// Of a plan.
@@ -113,13 +148,26 @@ pub enum Rules {
     Written(Written, SourcePlan),
 }
 
-#[async_trait]
-impl Dependent for Rules {
-    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+impl Rules {
+    /// What is wrong with them, as the log carries these tables.
+    pub fn examine(&self, tables: &[Carried]) -> Vec<Diagnostic> {
         match self {
             Self::Planned(plan, source) => rules::check(plan, source, tables),
             Self::Written(written, source) => rules::check_without_schema(written, source, tables),
         }
+    }
+
+    /// What they are for.
+    pub fn source(&self) -> &SourcePlan {
+        let (Self::Planned(_, source) | Self::Written(_, source)) = self;
+        source
+    }
+}
+
+#[async_trait]
+impl Dependent for Rules {
+    fn check(&self, tables: &[Carried]) -> Result<(), String> {
+        rules::refusal(&self.examine(tables))
     }
 
     async fn doubt(&self, _doubts: &[Doubt]) -> Result<(), ConnectorError> {
@@ -131,9 +179,9 @@ impl Dependent for Rules {
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
         match &mut *self.known() {
-            Known::Plan(plan) => rules::check(plan, &self.source, tables),
+            Known::Plan(plan) => self.refuse(rules::check(plan, &self.source, tables)),
             Known::Nothing(carried) => {
-                rules::check_without_schema(&self.rules, &self.source, tables)?;
+                self.refuse(rules::check_without_schema(&self.rules, &self.source, tables))?;
                 for table in tables.iter().filter(|table| self.rules.contains_key(&table.schema.table_name())) {
                     if !carried.iter().any(|other| other.is_like(table)) {
                         carried.push(table.clone());
@@ -152,6 +200,8 @@ impl Dependent for Indexes {
         for Doubt { table, why } in doubts {
             warn!(source = self.source.name, %table, why, "rows may have changed without events of the log");
         }
+        let tables = self.shown.read().unwrap_or_else(PoisonError::into_inner).tables.clone();
+        list_anew(&tables, &self.source.name, doubts)?;
         for listings in &self.listings {
             if let Some(why) = self.concerns(listings.index(), doubts) {
                 listings.begin_anew(Some(why)).await?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::Plan;
 use tributary_event::TableName;
 
@@ -12,10 +13,10 @@ use tributary_event::TableName;
 pub type Columns = BTreeMap<TableName, Vec<String>>;
 
 /// What is to be said of values that no column seems to hold.
-pub fn notes(plan: &Plan, columns: &Columns) -> Vec<String> {
+pub fn notes(plan: &Plan, columns: &Columns) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for index in &plan.indexes {
-        for (vertex, field) in &index.values {
+        for ((vertex, field), place) in &index.values {
             let tables: Vec<&TableName> = plan
                 .graph
                 .vertices
@@ -28,14 +29,17 @@ pub fn notes(plan: &Plan, columns: &Columns) -> Vec<String> {
                 continue;
             }
             let named: Vec<String> = tables.iter().map(ToString::to_string).collect();
-            notes.push(format!(
-                "index {}: documents show `{vertex}.{field}`, and no column has such a name in the tables whose rows lead to {vertex} \
-                 ({}). If it is made of rows of another table (a count, an average), map that table to {vertex} as well, under \
-                 graph.vertices: schema.table: [{{ type: {vertex}, id: \"{{…}}\" }}]; otherwise documents keep the old value when \
-                 those rows change",
+            let message = format!(
+                "index {}: documents show `{vertex}.{field}`, and no column has such a name in the tables whose rows lead to {vertex} ({})",
                 index.name,
                 named.join(", ")
-            ));
+            );
+            let help = format!(
+                "if it is made of rows of another table (a count, an average), map that table to {vertex} as well, under\n\
+                 graph.vertices: schema.table: [{{ type: {vertex}, id: \"{{…}}\" }}];\n\
+                 otherwise documents keep the old value when those rows change"
+            );
+            notes.push(place.note(message).help(help));
         }
     }
     notes

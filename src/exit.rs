@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tributary_dsl::Diagnostic;
+
 /// Why a command failed, in the terms of its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -31,6 +33,13 @@ impl Failure {
             Self::Unreachable(_) => 4,
             Self::NotFound(_) => 5,
         })
+    }
+
+    /// Stopped by what is wrong at places of the pipeline.
+    pub fn found(found: &[Diagnostic]) -> Self {
+        // The first follows the word that failures begin with.
+        let texts = found.iter().enumerate().map(|(i, d)| if i == 0 { d.untitled() } else { d.render(false) });
+        Self::Stopped(texts.collect::<Vec<_>>().join("\n\n"))
     }
 
     /// The failure of a part that was asked something: unreachable if it may pass, else stopped.

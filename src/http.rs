@@ -25,6 +25,7 @@ use tributary_processor::Taps;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 use tributary_transport::{Transport, TransportError, WayBack};
 
+use crate::functions::Functions;
 use crate::streams::{Reload, Reloaded, Shown};
 
 /// Hits of one search at most.
@@ -50,6 +51,8 @@ pub struct Api {
     pub shown: Arc<RwLock<Shown>>,
     /// Lets the pipeline's file be read again.
     pub reload: mpsc::Sender<Reload>,
+    /// What this program adds to the pipeline.
+    pub functions: Arc<Functions>,
     /// The pipeline stops: answers without an end end.
     pub stopping: CancellationToken,
 }

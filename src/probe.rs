@@ -1,31 +1,47 @@
 //! Before a first build: whether the graph knows the ids that the rules of `graph.vertices` make of rows.
 //!
 //! A rule that makes other ids than the graph has fails without a word: the graph answers null for every root, so that the index
-//! stays empty, and no lookup finds the documents that embed a changed vertex. So a few rows of each table are asked for first.
+//! stays empty, and no lookup finds the documents that embed a changed vertex. So some rows of each table are asked for first. A graph
+//! that knows a part of them hides the others, or the rule is wrong for those: which of the two, a person says (`hidden`).
+//!
+//! It is done before anything is made for a pipeline that never ran, as far as graph and sources answer then; else by whoever lists the
+//! first roots.
+
+mod problem;
+mod rows;
+
+pub use problem::Problem;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tracing::warn;
-use tributary_connector::ConnectorError;
-use tributary_connector::postgres::{KeyPager, KeyRow};
+use tributary_connector::postgres::{has_slot, inspect};
+use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{
-    Columns, IdTemplate, IdValue, IndexPlan, Look, Place, Plan, Probe, Question, RootIds, SentAs, SourcePlan,
-    SourceSettings, VertexRule, propose,
+    Columns, IndexPlan, Look, Plan, Probe, Question, RootIds, SentAs, SourcePlan, SourceSettings, VertexRule, propose,
 };
 use tributary_event::{ErrorClass, Reporter, TableName};
 use tributary_indexer::documents::document::assemble;
 use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
 use tributary_indexer::listing::RootIdSource;
-use tributary_indexer::resolve::vertices::id_value;
 
-use crate::backends::connection;
+use crate::backends::{self, connection};
+use crate::dependent::Rules;
+use problem::{Kind, add, twice};
+use rows::{Made, rows};
 
 /// Rows that are asked for at first.
 const FEW: usize = 20;
-/// Rows that are asked for before it is said that the graph knows none.
+/// Rows that are asked for where the graph does not know all of the first.
 const MANY: usize = 500;
+/// What a graph may be behind beside its lag, before a row that it does not know is asked for again.
+const GRACE: Duration = Duration::from_secs(1);
+/// So long a pipeline that never ran waits for its ids to be compared before anything is made for it.
+const SOON: Duration = Duration::from_secs(15);
+/// The longest pause before.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What lists the roots of an index, and compares ids before it begins.
 pub struct Probed {
@@ -39,6 +55,8 @@ pub struct Probed {
     pub roots: Arc<dyn RootIdSource>,
     /// How the graph is.
     pub graph_health: Reporter,
+    /// Whether they were compared already.
+    pub compared: bool,
 }
 
 /// Why ids could not be compared.
@@ -67,18 +85,17 @@ impl From<GraphError> for Silence {
 #[async_trait]
 impl RootIdSource for Probed {
     async fn page(&self, after: Option<&str>, size: usize) -> Result<IdPage, GraphError> {
-        if after.is_none() && self.plan.graph.probe {
-            let Comparison { problems, doubts } = match compare(&self.plan, &self.index, self.graph.as_ref()).await {
-                Ok(comparison) => comparison,
+        if after.is_none() && self.plan.graph.probe && !self.compared {
+            let problems = match compare(&self.plan, Some(&self.index), self.graph.as_ref()).await {
+                Ok(problems) => problems,
                 Err(Silence::Graph(error)) => {
                     self.graph_health.down(error.message.clone());
                     return Err(error);
                 }
                 Err(Silence::Source(error)) => return Err(error),
             };
-            doubts.iter().for_each(|doubt| warn!(index = self.index.name, "{doubt}"));
             if !problems.is_empty() {
-                let mut told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let mut told: Vec<String> = problems.iter().map(|problem| problem.diagnostic().untitled()).collect();
                 let slot = |source: &SourcePlan| match &source.settings {
                     SourceSettings::Postgres(postgres) => postgres.slot.clone(),
                 };
@@ -99,59 +116,81 @@ impl RootIdSource for Probed {
     }
 }
 
-/// A row, and the id that a rule makes of it.
-struct Made {
-    columns: Vec<(String, IdValue)>,
-    id: String,
+/// Compares the ids of a pipeline that never ran, before anything is made for it. True: it was done. Where a source or the graph does not
+/// answer, or the rules do not fit the tables, which others tell, it is left to whoever lists the roots.
+///
+/// # Errors
+/// Ids do not fit.
+pub async fn at_first(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
+    // Nothing is captured meanwhile.
+    tokio::time::timeout(SOON, compared(plan)).await.unwrap_or(Ok(false))
 }
 
-/// What comes of comparing the ids that rules make with those of the graph.
-#[derive(Default)]
-pub struct Comparison {
-    /// The types whose ids do not fit.
-    pub problems: Vec<Problem>,
-    /// Rules of which the graph knows few rows, with the remedy: it may hide the others, or a column may have such ids by chance.
-    pub doubts: Vec<String>,
+async fn compared(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
+    for source in &plan.sources {
+        let SourceSettings::Postgres(postgres) = &source.settings;
+        let settings = connection(postgres);
+        let is_new = matches!(has_slot(&settings).await, Ok(false));
+        if !is_new || inspect(&settings, &Rules::Planned(plan.clone(), source.clone())).await.is_err() {
+            return Ok(false);
+        }
+    }
+    let Ok(graph) = backends::graph(plan, true) else { return Ok(false) };
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for index in &plan.indexes {
+        let Ok(problems) = compare(plan, Some(index), graph.as_ref()).await else { return Ok(false) };
+        // Indexes that show the same have the same problems.
+        for diagnostic in problems.iter().map(Problem::diagnostic) {
+            if !found.contains(&diagnostic) {
+                found.push(diagnostic);
+            }
+        }
+    }
+    if found.is_empty() { Ok(true) } else { Err(found) }
 }
 
-/// Compares the ids of an index's vertices.
+/// Compares the ids of an index's vertices; without an index, those of all types that can be asked for.
 ///
 /// # Errors
 /// The graph or a source does not answer.
-pub async fn compare(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Result<Comparison, Silence> {
-    let shown = index.vertex_types();
-    let Comparison { mut problems, mut doubts } = Comparison::default();
+pub async fn compare(plan: &Plan, index: Option<&IndexPlan>, graph: &dyn Graph) -> Result<Vec<Problem>, Silence> {
+    let shown = index.map(IndexPlan::vertex_types);
+    let mut problems = Vec::new();
     // What documents embed, if a root was found.
     let mut embedded: Option<BTreeSet<String>> = None;
     let mut unasked = Vec::new();
     let mut tables: Vec<(&TableName, &Vec<VertexRule>)> = plan.graph.vertices.iter().collect();
     // Roots first: their documents show other ids.
-    tables.sort_by_key(|(_, rules)| !rules.iter().any(|rule| rule.type_name == index.root_type));
+    let of_root = |rule: &VertexRule| index.filter(|index| rule.type_name == index.root_type);
+    tables.sort_by_key(|(_, rules)| !rules.iter().any(|rule| of_root(rule).is_some()));
     for (table, rules) in tables {
         let Some(source) = plan.sources.iter().find(|source| source.tables().contains(table)) else { continue };
-        for rule in rules.iter().filter(|rule| shown.contains(rule.type_name.as_str())) {
+        let is_shown = |rule: &&VertexRule| shown.as_ref().is_none_or(|shown| shown.contains(rule.type_name.as_str()));
+        for rule in rules.iter().filter(is_shown) {
             let look = plan.graph.probes.get(&rule.type_name);
-            let is_root = rule.type_name == index.root_type;
-            let question = if is_root { Some(&index.fetch) } else { look.and_then(|look| look.question.as_ref()) };
-            let lists = matches!(&index.root_ids, RootIds::Table { table: lists, .. } if is_root && lists == table);
-            let mut rows = rows(source, table, rule, if lists { MANY } else { FEW }).await?;
-            if rows.is_empty() {
-                continue;
-            }
-            if let Some(problem) = twice(table, rule, &rows).filter(|_| lists) {
+            let rooted = of_root(rule);
+            let question = rooted.map(|index| &index.fetch).or_else(|| look.and_then(|look| look.question.as_ref()));
+            let listed = rooted.map(|index| &index.root_ids);
+            let lists = matches!(listed, Some(RootIds::Table { table: lists, .. }) if lists == table);
+            if lists && let Some(problem) = twice(table, rule, &rows(source, table, rule, MANY).await?) {
                 add(&mut problems, problem);
                 continue;
             }
-            rows.truncate(FEW);
+            let rows = rows(source, table, rule, FEW).await?;
+            if rows.is_empty() {
+                continue;
+            }
             let Some(question) = question else {
                 unasked.push((source, table, rule));
                 continue;
             };
-            let asked = Asked { source, table, rule, question, look };
-            match asked.compare(graph, rows, &mut doubts).await? {
-                Ok(known) if is_root && embedded.is_none() => embedded = Some(refs(index, graph, &known).await?),
-                Ok(_) => {}
-                Err(problem) => add(&mut problems, problem),
+            let asked = Asked { plan, source, table, rule, question, look };
+            match (asked.compare(graph, rows).await?, rooted) {
+                (Ok(known), Some(index)) if embedded.is_none() => {
+                    embedded = Some(refs(index, graph, &known).await?);
+                }
+                (Ok(_), _) => {}
+                (Err(problem), _) => add(&mut problems, problem),
             }
         }
     }
@@ -161,109 +200,12 @@ pub async fn compare(plan: &Plan, index: &IndexPlan, graph: &dyn Graph) -> Resul
             add(&mut problems, problem);
         }
     }
-    Ok(Comparison { problems, doubts })
-}
-
-/// What is wrong with the rules for a type: of one cause, however many tables map to it.
-pub struct Problem {
-    /// The type.
-    pub type_name: String,
-    /// Where the first rule is written.
-    place: Place,
-    /// What was asked or made, and what came.
-    text: String,
-    /// What fits in the place of each rule, if that is known.
-    pub rules: Vec<(TableName, Option<IdTemplate>)>,
-    /// Other fields of the type that can be its key.
-    keys: Vec<String>,
-}
-
-fn add(problems: &mut Vec<Problem>, problem: Problem) {
-    match problems.iter_mut().find(|known| known.type_name == problem.type_name) {
-        Some(known) => known.rules.extend(problem.rules),
-        None => problems.push(problem),
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { type_name, place, text, rules, keys } = self;
-        let tables: Vec<String> = rules.iter().map(|(table, _)| table.to_string()).collect();
-        let (rule, make) = if tables.len() == 1 { ("rule", "makes") } else { ("rules", "make") };
-        write!(
-            f,
-            "{place}: graph.vertices: the {rule} for {type_name} of {} {make} other ids than the graph has\n{text}",
-            tables.join(", ")
-        )?;
-        let fitting: Vec<String> = rules
-            .iter()
-            .filter_map(|(table, template)| {
-                let template = template.as_ref()?;
-                Some(format!("\n    {table}: [{{ type: {type_name}, id: \"{template}\" }}]"))
-            })
-            .collect();
-        if !fitting.is_empty() {
-            write!(f, "\n  write under graph.vertices:{}", fitting.concat())?;
-        }
-        if let Some(first) = keys.first() {
-            let or = if fitting.is_empty() { "" } else { "or " };
-            let of = if keys.len() > 1 { format!("   # of {}", keys.join(", ")) } else { String::new() };
-            write!(
-                f,
-                "\n  {or}say which field has the plain key: graph: {{ types: {{ {type_name}: {{ id: {first} }} }} }}{of}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// The first rows of a table, and what a rule makes of them. None of a table that cannot be paged.
-async fn rows(source: &SourcePlan, table: &TableName, rule: &VertexRule, most: usize) -> Result<Vec<Made>, Silence> {
-    let SourceSettings::Postgres(postgres) = &source.settings;
-    let failed =
-        |e: ConnectorError| Silence::Source(GraphError::new(e.class(), format!("source {}: {e}", source.name)));
-    let mut columns: Vec<String> = Vec::new();
-    for column in rule.id.columns() {
-        if !columns.iter().any(|known| known == column) {
-            columns.push(column.to_owned());
-        }
-    }
-    let mut pager = match KeyPager::open(&connection(postgres), table, &columns).await {
-        Ok(pager) => pager,
-        // What is wrong with the table or its columns is told by the check of the rules.
-        Err(ConnectorError::Table { .. } | ConnectorError::Privilege { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let page = pager.page(None, most).await.map_err(failed)?;
-    Ok(page.iter().filter_map(|row| made(row, &columns, &rule.id)).collect())
-}
-
-fn made(row: &KeyRow, names: &[String], template: &IdTemplate) -> Option<Made> {
-    let values: Option<Vec<IdValue>> = row.values.iter().map(id_value).collect();
-    let columns: Vec<(String, IdValue)> = names.iter().cloned().zip(values?).collect();
-    let id = template.render(|name| columns.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()))?;
-    Some(Made { columns, id })
+    Ok(problems)
 }
 
 /// An id of the graph, and what stands in it.
 fn shown(id: &str) -> String {
     Look::inside(id).map_or_else(|| format!("{id:?}"), |inside| format!("{id:?}, which is {inside} in base64"))
-}
-
-/// Rows of the table that lists all roots must have an id each.
-fn twice(table: &TableName, rule: &VertexRule, rows: &[Made]) -> Option<Problem> {
-    let mut seen = BTreeSet::new();
-    let id = &rows.iter().find(|made| !seen.insert(&made.id))?.id;
-    Some(Problem {
-        type_name: rule.type_name.clone(),
-        place: rule.place.clone(),
-        text: format!(
-            "  made: {id:?} of several rows, by the template \"{}\"; the table is to list every {} once",
-            rule.id, rule.type_name
-        ),
-        rules: vec![(table.clone(), None)],
-        keys: Vec::new(),
-    })
 }
 
 /// The vertices that some documents embed, as they stand in `_refs`.
@@ -278,6 +220,7 @@ async fn refs(index: &IndexPlan, graph: &dyn Graph, ids: &[String]) -> Result<BT
 
 /// A rule whose vertices the graph can be asked for.
 struct Asked<'a> {
+    plan: &'a Plan,
     source: &'a SourcePlan,
     table: &'a TableName,
     rule: &'a VertexRule,
@@ -287,16 +230,11 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// The ids that the graph knows, or what is wrong.
-    async fn compare(
-        &self,
-        graph: &dyn Graph,
-        few: Vec<Made>,
-        doubts: &mut Vec<String>,
-    ) -> Result<Result<Vec<String>, Problem>, Silence> {
+    async fn compare(&self, graph: &dyn Graph, few: Vec<Made>) -> Result<Result<Vec<String>, Problem>, Silence> {
         let mut asked = few;
         loop {
             let ids: Vec<String> = asked.iter().map(|made| made.id.clone()).collect();
-            let mut known = Vec::new();
+            let (mut known, mut unknown) = (Vec::new(), Vec::new());
             let (mut refused, mut failed) = (None, None);
             for (made, identified) in asked.iter().zip(self.ask(graph, &ids).await?) {
                 match identified {
@@ -306,22 +244,28 @@ impl Asked<'_> {
                         let text = format!("answers the id {}", shown(&came));
                         return Ok(Err(self.problem(&made.id, asked.len(), &text, seen)));
                     }
+                    // Where others are known, it is a fact about this one, which becomes a dead letter.
                     Identified::Failed(error) if error.class == ErrorClass::Definite => refused = Some((made, error)),
                     Identified::Failed(error) if error.class == ErrorClass::Fatal => return Err(error.into()),
                     // It may be an outage, or how the server says that it cannot read such an id.
                     Identified::Failed(error) => failed = Some((made, error)),
-                    Identified::Missing => {}
+                    Identified::Missing => unknown.push(made.id.clone()),
                 }
             }
             if !known.is_empty() {
-                if known.len() * 2 < asked.len() {
-                    if let Some(more) = self.more(&asked).await? {
-                        asked = more;
-                        continue;
-                    }
-                    doubts.push(self.doubt(&asked, &known));
+                if unknown.is_empty() {
+                    return Ok(Ok(known));
                 }
-                return Ok(Ok(known));
+                if let Some(more) = self.more(&asked).await? {
+                    asked = more;
+                    continue;
+                }
+                let unknown = self.still_unknown(graph, unknown).await?;
+                let hidden = self.plan.graph.hidden.get(&self.rule.type_name).copied().unwrap_or(0);
+                if unknown.len() * 100 <= usize::from(hidden) * asked.len() {
+                    return Ok(Ok(known));
+                }
+                return Ok(Err(self.few(&unknown, asked.len(), hidden)));
             }
             if let Some((made, error)) = refused {
                 let came = format!("refuses it: {}", error.message);
@@ -367,25 +311,53 @@ impl Asked<'_> {
 
     /// More rows than were asked for, if there are.
     async fn more(&self, asked: &[Made]) -> Result<Option<Vec<Made>>, Silence> {
-        if asked.len() < FEW {
+        if asked.len() != FEW {
             return Ok(None);
         }
         let more = rows(self.source, self.table, self.rule, MANY).await?;
         Ok(Some(more).filter(|more| more.len() > asked.len()))
     }
 
-    fn doubt(&self, asked: &[Made], known: &[String]) -> String {
-        let unknown = asked.iter().find(|made| !known.contains(&made.id)).map_or("", |made| made.id.as_str());
-        format!(
-            "{}: the graph knows {} of {} ids that the rule for {} makes of rows of {}, and not {unknown:?}: if it does not hide \
-             those rows, the template \"{}\" names another column than the key",
-            self.rule.place,
-            known.len(),
-            asked.len(),
-            self.rule.type_name,
-            self.table,
-            self.rule.id
-        )
+    /// Those that are unknown when they are asked for once more, a while later, and whose rows are still there: what was just written may
+    /// not be shown yet, and what was just deleted not any more.
+    async fn still_unknown(&self, graph: &dyn Graph, unknown: Vec<String>) -> Result<Vec<String>, Silence> {
+        tokio::time::sleep((self.plan.graph.lag + GRACE).min(LONGEST)).await;
+        let there: BTreeSet<String> =
+            rows(self.source, self.table, self.rule, 2 * MANY).await?.into_iter().map(|made| made.id).collect();
+        let ids: Vec<String> = unknown.into_iter().filter(|id| there.contains(id)).collect();
+        let mut still = Vec::new();
+        for (id, identified) in ids.iter().zip(self.ask(graph, &ids).await?) {
+            match identified {
+                Identified::Missing => still.push(id.clone()),
+                Identified::Known | Identified::Other(_) | Identified::Failed(_) => {}
+            }
+        }
+        Ok(still)
+    }
+
+    fn few(&self, unknown: &[String], asked: usize, hidden: u8) -> Problem {
+        let known = asked - unknown.len();
+        Problem {
+            type_name: self.rule.type_name.clone(),
+            place: self.rule.place.clone(),
+            kind: Kind::Few { known, asked, hidden, template: self.rule.id.clone() },
+            seen: self.seen_for(
+                unknown.first().map_or("", String::as_str),
+                unknown.len(),
+                "answers null, without an error",
+            ),
+            rules: vec![(self.table.clone(), None)],
+            keys: Vec::new(),
+        }
+    }
+
+    /// What was asked, and what came.
+    fn seen_for(&self, id: &str, asked: usize, came: &str) -> Vec<String> {
+        let others = if asked > 1 { format!(" (and {} more)", asked - 1) } else { String::new() };
+        vec![
+            format!("asked: {} for {id:?}{others}, by the template \"{}\"", self.question.operation, self.rule.id),
+            format!("came: the graph {came}"),
+        ]
     }
 
     async fn ask(&self, graph: &dyn Graph, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
@@ -407,7 +379,6 @@ impl Asked<'_> {
     }
 
     fn problem(&self, id: &str, asked: usize, came: &str, seen: Option<(&str, &Columns, bool)>) -> Problem {
-        let others = if asked > 1 { format!(" (and {} more)", asked - 1) } else { String::new() };
         // A field that takes numbers takes no global ids, whatever the key is.
         let takes = |seen: &str| self.question.sent_as == SentAs::Text || Look::of(seen) == Look::Number;
         let seen_fits = seen.filter(|(seen, ..)| takes(seen));
@@ -418,10 +389,8 @@ impl Asked<'_> {
         Problem {
             type_name: self.rule.type_name.clone(),
             place: self.rule.place.clone(),
-            text: format!(
-                "  asked: {} for {id:?}{others}, by the template \"{}\"\n  came: the graph {came}",
-                self.question.operation, self.rule.id
-            ),
+            kind: Kind::Others,
+            seen: self.seen_for(id, asked, came),
             rules: vec![(self.table.clone(), template)],
             keys: if is_global && one_column {
                 self.look.map(|look| look.others.clone()).unwrap_or_default()
@@ -450,7 +419,11 @@ async fn unlike(
     Ok(Some(Problem {
         type_name: rule.type_name.clone(),
         place: rule.place.clone(),
-        text: format!("  made: {:?}, by the template \"{}\"\n  documents embed: {first:?}", own.id, rule.id),
+        kind: Kind::Others,
+        seen: vec![
+            format!("made: {:?}, by the template \"{}\"", own.id, rule.id),
+            format!("documents embed: {first:?}"),
+        ],
         rules: vec![(table.clone(), propose(first, &own.columns, false))],
         keys: Vec::new(),
     }))

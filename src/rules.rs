@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use tributary_connector::postgres::Carried;
+use tributary_connector::postgres::{AsId, Carried};
+use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{
     DecimalHandling, EdgePlan, IdTemplate, Place, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
 };
@@ -16,23 +17,25 @@ use tributary_event::TableName;
 /// Rules as they are written, by the table that they are for.
 pub type Written = BTreeMap<TableName, Vec<VertexRule>>;
 
-/// Checks the rules of a source's tables.
-///
-/// # Errors
-/// All that is wrong, each with table, column, cause and remedy.
-pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+/// What is wrong with the rules of a source's tables.
+pub fn check(plan: &Plan, source: &SourcePlan, tables: &[Carried]) -> Vec<Diagnostic> {
     examine(&plan.graph.vertices, Some(plan), source, tables)
 }
 
-/// Checks what is wrong whatever the graph's schema is: all but whether old rows lack something that an index needs.
-///
-/// # Errors
-/// As [`check`].
-pub fn check_without_schema(rules: &Written, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+/// What is wrong whatever the graph's schema is: all but whether old rows lack something that an index needs.
+pub fn check_without_schema(rules: &Written, source: &SourcePlan, tables: &[Carried]) -> Vec<Diagnostic> {
     examine(rules, None, source, tables)
 }
 
-fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Result<(), String> {
+/// What was found, a line each, as a refusal.
+///
+/// # Errors
+/// Anything was found.
+pub fn refusal(found: &[Diagnostic]) -> Result<(), String> {
+    if found.is_empty() { Ok(()) } else { Err(found.iter().map(Diagnostic::line).collect::<Vec<_>>().join("\n")) }
+}
+
+fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Vec<Diagnostic> {
     let SourceSettings::Postgres(settings) = &source.settings;
     let mut wrong = Vec::new();
     for table in tables {
@@ -48,60 +51,81 @@ fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[
             left_out(&name, table, (&first.place, settings.row_filters), &mut wrong);
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    wrong
 }
 
-fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<String>) {
+fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHandling, wrong: &mut Vec<Diagnostic>) {
+    let mut seen: Vec<&str> = Vec::new();
     for column in rule.id.columns() {
+        if seen.contains(&column) {
+            continue;
+        }
+        seen.push(column);
         let Some(place) = table.schema.column(column) else {
             let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
-            wrong.push(format!(
-                "{}: graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication leaves out; events have: {}",
-                rule.place, rule.type_name,
-                known.join(", ")
-            ));
+            let message = format!(
+                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication \
+                 leaves out",
+                rule.type_name
+            );
+            wrong.push(rule.place.error(message).help(format!("events have: {}", known.join(", "))));
             continue;
         };
-        if !table.is_id(place, decimals == DecimalHandling::String) {
-            let type_name = table.schema.columns.get(place).map_or("?", |c| &*c.type_name);
-            let remedy = if type_name.starts_with("numeric") {
-                "set `decimals: string` for the source"
-            } else {
-                "use a column of integers, text or uuid"
-            };
-            wrong.push(format!(
-                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}` of type {type_name}, whose values look \
-                 different in events and in the graph; {remedy}",
-                rule.place, rule.type_name
-            ));
-        }
+        let type_name = table.schema.columns.get(place).map_or("?", |c| &*c.type_name);
+        let is_bare = rule.id.undated().any(|bare| bare == column);
+        let (why, remedy) = match table.as_id(place, decimals == DecimalHandling::String) {
+            AsId::Date if is_bare => {
+                let dated = rule.id.dated(column);
+                (
+                    "events have it as a number of days".to_owned(),
+                    format!("write \"{dated}\", if the graph has 2024-01-31"),
+                )
+            }
+            AsId::Date => continue,
+            AsId::Same if is_bare => continue,
+            AsId::Same => ("it is no date".to_owned(), "take it as it is, without `date(…)`".to_owned()),
+            AsId::Decimal => {
+                ("decimals travel as bytes".to_owned(), "set `decimals: string` for the source".to_owned())
+            }
+            AsId::Never(why) => (why.to_owned(), "use a column of integers, decimals, text, uuid or dates".to_owned()),
+        };
+        let message = format!(
+            "graph.vertices: the rule of {name} for {} uses the column `{column}` of type {type_name}, whose values look different in \
+             events and in the graph: {why}",
+            rule.type_name
+        );
+        wrong.push(rule.place.error(message).help(remedy));
     }
 }
 
 /// Changes that the publication leaves out are those of documents too.
-fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), wrong: &mut Vec<String>) {
+fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), wrong: &mut Vec<Diagnostic>) {
     let publication = table.quoted_publication();
     if let Some(filter) = table.row_filter.as_ref().filter(|_| !row_filters) {
-        wrong.push(format!(
-            "{place}: graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so \
-             documents would not hear of changes of the others; run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER \
-             PUBLICATION {publication} ADD TABLE {table}; or, if the graph leaves out the same rows, set `row_filters: accept` for \
-             the source",
+        let message = format!(
+            "graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so documents \
+             would not hear of changes of the others"
+        );
+        let help = format!(
+            "run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};\n\
+             or, if the graph leaves out the same rows, set `row_filters: accept` for the source",
             table = table.quoted_name()
-        ));
+        );
+        wrong.push(place.error(message).help(help));
     }
     if !table.left_out.is_empty() {
-        wrong.push(format!(
-            "{place}: graph.vertices: {name} has a rule, and the publication {publication} leaves out every {}, so documents would not \
-             hear of them; run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');",
+        let message = format!(
+            "graph.vertices: {name} has a rule, and the publication {publication} leaves out every {}, so documents would not hear of them",
             table.left_out.join(" and ")
-        ));
+        );
+        let help = format!("run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');");
+        wrong.push(place.error(message).help(help));
     }
 }
 
 /// A rule over columns that old rows lack needs another one that leads to the same documents: the vertex of the row itself, by
 /// its key, which the index embeds.
-fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong: &mut Vec<String>) {
+fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong: &mut Vec<Diagnostic>) {
     let lacks = |template: &IdTemplate| {
         template
             .columns()
@@ -111,14 +135,17 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
     let own = table.schema.table_name();
     for rule in rules {
         let Some(column) = lacks(&rule.id) else { continue };
+        let message = |so: &str| {
+            format!(
+                "graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as they were \
+                 before an update or a delete, {so}",
+                rule.type_name
+            )
+        };
+        let statement = format!("run: ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted_name());
         if let Some((index, path)) = counted(plan, table, rule, rules) {
-            wrong.push(format!(
-                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
-                 they were before an update or a delete, and documents of {index} count such rows, or show them by their place, \
-                 at `{path}`; run: ALTER TABLE {} REPLICA IDENTITY FULL;",
-                rule.place, rule.type_name,
-                table.quoted_name()
-            ));
+            let so = format!("and documents of {index} count such rows, or show them by their place, at `{path}`");
+            wrong.push(rule.place.error(message(&so)).help(statement));
             continue;
         }
         let reached = |other: &&VertexRule| {
@@ -137,13 +164,11 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
                     })
         };
         if !rules.iter().any(|other| reached(&other)) {
-            wrong.push(format!(
-                "{}: graph.vertices: the rule of {name} for {} uses the column `{column}`, which the log does not have for rows as \
-                 they were before an update or a delete, so documents that lose such a row would keep it; run: ALTER TABLE {} \
-                 REPLICA IDENTITY FULL; or add a rule for the vertex of the row itself, by its key, to a query that embeds it",
-                rule.place, rule.type_name,
-                table.quoted_name()
-            ));
+            let help = format!(
+                "{statement}\nor add a rule for the vertex of the row itself, by its key, to a query that embeds it"
+            );
+            let so = "so documents that lose such a row would keep it";
+            wrong.push(rule.place.error(message(so)).help(help));
         }
     }
 }

@@ -14,7 +14,7 @@
 //! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,9 +39,11 @@ use crate::dependent::Indexes;
 use crate::exit::Failure;
 use crate::http::{Api, Started, listen, serve};
 use crate::planning::Planning;
+use crate::probe;
 use crate::record;
 use crate::source::Source;
-use crate::streams::{self, Reload, Streams};
+use crate::streams::{self, Reload, Shown, Streams};
+use crate::tables::Surroundings;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -87,9 +89,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
                 plan = planning.soon() => plan?,
             }
         }
-    };
+    }
+    .map(Arc::new);
     let listener = listen(definition.listen()).await?;
     let address = listener.local_addr().map_err(|e| Failure::Stopped(e.to_string()))?.to_string();
+    // Nothing is made yet, neither topics nor slots.
+    let compared = match &plan {
+        Some(plan) if has_indexes && plan.graph.probe => tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            compared = probe::at_first(plan) => compared.map_err(|found| Failure::found(&found))?,
+        },
+        _ => false,
+    };
     let transport = backends::transport(definition).await?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(definition.data())?;
@@ -101,14 +112,19 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         (index.to_owned(), Arc::new(Listings::new(index, board.clone(), health)))
     });
     let listings: HashMap<String, Arc<Listings>> = listings.collect();
-    let captured = definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
+    let captured: HashMap<String, watch::Sender<bool>> =
+        definition.sources().iter().map(|s| (s.name.clone(), watch::Sender::new(false))).collect();
     let started: Arc<OnceLock<Started>> = Arc::default();
     let taps: Arc<Taps> = Arc::default();
-    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone())?;
+    let surroundings = Surroundings {
+        folder: definition.data().join("tables").join(&instance),
+        captured: captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
+    };
+    let streams = Streams::open(draft.clone(), transport.clone(), &health, taps.clone(), surroundings)?;
     let shown = streams.shown();
     let (reload, reloads) = mpsc::channel(1);
-    let base = Base { draft: draft.clone(), transport, health, board, listings, captured };
-    let entry = Entry { fail_fast, instance, on_change, on_start, started: started.clone() };
+    let base = Base { draft: draft.clone(), transport, health, board, listings, captured, shown: shown.clone() };
+    let entry = Entry { fail_fast, compared, instance, on_change, on_start, started: started.clone() };
     let indexes = match (plan.filter(|_| has_indexes), planning) {
         (Some(plan), _) => Joining::Planned(Box::new(base.indexer(plan, entry)?)),
         (None, None) => {
@@ -134,6 +150,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         shown,
         reload: reload.clone(),
         stopping: shutdown.clone(),
+        functions: draft.functions().clone(),
     };
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
@@ -159,11 +176,15 @@ struct Base {
     listings: HashMap<String, Arc<Listings>>,
     /// Whether the log of each source is captured, by name.
     captured: HashMap<String, watch::Sender<bool>>,
+    /// What streams there are now.
+    shown: Arc<RwLock<Shown>>,
 }
 
 /// What the indexes start with, beside a plan.
 struct Entry {
     fail_fast: bool,
+    /// Whether the ids of rows were compared with those of the graph.
+    compared: bool,
     instance: String,
     on_change: OnChange,
     on_start: OnStart,
@@ -191,8 +212,7 @@ impl Base {
     }
 
     /// Opens what the indexes are made of.
-    fn indexer(&self, plan: Plan, entry: Entry) -> Result<Ready, Failure> {
-        let plan = Arc::new(plan);
+    fn indexer(&self, plan: Arc<Plan>, entry: Entry) -> Result<Ready, Failure> {
         let graph = backends::graph(&plan, entry.fail_fast)?;
         let parts = Parts {
             transport: self.transport.clone(),
@@ -200,7 +220,7 @@ impl Base {
             stores: backends::stores(&plan)?,
             board: self.board.clone(),
             listings: self.listings.clone(),
-            roots: backends::roots(&plan, &graph, &self.health)?,
+            roots: backends::roots(&plan, &graph, &self.health, entry.compared)?,
             captured: self.captured.iter().map(|(name, captured)| (name.clone(), captured.subscribe())).collect(),
             health: self.health.clone(),
             on_change: entry.on_change.clone(),
@@ -215,7 +235,9 @@ impl Base {
     fn dependents(&self) -> Vec<Arc<Indexes>> {
         let definition = self.definition();
         let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
-        let of = |source: &SourcePlan| Indexes::new(source.clone(), definition.vertices(), listings.clone());
+        let of = |source: &SourcePlan| {
+            Indexes::new(source.clone(), definition.vertices(), listings.clone(), self.shown.clone())
+        };
         definition.sources().iter().map(|source| Arc::new(of(source))).collect()
     }
 }
@@ -286,7 +308,7 @@ async fn join(
         Joining::Planned(ready) => *ready,
         Joining::Waiting(planning, entry) => {
             let Some(plan) = Box::pin(planning.waited_for(&shutdown)).await? else { return Ok(()) };
-            let ready = base.indexer(plan, *entry)?;
+            let ready = base.indexer(Arc::new(plan), *entry)?;
             for dependent in &dependents {
                 let planned = dependent.planned(&ready.plan, &shutdown).await;
                 if !planned.map_err(|e| Failure::Stopped(e.to_string()))? {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_connector::{ConnectorError, ConnectorSettings, Dependent, postgres};
+use tributary_connector::{ConnectorError, ConnectorSettings, postgres};
 use tributary_event::{ErrorClass, Reporter};
 use tributary_processor::Backoff;
 use tributary_transport::Transport;
 
+use crate::dependent::Indexes;
 use crate::exit::Failure;
 
 /// A source of a running pipeline.
@@ -20,7 +21,7 @@ pub struct Source {
     /// Where it publishes.
     pub transport: Arc<dyn Transport>,
     /// Who depends on its tables.
-    pub dependent: Arc<dyn Dependent>,
+    pub dependent: Arc<Indexes>,
     /// How it is.
     pub health: Reporter,
     /// Becomes true when no later change is missed.
@@ -35,9 +36,8 @@ impl Source {
         }
         self.captured.send_replace(true);
         let Self { settings, transport, dependent, health, .. } = self;
-        let name = settings.name.clone();
-        let ended = tributary_connector::run(settings, transport, dependent, health, shutdown).await;
-        ended.map_err(|error| failure(&name, error))
+        let ended = tributary_connector::run(settings, transport, dependent.clone(), health, shutdown).await;
+        ended.map_err(|error| failure(&dependent, &error))
     }
 
     /// Waits for the server and makes publication and slot ready. False: shutdown came first.
@@ -60,7 +60,7 @@ impl Source {
                         warn!(source = name, %error, outage_s, "the source is not ready; waiting");
                     }
                 }
-                Err(error) => return Err(failure(name, error)),
+                Err(error) => return Err(failure(&self.dependent, &error)),
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(false),
@@ -70,10 +70,6 @@ impl Source {
     }
 }
 
-fn failure(source: &str, error: ConnectorError) -> Failure {
-    match error {
-        // What the rules say names its place itself.
-        ConnectorError::Refused(text) => Failure::Stopped(text),
-        error => Failure::Stopped(format!("source {source}: {error}")),
-    }
+fn failure(dependent: &Indexes, error: &ConnectorError) -> Failure {
+    Failure::found(&dependent.explain(error))
 }

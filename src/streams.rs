@@ -26,6 +26,7 @@ use self::unit::{Parts, Unit, unusable};
 use crate::backends::retention;
 use crate::definition::Draft;
 use crate::exit::Failure;
+use crate::tables::Surroundings;
 
 /// A stream that is told to stop has so long.
 const STOPPING: Duration = Duration::from_secs(15);
@@ -71,6 +72,8 @@ pub struct Shown {
     pub streams: Vec<(String, Vec<String>)>,
     /// The indexes that they fill, by name.
     pub indexes: HashMap<String, Arc<dyn DocumentStore>>,
+    /// The tables that their steps look into.
+    pub tables: Vec<Arc<Table>>,
 }
 
 /// The streams of a pipeline. Nothing of them runs before [`Streams::run`].
@@ -80,6 +83,7 @@ pub struct Streams {
     health: Health,
     taps: Arc<Taps>,
     letters: DeadLetters,
+    surroundings: Surroundings,
     asked: Asked,
     units: Vec<Unit>,
     shown: Arc<RwLock<Shown>>,
@@ -110,7 +114,9 @@ impl Streams {
         transport: Arc<dyn Transport>,
         health: &Health,
         taps: Arc<Taps>,
+        surroundings: Surroundings,
     ) -> Result<Self, Failure> {
+        surroundings.sweep(draft.definition());
         let letters = DeadLetters::new(transport.clone(), names::dead_letters(draft.definition().pipeline()));
         let mut opened = Self {
             draft: draft.clone(),
@@ -118,6 +124,7 @@ impl Streams {
             health: health.clone(),
             taps,
             letters,
+            surroundings,
             asked: Asked::default(),
             units: Vec::new(),
             shown: Arc::default(),
@@ -152,7 +159,7 @@ impl Streams {
         }
         for plan in definition.tables() {
             let kept = self.asked.tables.get(&plan.name).filter(|_| changed.kept_tables.contains(&plan.name));
-            let table = kept.cloned().unwrap_or_else(|| Table::new(plan.clone()));
+            let table = kept.cloned().unwrap_or_else(|| self.surroundings.table(definition, plan));
             asked.tables.insert(plan.name.clone(), table);
         }
         Ok(asked)
@@ -174,6 +181,7 @@ impl Streams {
         let steps = |stream: &StreamPlan| stream.steps.iter().map(|step| step.name.clone()).collect();
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         shown.streams = definition.streams().iter().map(|stream| (stream.name.clone(), steps(stream))).collect();
+        shown.tables = self.asked.tables.values().cloned().collect();
         shown.indexes.extend(self.units.iter().flat_map(|unit| unit.indexes.iter().cloned()));
         let there: HashSet<&str> = row_indexes(definition.streams()).map(|index| index.name.as_str()).collect();
         shown.indexes.retain(|name, _| there.contains(name.as_str()));

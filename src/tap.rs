@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use tributary_expression::{Flow, Program, Shape, Value};
 use tributary_processor::stream::tap::{Tapped, Watcher};
 
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::http::{Api, refused};
 use crate::output::line;
@@ -150,7 +149,12 @@ pub async fn serve(State(api): State<Arc<Api>>, Query(wish): Query<Wish>) -> Res
         let message = format!("no step {step:?} in this stream (it has: from, {})", known.join(", "));
         return refused(StatusCode::NOT_FOUND, message);
     }
-    let condition = match wish.condition.as_deref().map(|text| Program::compile(text, &Shape::any())).transpose() {
+    let condition = match wish
+        .condition
+        .as_deref()
+        .map(|text| Program::compile_with(text, &Shape::any(), api.functions.functions()))
+        .transpose()
+    {
         Ok(compiled) => compiled.map(|(program, _)| program),
         Err(problems) => {
             let said: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
@@ -179,7 +183,7 @@ pub async fn serve(State(api): State<Arc<Api>>, Query(wish): Query<Wish>) -> Res
 ///
 /// # Errors
 /// The pipeline does not run here, or knows no such stream or step.
-pub async fn tap(file: &Path, wish: Wish, count: Option<u64>, as_json: bool) -> Result<(), Failure> {
+pub async fn tap(file: &PipelineFile, wish: Wish, count: Option<u64>, as_json: bool) -> Result<(), Failure> {
     let draft = definition::read(file).await?;
     draft.text_is_right()?;
     let pipeline = draft.definition();
@@ -187,7 +191,7 @@ pub async fn tap(file: &Path, wish: Wish, count: Option<u64>, as_json: bool) -> 
         return Err(Failure::NotFound(format!(
             "the pipeline {} does not run on this machine (tributary run {} starts it)",
             pipeline.pipeline(),
-            file.display()
+            file.path.display()
         )));
     };
     let mut lines = running.lines("/tap", &wish).await?;

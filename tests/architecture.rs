@@ -8,9 +8,10 @@ use serde_json::Value as Json;
 
 /// Rooms that each room may depend on.
 fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let rooms: [(&str, &[&str]); 9] = [
+    let rooms: [(&str, &[&str]); 11] = [
         ("tributary-event", &[]),
         ("tributary-expression", &["tributary-event"]),
+        ("tributary-macros", &[]),
         ("tributary-dsl", &["tributary-event", "tributary-expression"]),
         ("tributary-transport", &["tributary-event"]),
         ("tributary-connector", &["tributary-event", "tributary-transport"]),
@@ -21,6 +22,8 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
             "tributary-sinks",
             &["tributary-event", "tributary-expression", "tributary-dsl", "tributary-transport", "tributary-processor"],
         ),
+        // What a user has.
+        ("deals", &["tributary"]),
     ];
     rooms.into_iter().map(|(room, may)| (room, may.iter().copied().collect())).collect()
 }
@@ -28,7 +31,8 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
 const ONLY: [(&str, &[&str]); 13] = [
     ("rdkafka", &["tributary-transport"]),
-    ("redb", &["tributary-transport"]),
+    // The embedded log; and tables that streams look into and that are kept on disk, in a file of their own: a transport has topics, no rows.
+    ("redb", &["tributary-transport", "tributary-processor"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
@@ -40,6 +44,7 @@ const ONLY: [(&str, &[&str]); 13] = [
     ("postgres-protocol", &["tributary-connector"]),
     ("async-graphql-parser", &["tributary-dsl"]),
     ("saphyr-parser", &["tributary-dsl"]),
+    ("syn", &["tributary-macros"]),
     ("vrl", &["tributary-expression"]),
 ];
 

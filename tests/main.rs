@@ -21,6 +21,7 @@ mod scenarios {
     mod outages;
     mod plans;
     mod proposal;
+    mod remade;
     mod replica;
     mod retention;
     mod schema;
@@ -28,4 +29,5 @@ mod scenarios {
     mod sinks;
     mod standby;
     mod streams;
+    mod tables;
 }

@@ -29,7 +29,7 @@ use tributary_connector::{ConnectorSettings, Independent, SourceSettings};
 use tributary_event::Health;
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
-    Purpose, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
+    Purpose, TopicId, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
 /// Counts what became durable on its way into a transport; without one, drops it.
@@ -99,6 +99,12 @@ impl Transport for Counting {
     }
     async fn read(&self, _: &TopicPartition, _: u64, _: usize) -> Result<Vec<Polled>, TransportError> {
         Ok(Vec::new())
+    }
+    async fn topic_id(&self, _: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(None)
+    }
+    async fn offset_at(&self, _: &TopicPartition, _: i64) -> Result<u64, TransportError> {
+        Ok(0)
     }
     async fn probe(&self) -> Result<(), TransportError> {
         Ok(())

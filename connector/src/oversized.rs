@@ -15,6 +15,7 @@ use tributary_event::{ChangeEvent, ErrorClass, Position, Row, Value};
 use tributary_transport::{Batch, DeadLetter, Headers, MAX_RECORD, Replays, Retention, WayBack, as_setting};
 
 use crate::error::ConnectorError;
+use crate::publish::write_with;
 use crate::settings::{ConnectorSettings, Oversized, OversizedPolicy};
 
 /// Values of at most so many bytes go last: keys of other rows are among them.
@@ -33,6 +34,7 @@ pub(crate) struct Guard {
     /// How long the topics keep events.
     keep: Option<Duration>,
     letters: Arc<str>,
+    cloud_events: Option<String>,
 }
 
 impl Guard {
@@ -43,7 +45,8 @@ impl Guard {
         };
         let oversized = settings.oversized.clone();
         let letters = oversized.letters.as_str().into();
-        Self { source: settings.name.clone(), settings: oversized, limit, keep, letters }
+        let cloud_events = settings.cloud_events.clone();
+        Self { source: settings.name.clone(), settings: oversized, limit, keep, letters, cloud_events }
     }
 
     /// Whether a record of this size can be appended.
@@ -71,7 +74,8 @@ impl Guard {
         let part = in_part(event, encoder, &shown, self.limit);
         let (left_out, published) = match &part {
             Some(part) => {
-                write_part(batch, topic, encoder, part, &shown);
+                let told = (part, self.cloud_events.as_deref());
+                write_with(batch, topic, encoder, told, |encoder, out| encoder.value_in_part(part, &shown, out));
                 (names(event, part), true)
             }
             None => (Vec::new(), false),
@@ -183,11 +187,6 @@ impl Guard {
         let (id, content) = letter.encode(self.limit);
         batch.push(&self.letters, event.capture_us / 1_000, Some(&id), Some(&content));
     }
-}
-
-/// Appends the record of an event, and the tombstone behind a delete.
-fn write_part(batch: &mut Batch, topic: &Arc<str>, encoder: &mut Encoder, part: &ChangeEvent, whole: &str) {
-    crate::publish::write_with(batch, topic, encoder, part, |encoder, out| encoder.value_in_part(part, whole, out));
 }
 
 /// The event without its largest values, so that its record has at most `limit` bytes. None if even that is too large.

@@ -1,7 +1,7 @@
 //! PostgreSQL: logical replication through the `pgoutput` plugin.
 //!
 //! [`prepare`](prepare()) makes sure that publication and slot exist and fit; [`PostgresSource`] streams; [`KeyPager`] pages
-//! through the keys of a table. Beneath: [`endpoint`] (URL), `wire` (protocol 3.0, login, TLS), `stream` (the replication
+//! through the keys of a table, [`RowPager`] through its rows. Beneath: [`endpoint`] (URL), `wire` (protocol 3.0, login, TLS), `stream` (the replication
 //! sub-protocol), [`pgoutput`] (messages), [`relation`], [`value`] and `binary` (rows), [`catalog`] (what the server knows).
 
 mod absent;
@@ -28,6 +28,7 @@ mod prepare;
 mod print;
 mod publication;
 pub mod relation;
+mod rows;
 mod session;
 mod sink;
 mod slot;
@@ -49,14 +50,15 @@ pub mod value;
 mod visibility;
 mod wire;
 
-pub use catalog::{Carried, TableInfo, table_columns};
+pub use catalog::{AsId, Carried, TableInfo, table_columns};
 pub use columns::column_types;
 pub use describe::{Description, describe};
-pub use inspect::inspect;
+pub use inspect::{has_slot, inspect};
 pub use keys::{KeyPager, KeyRow};
 pub(crate) use known::Known;
 pub(crate) use monitor::{Watch, monitor};
 pub(crate) use prepare::checkpoint;
 pub use prepare::{Prepared, prepare};
+pub use rows::{RowPager, TableRow};
 pub(crate) use slot::{continues, position, wait_turn};
 pub use source::PostgresSource;

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
 use tributary_event::debezium::{Encoder, encode_event_key};
 use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema, Trouble};
-use tributary_transport::{Batch, Checkpoint, Producer};
+use tributary_transport::{Batch, Checkpoint, CloudEvent, Producer};
 
 use crate::error::ConnectorError;
 use crate::oversized::Guard;
@@ -80,6 +80,8 @@ struct Publisher<M> {
     limits: BatchLimits,
     guard: Guard,
     encoder: Encoder,
+    /// See [`ConnectorSettings::cloud_events`].
+    cloud_events: Option<String>,
     topics: Topics,
     filling: Load<M>,
     spare: Vec<Batch>,
@@ -108,6 +110,7 @@ impl<M: Mark> Publisher<M> {
             limits: settings.batch.clone(),
             guard,
             encoder,
+            cloud_events: settings.cloud_events.clone(),
             topics: Topics { settings: settings.clone(), known: Vec::new() },
             filling: Load { batch: Batch::new(), mark: None, commit_us: None },
             spare: vec![Batch::new(), Batch::new()],
@@ -194,7 +197,8 @@ impl<M: Mark> Publisher<M> {
         for event in &part.events {
             let (records, bytes) = (batch.len(), batch.size());
             let topic = self.topics.of(&event.table);
-            write_with(batch, topic, &mut self.encoder, event, |encoder, out| encoder.value(event, out));
+            let told = self.cloud_events.as_deref();
+            write_with(batch, topic, &mut self.encoder, (event, told), |encoder, out| encoder.value(event, out));
             // With a delete's tombstone, which has a key at most.
             let size = batch.size() - bytes;
             if !self.guard.fits(size) {
@@ -257,12 +261,13 @@ async fn next_or_keep_alive<S: Source>(
     if reading { source.next(part).await } else { source.keep_alive().await }
 }
 
-/// Writes an event's record, whose value is written by `value`, and the tombstone behind a delete.
+/// Writes an event's record, whose value is written by `value`, and the tombstone behind a delete. `source`: where it comes from, if its
+/// record has headers of CloudEvents.
 pub(crate) fn write_with(
     batch: &mut Batch,
     topic: &Arc<str>,
     encoder: &mut Encoder,
-    event: &ChangeEvent,
+    (event, source): (&ChangeEvent, Option<&str>),
     value: impl FnOnce(&mut Encoder, &mut Vec<u8>),
 ) {
     let time = event.capture_us / 1_000;
@@ -272,6 +277,11 @@ pub(crate) fn write_with(
         value(encoder, out);
         true
     });
+    if let Some(source) = source {
+        let (id, kind) = (event.sequence.to_string(), format!("{}.{}", event.table.schema, event.table.name));
+        let (op, sequence, committed_us) = (event.op, event.sequence, Some(event.commit_us));
+        CloudEvent { id: &id, source, kind: &kind, op, sequence, committed_us }.put_for_others(batch);
+    }
     if event.op == Op::Delete && !event.table.key.is_empty() {
         batch.write(topic, time, key, |_| false);
     }

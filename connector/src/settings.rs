@@ -236,6 +236,8 @@ pub struct ConnectorSettings {
     pub source: SourceSettings,
     /// How exact decimals travel.
     pub decimals: DecimalMode,
+    /// What records of changes say, as CloudEvents do, of where they come from; none: they have no such headers.
+    pub cloud_events: Option<String>,
     /// Batching.
     pub batch: BatchLimits,
     /// The topics of the tables.
@@ -267,6 +269,7 @@ impl ConnectorSettings {
                 unconverted: false,
             }),
             decimals: DecimalMode::default(),
+            cloud_events: None,
             batch: BatchLimits::default(),
             topics: TopicSettings::default(),
             oversized: Oversized::default(),

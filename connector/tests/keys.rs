@@ -34,6 +34,8 @@ async fn pages_visit_every_key_once_in_order() {
         .map(|row| vec![Value::Int(row.get::<_, i32>(0).into()), Value::text(row.get::<_, String>(1))])
         .collect();
     assert_eq!(seen, expected);
+    let last: Vec<Vec<Value>> = pager.last(3).await.expect("the last rows").into_iter().map(|row| row.values).collect();
+    assert_eq!(last, expected.iter().rev().take(3).cloned().collect::<Vec<_>>());
     let mut flags = KeyPager::open(postgres(&settings), "t", &["flag".into()]).await.expect("opens");
     let page = flags.page(None, 1).await.expect("a page");
     assert_eq!(page[0].values.len(), 1);

@@ -20,6 +20,7 @@ mod poolers;
 mod prepared;
 mod refusals;
 mod resume;
+mod rows;
 mod schema;
 mod sessions;
 mod standby;

@@ -12,8 +12,8 @@ use tributary_connector::Independent;
 use tributary_connector::postgres::prepare;
 use tributary_event::{ErrorClass, HealthState, Lsn};
 use tributary_transport::{
-    Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport, TransportError,
-    Watermarks,
+    Consumer, ConsumerSettings, Polled, Producer, Purpose, TopicId, TopicPartition, TopicSpec, Transport,
+    TransportError, Watermarks,
 };
 
 use crate::support::{Database, Record, Recorder, Running, connect, drop_slot, postgres, until};
@@ -120,6 +120,14 @@ impl Transport for Overtaken {
 
     async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
         self.transport.read(place, offset, max).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError> {
+        self.transport.topic_id(topic).await
+    }
+
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        self.transport.offset_at(place, time_ms).await
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

@@ -197,6 +197,8 @@ async fn columns_that_may_be_null_or_left_out_are_told() {
         column("n", false, true),
     ];
     assert_eq!(told().await, before);
+    let keys = described(&settings).await.into_iter().filter(|column| column.is_key);
+    assert_eq!(keys.map(|column| column.name).collect::<Vec<_>>(), ["id"]);
     db.run("alter table t replica identity full").await;
     assert!(told().await.iter().all(|(.., left_out)| !left_out));
     db.remove().await;

@@ -12,16 +12,18 @@ mod probes;
 mod roots;
 mod vertices;
 
+use edges::Taken;
+
 pub(crate) use access::way_to;
 pub(crate) use fan_out::call;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_event::TableName;
 
-use crate::definition::{Definition, GraphText, IndexText};
+use crate::definition::{Definition, EdgeText, GraphText, IndexText};
 use crate::diagnostic::{Diagnostic, Spot, sorted};
-use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Plan, Reach, RootIds, StorePlan, TransportPlan, VertexRule};
+use crate::plan::{EdgePlan, GraphPlan, IndexPlan, Place, Plan, Reach, RootIds, StorePlan, TransportPlan, VertexRule};
 use crate::proposal::alike;
 use crate::query::{EdgeSite, Part, Resolved, resolve};
 use crate::schema::Schema;
@@ -39,6 +41,7 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
         schema,
         vertices: BTreeMap::new(),
         wanted: Vec::new(),
+        taken: Vec::new(),
         found: unkeyed,
     };
     checker.scalars();
@@ -46,6 +49,7 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
     checker.hints();
     checker.declared_ways();
     let indexes: Vec<IndexPlan> = definition.indexes.iter().filter_map(|index| checker.index(index)).collect();
+    checker.ways_taken_twice();
     let fan_outs = checker.fan_outs();
     let probes = checker.probes();
     let fine = definition.complete && !checker.found.iter().any(Diagnostic::is_error);
@@ -58,11 +62,24 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
     }
 }
 
+/// What is known of a definition whose queries are wrong: its rules, as far as the schema has their types. Has no indexes.
+pub fn check_rules(definition: &Definition, schema: &Schema) -> Plan {
+    let (keys, _) = vertices::keys(&definition.graph, schema);
+    let schema = &schema.with_keys(keys);
+    let (vertices, wanted, taken, found) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut checker = Checker { graph: &definition.graph, definition, schema, vertices, wanted, taken, found };
+    checker.rules();
+    let probes = checker.probes();
+    let graph = GraphPlan { vertices: checker.vertices, probes, ..graph(definition) };
+    plan(definition, graph, Vec::new())
+}
+
 /// The graph without what was found.
 fn graph(definition: &Definition) -> GraphPlan {
     let graph = &definition.graph;
     GraphPlan {
         endpoint: graph.endpoint.clone(),
+        place: graph.place.clone(),
         headers: graph.headers.clone(),
         timeout: graph.timeout,
         concurrency: graph.concurrency,
@@ -70,6 +87,7 @@ fn graph(definition: &Definition) -> GraphPlan {
         fan_outs: BTreeMap::new(),
         probe: graph.probe,
         lag: graph.lag,
+        hidden: graph.types.iter().map(|(name, ty)| (name.clone(), ty.hidden)).collect(),
         probes: BTreeMap::new(),
     }
 }
@@ -96,6 +114,8 @@ struct Checker<'a> {
     vertices: BTreeMap<TableName, Vec<VertexRule>>,
     /// What fan-out must ask: changed type, path to its parents, their type, and the edge it is for.
     wanted: Vec<Wanted>,
+    /// Ways back that nobody declared.
+    taken: Vec<Taken>,
     found: Vec<Diagnostic>,
 }
 
@@ -120,7 +140,7 @@ impl Checker<'_> {
 
     fn index(&mut self, index: &IndexText) -> Option<IndexPlan> {
         let query = index.query.as_ref()?;
-        let (resolved, found) = resolve(query, self.schema, &self.graph.scalars, &index.variables);
+        let (resolved, found) = resolve(query, self.schema, &self.graph.scalars, &index.variables, &self.whole());
         self.found.extend(found);
         let resolved = resolved?;
         self.unmapped(index, &resolved);
@@ -128,7 +148,18 @@ impl Checker<'_> {
         self.alone(index);
         let root_ids = self.roots(index, &resolved.root_type);
         let edges = self.edges(&resolved);
-        Some(assemble(index, resolved, edges, root_ids?))
+        let hidden = self.graph.types.get(&resolved.root_type).map_or(0, |ty| ty.hidden);
+        Some(IndexPlan { hidden, ..assemble(index, resolved, edges, root_ids?) })
+    }
+
+    /// The lists that the server answers whole, by the user's word, of every type that a hint is for.
+    fn whole(&self) -> BTreeSet<(String, String)> {
+        let hints = self.graph.edges.iter().filter(|edge| edge.hint.whole);
+        let of = |edge: &EdgeText| {
+            let types = self.schema.possible(&edge.parent).into_iter().chain([edge.parent.as_str()]);
+            types.map(|name| (name.to_owned(), edge.field.clone())).collect::<Vec<_>>()
+        };
+        hints.flat_map(of).collect()
     }
 
     fn edges(&mut self, resolved: &Resolved) -> Vec<EdgePlan> {
@@ -211,11 +242,13 @@ impl Checker<'_> {
 fn assemble(index: &IndexText, resolved: Resolved, edges: Vec<EdgePlan>, root_ids: RootIds) -> IndexPlan {
     IndexPlan {
         name: index.name.clone(),
+        place: Place::of(&index.spot),
         root_type: resolved.root_type,
         fetch: resolved.fetch,
         selection: resolved.selection,
         edges,
         values: resolved.values,
+        hidden: 0,
         root_ids,
         store: index.store.clone(),
         build: index.build.clone(),

@@ -25,7 +25,10 @@ use tributary_event::TableName;
 use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
-use crate::plan::{HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StreamPlan, TransportPlan, VertexRule};
+use crate::plan::{
+    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TransportPlan, VertexRule,
+};
+use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
 
 /// A pipeline as written.
@@ -83,6 +86,11 @@ impl Definition {
         self.indexes.iter().map(|index| index.name.as_str())
     }
 
+    /// Where the documents of an index are.
+    pub fn store(&self, index: &str) -> Option<&StorePlan> {
+        self.indexes.iter().find(|known| known.name == index).map(|known| &known.store)
+    }
+
     /// The streams.
     pub fn streams(&self) -> &[StreamPlan] {
         &self.streams
@@ -93,7 +101,7 @@ impl Definition {
         &self.services
     }
 
-    /// The topics that steps of streams look into.
+    /// The tables that steps of streams look into.
     pub fn tables(&self) -> &[LookupTable] {
         &self.tables
     }
@@ -143,7 +151,9 @@ impl Definition {
 /// A definition can come with errors: then it is good enough for finding more of them, and [`crate::check()`] refuses it.
 pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Definition>, Vec<Diagnostic>) {
     let (text, root, found) = yaml::parse(file_name, text);
-    let mut reader = Reader { text, inputs, found, root: &keys::PIPELINE };
+    let functions = inputs.functions();
+    let mut reader = Reader { text, others: Vec::new(), inputs, found, root: &keys::PIPELINE, functions };
+    let root = root.map(|root| written::joined(&mut reader, root));
     let definition = root.as_ref().and_then(|root| pipeline(&mut reader, root));
     let definition = match (definition, &root) {
         (Some(definition), Some(root)) if !reader.found.iter().any(Diagnostic::is_error) => {
@@ -183,13 +193,14 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     };
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
-    let tables = streams::lookup_tables(r, &map);
+    let tables = streams::lookup_tables(r, &map, &captured);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
     let streams = streams::read(
         r,
         &map,
         name.as_deref(),
         &captured,
+        &transport,
         &streams::Asked { services: &services, tables: &tables },
         &names,
     );

@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// The pipeline can run, but perhaps not as meant.
     Warning,
+    /// Only a person can know whether anything is wrong.
+    Note,
 }
 
 /// One finding, with its place.
@@ -29,6 +31,8 @@ pub struct Diagnostic {
     pub length: usize,
     /// The cause.
     pub message: String,
+    /// What was seen that shows it, a line each.
+    pub notes: Vec<String>,
     /// The remedy.
     pub help: Option<String>,
     /// The line itself, with anything that looks like a secret masked.
@@ -49,11 +53,37 @@ impl Diagnostic {
         let (word, hue) = match self.severity {
             Severity::Error => ("error", "1;31"),
             Severity::Warning => ("warning", "1;33"),
+            Severity::Note => ("note", "1;36"),
         };
+        let out = format!("{}{}", paint(hue, word), paint("1", &format!(": {}", self.message)));
+        self.shown(out, hue, &paint)
+    }
+
+    /// The text without the word for how bad it is, for where that is said already.
+    pub fn untitled(&self) -> String {
+        self.shown(self.message.clone(), "", &|_, text| text.to_owned())
+    }
+
+    /// Message and remedy in one line, with the place before them: for logs.
+    pub fn line(&self) -> String {
+        let place = if self.file.is_empty() { String::new() } else { format!("{}:{}: ", self.file, self.line) };
+        let more = self.notes.iter().map(String::as_str).chain(self.help.iter().flat_map(|help| help.lines()));
+        let more: String = more.map(|line| format!("; {}", line.trim())).collect();
+        format!("{place}{}{more}", self.message)
+    }
+
+    /// What follows the message: the place, what was seen, and the remedy.
+    fn shown(&self, mut out: String, hue: &str, paint: &dyn Fn(&str, &str) -> String) -> String {
+        out.push('\n');
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let bar = paint("1;34", "|");
-        let mut out = format!("{}{}\n", paint(hue, word), paint("1", &format!(": {}", self.message)));
+        let equals = paint("1;34", "=");
+        if self.file.is_empty() {
+            self.notes.iter().for_each(|note| out.push_str(&format!(" {equals} {}: {note}\n", paint("1", "note"))));
+            self.help.iter().for_each(|help| out.push_str(&format!(" {equals} {}: {help}", paint("1", "help"))));
+            return out.trim_end().to_owned();
+        }
         out.push_str(&format!("{gutter}{} {}:{}:{}\n", paint("1;34", "-->"), self.file, self.line, self.column));
         out.push_str(&format!("{gutter} {bar}\n"));
         let line = self.source_line.trim_end();
@@ -68,10 +98,13 @@ impl Diagnostic {
             carets = format!("{carets} {help}");
         }
         out.push_str(&format!("{gutter} {bar} {before}{}", paint(hue, &carets)));
+        for note in &self.notes {
+            out.push_str(&format!("\n{gutter} {equals} {}: {note}", paint("1", "note")));
+        }
         if let (None, Some(help)) = (beside, &self.help) {
             let mut lines = help.lines();
             let first = lines.next().unwrap_or_default();
-            out.push_str(&format!("\n{gutter} {} {}: {first}", paint("1;34", "="), paint("1", "help")));
+            out.push_str(&format!("\n{gutter} {equals} {}: {first}", paint("1", "help")));
             for line in lines {
                 out.push_str(&format!("\n{gutter}         {line}"));
             }
@@ -85,6 +118,15 @@ impl fmt::Display for Diagnostic {
         f.write_str(&self.render(false))
     }
 }
+
+impl PartialEq for Spot {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |spot: &Self| (spot.line, spot.column, spot.length);
+        Arc::ptr_eq(&self.text, &other.text) && place(self) == place(other)
+    }
+}
+
+impl Eq for Spot {}
 
 /// A stretch of one line of a text.
 #[derive(Debug, Clone)]
@@ -115,7 +157,7 @@ impl Spot {
         self.diagnostic(Severity::Warning, message.into())
     }
 
-    fn diagnostic(&self, severity: Severity, message: String) -> Diagnostic {
+    pub fn diagnostic(&self, severity: Severity, message: String) -> Diagnostic {
         Diagnostic {
             severity,
             file: self.text.file().to_owned(),
@@ -123,6 +165,7 @@ impl Spot {
             column: self.column,
             length: self.length,
             message,
+            notes: Vec::new(),
             help: None,
             source_line: self.text.line(self.line).to_owned(),
         }
@@ -130,8 +173,32 @@ impl Spot {
 }
 
 impl Diagnostic {
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+    /// What is wrong with something that is written nowhere.
+    pub(crate) fn nowhere(severity: Severity, message: String) -> Self {
+        Self {
+            severity,
+            file: String::new(),
+            line: 0,
+            column: 1,
+            length: 1,
+            message,
+            notes: Vec::new(),
+            help: None,
+            source_line: String::new(),
+        }
+    }
+
+    /// With a remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// With something that was seen.
+    #[must_use]
+    pub fn seen(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
         self
     }
 

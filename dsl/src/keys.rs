@@ -78,8 +78,9 @@ pub(crate) static TABLES: Key<Entries, Means> = key(
     "tables",
     Entries { names: &streams::lookups::NAMES, value: &&streams::lookups::TABLE, some: true },
     Means("none"),
-    "rates: { topic: finance.rates }",
-    "Topics that steps of streams look into, each under a name of your choice. Every process has them whole, in memory.",
+    "movies: { from: public.movie, value: [id, title] }",
+    "Tables that steps of streams look into, each under a name of your choice: what a captured table has, or what a topic has. Every process \
+     has them whole, in memory or on its disk.",
 );
 
 pub(crate) static STREAMS: Key<Entries, Means> = key(

@@ -16,9 +16,10 @@ mod render;
 mod schema;
 mod suggest;
 mod text;
+pub mod written;
 mod yaml;
 
-pub use check::check;
+pub use check::{check, check_rules};
 pub use definition::{Definition, Prints, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};
@@ -30,6 +31,7 @@ pub use yaml::duration;
 use std::sync::Arc;
 
 use tributary_event::{ColumnType, TableName};
+use tributary_expression::FunctionSet;
 
 /// What a pipeline's text refers to. Implementations read files and the environment; tests hand in maps.
 pub trait Inputs {
@@ -38,6 +40,16 @@ pub trait Inputs {
 
     /// The value of a variable; `None` if it is not set.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// The functions that programs and steps may call.
+    fn functions(&self) -> FunctionSet {
+        FunctionSet::default()
+    }
+
+    /// The streams that are written in Rust. They stand behind those of the text.
+    fn streams(&self) -> &[written::Stream] {
+        &[]
+    }
 
     /// The columns that events of a captured table have; `None` if its source was not asked. Programs of streams that are right whatever
     /// columns hold are taken without them.

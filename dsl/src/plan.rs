@@ -1,6 +1,7 @@
 //! The checked plan: everything a process needs to run a pipeline, with no question left open.
 
 mod document;
+mod place;
 mod question;
 mod reach;
 mod settings;
@@ -8,6 +9,7 @@ mod stream;
 mod template;
 
 pub use document::{FieldKind, IndexPlan, LeafType, Paging, RootIds, SelectedField, Selection};
+pub use place::Place;
 pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
@@ -16,17 +18,16 @@ pub use settings::{
     RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision, TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan,
-    FileFormat, FilesPlan, IndexSinkPlan, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery,
-    RowPlan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
+    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
+    ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan,
+    IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan,
+    ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait,
     WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tributary_event::TableName;
@@ -46,7 +47,7 @@ pub struct Plan {
     pub indexes: Vec<IndexPlan>,
     /// The services that steps of streams ask.
     pub services: Vec<ServicePlan>,
-    /// The topics that steps of streams look into.
+    /// The tables that steps of streams look into.
     pub tables: Vec<LookupTable>,
     /// The streams.
     pub streams: Vec<StreamPlan>,
@@ -61,6 +62,8 @@ pub struct Plan {
 pub struct GraphPlan {
     /// URL of the GraphQL endpoint.
     pub endpoint: String,
+    /// Where that is written.
+    pub place: Place,
     /// Headers sent with every request.
     pub headers: BTreeMap<String, Secret>,
     /// The longest one request may take.
@@ -75,6 +78,8 @@ pub struct GraphPlan {
     pub probe: bool,
     /// How far the graph may be behind the log.
     pub lag: Duration,
+    /// The share of rows, in percent, that the graph may not know, by type. Of others it knows all.
+    pub hidden: BTreeMap<String, u8>,
     /// How vertices of the types that tables map to can be looked at.
     pub probes: BTreeMap<String, Probe>,
 }
@@ -99,31 +104,4 @@ pub struct VertexRule {
     pub id: IdTemplate,
     /// Where it is written.
     pub place: Place,
-}
-
-/// Where something of a plan is written: file and line, for messages. It does not change what a plan means: all places are equal.
-#[derive(Clone, Default, Eq)]
-pub struct Place {
-    /// The file, as it was named by the caller; empty where nothing is written anywhere.
-    pub file: Arc<str>,
-    /// The line, from 1.
-    pub line: usize,
-}
-
-impl PartialEq for Place {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("_")
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
 }

@@ -5,6 +5,8 @@
 #[derive(Debug)]
 pub(crate) struct SourceText {
     file: String,
+    /// The number of the first line, less one.
+    before: usize,
     lines: Vec<String>,
 }
 
@@ -22,19 +24,24 @@ pub(crate) fn is_secret(key: &str) -> bool {
 impl SourceText {
     /// The text of a GraphQL file: nothing in it is secret.
     pub fn plain(file: &str, text: &str) -> Self {
-        Self { file: file.to_owned(), lines: lines(text) }
+        Self { file: file.to_owned(), before: 0, lines: lines(text) }
     }
 
     /// The text of a pipeline: passwords in URLs and values of keys such as `password` are masked.
     pub fn masked(file: &str, text: &str) -> Self {
         let lines = lines(text).iter().map(|line| mask_values(&mask_urls(line))).collect();
-        Self { file: file.to_owned(), lines }
+        Self { file: file.to_owned(), before: 0, lines }
+    }
+
+    /// The same text, which begins at a line of its file.
+    pub fn beginning_at(self, number: usize) -> Self {
+        Self { before: number.saturating_sub(1), ..self }
     }
 
     /// Masks a stretch as well: from a place (line and column, from 1) to before another.
     pub fn mask(&mut self, from: (usize, usize), to: (usize, usize)) {
         for number in from.0..=to.0 {
-            let Some(line) = self.lines.get_mut(number.wrapping_sub(1)) else { continue };
+            let Some(line) = self.lines.get_mut(number.wrapping_sub(1 + self.before)) else { continue };
             let start = if number == from.0 { from.1.saturating_sub(1) } else { 0 };
             let end = if number == to.0 { to.1.saturating_sub(1) } else { usize::MAX };
             *line = stars(line, start, end);
@@ -46,12 +53,12 @@ impl SourceText {
     }
 
     pub fn line_count(&self) -> usize {
-        self.lines.len().max(1)
+        self.before + self.lines.len().max(1)
     }
 
     /// A line, from 1.
     pub fn line(&self, number: usize) -> &str {
-        self.lines.get(number.wrapping_sub(1)).map_or("", String::as_str)
+        self.lines.get(number.wrapping_sub(1 + self.before)).map_or("", String::as_str)
     }
 }
 

@@ -11,13 +11,14 @@ pub(crate) mod units;
 mod variables;
 
 pub use self::units::duration;
+pub(crate) use self::units::print_duration;
 
 pub(crate) use collections::{Entries, Items, Names, OneOrMany};
 pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, key, written};
 pub(crate) use kind::{Documented, Inside, Kind, Printed, pattern};
 pub(crate) use mapping::Map;
 pub(crate) use read::{At, Reader, Text};
-pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Size, Whole, Words};
+pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Share, Size, Whole, Words};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,17 +32,19 @@ use crate::text::SourceText;
 /// Nodes inside of nodes, at most.
 const MAX_DEPTH: usize = 32;
 
-/// A stretch of the text: where it starts (line and column, from 1) and ends.
+/// A stretch of a text: where it starts (line and column, from 1) and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub start: (usize, usize),
     pub end: (usize, usize),
+    /// Which text: 0 is the pipeline's file, others are values that are written in Rust.
+    pub text: usize,
 }
 
 impl Place {
     fn of(span: Span) -> Self {
         let at = |marker: Marker| (marker.line().max(1), marker.col() + 1);
-        Self { start: at(span.start), end: at(span.end) }
+        Self { start: at(span.start), end: at(span.end), text: 0 }
     }
 }
 
@@ -123,13 +126,15 @@ fn mask(node: &Node, secret: bool, shown: &mut SourceText) {
         Tree::Sequence(items) => items.iter().for_each(|item| mask(item, secret, shown)),
         Tree::Mapping(entries) => {
             for (key, value) in entries {
-                // A key that is misspelt has a secret all the same.
-                let hides = !key.name.ends_with("_file")
-                    && closest(&key.name, ["headers", "properties", "password", "api_key"]).is_some();
-                mask(value, secret || hides, shown);
+                mask(value, secret || hides(&key.name), shown);
             }
         }
     }
+}
+
+/// Whether what stands behind a key is secret. One that is misspelt has a secret all the same.
+pub(crate) fn hides(key: &str) -> bool {
+    !key.ends_with("_file") && closest(key, ["headers", "properties", "password", "api_key"]).is_some()
 }
 
 struct Growing {
@@ -150,7 +155,7 @@ impl Growing {
                     let at = (e.marker().line().max(1), e.marker().col() + 1);
                     let message = format!("this is no YAML: {}", e.info());
                     let line = text.lines().nth(at.0 - 1).unwrap_or_default();
-                    return self.refuse(Place { start: at, end: at }, message, remedy(e.info(), line));
+                    return self.refuse(Place { start: at, end: at, text: 0 }, message, remedy(e.info(), line));
                 }
             };
             let place = Place::of(span);
@@ -176,11 +181,11 @@ impl Growing {
                 Event::MappingStart(anchor, _) => self.push(place, Open::Mapping(place, anchor, Vec::new(), None)),
                 Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                     Some(Open::Sequence(start, anchor, items)) => {
-                        let place = Place { start: start.start, end: place.end };
+                        let place = Place { start: start.start, ..place };
                         self.add(Node { place, kind: Tree::Sequence(items) }, anchor)
                     }
                     Some(Open::Mapping(start, anchor, entries, _)) => {
-                        let place = Place { start: start.start, end: place.end };
+                        let place = Place { start: start.start, ..place };
                         self.add(Node { place, kind: Tree::Mapping(entries) }, anchor)
                     }
                     None => true,

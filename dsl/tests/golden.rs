@@ -39,7 +39,8 @@ impl Inputs for Case {
             };
             let also: Vec<&str> = words.collect();
             let (is_nullable, may_be_left_out) = (also.contains(&"null"), also.contains(&"left-out"));
-            Some(ColumnType { name: name.into(), json, is_nullable, may_be_left_out })
+            let is_key = also.contains(&"key");
+            Some(ColumnType { name: name.into(), json, is_nullable, may_be_left_out, is_key })
         };
         Some(text.lines().filter_map(column).collect())
     }

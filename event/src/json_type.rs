@@ -31,4 +31,7 @@ pub struct ColumnType {
     pub is_nullable: bool,
     /// Whether an update may leave it out of the new row, because its value is large and did not change.
     pub may_be_left_out: bool,
+    /// Whether it is of the table's primary key.
+    #[serde(default)]
+    pub is_key: bool,
 }

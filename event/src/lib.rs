@@ -10,6 +10,7 @@ pub mod clock;
 pub mod debezium;
 pub mod health;
 pub mod json_type;
+pub mod moment;
 pub mod position;
 pub mod row;
 pub mod table_name;

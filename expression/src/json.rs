@@ -36,6 +36,53 @@ pub fn read_some(bytes: &[u8], fields: &Fields) -> Result<Value, ReadError> {
     Ok(value)
 }
 
+/// Why a value is no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// It has more than [`DEPTH`] values inside of one another.
+    Deep,
+    /// It has more bytes than it may.
+    Large,
+}
+
+/// Whether a value may flow on: it has `most` bytes as JSON, about, and is no deeper than what can be read again.
+///
+/// # Errors
+/// Why it may not.
+pub fn fits(value: &Value, most: usize) -> Result<(), Excess> {
+    weigh(value, 0, most).map(drop)
+}
+
+/// What is left of the bytes. Values that are too deep for the stack are not followed to their end.
+fn weigh(value: &Value, depth: usize, left: usize) -> Result<usize, Excess> {
+    let take = |left: usize, bytes: usize| left.checked_sub(bytes).ok_or(Excess::Large);
+    match value {
+        Value::Object(_) | Value::Array(_) if depth >= DEPTH => Err(Excess::Deep),
+        Value::Object(fields) => fields.iter().try_fold(take(left, 2)?, |left, (name, value)| {
+            weigh(value, depth + 1, take(left, name.as_str().len() + 4)?)
+        }),
+        Value::Array(items) => {
+            items.iter().try_fold(take(left, 2)?, |left, item| weigh(item, depth + 1, take(left, 1)?))
+        }
+        value => match value.as_bytes() {
+            Some(text) => take(left, text.len() + 2),
+            None => take(left, 4),
+        },
+    }
+}
+
+/// Takes a value apart from the outside in: one that is too deep would be taken apart on the stack otherwise.
+pub fn dismantle(value: Value) {
+    let mut left = vec![value];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(fields) => left.extend(fields.into_values()),
+            Value::Array(items) => left.extend(items),
+            _ => {}
+        }
+    }
+}
+
 /// Writes a value as JSON behind what is there.
 pub fn write(value: &Value, out: &mut Vec<u8>) {
     let begin = out.len();
@@ -177,6 +224,19 @@ mod tests {
         {
             assert!(read(text.as_bytes()).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_too_deep_or_too_large_is_known_before_it_is_written() {
+        let nested = |depth: usize| (0..depth).fold(Value::Null, |inside, _| Value::Array(vec![inside]));
+        assert_eq!(fits(&nested(DEPTH), usize::MAX), Ok(()));
+        assert_eq!(fits(&nested(DEPTH + 1), usize::MAX), Err(Excess::Deep));
+        let deep = nested(200_000);
+        assert_eq!(fits(&deep, usize::MAX), Err(Excess::Deep));
+        dismantle(deep);
+        let value = read(br#"{"text":"0123456789","list":[1,2,3]}"#).expect("JSON");
+        assert_eq!(fits(&value, 64), Ok(()));
+        assert_eq!(fits(&value, 20), Err(Excess::Large));
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Path {
         parse_value_path(&format!(".{path}")).ok().map(Self)
     }
 
+    /// The path to the event itself.
+    pub fn root() -> Self {
+        Self(OwnedValuePath::root())
+    }
+
     /// Whether it leads to the event itself.
     pub fn is_root(&self) -> bool {
         self.0.is_root()

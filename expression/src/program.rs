@@ -14,6 +14,7 @@ use vrl::path::{OwnedTargetPath, OwnedValuePath, PathPrefix};
 use vrl::value::{Kind, Secrets, Value};
 
 use crate::fields::Fields;
+use crate::function::{FunctionSet, Type};
 use crate::problem::Problem;
 use crate::shape::{Shape, kind};
 
@@ -94,10 +95,22 @@ impl Program {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(text: &str, shape: &Shape) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let described = compiled(text, &shape.described);
+        Self::compile_with(text, shape, &FunctionSet::default())
+    }
+
+    /// The same of a program that may call these functions too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile_with(
+        text: &str,
+        shape: &Shape,
+        functions: &FunctionSet,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let described = compiled(text, &shape.described, functions);
         let certain = match shape.described == shape.certain {
             true => described.clone(),
-            false => compiled(text, &shape.certain),
+            false => compiled(text, &shape.certain, functions),
         };
         let (program, described, certain, warnings) = match (described, certain) {
             // What is odd only because of a description is not worth a word.
@@ -142,9 +155,9 @@ impl Program {
         Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
     }
 
-    /// What it answers, in words.
-    pub fn answer(&self) -> String {
-        self.program.final_type_info().result.kind().to_string()
+    /// What it answers.
+    pub fn answer(&self) -> Type {
+        Type(self.program.final_type_info().result.kind().clone())
     }
 
     /// Whether what it answers may be a value of a type.
@@ -224,10 +237,10 @@ impl Program {
 type Compiled = (vrl::compiler::Program, Kind, DiagnosticList);
 
 /// A program for events of a kind, what it leaves behind, and warnings.
-fn compiled(text: &str, events: &Kind) -> Result<Compiled, DiagnosticList> {
+fn compiled(text: &str, events: &Kind, functions: &FunctionSet) -> Result<Compiled, DiagnosticList> {
     let external = ExternalEnv::new_with_kind(events.clone(), Kind::any_object());
     let state = TypeState { local: LocalEnv::default(), external };
-    let compiled = compile_with_state(text, &vrl::stdlib::all(), &state, CompileConfig::default())?;
+    let compiled = compile_with_state(text, &functions.with_those_of_the_language(), &state, CompileConfig::default())?;
     let leaves = compiled.program.final_type_info().state.external.target_kind().clone();
     Ok((compiled.program, leaves, compiled.warnings))
 }

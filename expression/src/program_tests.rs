@@ -111,7 +111,7 @@ fn the_fields_of_an_answer_are_known_where_they_are_all() {
 }
 
 fn column(name: &str, json: JsonType, is_nullable: bool, may_be_left_out: bool) -> ColumnType {
-    ColumnType { name: name.into(), json, is_nullable, may_be_left_out }
+    ColumnType { name: name.into(), json, is_nullable, may_be_left_out, is_key: false }
 }
 
 fn movies() -> Vec<ColumnType> {

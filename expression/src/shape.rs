@@ -7,6 +7,7 @@ use vrl::path::{OwnedSegment, OwnedValuePath};
 use vrl::value::Kind;
 use vrl::value::kind::Collection;
 
+use crate::function::Type;
 use crate::path::Path;
 
 /// A type of events, twice: as it is if columns and answers of services are what their descriptions say, and as far as it is certain
@@ -82,11 +83,24 @@ impl Shape {
         self.with_described(place, &Content::any())
     }
 
+    /// The same with something of a type at a place.
+    pub fn with_a(mut self, place: &Path, of: &Type) -> Self {
+        self.described.insert(place.inner(), of.0.clone());
+        self.certain.insert(place.inner(), of.0.clone());
+        self
+    }
+
     /// The same with something at a place that is described so.
     pub fn with_described(mut self, place: &Path, content: &Content) -> Self {
         self.described.insert(place.inner(), content.0.clone());
         self.certain.insert(place.inner(), Kind::any());
         self
+    }
+
+    /// Whatever of a type is an object.
+    pub fn objects_of(of: &Type) -> Self {
+        let object = of.0.as_object().map(|fields| Kind::object(fields.clone()));
+        object.map_or_else(Self::any, |object| Self { described: object.clone(), certain: object })
     }
 
     /// Whether it is an object, which alone may flow on.

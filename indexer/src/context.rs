@@ -46,6 +46,8 @@ pub struct IndexContext {
     pub listing_health: Reporter,
     /// Whether deletes go on.
     pub brake_health: Reporter,
+    /// Whether the graph knows the roots that were listed.
+    pub strangers: Reporter,
     /// Whether the clocks of all processes agree.
     pub clock_health: Reporter,
     /// When changes are looked at again.
@@ -56,6 +58,22 @@ impl IndexContext {
     /// Whether documents embed vertices of a type, or are of it.
     pub(crate) fn shows(&self, type_name: &str) -> bool {
         type_name == self.plan.root_type || self.plan.edges.iter().any(|edge| edge.child_type == type_name)
+    }
+
+    /// Says in health that the graph knows fewer of the roots that were listed for a first build than was said, or not any more.
+    pub(crate) fn tell_of_strangers(&self) {
+        let note = self.reports.progress.strangers(self.plan.hidden).map(|(unknown, all)| {
+            format!(
+                "of {all} roots that were listed for the first build, the graph did not know {unknown}: they were deleted meanwhile, or it \
+                 hides them (say how many it may: graph: {{ types: {{ {}: {{ hidden: … }} }} }}), or the ids that graph.vertices makes of \
+                 these rows are not the graph's",
+                self.plan.root_type
+            )
+        });
+        if note.is_some() {
+            self.strangers.up();
+        }
+        self.strangers.note(note);
     }
 
     /// Notes that builds were asked for because of what happened until `stamp`.

@@ -124,6 +124,7 @@ impl Indexer {
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
                 requested: Mutex::default(),
+                strangers: parts.health.reporter(format!("roots of {}", index.name)),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
                 listings,

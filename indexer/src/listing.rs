@@ -138,6 +138,7 @@ pub async fn run(
                 let progress = &context.reports.progress;
                 progress.resumed.store(listing.listed, Ordering::Release);
                 progress.restart();
+                progress.new_index.store(listing.new_index, Ordering::Release);
                 progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
                 info!(index, resumed_at = listing.listed, "building every document");
                 match list(context, roots, backlog, listing, &shutdown).await? {

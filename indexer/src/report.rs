@@ -65,6 +65,8 @@ pub struct Progress {
     set_aside: AtomicU64,
     /// Whether roots are being listed, or it is not known yet whether they must be.
     pub listing: AtomicBool,
+    /// Whether the index is new, so that all that it is asked for is listed roots.
+    pub new_index: AtomicBool,
 }
 
 /// Documents of a listing with a verdict in this process.
@@ -96,6 +98,14 @@ impl Progress {
         let [built, deleted, set_aside] =
             [&self.built, &self.deleted, &self.set_aside].map(|count| count.load(Ordering::Acquire));
         Verdicts { built, deleted, set_aside }
+    }
+
+    /// How many of how many listed roots of a new index the graph does not know, if those are more than so many percent.
+    pub fn strangers(&self, hidden: u8) -> Option<(u64, u64)> {
+        let unknown = self.deleted.load(Ordering::Acquire);
+        let all = self.expected.load(Ordering::Acquire).max(self.listed.load(Ordering::Acquire)).max(unknown);
+        let too_many = self.new_index.load(Ordering::Acquire) && unknown * 100 > u64::from(hidden) * all;
+        too_many.then_some((unknown, all))
     }
 
     /// Another listing begins.
@@ -278,6 +288,19 @@ fn name(outcome: Outcome) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roots_that_the_graph_does_not_know_are_told_of_where_they_are_more_than_may_be_hidden() {
+        let progress = Progress::default();
+        progress.listed.store(100, Ordering::Release);
+        (0..6).for_each(|_| progress.count(Outcome::Deleted));
+        assert_eq!(progress.strangers(0), None, "roots that went away since are deleted of an index that is not new");
+        progress.new_index.store(true, Ordering::Release);
+        assert_eq!((progress.strangers(0), progress.strangers(5)), (Some((6, 100)), Some((6, 100))));
+        assert_eq!(progress.strangers(6), None);
+        progress.restart();
+        assert_eq!(progress.strangers(0), None);
+    }
 
     #[test]
     fn a_cause_is_reported_once_when_its_last_document_has_a_verdict() {

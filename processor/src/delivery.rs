@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::{DeliveryPlan, SinkPlan, own_topic};
+use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, Transport};
 
@@ -25,7 +25,7 @@ use crate::sink::{DeliverySink, LedgerSink, OutEvent};
 
 /// Records of one reading at most.
 const READ: usize = 2_000;
-/// Events at most behind one that has not arrived: after a crash they are delivered once more.
+/// Events behind such as have not arrived, from which on partitions are held to their share: after a crash they are delivered once more.
 const AHEAD: usize = 100_000;
 /// How often letters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -117,7 +117,10 @@ impl Delivery {
 
     /// The event of a record; none: it is none, or is not for the sink. `Err`: that cannot be said, and why.
     fn event(&self, record: &Polled) -> Result<Option<OutEvent>, String> {
-        event::of(record, self.plan.when.as_ref(), self.made())
+        let event = event::of(record, self.plan.when.as_ref(), self.made())?;
+        // What became of one workflow of a key says nothing of the next one where both are under way together.
+        let is_alone = self.plan.order == DeliveryOrder::None && matches!(self.plan.sink, SinkPlan::Conductor(_));
+        Ok(event.map(|event| OutEvent { key: event.key.filter(|_| !is_alone), ..event }))
     }
 
     /// What the sink gets of an event.
@@ -132,7 +135,7 @@ impl Delivery {
 
     /// Tells of events that are gone.
     fn lacks(&self, losses: &[Loss]) {
-        for Loss { place, from, to } in losses {
+        for Loss { place, from, to, .. } in losses {
             let (stream, sink, partition) = (&self.stream, &self.plan.name, place.partition);
             metrics::counter!("tributary_stream_lost_records_total", "stream" => stream.clone())
                 .increment(to.saturating_sub(*from).max(1));

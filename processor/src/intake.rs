@@ -1,5 +1,5 @@
-//! The loop in front of every stage: reads records, hands them on in partition order, bounds what is in flight, commits
-//! the longest done prefix.
+//! The loop in front of every stage: reads records, hands them on in partition order, bounds what is in flight by pausing partitions,
+//! commits the longest done prefix.
 //!
 //! Commits and the lag are seen to beside that, also while the handler waits or the transport is away. Nothing that works is
 //! cancelled for them: reads belong to the consumer, the handler's future is kept, and a lag is measured by a task of its own.
@@ -7,6 +7,7 @@
 //! On shutdown it stops reading, gives what is in flight a grace period, commits, and returns. On a `Transient` error of
 //! the transport it waits and goes on; on a `Fatal` one, and on any error of the handler, it stops the stage.
 
+use std::collections::HashSet;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, Reporter, Trouble};
-use tributary_transport::{Assignment, Consumer, Delivery, Loss, Polled, TopicPartition, TransportError};
+use tributary_transport::{Assignment, Consumer, Delivery, Loss, LossCause, Polled, TopicPartition, TransportError};
 
 use crate::retry::Backoff;
-use crate::tickets::{Ticket, Tickets};
+use crate::tickets::{Room, Ticket, Tickets};
 
 /// Why a stage stopped.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +71,12 @@ pub trait Handler: Send + Sync {
 pub struct IntakeSettings {
     /// The stage's name, for messages and metrics.
     pub stage: String,
-    /// Records in flight at most (one delivery may exceed it).
+    /// Records in flight, from which on a partition that has more than its share of them is paused until it has less, so that one that
+    /// stands still holds up no other. All together never have twice as many (and one delivery of each).
     pub max_records: usize,
-    /// Bytes in flight at most (one delivery may exceed it).
+    /// Bytes in flight, likewise.
     pub max_bytes: usize,
-    /// Records at most whose offsets cannot be committed yet, though they may be done: behind one that is not (one delivery may exceed it).
+    /// Records whose offsets cannot be committed yet, though they may be done: behind one that is not; likewise.
     pub max_ahead: usize,
     /// How often done prefixes are committed.
     pub commit_every: Duration,
@@ -139,13 +142,16 @@ pub async fn run(
     health.up();
     let beside = Beside::new(&settings);
     let lag = metrics::gauge!("tributary_stage_lag_records", "stage" => health.name().to_owned());
+    let age = metrics::gauge!("tributary_stage_lag_seconds", "stage" => health.name().to_owned());
     let intake = Intake {
         consumer,
         tickets: Arc::default(),
+        paused: HashSet::new(),
         settings,
         health,
         beside,
         lag,
+        age,
         measured: Instant::now(),
         reading: Trouble::default(),
         committing: Trouble::default(),
@@ -196,10 +202,14 @@ impl Beside {
 struct Intake {
     consumer: Box<dyn Consumer>,
     tickets: Arc<Tickets>,
+    /// Partitions that no more is read of for now.
+    paused: HashSet<TopicPartition>,
     settings: IntakeSettings,
     health: Reporter,
     beside: Beside,
     lag: metrics::Gauge,
+    /// How old the oldest record is that was read and is not done.
+    age: metrics::Gauge,
     /// When the lag was last measured.
     measured: Instant,
     reading: Trouble,
@@ -210,10 +220,7 @@ impl Intake {
     async fn run(mut self, handler: &dyn Handler, shutdown: &CancellationToken) -> Result<(), StageError> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            let (records, bytes) = self.tickets.in_flight();
-            let has_room = records < self.settings.max_records
-                && bytes < self.settings.max_bytes
-                && self.tickets.ahead() < self.settings.max_ahead;
+            self.make_room();
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -221,8 +228,8 @@ impl Intake {
                     self.see_to(due).await?;
                     continue;
                 }
-                () = self.tickets.progress.notified(), if !has_room => continue,
-                delivery = self.consumer.next(), if has_room => delivery,
+                () = self.tickets.progress.notified(), if !self.paused.is_empty() => continue,
+                delivery = self.consumer.next() => delivery,
             };
             let goes_on = match delivery {
                 Ok(delivery) => {
@@ -249,6 +256,21 @@ impl Intake {
             }
         }
         self.finish().await
+    }
+
+    /// Pauses partitions that have more than their share of the room, while there is none, and resumes those that do not.
+    fn make_room(&mut self) {
+        let IntakeSettings { max_records: records, max_bytes: bytes, max_ahead: ahead, .. } = self.settings;
+        let crowded = self.tickets.crowded(Room { records, bytes, ahead });
+        let gone_on: Vec<TopicPartition> = self.paused.difference(&crowded).cloned().collect();
+        if !gone_on.is_empty() {
+            self.consumer.resume(&gone_on);
+        }
+        // Again each time: one that was given away and came back is not paused.
+        if !crowded.is_empty() {
+            self.consumer.pause(&crowded.iter().cloned().collect::<Vec<_>>());
+        }
+        self.paused = crowded;
     }
 
     /// Sees to what is due until `work` is done; false: shutdown came first.
@@ -282,12 +304,15 @@ impl Intake {
                 if self.measured.elapsed() > self.settings.lag_ages {
                     self.settings.lag.set(None);
                     self.lag.set(f64::NAN);
+                    self.age.set(f64::NAN);
                 }
             }
             Due::Lag(Ok(lag)) => {
                 self.measured = Instant::now();
                 self.settings.lag.set(Some(lag));
                 self.lag.set(lag as f64);
+                let oldest_ms = self.tickets.oldest_ms().filter(|_| lag > 0);
+                self.age.set(oldest_ms.map_or(0.0, |oldest_ms| (now_us() / 1_000 - oldest_ms).max(0) as f64 / 1_000.0));
             }
             // What is wrong shows in the next read of records, or in the age of the last measurement.
             Due::Lag(Err(_)) => {}
@@ -391,9 +416,13 @@ async fn deliver(delivery: Delivery, tickets: &Arc<Tickets>, handler: &dyn Handl
             handler.revoked(&places).await?;
         }
         Delivery::Lost(losses) => {
-            for Loss { place, from, to } in &losses {
-                let topic = &*place.topic;
-                warn!(topic, partition = place.partition, from, to, "records are gone that were not read yet");
+            for Loss { place, from, to, cause } in &losses {
+                let (topic, partition) = (&*place.topic, place.partition);
+                let what = match cause {
+                    LossCause::Removed => "records are gone that were not read yet",
+                    LossCause::MadeAnew => "a topic was deleted and made again; what of it was not read yet is gone",
+                };
+                warn!(topic, partition, from, to, "{what}");
             }
             handler.lost(&losses).await?;
             losses.iter().for_each(|loss| tickets.skip(&loss.place, loss.to));

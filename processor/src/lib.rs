@@ -22,7 +22,7 @@ pub mod tickets;
 pub use answered::{FailedCall, until_answered};
 pub use delivery::{Delivery, Sink};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
-pub use lookup::Table;
+pub use lookup::{Listing, Page, Table};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
 pub use outside::{Answer, Enricher, OutsideError};
 pub use parked::Parked;

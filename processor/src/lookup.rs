@@ -1,207 +1,150 @@
-//! Tables that steps look into: a topic, whole, in the memory of each process. It is read from its beginning when a pipeline starts, and
-//! followed from there; a stream that looks into it waits until it is whole. All events that are looked for together see one state of it.
+//! Tables that steps look into: what a topic has, or what a captured table has, whole, in each process; in memory, or in a file. A stream
+//! that looks into one waits until it is whole. All events that are looked for together see one state of it.
+//!
+//! A topic is read from its beginning. Of a captured table the topic has what changed since the capture began, so its rows are listed from
+//! the source, and then the topic is followed. Why no event is replaced by an older row, and none is missed:
+//!
+//! * The listing begins when the source's log is captured. First the ends of the topic's partitions are asked for; then the rows are read,
+//!   page by page; then the topic is read from those ends on, and each event is applied in the order of its partition, which is the order
+//!   of its row's changes.
+//! * An event that lies before those ends was published before any row was read. A source publishes a change when everybody sees it, so
+//!   every page shows it, or a later change of the row.
+//! * A change that a page does not show is thus of an event behind those ends, and is applied. A change that a page shows and whose event
+//!   lies behind the ends too is applied once more: the row may go back to an earlier change then, but only to one that is not older than
+//!   the position to which the topic has been read, and the later ones follow.
+//! * So when the topic is read up to a position, each value of each row is as it was at that position, or newer. Nothing is put by a listing
+//!   once an event has been applied, so a row that was listed never takes the place of an event.
+//!
+//! It goes on so after a crash in the middle of a listing: the ends are those that were asked for before its first page.
+//!
+//! Values that an update did not change, and that its event therefore lacks, are those that the row has, by the same argument. An event
+//! that brings a row under a new key may lack values that nobody here has: then the table is listed anew, and as well when the source says
+//! that rows may have changed without events, when the topic was made anew, and when it no longer has what was not read yet.
+//!
+//! How an event waits for the table to pass its own position is [`waiting`]'s.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+mod change;
+mod follow;
+mod listing;
+mod progress;
+mod store;
+mod waiting;
+
+pub use self::listing::{Listing, Page};
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::Value as Json;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use tributary_dsl::plan::LookupTable;
-use tributary_event::Reporter;
-use tributary_expression::{Flow, json};
-use tributary_transport::{Polled, TopicPartition, Transport, TransportError};
+use tributary_dsl::plan::{Keep, LookupTable};
 
+use self::store::Store;
+use self::waiting::Waiting;
 use crate::outside::{Answer, Enricher, OutsideError};
-use crate::retry::Backoff;
 
-/// Records that are read at a time.
-const PAGE: usize = 2_000;
-/// How often it is looked for new records.
-const LOOK: Duration = Duration::from_millis(100);
 /// The longest that a program may take for one record.
 const DEADLINE: Duration = Duration::from_millis(50);
 
 /// A table that steps look into.
 pub struct Table {
     plan: LookupTable,
+    /// Where it is kept, if on disk.
+    file: PathBuf,
+    /// What has the rows of a captured table.
+    listing: Option<Arc<dyn Listing>>,
     state: RwLock<State>,
+    waiting: Waiting,
+    anew: Mutex<Option<String>>,
 }
 
+/// What can be asked now.
 #[derive(Default)]
 struct State {
-    rows: HashMap<Bytes, Bytes>,
-    /// Bytes of all keys and values.
-    size: u64,
-    is_whole: bool,
-    /// Why it cannot be looked into.
+    /// None: it is not read to its end yet.
+    store: Option<Arc<Store>>,
+    /// Why it cannot be looked into, and will not be by itself.
     trouble: Option<String>,
 }
 
 impl Table {
-    /// A table, of which nothing is known yet.
-    pub fn new(plan: LookupTable) -> Arc<Self> {
-        Arc::new(Self { plan, state: RwLock::default() })
+    /// A table, of which nothing is known yet. `folder`: where tables are kept that are kept on disk. `listing`: what has the rows of the
+    /// captured table that it is of.
+    pub fn new(plan: LookupTable, folder: &Path, listing: Option<Arc<dyn Listing>>) -> Arc<Self> {
+        let file = folder.join(format!("{}.redb", plan.name));
+        let (state, waiting, anew) = (RwLock::default(), Waiting::default(), Mutex::default());
+        Arc::new(Self { plan, file, listing, state, waiting, anew })
     }
 
-    /// Reads the topic and follows it, until shutdown.
-    pub async fn follow(self: Arc<Self>, transport: Arc<dyn Transport>, health: Reporter, shutdown: CancellationToken) {
-        health.down("it is being read");
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut offsets: Vec<u64> = Vec::new();
-        while !shutdown.is_cancelled() {
-            let read = self.read(transport.as_ref(), &mut offsets).await;
-            if shutdown.is_cancelled() {
-                return;
-            }
-            let pause = match read {
-                Ok(()) => {
-                    backoff.reset();
-                    self.tell(&health);
-                    LOOK
-                }
-                Err(error) => {
-                    if health.down(error.message.clone()) {
-                        warn!(table = self.plan.name, error = error.message, "a table cannot be read; trying again");
-                    }
-                    backoff.pause()
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(pause) => {}
-            }
-        }
+    /// What it is.
+    pub fn plan(&self) -> &LookupTable {
+        &self.plan
     }
 
-    /// Reads what is new, to the ends of all partitions.
-    async fn read(&self, transport: &dyn Transport, offsets: &mut Vec<u64>) -> Result<(), TransportError> {
-        if self.write().trouble.is_some() {
-            return Ok(());
+    /// Rows of the captured table may have changed without events: they are listed anew, as they are from now on. This is durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// It could not be noted.
+    pub fn list_anew(&self, why: &str) -> std::io::Result<()> {
+        let mut anew = self.anew();
+        if self.plan.keep == Keep::Disk {
+            let mark = self.mark();
+            let folder = mark.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            std::fs::write(&mark, why)?;
+            std::fs::File::open(&mark)?.sync_all()?;
+            std::fs::File::open(folder)?.sync_all()?;
         }
-        let ends = transport.watermarks(&self.plan.topic).await?;
-        if ends.is_empty() {
-            let message = format!("there is no topic {} for the table {}", self.plan.topic, self.plan.name);
-            return Err(TransportError::new(tributary_event::ErrorClass::Transient, message));
-        }
-        let is_anew = ends.iter().zip(offsets.iter()).any(|(ends, offset)| ends.high < *offset);
-        if is_anew {
-            info!(table = self.plan.name, topic = self.plan.topic, "the topic was made anew; the table is read again");
-            offsets.clear();
-            *self.write() = State::default();
-        }
-        offsets.resize(ends.len(), 0);
-        for (partition, (ends, offset)) in ends.iter().zip(offsets.iter_mut()).enumerate() {
-            let place = TopicPartition { topic: self.plan.topic.as_str().into(), partition: partition as u32 };
-            *offset = (*offset).max(ends.low);
-            while *offset < ends.high && self.write().trouble.is_none() {
-                let records = transport.read(&place, *offset, PAGE).await?;
-                // What is left has no records in it: marks of transactions.
-                let Some(last) = records.last() else { break };
-                *offset = last.offset + 1;
-                self.apply(&records);
-            }
-        }
-        let mut state = self.write();
-        if !state.is_whole && state.trouble.is_none() {
-            info!(table = self.plan.name, rows = state.rows.len(), bytes = state.size, "a table is whole");
-        }
-        state.is_whole = true;
+        *anew = Some(why.to_owned());
+        self.waiting.wake();
         Ok(())
     }
 
+    /// The file that says that what is kept is to be listed anew.
+    fn mark(&self) -> PathBuf {
+        self.file.with_extension("anew")
+    }
+
+    fn anew(&self) -> MutexGuard<'_, Option<String>> {
+        self.anew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn apply(&self, records: &[Polled]) {
-        let changes: Vec<(Option<Bytes>, Option<Bytes>)> =
-            records.iter().map(|record| (self.key_of(record), record.value.clone())).collect();
-        let mut state = self.write();
-        for (key, value) in changes {
-            let Some(key) = key else { continue };
-            let (before, length) = (state.rows.remove(&key), key.len());
-            state.size -= before.map_or(0, |before| (before.len() + length) as u64);
-            if let Some(value) = value {
-                state.size += (value.len() + length) as u64;
-                state.rows.insert(key, value);
-            }
-        }
-        let (name, limit) = (&self.plan.name, self.plan.limit);
-        if state.size > limit {
-            // It is not read any further.
-            let rows = std::mem::take(&mut state.rows).len();
-            state.trouble = Some(format!(
-                "the table {name} has more than its `limit` of {limit} bytes, with {rows} rows: raise it"
-            ));
-            state.size = 0;
-        }
-    }
-
-    /// What a record is known by. One that cannot be read is no row, which is told.
-    fn key_of(&self, record: &Polled) -> Option<Bytes> {
-        let (Some(program), Some(value)) = (&self.plan.key, &record.value) else {
-            return record.key.as_deref().map(normal);
-        };
-        let place = || format!("{}/{}/{}", record.place.topic, record.place.partition, record.offset);
-        let read = json::read(value).map_err(|e| e.to_string());
-        let key = read.and_then(|value| {
-            let mut flow = Flow::new(value);
-            program.run(&mut flow, DEADLINE).map_err(|failure| failure.to_string())
-        });
-        match key {
-            Ok(key) => json::key(&key).map(|key| normal(&key)),
-            Err(error) => {
-                warn!(table = self.plan.name, record = place(), error, "a record is no row of its table");
-                None
-            }
-        }
-    }
-
-    fn tell(&self, health: &Reporter) {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let gauge =
-            |name: &'static str, value: f64| metrics::gauge!(name, "table" => self.plan.name.clone()).set(value);
-        gauge("tributary_table_rows", state.rows.len() as f64);
-        gauge("tributary_table_bytes", state.size as f64);
-        match &state.trouble {
-            Some(trouble) => {
-                if health.down(trouble.clone()) {
-                    warn!(table = self.plan.name, error = trouble, "a table is too large");
-                }
-            }
-            None => drop(health.up()),
-        }
-    }
-}
-
-/// A key however it is written: text as it is, anything else as JSON.
-fn normal(key: &[u8]) -> Bytes {
-    match serde_json::from_slice::<Json>(key) {
-        Ok(Json::String(text)) => text.into_bytes().into(),
-        Ok(json) => json.to_string().into_bytes().into(),
-        Err(_) => Bytes::copy_from_slice(key),
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Enricher for Table {
     async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(trouble) = &state.trouble {
-            return Err(OutsideError::fatal(trouble.clone()));
-        }
-        if !state.is_whole {
-            return Err(OutsideError::transient(format!("the table {} is not read to its end yet", self.plan.name)));
-        }
-        let answer = |key: &Bytes| match state.rows.get(&normal(key)) {
-            Some(row) => Answer::Found(row.clone()),
-            None => Answer::Missing,
+        let name = &self.plan.name;
+        let store = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            match (&state.trouble, &state.store) {
+                (Some(trouble), _) => return Err(OutsideError::fatal(trouble.clone())),
+                (None, store) => store.clone(),
+            }
         };
-        Ok(keys.iter().map(answer).collect())
+        let not_yet = || OutsideError::transient(format!("the table {name} is not read to its end yet"));
+        let store = store.ok_or_else(not_yet)?;
+        let keys: Vec<Bytes> = keys.iter().map(|key| change::normal(key)).collect();
+        let rows = match &*store {
+            Store::Memory(_) => store.rows(&keys),
+            Store::Disk(_) => {
+                let looking = tokio::task::spawn_blocking(move || store.rows(&keys)).await;
+                looking.map_err(|e| OutsideError::transient(format!("looking into the table {name}: {e}")))?
+            }
+        };
+        let rows = rows.map_err(|e| OutsideError::transient(format!("the table {name}: {e}")))?.ok_or_else(not_yet)?;
+        Ok(rows.into_iter().map(|row| row.map_or(Answer::Missing, Answer::Found)).collect())
+    }
+
+    async fn has_passed(&self, sequence: Option<u64>) -> Result<(), OutsideError> {
+        let passed = self.waiting.has_passed(sequence).await;
+        passed.map_err(|why| {
+            OutsideError::transient(format!("the table {} does not come up to the event: {why}", self.plan.name))
+        })
     }
 }

@@ -47,4 +47,13 @@ pub trait Enricher: Send + Sync {
     /// # Errors
     /// It does not answer now, or refuses us.
     async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError>;
+
+    /// Waits until its answers have all changes that a source made before one that the caller has read: that of this number, if it has
+    /// one. Cancel-safe.
+    ///
+    /// # Errors
+    /// It does not come that far now.
+    async fn has_passed(&self, _sequence: Option<u64>) -> Result<(), OutsideError> {
+        Ok(())
+    }
 }

@@ -23,6 +23,8 @@ pub struct Parked {
     letters: DeadLetters,
     stage: String,
     state: Mutex<State>,
+    /// Whether nothing waits behind anything: each event is set aside for itself.
+    is_alone: bool,
     /// One reads the topic of letters at a time.
     following: tokio::sync::Mutex<()>,
 }
@@ -63,7 +65,17 @@ impl Parked {
     /// What the stage of this name has set aside among these letters.
     pub fn new(letters: DeadLetters, stage: impl Into<String>) -> Self {
         let (state, following) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { letters, stage: stage.into(), state, following }
+        Self { letters, stage: stage.into(), state, is_alone: false, following }
+    }
+
+    /// The same where no event waits for another one.
+    pub fn each_alone(self, is_alone: bool) -> Self {
+        Self { is_alone, ..self }
+    }
+
+    /// What an event waits by; empty: for itself alone.
+    fn key(&self, key: Option<&Bytes>) -> Bytes {
+        key.filter(|_| !self.is_alone).cloned().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,7 +105,8 @@ impl Parked {
                         let place = TopicPartition { topic: letter.topic.into(), partition: letter.partition };
                         let is_asked_for = letter.way_back == WayBack::Asked;
                         let held = Held { id: entry.id, lies_at: Some(entry.offset), is_asked_for };
-                        state.hold(place, letter.key.unwrap_or_default().into(), letter.offset, held);
+                        let key = self.key(letter.key.map(Bytes::from).as_ref());
+                        state.hold(place, key, letter.offset, held);
                     }
                     None => state.release(&entry.id),
                 }
@@ -107,15 +120,15 @@ impl Parked {
 
     /// Whether an event has to wait because an earlier one of its key does: that one's letter.
     pub fn before(&self, record: &Polled) -> Option<String> {
-        let key = record.key.as_ref().filter(|key| !key.is_empty())?;
+        let key = Some(self.key(record.key.as_ref())).filter(|key| !key.is_empty())?;
         let state = self.state();
-        let mut before = state.waiting.get(&record.place)?.get(key)?.range(..record.offset);
+        let mut before = state.waiting.get(&record.place)?.get(&key)?.range(..record.offset);
         before.next_back().map(|(_, held)| String::from_utf8_lossy(&held.id).into_owned())
     }
 
     /// Whether an event has a letter already: it was set aside before it came once more.
     pub fn holds(&self, record: &Polled) -> bool {
-        let key = record.key.clone().unwrap_or_default();
+        let key = self.key(record.key.as_ref());
         let state = self.state();
         let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
         waiting.is_some_and(|waiting| waiting.contains_key(&record.offset))
@@ -130,7 +143,7 @@ impl Parked {
     /// comes to nothing, say so by [`Self::forget`].
     pub fn set_aside(&self, batch: &mut Batch, record: &Polled, cause: String, attempts: u32) -> Bytes {
         // An event without a key waits for itself alone, and nothing behind it.
-        let key = record.key.clone().unwrap_or_default();
+        let key = self.key(record.key.as_ref());
         let mut state = self.state();
         let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
         let is_asked_for = !key.is_empty() && waiting.is_some_and(is_asked_for);
@@ -181,8 +194,11 @@ impl Parked {
         let id = Bytes::copy_from_slice(again.letter.id.as_bytes());
         state.release(&id);
         state.taken_out.insert(id);
-        let Some(key) = again.record.key.as_ref().filter(|key| !key.is_empty()) else { return };
-        let waiting = state.waiting.get_mut(&again.record.place).and_then(|keys| keys.get_mut(key));
+        let key = self.key(again.record.key.as_ref());
+        if key.is_empty() {
+            return;
+        }
+        let waiting = state.waiting.get_mut(&again.record.place).and_then(|keys| keys.get_mut(&key));
         if let Some(next) = waiting.and_then(|waiting| waiting.values_mut().next()) {
             next.is_asked_for = true;
         }

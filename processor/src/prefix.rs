@@ -9,10 +9,18 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub struct DonePrefix {
     /// Taken records from the first that is not done, in offset order.
-    taken: VecDeque<(u64, bool)>,
+    taken: VecDeque<Taken>,
     /// The offset after the last record of the done prefix.
     next: Option<u64>,
     committed: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    offset: u64,
+    is_done: bool,
+    /// The record's time.
+    time_ms: i64,
 }
 
 impl DonePrefix {
@@ -26,24 +34,23 @@ impl DonePrefix {
         Self { next: Some(next), ..Self::default() }
     }
 
-    /// A record was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
-    pub fn take(&mut self, offset: u64) -> bool {
-        let least = self.taken.back().map(|(last, _)| last + 1).or(self.next);
+    /// A record of a time was taken. Offsets rise; one that does not was delivered again and is not tracked twice: false.
+    pub fn take(&mut self, offset: u64, time_ms: i64) -> bool {
+        let least = self.taken.back().map(|last| last.offset + 1).or(self.next);
         if least.is_some_and(|least| offset < least) {
             return false;
         }
-        self.taken.push_back((offset, false));
+        self.taken.push_back(Taken { offset, is_done: false, time_ms });
         true
     }
 
     /// A record is done. Unknown offsets are ignored.
     pub fn done(&mut self, offset: u64) {
-        if let Ok(at) = self.taken.binary_search_by_key(&offset, |(o, _)| *o) {
-            self.taken[at].1 = true;
+        if let Ok(at) = self.taken.binary_search_by_key(&offset, |taken| taken.offset) {
+            self.taken[at].is_done = true;
         }
-        while let Some((offset, true)) = self.taken.front() {
-            self.next = Some(offset + 1);
-            self.taken.pop_front();
+        while let Some(done) = self.taken.pop_front_if(|first| first.is_done) {
+            self.next = Some(done.offset + 1);
         }
     }
 
@@ -55,6 +62,11 @@ impl DonePrefix {
     /// An offset was committed.
     pub fn committed(&mut self, offset: u64) {
         self.committed = Some(offset);
+    }
+
+    /// The time of the first record that is taken and not done.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.taken.front().map(|first| first.time_ms)
     }
 
     /// Records taken and not part of the done prefix.
@@ -77,7 +89,7 @@ mod tests {
             let offsets: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let mut prefix = DonePrefix::new();
             for offset in &offsets {
-                prop_assert!(prefix.take(*offset));
+                prop_assert!(prefix.take(*offset, *offset as i64));
             }
             let mut done = std::collections::BTreeSet::new();
             for index in order {
@@ -86,6 +98,8 @@ mod tests {
                 done.insert(offset);
                 let expected = offsets.iter().take_while(|o| done.contains(o)).last().map(|o| o + 1);
                 prop_assert_eq!(prefix.to_commit(), expected);
+                let first = offsets.iter().find(|offset| !done.contains(offset)).map(|offset| *offset as i64);
+                prop_assert_eq!(prefix.oldest_ms(), first);
                 prop_assert_eq!(prefix.in_flight(), offsets.iter().filter(|o| expected.is_none_or(|e| **o >= e)).count());
             }
         }
@@ -94,10 +108,10 @@ mod tests {
     #[test]
     fn a_record_delivered_again_is_not_taken_twice() {
         let mut prefix = DonePrefix::new();
-        assert!(prefix.take(5));
-        assert!(!prefix.take(5));
+        assert!(prefix.take(5, 0));
+        assert!(!prefix.take(5, 0));
         prefix.done(5);
-        assert!(!prefix.take(5));
+        assert!(!prefix.take(5, 0));
         assert_eq!(prefix.to_commit(), Some(6));
         prefix.committed(6);
         assert_eq!(prefix.to_commit(), None);

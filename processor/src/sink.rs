@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::Op;
-use tributary_transport::TopicPartition;
+use tributary_transport::{TopicId, TopicPartition};
 
 use crate::outside::OutsideError;
 
@@ -30,7 +30,7 @@ pub struct OutEvent {
     pub sequence: u64,
     /// When it was committed, microseconds since the Unix epoch, if that is known.
     pub committed_us: Option<i64>,
-    /// Its key; events of one key are in order.
+    /// Its key; events of one key are in order. A workflow has none where no order is kept.
     pub key: Option<Bytes>,
     /// The event as JSON, or what the sink's `row` or `input` makes of it; none where the row was deleted and the sink keeps rows.
     pub content: Option<Bytes>,
@@ -58,8 +58,8 @@ pub enum Verdict {
 
 /// A sink that is told of events.
 ///
-/// The caller gives events of one key one after the other, never two at a time, and those of other keys beside them; it waits between
-/// tries, and gives up on what is rejected. A call that is dropped may have arrived all the same.
+/// The caller gives events of one key one after the other, never two at a time, and those of other keys beside them, unless the plan says
+/// `order: none`; it waits between tries, and gives up on what is rejected. A call that is dropped may have arrived all the same.
 #[async_trait]
 pub trait DeliverySink: Send + Sync {
     /// How many events one call takes; 1 where each is delivered by itself.
@@ -71,9 +71,30 @@ pub trait DeliverySink: Send + Sync {
     /// before: by another process, by an earlier one, or by this one.
     fn handed_over(&self) {}
 
-    /// Delivers events, of different keys if there are several: what became of each, in their order. `Err`: none can be delivered now,
+    /// Delivers events, of different keys if there are several and an order is kept: what became of each, in their order. `Err`: none can be delivered now,
     /// whatever they are.
     async fn deliver(&self, events: &[OutEvent]) -> Result<Vec<Verdict>, OutsideError>;
+}
+
+/// Up to where a ledger was given the events of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset of the first event that is not in the sink.
+    pub next: u64,
+    /// The topic that this is an offset of; none where that was not told, or not kept.
+    pub topic: Option<TopicId>,
+}
+
+impl Mark {
+    /// An offset of a topic of which nothing else is known.
+    pub fn at(next: u64) -> Self {
+        Self { next, topic: None }
+    }
+
+    /// Whether the mark that follows this one is of a topic that was made anew: its offset may be lower.
+    pub fn is_followed_anew(&self, to: &Self) -> bool {
+        TopicId::is_other(self.topic, to.topic)
+    }
 }
 
 /// Events of one partition that a ledger takes together.
@@ -82,9 +103,9 @@ pub struct Entry<'a> {
     /// The partition of the stream that they were read from.
     pub place: &'a TopicPartition,
     /// Where the ledger stands, as [`LedgerSink::next`] or the last commit had it; none: it has no mark yet.
-    pub from: Option<u64>,
-    /// Where it stands afterwards: the offset of the next event to read.
-    pub to: u64,
+    pub from: Option<Mark>,
+    /// Where it stands afterwards: the next event to read.
+    pub to: Mark,
     /// The events in between, in order; none where all were left out.
     pub events: &'a [OutEvent],
 }
@@ -121,14 +142,14 @@ pub trait LedgerSink: Send + Sync {
         Duration::ZERO
     }
 
-    /// The mark of a partition: the offset of the first event that is not in the sink; none before the first commit.
+    /// The mark of a partition; none before the first commit.
     ///
     /// # Errors
     /// The sink does not answer, or refuses.
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError>;
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError>;
 
     /// Takes events, all or none of them, and moves the mark with them. A sink that cannot go back says so of an entry that ends before it
-    /// begins: that it is fenced.
+    /// begins: that it is fenced; but not where the mark is followed by one of another topic ([`Mark::is_followed_anew`]).
     ///
     /// # Errors
     /// Nobody knows whether it was taken: [`Self::next`] tells.
@@ -142,10 +163,10 @@ pub trait LedgerSink: Send + Sync {
     async fn redo(
         &self,
         place: &TopicPartition,
-        mark: Option<u64>,
+        mark: Option<Mark>,
         _offset: u64,
         events: &[OutEvent],
     ) -> Result<Committed, OutsideError> {
-        self.commit(&Entry { place, from: mark, to: mark.unwrap_or(0), events }).await
+        self.commit(&Entry { place, from: mark, to: mark.unwrap_or(Mark::at(0)), events }).await
     }
 }

@@ -9,7 +9,10 @@
 //! and indexes go on. So do other partitions, until as many records wait as may be in flight.
 
 mod attributes;
+mod holding;
+mod memory;
 mod partition;
+mod seen;
 mod steps;
 pub mod tap;
 
@@ -22,8 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::StreamPlan;
@@ -47,9 +51,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const AGAIN: u32 = 5;
 
 /// Gives the record that was added to a batch last the headers of an event of a stream, as if it had come of a change with a number.
-pub fn put_attributes(batch: &mut Batch, stream: &str, op: Op, sequence: u64) {
+pub fn put_attributes(batch: &mut Batch, stream: &str, op: Op, sequence: u64, committed_us: i64) {
     let (id, source, kind) = (sequence.to_string(), format!("/test/{stream}").into(), stream.into());
-    Attributes { id, source, kind, op, sequence, committed_us: None }.put(batch);
+    Attributes { id, source, kind, op, sequence, committed_us: Some(committed_us) }.put(batch);
 }
 
 /// A stream of a pipeline that runs.
@@ -111,6 +115,7 @@ impl Stream {
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),
             opening: AtomicBool::default(),
+            news: Notify::new(),
         });
         let retrying = async {
             for look in 1_u32.. {
@@ -124,6 +129,7 @@ impl Stream {
         tokio::select! {
             ended = intake::run(consumer, work.clone(), settings, reading, shutdown) => ended,
             () = retrying => Ok(()),
+            ended = work.let_go() => ended,
         }
     }
 
@@ -157,6 +163,8 @@ struct Work {
     shutdown: CancellationToken,
     /// Whether a partition is being taken over, which says itself how that goes.
     opening: AtomicBool,
+    /// Something may be held.
+    news: Notify,
 }
 
 #[async_trait]
@@ -166,24 +174,7 @@ impl Handler for Work {
         for record in records {
             by_place.entry(record.0.place.clone()).or_default().push(record);
         }
-        let mut partitions = self.partitions.lock().await;
-        let mut working = JoinSet::new();
-        for (place, records) in by_place {
-            // Of one that was revoked meanwhile, the records are another process's.
-            let Some(mut partition) = partitions.remove(&place) else { continue };
-            let (steps, health) = (self.steps.clone(), self.stream.working.clone());
-            working.spawn(async move {
-                partition.work(&steps, records, &health).await;
-                (place, partition)
-            });
-        }
-        while let Some(worked) = working.join_next().await {
-            let panicked = |e| StageError::new(Stream::stage(&self.stream.plan.name), format!("a task panicked: {e}"));
-            let (place, partition) = worked.map_err(panicked)?;
-            partitions.insert(place, partition);
-        }
-        self.tell(&partitions);
-        Ok(())
+        self.work(by_place).await
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
@@ -211,19 +202,73 @@ impl Handler for Work {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
-        let mut partitions = self.partitions.lock().await;
-        for Loss { place, from, to } in losses {
-            let Some(partition) = partitions.get_mut(place) else { continue };
-            if let Some(first) = partition.skips(*from, *to, &self.stream.working).await {
-                self.stream.lacks(place, first, *to);
+        for loss in losses {
+            let ask = || self.stream.transport.topic_id(&loss.place.topic);
+            let asked = until_answered(&self.stream.working, "find out which topic it is", &self.shutdown, ask).await;
+            let failed = |e: tributary_transport::TransportError| {
+                StageError::new(Stream::stage(&self.stream.plan.name), e.message)
+            };
+            let Some(topic) = asked.map_err(failed)? else { return Ok(()) };
+            let mut partitions = self.partitions.lock().await;
+            let Some(partition) = partitions.get_mut(&loss.place) else { continue };
+            if let Some(first) = partition.skips(&self.steps, loss, topic, &self.stream.working).await {
+                self.stream.lacks(&loss.place, first, loss.to);
             }
         }
+        let partitions = self.partitions.lock().await;
         self.tell(&partitions);
         Ok(())
     }
 }
 
 impl Work {
+    /// Does records of partitions, each by itself, and lets go of what they have held long enough.
+    async fn work(&self, by_place: HashMap<TopicPartition, Vec<(Polled, Ticket)>>) -> Result<(), StageError> {
+        let mut partitions = self.partitions.lock().await;
+        let mut working = JoinSet::new();
+        for (place, records) in by_place {
+            // Of one that was revoked meanwhile, the records are another process's.
+            let Some(mut partition) = partitions.remove(&place) else { continue };
+            let (steps, health) = (self.steps.clone(), self.stream.working.clone());
+            working.spawn(async move {
+                partition.work(&steps, records, &health).await;
+                (place, partition)
+            });
+        }
+        while let Some(worked) = working.join_next().await {
+            let panicked = |e| StageError::new(Stream::stage(&self.stream.plan.name), format!("a task panicked: {e}"));
+            let (place, partition) = worked.map_err(panicked)?;
+            partitions.insert(place, partition);
+        }
+        self.tell(&partitions);
+        drop(partitions);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Lets go of what is held, when it is due.
+    async fn let_go(&self) -> Result<(), StageError> {
+        loop {
+            let next = self.partitions.lock().await.values().filter_map(Partition::next_due).min();
+            match next {
+                None => self.news.notified().await,
+                Some(next) => {
+                    tokio::select! {
+                        () = sleep_until(next) => {}
+                        () = self.news.notified() => continue,
+                    }
+                    let now = Instant::now();
+                    let is_due = |partition: &Partition| partition.next_due().is_some_and(|due| due <= now);
+                    let partitions = self.partitions.lock().await;
+                    let due = partitions.iter().filter(|(_, partition)| is_due(partition));
+                    let due = due.map(|(place, _)| (place.clone(), Vec::new())).collect();
+                    drop(partitions);
+                    self.work(due).await?;
+                }
+            }
+        }
+    }
+
     /// Tries again what stands still.
     async fn retry(&self) {
         let mut partitions = self.partitions.lock().await;

@@ -4,7 +4,7 @@
 //! a bug, the record comes again. A stage whose work on a record is over, but that wants to see the record again after a crash,
 //! holds it: a held record takes no room among those in flight.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -26,8 +26,7 @@ pub(crate) struct Tickets {
 struct State {
     partitions: HashMap<TopicPartition, Partition>,
     generation: u64,
-    records: usize,
-    bytes: usize,
+    out: Amount,
 }
 
 #[derive(Debug)]
@@ -40,12 +39,44 @@ struct Partition {
     prefix: DonePrefix,
     /// The same, where records that are held count as done.
     worked: DonePrefix,
+    /// Records, and bytes of them, whose tickets are out.
+    out: Amount,
+}
+
+/// So many records, and so many bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    records: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self, records: usize, bytes: usize) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// How much there may be of all partitions together, before each is held to its share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Records whose tickets are out.
+    pub records: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Records that were read and whose offsets cannot be committed yet.
+    pub ahead: usize,
 }
 
 impl Partition {
     fn new(generation: u64, doubtful_ms: i64) -> Self {
         let (prefix, worked) = (DonePrefix::new(), DonePrefix::new());
-        Self { generation, since: Instant::now(), doubtful_ms, prefix, worked }
+        Self { generation, since: Instant::now(), doubtful_ms, prefix, worked, out: Amount::default() }
     }
 }
 
@@ -56,6 +87,8 @@ pub struct Ticket {
     place: TopicPartition,
     generation: u64,
     offset: u64,
+    /// The room that it takes among those in flight.
+    records: usize,
     bytes: usize,
     doubtful: bool,
 }
@@ -91,6 +124,13 @@ impl Ticket {
         Held { tickets, place, generation: self.generation, offset: self.offset }
     }
 
+    /// From now on the record takes no room among those in flight: the stage bounds by itself what it keeps of such records.
+    pub fn make_room(&mut self) {
+        let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
+        self.tickets.lock().lighter(&self.place, self.generation, records, bytes);
+        self.tickets.progress.notify_one();
+    }
+
     /// Whether an earlier owner of the partition may have begun with the record.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
@@ -116,15 +156,19 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.tickets.lock();
-        state.records = state.records.saturating_sub(1);
-        state.bytes = state.bytes.saturating_sub(self.bytes);
-        drop(state);
+        self.tickets.lock().lighter(&self.place, self.generation, self.records, self.bytes);
         self.tickets.progress.notify_one();
     }
 }
 
 impl State {
+    fn lighter(&mut self, place: &TopicPartition, generation: u64, records: usize, bytes: usize) {
+        self.out.take(records, bytes);
+        if let Some(partition) = self.of(place, generation) {
+            partition.out.take(records, bytes);
+        }
+    }
+
     fn done(&mut self, place: &TopicPartition, generation: u64, offset: u64) {
         if let Some(partition) = self.of(place, generation) {
             partition.prefix.done(offset);
@@ -166,6 +210,7 @@ impl Tickets {
         let generation = state.generation;
         if let Some(partition) = state.partitions.get_mut(place) {
             partition.generation = generation;
+            partition.out = Amount::default();
             (partition.prefix, partition.worked) = (DonePrefix::done_before(to), DonePrefix::done_before(to));
         }
     }
@@ -176,25 +221,48 @@ impl Tickets {
         let (place, offset) = (&record.place, record.offset);
         let mut state = self.lock();
         let partition = state.partitions.get_mut(place)?;
-        if !partition.prefix.take(offset) {
+        if !partition.prefix.take(offset, record.timestamp_ms) {
             return None;
         }
-        partition.worked.take(offset);
+        partition.worked.take(offset, record.timestamp_ms);
+        partition.out.add(bytes);
         let (generation, doubtful) = (partition.generation, record.timestamp_ms <= partition.doubtful_ms);
-        state.records += 1;
-        state.bytes += bytes;
-        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, bytes, doubtful })
+        state.out.add(bytes);
+        Some(Ticket { tickets: self.clone(), place: place.clone(), generation, offset, records: 1, bytes, doubtful })
     }
 
     /// Records and bytes whose tickets are out.
     pub(crate) fn in_flight(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.records, state.bytes)
+        (state.out.records, state.out.bytes)
     }
 
-    /// Records that were read and whose offsets cannot be committed yet, done or not.
-    pub(crate) fn ahead(&self) -> usize {
-        self.lock().partitions.values().map(|partition| partition.prefix.in_flight()).sum()
+    /// The partitions that no more is to be read of for now: where all of them together have more than there is room for, those that
+    /// have more than their share of it. So one that stands still holds up no other, and all of them have twice the room at most.
+    pub(crate) fn crowded(&self, room: Room) -> HashSet<TopicPartition> {
+        let state = self.lock();
+        let share = state.partitions.len().max(1);
+        let ahead = |partition: &Partition| partition.prefix.in_flight();
+        let is_full = [
+            state.out.records >= room.records,
+            state.out.bytes >= room.bytes,
+            state.partitions.values().map(ahead).sum::<usize>() >= room.ahead,
+        ];
+        if is_full == [false; 3] {
+            return HashSet::new();
+        }
+        let is_crowded = |partition: &Partition| {
+            is_full[0] && partition.out.records >= room.records.div_ceil(share)
+                || is_full[1] && partition.out.bytes >= room.bytes.div_ceil(share)
+                || is_full[2] && ahead(partition) >= room.ahead.div_ceil(share)
+        };
+        let crowded = state.partitions.iter().filter(|(_, partition)| is_crowded(partition));
+        crowded.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The time of the oldest record on which work is left.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.lock().partitions.values().filter_map(|partition| partition.worked.oldest_ms()).min()
     }
 
     /// The offsets after which work is left, where something was read.
@@ -248,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_makes_room_is_still_work() {
+        let tickets = Arc::new(Tickets::default());
+        tickets.assign(place(), true);
+        let mut ticket = tickets.issue(&record(1)).expect("a ticket");
+        ticket.make_room();
+        assert_eq!((tickets.in_flight(), tickets.come_to()), ((0, 0), HashMap::new()));
+        ticket.make_room();
+        let other = tickets.issue(&record(2)).expect("a ticket");
+        ticket.done();
+        assert_eq!((tickets.in_flight(), tickets.to_commit()), ((1, 10), vec![(place(), 2)]));
+        drop(other);
+    }
+
+    #[test]
     fn a_held_record_takes_no_room_and_holds_its_offset_back() {
         let tickets = Arc::new(Tickets::default());
         tickets.assign(place(), true);
@@ -258,6 +340,7 @@ mod tests {
         tickets.issue(&record(2)).expect("a ticket").done();
         let last = tickets.issue(&record(3)).expect("a ticket");
         assert_eq!(tickets.come_to(), HashMap::from([(place(), 3)]));
+        assert_eq!(tickets.oldest_ms(), Some(0));
         assert!(tickets.to_commit().is_empty());
         held.done();
         assert_eq!(tickets.to_commit(), [(place(), 3)]);

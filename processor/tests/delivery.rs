@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{
-    ConductorFlavor, ConductorPlan, DeliveryPlan, OnError, Origin, Redelivery, Secret, SinkPlan, Start, StreamInput,
-    StreamPlan, own_topic,
+    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, OnError, Origin, Redelivery, Secret, SinkPlan, Start,
+    StreamInput, StreamPlan, own_topic,
 };
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
@@ -70,6 +70,7 @@ fn plan() -> DeliveryPlan {
         sink: SinkPlan::Conductor(plan),
         on_error: OnError::Stop,
         redelivery: Redelivery { within: None, max_pause: Duration::from_secs(1) },
+        order: DeliveryOrder::Key,
     }
 }
 
@@ -84,6 +85,7 @@ fn stream(log: &Arc<Embedded>, health: &Health) -> Stream {
         start: Start::First,
         steps: Vec::new(),
         on_error: OnError::Stop,
+        max_event: 8 << 20,
         deliveries: vec![plan()],
         keeps_events: true,
         topics: Vec::new(),

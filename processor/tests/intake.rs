@@ -175,6 +175,54 @@ async fn the_lag_rises_while_a_handler_never_returns() {
     running.await.unwrap().unwrap();
 }
 
+/// Whoever never ends his work on a partition is given no more of it than there is room for, and all of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_stands_still_holds_up_no_other() {
+    for room in ["records", "bytes", "ahead"] {
+        let mut bench = Bench::new(|_| ()).await;
+        let (handler, mut handed) = mpsc::channel(10);
+        let shutdown = CancellationToken::new();
+        let usual = IntakeSettings { grace: Duration::ZERO, ..IntakeSettings::new("test") };
+        let settings = match room {
+            "records" => IntakeSettings { max_records: 200, ..usual },
+            "bytes" => IntakeSettings { max_bytes: 200 * 8, ..usual },
+            _ => IntakeSettings { max_ahead: 200, ..usual },
+        };
+        let (consumer, health) = (bench.consumer().await, Health::default().part("test"));
+        let running =
+            tokio::spawn(intake::run(consumer, Arc::new(Handing(handler)), settings, health, shutdown.clone()));
+        let (mut kept, mut slow, mut quick) = (Vec::new(), 0, 0);
+        for _ in 0..10 {
+            bench.append(0, 300).await;
+            bench.append(1, 300).await;
+        }
+        while quick < 3_000 {
+            for (record, ticket) in handed.recv().await.unwrap() {
+                match &*record.place.topic {
+                    // Behind one that is never done, others may be.
+                    "slow" if room == "ahead" && record.offset > 0 => ticket.done(),
+                    "slow" => kept.push(ticket),
+                    _ => ticket.done(),
+                }
+                slow += u32::from(&*record.place.topic == "slow");
+                quick += u32::from(&*record.place.topic == "quick");
+            }
+        }
+        assert!((100..500).contains(&slow), "{room}: {slow} records were handed on");
+        // When they are done after all, the rest comes.
+        kept.into_iter().for_each(Ticket::done);
+        while slow < 3_000 {
+            for (record, ticket) in handed.recv().await.unwrap() {
+                assert_eq!(&*record.place.topic, "slow");
+                slow += 1;
+                ticket.done();
+            }
+        }
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
 /// A consumer whose lag, after the first answer, is never told, as when the transport is away.
 struct Silent(Box<dyn Consumer>, bool);
 
@@ -182,6 +230,14 @@ struct Silent(Box<dyn Consumer>, bool);
 impl Consumer for Silent {
     async fn next(&mut self) -> Result<Delivery, TransportError> {
         self.0.next().await
+    }
+
+    fn pause(&mut self, places: &[TopicPartition]) {
+        self.0.pause(places);
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        self.0.resume(places);
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {

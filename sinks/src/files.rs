@@ -2,7 +2,8 @@
 //!
 //! An entry is there when its file has its name. The name says up to where the partition was given, so the folder itself is the
 //! ledger, and whoever reads it needs nothing else to know what is there once. Only one thing is beside it: `.next` has the
-//! mark too, for entries without events, and so that files may be moved away when they were read.
+//! mark too, for entries without events, and so that files may be moved away when they were read. It also says which topic the offsets
+//! are of; when that one was deleted and made again, the files of the new one have its identity behind their offsets.
 //!
 //! Two processes that have a partition during a handover are told apart by a lock of its folder: the name of a file is not enough, for
 //! they may have gathered different numbers of events from the same offset on. The lock ends with its process. It is one of the
@@ -18,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tributary_dsl::plan::{FileFormat, FilesPlan};
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Committed, Entry, LedgerSink, OutEvent};
+use tributary_processor::sink::{Committed, Entry, LedgerSink, Mark, OutEvent};
 use tributary_transport::TopicPartition;
 
 use folder::Folder;
@@ -110,7 +111,7 @@ impl LedgerSink for Files {
         self.every
     }
 
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError> {
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError> {
         let folder = self.folder(place);
         self.off_the_runtime(move || folder.next()).await
     }
@@ -123,7 +124,7 @@ impl LedgerSink for Files {
     async fn redo(
         &self,
         place: &TopicPartition,
-        mark: Option<u64>,
+        mark: Option<Mark>,
         offset: u64,
         events: &[OutEvent],
     ) -> Result<Committed, OutsideError> {

@@ -9,7 +9,6 @@ pub mod sql;
 pub mod webhook;
 
 mod http;
-mod moment;
 mod text;
 
 pub use conductor::Conductor;

@@ -26,7 +26,7 @@ mod write;
 use async_trait::async_trait;
 use tributary_dsl::plan::SqlPlan;
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Committed, Entry, LedgerSink};
+use tributary_processor::sink::{Committed, Entry, LedgerSink, Mark};
 use tributary_transport::TopicPartition;
 
 use ledger::Writer;
@@ -84,7 +84,7 @@ fn check_names(plan: &SqlPlan, place: &str) -> Result<(), OutsideError> {
 
 #[async_trait]
 impl LedgerSink for Sql {
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError> {
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError> {
         match &self.0 {
             Kind::Postgres(writer) => writer.next(place).await,
             Kind::MySql(writer) => writer.next(place).await,

@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tributary_dsl::plan::{FileFormat, FilesPlan};
 use tributary_event::{ErrorClass, Op};
-use tributary_processor::sink::{Committed, Entry, LedgerSink as _, OutEvent};
+use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Files;
+use tributary_transport::TopicId;
 
 use crate::support::{event, place};
 
@@ -21,7 +22,7 @@ fn sink(folder: &Path, format: FileFormat) -> Files {
 
 async fn commit(sink: &Files, from: Option<u64>, to: u64, events: &[OutEvent]) -> Committed {
     let place = place(0);
-    sink.commit(&Entry { place: &place, from, to, events }).await.expect("an answer")
+    sink.commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events }).await.expect("an answer")
 }
 
 fn partition(folder: &TempDir) -> PathBuf {
@@ -44,6 +45,44 @@ fn lines(path: &Path) -> Vec<Json> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
+/// What was deleted and made again begins with lower offsets, and has files of its own beside those of before.
+#[tokio::test]
+async fn files_of_a_topic_that_was_made_anew_are_told_from_those_of_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = sink(folder.path(), FileFormat::JsonLines);
+    let place = place(0);
+    let commit = async |from, to, events: &[OutEvent]| {
+        sink.commit(&Entry { place: &place, from, to, events }).await.expect("an answer")
+    };
+    let [old, new] = [(); 2].map(|()| Some(TopicId::new()));
+    let of = |next, topic| Mark { next, topic };
+    // As a version made them that knew no identities.
+    assert_eq!(commit(None, Mark::at(2), &[event(1)]).await, Committed::Done);
+    assert_eq!(commit(Some(Mark::at(2)), of(4, old), &[event(3)]).await, Committed::Done);
+    assert_eq!(sink.next(&place).await, Ok(Some(of(4, old))));
+    // Of the same topic, or one of which nothing is known, it does not go back.
+    for to in [of(0, old), Mark::at(0)] {
+        assert_eq!(commit(Some(of(4, old)), to, &[]).await, Committed::Fenced);
+    }
+    assert_eq!(commit(Some(of(4, old)), of(0, new), &[]).await, Committed::Done);
+    assert_eq!(sink.next(&place).await, Ok(Some(of(0, new))));
+    assert_eq!(commit(Some(of(0, new)), of(2, new), &[event(5)]).await, Committed::Done);
+    assert_eq!(sink.redo(&place, Some(of(2, new)), 1, &[event(6)]).await, Ok(Committed::Done));
+    // The file is the entry, also where a crash came before the mark was written.
+    fs::write(partition(&folder).join(".next"), format!("0 {} anew\n", new.expect("a topic"))).expect("written");
+    assert_eq!(sink.next(&place).await, Ok(Some(of(2, new))));
+    let new = new.expect("a topic");
+    let [zero, two, four] = [0, 2, 4].map(|offset| format!("{offset:020}"));
+    let mut expected = vec![
+        format!("{zero}-{two}.jsonl"),
+        format!("{two}-{four}.jsonl"),
+        format!("{zero}-{two}-{new}.jsonl"),
+        format!("again-{:020}-{new}.jsonl", 1),
+    ];
+    expected.sort();
+    assert_eq!(names(&folder), expected);
+}
+
 #[tokio::test]
 async fn ranges_follow_one_another_and_hold_what_they_say() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -59,9 +98,9 @@ async fn ranges_follow_one_another_and_hold_what_they_say() {
     let bytes = OutEvent { content: None, key: Some((&b"\xff"[..]).into()), op: Op::Delete, ..event(4) };
     assert_eq!(commit(&sink, None, 5, &[event(1), odd]).await, Committed::Done);
     assert_eq!(commit(&sink, Some(5), 9, &[]).await, Committed::Done);
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(9)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(9))));
     assert_eq!(commit(&sink, Some(9), 11, &[bytes]).await, Committed::Done);
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(11)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(11))));
     assert_eq!(sink.next(&place(1)).await, Ok(None));
     let [first, second] =
         ["00000000000000000000-00000000000000000005.jsonl", "00000000000000000009-00000000000000000011.jsonl"];
@@ -107,12 +146,15 @@ async fn owners_that_write_at_the_same_time_write_each_event_once() {
                 let to = (begin + random.u64(1..5)).min(100);
                 let events: Vec<OutEvent> = (begin..to).map(event).collect();
                 // While another one writes, the mark is not known, which is said and passes.
-                match sink.commit(&Entry { place: &place, from, to, events: &events }).await {
+                match sink
+                    .commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events: &events })
+                    .await
+                {
                     Ok(Committed::Done) => (from, done) = (Some(to), done + 1),
                     Ok(Committed::Fenced) => {
                         other += 1;
                         if let Ok(next) = sink.next(&place).await {
-                            from = next;
+                            from = next.map(|mark| mark.next);
                         }
                     }
                     Ok(other) => panic!("{other:?}"),
@@ -139,12 +181,12 @@ async fn a_crash_leaves_nothing_that_counts_or_all_of_it() {
     let at = partition(&folder);
     let unfinished = at.join(".unfinished-00000000000000000001-00000000000000000007.jsonl");
     fs::write(&unfinished, "{\"half").expect("written");
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(1)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(1))));
     assert_eq!(commit(&sink, Some(1), 2, &[event(2)]).await, Committed::Done);
     assert!(!unfinished.exists());
     // The file has its name, and the mark beside it has not moved yet.
     fs::write(at.join(".next"), "1\n").expect("written");
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(2)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(2))));
     assert_eq!(commit(&sink, Some(1), 3, &[event(2), event(3)]).await, Committed::Fenced);
     assert_eq!(commit(&sink, Some(2), 3, &[event(3)]).await, Committed::Done);
     assert_eq!(names(&folder).len(), 3);
@@ -152,7 +194,7 @@ async fn a_crash_leaves_nothing_that_counts_or_all_of_it() {
     for name in names(&folder) {
         fs::remove_file(at.join(name)).expect("removed");
     }
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(3)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(3))));
     fs::write(at.join(".next"), "").expect("written");
     let error = sink.next(&place(0)).await.expect_err("damaged");
     assert!(error.class == ErrorClass::Fatal && error.message.contains(".next"), "{error}");
@@ -167,7 +209,7 @@ async fn a_folder_that_another_process_writes_to_is_waited_for() {
     lock.lock().expect("locked");
     assert_eq!(sink.next(&place(0)).await.expect_err("locked").class, ErrorClass::Transient);
     let (place, events) = (place(0), [event(2)]);
-    let entry = Entry { place: &place, from: Some(1), to: 2, events: &events };
+    let entry = Entry { place: &place, from: Some(Mark::at(1)), to: Mark::at(2), events: &events };
     assert_eq!(sink.commit(&entry).await.expect_err("locked").class, ErrorClass::Transient);
     drop(lock);
     assert_eq!(sink.commit(&entry).await, Ok(Committed::Done));
@@ -179,8 +221,10 @@ async fn what_stands_in_the_way_is_told() {
     fs::write(folder.path().join("new"), "a file").expect("written");
     let sink = sink(folder.path(), FileFormat::JsonLines);
     let (place, events) = (place(0), [event(1)]);
-    let error =
-        sink.commit(&Entry { place: &place, from: None, to: 1, events: &events }).await.expect_err("in the way");
+    let error = sink
+        .commit(&Entry { place: &place, from: None, to: Mark::at(1), events: &events })
+        .await
+        .expect_err("in the way");
     assert!(error.class == ErrorClass::Fatal && error.message.contains("in the way"), "{error}");
 }
 
@@ -232,7 +276,7 @@ async fn a_parquet_file_has_a_column_for_each_field() {
         other => panic!("{other:?}"),
     };
     assert!(event == 1 && why.contains("_seq"), "{event}: {why}");
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(3)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(3))));
     assert_eq!(commit(&sink, Some(3), 5, &[of(4, "{}"), of(5, "[1]")]).await, Committed::Done);
     let path = partition(&folder).join(&names(&folder)[1]);
     assert_eq!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{Origin, Start, StepPlan, StreamPlan, own_topic};
+use tributary_dsl::plan::{CollapsePlan, Origin, Start, Step, StepPlan, StreamPlan, own_topic};
 use tributary_event::{Health, HealthState, Op};
 use tributary_processor::stream::put_attributes;
 use tributary_processor::{Enricher, Lag, Parked, Stream};
@@ -23,6 +23,8 @@ use super::{Case, Change, Letter, Record, Way, input};
 const LONGEST: Duration = Duration::from_secs(30);
 /// How often it is looked whether a case has come to its end.
 const LOOK: Duration = Duration::from_millis(10);
+/// So long an event is held at most.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Kills of a case that is run so.
 const KILLS: u32 = 12;
 
@@ -42,7 +44,8 @@ pub(super) async fn run(definition: &Definition, case: &Case, plan: StreamPlan, 
     let log = Embedded::open(folder.path(), EmbeddedSettings::default()).map_err(said)?;
     let transport: Arc<dyn Transport> = Arc::new(log);
     let pipeline = definition.pipeline().to_owned();
-    let plan = Arc::new(StreamPlan { start: Start::First, keeps_events: true, ..plan });
+    let steps = plan.steps.iter().map(impatient).collect();
+    let plan = Arc::new(StreamPlan { start: Start::First, keeps_events: true, steps, ..plan });
     let own = own_topic(&pipeline, &plan.name);
     let spec = |name: &str| TopicSpec {
         name: name.to_owned(),
@@ -137,23 +140,36 @@ pub(super) async fn run(definition: &Definition, case: &Case, plan: StreamPlan, 
     Ok(came)
 }
 
+/// A step as it is in a case: all changes are there at once, so that nothing comes after a while that would have to be waited for.
+fn impatient(step: &Step) -> Step {
+    let plan = match &step.plan {
+        StepPlan::Collapse(plan) => {
+            let patience = plan.patience.min(PATIENCE);
+            StepPlan::Collapse(Box::new(CollapsePlan { patience, ..(**plan).clone() }))
+        }
+        other => other.clone(),
+    };
+    Step { plan, ..step.clone() }
+}
+
 async fn append(transport: &dyn Transport, case: &Case, plan: &StreamPlan) -> Result<(), TransportError> {
     let mut producer = transport.producer("cases", Purpose::Stage).await?;
-    let mut batch = Batch::new();
+    let (mut batch, mut time_ms) = (Batch::new(), 0);
     let changes = case.events.iter().flatten();
     for (number, (table, change)) in (1_u64..).zip(changes) {
         let Some(input) = input(plan, table) else { continue };
+        time_ms = change.at.map_or(time_ms + 1, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
         let key = key(change).map(|key| key.to_string());
         let value = match &input.origin {
-            Origin::Table { .. } => envelope(table, change, number),
+            Origin::Table { .. } => envelope(table, change, number, time_ms),
             // Of these the event is what comes.
             Origin::Stream(_) | Origin::Topic => change.after.clone(),
         };
         let (key, value) = (key.as_deref().map(str::as_bytes), value.to_string());
-        batch.push(&input.topic.as_str().into(), 0, key, Some(value.as_bytes()));
+        batch.push(&input.topic.as_str().into(), time_ms, key, Some(value.as_bytes()));
         if let Origin::Stream(name) = &input.origin {
             let op = Op::from_letter(&change.op).unwrap_or(Op::Create);
-            put_attributes(&mut batch, name, op, number);
+            put_attributes(&mut batch, name, op, number, time_ms.saturating_mul(1_000));
         }
     }
     if batch.is_empty() { Ok(()) } else { producer.append(&batch).await }
@@ -169,14 +185,14 @@ fn key(change: &Change) -> Option<Json> {
 }
 
 /// A change as it is in its table's topic.
-fn envelope(table: &str, change: &Change, number: u64) -> Json {
+fn envelope(table: &str, change: &Change, number: u64, time_ms: i64) -> Json {
     let (schema, name) = table.split_once('.').unwrap_or(("", table));
     let mut envelope = json!({
         "before": change.before,
         "after": change.after,
-        "source": { "schema": schema, "table": name, "ts_ms": number, "ts_us": number * 1_000 },
+        "source": { "schema": schema, "table": name, "ts_ms": time_ms, "ts_us": time_ms.saturating_mul(1_000) },
         "op": change.op,
-        "ts_ms": number,
+        "ts_ms": time_ms,
         "sequence": number,
     });
     if let Some(unchanged) = &change.unchanged {

@@ -1,7 +1,6 @@
 //! `audit`: is anything lost, doubled or stale? Through the running pipeline where there is one (it may hold the embedded log and
 //! stores), else on transport, stores, sources and graph themselves.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tributary_event::clock::now_us;
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
 
 use crate::backends;
-use crate::definition;
+use crate::definition::{self, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::record::{self, expect_ok};
@@ -19,7 +18,7 @@ use crate::record::{self, expect_ok};
 /// The indexes of a pipeline that does not run here.
 fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
     let graph = backends::graph(plan, true)?;
-    let mut roots = backends::roots(plan, &graph, &Health::default())?;
+    let mut roots = backends::roots(plan, &graph, &Health::default(), true)?;
     let mut subjects = Vec::new();
     for index in &plan.indexes {
         let store = backends::store_for_reading(plan, index)?;
@@ -31,7 +30,7 @@ fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {
 }
 
 /// `audit`.
-pub async fn audit(file: &Path, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
+pub async fn audit(file: &PipelineFile, since: Duration, documents: usize, json: bool) -> Result<(), Failure> {
     let draft = definition::read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();

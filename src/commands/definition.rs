@@ -1,37 +1,37 @@
 //! Commands that only look at the definition: check, plan, graph, schema, completions.
 
-use std::io::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use clap::CommandFactory;
 use tributary_connector::postgres::{Carried, inspect};
 use tributary_connector::{ConnectorError, Dependent, Doubt};
-use tributary_dsl::plan::{Plan, SourceSettings, StorePlan};
-use tributary_dsl::{GraphFormat as DslFormat, render_graph, render_plan};
+use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings, StorePlan};
+use tributary_dsl::{Diagnostic, GraphFormat as DslFormat, check_rules, render_graph, render_plan};
 use tributary_event::ErrorClass;
 use tributary_indexer::documents::mapping::{Dialect, mapping};
+use tributary_indexer::graph::Graph;
 
 use crate::backends;
 use crate::cli::{Cli, GraphFormat};
-use crate::definition::{Draft, load, read_described};
-use crate::dependent::Rules;
+use crate::definition::{Draft, PipelineFile, load, print, read_described, warn};
+use crate::dependent::{Rules, of_source};
 use crate::derived::{Columns, notes};
 use crate::exit::Failure;
 use crate::output::line;
-use crate::probe::{Comparison, Silence, compare};
+use crate::probe::{Problem, Silence, compare};
+use crate::rules::refusal;
 
 /// `check`.
-pub async fn check(file: &Path) -> Result<(), Failure> {
+pub async fn check(file: &PipelineFile) -> Result<(), Failure> {
     let (draft, silent) = read_described(file).await?;
     let plan = match draft.load().await {
         Ok(plan) => Arc::new(plan),
         Err(failure) => return Err(without_plan(&draft, failure).await),
     };
-    let mut looked = look(&plan).await?;
-    // That a source is away is told once, by whoever looks at its tables.
-    looked.unsure.extend(silent.into_iter().filter(|_| plan.indexes.is_empty()));
+    // That a source is away is told by whoever looks at its tables.
+    silent.iter().filter(|why| why.starts_with("service ")).for_each(|why| warn(why));
+    let looked = look(&plan).await?;
     looked.print();
     let Looked { errors, unsure, .. } = looked;
     if !errors.is_empty() {
@@ -39,14 +39,14 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
     }
     let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     if plan.indexes.is_empty() {
-        line(&format!("{} is fine: {}", file.display(), count(plan.streams.len(), "stream")));
+        line(&format!("{} is fine: {}", file.path.display(), count(plan.streams.len(), "stream")));
         return Ok(());
     }
     let tables = plan.graph.vertices.len();
     let edges: usize = plan.indexes.iter().map(|i| i.edges.len()).sum();
     line(&format!(
         "{} is fine: {}, {}, {}, every parent reachable{}",
-        file.display(),
+        file.path.display(),
         count(tables, "mapped table"),
         match (plan.indexes.len(), plan.streams.len()) {
             (1, 0) => "1 index".to_owned(),
@@ -64,11 +64,11 @@ pub async fn check(file: &Path) -> Result<(), Failure> {
 #[derive(Default)]
 struct Looked {
     /// What is wrong.
-    errors: Vec<String>,
-    /// What could not be looked at, or does not look right.
-    unsure: Vec<String>,
+    errors: Vec<Diagnostic>,
+    /// What could not be looked at.
+    unsure: Vec<Diagnostic>,
     /// What only a person can know.
-    notes: Vec<String>,
+    notes: Vec<Diagnostic>,
     columns: Columns,
 }
 
@@ -76,6 +76,7 @@ struct Looked {
 struct Observed<'a> {
     rules: &'a Rules,
     columns: Mutex<Columns>,
+    found: Mutex<Vec<Diagnostic>>,
 }
 
 #[async_trait]
@@ -84,7 +85,10 @@ impl Dependent for Observed<'_> {
         let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
         let found = tables.iter().map(|table| (table.schema.table_name(), columns(table)));
         self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
-        self.rules.check(tables)
+        let found = self.rules.examine(tables);
+        let refusal = refusal(&found);
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        refusal
     }
 
     async fn doubt(&self, doubts: &[Doubt]) -> Result<(), ConnectorError> {
@@ -94,35 +98,66 @@ impl Dependent for Observed<'_> {
 
 impl Looked {
     fn print(&self) {
-        let mut stderr = std::io::stderr();
-        self.errors.iter().for_each(|error| drop(writeln!(stderr, "error: {error}\n")));
-        self.unsure.iter().for_each(|warning| drop(writeln!(stderr, "warning: {warning}\n")));
-        self.notes.iter().for_each(|note| drop(writeln!(stderr, "note: {note}\n")));
+        [&self.errors, &self.unsure, &self.notes].into_iter().for_each(|found| print(found));
     }
 
     /// Looks at the tables of a source.
     async fn at_tables(&mut self, rules: &Rules) {
-        let (Rules::Planned(_, source) | Rules::Written(_, source)) = rules;
+        let source = rules.source();
         let SourceSettings::Postgres(settings) = &source.settings;
-        let observed = Observed { rules, columns: Mutex::default() };
+        let observed = Observed { rules, columns: Mutex::default(), found: Mutex::default() };
         let looked = inspect(&backends::connection(settings), &observed).await;
         self.columns.extend(observed.columns.into_inner().unwrap_or_else(PoisonError::into_inner));
         match looked {
             Ok(()) => {}
-            Err(ConnectorError::Refused(text)) => self.errors.extend(text.lines().map(str::to_owned)),
-            Err(error) if error.class() == ErrorClass::Transient => {
-                self.unsure.push(format!("source {}: its tables could not be looked at: {error}", source.name));
+            Err(ConnectorError::Refused(_)) => {
+                self.errors.extend(observed.found.into_inner().unwrap_or_else(PoisonError::into_inner));
             }
-            Err(error) => self.errors.push(format!("source {}: {error}", source.name)),
+            Err(error) if error.class() == ErrorClass::Transient => {
+                let message = format!("source {}: its tables could not be looked at: {error}", source.name);
+                self.unsure.push(source.place.warning(message));
+            }
+            Err(error) => self.errors.push(of_source(source, &error)),
+        }
+    }
+
+    /// Compares ids of rows with those of the graph: of what an index shows, or of all types.
+    async fn at_ids(&mut self, plan: &Plan, index: Option<&IndexPlan>, graph: &dyn Graph) {
+        let name = index.map_or_else(String::new, |index| format!("index {}: ", index.name));
+        match compare(plan, index, graph).await {
+            // Indexes that show the same have the same problems.
+            Ok(problems) => {
+                for diagnostic in problems.iter().map(Problem::diagnostic) {
+                    if !self.errors.contains(&diagnostic) {
+                        self.errors.push(diagnostic);
+                    }
+                }
+            }
+            // It has just told its schema.
+            Err(Silence::Graph(error)) => {
+                let message = format!("{name}the graph fails where ids of rows are asked for: {error}");
+                let place = index.map_or(&plan.graph.place, |index| &index.place);
+                self.errors.push(place.error(message));
+            }
+            Err(Silence::Source(error)) => {
+                self.unsure.push(plan.graph.place.warning(format!("{name}ids could not be compared: {error}")));
+            }
         }
     }
 }
 
-/// Where the query or the graph is what is wrong, the rules can be wrong as well.
+/// Where a query is what is wrong, or the graph, tables and rules can be wrong as well, and the ids that those make.
 async fn without_plan(draft: &Draft, failure: Failure) -> Failure {
     let mut looked = Looked::default();
     for source in draft.definition().sources() {
         looked.at_tables(&Rules::Written(draft.definition().vertices(), source.clone())).await;
+    }
+    let is_readable = looked.errors.is_empty() && looked.unsure.is_empty();
+    if let (true, Ok(schema)) = (is_readable, draft.schema().await) {
+        let plan = check_rules(draft.definition(), &schema);
+        if let (true, Ok(graph)) = (plan.graph.probe, backends::graph(&plan, true)) {
+            looked.at_ids(&plan, None, graph.as_ref()).await;
+        }
     }
     looked.print();
     match failure {
@@ -146,26 +181,13 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     }
     let graph = backends::graph(plan, true)?;
     for index in &plan.indexes {
-        let name = &index.name;
-        match compare(plan, index, graph.as_ref()).await {
-            Ok(Comparison { problems, doubts }) => {
-                looked.errors.extend(problems.into_iter().map(|problem| format!("index {name}: {problem}")));
-                looked.unsure.extend(doubts.into_iter().map(|doubt| format!("index {name}: {doubt}")));
-            }
-            // It has just told its schema.
-            Err(Silence::Graph(error)) => {
-                looked.errors.push(format!("index {name}: the graph fails where ids of rows are asked for: {error}"));
-            }
-            Err(Silence::Source(error)) => {
-                looked.unsure.push(format!("index {name}: ids could not be compared: {error}"));
-            }
-        }
+        looked.at_ids(plan, Some(index), graph.as_ref()).await;
     }
     Ok(looked)
 }
 
 /// `plan`.
-pub async fn plan(file: &Path) -> Result<(), Failure> {
+pub async fn plan(file: &PipelineFile) -> Result<(), Failure> {
     let plan = load(file).await?;
     line(render_plan(&plan).trim_end());
     for index in &plan.indexes {
@@ -180,7 +202,7 @@ pub async fn plan(file: &Path) -> Result<(), Failure> {
 }
 
 /// `graph`.
-pub async fn graph(file: &Path, format: GraphFormat) -> Result<(), Failure> {
+pub async fn graph(file: &PipelineFile, format: GraphFormat) -> Result<(), Failure> {
     let plan = load(file).await?;
     let format = match format {
         GraphFormat::Mermaid => DslFormat::Mermaid,

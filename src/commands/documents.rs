@@ -1,14 +1,13 @@
-//! Commands that read an index: from the running pipeline where there is one, else from the store itself.
+//! Commands that read an index: from the running pipeline where there is one, else from the store itself. Neither needs the graph.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tributary_dsl::plan::Plan;
+use tributary_dsl::Definition;
 use tributary_indexer::store::{DocumentStore, SearchRequest, open_read_only};
 
 use crate::backends;
-use crate::definition::load;
+use crate::definition::{Draft, PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::document_json;
 use crate::output::line;
@@ -16,15 +15,16 @@ use crate::record::{self, expect_ok};
 use crate::streams::row_indexes;
 
 /// `get`.
-pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
-    let plan = load(file).await?;
-    let document = match record::find(&plan.data, &plan.pipeline).await {
+pub async fn get(file: &PipelineFile, index: &str, id: &str) -> Result<(), Failure> {
+    let draft = text(file).await?;
+    let definition = draft.definition();
+    let document = match record::find(definition.data(), definition.pipeline()).await {
         Some(running) => {
             let path = format!("/indexes/{index}/documents/{}", backends::percent_encode(id));
             expect_ok(running.get(&path).await?)?
         }
         None => {
-            let found = store(&plan, index)?.get(id).await.map_err(|e| Failure::of(e.class, e.message))?;
+            let found = store(definition, index)?.get(id).await.map_err(|e| Failure::of(e.class, e.message))?;
             let found = found.ok_or_else(|| Failure::NotFound(format!("index {index} has no document {id:?}")))?;
             document_json(&found)
         }
@@ -34,15 +34,16 @@ pub async fn get(file: &Path, index: &str, id: &str) -> Result<(), Failure> {
 }
 
 /// `search`.
-pub async fn search(file: &Path, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
-    let plan = load(file).await?;
-    let answer = match record::find(&plan.data, &plan.pipeline).await {
+pub async fn search(file: &PipelineFile, index: &str, query: String, from: usize, size: usize) -> Result<(), Failure> {
+    let draft = text(file).await?;
+    let definition = draft.definition();
+    let answer = match record::find(definition.data(), definition.pipeline()).await {
         Some(running) => {
             let parameters = [("q", query), ("from", from.to_string()), ("size", size.to_string())];
             expect_ok(running.get_with(&format!("/indexes/{index}/search"), &parameters).await?)?
         }
         None => {
-            let found = store(&plan, index)?.search(&SearchRequest { query, from, size }).await;
+            let found = store(definition, index)?.search(&SearchRequest { query, from, size }).await;
             let found = found.map_err(|e| Failure::of(e.class, e.message))?;
             let hits: Vec<_> =
                 found.hits.iter().map(|h| json!({ "id": h.id, "score": h.score, "document": h.content })).collect();
@@ -63,15 +64,19 @@ fn compact(document: &Json) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn store(plan: &Plan, index: &str) -> Result<Arc<dyn DocumentStore>, Failure> {
-    if let Some(rows) = row_indexes(&plan.streams).find(|rows| rows.name == index) {
-        let opened = open_read_only(&rows.store, &rows.name, &plan.data);
-        return opened.map_err(|e| Failure::of(e.class, e.message));
-    }
-    let Some(index_plan) = plan.indexes.iter().find(|i| i.name == index) else {
-        let of_graph = plan.indexes.iter().map(|i| i.name.as_str());
-        let known: Vec<&str> = of_graph.chain(row_indexes(&plan.streams).map(|rows| rows.name.as_str())).collect();
+/// The pipeline as it is written, if nothing is wrong with that.
+async fn text(file: &PipelineFile) -> Result<Draft, Failure> {
+    let draft = read(file).await?;
+    draft.text_is_right()?;
+    Ok(draft)
+}
+
+fn store(definition: &Definition, index: &str) -> Result<Arc<dyn DocumentStore>, Failure> {
+    let rows = row_indexes(definition.streams()).find(|rows| rows.name == index).map(|rows| &rows.store);
+    let Some(store) = rows.or_else(|| definition.store(index)) else {
+        let of_rows = row_indexes(definition.streams()).map(|rows| rows.name.as_str());
+        let known: Vec<&str> = definition.indexes().chain(of_rows).collect();
         return Err(Failure::NotFound(format!("no index {index:?} in this pipeline (it has: {})", known.join(", "))));
     };
-    backends::store_for_reading(plan, index_plan)
+    open_read_only(store, index, definition.data()).map_err(|e| Failure::of(e.class, e.message))
 }

@@ -1,8 +1,6 @@
 //! Dead letters: list, show, replay; and deletes that wait, which are among them. Through the running pipeline where there is one (it may hold the embedded log), else on
 //! the transport itself.
 
-use std::path::Path;
-
 use serde_json::Value as Json;
 use tributary_dsl::Definition;
 use tributary_indexer::letters::replay;
@@ -10,14 +8,14 @@ use tributary_indexer::request::names;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
 use crate::backends;
-use crate::definition::{self, Draft};
+use crate::definition::{self, Draft, PipelineFile};
 use crate::exit::Failure;
 use crate::http::Replay;
 use crate::output::line;
 use crate::record::{self, expect_ok};
 
 /// The definition, which is all that is needed: the graph may be away.
-async fn definition(file: &Path) -> Result<Draft, Failure> {
+async fn definition(file: &PipelineFile) -> Result<Draft, Failure> {
     let draft = definition::read(file).await?;
     draft.text_is_right()?;
     Ok(draft)
@@ -40,7 +38,7 @@ fn read<T: serde::de::DeserializeOwned>(json: Json) -> Result<T, Failure> {
 }
 
 /// `dlq list`.
-pub async fn list(file: &Path) -> Result<(), Failure> {
+pub async fn list(file: &PipelineFile) -> Result<(), Failure> {
     let draft = definition(file).await?;
     let all: Vec<DeadLetter> = match running(draft.definition()).await {
         Some(running) => read(expect_ok(running.get("/dead-letters").await?)?)?,
@@ -56,7 +54,7 @@ pub async fn list(file: &Path) -> Result<(), Failure> {
 }
 
 /// `dlq show`.
-pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
+pub async fn show(file: &PipelineFile, id: &str) -> Result<(), Failure> {
     let draft = definition(file).await?;
     let letter: DeadLetter = match running(draft.definition()).await {
         Some(running) => {
@@ -74,7 +72,7 @@ pub async fn show(file: &Path, id: &str) -> Result<(), Failure> {
 }
 
 /// `dlq replay`.
-pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure> {
+pub async fn replay(file: &PipelineFile, ids: Option<Vec<String>>) -> Result<(), Failure> {
     let draft = definition(file).await?;
     let replayed: u64 = match running(draft.definition()).await {
         Some(running) => {
@@ -94,7 +92,7 @@ pub async fn replay(file: &Path, ids: Option<Vec<String>>) -> Result<(), Failure
 }
 
 /// `dlq discard`.
-pub async fn discard(file: &Path, ids: Vec<String>) -> Result<(), Failure> {
+pub async fn discard(file: &PipelineFile, ids: Vec<String>) -> Result<(), Failure> {
     let draft = definition(file).await?;
     match running(draft.definition()).await {
         Some(running) => drop(expect_ok(running.post("/dead-letters-discard", &ids).await?)?),
@@ -108,7 +106,7 @@ pub async fn discard(file: &Path, ids: Vec<String>) -> Result<(), Failure> {
 }
 
 /// `resume-deletes`.
-pub async fn resume_deletes(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+pub async fn resume_deletes(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
     let draft = definition(file).await?;
     let all: Vec<&str> = draft.definition().indexes().collect();
     if let Some(name) = index.filter(|name| !all.contains(name)) {

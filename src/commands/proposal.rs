@@ -99,13 +99,12 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     };
     write(&wish.folder, &proposal)?;
     print(&found);
-    for problem in &compared.wrong {
-        let _ = writeln!(std::io::stderr(), "error: {problem}\n");
+    print(&compared.wrong);
+    if let Some(silence) = &compared.silence {
+        let _ = writeln!(std::io::stderr(), "error: {silence}\n");
     }
-    for doubt in &compared.unsure {
-        let _ = writeln!(std::io::stderr(), "warning: {doubt}\n");
-    }
-    let errors = found.iter().filter(|d| d.is_error()).count() + compared.wrong.len();
+    let silent = usize::from(compared.silence.is_some());
+    let errors = found.iter().filter(|d| d.is_error()).count() + compared.wrong.len() + silent;
     let file = wish.folder.join("pipeline.yaml");
     line(&format!("wrote {} and {}", file.display(), wish.folder.join(&proposal.query_file).display()));
     if errors > 0 {
@@ -146,36 +145,36 @@ struct Compared {
     /// Templates that fit better than those of the plan.
     fitting: Vec<(String, TableName, IdTemplate)>,
     /// What does not fit whatever is tried.
-    wrong: Vec<String>,
-    /// What may not fit.
-    unsure: Vec<String>,
+    wrong: Vec<Diagnostic>,
+    /// Why they could not be compared.
+    silence: Option<String>,
 }
 
 async fn ids(plan: &Plan) -> Compared {
-    let Compared { mut fitting, mut wrong, mut unsure } = Compared::default();
+    let mut compared = Compared::default();
     let graph = match backends::graph(plan, true) {
         Ok(graph) => graph,
-        Err(error) => return Compared { wrong: vec![error.to_string()], ..Compared::default() },
+        Err(error) => return Compared { silence: Some(error.to_string()), ..compared },
     };
     for index in &plan.indexes {
-        let found = match compare(plan, index, graph.as_ref()).await {
-            Ok(found) => found,
+        let problems = match compare(plan, Some(index), graph.as_ref()).await {
+            Ok(problems) => problems,
             Err(silence) => {
-                wrong.push(format!("index {}: ids could not be compared: {}", index.name, silence.into_error()));
+                let error = silence.into_error();
+                compared.silence = Some(format!("index {}: ids could not be compared: {error}", index.name));
                 continue;
             }
         };
-        unsure.extend(found.doubts.into_iter().map(|doubt| format!("index {}: {doubt}", index.name)));
-        for problem in found.problems {
+        for problem in problems {
             for (table, template) in &problem.rules {
                 if let Some(template) = template {
-                    fitting.push((problem.type_name.clone(), table.clone(), template.clone()));
+                    compared.fitting.push((problem.type_name.clone(), table.clone(), template.clone()));
                 }
             }
-            wrong.push(format!("index {}: {problem}", index.name));
+            compared.wrong.push(problem.diagnostic());
         }
     }
-    Compared { fitting, wrong, unsure }
+    compared
 }
 
 /// Writes both files; overwrites nothing.

@@ -1,6 +1,6 @@
 //! Commands that run a pipeline: run, reindex.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tributary_dsl::plan::Plan;
+use tributary_dsl::Definition;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
-use crate::definition::{Draft, read};
+use crate::definition::{Draft, PipelineFile, read};
 use crate::exit::Failure;
 use crate::http::IndexStatus;
 use crate::output::{change, line, show_first_build};
@@ -26,7 +26,7 @@ use crate::streams::{Reload, Reloaded};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// `run`.
-pub async fn run(file: &Path, quiet: bool, fail_fast: bool, watch: bool) -> Result<(), Failure> {
+pub async fn run(file: &PipelineFile, quiet: bool, fail_fast: bool, watch: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let metrics = metrics()?;
@@ -42,10 +42,10 @@ pub async fn run(file: &Path, quiet: bool, fail_fast: bool, watch: bool) -> Resu
             line(&change(report));
         }
     });
-    let files = draft.files();
+    let (watched, files) = (file.clone(), draft.files());
     let on_reload = Box::new(move |reload: mpsc::Sender<Reload>| {
         if watch {
-            tokio::spawn(reload_on_changes(files, reload.clone()));
+            tokio::spawn(reload_on_changes(watched, files, reload.clone()));
         }
         reload_on_signals(reload);
     });
@@ -68,7 +68,7 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
 }
 
 /// Lets the file be read again when it, or a file that it names, has changed and is left alone for a moment.
-async fn reload_on_changes(mut files: Vec<PathBuf>, reload: mpsc::Sender<Reload>) {
+async fn reload_on_changes(file: PipelineFile, mut files: Vec<PathBuf>, reload: mpsc::Sender<Reload>) {
     let (mut taken, mut last) = (states(&files), None);
     while !reload.is_closed() {
         tokio::time::sleep(LOOK).await;
@@ -83,8 +83,8 @@ async fn reload_on_changes(mut files: Vec<PathBuf>, reload: mpsc::Sender<Reload>
             return;
         }
         // It may name other files now.
-        if let (Ok(Ok(_)), Some(file)) = (answer.await, files.first()) {
-            files = Draft::written(file).map_or(files.clone(), |draft| draft.files());
+        if let (Ok(Ok(_)), Ok(draft)) = (answer.await, Draft::written(&file)) {
+            files = draft.files();
         }
         taken = states(&files);
         last = None;
@@ -101,7 +101,7 @@ fn states(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
 }
 
 /// `reload`.
-pub async fn reload(file: &Path) -> Result<(), Failure> {
+pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
     let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
@@ -121,11 +121,13 @@ pub async fn reload(file: &Path) -> Result<(), Failure> {
 }
 
 /// `reindex`.
-pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
+pub async fn reindex(file: &PipelineFile, index: Option<&str>) -> Result<(), Failure> {
     let draft = read(file).await?;
-    let plan = draft.load().await?;
-    let names = chosen(&plan, index)?;
-    if let Some(running) = record::find(&plan.data, &plan.pipeline).await {
+    draft.text_is_right()?;
+    let definition = draft.definition();
+    let names = chosen(definition, index)?;
+    // The running pipeline knows the graph.
+    if let Some(running) = record::find(definition.data(), definition.pipeline()).await {
         for name in &names {
             expect_ok(running.post(&format!("/indexes/{name}/reindex"), &()).await?)?;
             line(&format!("{name}: the running pipeline builds every document again"));
@@ -147,6 +149,7 @@ pub async fn reindex(file: &Path, index: Option<&str>) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let plan = draft.load().await?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let over = shutdown.clone();
@@ -192,8 +195,8 @@ fn counted(index: &str, documents: u64, set_aside: u64) -> String {
     }
 }
 
-fn chosen(plan: &Plan, index: Option<&str>) -> Result<Vec<String>, Failure> {
-    let all: Vec<String> = plan.indexes.iter().map(|i| i.name.clone()).collect();
+fn chosen(definition: &Definition, index: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = definition.indexes().map(str::to_owned).collect();
     match index {
         None => Ok(all),
         Some(name) if all.iter().any(|n| n == name) => Ok(vec![name.to_owned()]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{DeliveryPlan, SinkPlan, StepPlan, StreamPlan};
+use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, StepPlan, StreamPlan};
 use tributary_event::Health;
 use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
@@ -135,7 +135,7 @@ impl Parts<'_> {
             plan: Arc::new(plan.clone()),
             sink,
             transport: self.transport.clone(),
-            parked: Arc::new(Parked::new(self.letters.clone(), &*stage)),
+            parked: Arc::new(Parked::new(self.letters.clone(), &*stage).each_alone(plan.order == DeliveryOrder::None)),
             reading: self.health.reporter(format!("reader of {stage}")),
             working: self.health.reporter(stage),
             lag: Lag::default(),

@@ -40,7 +40,10 @@ async fn with_and_without_a_running_pipeline(pair: Pair) {
         assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
     }
     world.kill();
+    // What is in the index is read without the graph.
+    world.stop_service().await;
     reads(&world).await;
+    world.start_service_again().await;
 
     // Nobody runs: the command builds everything itself, and ends.
     world.execute("UPDATE movie SET title = 'Changed meanwhile' WHERE id = 7; DELETE FROM movie WHERE id = 8").await;

@@ -57,6 +57,51 @@ async fn what_is_proposed_runs_as_it_is() {
         .await;
 }
 
+/// A rule whose ids are the graph's for a part of the rows: at one end of the table, or in its midst, where none is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_of_a_part_of_the_rows_do_not_fit() {
+    let mut world = World::new("part", Pair::Embedded, Own::default()).await;
+    let path = world.pipeline().to_str().expect("a path").to_owned();
+    world.execute("ALTER TABLE movie ADD COLUMN legacy int; ALTER TABLE movie REPLICA IDENTITY FULL").await;
+    let but = |which: &str| format!("UPDATE movie SET legacy = CASE WHEN {which} THEN id + 1000000 ELSE id END");
+    world.execute(&but("id > (SELECT max(id) - 100 FROM movie)")).await;
+    world.edit_pipeline("type: Movie, id: \"{id}\" }]\n", "type: Movie, id: \"{legacy}\" }]\n");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert_eq!(code, 3, "{err}");
+    for word in [
+        "the graph knows 400 of 500 ids that the rule for Movie makes of rows of public.movie",
+        "hidden: 30%",
+        "^^^^^^^^",
+    ] {
+        assert!(err.contains(word), "{word}: {err}");
+    }
+    world.start();
+    let code = world.ended().await;
+    assert!(code == 1 && world.log().contains("the graph knows 400 of 500"), "{code}: {}", world.log());
+    // Fewer may be hidden than are.
+    world.edit_pipeline("  vertices:\n", "  types: { Movie: { hidden: 19% } }\n  vertices:\n");
+    let (code, _, err) = world.run(&["check", &path]).await;
+    assert!(code == 3 && err.contains("and 19% of them may be hidden"), "{code}: {err}");
+    world.edit_pipeline("hidden: 19%", "hidden: 20%");
+    let (code, out, err) = world.run(&["check", &path]).await;
+    assert!(code == 0 && out.contains("rows and graph agree on ids"), "{code}: {out}{err}");
+    // In the midst, the first build finds them, and does not count them as documents.
+    world.edit_pipeline("hidden: 20%", "hidden: 2%");
+    world.execute(&but("id BETWEEN 1001 AND 1200")).await;
+    let gone: i64 =
+        world.sql.query_one("SELECT count(*) FROM movie WHERE legacy <> id", &[]).await.expect("a count").get(0);
+    world.start();
+    world.until_documents(3201 - u64::try_from(gone).expect("a count")).await;
+    let part = format!("roots of {}", world.index());
+    world
+        .until("health tells of the others", async |address| {
+            let health = client::get(address, "/health").await.unwrap_or_default();
+            let note = health["parts"][&part]["note"].as_str().unwrap_or_default().to_owned();
+            note.contains(&format!("did not know {gone}")) && note.contains("Movie: { hidden: … }")
+        })
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_that_do_not_fit_are_told_with_what_would() {
     let mut world = World::new("ids", Pair::Embedded, Own::default()).await;

@@ -61,17 +61,21 @@ fn made(records: &[Vec<Polled>]) -> BTreeMap<i64, Vec<(u64, String)>> {
     made
 }
 
+/// Gives the pipeline the streams and takes its graph away: streams alone.
+fn define(world: &World, out: &str) {
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let head = text.split_once("\ngraph:").expect("a graph").0;
+    let tail = text.split_once("\nhttp:").expect("a listener").1;
+    let text = format!("{head}\n{}\nhttp:{tail}", STREAM.replace("OUT", out));
+    std::fs::write(world.pipeline(), text).expect("the pipeline");
+}
+
 /// Updates under which every process is killed in turn.
 async fn killed(pair: Pair, processes: usize) {
     let mut world = World::new("streams", pair, Own::default()).await;
     let out = format!("out-{}", world.name);
     let loud = format!("{out}.loud");
-    // No graph: streams alone.
-    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
-    let head = text.split_once("\ngraph:").expect("a graph").0;
-    let tail = text.split_once("\nhttp:").expect("a listener").1;
-    let text = format!("{head}\n{}\nhttp:{tail}", STREAM.replace("OUT", &out));
-    std::fs::write(world.pipeline(), text).expect("the pipeline");
+    define(&world, &out);
     for process in 0..processes {
         world.start_process(process);
     }
@@ -115,11 +119,17 @@ async fn killed(pair: Pair, processes: usize) {
     for process in 0..processes {
         world.stop_process(process).await;
     }
+    assert_each_once(&world, pair, &out).await;
+}
+
+/// Each event that passes is in every topic of the streams once, in order. The pipeline is over.
+async fn assert_each_once(world: &World, pair: Pair, out: &str) {
+    let loud = format!("{out}.loud");
     let transport = world.transport(pair);
     let events = records(transport.as_ref(), &world.topic("public.movie")).await;
     let expected = expected(&events);
     assert!(expected.values().map(Vec::len).sum::<usize>() > 500, "{}", expected.len());
-    assert_eq!(made(&records(transport.as_ref(), &out).await), expected);
+    assert_eq!(made(&records(transport.as_ref(), out).await), expected);
     let upper = |made: Vec<(u64, String)>| made.into_iter().map(|(n, headline)| (n, headline.to_uppercase())).collect();
     let loudly: BTreeMap<i64, Vec<(u64, String)>> =
         expected.iter().map(|(id, made)| (*id, upper(made.clone()))).collect();
@@ -152,6 +162,70 @@ async fn killed_embedded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_kafka() {
     killed(Pair::KafkaElasticsearch, 2).await;
+}
+
+/// The embedded log cannot grow: the streams wait with everything else, and each event is there once when there is room, also for a process
+/// that was killed on the full disk. The limit on the size of files stands in for it: the system refuses the write just the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_full() {
+    let mut world = World::new("streams-full", Pair::Embedded, Own::default()).await;
+    let out = format!("out-{}", world.name);
+    define(&world, &out);
+    world.start();
+    world.until_captured().await;
+    let update = async |world: &World, round: u32| {
+        // Random text, which does not compress, for the log to grow.
+        let text = "(SELECT string_agg(md5(random()::text || g), '') FROM generate_series(1, 20 + movie.id * 0) g)";
+        let set = format!("title = {text}, imdb_votes = {round} + id % 2");
+        world.execute(&format!("UPDATE movie SET {set} WHERE id % 7 = {}", round % 7)).await;
+    };
+    let is_full = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let says = |part: &Json| part["why"].as_str().is_some_and(|why| why.contains("is full"));
+        health["parts"].as_object().is_some_and(|parts| parts.values().any(says))
+    };
+    let mut round = 0;
+    for is_killed in [false, true] {
+        let log = std::fs::metadata(world.data().join("log/log.redb")).expect("the log").len();
+        world.limit_files(Some(log));
+        loop {
+            let address = world.address().expect("it runs");
+            if is_full(&address).await {
+                break;
+            }
+            round += 1;
+            assert!(round < 1_000, "the log never grew:\n{}", world.log());
+            update(&world, round).await;
+        }
+        if is_killed {
+            world.kill();
+            world.start();
+        } else {
+            world.limit_files(None);
+        }
+        world.until_captured().await;
+    }
+    let idle = async |address: &str| {
+        let metrics = client::text(address, "/metrics").await.unwrap_or_default();
+        let lags =
+            metrics.lines().filter(|line| line.starts_with("tributary_stage_lag_records{stage=\"reader of stream"));
+        let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        lags.len() == 2 && lags.iter().all(|lag| *lag == 0.0)
+    };
+    // A lag is that of a moment ago, and the log cannot be read while it runs: until everything has come through.
+    for _ in 0..20 {
+        world.until("the streams have nothing left", idle).await;
+        world.stop_process(0).await;
+        let transport = world.transport(Pair::Embedded);
+        let events = records(transport.as_ref(), &world.topic("public.movie")).await;
+        let to_come = expected(&events).values().map(Vec::len).sum::<usize>();
+        if records(transport.as_ref(), &format!("{out}.loud")).await.iter().map(Vec::len).sum::<usize>() >= to_come {
+            break;
+        }
+        drop(transport);
+        world.start();
+    }
+    assert_each_once(&world, Pair::Embedded, &out).await;
 }
 
 /// An event that a program cannot take stops its stream, and nothing else; a program that can take it goes on with that event.

@@ -16,6 +16,8 @@
 //! Retries: implementations retry what their client can retry within a call; a returned `Transient` error means the
 //! caller decides.
 
+mod topic_id;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::ErrorClass;
 
+pub use self::topic_id::{NoTopicId, TopicId};
 use crate::headers::{self, Headers, HeadersRef};
 
 /// How long a topic keeps records.
@@ -237,9 +240,20 @@ pub struct Loss {
     pub place: TopicPartition,
     /// The first offset that the group had not read.
     pub from: u64,
-    /// Where it reads on: the first record that is still there. Below `from`, the topic was made anew, and nobody knows what was
-    /// lost.
+    /// Where it reads on: the first record that is still there.
     pub to: u64,
+    /// Why.
+    pub cause: LossCause,
+}
+
+/// Why records are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCause {
+    /// Retention or a person removed them.
+    Removed,
+    /// The topic was deleted and made again, or the log was put back to an earlier state: nobody knows what was lost, and `to` is an
+    /// offset of another topic than `from` is.
+    MadeAnew,
 }
 
 /// What a consumer hears.
@@ -322,6 +336,14 @@ pub trait Consumer: Send {
     /// implementation keeps the membership and bounds what it fetches ahead (in count and bytes).
     async fn next(&mut self) -> Result<Delivery, TransportError>;
 
+    /// Nothing more is given away of these partitions until they are resumed: what was read ahead waits, within the bounds of what is
+    /// fetched ahead. The membership stays, and other partitions go on. Partitions that are not ours are left out, and one that is given
+    /// away and comes back is not paused.
+    fn pause(&mut self, places: &[TopicPartition]);
+
+    /// Partitions go on where they were paused.
+    fn resume(&mut self, places: &[TopicPartition]);
+
     /// Commits, per partition, the offset of the next record to read. Durable when it returns.
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError>;
 
@@ -384,6 +406,9 @@ pub trait Transport: Send + Sync {
     /// The partitions of a topic; 0 if it does not exist.
     async fn partitions(&self, topic: &str) -> Result<u32, TransportError>;
 
+    /// The identity of a topic, which another one of the same name does not have; none where the transport cannot tell.
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError>;
+
     /// Opens the producer `id`, fences any older one of the same id.
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError>;
 
@@ -419,6 +444,11 @@ pub trait Transport: Send + Sync {
     /// Reads up to `max` committed records of one partition from `offset`, without a group. Empty at the end. What was
     /// appended before the call is seen.
     async fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError>;
+
+    /// The offset of the first committed record of a partition whose time is at or after a moment, in milliseconds since the Unix
+    /// epoch; the end of the partition where there is none. Times of records need not rise: what is asked for is the lowest offset.
+    /// What was appended before the call is looked at.
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError>;
 
     /// Whether the transport answers now; the error says what is wrong.
     async fn probe(&self) -> Result<(), TransportError>;

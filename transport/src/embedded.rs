@@ -33,9 +33,10 @@ use self::consumer::EmbeddedConsumer;
 use self::groups::Groups;
 use self::janitor::Janitor;
 use self::producer::EmbeddedProducer;
-use self::read::{Bounds, stretch};
+use self::read::{Bounds, offset_at, stretch};
 use self::store::{Failure, Store, WriteFailure};
 use self::writer::{Change, Request, Writer};
+use crate::contract::TopicId;
 use crate::contract::{
     Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
@@ -188,7 +189,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread<()>,
 /// Creates the tables and checks the format; returns the number of the last commit.
 fn prepare(store: &Store) -> Result<u64, TransportError> {
     let written = store.write(|txn| {
-        txn.open_table(store::TOPICS)?;
+        catalog::complete(&mut txn.open_table(store::TOPICS)?)?;
         txn.open_table(store::BLOBS)?;
         txn.open_table(store::ENDS)?;
         txn.open_table(store::OFFSETS)?;
@@ -290,6 +291,10 @@ impl Transport for Embedded {
         Ok(self.0.catalog.find(topic).map_or(0, |topic| topic.stored.partitions))
     }
 
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(Some(self.0.catalog.topic(topic)?.stored.identity))
+    }
+
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let id: Arc<str> = id.into();
         let epoch = self.0.request(|reply| Request::Fence { id: id.clone(), reply }).await?;
@@ -353,6 +358,12 @@ impl Transport for Embedded {
                 Ok(records)
             })
             .await
+    }
+
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let topic = self.0.catalog.topic(&place.topic)?;
+        let partition = place.partition;
+        self.0.blocking(move |log| offset_at(&log.store, &topic, partition, time_ms)).await
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

@@ -7,9 +7,12 @@
 //! They lie one behind the other in this form wherever they are kept, so that a record's headers are one stretch of bytes, which
 //! a reader shares with its record, and nothing at all where there are none.
 
+pub mod cloud_event;
+
 use bytes::{BufMut, Bytes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::cloud_event::CloudEvent;
 use crate::dead_letter::payload;
 
 /// The headers of a record that was read, in order. Names may repeat. A value that Kafka has as null is an empty one.

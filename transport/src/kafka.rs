@@ -11,6 +11,7 @@ mod appender;
 mod client;
 mod consumer;
 mod headers;
+mod identity;
 mod library;
 mod mailbox;
 mod producer;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
@@ -38,6 +40,7 @@ use self::producer::KafkaProducer;
 use self::reader::Reader;
 use self::topics::{Found, Members};
 use self::wire::{Cluster, Refusal};
+use crate::contract::TopicId;
 use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
@@ -88,6 +91,13 @@ impl Kafka {
             .map_err(failed)?;
         let done = self.admin.delete_records(&list, &AdminOptions::new()).await.map_err(failed)?;
         done.elements().iter().try_for_each(|element| element.error()).map_err(failed)
+    }
+
+    /// Deletes a topic with all that is in it, and with what groups have committed of it.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("deleting topic {topic}"), error);
+        let deleted = self.admin.delete_topics(&[topic], &AdminOptions::new()).await.map_err(failed)?;
+        deleted.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| failed(KafkaError::AdminOp(code))))
     }
 
     /// Once is enough: what a broker takes changes only with a restart of it.
@@ -192,6 +202,26 @@ impl Transport for Kafka {
         self.blocking(move |_, reader| reader.partitions(&topic)).await
     }
 
+    async fn topic_id(&self, topic: &str) -> Result<Option<TopicId>, TransportError> {
+        let topic: Arc<str> = topic.into();
+        self.blocking(move |settings, reader| {
+            let start = Instant::now();
+            loop {
+                match reader.identities.of(std::slice::from_ref(&topic), Duration::ZERO)?.get(&topic) {
+                    Some(id) => return Ok(*id),
+                    None if reader.partitions(&topic)? == 0 => return Err(settings.unknown(&topic)),
+                    // One broker knows it, and another one does not yet.
+                    None if start.elapsed() < KNOWN => std::thread::sleep(Duration::from_millis(20)),
+                    None => {
+                        let text = format!("brokers of Kafka {} do not know topic {topic} yet", settings.brokers);
+                        return Err(TransportError::new(ErrorClass::Transient, text));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let limit = transaction::limit(&self.settings, purpose)?;
         let why = match (self.settings.appending, purpose) {
@@ -264,6 +294,11 @@ impl Transport for Kafka {
         }
         let place = place.clone();
         self.blocking(move |_, reader| reader.read(&place, offset, max)).await
+    }
+
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let place = place.clone();
+        self.blocking(move |_, reader| reader.offset_at(&place, time_ms)).await
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

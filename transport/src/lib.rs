@@ -16,12 +16,12 @@ mod probe;
 pub mod tls;
 
 pub use contract::{
-    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Loss, MAX_RECORD, Measuring, Polled, Producer,
-    Purpose, RecordRef, Retention, TopicPartition, TopicSpec, Transport, TransportError, Watermarks, as_setting,
-    record_limit,
+    Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, Delivery, Loss, LossCause, MAX_RECORD, Measuring,
+    Polled, Producer, Purpose, RecordRef, Retention, TopicId, TopicPartition, TopicSpec, Transport, TransportError,
+    Watermarks, as_setting, record_limit,
 };
 pub use dead_letter::{DeadLetter, DeadLetters, Replays, WayBack};
 pub use embedded::{Embedded, EmbeddedSettings};
-pub use headers::{Headers, HeadersRef};
+pub use headers::{CloudEvent, Headers, HeadersRef};
 pub use kafka::{Appending, Compression, Durability, Kafka, KafkaSettings};
 pub use numbers::Sequence;

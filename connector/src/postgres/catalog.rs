@@ -19,7 +19,7 @@ use super::value::Codec;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
-pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, type_names};
+pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, tables_as, type_names};
 pub(super) use types::Types;
 
 /// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.
@@ -52,19 +52,36 @@ impl Carried {
             && columns(self) == columns(other)
     }
 
-    /// Whether the column's values are the same text in events, in pages of keys and for everyone else, so that ids can be
-    /// made of them.
-    pub fn is_id(&self, column: usize, decimals_are_text: bool) -> bool {
+    /// Whether ids can be made of the column's values: whether they are the same text in events, in pages of keys and for everyone
+    /// else.
+    pub fn as_id(&self, column: usize, decimals_are_text: bool) -> AsId {
         match self.codecs.get(column) {
-            Some(Codec::Int | Codec::Bool) => true,
-            // Padded, or written in more than one way.
-            Some(Codec::Text) => {
-                let name = self.schema.columns.get(column).map_or("", |c| &*c.type_name);
-                !["character", "bpchar", "json", "jsonb", "xml"].contains(&name) && !name.starts_with("character(")
+            Some(Codec::Int | Codec::Bool) => AsId::Same,
+            Some(Codec::Text) => match self.schema.columns.get(column).map_or("", |c| &*c.type_name) {
+                "json" | "jsonb" | "xml" => {
+                    AsId::Never("the same value can be written with other blanks and in another order")
+                }
+                _ => AsId::Same,
+            },
+            // With all the digits of its scale, or those that were written where there is none.
+            Some(Codec::Numeric(_)) if decimals_are_text => AsId::Same,
+            Some(Codec::Numeric(_)) => AsId::Decimal,
+            Some(Codec::Date | Codec::IsoDate) => AsId::Date,
+            Some(Codec::Float4 | Codec::Float8) => {
+                AsId::Never("the same number can be written with more digits or fewer")
             }
-            // Without a scale the digits are those that were written.
-            Some(Codec::Numeric(None | Some(0))) => decimals_are_text,
-            _ => false,
+            Some(Codec::Time(_) | Codec::TimeTz | Codec::Timestamp(_) | Codec::TimestampTz(_)) => AsId::Never(
+                "events have it in UTC or as a number, and every graph writes it in its own way: with another zone, `T` or a blank, \
+                 more digits of a second or fewer",
+            ),
+            Some(Codec::Interval(_)) => AsId::Never("the same interval can be written in months, days or hours"),
+            Some(Codec::Money) => AsId::Never("it is written with a currency, as the server's locale says"),
+            Some(Codec::Bytea(_) | Codec::Bits) => {
+                AsId::Never("bytes are base64 in events, and hexadecimal digits or something else in graphs")
+            }
+            Some(Codec::Bit) => AsId::Never("it is true or false in events, and 1 or 0 elsewhere"),
+            Some(Codec::Array { .. } | Codec::Vector | Codec::SparseVector) => AsId::Never("it is a list"),
+            Some(Codec::Point | Codec::Geometry | Codec::Hstore(_)) | None => AsId::Never("it is an object in events"),
         }
     }
 
@@ -77,6 +94,19 @@ impl Carried {
     pub fn quoted_publication(&self) -> String {
         quote(&self.publication)
     }
+}
+
+/// What becomes of a column's values where ids are made of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsId {
+    /// They are the same text everywhere.
+    Same,
+    /// They are the days since 1970-01-01 in events, or a text, and one text can be made of either.
+    Date,
+    /// They are the same text if the source's decimals travel as text.
+    Decimal,
+    /// They look different in events and in graphs, and why.
+    Never(&'static str),
 }
 
 /// A table as the catalog has it now.

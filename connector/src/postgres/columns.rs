@@ -44,13 +44,15 @@ pub async fn column_types(
     let described = tables.iter().map(|table| {
         // With its whole row as it was, an update has every value.
         let is_whole = table.identity == 'f' && table.odd_partition.is_none();
-        let columns = table.schema.columns.iter().filter_map(|column| {
+        let key = &table.schema.key;
+        let columns = table.schema.columns.iter().enumerate().filter_map(|(place, column)| {
             let stored = stored.get(&(table.oid, column.name.to_string()))?;
             Some(ColumnType {
                 name: column.name.to_string(),
                 json: json_type(&types.codec(stored.type_oid, stored.modifier), decimals),
                 is_nullable: stored.is_nullable,
                 may_be_left_out: stored.is_toasted && !is_whole,
+                is_key: key.contains(&place),
             })
         });
         (table.schema.table_name(), columns.collect())

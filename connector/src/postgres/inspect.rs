@@ -6,9 +6,23 @@ use super::hosts;
 use super::prepare::{missing, suffice};
 use super::publication::Published;
 use super::sql::Sql;
+use super::sqlstate::literal;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
+
+/// Whether the source's slot is there.
+///
+/// # Errors
+/// The server cannot be reached, or lets us not in.
+pub async fn has_slot(settings: &PostgresSettings) -> Result<bool, ConnectorError> {
+    let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+    let statement = format!(
+        "select slot_name::text from pg_catalog.pg_replication_slots where slot_name = {}",
+        literal(&settings.slot)
+    );
+    Ok(!sql.texts("looking for the replication slot", &statement).await?.is_empty())
+}
 
 /// Checks the listed tables as [`prepare`](super::prepare()) does at a start, but for the slot, which need not exist yet; changes nothing.
 ///

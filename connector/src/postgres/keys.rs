@@ -1,4 +1,5 @@
-//! Pages through the keys of a table in key order, for those who must visit every row: initial builds, dumps.
+//! Pages through the rows of a table in the order of its key, for those who must visit every row: initial builds, tables that streams look
+//! into.
 //!
 //! Keyset pagination: a page starts behind the last key of the page before, so a page costs the same wherever it is,
 //! and rows that come and go meanwhile shift nothing.
@@ -11,6 +12,7 @@ use super::absent::no_such_table;
 use super::catalog::{self, TableInfo, Which};
 use super::charset::Charset;
 use super::hosts;
+use super::publication::Published;
 use super::sql::{Sql, patiently};
 use super::sqlstate::{literal, quote};
 use super::texts::Texts;
@@ -27,11 +29,13 @@ pub struct KeyRow {
     pub place: Vec<String>,
 }
 
-/// Reads pages of keys over one session.
+/// Reads pages of keys, or of rows, over one session.
 pub struct KeyPager {
     sql: Sql,
     table: TableInfo,
     columns: Vec<usize>,
+    /// The condition of rows that have events, if not all have.
+    filter: Option<String>,
     /// What becomes of bytes that are no text.
     policy: InvalidText,
     /// How texts are read that come as they are stored, once one has come that the server cannot convert.
@@ -60,28 +64,63 @@ impl KeyPager {
         let Some(info) = catalog::tables(&sql, std::slice::from_ref(&name), Which::All).await?.pop() else {
             return Err(no_such_table(&sql, &name).await?);
         };
+        Self::over(sql, info, settings, columns).await
+    }
+
+    /// Opens a pager over `columns` of a table, as events have them: of the rows and columns that the source's publication has, with values
+    /// as the source's settings say. If there are none, over all columns that events have.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or the publication leaves out changes.
+    pub(super) async fn open_published(
+        settings: &PostgresSettings,
+        table: &TableName,
+        columns: &[String],
+    ) -> Result<Self, ConnectorError> {
+        let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
+        let name = (table.schema.to_string(), table.name.to_string());
+        let published = Published::read(&sql, &settings.publication).await?;
+        let which = Which::Published(&published);
+        let found = catalog::tables_as(&sql, std::slice::from_ref(&name), which, settings.values).await?.pop();
+        let Some(info) = found else { return Err(no_such_table(&sql, &name).await?) };
+        if !published.left_out.is_empty() {
+            let (publication, left_out) = (quote(&settings.publication), published.left_out.join(" and "));
+            return Err(ConnectorError::Table {
+                table: info.schema.qualified_name(),
+                cause: format!(
+                    "the publication {publication} leaves out every {left_out}, so nobody would hear of them"
+                ),
+                remedy: format!(
+                    "run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');"
+                ),
+            });
+        }
+        let all: Vec<String> = info.schema.columns.iter().map(|column| column.name.to_string()).collect();
+        Self::over(sql, info, settings, if columns.is_empty() { &all } else { columns }).await
+    }
+
+    async fn over(
+        sql: Sql,
+        info: TableInfo,
+        settings: &PostgresSettings,
+        columns: &[String],
+    ) -> Result<Self, ConnectorError> {
         let refuse = |cause: String, remedy: String| {
             Err(ConnectorError::Table { table: info.schema.qualified_name(), cause, remedy })
         };
         if info.schema.key.is_empty() {
             return refuse(
                 "it has no primary key to page by".into(),
-                "add a primary key, or let the index list its roots from the graph (roots: { field: … })".into(),
+                "add a primary key; an index can list its roots from the graph as well (roots: { field: … })".into(),
             );
         }
-        let mut wanted = Vec::new();
-        for column in columns {
-            match info.schema.column(column) {
-                Some(index) => wanted.push(index),
-                None => {
-                    let known: Vec<&str> = info.schema.columns.iter().map(|c| &*c.name).collect();
-                    return refuse(
-                        format!("it has no column {column}"),
-                        format!("its columns are {}", known.join(", ")),
-                    );
-                }
-            }
+        if info.schema.key.len() < info.primary_key.len() {
+            return refuse(
+                format!("the publication {} leaves out columns of its primary key", settings.publication),
+                "let the publication have all columns of the table".into(),
+            );
         }
+        let wanted = indexes(&info, columns)?;
         let columns = if wanted.is_empty() { info.schema.key.clone() } else { wanted };
         // Ordering operators of extensions' types are found beside them.
         const OPERATORS: &str = "select pg_catalog.set_config('search_path', 'pg_catalog' || coalesce(string_agg(distinct \
@@ -89,12 +128,24 @@ impl KeyPager {
             join pg_catalog.pg_namespace n on n.oid = o.oprnamespace \
             where amopmethod = 403 and amopstrategy = 5 and nspname <> 'pg_catalog'";
         sql.query("finding ordering operators", OPERATORS, &[]).await?;
-        Ok(Self { sql, table: info, columns, policy: settings.invalid_text, stored: None })
+        let filter = info.row_filter.clone();
+        Ok(Self { sql, table: info, columns, filter, policy: settings.invalid_text, stored: None })
     }
 
     /// The table.
     pub fn table(&self) -> &TableInfo {
         &self.table
+    }
+
+    /// The columns that are read, by their places in the table.
+    pub(super) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// Lets other columns be read.
+    pub(super) fn choose(&mut self, columns: &[String]) -> Result<(), ConnectorError> {
+        self.columns = indexes(&self.table, columns)?;
+        Ok(())
     }
 
     /// About how many rows the table has, as its statistics say; `None` if there are none yet.
@@ -117,6 +168,10 @@ impl KeyPager {
     /// # Errors
     /// The server cannot be reached, or refuses.
     pub async fn page(&mut self, after: Option<&[String]>, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
+        self.read(&|pager| pager.ordered(after, limit, "")).await
+    }
+
+    async fn read(&mut self, statement: &(dyn Fn(&Self) -> String + Sync)) -> Result<Vec<KeyRow>, ConnectorError> {
         const READING: &str = "reading a page of keys";
         let table = self.table.schema.qualified_name();
         let say = || {
@@ -127,15 +182,23 @@ impl KeyPager {
             );
         };
         if self.stored.is_none() {
-            match patiently(self.sql.converted(&self.statement(after, limit)), LONG, say).await? {
+            match patiently(self.sql.converted(&statement(self)), LONG, say).await? {
                 Ok(rows) => return rows.iter().map(|row| self.row(&|i| row.get(i).map(str::as_bytes))).collect(),
                 Err(error) if error.is_about_text() => self.stored = Some(self.texts().await?),
                 Err(error) => return Err(error.classify(self.sql.endpoint(), READING)),
             }
         }
-        let statement = self.statement(after, limit);
+        let statement = statement(self);
         let rows = patiently(self.sql.query(READING, &statement, &[]), LONG, say).await?;
         rows.iter().map(|row| self.row(&|i| row.get(i))).collect()
+    }
+
+    /// The last `limit` rows, from the end on.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn last(&mut self, limit: usize) -> Result<Vec<KeyRow>, ConnectorError> {
+        self.read(&|pager| pager.ordered(None, limit, " desc")).await
     }
 
     /// How the database's texts are read as they are stored.
@@ -185,7 +248,8 @@ impl KeyPager {
         })
     }
 
-    fn statement(&self, after: Option<&[String]>, limit: usize) -> String {
+    /// `direction`: of the order, behind each column.
+    fn ordered(&self, after: Option<&[String]>, limit: usize, direction: &str) -> String {
         let schema = &self.table.schema;
         let column = |i: &usize| schema.columns.get(*i).map(|c| quote(&c.name)).unwrap_or_default();
         let list = |indexes: &[usize]| indexes.iter().map(column).collect::<Vec<_>>().join(", ");
@@ -199,7 +263,7 @@ impl KeyPager {
         };
         let selected = schema.key.iter().chain(&self.columns).map(selected).collect::<Vec<_>>().join(", ");
         let key = list(&schema.key);
-        let condition = after.map_or_else(String::new, |after| {
+        let behind = after.map(|after| {
             let typed = schema.key.iter().zip(after).map(|(&i, place)| {
                 let type_name = schema.columns.get(i).map_or("text", |c| &*c.type_name);
                 match place.strip_prefix(AS_STORED) {
@@ -207,11 +271,33 @@ impl KeyPager {
                     None => format!("{}::{type_name}", literal(place)),
                 }
             });
-            format!(" where ({key}) > ({})", typed.collect::<Vec<_>>().join(", "))
+            format!("({key}) > ({})", typed.collect::<Vec<_>>().join(", "))
         });
+        let conditions: Vec<String> =
+            behind.into_iter().chain(self.filter.iter().map(|filter| format!("({filter})"))).collect();
+        let condition = match conditions.as_slice() {
+            [] => String::new(),
+            conditions => format!(" where {}", conditions.join(" and ")),
+        };
         let table = format!("{}.{}", quote(&schema.schema), quote(&schema.name));
-        format!("select {selected} from {table}{condition} order by {key} limit {limit}")
+        let order = schema.key.iter().map(|i| column(i) + direction).collect::<Vec<_>>().join(", ");
+        format!("select {selected} from {table}{condition} order by {order} limit {limit}")
     }
+}
+
+/// The places of columns in a table.
+fn indexes(table: &TableInfo, columns: &[String]) -> Result<Vec<usize>, ConnectorError> {
+    let index = |column: &String| {
+        table.schema.column(column).ok_or_else(|| {
+            let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
+            ConnectorError::Table {
+                table: table.schema.qualified_name(),
+                cause: format!("it has no column {column}"),
+                remedy: format!("its columns are {}", known.join(", ")),
+            }
+        })
+    };
+    columns.iter().map(index).collect()
 }
 
 /// A part of a row's place: its text, or if that comes as it is stored, whatever its bytes are.

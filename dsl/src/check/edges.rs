@@ -8,9 +8,10 @@ use tributary_event::TableName;
 
 use super::Checker;
 use crate::definition::{EdgeText, Hint, Kept, listed_tables};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::Reach;
 use crate::query::{EdgeSite, is_paging};
+use crate::schema::{FieldDef, Schema};
 use crate::suggest::{listed, suggestion};
 use crate::yaml::Text;
 
@@ -39,7 +40,7 @@ impl<'a> Checker<'a> {
         }
         let tables = self.tables(site);
         if !tables.is_empty() {
-            self.several_forward(site, &format!("rows of {} are", listed_tables(&tables)));
+            self.take(site, format!("rows of {} are", listed_tables(&tables)), false);
             return Some(Reach::Tables(tables));
         }
         let mut candidates = self.inverses(site);
@@ -50,7 +51,7 @@ impl<'a> Checker<'a> {
             }
             1 => {
                 let path = candidates.remove(0);
-                self.several_forward(site, &format!("`{}.{}` is", site.child_type, path.join(".")));
+                self.take(site, format!("`{}.{}` is", site.child_type, path.join(".")), true);
                 self.paged(site, &path);
                 Some(Reach::Inverse { path, declared: false })
             }
@@ -75,7 +76,8 @@ impl<'a> Checker<'a> {
         let hints = || graph.edges.iter().filter(|e| e.field == site.field);
         let interface = |e: &&EdgeText| self.schema.possible(&e.parent).contains(site.parent_type.as_str());
         let found = hints().find(|e| e.parent == site.parent_type).or_else(|| hints().find(interface));
-        found.map(|edge| &edge.hint).filter(|hint| !self.is_of_another(site, hint))
+        let leads = |hint: &&Hint| hint.inverse.is_some() || hint.kept.is_some();
+        found.map(|edge| &edge.hint).filter(leads).filter(|hint| !self.is_of_another(site, hint))
     }
 
     /// Whether a hint names a field that the child has not, and another type has that the edge leads to: it is for that one.
@@ -134,10 +136,15 @@ impl<'a> Checker<'a> {
     pub(super) fn inverses(&self, site: &EdgeSite) -> Vec<Vec<String>> {
         let mut exact: Vec<(Vec<String>, bool)> = Vec::new();
         let mut wider = Vec::new();
+        let forward = self.schema.field(&site.parent_type, &site.field);
+        let to_itself = site.child_type == site.parent_type;
+        // What leads from one object to one of its own type is not led back by another such field, as from a person to the manager and
+        // to the mentor: from there it leads to several.
+        let to_one = to_itself && forward.is_some_and(|field| !self.is_several(field));
         for field in self.schema.fields(&site.child_type) {
             // `Person.manager` is not its own inverse.
-            let itself = site.child_type == site.parent_type && field.name == site.field;
-            if itself || field.needs_arguments() {
+            let itself = to_itself && field.name == site.field;
+            if itself || field.needs_arguments() || to_one && !self.is_several(field) {
                 continue;
             }
             let (path, end, connection) = match self.schema.vertex_connection(field.ty.name()) {
@@ -159,36 +166,119 @@ impl<'a> Checker<'a> {
             found.iter().filter(|(_, c)| !c).filter_map(|(path, _)| path.first().cloned()).collect();
         let twin =
             |path: &[String]| path.first().is_some_and(|name| plain.iter().any(|p| name.starts_with(p.as_str())));
-        found.into_iter().filter(|(path, connection)| !connection || !twin(path)).map(|(path, _)| path).collect()
+        let mut paths: Vec<Vec<String>> =
+            found.into_iter().filter(|(path, connection)| !connection || !twin(path)).map(|(path, _)| path).collect();
+        // Servers that make fields of foreign keys name both ends after the key's columns.
+        let others: Vec<&str> = self
+            .schema
+            .fields(&site.parent_type)
+            .iter()
+            .filter(|f| f.name != site.field)
+            .filter_map(|f| by(&f.name))
+            .collect();
+        let of_another = |path: &Vec<String>| {
+            let column = path.first().and_then(|first| by(first));
+            column.is_some_and(|column| by(&site.field) != Some(column) && others.contains(&column))
+        };
+        paths.retain(|path| !of_another(path));
+        let named =
+            |path: &Vec<String>| path.first().is_some_and(|first| by(first).is_some() && by(first) == by(&site.field));
+        if paths.iter().filter(|path| named(path)).count() == 1 {
+            paths.retain(named);
+        } else if to_itself && !to_one && paths.len() > 1 {
+            // From several it may lead to one; where it does, that is more likely than another list.
+            let one = |path: &Vec<String>| {
+                let field = path.first().and_then(|first| self.schema.field(&site.child_type, first));
+                field.is_some_and(|field| !self.is_several(field))
+            };
+            if paths.iter().any(one) {
+                paths.retain(one);
+            }
+        }
+        paths
+    }
+
+    fn is_several(&self, field: &FieldDef) -> bool {
+        field.ty.is_list() || self.schema.connection(field.ty.name()).is_some()
     }
 
     fn leads(&self, type_name: &str, to: &str) -> bool {
         self.schema.possible(type_name).contains(to)
     }
 
-    /// Several fields lead from the parent to the child: is what was found the way back of this one?
-    fn several_forward(&mut self, site: &EdgeSite, way: &str) {
-        if site.parent_type == site.child_type {
-            return;
-        }
-        let leads = |type_name: &str| {
-            type_name == site.child_type
-                || self.schema.vertex_connection(type_name).is_some_and(|(_, node)| node == site.child_type)
+    /// Notes a way back that nobody declared.
+    fn take(&mut self, site: &EdgeSite, way: String, by_field: bool) {
+        let taken = Taken {
+            parent: site.parent_type.clone(),
+            child: site.child_type.clone(),
+            field: site.field.clone(),
+            way,
+            by_field,
+            spot: site.spot.clone(),
         };
-        let all = self.schema.fields(&site.parent_type).iter().filter(|f| !f.needs_arguments() && leads(f.ty.name()));
-        let forward: Vec<&str> = all.map(|f| f.name.as_str()).collect();
-        let twins = forward.iter().all(|name| name.starts_with(site.field.as_str()) || site.field.starts_with(name));
-        if forward.len() > 1 && !twins {
-            let edge = format!("{}.{}", site.parent_type, site.field);
-            let message = format!(
-                "{} all lead from `{}` to `{}`, and {way} taken as the way back of `{edge}`",
-                listed(forward.iter().copied()),
-                site.parent_type,
-                site.child_type
-            );
-            let help = format!("confirm or correct it by a line for `{edge}` under `graph.edges`");
-            self.found.push(site.spot.warning(message).help(help));
+        let known =
+            |other: &Taken| (&other.parent, &other.child, &other.field) == (&taken.parent, &taken.child, &taken.field);
+        if !self.taken.iter().any(known) {
+            self.taken.push(taken);
         }
+    }
+
+    /// Several fields lead from a parent to a child: is what was found the way back of this one? A field is the way back of one; rows
+    /// that name both ends are seen at both, whichever field shows them.
+    pub(super) fn ways_taken_twice(&mut self) {
+        let all = std::mem::take(&mut self.taken);
+        let mut told: Vec<(&str, &str, &str)> = Vec::new();
+        for taken in &all {
+            let forward = self.forward(taken);
+            let twins = forward.iter().all(|name| name.starts_with(&taken.field) || taken.field.starts_with(name));
+            let named_alike = by(&taken.field).is_some_and(|column| taken.way.contains(column));
+            if forward.len() < 2 || twins || named_alike {
+                continue;
+            }
+            let key = (taken.parent.as_str(), taken.child.as_str(), taken.way.as_str());
+            if told.contains(&key) {
+                continue;
+            }
+            told.push(key);
+            let same =
+                |other: &&Taken| (&other.parent, &other.child, &other.way) == (&taken.parent, &taken.child, &taken.way);
+            let edges: Vec<String> = all.iter().filter(same).map(|t| format!("{}.{}", t.parent, t.field)).collect();
+            let fields = listed(forward.iter().copied());
+            let (parent, child, way) = (&taken.parent, &taken.child, &taken.way);
+            let shown = listed(edges.iter().map(String::as_str));
+            if taken.by_field && edges.len() > 1 {
+                let message = format!(
+                    "{fields} all lead from `{parent}` to `{child}`, and {way} the only way back, which can be that of one"
+                );
+                let lines: String = edges
+                    .iter()
+                    .map(|edge| format!("\n{edge}: {{ inverse: <field> }}      # or {{ stored_in: parent }}"))
+                    .collect();
+                let help =
+                    format!("say of {shown} which is led back by what, in the pipeline, under `graph.edges`:{lines}");
+                self.found.push(taken.spot.error(message).help(help));
+            } else {
+                let message = format!(
+                    "{fields} all lead from `{parent}` to `{child}`, and {way} taken as the way back of {shown}"
+                );
+                let help = format!("confirm or correct it by a line for {shown} under `graph.edges`");
+                self.found.push(taken.spot.warning(message).help(help));
+            }
+        }
+    }
+
+    /// The fields that lead to the same as one does, it among them; of a type to itself, those that lead to as many.
+    fn forward(&self, taken: &Taken) -> Vec<&'a str> {
+        let schema: &'a Schema = self.schema;
+        let leads = |type_name: &str| {
+            type_name == taken.child || schema.vertex_connection(type_name).is_some_and(|(_, node)| node == taken.child)
+        };
+        let own = schema.field(&taken.parent, &taken.field);
+        let alike = |field: &&FieldDef| {
+            taken.parent != taken.child || own.is_some_and(|own| self.is_several(own) == self.is_several(field))
+        };
+        let all = schema.fields(&taken.parent).iter().filter(|f| !f.needs_arguments() && leads(f.ty.name()));
+        all.filter(alike).map(|f| f.name.as_str()).collect()
     }
 
     /// An inverse that answers in pages shows its first page only.
@@ -212,6 +302,23 @@ impl<'a> Checker<'a> {
             self.found.push(site.spot.warning(message).help(help));
         }
     }
+}
+
+/// A way back that was found, and nobody declared.
+pub(super) struct Taken {
+    parent: String,
+    child: String,
+    field: String,
+    /// In words.
+    way: String,
+    /// Whether it is a field of the child.
+    by_field: bool,
+    spot: Spot,
+}
+
+/// The columns that a field is named after, as in `moviesByDirectorId`.
+fn by(field: &str) -> Option<&str> {
+    field.split_once("By").map(|(_, columns)| columns).filter(|columns| columns.starts_with(|c: char| c.is_uppercase()))
 }
 
 /// A question for the user.

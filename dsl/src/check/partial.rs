@@ -17,6 +17,22 @@ use crate::query::{EdgeSite, Part};
 impl Checker<'_> {
     /// The way to the parents of a child that documents may not show. `None`: there is none, which is said.
     pub(super) fn partly_shown(&mut self, site: &EdgeSite, part: &Part) -> Option<Reach> {
+        let reach = self.way_from_unseen(site, part)?;
+        if let Part::Silent(argument) = part {
+            let EdgeSite { parent_type: parent, field, .. } = site;
+            let message = format!(
+                "`{field}` can be cut by `{argument}:`, and the server may do so where the query does not say how many it wants"
+            );
+            let help = format!(
+                "say it: `{field}({argument}: 1000)`, or as many as there can be; or, if the server has no limit, in the pipeline:\n\
+                 graph: {{ edges: {{ {parent}.{field}: {{ limit: none }} }} }}"
+            );
+            self.found.push(site.spot.warning(message).help(help));
+        }
+        Some(reach)
+    }
+
+    fn way_from_unseen(&mut self, site: &EdgeSite, part: &Part) -> Option<Reach> {
         let hint = self.hint(site);
         let tables: Vec<TableName> = match hint.and_then(|hint| hint.kept.as_ref()) {
             Some(Kept::InParent) => {
@@ -86,8 +102,14 @@ impl Checker<'_> {
                     part.why()
                 );
                 let table = others.first().map_or_else(|| "schema.table".to_owned(), ToString::to_string);
+                let no_limit = match part {
+                    Part::Silent(_) => format!(
+                        "if the server has no limit, say so: graph: {{ edges: {{ {parent}.{field}: {{ limit: none }} }} }};\nor "
+                    ),
+                    Part::Cut(_) | Part::Counted(_) => String::new(),
+                };
                 let help = format!(
-                    "show all of the list; or name a field of {child} that leads to its {parent}:\n\
+                    "{no_limit}show all of the list; or name a field of {child} that leads to its {parent}:\n\
                      graph: {{ edges: {{ {parent}.{field}: {{ inverse: <field> }} }} }}\n\
                      or map the table that holds the {parent} of each {child} to both, under `graph.vertices`:\n\
                      {table}: [{{ type: {child}, id: \"{{…}}\" }}, {{ type: {parent}, id: \"{{…}}\" }}]"

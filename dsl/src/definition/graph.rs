@@ -19,6 +19,7 @@ use crate::yaml::{At, Kind, Map, Node, Reader, Text, Tree};
 #[derive(Debug, Clone)]
 pub(crate) struct GraphText {
     pub endpoint: String,
+    pub place: Place,
     pub headers: BTreeMap<String, Secret>,
     pub timeout: Duration,
     pub concurrency: usize,
@@ -40,6 +41,7 @@ impl GraphText {
     pub fn none() -> Self {
         Self {
             endpoint: String::new(),
+            place: Place::default(),
             headers: BTreeMap::new(),
             timeout: key::TIMEOUT.left_out.0,
             concurrency: key::CONCURRENCY.left_out.0,
@@ -61,13 +63,14 @@ pub(crate) struct VertexText {
     pub table: TableName,
     pub type_name: Text,
     pub id: IdTemplate,
+    /// Where the template stands.
+    pub spot: Spot,
 }
 
 impl VertexText {
     /// As plans have it.
     pub fn rule(&self) -> VertexRule {
-        let Spot { text, line, .. } = &self.type_name.spot;
-        let place = Place { file: text.file().into(), line: *line };
+        let place = Place::of(&self.spot);
         VertexRule { type_name: self.type_name.value.clone(), id: self.id.clone(), place }
     }
 }
@@ -78,6 +81,8 @@ pub(crate) struct TypeText {
     pub spot: Spot,
     pub key: Option<Text>,
     pub access: Option<AccessText>,
+    /// The share of rows, in percent, that the graph may not know.
+    pub hidden: u8,
 }
 
 /// A root field, and its argument that takes ids: a name, or a path into an input object such as `where.id.in`.
@@ -103,6 +108,8 @@ pub(crate) struct Hint {
     pub inverse: Option<Text>,
     /// Where the edge itself is kept, if that was said.
     pub kept: Option<Kept>,
+    /// Whether the server answers all of the list where it is not told how many.
+    pub whole: bool,
 }
 
 /// Where an edge is kept.
@@ -129,8 +136,10 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
         return None;
     }
     let (vertices, meant) = vertices?;
+    let place = endpoint.as_ref().map(|text| Place::of(&text.spot)).unwrap_or_default();
     Some(GraphText {
         endpoint: endpoint?.value,
+        place,
         headers: headers?,
         timeout,
         concurrency,
@@ -175,9 +184,11 @@ fn vertices(r: &mut Reader, graph: &Map, captured: &Captured) -> Option<(Vec<Ver
             let at = At { path: &path, key: None, example: RULE };
             let Some(rule) = r.map(item, at, &key::RULE) else { continue };
             let type_name = r.required(&rule, &key::TYPE);
-            let id = r.required(&rule, &key::ID).and_then(|text| template(r, &text));
+            let id = r.required(&rule, &key::ID).and_then(|text| Some((template(r, &text)?, text.spot)));
             match (type_name, id) {
-                (Some(type_name), Some(id)) => rules.push(VertexText { table: table.clone(), type_name, id }),
+                (Some(type_name), Some((id, spot))) => {
+                    rules.push(VertexText { table: table.clone(), type_name, id, spot });
+                }
                 _ => meant.extend(type_of(item)),
             }
         }
@@ -215,7 +226,7 @@ fn template(r: &mut Reader, text: &Text) -> Option<IdTemplate> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let help = match &error {
         TemplateError::UnknownFunction { name, .. } => {
-            let names = ["base64", "base64url", "json", "concat", "text", "lower", "upper"];
+            let names = ["base64", "base64url", "json", "concat", "text", "lower", "upper", "date", "trim"];
             did_you_mean(name, names).unwrap_or_else(|| FUNCTION.to_owned())
         }
         TemplateError::NoColumn if text.value == text.shown && text.value.chars().all(word) => {
@@ -242,7 +253,8 @@ fn types(r: &mut Reader, graph: &Map) -> BTreeMap<String, TypeText> {
         let field = r.optional(&map, &key::FIELD);
         let argument = r.optional(&map, &key::ARGUMENT);
         let access = field.zip(argument).map(|(field, argument)| AccessText { field, argument });
-        types.insert(name.name.clone(), TypeText { spot: r.spot(name.place), key: id, access });
+        let hidden = r.value(&map, &key::HIDDEN);
+        types.insert(name.name.clone(), TypeText { spot: r.spot(name.place), key: id, access, hidden });
     }
     types
 }
@@ -281,7 +293,8 @@ fn hint(r: &mut Reader, map: &Map) -> Option<Hint> {
         || map.node(&key::STORED_IN).is_some() && parent.is_none()
         || map.node(&key::EDGE_TABLES).is_some() && tables.is_none();
     let kept = tables.map(Kept::Tables).or(parent.map(|()| Kept::InParent));
-    (!unread).then_some(Hint { inverse, kept })
+    let whole = r.optional(map, &key::LIMIT).is_some();
+    (!unread).then_some(Hint { inverse, kept, whole })
 }
 
 fn scalars(r: &mut Reader, graph: &Map) -> BTreeMap<String, (LeafType, Spot)> {

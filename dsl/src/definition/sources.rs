@@ -8,7 +8,7 @@ use crate::diagnostic::Spot;
 use crate::keys::tables::{self, Table};
 use crate::keys::values::{MAX_SERVER_NAME, NameOf, SOURCE_URL};
 use crate::keys::{SOURCES, sources as key};
-use crate::plan::{PostgresSettings, Secret, SourcePlan, SourceSettings};
+use crate::plan::{Place, PostgresSettings, Secret, SourcePlan, SourceSettings};
 use crate::suggest::listed;
 use crate::yaml::{At, Kind, Map, Reader};
 
@@ -62,7 +62,10 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>) -> Captur
         let map = r.entry(&sources, entry, &&key::SOURCE, example);
         let plan = map.and_then(|map| r.optional(&map, &key::POSTGRES)).map(|map| {
             let settings = postgres(r, &map, &source.name, name, &mut captured);
-            SourcePlan { name: source.name.clone(), settings: SourceSettings::Postgres(settings) }
+            let own = captured.tables.iter().filter(|(_, of, _)| *of == source.name);
+            let places = own.map(|(table, _, spot)| (table.clone(), Place::of(spot))).collect();
+            let (name, place) = (source.name.clone(), Place::of(&r.spot(source.place)));
+            SourcePlan { name, settings: SourceSettings::Postgres(settings), place, places }
         });
         captured.unsure |= plan.is_none();
         captured.plans.extend(plan);
@@ -98,6 +101,7 @@ fn postgres(
         decimals: r.value(map, &key::DECIMALS),
         streaming: r.value(map, &key::STREAMING),
         messages: r.value(map, &key::MESSAGES),
+        cloud_events: r.value(map, &key::CLOUD_EVENTS),
         at_prepare,
         heartbeat: r.optional(map, &key::HEARTBEAT),
         row_filters: r.value(map, &key::ROW_FILTERS),

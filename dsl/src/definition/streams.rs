@@ -1,9 +1,11 @@
 //! `streams:`: their tables, steps and sinks. Programs are compiled here: what flows into a step is what the one before it leaves.
 
 mod answers;
+mod calls;
 mod lookups;
 mod programs;
 mod queries;
+mod remembering;
 mod secrets;
 mod services;
 mod sinks;
@@ -12,16 +14,22 @@ mod steps;
 pub(super) use lookups::read as lookup_tables;
 pub(super) use services::read as services;
 
-use tributary_event::{ColumnType, debezium};
+use std::collections::BTreeMap;
+
+use tributary_event::{ColumnType, TableName, debezium};
 use tributary_expression::Shape;
 
+use self::remembering::Ground;
 use self::sinks::Surroundings;
 use super::TableText;
 use super::sources::Captured;
 use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
-use crate::plan::{LookupTable, Origin, ServicePlan, Start, StreamInput, StreamPlan, own_topic};
+use crate::plan::{
+    LookupTable, Origin, ServicePlan, SourcePlan, SourceSettings, Start, StreamInput, StreamPlan, TransportPlan,
+    own_topic,
+};
 use crate::suggest::suggestion;
 use crate::yaml::{Map, Place, Reader};
 
@@ -39,19 +47,25 @@ pub(super) fn read(
     pipeline: &Map,
     name: Option<&str>,
     captured: &Captured,
+    transport: &TransportPlan,
     asked: &Asked,
     indexes: &[String],
 ) -> Vec<StreamPlan> {
+    let keys: Vec<_> = captured.plans.iter().map(keys_of).collect();
     let mut streams: Vec<StreamPlan> = Vec::new();
     let mut shapes: Vec<(String, Option<Shape>)> = Vec::new();
     let mut places = Vec::new();
     let mut written_at = Vec::new();
     let entries = r.optional(pipeline, &STREAMS);
+    let (inputs, functions) = (r.inputs, r.functions.clone());
     for entry in entries.iter().flat_map(|entries| entries.entries().iter().map(move |entry| (entries, entry))) {
         let (entries, entry) = entry;
         let example = "{ from: public.movie, to: [{ topic: { name: movies.changed } }] }";
         NameOf::STREAM.check_key(r, &entry.0);
         let Some(map) = r.entry(entries, entry, &&key::STREAM, example) else { continue };
+        // One that is written in Rust has functions of its own.
+        let own = inputs.streams().iter().find(|stream| stream.name() == entry.0.name);
+        r.functions = own.map_or_else(|| functions.clone(), |own| functions.clone().and(own.functions()));
         let input = r.required(&map, &key::FROM);
         written_at.push(map.node(&key::FROM).map_or(entry.0.place, |node| node.place));
         let from = from(r, input, captured, &mut streams, name);
@@ -69,7 +83,10 @@ pub(super) fn read(
         let is_of_tables = from.iter().all(|input| matches!(input.origin, Origin::Table { .. }));
         let ops = ops.unwrap_or_else(|| if is_of_tables { key::USUAL.to_vec() } else { key::LETTERS.to_vec() });
         let on_error = r.value(&map, &key::ON_ERROR);
-        let (steps, shape) = steps::read(r, &map, shape, asked, &from);
+        let sources = lookups::sources(&from, &streams);
+        let ground = Ground { from: &from, transport, keys: &keys, sources: sources.as_ref() };
+        let (steps, shape) = steps::read(r, &map, shape, asked, &ground);
+        let max_event = r.value(&map, &key::MAX_EVENT);
         let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
@@ -79,8 +96,20 @@ pub(super) fn read(
         let (name, keeps_events) = (entry.0.name.clone(), !deliveries.is_empty());
         shapes.push((name.clone(), shape));
         places.push((entry.0.place, map.node(&key::TO).is_some()));
-        streams.push(StreamPlan { name, from, ops, start, steps, on_error, topics, deliveries, keeps_events });
+        streams.push(StreamPlan {
+            name,
+            from,
+            ops,
+            start,
+            steps,
+            on_error,
+            max_event,
+            topics,
+            deliveries,
+            keeps_events,
+        });
     }
+    r.functions = functions;
     for (stream, (place, written)) in streams.iter().zip(places) {
         // A sink that is wrong was told of.
         if !written && !stream.keeps_events {
@@ -92,6 +121,12 @@ pub(super) fn read(
     loops(r, &streams, &written_at);
     services::unused(r, asked.services, &streams);
     streams
+}
+
+/// The keys of its tables that a source says.
+fn keys_of(source: &SourcePlan) -> &BTreeMap<TableName, Vec<String>> {
+    let SourceSettings::Postgres(settings) = &source.settings;
+    &settings.keys
 }
 
 /// The columns of a table that is read, as far as they are known.

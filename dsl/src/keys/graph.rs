@@ -6,7 +6,7 @@ use super::tables::{TABLES, Table};
 use super::values::HttpUrl;
 use crate::plan::LeafType;
 use crate::yaml::{
-    Entries, Hidden, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Whole, Words, key,
+    Entries, Hidden, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Share, Whole, Words, key,
 };
 
 pub(crate) static GRAPH: Keys = Keys {
@@ -81,7 +81,8 @@ pub(crate) static ID: Key<Line, Required> = key(
     "\"{id}\"",
     "How the vertex's id is made of the row: text with columns in braces, such as `\"{tenant}/{number}\"`. In braces there may be a \
      function: `base64(…)`, `base64url(…)`, `json(…, …)` (an array; numbers as numbers), `concat(…, …)`, `text(…)` (a number as text), \
-     `lower(…)`, `upper(…)`, of columns, texts in single quotes and functions, as in `\"{base64(json('Movie', id))}\"`. Braces \
+     `lower(…)`, `upper(…)`, `date(…)` (a date as `2024-01-31`), `trim(…)` (`char(n)` without the blanks that fill it up), of columns, texts in \
+     single quotes and functions, as in `\"{base64(json('Movie', id))}\"`. Braces \
      themselves are written twice; a column with other characters than letters, digits and `_.-$` in its name is quoted as in SQL: \
      `'{\"odd}column\"}'`.",
 );
@@ -97,7 +98,7 @@ pub(crate) static TYPES: Key<Entries, Means> = key(
 );
 
 pub(crate) static TYPE_KEYS: Keys = Keys {
-    keys: &[&KEY_FIELD, &FIELD, &ARGUMENT],
+    keys: &[&KEY_FIELD, &FIELD, &ARGUMENT, &HIDDEN],
     rules: &[Rule::Some, Rule::Needs("field", "argument"), Rule::Needs("argument", "field")],
 };
 
@@ -126,6 +127,15 @@ pub(crate) static ARGUMENT: Key<Line, Means> = key(
     "The field's argument that takes the ids, or one id; or a path into an input object, such as `where.id.in`.",
 );
 
+pub(crate) static HIDDEN: Key<Share, Is<u8>> = key(
+    "hidden",
+    Share,
+    Is(0),
+    "20%",
+    "How many of the rows that rules map to the type the graph may not know by their ids: drafts, what was deleted softly, what a role \
+     may not see. Where it knows fewer, `check` and the first build say that the rules make wrong ids of a part of the rows.",
+);
+
 pub(crate) static EDGES: Key<Entries, Means> = key(
     "edges",
     Entries {
@@ -143,8 +153,10 @@ pub(crate) static EDGES: Key<Entries, Means> = key(
      found.",
 );
 
-pub(crate) static HINT: Keys =
-    Keys { keys: &[&INVERSE, &STORED_IN, &EDGE_TABLES], rules: &[Rule::Some, Rule::Apart("stored_in", "tables")] };
+pub(crate) static HINT: Keys = Keys {
+    keys: &[&INVERSE, &STORED_IN, &EDGE_TABLES, &LIMIT],
+    rules: &[Rule::Some, Rule::Apart("stored_in", "tables")],
+};
 
 const FOUND: Means = Means("it is found in the schema and in `vertices`");
 
@@ -165,6 +177,15 @@ pub(crate) static EDGE_TABLES: Key<Items, Means> = key(
     FOUND,
     "[public.movie_talent]",
     "The edge is a row of these tables, whose rules in `vertices` name both of its ends.",
+);
+
+pub(crate) static LIMIT: Key<Words<()>, Means> = key(
+    "limit",
+    Words(&[("none", ())]),
+    Means("the server may have one"),
+    "none",
+    "The server answers all of the list where the query leaves out how many it wants, though there is an argument for that. Without this \
+     word such a list counts as one that is shown in part.",
 );
 
 pub(crate) static SCALARS: Key<Entries, Means> = key(

@@ -30,6 +30,7 @@ static POSTGRES_KEYS: Keys = Keys {
         &PUBLICATION,
         &STREAMING,
         &MESSAGES,
+        &CLOUD_EVENTS,
         &PREPARED_TRANSACTIONS,
         &HEARTBEAT,
         &ROW_FILTERS,
@@ -112,6 +113,15 @@ pub(crate) static MESSAGES: Key<Words<bool>, Is<bool>> = key(
     Is(false),
     "on",
     "Whether what `pg_logical_emit_message` writes is published, in the topic `<source>.message`.",
+);
+
+pub(crate) static CLOUD_EVENTS: Key<Words<bool>, Is<bool>> = key(
+    "cloudevents",
+    Words(ON_OFF),
+    Is(false),
+    "on",
+    "Whether records of changes have the attributes of CloudEvents as headers: `ce_id` (the number of the change), `ce_source` \
+     (`/<pipeline>/<source>`), `ce_type` (the table), `ce_time`, `ce_specversion`, and `ce_op`, `ce_sequence`, `ce_committedus`.",
 );
 
 pub(crate) static PREPARED_TRANSACTIONS: Key<Words<bool>, Is<bool>> = key(

@@ -10,11 +10,11 @@ pub(crate) use self::values::{Code, InputText, LETTERS, USUAL};
 use self::values::{Inputs, Operations};
 use super::values::NameOf;
 use crate::plan::{OnError, Start};
-use crate::yaml::{Is, Items, Key, Keys, Means, Names, Required, Words, key};
+use crate::yaml::{Is, Items, Key, Keys, Means, Names, Required, Size, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<stream>", pattern: Some(NameOf::PATTERN), example: "renamed" };
 
-pub(crate) static STREAM: Keys = Keys { keys: &[&FROM, &OPS, &START, &STEPS, &ON_ERROR, &TO], rules: &[] };
+pub(crate) static STREAM: Keys = Keys { keys: &[&FROM, &OPS, &START, &STEPS, &ON_ERROR, &MAX_EVENT, &TO], rules: &[] };
 
 pub(crate) static FROM: Key<Inputs, Required> = key(
     "from",
@@ -62,6 +62,15 @@ pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
     "What becomes of an event that a step fails for. `stop`: its partition stands still and tries it again, until the program or the data is \
      mended. `dead_letter`: it is set aside with its cause, and so are later events of its key, until they are replayed in their order \
      (`tributary dlq replay`).",
+);
+
+pub(crate) static MAX_EVENT: Key<Size, Is<u64>> = key(
+    "max_event",
+    Size { least: 1 << 10, most: 1 << 30 },
+    Is(8 << 20),
+    "32MiB",
+    "Bytes that an event may have, about: as it comes, where the filters that stand first have let it pass, and as each step leaves it. \
+     With a larger one the step fails, as it does with one of more than 64 values inside of one another.",
 );
 
 pub(crate) static TO: Key<Items, Means> = key(

@@ -1,10 +1,11 @@
 //! What one index is: its query, the shape of its documents, and how it is built and stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::Place;
 use super::question::{Question, SentAs};
 use super::reach::EdgePlan;
 use super::settings::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
@@ -14,6 +15,8 @@ use super::settings::{BrakeSettings, BuildSettings, RetrySettings, StorePlan};
 pub struct IndexPlan {
     /// Its name: the alias that readers use.
     pub name: String,
+    /// Where it is written.
+    pub place: Place,
     /// The type of its root vertices; a document's id is its root's id.
     pub root_type: String,
     /// How documents are fetched: the index's query, our directives left out, `__typename` and the key put in at every vertex.
@@ -22,8 +25,11 @@ pub struct IndexPlan {
     pub selection: Selection,
     /// Every edge of the query, in the order of the query.
     pub edges: Vec<EdgePlan>,
-    /// The values of vertices that documents show, of the query's own: the vertex's type, and the field. Keys are not among them.
-    pub values: BTreeSet<(String, String)>,
+    /// The values of vertices that documents show, of the query's own: the vertex's type, and the field, and where each stands first.
+    /// Keys are not among them.
+    pub values: BTreeMap<(String, String), Place>,
+    /// The share of listed roots, in percent, that the graph may not know.
+    pub hidden: u8,
     /// Where the ids of all roots come from.
     pub root_ids: RootIds,
     /// Where documents are kept.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tributary_event::TableName;
 
+use super::Place;
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -35,6 +37,10 @@ pub struct SourcePlan {
     pub name: String,
     /// What it is.
     pub settings: SourceSettings,
+    /// Where it is written.
+    pub place: Place,
+    /// Where its tables are.
+    pub places: Vec<(TableName, Place)>,
 }
 
 impl SourcePlan {
@@ -43,6 +49,11 @@ impl SourcePlan {
         match &self.settings {
             SourceSettings::Postgres(postgres) => &postgres.tables,
         }
+    }
+
+    /// Where a table of it is written, or the source itself.
+    pub fn place_of(&self, table: &TableName) -> &Place {
+        self.places.iter().find(|(name, _)| name == table).map_or(&self.place, |(_, place)| place)
     }
 }
 
@@ -72,6 +83,8 @@ pub struct PostgresSettings {
     pub streaming: bool,
     /// Whether logical decoding messages are captured.
     pub messages: bool,
+    /// Whether records of changes have headers of CloudEvents.
+    pub cloud_events: bool,
     /// Whether prepared transactions are published when they are prepared, not when they commit.
     pub at_prepare: bool,
     /// How often a heartbeat is written into the log, so that the slot of an idle database moves on; never without it.

@@ -1,16 +1,19 @@
 //! Streams: which changes flow, through which steps, where to.
 
+mod lookup;
 mod service;
 mod sink;
 mod step;
 
+pub use lookup::{CapturedTable, Keep, LookupTable};
 pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
 pub use sink::{
-    ConductorFlavor, ConductorPlan, DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, SinkPlan,
-    SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery,
+    RowPlan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
-    BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, OnError, Step, StepPlan,
+    BatchSettings, CacheSettings, CallPlan, CollapsePlan, DedupePlan, EnrichPlan, FunctionPlan, LookupPlan, Missing,
+    OnError, Step, StepPlan, Wait,
 };
 
 use tributary_event::{Op, TableName};
@@ -30,6 +33,8 @@ pub struct StreamPlan {
     pub steps: Vec<Step>,
     /// What becomes of an event that a step fails for.
     pub on_error: OnError,
+    /// Bytes that an event may have, as it comes and as a step leaves it.
+    pub max_event: u64,
     /// The topics that events go to.
     pub topics: Vec<TopicSink>,
     /// Where else they go, by way of a topic of the stream's own.

@@ -4,7 +4,7 @@ mod expression;
 mod proposal;
 mod reader;
 
-use expression::Expression;
+use expression::{Expression, Function};
 
 pub use expression::IdValue;
 pub use proposal::{Columns, Look, propose};
@@ -13,8 +13,8 @@ pub use proposal::{Columns, Look, propose};
 /// and `_.-$` in it may be quoted as in SQL, and must be where they are a brace, a quote or a parenthesis: `{"odd}column"}`.
 ///
 /// In braces there may be a function instead: `base64(…)`, `base64url(…)` (without padding), `json(…, …)` (a JSON array without
-/// blanks, numbers as numbers, but for whole ones beyond 2^53), `concat(…, …)`, `text(…)` (a number as text, so that `json` quotes it), `lower(…)`, `upper(…)`. It
-/// takes columns, texts in single quotes, and functions.
+/// blanks, numbers as numbers, but for whole ones beyond 2^53), `concat(…, …)`, `text(…)` (a number as text, so that `json` quotes it), `lower(…)`, `upper(…)`,
+/// `date(…)` (a date as `2024-01-31`), `trim(…)` (without the blanks that fill up `char(n)`). It takes columns, texts in single quotes, and functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdTemplate(Vec<Part>);
 
@@ -44,7 +44,7 @@ pub enum TemplateError {
     NoColumn,
     /// `{md5(id)}`.
     #[error(
-        "there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower and upper"
+        "there is no function `{name}` (at offset {at}); there are base64, base64url, json, concat, text, lower, upper, date and trim"
     )]
     UnknownFunction {
         /// As written.
@@ -92,13 +92,32 @@ impl IdTemplate {
 
     /// The columns it names, in order; one may come twice.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.taken().into_iter().map(|(column, _)| column)
+    }
+
+    /// The columns whose values are taken as they come, and not as dates.
+    pub fn undated(&self) -> impl Iterator<Item = &str> {
+        self.taken().into_iter().filter(|(_, function)| *function != Some(Function::Date)).map(|(column, _)| column)
+    }
+
+    /// The template with the column taken as a date, wherever it is not.
+    #[must_use]
+    pub fn dated(&self, column: &str) -> Self {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => Part::Literal(text.clone()),
+            Part::Value(expression) => Part::Value(expression.dated(column)),
+        };
+        Self(self.0.iter().map(part).collect())
+    }
+
+    fn taken(&self) -> Vec<(&str, Option<Function>)> {
         let mut columns = Vec::new();
         for part in &self.0 {
             if let Part::Value(expression) = part {
-                expression.columns(&mut columns);
+                expression.columns(None, &mut columns);
             }
         }
-        columns.into_iter()
+        columns
     }
 
     /// The id for a row; `None` if one of its columns is null or absent there.
@@ -157,6 +176,12 @@ mod tests {
             "id" => Some(IdValue::Number("7".into())),
             "big" => Some(IdValue::Number("9007199254740992".into())),
             "name" => Some(IdValue::Text("Ä \"b\"".into())),
+            "day" => Some(IdValue::Number("19782".into())),
+            "iso" => Some(IdValue::Text("2024-02-29Z".into())),
+            "before" => Some(IdValue::Number("-735160".into())),
+            "never" => Some(IdValue::Number("2146033979".into())),
+            "first" => Some(IdValue::Number("-2147472691".into())),
+            "padded" => Some(IdValue::Text(" ab  ".into())),
             _ => None,
         };
         for (template, id, printed) in [
@@ -167,6 +192,14 @@ mod tests {
             ("{json(name, id)}", "[\"Ä \\\"b\\\"\",7]", "{json(name, id)}"),
             ("{json(big)}", "[\"9007199254740992\"]", "{json(big)}"),
             ("{upper(name)}-{lower(name)}", "Ä \"B\"-ä \"b\"", "{upper(name)}-{lower(name)}"),
+            ("{date(day)}", "2024-02-29", "{date(day)}"),
+            ("{base64(json('Day', date(iso)))}", "WyJEYXkiLCIyMDI0LTAyLTI5Il0=", "{base64(json('Day', date(iso)))}"),
+            (
+                "{date(before)}/{date(never)}/{date(first)}",
+                "0044-03-15 BC/infinity/-infinity",
+                "{date(before)}/{date(never)}/{date(first)}",
+            ),
+            ("{trim(padded)}.", " ab.", "{trim(padded)}."),
             ("{concat('it''s ', id)}", "it's 7", "{concat('it''s ', id)}"),
         ] {
             let parsed = IdTemplate::parse(template).expect(template);
@@ -190,6 +223,15 @@ mod tests {
         assert!(error("{base64(id)x}").contains("`}` is expected"));
         assert!(error("{base64('a')}").contains("names no column"));
         assert!(error("{base64(, a)}").contains("a column, a text in single quotes or a function"));
+    }
+
+    #[test]
+    fn columns_are_known_as_dates_or_not() {
+        let template = IdTemplate::parse("{day}-{date(day)}-{date(until)}-{lower(name)}").expect("a template");
+        assert_eq!(template.undated().collect::<Vec<_>>(), ["day", "name"]);
+        let dated = template.dated("day");
+        assert_eq!(dated.to_string(), "{date(day)}-{date(day)}-{date(until)}-{lower(name)}");
+        assert_eq!(dated.columns().collect::<Vec<_>>(), ["day", "day", "until", "name"]);
     }
 
     proptest! {

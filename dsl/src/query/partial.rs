@@ -35,15 +35,18 @@ const HARMLESS: [&str; 11] =
 pub(crate) enum Part {
     /// Some members: what the others do matters when they come to be shown.
     Cut(String),
+    /// The same, if the server has a limit of its own: of this argument, which is left out.
+    Silent(String),
     /// Some members by their place, or how many there are: every member matters, also when it goes away.
     Counted(String),
 }
 
 impl Part {
     /// What says so.
-    pub fn why(&self) -> &str {
+    pub fn why(&self) -> String {
         match self {
-            Self::Cut(why) | Self::Counted(why) => why,
+            Self::Cut(why) | Self::Counted(why) => why.clone(),
+            Self::Silent(name) => format!("the server's limit, where `{name}:` is left out"),
         }
     }
 
@@ -82,7 +85,8 @@ pub(super) fn asks_for_all(
 }
 
 /// How much of what a field leads to is shown, by its arguments. `None`: all.
-pub(super) fn cut_by(schema: &Schema, group: &Group<'_>) -> Option<Part> {
+/// `whole`: the server has no limit of its own.
+pub(super) fn cut_by(schema: &Schema, group: &Group<'_>, whole: bool) -> Option<Part> {
     let first = group.occurrences.first()?;
     if !is_several(schema, first.definition) {
         return None;
@@ -102,7 +106,8 @@ pub(super) fn cut_by(schema: &Schema, group: &Group<'_>) -> Option<Part> {
     let by_default =
         first.definition.arguments.iter().find(|a| a.has_default && is_paging(&a.name) && !is_open(&a.name));
     let silent = || {
-        silent_limit(schema, group).map(|name| Part::Cut(format!("the server's limit, where `{name}:` is left out")))
+        let limit = silent_limit(schema, group).filter(|_| !whole);
+        limit.map(|name| Part::Silent(name.to_owned()))
     };
     by_default.map(|a| Part::Cut(format!("the default of `{}:`", a.name))).or_else(silent)
 }
@@ -145,7 +150,7 @@ pub(crate) fn can_be_cut(root: &FieldDef) -> bool {
 }
 
 /// The argument that a list without pages is cut by, where the query does not give it: the server may have a limit of its own.
-pub(super) fn silent_limit<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a str> {
+fn silent_limit<'a>(schema: &Schema, group: &Group<'a>) -> Option<&'a str> {
     limit(schema, group).filter(|a| !a.has_default).map(|a| a.name.as_str())
 }
 

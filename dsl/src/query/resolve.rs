@@ -1,17 +1,17 @@
 //! A query held against the schema: the shape of its documents, its edges, and the operation to send.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_graphql_parser::types::SelectionSet;
 
 use super::Document;
 use super::collect::Group;
 use super::leaf::{Scalars, leaf_type, word};
-use super::partial::{Part, asks_for_all, counted_by, cut_by, filtered_through, silent_limit};
+use super::partial::{Part, asks_for_all, counted_by, cut_by, filtered_through};
 use super::root::IdVariable;
 use super::values::{Constants, aliased, variables_used};
 use crate::diagnostic::{Diagnostic, Spot};
-use crate::plan::{FieldKind, LeafType, Question, SelectedField, Selection};
+use crate::plan::{FieldKind, LeafType, Place, Question, SelectedField, Selection};
 use crate::schema::{FieldDef, Identity, Schema, TypeRef};
 
 /// The response key of the `pageInfo` that we ask for.
@@ -26,8 +26,8 @@ pub(crate) struct Resolved {
     pub fetch: Question,
     pub selection: Selection,
     pub edges: Vec<EdgeSite>,
-    /// The values of vertices that documents show: the vertex's type, and the field.
-    pub values: BTreeSet<(String, String)>,
+    /// The values of vertices that documents show: the vertex's type, and the field; and where each stands first.
+    pub values: BTreeMap<(String, String), Place>,
 }
 
 /// An edge of a query, and where it stands.
@@ -63,6 +63,8 @@ pub(super) struct Resolver<'a> {
     pub scalars: &'a Scalars,
     /// Values of variables by the pipeline's word.
     pub constants: &'a Constants,
+    /// Lists that the server answers whole where it is not told how many: type and field.
+    pub whole: &'a BTreeSet<(String, String)>,
     /// The variables of the operation.
     pub declared: Vec<(String, TypeRef)>,
     /// The one among them that takes the ids.
@@ -77,7 +79,7 @@ pub(super) struct Resolver<'a> {
     pub visited: usize,
     pub found: Vec<Diagnostic>,
     pub edges: Vec<EdgeSite>,
-    pub values: BTreeSet<(String, String)>,
+    pub values: BTreeMap<(String, String), Place>,
     path: Vec<&'a str>,
 }
 
@@ -88,6 +90,7 @@ pub(crate) fn resolve(
     schema: &Schema,
     scalars: &Scalars,
     constants: &Constants,
+    whole: &BTreeSet<(String, String)>,
 ) -> (Option<Resolved>, Vec<Diagnostic>) {
     let typename = FieldDef {
         name: "__typename".into(),
@@ -99,6 +102,7 @@ pub(crate) fn resolve(
         schema,
         scalars,
         constants,
+        whole,
         declared: Vec::new(),
         variable: None,
         ill_typed: None,
@@ -109,7 +113,7 @@ pub(crate) fn resolve(
         visited: 0,
         found: Vec::new(),
         edges: Vec::new(),
-        values: BTreeSet::new(),
+        values: BTreeMap::new(),
         path: Vec::new(),
     };
     let resolved = resolver.operation();
@@ -301,7 +305,8 @@ impl<'a> Resolver<'a> {
         for vertex in types.into_iter().filter(|_| !name.starts_with("__")) {
             let identities = self.schema.identities(vertex);
             if !identities.is_empty() && identities.iter().all(|identity| identity.field != name) {
-                self.values.insert((vertex.to_owned(), name.clone()));
+                let place = || Place::of(&self.document.name_spot(&first.field.name));
+                self.values.entry((vertex.to_owned(), name.clone())).or_insert_with(place);
             }
         }
     }
@@ -332,7 +337,8 @@ impl<'a> Resolver<'a> {
             (None, Some(on)) => vec![on],
             _ => above.types.clone(),
         };
-        let mut partial = above.partial.clone().or_else(|| cut_by(self.schema, group));
+        let whole = parents.iter().all(|parent| self.whole.contains(&((*parent).to_owned(), field.to_owned())));
+        let mut partial = above.partial.clone().or_else(|| cut_by(self.schema, group, whole));
         if self.schema.connection(type_name).is_some() {
             // What is wrong with these fields is said when they are taken.
             let found = self.found.len();
@@ -357,14 +363,6 @@ impl<'a> Resolver<'a> {
                 None => above.members,
             };
             return Above { types: parents, field: Some(field), partial, members };
-        }
-        if let Some(argument) = silent_limit(self.schema, group) {
-            let message = format!(
-                "`{}` can be cut by `{argument}:`, and the server may do so where the query does not say how many it wants",
-                first.definition.name
-            );
-            let help = format!("say it: `{}({argument}: 1000)`, or as many as there can be", first.definition.name);
-            self.found.push(spot.warning(message).help(help));
         }
         let member = above.members.is_none_or(|members| members == type_name);
         for child in &children {

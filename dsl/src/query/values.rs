@@ -38,6 +38,8 @@ pub(super) fn check_arguments(
     owner: &Spot,
     found: &mut Vec<Diagnostic>,
 ) {
+    // What is written like an argument that is missing was meant for it.
+    let mut meant: Vec<&str> = Vec::new();
     for (i, (name, value)) in given.iter().enumerate() {
         let spot = document.name_spot(name);
         if given[..i].iter().any(|(earlier, _)| earlier.node == name.node) {
@@ -45,6 +47,7 @@ pub(super) fn check_arguments(
         }
         match defined.iter().find(|a| a.name == name.node.as_str()) {
             None => {
+                meant.extend(closest(&name.node, defined.iter().map(|a| a.name.as_str())));
                 let help = suggestion(&name.node, defined.iter().map(|a| a.name.as_str()));
                 let help =
                     help.or_else(|| Some("nothing here takes arguments".to_owned()).filter(|_| defined.is_empty()));
@@ -59,7 +62,7 @@ pub(super) fn check_arguments(
         }
     }
     for argument in defined.iter().filter(|a| a.is_required()) {
-        if !given.iter().any(|(name, _)| name.node.as_str() == argument.name) {
+        if !given.iter().any(|(name, _)| name.node.as_str() == argument.name) && !meant.contains(&&*argument.name) {
             let message = format!("the argument `{}: {}` is missing", argument.name, argument.ty);
             let fitting = variables.declared.iter().map(|(name, ty)| (name.as_str(), ty));
             let mut fitting = fitting.filter(|(name, ty)| Some(*name) != variables.ids && ty.fits(&argument.ty));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
+use tributary_expression::{FunctionSet, Signature, Type};
 
 use super::page::SMALLEST;
 use super::{json_schema, reference_page};
@@ -21,6 +22,14 @@ impl Inputs for Files {
             Err(_) if path.ends_with(".graphql") => Ok("query Q($ids: [ID!]!) { movies(ids: $ids) { id } }".to_owned()),
             Err(_) => Ok("secret\n".to_owned()),
         }
+    }
+
+    /// The one of the examples.
+    fn functions(&self) -> FunctionSet {
+        let signature = Signature::new("score").parameter("price", Type::any()).parameter("country", Type::any());
+        let mut functions = FunctionSet::default();
+        functions.add(signature.each(|_| Err("it is not called".to_owned()))).expect("a name");
+        functions
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -167,6 +176,9 @@ fn with(place: &Place, new: Json) -> Json {
     for rule in place.keys.rules {
         match rule {
             Rule::Needs(key, other) if *key == place.key.name() => {
+                if place.keys.is_alternative(other) {
+                    map.retain(|name, _| !place.keys.is_alternative(name));
+                }
                 map.insert((*other).to_owned(), yaml(place.keys.find(other).expect("a key").example()));
             }
             Rule::Apart(one, other) => {
@@ -186,7 +198,7 @@ fn with(place: &Place, new: Json) -> Json {
         pipeline["services"] = json!({ "catalog": { kind: "http://localhost:4000" } });
     }
     if place.path.iter().any(|name| name == "lookup") {
-        pipeline["tables"] = json!({ "rates": { "topic": "finance.rates" } });
+        pipeline["tables"] = json!({ "rates": { "from": "public.movie" } });
     }
     pipeline
 }
@@ -344,8 +356,9 @@ fn settings(definition: &Definition) -> String {
         .iter()
         .map(|i| format!("{:?} {:?} {:?} {:?} {:?} {:?}", i.name, i.refresh, i.build, i.retry, i.brake, i.store))
         .collect();
+    let hidden: Vec<u8> = definition.graph.types.values().map(|ty| ty.hidden).filter(|hidden| *hidden > 0).collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,

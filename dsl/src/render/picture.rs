@@ -6,7 +6,7 @@ use std::fmt::Write;
 use tributary_event::{TableName, debezium};
 
 use super::{GraphFormat, reach, tables};
-use crate::plan::{Origin, Plan, Reach, SinkPlan, StepPlan};
+use crate::plan::{Origin, Plan, Reach, SinkPlan, Step, StepPlan};
 
 /// The plan as a picture. The same plan gives the same text.
 pub fn render_graph(plan: &Plan, format: GraphFormat) -> String {
@@ -100,7 +100,21 @@ fn draw(plan: &Plan) -> Picture {
 fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName)]) {
     let names = plan.services.iter().map(|service| format!("service {}", service.name));
     let names = names.chain(plan.tables.iter().map(|table| format!("table {}", table.name)));
+    let called = |step: &Step| match &step.plan {
+        StepPlan::Call(plan) => Some(format!("function {}", plan.function.name())),
+        _ => None,
+    };
+    let functions: BTreeSet<String> = plan.streams.iter().flat_map(|s| &s.steps).filter_map(called).collect();
+    let names = names.chain(functions);
     let services: Vec<(String, usize)> = names.map(|name| (name.clone(), picture.node(name, Shape::Service))).collect();
+    for table in &plan.tables {
+        let name = format!("table {}", table.name);
+        let Some((_, node)) = services.iter().find(|(other, _)| *other == name) else { continue };
+        let of = table.captured.as_ref();
+        let topic = of.and_then(|of| topics.iter().find(|(_, name)| **name == of.table)).map(|(topic, _)| *topic);
+        let topic = topic.unwrap_or_else(|| picture.node(table.topic.clone(), Shape::Topic));
+        picture.line(topic, *node, "", false);
+    }
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for stream in &plan.streams {
         let begin = picture.node(format!("stream {}", stream.name), Shape::Step);
@@ -121,6 +135,7 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
             let beside = match &step.plan {
                 StepPlan::Enrich(plan) => Some((format!("service {}", plan.service), &plan.into)),
                 StepPlan::Lookup(plan) => Some((format!("table {}", plan.table), &plan.into)),
+                StepPlan::Call(plan) => Some((format!("function {}", plan.function.name()), &plan.into)),
                 _ => None,
             };
             if let Some((name, into)) = beside

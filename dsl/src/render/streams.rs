@@ -6,10 +6,11 @@ use tributary_expression::Program;
 
 use super::public_url;
 use super::text::{block, leaf_name, line, size, store, time};
+use crate::keys::streams::MAX_EVENT;
 use crate::plan::{
-    CallPlan, ConductorFlavor, ConductorPlan, DeliveryPlan, EnrichPlan, FileFormat, LeafType, LookupTable, Missing,
-    OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink,
-    WebhookFormat,
+    CallPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, Keep, LeafType,
+    LookupTable, Missing, OnError, Origin, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput,
+    StreamPlan, TopicSink, Wait, WebhookFormat,
 };
 
 pub(super) fn service(out: &mut String, service: &ServicePlan) {
@@ -50,6 +51,9 @@ pub(super) fn stream(out: &mut String, stream: &StreamPlan) {
     };
     let changes = if is_of_tables { format!("changes: {}; ", letters.join(", ")) } else { String::new() };
     line(out, 1, format_args!("{changes}begins with {start}"));
+    if stream.max_event != MAX_EVENT.left_out.0 {
+        line(out, 1, format_args!("events of at most {}", size(stream.max_event)));
+    }
     for step in &stream.steps {
         self::step(out, step, stream.on_error);
     }
@@ -78,12 +82,42 @@ fn step(out: &mut String, step: &Step, on_error: OnError) {
             block(out, program.text().trim_end());
         }
         StepPlan::Split { each, into } => line(out, 1, format_args!("{name}: an event for each of {each}, as {into}")),
+        StepPlan::Call(plan) => {
+            let (into, function) = (&plan.into, plan.function.name());
+            let with: Vec<&str> = plan.with.iter().map(|program| program.text().trim()).collect();
+            let becomes = if into.is_root() { "the event becomes".to_owned() } else { format!("{into} is") };
+            let with = with.join(", ");
+            line(out, 1, format_args!("{name}: {becomes} {function}({with}) ({})", fails(step, on_error)));
+            line(out, 2, format_args!("{}", plan.function));
+        }
         StepPlan::Enrich(plan) => enrich(out, step, plan, on_error),
+        StepPlan::Dedupe(plan) => {
+            let (within, fails) = (time(plan.within), fails(step, on_error));
+            let ends = format!("an event ends here if one of its key came less than {within} before");
+            line(out, 1, format_args!("{name}: {ends}, in its partition ({fails})"));
+            line(
+                out,
+                2,
+                format_args!("key: {}; memory for each partition: {}", plan.by.text().trim(), size(plan.limit)),
+            );
+        }
+        StepPlan::Collapse(plan) => {
+            let (period, fails) = (time(plan.period), fails(step, on_error));
+            let last = format!("of the events of a key within {period} the last flows on");
+            line(out, 1, format_args!("{name}: {last}, in its partition ({fails})"));
+            let held = format!("at most {} events of each partition are held, or {}", plan.keys, size(plan.limit));
+            line(out, 2, format_args!("key: {}; {held}", plan.by.text().trim()));
+        }
         StepPlan::Lookup(plan) => {
             let (table, into) = (&plan.table, &plan.into);
             let fails = fails(step, on_error);
             line(out, 1, format_args!("{name}: {into} is what {table} has ({fails}); {}", missing(plan.missing)));
             line(out, 2, format_args!("key: {}", plan.key.text().trim()));
+            let wait = match plan.wait {
+                Wait::Nothing => "as it is then: eventually it has what the source changed before the event",
+                Wait::Position => "once it has all changes before the event's own",
+            };
+            line(out, 2, format_args!("{wait}"));
         }
     }
 }
@@ -119,14 +153,33 @@ fn missing(missing: Missing) -> &'static str {
 }
 
 pub(super) fn table(out: &mut String, table: &LookupTable) {
-    let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
-    line(out, 0, format_args!("\ntable {} of the topic {}: whole in memory, by {key}", table.name, table.topic));
+    let place = match table.keep {
+        Keep::Memory => "in memory",
+        Keep::Disk => "on disk",
+    };
+    let (name, limit) = (&table.name, size(table.limit));
+    match &table.captured {
+        Some(captured) => {
+            let columns = match captured.columns.as_slice() {
+                [] => "all columns".to_owned(),
+                columns => columns.join(", "),
+            };
+            line(out, 0, format_args!("\ntable {name} of {}: whole {place}, by its key: {columns}", captured.table));
+        }
+        None => {
+            let key = table.key.as_ref().map_or("the record's key".to_owned(), |key| key.text().trim().to_owned());
+            line(out, 0, format_args!("\ntable {name} of the topic {}: whole {place}, by {key}", table.topic));
+        }
+    }
+    let old = table.max_age.map(|age| format!("; down when its newest change is older than {}", time(age)));
+    line(out, 1, format_args!("at most {limit}{}", old.unwrap_or_default()));
 }
 
 fn topic(out: &mut String, sink: &TopicSink) {
     let key = sink.key.as_ref().map_or("the key that it came with".to_owned(), |key| key.text().trim().to_owned());
     let kept = if sink.compact { ", compacted" } else { "" };
-    line(out, 1, format_args!("to topic {}{kept}: exactly once; key: {key}", sink.name));
+    let headers = if sink.cloud_events { ", with CloudEvents headers" } else { "" };
+    line(out, 1, format_args!("to topic {}{kept}{headers}: exactly once; key: {key}", sink.name));
     when(out, sink.when.as_ref());
 }
 
@@ -138,8 +191,14 @@ fn when(out: &mut String, when: Option<&Program>) {
 
 fn delivery(out: &mut String, delivery: &DeliveryPlan) {
     let name = &delivery.name;
+    let order = match delivery.order {
+        DeliveryOrder::Key => "in order for each key",
+        DeliveryOrder::Partition => "in order for each partition, one at a time",
+        DeliveryOrder::None => "in any order",
+    };
     let refused = match delivery.on_error {
         OnError::Stop => "what it refuses is tried until it takes it",
+        OnError::DeadLetter if delivery.order == DeliveryOrder::None => "what it refuses is set aside",
         OnError::DeadLetter => "what it refuses is set aside, and later events of its key",
     };
     match &delivery.sink {
@@ -155,11 +214,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 1 => "signed".to_owned(),
                 n => format!("signed by {n} secrets"),
             };
-            line(
-                out,
-                1,
-                format_args!("to {name} at {url}: at least once, with the same id at every try, in order for each key"),
-            );
+            line(out, 1, format_args!("to {name} at {url}: at least once, with the same id at every try, {order}"));
             line(out, 2, format_args!("{format}, {signed}; {}; {refused}", tried(delivery)));
         }
         SinkPlan::Sql(plan) => {
@@ -178,7 +233,8 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
         }
         SinkPlan::Index(plan) => {
             let (store, key) = (store(&plan.store), plan.row.key.join(", "));
-            line(out, 1, format_args!("to the index {name} in {store} by {key}: of each row the newest"));
+            let order = if delivery.order == DeliveryOrder::Key { String::new() } else { format!(", {order}") };
+            line(out, 1, format_args!("to the index {name} in {store} by {key}: of each row the newest{order}"));
             let field = |(name, leaf): &(String, LeafType)| format!("{name}: {}", leaf_name(leaf));
             let fields: Vec<String> = plan.fields.iter().map(field).collect();
             line(out, 2, format_args!("{}", fields.join(", ")));
@@ -187,7 +243,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 block(out, row.text().trim_end());
             }
         }
-        SinkPlan::Conductor(plan) => conductor(out, delivery, plan, refused),
+        SinkPlan::Conductor(plan) => conductor(out, delivery, plan, order, refused),
         SinkPlan::Files(plan) => {
             let format = match plan.format {
                 FileFormat::JsonLines => "JSON lines",
@@ -201,7 +257,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
     when(out, delivery.when.as_ref());
 }
 
-fn conductor(out: &mut String, delivery: &DeliveryPlan, plan: &ConductorPlan, refused: &str) {
+fn conductor(out: &mut String, delivery: &DeliveryPlan, plan: &ConductorPlan, order: &str, refused: &str) {
     let (name, url, workflow) = (&delivery.name, host(plan.url.reveal()), &plan.workflow);
     let version = plan.version.map_or("latest version".to_owned(), |version| format!("version {version}"));
     let (server, guarantee) = match plan.flavor {
@@ -213,7 +269,7 @@ fn conductor(out: &mut String, delivery: &DeliveryPlan, plan: &ConductorPlan, re
         ConductorFlavor::Orkes => String::new(),
         ConductorFlavor::Oss => format!(", looks up after {}", time(plan.settle)),
     };
-    line(out, 2, format_args!("Conductor ({server}){settle}; {}; {refused}", tried(delivery)));
+    line(out, 2, format_args!("Conductor ({server}){settle}; {order}; {}; {refused}", tried(delivery)));
     if let Some(input) = &plan.input {
         block(out, input.text().trim_end());
     }

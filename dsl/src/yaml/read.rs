@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tributary_expression::FunctionSet;
+
 use super::key::{Is, Key, Keys, Means, Required, written};
 use super::kind::{Kind, Printed};
 use super::variables::fill;
@@ -11,13 +13,17 @@ use crate::diagnostic::{Diagnostic, Spot};
 
 use crate::text::SourceText;
 
-/// Reads nodes of one text.
+/// Reads nodes of a pipeline's text, and of streams that are written in Rust.
 pub(crate) struct Reader<'a> {
     pub text: Arc<SourceText>,
+    /// The texts of values that are written in Rust.
+    pub others: Vec<Arc<SourceText>>,
     pub inputs: &'a dyn Inputs,
     pub found: Vec<Diagnostic>,
     /// The outermost keys.
     pub root: &'static Keys,
+    /// What programs may call where it is read.
+    pub functions: FunctionSet,
 }
 
 /// Where a value stands, and what could stand there.
@@ -46,11 +52,18 @@ pub(crate) struct Text {
     /// As written: what may be printed.
     pub shown: String,
     pub spot: Spot,
+    /// Where all of it stands.
+    pub place: Place,
 }
 
 impl Reader<'_> {
     pub fn spot(&self, place: Place) -> Spot {
-        spot(&self.text, place)
+        spot(self.text_of(place), place)
+    }
+
+    /// The text that a place is in.
+    pub fn text_of(&self, place: Place) -> &Arc<SourceText> {
+        place.text.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.text)
     }
 
     pub fn error(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
@@ -148,7 +161,7 @@ impl Reader<'_> {
             }
             Ok(filled) => {
                 let shown = if filled.variable { written.clone() } else { filled.text.clone() };
-                Some(Text { value: filled.text, shown, spot: self.spot(node.place) })
+                Some(Text { value: filled.text, shown, spot: self.spot(node.place), place: node.place })
             }
             Err(missing) => {
                 for unfilled in missing {
@@ -194,12 +207,13 @@ impl Reader<'_> {
 
     /// Where a text stands inside of a value, if it is in sight there.
     fn find(&self, place: Place, mark: &str) -> Place {
-        let line = self.text.line(place.start.0);
+        let line = self.text_of(place).line(place.start.0);
         let from: usize = line.chars().take(place.start.1.saturating_sub(1)).map(char::len_utf8).sum();
         match line.get(from..).and_then(|rest| rest.find(mark)) {
             Some(at) => {
                 let column = line[..from + at].chars().count() + 1;
-                Place { start: (place.start.0, column), end: (place.start.0, column + mark.chars().count()) }
+                let end = (place.start.0, column + mark.chars().count());
+                Place { start: (place.start.0, column), end, ..place }
             }
             None => place,
         }

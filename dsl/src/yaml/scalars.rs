@@ -152,6 +152,40 @@ impl<N: FromStr + PartialOrd + Display + Sync> Printed for Whole<N> {
     }
 }
 
+/// A part of a whole, in percent.
+pub(crate) struct Share;
+
+impl Documented for Share {
+    fn word(&self) -> String {
+        "share, `0%` to `100%`".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": format!("^[0-9]+%$|{VARIABLE}") })
+    }
+}
+
+impl Kind for Share {
+    type Value = u8;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<u8> {
+        let text = r.text(node, at)?;
+        let percent = text.value.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
+        let found = percent.filter(|percent| *percent <= 100);
+        if found.is_none() {
+            let message = format!("`{}` must be a share, not `{}`", at.path, text.shown);
+            r.error(node.place, message, Some("from `0%` to `100%`".into()));
+        }
+        found
+    }
+}
+
+impl Printed for Share {
+    fn print(&self, value: &u8) -> String {
+        format!("{value}%")
+    }
+}
+
 /// A duration.
 pub(crate) struct Period {
     pub least: Duration,

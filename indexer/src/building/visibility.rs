@@ -110,6 +110,9 @@ impl Visibility {
             for finished in batch {
                 context.recent.seen(&finished.id, &finished.unseen);
                 finished.causes.iter().for_each(|cause| context.reports.finished(cause, finished.outcome));
+                if finished.outcome == Outcome::Deleted {
+                    context.tell_of_strangers();
+                }
                 finished.tickets.into_iter().for_each(Ticket::done);
             }
         }

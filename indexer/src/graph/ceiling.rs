@@ -1,5 +1,6 @@
 //! How many vertices one request may ask for, learnt from what the server took and what it refused.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Calls that must succeed at the ceiling before it rises, at first; doubled each time it has to come down again.
@@ -9,7 +10,7 @@ const MOST_PATIENCE: u32 = 512;
 
 /// The ceiling of one query.
 #[derive(Debug)]
-pub(super) struct Ceiling(Mutex<State>);
+pub(super) struct Ceiling(Mutex<State>, AtomicUsize);
 
 #[derive(Debug)]
 struct State {
@@ -33,7 +34,7 @@ pub(super) struct Learnt {
 
 impl Default for Ceiling {
     fn default() -> Self {
-        Self(Mutex::new(State { limit: usize::MAX, patience: PATIENCE, successes: 0 }))
+        Self(Mutex::new(State { limit: usize::MAX, patience: PATIENCE, successes: 0 }), AtomicUsize::new(0))
     }
 }
 
@@ -41,6 +42,16 @@ impl Ceiling {
     /// The most vertices that one request should ask for.
     pub(super) fn limit(&self) -> usize {
         self.state().limit
+    }
+
+    /// The farthest place in one request, from 1, at which the server found what it was asked for: so far, at least, it reads a list.
+    pub(super) fn reach(&self) -> usize {
+        self.1.load(Ordering::Acquire)
+    }
+
+    /// Something was found at this place of a request.
+    pub(super) fn reached(&self, place: usize) {
+        self.1.fetch_max(place, Ordering::AcqRel);
     }
 
     /// Takes in what a call learnt.

@@ -106,6 +106,18 @@ struct Questioner<'a> {
     kind: Kind,
     /// Whom the question is for: an index or a type.
     name: &'a str,
+    ceiling: &'a Ceiling,
+}
+
+/// The places of those that an answer lacks.
+fn missing(items: &[Item]) -> Vec<usize> {
+    (0..items.len()).filter(|i| items[*i] == Item::Missing).collect()
+}
+
+/// Some places of so many, the first and the last among them.
+fn spread(of: usize) -> Vec<usize> {
+    const SOME: usize = 5;
+    if of <= SOME { (0..of).collect() } else { (0..SOME).map(|n| n * (of - 1) / (SOME - 1)).collect() }
 }
 
 #[async_trait]
@@ -113,19 +125,9 @@ impl Ask for Questioner<'_> {
     async fn ask(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
         let mut items = self.once(ids).await?;
         self.all_failed(ids, &items).await?;
-        // An answer may have been cut where it holds some and lacks others: by a page size of the field, a proxy's cap, a limit of
-        // our role. Only one that lacks all of them was not, so those that are missing are asked for until there is one.
-        while let Form::Together { .. } = self.question.form {
-            let missing: Vec<usize> = (0..ids.len()).filter(|i| items[*i] == Item::Missing).collect();
-            if missing.is_empty() || missing.len() == ids.len() {
-                break;
-            }
-            let again: Vec<String> = missing.iter().map(|i| ids[*i].clone()).collect();
-            let answered = self.once(&again).await?;
-            if answered.iter().all(|item| *item == Item::Missing) {
-                break;
-            }
-            missing.into_iter().zip(answered).for_each(|(i, item)| items[i] = item);
+        if let Form::Together { .. } = self.question.form {
+            self.again(ids, &mut items, true).await?;
+            self.beyond(ids, &mut items).await?;
         }
         Ok(items)
     }
@@ -152,6 +154,51 @@ impl Questioner<'_> {
         Ok(())
     }
 
+    /// An answer may have been cut where it holds some and lacks others: by a page size of the field, a proxy's cap, a limit of our
+    /// role. Only one that lacks all of them was not, so those that are missing are asked for until there is one. `first`: all of them
+    /// were asked for already.
+    async fn again(&self, ids: &[String], items: &mut [Item], first: bool) -> Result<(), Trouble> {
+        let mut asked = if first { ids.len() } else { usize::MAX };
+        loop {
+            let missing = missing(items);
+            if missing.is_empty() || missing.len() == asked {
+                return Ok(());
+            }
+            asked = missing.len();
+            self.ask_for(ids, items, &missing).await?;
+        }
+    }
+
+    /// A server may read the first ids of a list only, and answer null for the others: what is missing behind the farthest place at
+    /// which it ever found one is asked for nearer. Where it never found any, some are asked for alone.
+    async fn beyond(&self, ids: &[String], items: &mut [Item]) -> Result<(), Trouble> {
+        let unsure = |items: &[Item]| missing(items).into_iter().skip(self.ceiling.reach().max(1)).collect::<Vec<_>>();
+        if self.ceiling.reach() == 0 {
+            let all = unsure(items);
+            for at in spread(all.len()) {
+                self.ask_for(ids, items, &all[at..=at]).await?;
+            }
+            if self.ceiling.reach() == 0 {
+                return Ok(());
+            }
+        }
+        let mut rest = unsure(items);
+        while !rest.is_empty() {
+            let far = rest.split_off(self.ceiling.reach().max(1).min(rest.len()));
+            self.ask_for(ids, items, &rest).await?;
+            rest = far;
+        }
+        Ok(())
+    }
+
+    /// Asks once more for those at some places.
+    async fn ask_for(&self, ids: &[String], items: &mut [Item], places: &[usize]) -> Result<(), Trouble> {
+        let again: Vec<String> = places.iter().map(|i| ids[*i].clone()).collect();
+        let answered = self.once(&again).await?;
+        places.iter().zip(answered).for_each(|(i, item)| items[*i] = item);
+        Ok(())
+    }
+
     /// One request.
     async fn once(&self, ids: &[String]) -> Result<Vec<Item>, Trouble> {
         let (query, variables) = self.question.request(ids);
@@ -162,6 +209,9 @@ impl Questioner<'_> {
         let replaced = answer.replaced;
         let items = answer.items(&client.place, self.question, ids)?;
         self.graph.replaced.tell_items(self.name, replaced, ids, &items);
+        if let Some(last) = items.iter().rposition(|item| matches!(item, Item::Found(_))) {
+            self.ceiling.reached(last + 1);
+        }
         Ok(items)
     }
 }
@@ -174,7 +224,8 @@ impl Graph for HttpGraph {
 
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
         let ceiling = self.ceiling(format!("fetch {}", index.name));
-        let ask = Questioner { graph: self, question: &index.fetch, kind: Kind::Fetch, name: &index.name };
+        let ask =
+            Questioner { graph: self, question: &index.fetch, kind: Kind::Fetch, name: &index.name, ceiling: &ceiling };
         let items = outcomes(&ask, &ceiling, ids, self.width).await?;
         let count = |outcome: &'static str, fetched: Fetched| {
             metrics::counter!("tributary_graph_documents_total", "outcome" => outcome).increment(1);
@@ -196,7 +247,13 @@ impl Graph for HttpGraph {
         ids: &[String],
     ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError> {
         let ceiling = self.ceiling(format!("parents {}", plan.type_name));
-        let ask = Questioner { graph: self, question: &plan.question, kind: Kind::Parents, name: &plan.type_name };
+        let ask = Questioner {
+            graph: self,
+            question: &plan.question,
+            kind: Kind::Parents,
+            name: &plan.type_name,
+            ceiling: &ceiling,
+        };
         let items = outcomes(&ask, &ceiling, ids, self.width).await?;
         let place = &self.client.place;
         let parents = items.into_iter().zip(ids).map(|(item, id)| match item {
@@ -212,8 +269,8 @@ impl Graph for HttpGraph {
     }
 
     async fn identify(&self, question: &Question, name: &str, ids: &[String]) -> Result<Vec<Identified>, GraphError> {
-        let ask = Questioner { graph: self, question, kind: Kind::Identify, name };
         let ceiling = self.ceiling(format!("{} {name}", question.operation));
+        let ask = Questioner { graph: self, question, kind: Kind::Identify, name, ceiling: &ceiling };
         let items = outcomes(&ask, &ceiling, ids, self.width).await?;
         let identified = items.into_iter().map(|item| match item {
             Item::Found(_) => Identified::Known,

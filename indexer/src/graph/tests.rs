@@ -63,10 +63,12 @@ pub(crate) fn index(many: bool, fields: Vec<SelectedField>) -> IndexPlan {
     };
     IndexPlan {
         name: "movies".into(),
+        place: Default::default(),
         root_type: "Movie".into(),
         fetch,
         selection: Selection { fields },
         edges: Vec::new(),
+        hidden: 0,
         values: Default::default(),
         root_ids: RootIds::Table { source: "studio".into(), table: "public.movie".into() },
         store: StorePlan::Embedded,
@@ -89,6 +91,7 @@ fn movies(many: bool) -> IndexPlan {
 fn plan(endpoint: &str) -> GraphPlan {
     GraphPlan {
         endpoint: endpoint.into(),
+        place: Default::default(),
         headers: Default::default(),
         timeout: Duration::from_secs(30),
         concurrency: 4,
@@ -96,6 +99,7 @@ fn plan(endpoint: &str) -> GraphPlan {
         fan_outs: Default::default(),
         probe: false,
         lag: Duration::ZERO,
+        hidden: Default::default(),
         probes: Default::default(),
     }
 }

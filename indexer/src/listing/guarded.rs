@@ -43,6 +43,15 @@ impl Consumer for Guarded {
         }
     }
 
+    /// What waits here already may still come.
+    fn pause(&mut self, places: &[TopicPartition]) {
+        self.inner.pause(places);
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        self.inner.resume(places);
+    }
+
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
         self.inner.commit(offsets).await
     }

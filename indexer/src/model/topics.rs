@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 use tributary_transport::{
-    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose,
+    Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose, TopicId,
     TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
@@ -239,6 +239,7 @@ struct ModelConsumer {
     member: Arc<AtomicU64>,
     follows: Followed,
     positions: BTreeMap<TopicPartition, u64>,
+    paused: BTreeSet<TopicPartition>,
     settings: ConsumerSettings,
     gone: AtomicBool,
 }
@@ -261,6 +262,7 @@ impl ModelConsumer {
                     for assignment in assignments {
                         let place = assignment.place.clone();
                         assignment.committed = offsets.get(&(self.settings.group.clone(), place.clone())).copied();
+                        self.paused.remove(&place);
                         self.positions.insert(place, assignment.committed.unwrap_or(0));
                     }
                 }
@@ -269,7 +271,7 @@ impl ModelConsumer {
             }
             return Some(news);
         }
-        for (place, position) in &mut self.positions {
+        for (place, position) in self.positions.iter_mut().filter(|(place, _)| !self.paused.contains(place)) {
             let Some(records) = topics.get(&place.topic).map(|topic| &topic[place.partition as usize]) else {
                 continue;
             };
@@ -324,6 +326,14 @@ impl Consumer for ModelConsumer {
         }
     }
 
+    fn pause(&mut self, places: &[TopicPartition]) {
+        self.paused.extend(places.iter().filter(|place| self.positions.contains_key(place)).cloned());
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        self.paused.retain(|place| !places.contains(place));
+    }
+
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
         self.process.pass().await;
         let mut state = self.topics.lock();
@@ -370,6 +380,7 @@ impl ProcessTopics {
             member: Arc::new(AtomicU64::new(number)),
             follows,
             positions: BTreeMap::new(),
+            paused: BTreeSet::new(),
             settings,
             gone: AtomicBool::new(false),
         }
@@ -438,6 +449,15 @@ impl Transport for ProcessTopics {
         let state = self.topics.lock();
         let records = state.topics.get(&place.topic).and_then(|topic| topic.get(place.partition as usize));
         Ok(records.into_iter().flatten().skip(offset as usize).take(max).cloned().collect())
+    }
+
+    async fn topic_id(&self, _: &str) -> Result<Option<TopicId>, TransportError> {
+        Ok(None)
+    }
+
+    async fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let all = self.read(place, 0, usize::MAX).await?;
+        Ok(all.iter().position(|record| record.timestamp_ms >= time_ms).unwrap_or(all.len()) as u64)
     }
 
     async fn probe(&self) -> Result<(), TransportError> {

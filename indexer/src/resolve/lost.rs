@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_processor::{Backoff, StageError};
-use tributary_transport::{Assignment, Loss, TopicPartition, TransportError};
+use tributary_transport::{Assignment, Loss, LossCause, TopicPartition, TransportError};
 
 use crate::listing::Listings;
 
@@ -89,15 +89,18 @@ pub(crate) async fn noted<F: Future<Output = Result<(), TransportError>>>(
 }
 
 fn why(loss: &Loss) -> String {
-    let Loss { place, from, to } = loss;
+    let Loss { place, from, to, cause } = loss;
     let topic = &place.topic;
-    match to.checked_sub(*from) {
-        Some(count) => format!(
-            "records of topic {topic} were removed before they were read ({count} offsets of partition {}, from {from} on): its \
+    match cause {
+        LossCause::Removed => format!(
+            "records of topic {topic} were removed before they were read ({} offsets of partition {}, from {from} on): its \
              retention is too short for how long this pipeline was down or behind, or somebody removed them",
+            to.saturating_sub(*from),
             place.partition
         ),
-        None => format!("topic {topic} was made anew before all of its records were read"),
+        LossCause::MadeAnew => {
+            format!("topic {topic} was deleted and made again: what of it was not read before is gone")
+        }
     }
 }
 
@@ -107,11 +110,12 @@ mod tests {
 
     #[test]
     fn it_is_told_what_is_gone() {
-        let loss = |from, to| Loss { place: TopicPartition { topic: "t".into(), partition: 3 }, from, to };
+        let place = || TopicPartition { topic: "t".into(), partition: 3 };
+        let loss = |from, to, cause| Loss { place: place(), from, to, cause };
         assert!(
-            why(&loss(5, 10))
+            why(&loss(5, 10, LossCause::Removed))
                 .contains("topic t were removed before they were read (5 offsets of partition 3, from 5 on)")
         );
-        assert!(why(&loss(5, 0)).contains("topic t was made anew"));
+        assert!(why(&loss(5, 7, LossCause::MadeAnew)).contains("topic t was deleted and made again"));
     }
 }

@@ -54,7 +54,8 @@ pub fn id_value(value: &Value) -> Option<IdValue> {
         Value::Int(i) => Some(IdValue::Number(i.to_string())),
         Value::Text(text) => Some(IdValue::Text(text.to_string())),
         Value::Bool(b) => Some(IdValue::Text(b.to_string())),
-        Value::Decimal { text, .. } => Some(IdValue::Number(text.to_string())),
+        // As events have it, where decimals travel as text.
+        Value::Decimal { text, .. } => Some(IdValue::Text(text.to_string())),
         Value::Float64(f) => Some(IdValue::Number(f.to_string())),
         Value::Float32(f) => Some(IdValue::Number(f.to_string())),
         Value::Null | Value::Unchanged | Value::Bytes(_) | Value::Array(_) | Value::Object(_) => None,

@@ -42,6 +42,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
     ];
     IndexPlan {
         name: name.to_owned(),
+        place: Default::default(),
         root_type: "Movie".to_owned(),
         fetch: Question {
             operation: "Movies".to_owned(),
@@ -58,6 +59,7 @@ pub fn movies(name: &str, store: StorePlan) -> IndexPlan {
         },
         selection: Selection { fields },
         edges: Vec::new(),
+        hidden: 0,
         values: Default::default(),
         root_ids: RootIds::Table { source: "studio".to_owned(), table: "public.movie".into() },
         store,

@@ -1,4 +1,5 @@
-//! Which event is delivered next: those of one key one after the other, keys beside one another. Pure; time is passed in.
+//! Which event is delivered next: those of one lane one after the other, lanes beside one another. A lane is a key, a partition, or one
+//! event, as the sink's order says. Pure; time is passed in.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -6,15 +7,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tributary_transport::TopicPartition;
+use tributary_dsl::plan::DeliveryOrder;
+use tributary_transport::{Polled, TopicPartition};
 
-/// The lane of an event: its key in its partition, or, without a key, the event alone.
+/// The lane of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Lane {
     pub place: TopicPartition,
+    /// Its key, if events of other keys are in other lanes.
     pub key: Option<Bytes>,
-    /// Where the event lies, if it has no key.
+    /// Where it lies, if it has a lane of its own.
     pub offset: Option<u64>,
+}
+
+impl Lane {
+    /// The lane of an event. One without a key waits for none of its own where keys have lanes.
+    pub fn of(order: DeliveryOrder, record: &Polled) -> Self {
+        let key = record.key.clone().filter(|key| !key.is_empty() && order == DeliveryOrder::Key);
+        let is_alone = key.is_none() && order != DeliveryOrder::Partition;
+        Self { place: record.place.clone(), key, offset: is_alone.then_some(record.offset) }
+    }
 }
 
 /// What is to be delivered, in lanes.
@@ -147,15 +159,74 @@ impl<T> Lanes<T> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tributary_transport::Headers;
 
     use super::*;
 
+    fn record(key: u8, partition: u32, offset: u64) -> Polled {
+        let place = TopicPartition { topic: "events".into(), partition };
+        // The first key is none.
+        let key = (key > 0).then(|| Bytes::copy_from_slice(&[key]));
+        Polled { place, offset, key, value: None, headers: Headers::NONE, timestamp_ms: 0 }
+    }
+
     fn lane(key: u8) -> Lane {
-        let place = TopicPartition { topic: "events".into(), partition: 0 };
-        Lane { place, key: Some(Bytes::copy_from_slice(&[key])), offset: None }
+        Lane::of(DeliveryOrder::Key, &record(key + 1, 0, 0))
+    }
+
+    /// Whether the second of two events waits for the first, by the words of the rule.
+    fn waits(order: DeliveryOrder, first: &Polled, second: &Polled) -> bool {
+        first.place == second.place
+            && match order {
+                DeliveryOrder::Key => first.key.is_some() && first.key == second.key,
+                DeliveryOrder::Partition => true,
+                DeliveryOrder::None => false,
+            }
+    }
+
+    fn orders() -> impl Strategy<Value = DeliveryOrder> {
+        prop_oneof![Just(DeliveryOrder::Key), Just(DeliveryOrder::Partition), Just(DeliveryOrder::None)]
     }
 
     proptest! {
+        /// Of two events of which one waits for the other, they are never out together, and arrive in their order; all others that are
+        /// ready are out at once. All arrive.
+        #[test]
+        fn an_order_is_kept_and_no_more_than_that(
+            order in orders(), items in proptest::collection::vec((0_u8..3, 0_u32..2, 0_u8..3), 1..60),
+            picks in proptest::collection::vec(any::<proptest::sample::Index>(), 300),
+        ) {
+            let records: Vec<Polled> =
+                items.iter().enumerate().map(|(at, (key, place, _))| record(*key, *place, at as u64)).collect();
+            let mut lanes = Lanes::default();
+            records.iter().enumerate().for_each(|(at, record)| lanes.push(Lane::of(order, record), at));
+            let mut failures: Vec<u8> = items.iter().map(|(_, _, failures)| *failures).collect();
+            let (mut now, mut out, mut arrived) = (Instant::now(), Vec::<Head<usize>>::new(), Vec::new());
+            for pick in picks {
+                out.extend(lanes.take(usize::MAX, now));
+                let is_out = |at: usize| out.iter().any(|head| head.item == at);
+                for (second, record) in records.iter().enumerate().filter(|(at, _)| !arrived.contains(at)) {
+                    let waits_for = (0..second).find(|at| !arrived.contains(at) && waits(order, &records[*at], record));
+                    prop_assert!(waits_for.is_none() || !is_out(second), "{second} overtakes {waits_for:?}");
+                    // One that failed is out again when its pause is over.
+                    prop_assert!(waits_for.is_some() || is_out(second), "{second} waits for nothing");
+                }
+                if out.is_empty() {
+                    break;
+                }
+                let head = out.swap_remove(pick.index(out.len()));
+                if failures[head.item] > 0 {
+                    failures[head.item] -= 1;
+                    prop_assert!(lanes.again(head, now, Duration::from_secs(1)).is_ok());
+                    now += Duration::from_secs(1);
+                } else {
+                    arrived.push(lanes.done(head));
+                }
+            }
+            arrived.sort_unstable();
+            prop_assert_eq!(arrived, (0..records.len()).collect::<Vec<_>>());
+        }
+
         /// Whatever becomes of them, the events of a key are done in their order, one at a time, and all of them.
         #[test]
         fn keys_keep_their_order(items in proptest::collection::vec((0_u8..4, 0_u8..3), 1..80), most in 1_usize..4) {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_transport::{Assignment, Batch, Loss, Polled, TopicPartition};
+use tributary_transport::{Assignment, Batch, Loss, LossCause, Polled, TopicPartition};
 
 use self::partition::{Partition, away};
 use super::letters::Letters;
@@ -159,11 +159,11 @@ impl Handler for Work {
             }
         }
         // As much gathers as an intake lets in: the fullest makes room.
-        let gathered: usize = partitions.values().map(|partition| partition.gathered.len()).sum();
-        let bytes: usize = partitions.values().map(|partition| partition.bytes).sum();
+        let free = || partitions.values().filter(|partition| partition.standstill.is_none());
+        let gathered: usize = free().map(|partition| partition.gathered.len()).sum();
+        let bytes: usize = free().map(|partition| partition.bytes).sum();
         if gathered >= room(self.shared.sink.as_ref()).0 / 2 || bytes >= room(self.shared.sink.as_ref()).1 / 2 {
-            let free = partitions.values().filter(|partition| partition.standstill.is_none());
-            let fullest = free.max_by_key(|partition| partition.bytes).map(|partition| partition.place.clone());
+            let fullest = free().max_by_key(|partition| partition.bytes).map(|partition| partition.place.clone());
             due.extend(fullest.filter(|fullest| !due.contains(fullest)));
         }
         self.commit(&mut partitions, due).await?;
@@ -193,30 +193,39 @@ impl Handler for Work {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
-        for Loss { place, from, to } in losses {
+        for loss in losses {
+            let Loss { place, from, to, cause } = loss;
+            let is_anew = *cause == LossCause::MadeAnew;
             let mut partitions = self.partitions.lock().await;
             let Some(mut partition) = partitions.remove(place) else { continue };
             drop(partitions);
             let mut pauses = self.pauses();
+            if is_anew {
+                // The group's offset is one of a topic that is gone.
+                partition.unopened = partition.unopened.map(|_| None);
+            }
             // What was read before is still there to be given, unless the sink will never take it.
             loop {
-                if to > from {
+                if !is_anew {
                     partition.commit(&self.shared).await;
                 }
-                match partition.standstill.clone().filter(|_| to > from && !partition.is_refused) {
+                match partition.standstill.clone().filter(|_| !is_anew && !partition.is_refused) {
                     Some((why, _)) => self.waits_for(why, &mut pauses).await,
                     None => break,
                 }
             }
-            let first = partition.gathered.first().map_or(*from, |gathered| gathered.record.offset);
-            self.shared.delivery.lacks(&[Loss { place: place.clone(), from: first, to: *to }]);
+            // It may have been taken over when the topic had been made anew already.
+            if !(is_anew && partition.is_at(&self.shared, *to).await) {
+                let first = partition.gathered.first().map_or(*from, |gathered| gathered.record.offset);
+                self.shared.delivery.lacks(&[Loss { from: first, ..loss.clone() }]);
+            }
             partition.gathered.clear();
             (partition.bytes, partition.since, partition.standstill) = (0, None, None);
             // Offsets behind them are committed when this returns, so the mark is there before.
             loop {
-                let moved = match (partition.open(&self.shared).await, to < from) {
+                let moved = match (partition.open(&self.shared).await, is_anew) {
                     (false, _) => Err(OutsideError::transient("the sink does not say where it stands")),
-                    // A topic that was made anew begins below the mark.
+                    // A topic that was made anew may begin below the mark.
                     (true, true) => partition.start_anew(&self.shared, *to).await,
                     (true, false) => partition.goes_on_at(&self.shared, *to).await,
                 };

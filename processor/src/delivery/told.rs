@@ -1,5 +1,5 @@
-//! Sinks that are told: the events of a key one after the other, those of other keys beside them, each until it has arrived or is given
-//! up. An event's ticket is done then, so the group's offset follows; after a crash what was not committed is delivered again.
+//! Sinks that are told: the events of a key one after the other, those of other keys beside them (or as the sink's `order` says), each
+//! until it has arrived or is given up. An event's ticket is done then, so the group's offset follows; after a crash what was not committed is delivered again.
 //!
 //! Where a sink fails for every event, all of them wait together, and one try after a growing pause finds out whether it is back.
 
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -396,7 +395,7 @@ impl Work {
                 state.again.insert(again.letter.id.clone(), again.record.place.clone());
                 let record = again.record.clone();
                 let event = self.event(&record).unwrap_or_else(|| Err("it is not for this sink".to_owned()));
-                state.lanes.push(lane(&record), Item { record, event, ticket: None, again: Some(again) });
+                state.lanes.push(self.lane(&record), Item { record, event, ticket: None, again: Some(again) });
             }
             drop(state);
             self.news.notify_waiters();
@@ -406,12 +405,10 @@ impl Work {
     fn event(&self, record: &Polled) -> Option<Result<OutEvent, String>> {
         self.delivery.event(record).transpose()
     }
-}
 
-fn lane(record: &Polled) -> Lane {
-    let key: Option<Bytes> = record.key.clone().filter(|key| !key.is_empty());
-    let offset = key.is_none().then_some(record.offset);
-    Lane { place: record.place.clone(), key, offset }
+    fn lane(&self, record: &Polled) -> Lane {
+        Lane::of(self.delivery.plan.order, record)
+    }
 }
 
 #[async_trait]
@@ -421,7 +418,7 @@ impl Handler for Work {
         for (record, ticket) in records {
             match self.event(&record) {
                 Some(event) => {
-                    state.lanes.push(lane(&record), Item { record, event, ticket: Some(ticket), again: None });
+                    state.lanes.push(self.lane(&record), Item { record, event, ticket: Some(ticket), again: None });
                 }
                 None => ticket.done(),
             }

@@ -1,12 +1,13 @@
-//! Who an event is outside of the transport: attributes of CloudEvents, as headers of the records in a stream's own topic (the Kafka
-//! protocol binding of CloudEvents 1.0, binary mode), with extensions for what sinks need to know.
+//! Who an event is outside of the transport: attributes of CloudEvents, as headers of the records in a stream's own topic, and in those of
+//! users that ask for them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tributary_event::Op;
 use tributary_expression::Value;
-use tributary_transport::{Batch, Polled};
+use tributary_transport::headers::cloud_event::{COMMITTED, ID, KIND, OP, SEQUENCE, SOURCE};
+use tributary_transport::{Batch, CloudEvent, Polled};
 
 /// Attributes of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +20,19 @@ pub(crate) struct Attributes {
     pub committed_us: Option<i64>,
 }
 
-const ID: &str = "ce_id";
-const SOURCE: &str = "ce_source";
-const KIND: &str = "ce_type";
-const VERSION: &str = "ce_specversion";
-const OP: &str = "ce_op";
-const SEQUENCE: &str = "ce_sequence";
-const COMMITTED: &str = "ce_committedus";
+/// When a change event was committed.
+pub(super) fn committed_us(event: &Value) -> Option<i64> {
+    number(event, &["source", "ts_us"]).or(number(event, &["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)))
+}
+
+fn number(event: &Value, path: &[&str]) -> Option<i64> {
+    let found = path.iter().try_fold(event, |value, name| value.as_object()?.get(*name));
+    found.and_then(|value| match value {
+        Value::Integer(number) => Some(*number),
+        // A whole number that needs all of 64 bits.
+        value => value.to_str_lossy()?.parse().ok(),
+    })
+}
 
 impl Attributes {
     /// The fields of a change event that they are made of.
@@ -33,21 +40,12 @@ impl Attributes {
 
     /// Those of a change event. One without a number is known by where it lies.
     pub fn of(event: &Value, op: Op, record: &Polled, pipeline: &str, source: &str, kind: &Arc<str>) -> Self {
-        let field = |path: &[&str]| {
-            let found = path.iter().try_fold(event, |value, name| value.as_object()?.get(*name));
-            found.and_then(|value| match value {
-                Value::Integer(number) => Some(*number),
-                // A whole number that needs all of 64 bits.
-                value => value.to_str_lossy()?.parse().ok(),
-            })
-        };
-        let sequence = field(&["sequence"]).and_then(|number| u64::try_from(number).ok());
+        let sequence = number(event, &["sequence"]).and_then(|number| u64::try_from(number).ok());
         let id = match sequence {
             Some(sequence) => sequence.to_string(),
             None => format!("{}-{}-{}", record.place.topic, record.place.partition, record.offset),
         };
-        let committed_us =
-            field(&["source", "ts_us"]).or(field(&["source", "ts_ms"]).map(|ms| ms.saturating_mul(1_000)));
+        let committed_us = committed_us(event);
         // Another stream makes another event of the same change.
         let source = format!("/{pipeline}/{kind}/{source}").into();
         Self { id, source, kind: kind.clone(), op, sequence: sequence.unwrap_or(record.offset), committed_us }
@@ -82,15 +80,17 @@ impl Attributes {
 
     /// Adds them to the record that was added to a batch last.
     pub fn put(&self, batch: &mut Batch) {
-        batch.header(VERSION, b"1.0");
-        batch.header(ID, self.id.as_bytes());
-        batch.header(SOURCE, self.source.as_bytes());
-        batch.header(KIND, self.kind.as_bytes());
-        batch.header(OP, self.op.letter().to_string().as_bytes());
-        batch.header(SEQUENCE, self.sequence.to_string().as_bytes());
-        if let Some(us) = self.committed_us {
-            batch.header(COMMITTED, us.to_string().as_bytes());
-        }
+        self.cloud_event().put(batch);
+    }
+
+    /// The same, for a topic that others read.
+    pub fn put_for_others(&self, batch: &mut Batch) {
+        self.cloud_event().put_for_others(batch);
+    }
+
+    fn cloud_event(&self) -> CloudEvent<'_> {
+        let Self { id, source, kind, op, sequence, committed_us } = self;
+        CloudEvent { id, source, kind, op: *op, sequence: *sequence, committed_us: *committed_us }
     }
 
     /// Those of a record that was read; none: it has none.

@@ -1,5 +1,7 @@
 //! One partition of a stream: its producer, its mark, and what waits where it stands still.
 
+mod held;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +11,15 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use tributary_dsl::plan::{OnError, Start};
 use tributary_event::{ErrorClass, Reporter};
-use tributary_transport::{Batch, Checkpoint, Polled, Producer, Purpose, TopicPartition, TransportError};
+use tributary_transport::{
+    Batch, Checkpoint, Loss, LossCause, Polled, Producer, Purpose, TopicId, TopicPartition, Transport, TransportError,
+};
 
-use super::Stream;
+use self::held::Waiting;
+use super::holding::Holding;
+use super::seen::Seen;
 use super::steps::{StepError, Steps, Traveller};
+use super::{Stream, memory};
 use crate::parked::{Again, Parked};
 use crate::retry::Backoff;
 use crate::tickets::Ticket;
@@ -27,21 +34,35 @@ const TURN: usize = 256;
 struct Mark {
     /// The offset of the first record that is not.
     next: u64,
+    /// The topic that this is an offset of; none where it was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<TopicId>,
 }
 
+/// A partition that is this process's.
 pub(super) struct Partition {
     place: TopicPartition,
     /// The producer's id, and the mark's name.
     name: String,
     stream: String,
+    transport: Arc<dyn Transport>,
     producer: Box<dyn Producer>,
+    /// What is read next.
     next: u64,
+    /// Which topic it reads.
+    topic: Option<TopicId>,
+    /// Up to where all that came of records is in the batch, or in the sinks: what is held lies behind it.
+    done: u64,
+    /// What is held, if the stream holds events.
+    holding: Option<Holding<Waiting>>,
+    /// What was seen, if the stream remembers that; none: it is not known yet.
+    seen: Option<Seen>,
     batch: Batch,
     /// What the batch was made of.
     made_of: Vec<(Polled, Ticket)>,
     /// Why it does not go on.
     standstill: Option<Standstill>,
-    /// Records that are not done because of that. They count as in flight, so that no more are read than that.
+    /// Records that are not done because of that. They count as in flight, so that the partition is paused before they are many.
     waiting: Vec<(Polled, Ticket)>,
     /// Whether records are appended one by one, as one of them cannot be.
     careful: bool,
@@ -75,8 +96,10 @@ impl Partition {
         let mark: Option<Mark> = mark.map(|mark| serde_json::from_slice(&mark)).transpose().map_err(unknown)?;
         let ends = stream.transport.watermarks(topic).await?;
         let end = ends.get(*partition as usize).map_or(0, |ends| ends.high);
+        let topic_id = stream.transport.topic_id(topic).await?;
         let next = match (mark, stream.plan.start) {
-            (Some(mark), _) if mark.next > end => {
+            // A topic that was deleted and made again, however long it is.
+            (Some(mark), _) if mark.next > end || TopicId::is_other(mark.topic, topic_id) => {
                 stream.lacks(place, mark.next, 0);
                 0
             }
@@ -88,8 +111,13 @@ impl Partition {
             place: place.clone(),
             name,
             stream: stream.plan.name.clone(),
+            transport: stream.transport.clone(),
             producer,
             next,
+            topic: topic_id,
+            done: next,
+            holding: stream.plan.steps.iter().find_map(held::holding),
+            seen: None,
             batch: Batch::new(),
             made_of: Vec::new(),
             standstill: None,
@@ -111,7 +139,7 @@ impl Partition {
     }
 
     fn mark(&self) -> Mark {
-        Mark { next: self.next }
+        Mark { next: self.done, topic: self.topic }
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -124,19 +152,32 @@ impl Partition {
         self.standstill.as_ref().map(|standstill| standstill.why.as_str())
     }
 
-    /// Records from one offset to another will never come: it goes on behind them, for good. From where on the stream lacks some, if it
-    /// does.
-    pub async fn skips(&mut self, from: u64, to: u64, health: &Reporter) -> Option<u64> {
+    /// Records will never come: it goes on behind them, for good. From where on the stream lacks some, if it does. `topic`: which one it
+    /// reads now.
+    pub async fn skips(
+        &mut self,
+        steps: &Steps,
+        loss: &Loss,
+        topic: Option<TopicId>,
+        health: &Reporter,
+    ) -> Option<u64> {
+        let Loss { from, to, cause, .. } = *loss;
+        self.let_all_go(steps, health).await;
         // What waits was read before, and is lost with it.
         let waited = self.waiting.first().map(|(record, _)| record.offset);
         self.waiting.clear();
         self.standstill = None;
-        let is_anew = to < from;
+        // It may have been taken over when the topic had been made anew already.
+        let is_known = topic.is_some() && topic == self.topic && self.next <= to && waited.is_none();
+        let is_anew = cause == LossCause::MadeAnew && !is_known;
         // A stream that has read nothing begins with what there is.
         let lacks = is_anew || to > self.next && self.next > 0;
         let first = waited.unwrap_or(from).min(from);
         if is_anew || to > self.next {
-            self.next = to;
+            (self.next, self.done, self.topic) = (to, to, topic.or(self.topic));
+            if is_anew {
+                self.seen = None;
+            }
             self.batch.checkpoint = Some(self.checkpoint());
             self.append(health).await;
         }
@@ -167,6 +208,9 @@ impl Partition {
     /// Does records, in order, until one of them stops it. Those that are done are in the sinks for good.
     pub async fn work(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
         let mut records: VecDeque<(Polled, Ticket)> = records.into();
+        if let Some(first) = records.iter().map(|(record, _)| record.offset).find(|offset| *offset >= self.next) {
+            self.remember(steps, first, health).await;
+        }
         while self.standstill.is_none() && !records.is_empty() {
             let next = records.iter().position(|(record, _)| record.offset >= self.next).unwrap_or(records.len());
             records.drain(..next).for_each(|(_, ticket)| ticket.done());
@@ -174,15 +218,33 @@ impl Partition {
             self.turn(steps, turn, health).await;
             tokio::task::yield_now().await;
         }
+        self.let_go(steps, health).await;
         self.append(health).await;
         self.careful &= self.standstill.is_some();
         self.waiting.extend(records);
+        if let Some((seen, (first, _))) = self.seen.as_mut().zip(self.waiting.first()) {
+            seen.go_back(first.offset);
+        }
+    }
+
+    /// Knows what was seen before the first record that is to be done.
+    async fn remember(&mut self, steps: &Steps, first: u64, health: &Reporter) {
+        if self.seen.is_some() || self.standstill.is_some() {
+            return;
+        }
+        match memory::before(self.transport.as_ref(), &self.place, first, steps, health).await {
+            Ok(seen) => self.seen = seen,
+            Err(error) => {
+                let why = format!("what was seen before cannot be read: {}", error.message);
+                self.standstill = Some(Standstill { why, is_broken: false });
+            }
+        }
     }
 
     /// Does some records together.
     async fn turn(&mut self, steps: &Steps, records: Vec<(Polled, Ticket)>, health: &Reporter) {
         let read: Vec<&Polled> = records.iter().map(|(record, _)| record).collect();
-        let made = match steps.run(&read).await {
+        let made = match steps.run(&read, self.seen.as_mut()).await {
             Ok(made) => made,
             Err(error) => {
                 self.standstill = Some(Standstill { why: error.message, is_broken: false });
@@ -190,6 +252,9 @@ impl Partition {
                 return;
             }
         };
+        if self.holding.is_some() {
+            return self.hold(steps, records.into_iter().zip(made), health).await;
+        }
         for ((record, ticket), traveller) in records.into_iter().zip(made) {
             if self.standstill.is_some() {
                 self.waiting.push((record, ticket));
@@ -203,7 +268,7 @@ impl Partition {
                 self.waiting.push((record, ticket));
                 continue;
             }
-            self.next = record.offset + 1;
+            (self.next, self.done) = (record.offset + 1, record.offset + 1);
             self.made_of.push((record, ticket));
             if self.careful || self.batch.size() >= BATCH {
                 self.append(health).await;
@@ -242,7 +307,11 @@ impl Partition {
         if self.standstill.is_some() || !self.parked.is_held(again) {
             return;
         }
-        let Ok(mut made) = steps.run(&[&again.record]).await else { return };
+        // It counts as new and is not held: where it came to such a step before it was set aside, it was let through.
+        let Ok(mut made) = steps.run(&[&again.record], None).await else { return };
+        if steps.run_behind(&[&again.record], &mut made).await.is_err() {
+            return;
+        }
         let Some(traveller) = made.pop() else { return };
         let mut failed = steps.write(&again.record, traveller, &mut self.batch).err().map(|error| error.to_string());
         if failed.is_none() {
@@ -293,6 +362,7 @@ impl Partition {
         if self.batch.is_empty() {
             // Nothing came of the records: the group's offset alone says that they were read.
             made_of.into_iter().for_each(|(_, ticket)| ticket.done());
+            self.keep();
             return;
         }
         self.batch.checkpoint = Some(self.checkpoint());
@@ -305,6 +375,7 @@ impl Partition {
                     self.batch.clear();
                     self.aside.clear();
                     made_of.into_iter().for_each(|(_, ticket)| ticket.done());
+                    self.keep();
                     return;
                 }
                 Err(error) if error.class == ErrorClass::Transient => {
@@ -337,7 +408,24 @@ impl Partition {
             }
         }
         // They are done again, from where the mark is.
-        self.next = made_of.first().map_or(self.next, |(record, _)| record.offset);
-        self.waiting.splice(0..0, made_of);
+        self.give_back(made_of);
+    }
+
+    /// What was seen up to here is so for good.
+    fn keep(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.keep(self.next);
+        }
+    }
+
+    /// Records are done again, and all that is held after them, when the partition goes on.
+    fn give_back(&mut self, records: Vec<(Polled, Ticket)>) {
+        let held = self.holding.as_mut().map(Holding::take_all).unwrap_or_default();
+        self.waiting.extend(records.into_iter().chain(held.into_iter().map(Waiting::into_record)));
+        // All of it was read before what waited already, but for what is given back later.
+        self.waiting.sort_by_key(|(record, _)| record.offset);
+        if let Some((first, _)) = self.waiting.first() {
+            (self.next, self.done) = (first.offset, first.offset);
+        }
     }
 }

@@ -1,29 +1,43 @@
 //! What the steps of a stream make of records. A run of records goes through one step after the other together, so that a service is
 //! asked for many keys at a time; what comes of each record is kept apart, in the order in which they came.
 
+mod asking;
+mod calls;
+mod counts;
 mod looks;
+mod remembering;
+mod waits;
+mod writing;
 
+pub(super) use self::counts::Tally;
 pub(crate) use self::looks::metadata;
+
+use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
+use self::waits::sequence;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tributary_dsl::plan::{Missing, OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
+use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
 use tributary_event::Op;
+use tributary_expression::json::Excess;
 use tributary_expression::{Fields, Flow, Program, Value, json};
-use tributary_transport::{Batch, Polled};
+use tributary_transport::Polled;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, committed_us};
+use super::seen::Seen;
 use super::tap::{Outcome, Taps};
-use crate::outside::{Answer, Enricher, OutsideError};
+use crate::outside::{Enricher, OutsideError};
 
 /// Bytes that all parts of an event that is split may have together, about.
 const SPLIT: usize = 256 << 20;
 /// The longest that a program may take for one event.
 const DEADLINE: Duration = Duration::from_millis(50);
+/// Where an event fails that cannot be read.
+const RECORD: &str = "event";
 
 /// The steps of a stream, and where it leads.
 pub(super) struct Steps {
@@ -31,19 +45,28 @@ pub(super) struct Steps {
     /// What is in the topics that it reads.
     inputs: Vec<StreamInput>,
     steps: Vec<(Step, Option<Arc<dyn Enricher>>)>,
+    /// The place of the step that holds events; behind the last where none does.
+    behind: usize,
     on_error: OnError,
+    /// Bytes that an event may have.
+    max_event: usize,
     /// The steps that come first and only look: of most events nothing else is read than what they look at.
     first: usize,
     looked_at: Fields,
     /// Whether events that came through those are read whole.
     with_all: bool,
     sinks: Vec<Sink>,
-    /// The topic of the stream's own, if it has one, and what events are there.
-    own: Option<Own>,
+    /// The topic of the stream's own, if it has one.
+    own: Option<Arc<str>>,
+    /// What events are to others, if that is wanted of any topic.
+    who: Option<Who>,
     /// Whether some program looks at what is known beside the event.
     with_metadata: bool,
+    /// Whether it is asked for when events were.
+    with_time: bool,
     stream: Arc<str>,
     taps: Arc<Taps>,
+    counts: Counts,
 }
 
 struct Sink {
@@ -51,8 +74,7 @@ struct Sink {
     plan: TopicSink,
 }
 
-struct Own {
-    topic: Arc<str>,
+struct Who {
     pipeline: String,
     kind: Arc<str>,
 }
@@ -79,16 +101,32 @@ pub(super) struct Traveller {
     /// Bytes of the record.
     size: usize,
     op: Op,
+    /// Of the steps that come first and only look, it has come through so many; none: it came to no step.
+    looked: Option<usize>,
+    /// When its event was, in microseconds since the Unix epoch, if that is asked for and there is one.
+    pub time_us: Option<i64>,
     /// None: it does not go on.
     events: Result<Vec<Event>, StepError>,
     /// Who it is outside of the transport, if that is asked for.
     attributes: Option<Attributes>,
+    /// The number of the change that it came of, if it is known.
+    sequence: Option<u64>,
 }
 
 impl Traveller {
     /// Whether nothing comes of the record.
     pub fn has_ended(&self) -> bool {
         self.events.as_ref().is_ok_and(Vec::is_empty)
+    }
+
+    /// Why the partition does not go on behind it, if it does not.
+    pub fn stops(&self) -> Option<&StepError> {
+        self.events.as_ref().err().filter(|error| error.on_error == OnError::Stop)
+    }
+
+    /// Whether a step failed for it.
+    pub fn has_failed(&self) -> bool {
+        self.events.is_err()
     }
 }
 
@@ -113,21 +151,25 @@ impl Steps {
         let programs = plan
             .steps
             .iter()
-            .filter_map(|step| step.plan.program())
+            .flat_map(|step| step.plan.programs())
             .chain(plan.topics.iter().flat_map(|sink| sink.key.iter().chain(&sink.when)));
         let looks = |step: &&Step| matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_));
         let first: Vec<&Step> = plan.steps.iter().take_while(looks).collect();
-        let own = plan.keeps_events.then(|| Own {
-            topic: own_topic(pipeline, &plan.name).into(),
-            pipeline: pipeline.to_owned(),
-            kind: plan.name.as_str().into(),
-        });
+        let own = plan.keeps_events.then(|| own_topic(pipeline, &plan.name).into());
+        let is_told = plan.keeps_events || plan.topics.iter().any(|topic| topic.cloud_events);
+        let who = is_told.then(|| Who { pipeline: pipeline.to_owned(), kind: plan.name.as_str().into() });
         let looked_at = first.iter().map(|step| fields(&step.plan)).fold(Fields::default().with(&["op"]), Fields::and);
-        let looked_at = match own {
-            Some(_) => Attributes::FIELDS.iter().fold(looked_at, |fields, path| fields.with(path)),
-            None => looked_at,
+        let with_time = plan.steps.iter().any(|step| matches!(step.plan, StepPlan::Dedupe(_) | StepPlan::Collapse(_)));
+        let looked_at = match who.is_some() || with_time {
+            true => Attributes::FIELDS.iter().fold(looked_at, |fields, path| fields.with(path)),
+            false => looked_at,
         };
+        let holds = |step: &Step| matches!(step.plan, StepPlan::Collapse(_));
         Self {
+            behind: plan.steps.iter().position(holds).unwrap_or(plan.steps.len()),
+            max_event: usize::try_from(plan.max_event).unwrap_or(usize::MAX),
+            with_time,
+            counts: Counts::new(&plan.name, plan.steps.iter().map(|step| step.name.as_str())),
             ops: plan.ops.clone(),
             inputs: plan.from.clone(),
             first: first.len(),
@@ -139,39 +181,131 @@ impl Steps {
             with_metadata: programs.into_iter().any(Program::reads_metadata),
             sinks: plan.topics.iter().map(sink).collect(),
             own,
+            who,
             stream: plan.name.as_str().into(),
             taps,
         }
     }
 
-    /// Runs records through all steps: what each has become, in their order.
+    /// Runs records through all steps, or up to the one that holds events: what each has become, in their order. What a step has seen is
+    /// `seen`; without it, no event has been.
     ///
     /// # Errors
     /// A service does not answer.
-    pub async fn run(&self, records: &[&Polled]) -> Result<Vec<Traveller>, OutsideError> {
+    pub async fn run(&self, records: &[&Polled], mut seen: Option<&mut Seen>) -> Result<Vec<Traveller>, OutsideError> {
         let is_watched = self.taps.is_watched();
         // Whoever watches wants to see events whole, and each step by itself.
         let first = if is_watched { 0 } else { self.first };
+        let begun = Instant::now();
         let mut travellers: Vec<Traveller> =
             records.iter().map(|record| self.begin(record, first, is_watched)).collect();
+        self.counts.began(&travellers, first, begun.elapsed());
         if is_watched {
             self.tap("from", records, &travellers, &[]);
         }
-        for (step, enricher) in &self.steps[first..] {
-            let before = if is_watched { events(&travellers) } else { Vec::new() };
-            match &step.plan {
-                StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
-                    let enricher = enricher.as_deref();
-                    let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
-                    self.enrich(step, enricher.ok_or_else(unasked)?, &mut travellers).await?;
-                }
-                _ => travellers.iter_mut().for_each(|traveller| self.step(step, traveller)),
+        for place in first..self.behind {
+            if place == self.first {
+                travellers.iter_mut().for_each(|traveller| self.let_in(traveller));
             }
-            if is_watched {
-                self.tap(&step.name, records, &travellers, &before);
-            }
+            self.pass(place, records, &mut travellers, seen.as_deref_mut()).await?;
+        }
+        if self.behind == self.first {
+            travellers.iter_mut().for_each(|traveller| self.let_in(traveller));
         }
         Ok(travellers)
+    }
+
+    /// The same through the steps behind the one that holds events.
+    ///
+    /// # Errors
+    /// A service does not answer.
+    pub async fn run_behind(&self, records: &[&Polled], travellers: &mut [Traveller]) -> Result<(), OutsideError> {
+        for place in self.behind + 1..self.steps.len() {
+            self.pass(place, records, travellers, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a step see records again that were done before, and does nothing else with them.
+    pub fn remember(&self, records: &[&Polled], seen: &mut Seen) {
+        let mut travellers: Vec<Traveller> =
+            records.iter().map(|record| self.begin(record, self.first, false)).collect();
+        travellers.iter_mut().for_each(|traveller| self.let_in(traveller));
+        for (step, _) in &self.steps[self.first..] {
+            if let StepPlan::Dedupe(plan) = &step.plan {
+                return self.dedupe(step, plan, records, &mut travellers, Some(seen));
+            }
+            self.step_all(step, &mut travellers);
+        }
+    }
+
+    /// One step for all records.
+    async fn pass(
+        &self,
+        place: usize,
+        records: &[&Polled],
+        travellers: &mut [Traveller],
+        seen: Option<&mut Seen>,
+    ) -> Result<(), OutsideError> {
+        let Some((step, enricher)) = self.steps.get(place) else { return Ok(()) };
+        let is_watched = self.taps.is_watched();
+        let shown = if is_watched { events(travellers) } else { Vec::new() };
+        let (before, begun) = (Counts::before(travellers), Instant::now());
+        match &step.plan {
+            StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
+                let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
+                self.enrich(step, enricher.as_deref().ok_or_else(unasked)?, travellers).await?;
+                travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
+            }
+            StepPlan::Call(plan) => {
+                self.call_function(step, plan, travellers).await?;
+                travellers.iter_mut().for_each(|traveller| self.bound(step, traveller));
+            }
+            StepPlan::Dedupe(plan) => self.dedupe(step, plan, records, travellers, seen),
+            _ => self.step_all(step, travellers),
+        }
+        self.counts.passed(place, &before, travellers, begun.elapsed());
+        if is_watched {
+            self.tap(&step.name, records, travellers, &shown);
+        }
+        Ok(())
+    }
+
+    fn step_all(&self, step: &Step, travellers: &mut [Traveller]) {
+        for traveller in travellers {
+            self.step(step, traveller);
+            if step.plan.changes() {
+                self.bound(step, traveller);
+            }
+        }
+    }
+
+    /// Refuses an event that is larger than it may be.
+    fn let_in(&self, traveller: &mut Traveller) {
+        if traveller.size > self.max_event && traveller.events.as_ref().is_ok_and(|events| !events.is_empty()) {
+            let (size, most) = (traveller.size, self.max_event);
+            let cause = format!(
+                "it has {size} bytes, and the stream's `max_event` is {most}: raise it, or filter such events out before"
+            );
+            traveller.events = Err(self.at(RECORD, cause));
+        }
+    }
+
+    /// Refuses an event that a step has made larger or deeper than it may be.
+    fn bound(&self, step: &Step, traveller: &mut Traveller) {
+        let Ok(events) = &mut traveller.events else { return };
+        let Some(excess) = events.iter().find_map(|event| json::fits(&event.flow.event, self.max_event).err()) else {
+            return;
+        };
+        std::mem::take(events).into_iter().for_each(|event| json::dismantle(event.flow.event));
+        let cause = match excess {
+            Excess::Deep => format!("it leaves more than {} values inside of one another", json::DEPTH),
+            Excess::Large => format!(
+                "it leaves an event of more than {} bytes, the stream's `max_event`: raise it, or let the step leave less",
+                self.max_event
+            ),
+        };
+        traveller.events = Err(self.error(step, cause));
     }
 
     /// Tells watchers what became of events at a step. What failed before, or ended before, is not told again.
@@ -201,10 +335,17 @@ impl Steps {
         StepError { step: step.to_owned(), cause: cause.into(), on_error: self.on_error }
     }
 
+    /// When the event of a record was, if it has one that says so.
+    pub fn time_us(&self, record: &Polled) -> Option<i64> {
+        self.begin(record, 0, false).time_us
+    }
+
     /// Reads a record, and runs the first steps, which only look.
     fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
         let size = record.value.as_ref().map_or(0, Bytes::len);
-        let mut traveller = Traveller { size, op: Op::Update, events: Ok(Vec::new()), attributes: None };
+        let (op, events) = (Op::Update, Ok(Vec::new()));
+        let mut traveller =
+            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.
@@ -227,7 +368,7 @@ impl Steps {
     ) -> Result<Option<Event>, StepError> {
         // A tombstone follows the event of its delete.
         let Some(value) = &record.value else { return Ok(None) };
-        let unreadable = |e: json::ReadError| self.at("event", e.to_string());
+        let unreadable = |e: json::ReadError| self.at(RECORD, e.to_string());
         let is_pruned = !whole && (first > 0 || !self.with_all);
         let fields = if is_pruned { &self.looked_at } else { &Fields::All };
         let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
@@ -239,11 +380,20 @@ impl Steps {
             Some(Origin::Topic) => Some(Op::Create),
             _ => op(&flow.event),
         };
-        let op = op.ok_or_else(|| self.at("event", "it is no change event: it has no `op`"))?;
+        if self.with_time {
+            let time_us = match input.map(|input| &input.origin) {
+                Some(Origin::Stream(_)) => upstream.as_ref().and_then(|upstream| upstream.committed_us),
+                Some(Origin::Topic) => None,
+                _ => committed_us(&flow.event),
+            };
+            // Who does not say it is as late as its record.
+            traveller.time_us = time_us.or(Some(record.timestamp_ms.saturating_mul(1_000)));
+        }
+        let op = op.ok_or_else(|| self.at(RECORD, "it is no change event: it has no `op`"))?;
         if !self.ops.contains(&op) {
             return Ok(None);
         }
-        traveller.op = op;
+        (traveller.op, traveller.looked) = (op, Some(0));
         if self.with_metadata {
             flow.metadata = metadata(record);
         }
@@ -256,19 +406,21 @@ impl Steps {
             if !passes {
                 return Ok(None);
             }
+            traveller.looked = traveller.looked.map(|looked| looked + 1);
         }
-        if let Some(own) = &self.own {
+        if let Some(Who { pipeline, kind }) = &self.who {
             traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
-                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(&own.pipeline, &own.kind),
+                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(pipeline, kind),
                 (Some(Origin::Table { source, .. }), _) => {
-                    Attributes::of(&flow.event, op, record, &own.pipeline, source, &own.kind)
+                    Attributes::of(&flow.event, op, record, pipeline, source, kind)
                 }
-                _ => Attributes::of_record(op, record, &own.pipeline, &own.kind),
+                _ => Attributes::of_record(op, record, pipeline, kind),
             });
         }
         if self.with_all && *fields != Fields::All {
             flow.event = json::read(value).map_err(unreadable)?;
         }
+        traveller.sequence = sequence(input, &flow.event);
         Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 
@@ -314,7 +466,15 @@ impl Steps {
                     None | Some(Value::Null) => Ok(()),
                     Some(other) => Err(self.error(step, format!("{each} is no list, but {}", other.kind()))),
                 },
-                StepPlan::Enrich(_) | StepPlan::Lookup(_) => Ok(()),
+                // These look at several events together.
+                StepPlan::Enrich(_)
+                | StepPlan::Lookup(_)
+                | StepPlan::Call(_)
+                | StepPlan::Dedupe(_)
+                | StepPlan::Collapse(_) => {
+                    made.push(event);
+                    Ok(())
+                }
             };
             if let Err(error) = stepped {
                 traveller.events = Err(error);
@@ -322,137 +482,6 @@ impl Steps {
             }
         }
         traveller.events = Ok(made);
-    }
-
-    /// Asks a service, or a table, for the keys of all events together.
-    async fn enrich(
-        &self,
-        step: &Step,
-        enricher: &dyn Enricher,
-        travellers: &mut [Traveller],
-    ) -> Result<(), OutsideError> {
-        let (who, key, into, missing) = match &step.plan {
-            StepPlan::Enrich(plan) => (&plan.service, &plan.key, &plan.into, plan.missing),
-            StepPlan::Lookup(plan) => (&plan.table, &plan.key, &plan.into, plan.missing),
-            _ => return Ok(()),
-        };
-        let mut keys: Vec<Bytes> = Vec::new();
-        let mut asked: Vec<Vec<Option<usize>>> = Vec::with_capacity(travellers.len());
-        for traveller in travellers.iter_mut() {
-            let mut of_this = Vec::new();
-            if let Ok(events) = &mut traveller.events {
-                let mut failed = None;
-                for event in events {
-                    match self.call(step, key, &mut event.flow) {
-                        // Nobody knows anything of null.
-                        Ok(Value::Null) => of_this.push(None),
-                        Ok(key) => {
-                            let mut text = Vec::new();
-                            json::write(&key, &mut text);
-                            of_this.push(Some(keys.len()));
-                            keys.push(text.into());
-                        }
-                        Err(error) => {
-                            failed = Some(error);
-                            break;
-                        }
-                    }
-                }
-                if let Some(error) = failed {
-                    keys.truncate(of_this.iter().flatten().next().copied().unwrap_or(keys.len()));
-                    traveller.events = Err(error);
-                    of_this.clear();
-                }
-            }
-            asked.push(of_this);
-        }
-        let answers = if keys.is_empty() { Vec::new() } else { enricher.ask(&keys).await? };
-        for (traveller, asked) in travellers.iter_mut().zip(asked) {
-            let Ok(events) = &mut traveller.events else { continue };
-            let mut made = Vec::with_capacity(events.len());
-            let mut failed = None;
-            for (mut event, place) in std::mem::take(events).into_iter().zip(asked) {
-                let answer = place.and_then(|place| answers.get(place)).unwrap_or(&Answer::Missing);
-                let found = match answer {
-                    Answer::Found(answer) => {
-                        json::read(answer).map(Some).map_err(|e| self.error(step, format!("the answer of {who}: {e}")))
-                    }
-                    Answer::Failed(why) => Err(self.error(step, why.clone())),
-                    Answer::Missing => match missing {
-                        Missing::Keep => Ok(Some(Value::Null)),
-                        Missing::Drop => Ok(None),
-                        Missing::Error => {
-                            let key = place.and_then(|place| keys.get(place)).map(|key| String::from_utf8_lossy(key));
-                            let key = key.unwrap_or_else(|| "null".into());
-                            Err(self.error(step, format!("{who} does not know the key {key}")))
-                        }
-                    },
-                };
-                match found {
-                    Ok(None) => {}
-                    Ok(Some(value)) => {
-                        into.put(&mut event.flow.event, value);
-                        event.is_new = true;
-                        made.push(event);
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            traveller.events = failed.map_or(Ok(made), Err);
-        }
-        Ok(())
-    }
-
-    /// Adds what a record has become to a batch, for each sink. Where that fails, some of it may have been added.
-    pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
-        let Traveller { op, events, attributes, .. } = traveller;
-        for mut event in events? {
-            for sink in &self.sinks {
-                self.to_topic(sink, record, op, &mut event, batch)?;
-            }
-            if let (Some(own), Some(attributes)) = (&self.own, &attributes) {
-                put(batch, &own.topic, record, record.key.as_deref(), &event);
-                attributes.of_part(&event.parts).put(batch);
-            }
-        }
-        Ok(())
-    }
-
-    fn to_topic(
-        &self,
-        sink: &Sink,
-        record: &Polled,
-        op: Op,
-        event: &mut Event,
-        batch: &mut Batch,
-    ) -> Result<(), StepError> {
-        let name = || format!("topic {}", sink.topic);
-        if let Some(when) = &sink.plan.when {
-            let answer = when.run(&mut event.flow, DEADLINE);
-            if answer.map_err(|failure| self.at(&name(), failure.to_string()))? != Value::Boolean(true) {
-                return Ok(());
-            }
-        }
-        let key = match &sink.plan.key {
-            Some(program) => {
-                let key = program.run(&mut event.flow, DEADLINE);
-                let key = key.map_err(|failure| self.at(&name(), failure.to_string()))?;
-                Some(json::key(&key).ok_or_else(|| self.at(&name(), "the key is null"))?)
-            }
-            None => record.key.as_ref().map(|key| key.to_vec()),
-        };
-        if sink.plan.compact && key.is_none() {
-            let cause = "the record has no key, and the topic is compacted: say what its `key` is";
-            return Err(self.at(&name(), cause));
-        }
-        match (sink.plan.compact && op == Op::Delete, key.as_deref()) {
-            (true, key) => batch.push(&sink.topic, record.timestamp_ms, key, None),
-            (false, key) => put(batch, &sink.topic, record, key, event),
-        }
-        Ok(())
     }
 }
 
@@ -463,25 +492,6 @@ fn events(travellers: &[Traveller]) -> Vec<Vec<Value>> {
         events.iter().map(|event| event.flow.event.clone()).collect()
     };
     travellers.iter().map(of).collect()
-}
-
-/// Adds an event to a batch. What no step changed is passed on as it came.
-fn put(batch: &mut Batch, topic: &Arc<str>, record: &Polled, key: Option<&[u8]>, event: &Event) {
-    batch.write(
-        topic,
-        record.timestamp_ms,
-        |out| {
-            out.extend_from_slice(key.unwrap_or_default());
-            key.is_some()
-        },
-        |out| {
-            match event.is_new {
-                true => json::write(&event.flow.event, out),
-                false => out.extend_from_slice(record.value.as_deref().unwrap_or_default()),
-            }
-            true
-        },
-    );
 }
 
 #[cfg(test)]

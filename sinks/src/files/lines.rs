@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tributary_event::moment::rfc3339;
 use tributary_processor::sink::OutEvent;
 
 use super::Unfit;
-use crate::moment::rfc3339;
 
 #[derive(Serialize)]
 struct Line<'a> {

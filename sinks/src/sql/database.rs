@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tributary_processor::sink::Entry;
+use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::failure::Failure;
@@ -55,8 +55,13 @@ pub(super) trait Session: Send + Sync {
     /// Whether there are tables of marks.
     async fn has_marks(&mut self, marks: &Marks) -> Result<bool, Failure>;
 
+    /// Whether they have what this version keeps in them.
+    async fn has_complete_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
+        self.has_marks(marks).await
+    }
+
     /// The mark of a partition.
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<u64>, Failure>;
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure>;
 
     /// Moves the mark, if it is where the entry says.
     async fn advance(&mut self, marks: &Marks, entry: &Entry<'_>) -> Result<bool, Failure>;

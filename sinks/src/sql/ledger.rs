@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tributary_dsl::plan::SqlPlan;
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Committed, Entry, LedgerSink};
+use tributary_processor::sink::{Committed, Entry, LedgerSink, Mark};
 use tributary_transport::TopicPartition;
 
 use super::database::{Database, Session};
@@ -62,7 +62,7 @@ impl<D: Database> Writer<D> {
     async fn attempt(&self, session: &mut D::Session, entry: &Entry<'_>, care: Care) -> Result<Committed, Failure> {
         session.begin().await?;
         session.lock(&self.marks, entry.place).await?;
-        if !self.has_marks.load(Ordering::Relaxed) && !session.has_marks(&self.marks).await? {
+        if !self.has_marks.load(Ordering::Relaxed) && !session.has_complete_marks(&self.marks).await? {
             session.begin_definitions(&self.marks.schema).await?;
             self.marks.create(session).await?;
             session.end_definitions().await?;
@@ -181,7 +181,7 @@ impl<D: Database> Writer<D> {
 
 #[async_trait]
 impl<D: Database> LedgerSink for Writer<D> {
-    async fn next(&self, place: &TopicPartition) -> Result<Option<u64>, OutsideError> {
+    async fn next(&self, place: &TopicPartition) -> Result<Option<Mark>, OutsideError> {
         let mut session = self.sessions.get().await?;
         let asked: &mut D::Session = &mut session;
         let next = async {

@@ -1,6 +1,7 @@
 //! What the sink knows beside the rows: how far it was given each partition, and when it had come to which sequence.
 
 use tributary_event::{ErrorClass, TableName};
+use tributary_processor::sink::Mark;
 use tributary_transport::TopicPartition;
 
 use super::database::{Dialect, Session};
@@ -22,6 +23,11 @@ pub(super) struct Marks {
 /// A number of a partition or a mark that the database's type has no room for; there are none in practice.
 pub(super) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The topic of a mark as a text.
+pub(super) fn topic(mark: Mark) -> Option<String> {
+    mark.topic.map(|topic| topic.to_string())
 }
 
 impl Marks {

@@ -7,9 +7,9 @@ use ring::digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tributary_dsl::plan::WebhookFormat;
+use tributary_event::moment::rfc3339;
 use tributary_processor::sink::OutEvent;
 
-use crate::moment::rfc3339;
 use crate::text::{escape, hex};
 
 /// One request, the same at every try.

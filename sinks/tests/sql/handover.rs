@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
-use tributary_processor::sink::{Committed, Entry, LedgerSink as _, OutEvent};
+use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark, OutEvent};
 
 use super::database::{Connection, Database, Kind, connect, on_every_database};
 use super::{KEY, done, plan, sink};
@@ -94,7 +94,9 @@ async fn of_two_owners_one_is_fenced_and_changes_nothing(database: Database) {
             let place = place(0);
             let events = [row(sequence, KEY, Some(&format!("{{\"a\":{a}}}")))];
             let (from, to) = entry_of(&events, None);
-            sink.commit(&Entry { place: &place, from, to, events: &events }).await.expect("an answer")
+            sink.commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events: &events })
+                .await
+                .expect("an answer")
         })
     };
     let first = commit(&old, 1, 1);
@@ -105,10 +107,12 @@ async fn of_two_owners_one_is_fenced_and_changes_nothing(database: Database) {
     holder.run(RELEASE).await;
     assert_eq!((first.await.expect("joined"), second.await.expect("joined")), (Committed::Done, Committed::Fenced));
     assert_eq!(database.rows("select a, _seq from orders").await, ["1|1"]);
-    assert_eq!(new.next(&place(0)).await, Ok(Some(1)));
+    assert_eq!(new.next(&place(0)).await, Ok(Some(Mark::at(1))));
     done(&new, &[row(2, KEY, Some(r#"{"a":2}"#))]).await;
     let place = place(0);
-    let late = old.commit(&Entry { place: &place, from: Some(1), to: 2, events: &[row(9, KEY, None)] }).await;
+    let late = old
+        .commit(&Entry { place: &place, from: Some(Mark::at(1)), to: Mark::at(2), events: &[row(9, KEY, None)] })
+        .await;
     assert_eq!(late, Ok(Committed::Fenced));
     assert_eq!(database.rows("select a, _seq, _deleted from orders").await, ["2|2|f"]);
 }
@@ -121,7 +125,7 @@ async fn a_transaction_whose_backend_is_killed_has_changed_nothing(database: Dat
         let (sink, events) = (sink.clone(), events.clone());
         tokio::spawn(async move {
             let place = place(0);
-            sink.commit(&Entry { place: &place, from: None, to: 1, events: &events }).await
+            sink.commit(&Entry { place: &place, from: None, to: Mark::at(1), events: &events }).await
         })
     };
     let pid = database.until(&writing(&database)).await;
@@ -132,7 +136,7 @@ async fn a_transaction_whose_backend_is_killed_has_changed_nothing(database: Dat
     assert!(database.rows("select 1 from orders").await.is_empty());
     holder.run(RELEASE).await;
     done(&sink, &events).await;
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(1)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(1))));
     assert_eq!(database.rows("select a from orders").await, ["1"]);
 }
 
@@ -143,7 +147,7 @@ async fn a_mark_is_told_after_the_end_of_a_dropped_call(database: Database) {
     let dropped = tokio::spawn(async move {
         let place = place(0);
         let events = [row(1, KEY, Some(r#"{"a":1}"#))];
-        old.commit(&Entry { place: &place, from: None, to: 1, events: &events }).await
+        old.commit(&Entry { place: &place, from: None, to: Mark::at(1), events: &events }).await
     });
     database.until(&writing(&database)).await;
     dropped.abort();
@@ -175,7 +179,7 @@ async fn a_mark_is_told_after_the_end_of_a_transaction_that_nobody_waits_for() {
     let dropped = tokio::spawn(async move {
         let place = place(0);
         let events = [row(1, KEY, Some(r#"{"a":1}"#))];
-        old.commit(&Entry { place: &place, from: None, to: 1, events: &events }).await
+        old.commit(&Entry { place: &place, from: None, to: Mark::at(1), events: &events }).await
     });
     database.until(&waiting(&database, "like", "commit")).await;
     dropped.abort();
@@ -183,7 +187,7 @@ async fn a_mark_is_told_after_the_end_of_a_transaction_that_nobody_waits_for() {
     let next = tokio::spawn(async move { new.next(&place(0)).await });
     database.until(&waiting_for_the_mark(&database)).await;
     holder.run("select pg_advisory_unlock(42)").await;
-    assert_eq!(next.await.expect("joined"), Ok(Some(1)));
+    assert_eq!(next.await.expect("joined"), Ok(Some(Mark::at(1))));
     assert_eq!(database.rows("select a from orders").await, ["1"]);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tributary_event::ErrorClass;
-use tributary_processor::sink::{Committed, Entry, LedgerSink as _};
+use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark};
 use tributary_stack::{MySql, MySqlOptions, MySqlProduct};
 
 use super::database::{Database, Kind, connect, on_mysql_and_mariadb};
@@ -45,12 +45,14 @@ async fn a_server_that_takes_no_writes_is_waited_for(of: Database) {
     let other = super::sink(&plan(&database, "orders", &["id"]));
     let place = place(0);
     let events = [row(2, KEY, Some(r#"{"a":2}"#))];
-    let error =
-        other.commit(&Entry { place: &place, from: Some(1), to: 2, events: &events }).await.expect_err("refused");
+    let error = other
+        .commit(&Entry { place: &place, from: Some(Mark::at(1)), to: Mark::at(2), events: &events })
+        .await
+        .expect_err("refused");
     assert!(error.class == ErrorClass::Transient && error.message.contains("primary"), "{error}");
     database.run(off).await;
     assert_eq!(
-        other.commit(&Entry { place: &place, from: Some(1), to: 2, events: &events }).await,
+        other.commit(&Entry { place: &place, from: Some(Mark::at(1)), to: Mark::at(2), events: &events }).await,
         Ok(Committed::Done)
     );
     // More than this server takes at once, in rows that it takes one by one, and then in one row.
@@ -95,7 +97,7 @@ async fn an_answer_to_a_commit_that_is_lost_is_told_by_the_mark(of: Database) {
     let asks = "select trx_id from information_schema.innodb_trx where trx_query like '%tributary_marks%for update'";
     database.until(asks).await;
     database.run(off).await;
-    assert_eq!(next.await.expect("joined"), Ok(Some(2)));
+    assert_eq!(next.await.expect("joined"), Ok(Some(Mark::at(2))));
     assert_eq!(database.rows("select a from orders").await, ["2"]);
 }
 
@@ -118,7 +120,10 @@ async fn a_server_that_is_killed_has_done_what_its_mark_says(of: Database) {
             loop {
                 let events = [row(sequence + 1, KEY, Some(&format!("{{\"n\":{}}}", sequence + 1)))];
                 let to = from.unwrap_or_default() + 1;
-                match sink.commit(&Entry { place: &place, from, to, events: &events }).await {
+                match sink
+                    .commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events: &events })
+                    .await
+                {
                     Ok(Committed::Done) => {
                         (from, sequence) = (Some(to), sequence + 1);
                         if sequence == wanted {
@@ -137,7 +142,7 @@ async fn a_server_that_is_killed_has_done_what_its_mark_says(of: Database) {
         server.start_again().await.expect("starts again");
         let mark = loop {
             match sink.next(&place).await {
-                Ok(mark) => break mark,
+                Ok(mark) => break mark.map(|mark| mark.next),
                 Err(error) => assert_eq!(error.class, ErrorClass::Transient, "{error}"),
             }
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tributary_event::Op;
-use tributary_processor::sink::{Committed, Entry, LedgerSink as _, OutEvent};
+use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Sql;
 
 use super::database::{Database, on_every_database};
@@ -76,11 +76,11 @@ async fn step(owner: &mut Owner, random: &mut fastrand::Rng, log: &[Vec<Told>; 2
     let begin = from.unwrap_or_default() as usize;
     let end = (begin + random.usize(1..8)).min(log[partition].len());
     let events: Vec<OutEvent> = log[partition][begin..end].iter().map(|told| told.event.clone()).collect();
-    let entry = Entry { place: &place, from, to: end as u64, events: &events };
+    let entry = Entry { place: &place, from: from.map(Mark::at), to: Mark::at(end as u64), events: &events };
     let committed = owner.sink.commit(&entry).await.expect("an answer");
     owner.marks[partition] = match committed {
         Committed::Done => Some(end as u64),
-        _ => owner.sink.next(&place).await.expect("a mark"),
+        _ => owner.sink.next(&place).await.expect("a mark").map(|mark| mark.next),
     };
     committed
 }
@@ -129,10 +129,10 @@ async fn whatever_happens_the_table_is_what_the_events_say(database: Database) {
                 let other = Sql::new(&plan, &format!("again {seed} {replays}"), "warehouse").expect("a sink");
                 let p = random.usize(0..2);
                 let place = place(p as u32);
-                let done = owners[n].sink.next(&place).await.expect("a mark").unwrap_or_default() as usize;
+                let done = owners[n].sink.next(&place).await.expect("a mark").map_or(0, |mark| mark.next) as usize;
                 let begin = random.usize(0..=done);
                 let events: Vec<OutEvent> = log[p][begin..done].iter().map(|told| told.event.clone()).collect();
-                let entry = Entry { place: &place, from: None, to: done as u64, events: &events };
+                let entry = Entry { place: &place, from: None, to: Mark::at(done as u64), events: &events };
                 assert_eq!(other.commit(&entry).await, Ok(Committed::Done));
                 replays += 1;
             }

@@ -3,7 +3,7 @@
 use tributary_dsl::plan::{Secret, SqlPlan};
 use tributary_event::{ErrorClass, TableName};
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Entry, LedgerSink as _, OutEvent};
+use tributary_processor::sink::{Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Sql;
 
 use super::database::{Database, Kind, on_every_database};
@@ -23,7 +23,7 @@ const COLUMNS: &str = "select attname, format_type(atttypid, atttypmod) from pg_
 async fn refused(plan: &SqlPlan, events: &[OutEvent]) -> OutsideError {
     let place = place(0);
     let sink = Sql::new(plan, "refused", "warehouse").expect("a sink");
-    sink.commit(&Entry { place: &place, from: None, to: 1, events }).await.expect_err("refused")
+    sink.commit(&Entry { place: &place, from: None, to: Mark::at(1), events }).await.expect_err("refused")
 }
 
 #[tokio::test]
@@ -68,7 +68,10 @@ async fn a_table_that_is_changed_meanwhile_is_looked_at_again(database: Database
     database.run("drop table orders; drop table tributary_marks").await;
     let place = place(0);
     let events = [row(5, KEY, Some(r#"{"a":5}"#))];
-    let error = one.commit(&Entry { place: &place, from: Some(4), to: 5, events: &events }).await.expect_err("gone");
+    let error = one
+        .commit(&Entry { place: &place, from: Some(Mark::at(4)), to: Mark::at(5), events: &events })
+        .await
+        .expect_err("gone");
     assert_eq!(error.class, ErrorClass::Transient, "{error}");
     assert_eq!(one.next(&place).await, Ok(None));
     done(&one, &events).await;
@@ -85,7 +88,9 @@ async fn two_processes_make_a_table_and_its_columns_together(database: Database)
             async move {
                 let place = place(partition);
                 let from = round.checked_sub(1);
-                sink.commit(&Entry { place: &place, from, to: round, events: &events }).await.expect("committed")
+                sink.commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(round), events: &events })
+                    .await
+                    .expect("committed")
             }
         });
         let committed = futures::future::join_all(commits).await;
@@ -171,7 +176,7 @@ async fn names_may_be_odd() {
     let all = r#"select "order", "Order", "a b", "$1", "100%\", "t", "r", "excluded", "new ""one""", _deleted
         from "odd ""schema"."Select; drop table ""orders""'--" order by "the ""key""""#;
     assert_eq!(database.rows(all).await, ["1|3|'; --|3|x|4|5|6|t|f", "-|-|-|-|-|-|-|-|-|t"]);
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(3)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(3))));
 }
 
 #[tokio::test]

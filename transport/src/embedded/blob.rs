@@ -9,6 +9,8 @@
 //! Numbers are little-endian; a length of -1 means that there is no key or no value. The checksum covers everything
 //! else. A blob without any headers has version 1, whose readers know none, any other has version 2. The base offset is the database key, so a blob can be encoded before its offset is known.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -205,14 +207,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, &'static str> {
     })
 }
 
-/// Checks a blob and appends its records from offset `from` on. The records share the blob's memory.
-pub(super) fn decode(
-    bytes: &[u8],
-    place: &TopicPartition,
-    base: u64,
-    from: u64,
-    out: &mut Vec<Polled>,
-) -> Result<Header, &'static str> {
+/// What a blob holds, checked and decompressed.
+fn raw(bytes: &[u8]) -> Result<(Header, Bytes), &'static str> {
     let header = header(bytes)?;
     if i64_at(bytes, CHECKSUM_AT).map(|n| n as u64) != Some(checksum(bytes)) {
         return Err("its checksum does not match");
@@ -223,40 +219,76 @@ pub(super) fn decode(
     } else {
         payload.to_vec()
     };
-    let raw = Bytes::from(raw);
+    Ok((header, raw.into()))
+}
+
+/// Where a record of a blob and its parts lie.
+struct Laid {
+    delta: u32,
+    timestamp_ms: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+/// The record that begins at `at`, which is moved behind it.
+fn laid(raw: &[u8], at: &mut usize) -> Result<Laid, &'static str> {
+    const SHORT: &str = "a record is cut short";
+    let delta = u32_at(raw, *at).ok_or(SHORT)?;
+    let timestamp_ms = i64_at(raw, *at + 4).ok_or(SHORT)?;
+    let key_length = u32_at(raw, *at + 12).ok_or(SHORT)? as i32;
+    let value_length = u32_at(raw, *at + 16).ok_or(SHORT)? as i32;
+    *at += RECORD_HEADER;
+    let mut part = |length: usize| {
+        if raw.len() - *at < length {
+            return Err(SHORT);
+        }
+        *at += length;
+        Ok(*at - length..*at)
+    };
+    let key = usize::try_from(key_length).ok().map(&mut part).transpose()?;
+    let value = usize::try_from(value_length).ok().map(&mut part).transpose()?;
+    let mut headers = 0..0;
+    if delta & WITH_HEADERS != 0 {
+        let length = part(HEADERS_LENGTH)?;
+        headers = part(u32_at(raw, length.start).ok_or(SHORT)? as usize)?;
+    }
+    Ok(Laid { delta: delta & !WITH_HEADERS, timestamp_ms, key, value, headers })
+}
+
+/// Checks a blob and appends its records from offset `from` on. The records share the blob's memory.
+pub(super) fn decode(
+    bytes: &[u8],
+    place: &TopicPartition,
+    base: u64,
+    from: u64,
+    out: &mut Vec<Polled>,
+) -> Result<Header, &'static str> {
+    let (header, raw) = raw(bytes)?;
     let mut at = 0;
     for _ in 0..header.records {
-        let delta = u32_at(&raw, at).ok_or("a record is cut short")?;
-        let timestamp_ms = i64_at(&raw, at + 4).ok_or("a record is cut short")?;
-        let key_length = u32_at(&raw, at + 12).ok_or("a record is cut short")? as i32;
-        let value_length = u32_at(&raw, at + 16).ok_or("a record is cut short")? as i32;
-        at += RECORD_HEADER;
-        let mut part = |length: i32| {
-            let Ok(length) = usize::try_from(length) else { return Ok(None) };
-            if raw.len() - at < length {
-                return Err("a record is cut short");
-            }
-            at += length;
-            Ok(Some(raw.slice(at - length..at)))
-        };
-        let key = part(key_length)?;
-        let value = part(value_length)?;
-        let mut headers = Headers::NONE;
-        if delta & WITH_HEADERS != 0 {
-            let length = u32_at(&raw, at).ok_or("a record is cut short")? as usize;
-            at += HEADERS_LENGTH;
-            if raw.len() - at < length {
-                return Err("a record is cut short");
-            }
-            headers = Headers::written(raw.slice(at..at + length));
-            at += length;
-        }
-        let offset = base + u64::from(delta & !WITH_HEADERS);
+        let Laid { delta, timestamp_ms, key, value, headers } = laid(&raw, &mut at)?;
+        let offset = base + u64::from(delta);
         if offset >= from {
+            let (key, value) = (key.map(|key| raw.slice(key)), value.map(|value| raw.slice(value)));
+            let headers = if headers.is_empty() { Headers::NONE } else { Headers::written(raw.slice(headers)) };
             out.push(Polled { place: place.clone(), offset, key, value, headers, timestamp_ms });
         }
     }
     Ok(header)
+}
+
+/// Checks a blob and looks for the first of its records that is of this time or later: its distance from the base offset.
+pub(super) fn first_at(bytes: &[u8], time_ms: i64) -> Result<Option<u32>, &'static str> {
+    let (header, raw) = raw(bytes)?;
+    let mut at = 0;
+    for _ in 0..header.records {
+        let Laid { delta, timestamp_ms, .. } = laid(&raw, &mut at)?;
+        if timestamp_ms >= time_ms {
+            return Ok(Some(delta));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tributary_event::ErrorClass;
 
 use super::store::{self, Failure};
+use crate::contract::TopicId;
 use crate::contract::{Retention, TopicSpec, TransportError, Watermarks};
 
 /// A topic as it is stored.
@@ -21,16 +22,19 @@ pub(super) struct StoredTopic {
     pub compact: bool,
     pub retention_ms: Option<u64>,
     pub retention_bytes: Option<u64>,
+    /// Its identity. One that was made before there were any gets one when the log is opened.
+    #[serde(default)]
+    pub identity: TopicId,
 }
 
 impl StoredTopic {
-    pub fn new(id: u32, partitions: u32, retention: &Retention) -> Self {
+    pub fn new(id: u32, identity: TopicId, partitions: u32, retention: &Retention) -> Self {
         let (compact, age, bytes) = match retention {
             Retention::Delete { age, bytes } => (false, *age, *bytes),
             Retention::Compact => (true, None, None),
         };
         let retention_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        Self { id, partitions, compact, retention_ms, retention_bytes: bytes }
+        Self { id, partitions, compact, retention_ms, retention_bytes: bytes, identity }
     }
 }
 
@@ -156,6 +160,25 @@ impl Catalog {
     pub fn listen(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }
+}
+
+/// Gives identities to topics that were made before there were any.
+pub(super) fn complete(topics: &mut redb::Table<'_, &str, &[u8]>) -> Result<(), Failure> {
+    let mut without = Vec::new();
+    for entry in redb::ReadableTable::iter(topics)? {
+        let (name, stored) = entry?;
+        // What cannot be read is told when the catalog is.
+        if let Ok(mut stored) = serde_json::from_slice::<serde_json::Value>(stored.value())
+            && stored.get("identity").is_none()
+        {
+            stored["identity"] = TopicId::new().to_string().into();
+            without.push((name.value().to_owned(), stored.to_string()));
+        }
+    }
+    for (name, stored) in without {
+        topics.insert(name.as_str(), stored.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Whether a topic that exists fits what is asked for.

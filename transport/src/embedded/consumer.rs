@@ -18,7 +18,8 @@ use super::read::{Bounds, Stretch, stretch};
 use super::store::{self, Failure};
 use super::writer::Change;
 use crate::contract::{
-    Assignment, Consumer, ConsumerSettings, Delivery, Loss, Measuring, Polled, TopicPartition, TransportError,
+    Assignment, Consumer, ConsumerSettings, Delivery, Loss, LossCause, Measuring, Polled, TopicPartition,
+    TransportError,
 };
 use crate::metric;
 
@@ -45,6 +46,7 @@ struct Position {
     partition: u32,
     committed: Option<u64>,
     next: u64,
+    is_paused: bool,
 }
 
 impl Position {
@@ -136,6 +138,9 @@ impl EmbeddedConsumer {
             Found::Records { place, assignment, stretch } => {
                 let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment)?;
                 self.last = Some(place.clone());
+                if position.is_paused {
+                    return None;
+                }
                 if position.next < stretch.low || position.next > position.ends().next {
                     let low = stretch.low;
                     return Some(self.lose(&place, low));
@@ -154,7 +159,8 @@ impl EmbeddedConsumer {
         for (other, position) in &mut self.current {
             let low = if other == place { low } else { position.ends().low };
             if other == place || position.next < low {
-                losses.push(Loss { place: other.clone(), from: position.next, to: low });
+                let cause = if low < position.next { LossCause::MadeAnew } else { LossCause::Removed };
+                losses.push(Loss { place: other.clone(), from: position.next, to: low, cause });
                 position.next = low;
             }
         }
@@ -164,7 +170,8 @@ impl EmbeddedConsumer {
 
     /// The partition whose turn it is and that has something to read.
     fn choose(&self) -> Option<TopicPartition> {
-        let has_more = |(_, position): &(&TopicPartition, &Position)| position.next != position.ends().next;
+        let has_more =
+            |(_, position): &(&TopicPartition, &Position)| !position.is_paused && position.next != position.ends().next;
         let after = self.current.iter().filter(|(place, _)| self.last.as_ref().is_none_or(|last| *place > last));
         after.chain(self.current.iter()).find(has_more).map(|(place, _)| place.clone())
     }
@@ -189,7 +196,17 @@ impl Log {
             // From the first record there ever was: if it is gone, that is told.
             let start = if from_start { 0 } else { ends.next };
             let partition = place.partition;
-            (place, Position { assignment, topic, partition, committed, next: committed.unwrap_or(start) })
+            (
+                place,
+                Position {
+                    assignment,
+                    topic,
+                    partition,
+                    committed,
+                    next: committed.unwrap_or(start),
+                    is_paused: false,
+                },
+            )
         };
         Ok(Found::Positions(gained.into_iter().zip(committed).map(position).collect()))
     }
@@ -232,6 +249,24 @@ impl Consumer for EmbeddedConsumer {
             if let Some(delivery) = self.take(found) {
                 return Ok(delivery);
             }
+        }
+    }
+
+    fn pause(&mut self, places: &[TopicPartition]) {
+        for place in places {
+            let Some(position) = self.current.get_mut(place) else { continue };
+            position.is_paused = true;
+            // What was read of it is read again.
+            if let Some(first) = self.pending.iter().find(|record| record.place == *place) {
+                position.next = first.offset;
+                self.pending.retain(|record| record.place != *place);
+            }
+        }
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        for place in places {
+            self.current.entry(place.clone()).and_modify(|position| position.is_paused = false);
         }
     }
 

@@ -4,9 +4,12 @@ use redb::ReadTransaction;
 use tributary_event::ErrorClass;
 
 use super::blob;
-use super::catalog::Topic;
+use super::catalog::{Ends, Topic};
 use super::store::{self, Failure, Store};
 use crate::contract::{Polled, TopicPartition, TransportError};
+
+/// Blobs that are looked at in one transaction: a long one keeps what was removed meanwhile on the disk.
+const AT_ONCE: usize = 1_000;
 
 /// A stretch of a partition.
 #[derive(Debug, Default)]
@@ -33,12 +36,7 @@ pub(super) fn stretch(
     from: u64,
     bounds: Bounds,
 ) -> Result<Stretch, TransportError> {
-    let Some(ends) = topic.partitions.get(partition as usize).map(|p| p.ends()) else {
-        return Err(TransportError::new(
-            ErrorClass::Fatal,
-            format!("topic {} has {} partitions and no partition {partition}", topic.name, topic.partitions.len()),
-        ));
-    };
+    let ends = of_partition(topic, partition)?;
     let from = from.max(ends.low);
     if from >= ends.next {
         return Ok(Stretch { records: Vec::new(), next: from, low: ends.low });
@@ -47,6 +45,44 @@ pub(super) fn stretch(
         let stored = txn.open_table(store::ENDS)?.get((topic.stored.id, partition))?;
         let low = stored.map_or(0, |ends| ends.value().0);
         Ok(Stretch { low, ..in_transaction(txn, topic, partition, from.max(low), ends.next, bounds)? })
+    })
+}
+
+/// The first offset of a record of this time or later, or the end. Looks at all that is kept before it. Blocking.
+pub(super) fn offset_at(store: &Store, topic: &Topic, partition: u32, time_ms: i64) -> Result<u64, TransportError> {
+    let ends = of_partition(topic, partition)?;
+    let mut at = ends.low;
+    while at < ends.next {
+        let found = store.read(|txn| {
+            let table = txn.open_table(store::BLOBS)?;
+            for (count, entry) in
+                table.range((topic.stored.id, partition, at)..(topic.stored.id, partition, ends.next))?.enumerate()
+            {
+                let (key, value) = entry?;
+                let base = key.value().2;
+                if count == AT_ONCE {
+                    return Ok((base, false));
+                }
+                let damaged = |cause| Failure::Transport(damaged(topic, partition, base, cause));
+                if let Some(delta) = blob::first_at(value.value(), time_ms).map_err(damaged)? {
+                    return Ok((base + u64::from(delta), true));
+                }
+            }
+            Ok((ends.next, false))
+        })?;
+        match found {
+            (offset, true) => return Ok(offset),
+            (next, false) => at = next,
+        }
+    }
+    Ok(ends.next)
+}
+
+fn of_partition(topic: &Topic, partition: u32) -> Result<Ends, TransportError> {
+    topic.partitions.get(partition as usize).map(|p| p.ends()).ok_or_else(|| {
+        let (name, count) = (&topic.name, topic.partitions.len());
+        let text = format!("topic {name} has {count} partitions and no partition {partition}");
+        TransportError::new(ErrorClass::Fatal, text)
     })
 }
 

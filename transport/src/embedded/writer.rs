@@ -19,6 +19,7 @@ use tributary_event::{ErrorClass, Trouble};
 use super::blob::{self, Blob};
 use super::catalog::{Catalog, Ends, StoredTopic, Topic, check};
 use super::store::{self, Failure, Store, WriteFailure};
+use crate::contract::TopicId;
 use crate::contract::{Checkpoint, TopicSpec, TransportError};
 
 /// Requests that may wait for the writer.
@@ -323,7 +324,7 @@ fn ensure(
         let stored = match catalog.find(&spec.name) {
             Some(topic) => {
                 check(&topic, spec).map_err(Failure::Transport)?;
-                StoredTopic::new(topic.stored.id, topic.stored.partitions, &spec.retention)
+                StoredTopic::new(topic.stored.id, topic.stored.identity, topic.stored.partitions, &spec.retention)
             }
             None => match effects.topics.iter().find(|(name, _)| *name == spec.name) {
                 Some((_, stored)) => stored.clone(),
@@ -331,7 +332,7 @@ fn ensure(
                     let mut meta = txn.open_table(store::META)?;
                     let id = meta.get("topic")?.map_or(0, |id| id.value());
                     meta.insert("topic", id + 1)?;
-                    StoredTopic::new(id as u32, spec.partitions, &spec.retention)
+                    StoredTopic::new(id as u32, TopicId::new(), spec.partitions, &spec.retention)
                 }
             },
         };

@@ -27,12 +27,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tributary_event::ErrorClass;
 
-use self::membership::{Context, Following, Membership};
+use self::membership::{Context, Following, Membership, Place};
 use self::worker::Worker;
+use super::appender::KafkaAppender;
 use super::client::KafkaSettings;
 use super::mailbox::Item;
 use super::reader::Reader;
-use crate::contract::{Consumer, ConsumerSettings, Delivery, Measuring, TopicPartition, TransportError};
+use crate::contract::{
+    Batch, Consumer, ConsumerSettings, Delivery, Measuring, Producer as _, TopicPartition, TransportError,
+};
 use crate::metric;
 
 /// How long a commit is repeated while the group rebalances.
@@ -103,7 +106,7 @@ impl KafkaConsumer {
         settings: ConsumerSettings,
         membership: Arc<Membership>,
     ) -> Result<Self, TransportError> {
-        let client = client(kafka, &settings, &membership)?;
+        let client = client(kafka, &settings, &membership, &reader)?;
         Ok(Self { kafka: kafka.clone(), settings, client, membership, reader, current: HashMap::new(), thread: None })
     }
 
@@ -136,7 +139,10 @@ impl KafkaConsumer {
             max_records: self.settings.max_records.max(1),
             piece: BytesMut::new(),
             paused: false,
+            stopped: Default::default(),
             doubt: None,
+            checked: Instant::now(),
+            absent: None,
             follows,
             followed: Default::default(),
             kept: Instant::now(),
@@ -155,6 +161,25 @@ impl KafkaConsumer {
         tokio::task::spawn_blocking(move || work(&client)).await.unwrap_or_else(|error| Err(interrupted(error)))
     }
 
+    /// Keeps which topics the group reads, before it has offsets of them: a topic that is deleted takes them with it.
+    async fn keep_topics(&self, places: impl Iterator<Item = &TopicPartition>) -> Result<(), TransportError> {
+        let mut batch = Batch::new();
+        let topic: Arc<str> = self.kafka.checkpoint_topic.as_str().into();
+        {
+            let reading = self.membership.reading();
+            for place in places {
+                let Some(Place { topic: Some(id), is_kept: false, .. }) = reading.place(place) else { continue };
+                let (name, id) = (membership::kept_as(&self.settings.group, place), id.to_string());
+                let now_ms = tributary_event::clock::now_us() / 1_000;
+                batch.push(&topic, now_ms, Some(name.as_bytes()), Some(id.as_bytes()));
+            }
+        }
+        match batch.is_empty() {
+            true => Ok(()),
+            false => KafkaAppender::open(&Arc::new(self.kafka.clone()), &self.reader)?.append(&batch).await,
+        }
+    }
+
     /// The partitions that are this caller's now and as far as it knows.
     fn valid(&self, place: &TopicPartition) -> bool {
         let reading = self.membership.reading();
@@ -166,6 +191,7 @@ fn client(
     kafka: &KafkaSettings,
     settings: &ConsumerSettings,
     membership: &Arc<Membership>,
+    reader: &Arc<Reader>,
 ) -> Result<Arc<BaseConsumer<Context>>, TransportError> {
     let mut config = kafka.client(&[
         ("group.id", &settings.group),
@@ -185,7 +211,9 @@ fn client(
     ]);
     // Whatever the user says: to begin elsewhere without a word is to lose records.
     config.set("auto.offset.reset", "error");
-    let context = Context { membership: membership.clone(), kafka: kafka.clone(), from_start: settings.from_start };
+    let (membership, kafka_settings, reader) = (membership.clone(), kafka.clone(), reader.clone());
+    let (group, from_start) = (settings.group.clone(), settings.from_start);
+    let context = Context { membership, kafka: kafka_settings, reader, group, from_start };
     let client = config.create_with_context(context).map_err(|error| kafka.refused("the consumer", error))?;
     Ok(Arc::new(client))
 }
@@ -221,13 +249,26 @@ impl Consumer for KafkaConsumer {
                 self.current.retain(|place, _| !places.contains(place));
                 Ok(Delivery::Revoked(places))
             }
-            Item::Lost(losses) => Ok(Delivery::Lost(losses)),
+            Item::Lost(losses) => {
+                let anew = losses.iter().filter_map(|(loss, number)| Some((loss.place.clone(), (*number)?)));
+                self.current.extend(anew);
+                Ok(Delivery::Lost(losses.into_iter().map(|(loss, _)| loss).collect()))
+            }
             Item::Records(records) => {
                 metric::polled(&self.settings.group, &records);
                 Ok(Delivery::Records(records))
             }
             Item::Failed(error) => Err(error),
         }
+    }
+
+    fn pause(&mut self, places: &[TopicPartition]) {
+        let ours = places.iter().filter(|place| self.current.contains_key(*place)).cloned();
+        self.membership.mailbox.pause(ours);
+    }
+
+    fn resume(&mut self, places: &[TopicPartition]) {
+        self.membership.mailbox.resume(places.iter());
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, u64)]) -> Result<(), TransportError> {
@@ -238,7 +279,8 @@ impl Consumer for KafkaConsumer {
             if ours.is_empty() {
                 return Ok(());
             }
-            let list = list(ours.iter().map(|(place, offset)| (place, Offset::Offset(*offset as i64))));
+            self.keep_topics(ours.iter().map(|(place, _)| place)).await?;
+            let list = self.membership.reading().of_topics(ours.iter().map(|(place, offset)| (place, *offset)));
             match self.blocking(move |client| Ok(client.commit(&list, CommitMode::Sync))).await? {
                 Ok(()) => {
                     let mut reading = self.membership.reading();

@@ -1,7 +1,7 @@
 //! What a consumer's thread hands to its caller: bounded in count and bytes; the thread waits with a time limit, so that
 //! it can go on serving the group while the caller is away.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub(super) enum Item {
     /// Partitions with the number of their assignment.
     Assigned(Vec<(Assignment, u64)>),
     Revoked(Vec<TopicPartition>),
-    Lost(Vec<Loss>),
+    /// Losses; of a partition that begins anew with the number of its new assignment.
+    Lost(Vec<(Loss, Option<u64>)>),
     Records(Vec<Polled>),
     Failed(TransportError),
 }
@@ -37,6 +38,25 @@ struct State {
     deliveries: usize,
     bytes: usize,
     closed: bool,
+    /// Partitions of which nothing is given away now, and what came of them since, which waits: as much as was on its way.
+    paused: HashSet<TopicPartition>,
+    aside: HashMap<TopicPartition, Vec<Vec<Polled>>>,
+}
+
+impl State {
+    /// Takes out what is of paused partitions.
+    fn set_aside(&mut self, records: &mut Vec<Polled>) {
+        if self.paused.is_empty() || !records.iter().any(|record| self.paused.contains(&record.place)) {
+            return;
+        }
+        let (paused, others) =
+            std::mem::take(records).into_iter().partition(|record| self.paused.contains(&record.place));
+        *records = others;
+        let mut by_place: HashMap<TopicPartition, Vec<Polled>> = HashMap::new();
+        let paused: Vec<Polled> = paused;
+        paused.into_iter().for_each(|record| by_place.entry(record.place.clone()).or_default().push(record));
+        by_place.into_iter().for_each(|(place, records)| self.aside.entry(place).or_default().push(records));
+    }
 }
 
 pub(super) fn size(records: &[Polled]) -> usize {
@@ -71,7 +91,7 @@ impl Mailbox {
         // Records that wait do not count any more.
         let is_void = |record: &Polled| match &item {
             Item::Revoked(places) => places.contains(&record.place),
-            Item::Lost(losses) => losses.iter().any(|loss| loss.place == record.place),
+            Item::Lost(losses) => losses.iter().any(|(loss, _)| loss.place == record.place),
             _ => false,
         };
         if matches!(item, Item::Revoked(_) | Item::Lost(_)) {
@@ -81,9 +101,40 @@ impl Mailbox {
                 }
             }
         }
+        match &item {
+            Item::Revoked(places) => places.iter().for_each(|place| {
+                state.paused.remove(place);
+                state.aside.remove(place);
+            }),
+            Item::Lost(losses) => losses.iter().for_each(|(loss, _)| drop(state.aside.remove(&loss.place))),
+            _ => {}
+        }
         state.items.push_back(item);
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Gives nothing away of partitions until they are resumed.
+    pub fn pause(&self, places: impl Iterator<Item = TopicPartition>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).paused.extend(places);
+    }
+
+    pub fn resume<'p>(&self, places: impl Iterator<Item = &'p TopicPartition>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in places {
+            state.paused.remove(place);
+            for records in state.aside.remove(place).into_iter().flatten().rev() {
+                state.deliveries += 1;
+                state.bytes += size(&records);
+                state.items.push_front(Item::Records(records));
+            }
+        }
+    }
+
+    /// The paused partitions of which something came that waits.
+    pub fn stuffed(&self) -> HashSet<TopicPartition> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.aside.keys().cloned().collect()
     }
 
     /// The next item. Cancel-safe.
@@ -99,11 +150,12 @@ impl Mailbox {
     fn take(&self) -> Option<Item> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let item = state.items.pop_front()?;
-            if let Item::Records(records) = &item {
+            let mut item = state.items.pop_front()?;
+            if let Item::Records(records) = &mut item {
                 state.deliveries -= 1;
                 state.bytes = if state.deliveries == 0 { 0 } else { state.bytes.saturating_sub(size(records)) };
                 self.room.notify_one();
+                state.set_aside(records);
                 if records.is_empty() {
                     continue;
                 }

@@ -13,6 +13,7 @@ use tributary_event::ErrorClass;
 
 use super::client::{KafkaSettings, Quiet};
 use super::headers;
+use super::identity::Identities;
 use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 use crate::headers::Headers;
 
@@ -34,32 +35,19 @@ pub(super) struct Reader {
     questions: BaseConsumer<Quiet>,
     /// Knows the ends of uncommitted records.
     uncommitted: BaseConsumer<Quiet>,
+    /// What the names of topics mean.
+    pub identities: Identities,
     /// Topics that were there: one of the brokers may not know of a new one yet.
     seen: Mutex<HashSet<String>>,
 }
 
 impl Reader {
     pub fn new(settings: &KafkaSettings) -> Result<Self, TransportError> {
-        let make = |isolation| {
-            let config = settings.client(&[
-                // Required by librdkafka for manual assignment; nothing is committed under it.
-                ("group.id", "tributary-reader"),
-                ("isolation.level", isolation),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("enable.partition.eof", "true"),
-                ("auto.offset.reset", "earliest"),
-                ("fetch.wait.max.ms", "50"),
-                ("fetch.queue.backoff.ms", "2"),
-                ("queued.max.messages.kbytes", "2048"),
-                ("fetch.message.max.bytes", "1048576"),
-                ("fetch.max.bytes", "2097152"),
-            ]);
-            config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
-        };
+        let make = |isolation| client(settings, isolation);
         let client = Mutex::new(make("read_committed")?);
         let (questions, uncommitted) = (make("read_committed")?, make("read_uncommitted")?);
-        Ok(Self { settings: settings.clone(), client, questions, uncommitted, seen: Mutex::default() })
+        let identities = Identities::new(settings);
+        Ok(Self { settings: settings.clone(), client, questions, uncommitted, identities, seen: Mutex::default() })
     }
 
     /// The whole cluster's topics. Asking for one by name could create it.
@@ -188,6 +176,38 @@ impl Reader {
         }
     }
 
+    /// The first offset of a record of this time or later, or the end.
+    pub fn offset_at(&self, place: &TopicPartition, time_ms: i64) -> Result<u64, TransportError> {
+        let what = format!("asking for the records of a time in {} {}", place.topic, place.partition);
+        if self.partitions(&place.topic)? <= place.partition {
+            return Err(self.settings.unknown(&place.topic));
+        }
+        // Asked for first: what comes meanwhile stands behind it.
+        let ends = self.settled_ends(place)?;
+        let start = Instant::now();
+        loop {
+            let failed = |error| self.settings.failed(&what, error);
+            let mut asked = TopicPartitionList::new();
+            // Negative numbers are questions of another kind.
+            let time = Offset::Offset(time_ms.max(0));
+            asked.add_partition_offset(&place.topic, place.partition as i32, time).map_err(failed)?;
+            let found = self.questions.offsets_for_times(asked, ANSWER);
+            let found = found.and_then(|list| {
+                let found = list.elements();
+                let Some(found) = found.first() else { return Ok(None) };
+                found.error()?;
+                Ok(found.offset().to_raw().and_then(|offset| u64::try_from(offset).ok()))
+            });
+            match found {
+                Ok(found) => return Ok(found.unwrap_or(ends.high).clamp(ends.low, ends.high)),
+                Err(error) if moving(&error) && start.elapsed() < ANSWER => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
     /// Up to `max` records from `offset`.
     pub fn read(&self, place: &TopicPartition, offset: u64, max: usize) -> Result<Vec<Polled>, TransportError> {
         let mut records = Vec::new();
@@ -210,13 +230,24 @@ impl Reader {
         if offset >= ends.high {
             return Ok(());
         }
-        let failed = |error| self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stretch(&client, place, (offset, ends.high), &mut visit)
+    }
+
+    /// The same by a client that nobody else uses now, up to `high`.
+    fn stretch(
+        &self,
+        client: &BaseConsumer<Quiet>,
+        place: &TopicPartition,
+        (offset, high): (u64, u64),
+        visit: &mut impl FnMut(Polled) -> bool,
+    ) -> Result<(), TransportError> {
+        let failed = |error| self.settings.failed(&format!("reading {} {}", place.topic, place.partition), error);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(offset as i64))
             .map_err(failed)?;
         client.assign(&list).map_err(failed)?;
-        let done = self.drain(&client, place, offset, ends.high, &mut visit);
+        let done = self.drain(client, place, offset, high, visit);
         client.unassign().map_err(failed)?;
         done
     }
@@ -291,6 +322,27 @@ impl Reader {
         Ok(found.into_iter().collect())
     }
 
+    /// The same, also of what somebody's unfinished transaction stands before: for what is appended without any.
+    pub fn kept_beside(&self, prefix: &str) -> Result<HashMap<String, Bytes>, TransportError> {
+        let mut found = HashMap::new();
+        let place = TopicPartition { topic: self.settings.checkpoint_topic.as_str().into(), partition: 0 };
+        if self.partitions(&place.topic)? == 0 {
+            return Ok(found);
+        }
+        let ends = self.ends_by(&self.uncommitted, &place)?;
+        if ends.low < ends.high {
+            let client = client(&self.settings, "read_uncommitted")?;
+            self.stretch(&client, &place, (ends.low, ends.high), &mut |record| {
+                let name = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+                if let (Some(name), Some(content)) = (name.filter(|name| name.starts_with(prefix)), record.value) {
+                    found.insert(name.to_owned(), content);
+                }
+                true
+            })?;
+        }
+        Ok(found)
+    }
+
     /// The last checkpoint of a name.
     pub fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         let found = self.checkpoint_in(&self.settings.checkpoint_topic, name)?;
@@ -327,6 +379,24 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+fn client(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer<Quiet>, TransportError> {
+    let config = settings.client(&[
+        // Required by librdkafka for manual assignment; nothing is committed under it.
+        ("group.id", "tributary-reader"),
+        ("isolation.level", isolation),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("auto.offset.reset", "earliest"),
+        ("fetch.wait.max.ms", "50"),
+        ("fetch.queue.backoff.ms", "2"),
+        ("queued.max.messages.kbytes", "2048"),
+        ("fetch.message.max.bytes", "1048576"),
+        ("fetch.max.bytes", "2097152"),
+    ]);
+    config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
 }
 
 fn moving(error: &KafkaError) -> bool {

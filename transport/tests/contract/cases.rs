@@ -11,7 +11,7 @@ use tributary_transport::numbers::SEQUENCE;
 use tributary_transport::partition::partition_for_key;
 use tributary_transport::{
     Assignment, Batch, Checkpoint, Consumer, ConsumerSettings, DeadLetter, DeadLetters, Delivery, Headers, Loss,
-    Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
+    LossCause, Polled, Purpose, Retention, Sequence, TopicPartition, TopicSpec, Watermarks, WayBack,
 };
 
 use crate::tools::{Bench, after, assigned, assignments, losses, next, records, text, values};
@@ -326,6 +326,10 @@ fn first(topic: &Arc<str>) -> TopicPartition {
     TopicPartition { topic: topic.clone(), partition: 0 }
 }
 
+fn removed(place: TopicPartition, from: u64, to: u64) -> Loss {
+    Loss { place, from, to, cause: LossCause::Removed }
+}
+
 const TEN: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 pub async fn an_assignment_says_where_the_group_is(bench: Bench) {
@@ -357,7 +361,7 @@ pub async fn records_that_are_gone_are_told_before_those_that_follow(bench: Benc
     let mut consumer = bench.consumer(&topic, true).await;
     assigned(&mut consumer).await;
     assert_eq!(consumer.lag(HashMap::new()).await.unwrap(), 7, "what is gone counts until it is dealt with");
-    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 5, to: 10 }]);
+    assert_eq!(losses(&mut consumer).await, [removed(place.clone(), 5, 10)]);
     assert_eq!(values(&records(&mut consumer, 2).await), ["10", "11"]);
     // Once what made up for it is committed, it is told no more.
     consumer.commit(&[(place, 10)]).await.unwrap();
@@ -373,7 +377,7 @@ pub async fn a_group_that_never_committed_hears_of_what_is_gone(bench: Bench) {
     bench.trim(&topic, 3).await;
     let mut consumer = bench.consumer(&topic, true).await;
     assigned(&mut consumer).await;
-    assert_eq!(losses(&mut consumer).await, [Loss { place: first(&topic), from: 0, to: 3 }]);
+    assert_eq!(losses(&mut consumer).await, [removed(first(&topic), 0, 3)]);
     assert_eq!(values(&records(&mut consumer, 7).await), TEN[3..]);
 }
 
@@ -403,13 +407,100 @@ pub async fn records_that_go_while_a_consumer_is_away_are_told(bench: Bench) {
     assert_eq!(records(&mut consumer, 1).await[0].offset, 399);
 }
 
+/// A key of each of two partitions.
+fn keys_of_two() -> [String; 2] {
+    [0, 1].map(|partition| {
+        let mut keys = (0..).map(|n: u32| n.to_string());
+        keys.find(|key| partition_for_key(key.as_bytes(), 2) == partition).unwrap()
+    })
+}
+
+pub async fn a_paused_partition_waits_and_the_others_go_on(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let places = [0, 1].map(|partition| TopicPartition { topic: topic.clone(), partition });
+    let keys = keys_of_two();
+    let mut consumer = bench.consumer(&topic, true).await;
+    let mut mine = 0;
+    while mine < 2 {
+        mine += assigned(&mut consumer).await.len();
+    }
+    let mut appender = bench.transport.appender().await.unwrap();
+    bench.append(&mut appender, &topic, &[(&keys[0], "first"), (&keys[1], "first")]).await;
+    let mut read: [Vec<Polled>; 2] = Default::default();
+    let mut take = |records: Vec<Polled>| {
+        records.into_iter().for_each(|record| read[record.place.partition as usize].push(record));
+        [read[0].len(), read[1].len()]
+    };
+    let mut count = [0, 0];
+    // Far more than any consumer fetches ahead, twice, so that it is paused with some of it read and with none.
+    let filler = "x".repeat(60_000);
+    for round in 1..=2 {
+        for _ in 0..150 {
+            bench.append(&mut appender, &topic, &[(&keys[0], &filler), (&keys[1], &filler)]).await;
+        }
+        while count[0] < 150 * (round - 1) + 2 {
+            count = take(records(&mut consumer, 1).await);
+        }
+        consumer.pause(&places[..1]);
+        let before = count[0];
+        while count[1] < 150 * round + 1 {
+            count = take(records(&mut consumer, 1).await);
+        }
+        assert_eq!(count[0], before, "records of a paused partition came");
+        consumer.resume(&places[..1]);
+        while count[0] < 150 * round + 1 {
+            count = take(records(&mut consumer, 1).await);
+        }
+    }
+    for records in &read {
+        let offsets: Vec<u64> = records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, (0..301).collect::<Vec<_>>());
+    }
+    // All are paused: what happens to the partitions is heard.
+    consumer.pause(&places);
+    bench.append(&mut appender, &topic, &[(&keys[0], "last"), (&keys[1], "last")]).await;
+    let _second = bench.consumer(&topic, true).await;
+    assert!(matches!(next(&mut consumer).await, Delivery::Revoked(_)));
+}
+
+pub async fn a_paused_partition_that_comes_back_is_not_paused(bench: Bench) {
+    let topic = bench.topic("t", 2).await;
+    let places = [0, 1].map(|partition| TopicPartition { topic: topic.clone(), partition });
+    let keys = keys_of_two();
+    let mut first = bench.consumer(&topic, true).await;
+    let mut mine = 0;
+    while mine < 2 {
+        mine += assigned(&mut first).await.len();
+    }
+    first.pause(&places);
+    let mut second = bench.consumer(&topic, true).await;
+    let gone = loop {
+        tokio::select! {
+            delivery = next(&mut first) => if let Delivery::Revoked(places) = delivery { break places },
+            _ = next(&mut second) => {}
+        }
+    };
+    assert_eq!(gone.len(), 1);
+    drop(second);
+    while mine < 3 {
+        mine += assigned(&mut first).await.len();
+    }
+    let mut appender = bench.transport.appender().await.unwrap();
+    bench.append(&mut appender, &topic, &[(&keys[0], "v"), (&keys[1], "v")]).await;
+    let read = records(&mut first, 1).await;
+    assert_eq!(read.iter().map(|record| record.place.clone()).collect::<Vec<_>>(), gone);
+    // The other one still is.
+    first.resume(&places);
+    assert_ne!(records(&mut first, 1).await[0].place, gone[0]);
+}
+
 pub async fn a_loss_of_all_records_is_told(bench: Bench) {
     let topic = bench.topic("t", 1).await;
     bench.append_each(&topic, &TEN).await;
     bench.trim(&topic, 10).await;
     let mut consumer = bench.consumer(&topic, true).await;
     assert_eq!(assignments(&mut consumer).await[0].committed, None);
-    let loss = Loss { place: first(&topic), from: 0, to: 10 };
+    let loss = removed(first(&topic), 0, 10);
     assert_eq!(losses(&mut consumer).await, [loss]);
     bench.append_each(&topic, &["10"]).await;
     assert_eq!(values(&records(&mut consumer, 1).await), ["10"]);
@@ -427,7 +518,8 @@ pub async fn a_group_that_is_behind_the_end_begins_anew_and_says_so(bench: Bench
     let mut consumer = bench.consumer(&topic, true).await;
     let assignment = Assignment { place: place.clone(), committed: Some(50) };
     assert_eq!(assignments(&mut consumer).await, [assignment]);
-    assert_eq!(losses(&mut consumer).await, [Loss { place: place.clone(), from: 50, to: 0 }]);
+    let anew = Loss { place: place.clone(), from: 50, to: 0, cause: LossCause::MadeAnew };
+    assert_eq!(losses(&mut consumer).await, [anew]);
     let read = records(&mut consumer, 10).await;
     assert_eq!(values(&read), TEN);
     consumer.commit(&after(&read)).await.unwrap();
@@ -635,6 +727,52 @@ pub async fn watermarks_and_reads_without_a_group(bench: Bench) {
         assert!(bench.transport.read(&place, ends.high + 100, 5).await.unwrap().is_empty());
     }
     bench.transport.probe().await.unwrap();
+}
+
+pub async fn a_topic_has_an_identity(bench: Bench) {
+    let (topic, other) = (bench.topic("t", 2).await, bench.topic("u", 1).await);
+    let id = bench.transport.topic_id(&topic).await.unwrap();
+    assert!(id.is_some());
+    assert_ne!(bench.transport.topic_id(&other).await.unwrap(), id);
+    bench.append_each(&topic, &TEN).await;
+    // Asked for once more, and made sure of.
+    bench.topic("t", 2).await;
+    assert_eq!(bench.transport.topic_id(&topic).await.unwrap(), id);
+    let error = bench.transport.topic_id(&bench.name("none")).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Fatal, "{error}");
+}
+
+pub async fn the_first_record_of_a_time_is_found(bench: Bench) {
+    let topic = bench.topic("t", 1).await;
+    let place = first(&topic);
+    let at = async |time_ms| bench.transport.offset_at(&place, time_ms).await.unwrap();
+    assert_eq!(at(0).await, 0);
+    let mut appender = bench.transport.appender().await.unwrap();
+    // Times need not rise: of the records of 30, the first one stands before one of 20.
+    for times in [&[10, 10, 20][..], &[30, 20], &[30, 40]] {
+        let mut batch = Batch::new();
+        times.iter().for_each(|time| batch.push(&topic, *time, Some(b"k"), Some(b"v")));
+        appender.append(&batch).await.unwrap();
+    }
+    let ask = async || {
+        let mut found = Vec::new();
+        for time in [-5, 0, 10, 11, 20, 21, 30, 31, 40, 41, i64::MAX] {
+            found.push(at(time).await);
+        }
+        found
+    };
+    assert_eq!(ask().await, [0, 0, 0, 2, 2, 3, 3, 6, 6, 7, 7]);
+    // What is gone is not found, nor is a time before it.
+    bench.trim(&topic, 3).await;
+    assert_eq!(ask().await, [3, 3, 3, 3, 3, 3, 3, 6, 6, 7, 7]);
+    // What is committed in a transaction is found as well, and the end stands behind what says so.
+    let mut batch = Batch::new();
+    batch.push(&topic, 50, Some(b"k"), Some(b"v"));
+    bench.producer().await.append(&batch).await.unwrap();
+    assert_eq!(at(45).await, 7);
+    assert!(at(51).await >= 8);
+    let none = TopicPartition { topic: bench.name("none").into(), partition: 0 };
+    assert_eq!(bench.transport.offset_at(&none, 0).await.unwrap_err().class, ErrorClass::Fatal);
 }
 
 pub async fn a_waiting_consumer_hears_of_an_append(bench: Bench) {

@@ -7,6 +7,7 @@
 
 mod cases;
 mod embedded;
+mod identity;
 mod kafka;
 mod outage;
 mod security;
@@ -90,6 +91,8 @@ contract! {
     a_group_that_never_committed_hears_of_what_is_gone,
     records_that_go_while_a_consumer_is_away_are_told,
     a_loss_of_all_records_is_told,
+    a_paused_partition_waits_and_the_others_go_on,
+    a_paused_partition_that_comes_back_is_not_paused,
     a_group_that_is_behind_the_end_begins_anew_and_says_so,
     an_appender_needs_no_name_and_keeps_the_order,
     a_consumer_that_follows_another_has_the_same_partitions,
@@ -97,6 +100,8 @@ contract! {
     of_several_that_open_at_once_one_goes_on,
     a_batch_of_a_hundred_thousand_records_is_one,
     watermarks_and_reads_without_a_group,
+    the_first_record_of_a_time_is_found,
+    a_topic_has_an_identity,
     a_waiting_consumer_hears_of_an_append,
     lag_counts_what_is_not_committed,
     a_member_without_partitions_has_no_lag,

@@ -9,6 +9,7 @@ use super::super::publication::Published;
 use super::super::sql::Sql;
 use super::{TableInfo, Types};
 use crate::error::ConnectorError;
+use crate::settings::ValueOptions;
 
 /// Which columns of a table.
 #[derive(Clone, Copy)]
@@ -42,6 +43,16 @@ pub(in super::super) async fn tables(
     names: &[(String, String)],
     which: Which<'_>,
 ) -> Result<Vec<TableInfo>, ConnectorError> {
+    tables_as(sql, names, which, ValueOptions::default()).await
+}
+
+/// The same, with codecs for values that travel as is said.
+pub(in super::super) async fn tables_as(
+    sql: &Sql,
+    names: &[(String, String)],
+    which: Which<'_>,
+    values: ValueOptions,
+) -> Result<Vec<TableInfo>, ConnectorError> {
     const SQL: &str = "with wanted as (select c.oid, n.nspname::text as schema, c.relname::text as name, \
             c.relkind::text as kind, c.relreplident::text as identity, c.relowner, c.relpersistence::text = 'p' as logged, o \
             from unnest($1::text[], $2::text[]) with ordinality as w(s, t, o) \
@@ -59,7 +70,7 @@ pub(in super::super) async fn tables(
     let mut indexes = indexes(sql, &oids).await?;
     let roots = rows.iter().filter(|row| row.get::<_, &str>(3) == "p").map(|row| (row.get(0), row.get(4)));
     let mut odd = odd_partitions(sql, roots.collect()).await?;
-    let mut types = Types::default();
+    let mut types = Types::new(values);
     types.load(sql, columns.values().flatten().map(|c| c.type_oid)).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {

@@ -4,19 +4,11 @@ use tributary_expression::{Lack, Problem, Program, Shape};
 
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::suggest::suggestion;
-use crate::yaml::{Described, Map, Place, Reader, Text};
+use crate::yaml::{Place, Reader, Text};
 
 /// Compiles a program, and tells what is wrong with it where it is written. Without a shape an earlier step was wrong, which was told.
-pub(super) fn program(
-    r: &mut Reader,
-    map: &Map,
-    key: &dyn Described,
-    text: &Text,
-    shape: Option<&Shape>,
-) -> Option<Program> {
-    let shape = shape?;
-    let place = map.node(key).map(|node| node.place);
-    let (compiled, problems) = match Program::compile(&text.value, shape) {
+pub(super) fn program(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let (compiled, problems) = match Program::compile_with(&text.value, shape?, &r.functions) {
         Ok((program, mut warnings)) => {
             warnings.extend(program.lacks().iter().map(|lack| never_there(lack, &text.value)));
             (Some(program.written_as(&text.shown)), warnings)
@@ -24,7 +16,7 @@ pub(super) fn program(
         Err(problems) => (None, problems),
     };
     for problem in problems {
-        let spot = place.map_or_else(|| text.spot.clone(), |place| spot(r, place, &text.value, &problem));
+        let spot = spot(r, text.place, &text.value, &problem);
         let found = diagnostic(&spot, &problem);
         r.found.push(found);
     }
@@ -41,15 +33,8 @@ fn never_there(lack: &Lack, program: &str) -> Problem {
 }
 
 /// The same of a program that changes nothing of the event, such as `a key`.
-pub(super) fn looking(
-    r: &mut Reader,
-    map: &Map,
-    key: &dyn Described,
-    text: &Text,
-    shape: Option<&Shape>,
-    what: &str,
-) -> Option<Program> {
-    let compiled = program(r, map, key, text, shape);
+pub(super) fn looking(r: &mut Reader, text: &Text, shape: Option<&Shape>, what: &str) -> Option<Program> {
+    let compiled = program(r, text, shape);
     if compiled.as_ref().is_some_and(|program| !program.only_looks()) {
         let message = format!("{what} changes nothing of the event, and this does");
         r.found.push(text.spot.error(message).help("put the change into a `transform` before it"));
@@ -71,14 +56,15 @@ fn spot(r: &Reader, place: Place, program: &str, problem: &Problem) -> Spot {
     let part = program.get(problem.start..problem.end).unwrap_or_default();
     let length = part.lines().next().unwrap_or_default().chars().count().max(1);
     // A block begins below its mark.
-    let first = r.text.line(place.start.0);
+    let text = r.text_of(place);
+    let first = text.line(place.start.0);
     let from: usize = first.chars().take(place.start.1.saturating_sub(1)).map(char::len_utf8).sum();
     let is_block = first.get(from..).is_some_and(|value| value.starts_with(['|', '>']));
     let number = place.start.0 + number + usize::from(is_block);
-    match r.text.line(number).find(line).filter(|_| !line.is_empty()) {
+    match text.line(number).find(line).filter(|_| !line.is_empty()) {
         Some(at) => {
-            let indent = r.text.line(number).get(..at).unwrap_or_default().chars().count();
-            Spot::new(&r.text, number, indent + column + 1, length)
+            let indent = text.line(number).get(..at).unwrap_or_default().chars().count();
+            Spot::new(text, number, indent + column + 1, length)
         }
         None => r.spot(place),
     }

@@ -16,8 +16,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
-    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan,
+    SqlPlan, Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
@@ -77,7 +77,12 @@ pub(super) fn read(
         };
         let on_error = r.value(&map, &key::ON_ERROR);
         let redelivery = redelivery(r, &map);
-        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery }));
+        let order = match kind {
+            "webhook" | "conductor" => order(r, &map),
+            "index" => r.value(&map, &key::ROW_ORDER),
+            _ => DeliveryOrder::Partition,
+        };
+        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery, order }));
     }
     (topics, deliveries)
 }
@@ -85,7 +90,7 @@ pub(super) fn read(
 /// Which events go to a sink.
 fn when(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Program> {
     let text = r.optional(map, &key::WHEN)?;
-    let compiled = looking(r, map, &key::WHEN, &text, shape, "a condition")?;
+    let compiled = looking(r, &text, shape, "a condition")?;
     if !compiled.is_condition() {
         let message = format!("a condition says whether an event goes there, and this answers {}", compiled.answer());
         r.found.push(text.spot.error(message).help("compare something, such as `.op == \"c\"`"));
@@ -112,7 +117,8 @@ fn topic(
         return None;
     }
     let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
-    Some(TopicSink { name: name.value, key, compact: r.value(map, &key::COMPACT), when: None })
+    let (compact, cloud_events) = (r.value(map, &key::COMPACT), r.value(map, &key::HEADERS_OF_TOPIC));
+    Some(TopicSink { name: name.value, key, compact, cloud_events, when: None })
 }
 
 fn expression(
@@ -123,7 +129,7 @@ fn expression(
     what: &str,
 ) -> Option<Program> {
     let text = r.optional(map, key)?;
-    looking(r, map, key, &text, shape, what)
+    looking(r, &text, shape, what)
 }
 
 /// Why a topic may not be written.
@@ -165,6 +171,17 @@ fn name(r: &mut Reader, map: &Map, kind: &str, before: &[DeliveryPlan]) -> Strin
             kind.to_owned()
         }
     }
+}
+
+/// Which events wait for which.
+fn order(r: &mut Reader, map: &Map) -> DeliveryOrder {
+    let order = r.value(map, &key::ORDER);
+    let is_batched = map.node(&key::BATCH).is_some() && r.value(map, &key::BATCH) > 1;
+    if order == DeliveryOrder::Partition && is_batched {
+        let message = "`order: partition` is one event at a time, and `batch` is several";
+        r.error(map.key_place(&key::BATCH), message, Some("leave `batch` out, or write `order: key`".into()));
+    }
+    order
 }
 
 fn redelivery(r: &mut Reader, sink: &Map) -> Redelivery {
@@ -214,7 +231,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
     let workflow = r.required(map, &key::WORKFLOW);
     let flavor = r.required(map, &key::FLAVOR);
     let text = r.optional(map, &key::INPUT);
-    let input = text.as_ref().map(|text| looking(r, map, &key::INPUT, text, shape, "an input"));
+    let input = text.as_ref().map(|text| looking(r, text, shape, "an input"));
     if let Some((text, program)) = text.as_ref().zip(input.as_ref().and_then(Option::as_ref))
         && program.only_looks()
         && !program.is_object()
@@ -252,16 +269,25 @@ fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
     Some(SqlPlan { url: Secret::new(url?.value), table: table?.name, row: row?, create, keep_deleted })
 }
 
+/// Whether what a step leaves is made by it alone.
+fn is_row(step: &StepPlan) -> bool {
+    match step {
+        StepPlan::Transform(_) => true,
+        StepPlan::Call(call) => call.into.is_root(),
+        _ => false,
+    }
+}
+
 /// Which row an event is about.
 fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<RowPlan> {
     let key: Option<Vec<String>> =
         r.required(map, &key::ROW_KEY).map(|columns| columns.into_iter().map(|column| column.value).collect());
     let is_written = map.node(&key::ROW).is_some();
     let row = expression(r, map, &key::ROW, shape, "a row");
-    let last = steps.iter().rev().find(|step| !matches!(step.plan, StepPlan::Filter(_) | StepPlan::Changed(_)));
+    let last = steps.iter().rev().find(|step| step.plan.changes());
     let is_envelope = last.is_none();
     // What a transform leaves is a row; what was only added to is none.
-    if let Some(step) = last.filter(|step| !is_written && !matches!(step.plan, StepPlan::Transform(_))) {
+    if let Some(step) = last.filter(|step| !is_written && !is_row(&step.plan)) {
         let message = format!("which row is meant behind the step `{}` is not clear", step.name);
         let help = "say so with `row`, such as `row: '{ \"id\": .after.id, \"title\": .movie.title }'`";
         r.error(map.place, message, Some(help.into()));

@@ -1,24 +1,28 @@
 //! `steps:` of a stream.
 
+use std::collections::BTreeSet;
+
 use tributary_event::{ColumnType, JsonType};
 use tributary_expression::{Content, Path, Program, Shape};
 
 use super::answers::{self, Answers};
+use super::lookups::{content, waits_in_vain};
 use super::programs::{looking, program};
 use super::queries::{KeyQuery, look};
-use super::{Asked, columns};
+use super::remembering::{self, Ground};
+use super::{Asked, calls, columns};
 use crate::diagnostic::Spot;
 use crate::keys::streams::{self, steps as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
     BatchSettings, CacheSettings, CallPlan, EnrichPlan, LookupPlan, LookupTable, Missing, ServiceKind, ServicePlan,
-    Step, StepPlan, StreamInput,
+    Step, StepPlan, StreamInput, Wait,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{At, Map, Reader, Text};
 
 /// What names of steps begin with that were given none.
-const WORDS: [&str; 6] = ["changed", "filter", "transform", "enrich", "lookup", "split"];
+const WORDS: [&str; 9] = ["changed", "filter", "transform", "enrich", "lookup", "call", "split", "dedupe", "collapse"];
 
 /// The steps, and the shape of what comes out of the last one, if all could be read.
 pub(super) fn read(
@@ -26,7 +30,7 @@ pub(super) fn read(
     stream: &Map,
     first: Option<Shape>,
     asked: &Asked,
-    from: &[StreamInput],
+    ground: &Ground,
 ) -> (Vec<Step>, Option<Shape>) {
     let (mut steps, mut shape): (Vec<Step>, _) = (Vec::new(), first);
     let path = stream.path_of(streams::STEPS.name);
@@ -38,8 +42,8 @@ pub(super) fn read(
         };
         let given = r.optional(&map, &key::NAME);
         let on_error = r.optional(&map, &key::ON_ERROR);
-        let (plan, left) = step(r, &map, shape.as_ref(), asked);
-        known_columns(r, &map, from);
+        let (plan, left) = step(r, &map, shape.as_ref(), asked, &steps, ground);
+        known_columns(r, &map, ground.from);
         shape = left;
         let given = given.filter(|given| NameOf::STEP.check(r, &given.value, &given.shown, &given.spot));
         let Some(plan) = plan else { continue };
@@ -67,14 +71,21 @@ pub(super) fn read(
 }
 
 /// A step, and what it leaves, as far as both are known.
-fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Option<StepPlan>, Option<Shape>) {
+fn step(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    asked: &Asked,
+    before: &[Step],
+    ground: &Ground,
+) -> (Option<StepPlan>, Option<Shape>) {
     if let Some(text) = r.optional(map, &key::FILTER) {
-        let compiled = filter(r, map, &text, shape);
+        let compiled = filter(r, &text, shape);
         let left = shape.filter(|_| compiled.is_some()).cloned();
         return (compiled.map(StepPlan::Filter), left);
     }
     if let Some(text) = r.optional(map, &key::TRANSFORM) {
-        let compiled = transform(r, map, &text, shape);
+        let compiled = transform(r, &text, shape);
         let left = compiled.as_ref().map(Program::leaves);
         return (compiled.map(StepPlan::Transform), left);
     }
@@ -95,9 +106,28 @@ fn step(r: &mut Reader, map: &Map, shape: Option<&Shape>, asked: &Asked) -> (Opt
         return (plan.map(|(plan, _)| StepPlan::Enrich(Box::new(plan))), left);
     }
     if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
-        let plan = lookup(r, &lookup_map, shape, asked.tables);
-        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| shape.with(&plan.into));
+        let plan = lookup(r, &lookup_map, shape, asked.tables, ground.sources);
+        let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| {
+            let table = asked.tables.iter().find(|table| table.name == plan.table);
+            match table.and_then(|table| content(r, table, plan.missing)) {
+                Some(content) => shape.with_described(&plan.into, &content),
+                None => shape.with(&plan.into),
+            }
+        });
         return (plan.map(|plan| StepPlan::Lookup(Box::new(plan))), left);
+    }
+    if let Some(call_map) = r.optional(map, &key::CALL) {
+        let plan = calls::call(r, &call_map, shape);
+        let left = shape.zip(plan.as_ref()).map(|(shape, plan)| calls::leaves(shape, plan));
+        return (plan.map(|plan| StepPlan::Call(Box::new(plan))), left);
+    }
+    if let Some(dedupe) = r.optional(map, &key::DEDUPE) {
+        let plan = remembering::dedupe(r, map, &dedupe, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Dedupe(Box::new(plan))), shape.cloned());
+    }
+    if let Some(collapse) = r.optional(map, &key::COLLAPSE) {
+        let plan = remembering::collapse(r, map, &collapse, shape, before, ground);
+        return (plan.map(|plan| StepPlan::Collapse(Box::new(plan))), shape.cloned());
     }
     (None, None)
 }
@@ -119,7 +149,13 @@ fn known_columns(r: &mut Reader, map: &Map, from: &[StreamInput]) {
     }
 }
 
-fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTable]) -> Option<LookupPlan> {
+fn lookup(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    tables: &[LookupTable],
+    sources: Option<&BTreeSet<&str>>,
+) -> Option<LookupPlan> {
     let table = r.required(map, &key::TABLE).and_then(|name| {
         let found = tables.iter().find(|table| table.name == name.value);
         if found.is_none() {
@@ -130,20 +166,25 @@ fn lookup(r: &mut Reader, map: &Map, shape: Option<&Shape>, tables: &[LookupTabl
         found
     });
     let (key, into) = key_and_place(r, map, shape);
-    let missing = r.value(map, &key::MISSING);
-    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing })
+    let (missing, wait) = (r.value(map, &key::MISSING), r.value(map, &key::WAIT));
+    if let (Some(table), Wait::Position) = (table, wait)
+        && let Some((message, help)) = waits_in_vain(table, sources)
+    {
+        r.error(map.key_place(&key::WAIT), message, Some(help.to_owned()));
+    }
+    Some(LookupPlan { table: table?.name.clone(), key: key?, into: into?, missing, wait })
 }
 
 /// What is asked for, and where the answer is put.
 fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
     let key = r.required(map, &key::ENRICH_KEY);
-    let key = key.and_then(|text| looking(r, map, &key::ENRICH_KEY, &text, shape, "a key"));
+    let key = key.and_then(|text| looking(r, &text, shape, "a key"));
     let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
     (key, into)
 }
 
-fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = looking(r, map, &key::FILTER, text, shape, "a filter");
+fn filter(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = looking(r, text, shape, "a filter");
     if let Some(compiled) = &compiled
         && !compiled.is_condition()
     {
@@ -153,8 +194,8 @@ fn filter(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Opti
     compiled
 }
 
-fn transform(r: &mut Reader, map: &Map, text: &Text, shape: Option<&Shape>) -> Option<Program> {
-    let compiled = program(r, map, &key::TRANSFORM, text, shape);
+fn transform(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Program> {
+    let compiled = program(r, text, shape);
     if compiled.as_ref().is_some_and(Program::only_looks) {
         let warning = text.spot.warning("this program changes nothing of the event");
         r.found.push(warning.help("assign something, such as `.title = .after.title`, or remove the step"));
@@ -351,7 +392,7 @@ fn rest(r: &mut Reader, map: &Map) -> Option<CallPlan> {
     }
     let request = r.needed(map, &key::REQUEST)?;
     let body = r.optional(map, &key::BODY);
-    let body = body.and_then(|text| looking(r, map, &key::BODY, &text, Some(&Shape::any()), "a body"));
+    let body = body.and_then(|text| looking(r, &text, Some(&Shape::any()), "a body"));
     let (matched, each) = places(r, map);
     let (method, path) = request.value.split_once(' ').map_or((request.value.as_str(), ""), |(m, p)| (m, p.trim()));
     if !["GET", "POST", "PUT"].contains(&method) || !path.starts_with('/') {

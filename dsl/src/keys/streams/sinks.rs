@@ -9,7 +9,7 @@ use crate::keys::graph::{HEADER_NAMES, LEAVES};
 use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
 use crate::keys::values::{DatabaseUrl, TABLE_URL};
-use crate::plan::{ConductorFlavor, FileFormat, OnError, WebhookFormat};
+use crate::plan::{ConductorFlavor, DeliveryOrder, FileFormat, OnError, WebhookFormat};
 use crate::yaml::{
     Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
     Words, key,
@@ -39,7 +39,7 @@ pub(crate) static TOPIC: Key<&Keys, Means> = key(
      records).",
 );
 
-static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT], rules: &[] };
+static TOPIC_KEYS: Keys = Keys { keys: &[&TOPIC_NAME, &TOPIC_KEY, &COMPACT, &HEADERS_OF_TOPIC], rules: &[] };
 
 pub(crate) static TOPIC_NAME: Key<Line, Required> =
     key("name", Line("name"), Required, "movies.renamed", "Its name. It is created if there is none.");
@@ -62,6 +62,15 @@ pub(crate) static COMPACT: Key<Words<bool>, Is<bool>> = key(
      without a value.",
 );
 
+pub(crate) static HEADERS_OF_TOPIC: Key<Words<bool>, Is<bool>> = key(
+    "headers",
+    Words(&[("none", false), ("cloudevents", true)]),
+    Is(false),
+    "cloudevents",
+    "What records have beside key and value: nothing, or the attributes of CloudEvents (`ce_id`, `ce_source`, `ce_type`, `ce_time`, \
+     `ce_specversion`, and `ce_op`, `ce_sequence`, `ce_committedus`).",
+);
+
 pub(crate) static NAME: Key<Line, Means> = key(
     "name",
     Line("name"),
@@ -77,6 +86,25 @@ pub(crate) static ON_ERROR: Key<Words<OnError>, Is<OnError>> = key(
     "dead_letter",
     "What becomes of an event that the sink will never take. `stop`: the sink stands still there and tries it again. `dead_letter`: it is \
      set aside with its cause, and so are later events of its key, until they are replayed in their order.",
+);
+
+pub(crate) static ORDER: Key<Words<DeliveryOrder>, Is<DeliveryOrder>> = key(
+    "order",
+    Words(&[("key", DeliveryOrder::Key), ("partition", DeliveryOrder::Partition), ("none", DeliveryOrder::None)]),
+    Is(DeliveryOrder::Key),
+    "none",
+    "Which events wait until others have arrived. `key`: those of a key for one another. `partition`: all of a partition of the stream's \
+     topic for one another, one at a time (with `on_error: dead_letter`, only those of the same key wait behind one that was set aside). \
+     `none`: none, also behind one that is set aside.",
+);
+
+pub(crate) static ROW_ORDER: Key<Words<DeliveryOrder>, Is<DeliveryOrder>> = key(
+    "order",
+    Words(&[("key", DeliveryOrder::Key), ("partition", DeliveryOrder::Partition)]),
+    Is(DeliveryOrder::Key),
+    "partition",
+    "Which events wait until others have arrived: those of a key for one another, or all of a partition of the stream's topic, one at a \
+     time. What an event lacks of its row is taken from the document that is there, so events of a row always have an order.",
 );
 
 pub(crate) static RETRY: Key<&Keys, Means> = key(
@@ -115,7 +143,20 @@ pub(crate) static WEBHOOK: Key<&Keys, Means> = key(
 );
 
 static WEBHOOK_KEYS: Keys = Keys {
-    keys: &[&URL, &SECRET, &FORMAT, &HEADERS, &TIMEOUT, &CONCURRENCY, &BATCH, &PRIVATE, &NAME, &ON_ERROR, &RETRY],
+    keys: &[
+        &URL,
+        &SECRET,
+        &FORMAT,
+        &HEADERS,
+        &TIMEOUT,
+        &CONCURRENCY,
+        &BATCH,
+        &PRIVATE,
+        &NAME,
+        &ORDER,
+        &ON_ERROR,
+        &RETRY,
+    ],
     rules: &[],
 };
 
@@ -212,6 +253,7 @@ static CONDUCTOR_KEYS: Keys = Keys {
         &CONCURRENCY,
         &PRIVATE,
         &NAME,
+        &ORDER,
         &ON_ERROR,
         &RETRY,
     ],
@@ -329,7 +371,8 @@ pub(crate) static INDEX: Key<&Keys, Means> = key(
      replaces what a newer one left.",
 );
 
-static INDEX_KEYS: Keys = Keys { keys: &[&INDEX_NAME, &ROW_KEY, &FIELDS, &ROW, &STORE, &ON_ERROR, &RETRY], rules: &[] };
+static INDEX_KEYS: Keys =
+    Keys { keys: &[&INDEX_NAME, &ROW_KEY, &FIELDS, &ROW, &STORE, &ROW_ORDER, &ON_ERROR, &RETRY], rules: &[] };
 
 pub(crate) static INDEX_NAME: Key<Line, Required> = key(
     "name",

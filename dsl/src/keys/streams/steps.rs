@@ -4,12 +4,22 @@ use std::time::Duration;
 
 use super::ON_ERRORS;
 use super::values::{Code, PathText};
-use crate::plan::{Missing, OnError};
+use crate::plan::{Missing, OnError, Wait};
 use crate::yaml::{Is, Key, Keys, Line, Means, OneOrMany, Period, Required, Rule, Size, Whole, Words, key};
 
 pub(crate) static STEP: Keys = Keys {
-    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &LOOKUP, &SPLIT, &NAME, &ON_ERROR],
-    rules: &[Rule::OneOf(&["changed", "filter", "transform", "enrich", "lookup", "split"])],
+    keys: &[&CHANGED, &FILTER, &TRANSFORM, &ENRICH, &LOOKUP, &CALL, &SPLIT, &DEDUPE, &COLLAPSE, &NAME, &ON_ERROR],
+    rules: &[Rule::OneOf(&[
+        "changed",
+        "filter",
+        "transform",
+        "enrich",
+        "lookup",
+        "call",
+        "split",
+        "dedupe",
+        "collapse",
+    ])],
 };
 
 pub(crate) static CHANGED: Key<OneOrMany<Line>, Means> = key(
@@ -69,6 +79,82 @@ pub(crate) static SPLIT_EACH: Key<PathText, Required> =
 pub(crate) static SPLIT_INTO: Key<PathText, Required> =
     key("into", PathText, Required, ".tag", "Where the element is put, beside what the event has already.");
 
+pub(crate) static DEDUPE: Key<&Keys, Means> = key(
+    "dedupe",
+    &DEDUPE_KEYS,
+    Means("another step"),
+    "by: .after.id\nwithin: 1h",
+    "An event ends here if one of its key came to this step less than a time before, in the same partition of the topic, whether that one \
+     flowed on or not. Times are those of the events (when they were committed), so it comes out the same whenever it is done. What was seen \
+     is kept nowhere: it is read again from the topic when a partition is taken over, which takes as long as reading so much takes. Stands \
+     before steps that ask anybody; a stream has one `dedupe` or `collapse`.",
+);
+
+static DEDUPE_KEYS: Keys = Keys { keys: &[&BY, &WITHIN, &SEEN_LIMIT], rules: &[] };
+
+pub(crate) static BY: Key<Code, Means> = key(
+    "by",
+    Code,
+    Means("`%key`, the key that the event has in its topic"),
+    ".after.email",
+    "Which events belong together, in VRL. Those of which it is null flow on. Events of which it is the same, and which lie in different \
+     partitions of the topic, are not brought together: that is certain only where it has the whole key of the topic's records.",
+);
+
+pub(crate) static WITHIN: Key<Period, Required> = key(
+    "within",
+    Period { least: Duration::from_millis(1) },
+    Required,
+    "1h",
+    "So long a key is remembered after it was seen last.",
+);
+
+pub(crate) static SEEN_LIMIT: Key<Size, Is<u64>> = key(
+    "limit",
+    Size { least: 1 << 10, most: u64::MAX },
+    Is(64 << 20),
+    "256MiB",
+    "Memory that the keys of one partition may take, about. Beyond it the partition stands still, whatever `on_error` says: nothing is \
+     forgotten too early.",
+);
+
+pub(crate) static COLLAPSE: Key<&Keys, Means> = key(
+    "collapse",
+    &COLLAPSE_KEYS,
+    Means("another step"),
+    "by: .after.id\nfor: 2s",
+    "Of the events of a key that come within a time, in the same partition of the topic, only the last flows on, when the time is over that \
+     began with the first. Events keep their order, so one may wait twice as long, for others that came before it. Nothing is kept anywhere \
+     but in memory: offsets wait for what is held. Stands before steps that ask anybody, and before `split`; a stream has one `dedupe` or \
+     `collapse`.",
+);
+
+static COLLAPSE_KEYS: Keys = Keys { keys: &[&BY, &FOR, &HELD, &HELD_LIMIT], rules: &[] };
+
+pub(crate) static FOR: Key<Period, Required> = key(
+    "for",
+    Period { least: Duration::from_millis(1) },
+    Required,
+    "2s",
+    "The time: by the events' own times, and by the clock where no event follows.",
+);
+
+pub(crate) static HELD: Key<Whole<usize>, Is<usize>> = key(
+    "keys",
+    Whole { least: 1, most: 1_000_000 },
+    Is(10_000),
+    "50000",
+    "Events of one partition that are held at most, one of each key. Beyond it the oldest flow on early.",
+);
+
+pub(crate) static HELD_LIMIT: Key<Size, Is<u64>> = key(
+    "limit",
+    Size { least: 1 << 10, most: u64::MAX },
+    Is(16 << 20),
+    "64MiB",
+    "Bytes of their records at most. Beyond it the oldest flow on early.",
+);
+
 pub(crate) static ENRICH: Key<&Keys, Means> = key(
     "enrich",
     &ENRICH_KEYS,
@@ -90,7 +176,46 @@ pub(crate) static LOOKUP: Key<&Keys, Means> = key(
     "Something is added that a table of `tables` has.",
 );
 
-static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING], rules: &[] };
+static LOOKUP_KEYS: Keys = Keys { keys: &[&TABLE, &ENRICH_KEY, &INTO, &MISSING, &WAIT], rules: &[] };
+
+pub(crate) static WAIT: Key<Words<Wait>, Is<Wait>> = key(
+    "wait",
+    Words(&[("nothing", Wait::Nothing), ("position", Wait::Position)]),
+    Is(Wait::Nothing),
+    "position",
+    "What an event waits for before it looks: for nothing, and then the table may lack what its source changed before; or until it has \
+     all changes that the source made before the event's own. That is for a captured table, and changes of the same source.",
+);
+
+pub(crate) static CALL: Key<&Keys, Means> = key(
+    "call",
+    &CALL_KEYS,
+    Means("another step"),
+    "function: score\nwith: [.price.usd, .lead.country]\ninto: .score",
+    "A function of the user is called, once for many events if it takes them so: \
+     [STREAMS.md](../processor/STREAMS.md#functions). Programs call it too.",
+);
+
+static CALL_KEYS: Keys = Keys { keys: &[&FUNCTION, &WITH, &CALL_INTO], rules: &[] };
+
+pub(crate) static FUNCTION: Key<Line, Required> =
+    key("function", Line("name"), Required, "score", "The function, by the name that programs call it by.");
+
+pub(crate) static WITH: Key<OneOrMany<Code>, Means> = key(
+    "with",
+    OneOrMany(Code),
+    Means("the event"),
+    "[.price.usd, .lead.country]",
+    "What it is given, each in VRL, in the order of its parameters. What takes null may be left out at the end.",
+);
+
+pub(crate) static CALL_INTO: Key<PathText, Means> = key(
+    "into",
+    PathText,
+    Means("it takes the event's place, and must be an object"),
+    ".score",
+    "Where its answer is put.",
+);
 
 pub(crate) static TABLE: Key<Line, Required> =
     key("table", Line("name"), Required, "rates", "The table, by its name under `tables`.");

@@ -18,6 +18,8 @@ pub struct TopicSink {
     pub key: Option<Program>,
     /// Whether it keeps the last record of each key, and none of a deleted row.
     pub compact: bool,
+    /// Whether records say in headers who the event is, as CloudEvents do.
+    pub cloud_events: bool,
     /// Which events go there; none: all.
     pub when: Option<Program>,
 }
@@ -35,6 +37,19 @@ pub struct DeliveryPlan {
     pub on_error: OnError,
     /// How long an event is tried that it does not take now.
     pub redelivery: Redelivery,
+    /// Which events wait for which, where the sink is told of them.
+    pub order: DeliveryOrder,
+}
+
+/// Which events of a sink that is told wait until others have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryOrder {
+    /// Those of a key for one another.
+    Key,
+    /// Those of a partition for one another.
+    Partition,
+    /// None.
+    None,
 }
 
 /// How long an event is tried again.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tributary_expression::{Path, Program};
+use tributary_expression::{Function, Path, Program};
 
 /// One step, and its name.
 #[derive(Debug, Clone)]
@@ -28,6 +28,12 @@ pub enum StepPlan {
     Enrich(Box<EnrichPlan>),
     /// Something is added that a table has.
     Lookup(Box<LookupPlan>),
+    /// A function of the user is called.
+    Call(Box<FunctionPlan>),
+    /// An event ends here whose key was seen a short while before.
+    Dedupe(Box<DedupePlan>),
+    /// Of the events of a key that come within a time only the last flows on.
+    Collapse(Box<CollapsePlan>),
     /// An event becomes one for each element of a list.
     Split {
         /// The list.
@@ -46,17 +52,28 @@ impl StepPlan {
             Self::Transform(_) => "transform",
             Self::Enrich(_) => "enrich",
             Self::Lookup(_) => "lookup",
+            Self::Call(_) => "call",
             Self::Split { .. } => "split",
+            Self::Dedupe(_) => "dedupe",
+            Self::Collapse(_) => "collapse",
         }
     }
 
-    /// Its program, if it is one.
-    pub fn program(&self) -> Option<&Program> {
+    /// Whether what flows on is another event than what came. Otherwise it flows on as it is, or not at all.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Filter(_) | Self::Changed(_) | Self::Dedupe(_) | Self::Collapse(_))
+    }
+
+    /// Its programs.
+    pub fn programs(&self) -> &[Program] {
         match self {
-            Self::Filter(program) | Self::Transform(program) => Some(program),
-            Self::Enrich(enrich) => Some(&enrich.key),
-            Self::Lookup(lookup) => Some(&lookup.key),
-            Self::Changed(_) | Self::Split { .. } => None,
+            Self::Filter(program) | Self::Transform(program) => std::slice::from_ref(program),
+            Self::Enrich(enrich) => std::slice::from_ref(&enrich.key),
+            Self::Lookup(lookup) => std::slice::from_ref(&lookup.key),
+            Self::Call(call) => &call.with,
+            Self::Dedupe(dedupe) => std::slice::from_ref(&dedupe.by),
+            Self::Collapse(collapse) => std::slice::from_ref(&collapse.by),
+            Self::Changed(_) | Self::Split { .. } => &[],
         }
     }
 }
@@ -100,18 +117,53 @@ pub struct LookupPlan {
     pub into: Path,
     /// What becomes of an event whose key it does not have.
     pub missing: Missing,
+    /// Which state of the table an event sees.
+    pub wait: Wait,
 }
 
-/// A topic that steps look into, whole.
+/// Which state of a table an event sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That of the moment.
+    Nothing,
+    /// One that has all changes that its source made before the event's own.
+    Position,
+}
+
+/// A function of the user is called.
 #[derive(Debug, Clone)]
-pub struct LookupTable {
-    /// Its name.
-    pub name: String,
-    /// The topic.
-    pub topic: String,
-    /// What a record is known by, of its value; none: its key.
-    pub key: Option<Program>,
-    /// Bytes that its keys and values may take.
+pub struct FunctionPlan {
+    /// Which.
+    pub function: Function,
+    /// What it is given.
+    pub with: Vec<Program>,
+    /// Where its answer is put; the root: it takes the event's place.
+    pub into: Path,
+}
+
+/// An event ends here whose key was seen a short while before.
+#[derive(Debug, Clone)]
+pub struct DedupePlan {
+    /// The key. Events of which it is null flow on.
+    pub by: Program,
+    /// So long a key is remembered after it was seen last.
+    pub within: Duration,
+    /// Bytes that the keys of one partition may take.
+    pub limit: u64,
+}
+
+/// Of the events of a key that come within a time only the last flows on.
+#[derive(Debug, Clone)]
+pub struct CollapsePlan {
+    /// The key. Events of which it is null flow on.
+    pub by: Program,
+    /// The time, in the events' own times, from the first of them.
+    pub period: Duration,
+    /// The same by the clock, for what no event follows.
+    pub patience: Duration,
+    /// Events of one partition that are held at most.
+    pub keys: usize,
+    /// Bytes of their records at most.
     pub limit: u64,
 }
 

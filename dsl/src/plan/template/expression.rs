@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tributary_event::calendar::civil_from_days;
 
 /// A value that ids are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +40,22 @@ pub(crate) enum Function {
     Text,
     Lower,
     Upper,
+    Date,
+    Trim,
 }
 
 impl Function {
-    const ALL: [Self; 7] =
-        [Self::Base64, Self::Base64Url, Self::Json, Self::Concat, Self::Text, Self::Lower, Self::Upper];
+    pub const ALL: [Self; 9] = [
+        Self::Base64,
+        Self::Base64Url,
+        Self::Json,
+        Self::Concat,
+        Self::Text,
+        Self::Lower,
+        Self::Upper,
+        Self::Date,
+        Self::Trim,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +66,8 @@ impl Function {
             Self::Text => "text",
             Self::Lower => "lower",
             Self::Upper => "upper",
+            Self::Date => "date",
+            Self::Trim => "trim",
         }
     }
 
@@ -88,7 +102,27 @@ impl Function {
             Self::Text => first().to_owned(),
             Self::Lower => first().to_lowercase(),
             Self::Upper => first().to_uppercase(),
+            Self::Date => arguments.first().map(date).unwrap_or_default(),
+            Self::Trim => first().trim_end_matches(' ').to_owned(),
         }
+    }
+}
+
+/// Days that stand for `infinity` and `-infinity` in events.
+const INFINITE: [(i64, &str); 2] = [(2_146_033_979, "infinity"), (-2_147_472_691, "-infinity")];
+
+/// A date as PostgreSQL writes it, and most graphs: of the days since 1970-01-01 that events have, or of a text of ISO 8601, whose
+/// zone says nothing.
+pub(super) fn date(value: &IdValue) -> String {
+    let text = value.as_str();
+    let Ok(days) = text.parse::<i64>() else { return text.strip_suffix('Z').unwrap_or(text).to_owned() };
+    if let Some((_, name)) = INFINITE.iter().find(|(infinite, _)| *infinite == days) {
+        return (*name).to_owned();
+    }
+    let (year, month, day) = civil_from_days(days);
+    match year {
+        1.. => format!("{year:04}-{month:02}-{day:02}"),
+        _ => format!("{:04}-{month:02}-{day:02} BC", 1 - year),
     }
 }
 
@@ -110,11 +144,14 @@ impl Expression {
         }
     }
 
-    pub fn columns<'a>(&'a self, into: &mut Vec<&'a str>) {
+    /// The columns that it names, each with the function that takes it, if one does.
+    pub fn columns<'a>(&'a self, within: Option<Function>, into: &mut Vec<(&'a str, Option<Function>)>) {
         match self {
-            Self::Column(name) => into.push(name),
+            Self::Column(name) => into.push((name, within)),
             Self::Text(_) => {}
-            Self::Call(_, arguments) => arguments.iter().for_each(|argument| argument.columns(into)),
+            Self::Call(function, arguments) => {
+                arguments.iter().for_each(|argument| argument.columns(Some(*function), into));
+            }
         }
     }
 }
@@ -122,6 +159,19 @@ impl Expression {
 /// Whether a column's name needs no quotes.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.-$".contains(c))
+}
+
+impl Expression {
+    /// The same with a column taken as a date, wherever it is not.
+    pub fn dated(&self, column: &str) -> Self {
+        match self {
+            Self::Column(name) if name == column => Self::Call(Function::Date, vec![self.clone()]),
+            Self::Call(Function::Date, _) | Self::Column(_) | Self::Text(_) => self.clone(),
+            Self::Call(function, arguments) => {
+                Self::Call(*function, arguments.iter().map(|argument| argument.dated(column)).collect())
+            }
+        }
+    }
 }
 
 impl fmt::Display for Expression {

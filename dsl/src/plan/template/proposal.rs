@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value as Json;
 
-use super::expression::{Expression, Function, IdValue, is_exact};
+use super::expression::{Expression, Function, IdValue, date, is_exact};
 use super::{IdTemplate, Part};
 
 /// Columns of a row, with their values.
@@ -18,6 +18,20 @@ pub fn propose(seen: &str, row: &Columns, same: bool) -> Option<IdTemplate> {
         if let Some((name, _)) = column {
             return Some(IdTemplate(vec![Part::Value(Expression::Column(name.clone()))]));
         }
+        let written = |function: Function, value: &IdValue| match function {
+            Function::Date => date(value) == seen,
+            _ => value.as_str().trim_end_matches(' ') == seen,
+        };
+        for function in [Function::Trim, Function::Date] {
+            if let Some((name, _)) = row.iter().find(|(_, value)| written(function, value)) {
+                let column = vec![Expression::Column(name.clone())];
+                return Some(IdTemplate(vec![Part::Value(Expression::Call(function, column))]));
+            }
+        }
+    }
+    if let (Look::Date, [(name, IdValue::Number(_))]) = (Look::of(seen), row) {
+        let column = vec![Expression::Column(name.clone())];
+        return Some(IdTemplate(vec![Part::Value(Expression::Call(Function::Date, column))]));
     }
     for (function, decoded) in
         [(Function::Base64, STANDARD.decode(seen)), (Function::Base64Url, URL_SAFE_NO_PAD.decode(seen))]
@@ -92,6 +106,8 @@ pub enum Look {
     Number,
     /// A UUID.
     Uuid,
+    /// Year, month and day.
+    Date,
     /// Base64 of a text that names a type.
     Global,
     /// A name before a colon.
@@ -112,6 +128,9 @@ impl Look {
         let hexadecimal =
             |part: &str, length: usize| part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit());
         let groups: Vec<&str> = id.split('-').collect();
+        let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit());
+        let is_date = matches!(groups.as_slice(), [year, month, day] if year.len() >= 4 && month.len() == 2 && day.len() == 2)
+            && groups.iter().all(|part| digits(part));
         let is_uuid = groups.len() == 5 && groups.iter().zip([8, 4, 4, 4, 12]).all(|(group, n)| hexadecimal(group, n));
         let decoded = STANDARD.decode(id).or_else(|_| URL_SAFE_NO_PAD.decode(id)).ok();
         let names =
@@ -120,6 +139,8 @@ impl Look {
             Self::Number
         } else if is_uuid {
             Self::Uuid
+        } else if is_date {
+            Self::Date
         } else if decoded.and_then(|bytes| String::from_utf8(bytes).ok()).is_some_and(|text| names(&text)) {
             Self::Global
         } else if id.split_once(':').is_some_and(|(name, _)| is_type_name(name)) {
@@ -148,7 +169,14 @@ mod tests {
 
     fn row() -> Vec<(String, IdValue)> {
         let number = |name: &str, value: &str| (name.to_owned(), IdValue::Number(value.to_owned()));
-        vec![number("id", "7"), ("code".into(), IdValue::Text("drama".into())), number("movie_id", "17")]
+        let text = |name: &str, value: &str| (name.to_owned(), IdValue::Text(value.to_owned()));
+        vec![
+            number("id", "7"),
+            text("code", "drama"),
+            number("movie_id", "17"),
+            number("day", "19782"),
+            text("short", "ab  "),
+        ]
     }
 
     #[test]
@@ -157,6 +185,9 @@ mod tests {
         for (seen, template) in [
             ("7".to_owned(), "{id}"),
             ("drama".to_owned(), "{code}"),
+            ("2024-02-29".to_owned(), "{date(day)}"),
+            ("ab".to_owned(), "{trim(short)}"),
+            ("ab  ".to_owned(), "{short}"),
             ("Movie:7".to_owned(), "Movie:{id}"),
             ("movies/17".to_owned(), "movies/{movie_id}"),
             (encode("[\"Movie\",7]"), "{base64(json('Movie', id))}"),
@@ -181,6 +212,7 @@ mod tests {
             (STANDARD.encode("[\"Movie\",\"99\"]"), "{base64(json('Movie', text(id)))}"),
             (STANDARD.encode("Movie:99"), "{base64(concat('Movie:', id))}"),
             ("Movie:99".to_owned(), "Movie:{id}"),
+            ("2024-02-29".to_owned(), "{date(id)}"),
         ] {
             assert_eq!(propose(&seen, row, false).expect(template).to_string(), template);
         }
@@ -193,6 +225,7 @@ mod tests {
         assert_eq!(Look::of("1423f20b-57fb-4a0c-8fb5-0b0b0b0b0b0b"), Look::Uuid);
         assert_eq!(Look::of(&STANDARD.encode("[\"Movie\",7]")), Look::Global);
         assert_eq!(Look::of("Movie:7"), Look::Prefixed);
+        assert_eq!(Look::of("2024-02-29"), Look::Date);
         assert_eq!(Look::of("drama"), Look::Other);
     }
 }

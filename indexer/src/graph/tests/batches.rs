@@ -250,6 +250,24 @@ async fn a_list_that_is_aligned_and_cut_is_asked_for_what_is_missing() {
     assert_eq!(server.sizes(), [25, 15, 6, 1]);
 }
 
+/// A server that reads the first ten ids of a list says nothing of the others with its nulls, also where the first are gone.
+#[tokio::test]
+async fn a_list_of_which_the_first_ids_are_read_is_asked_for_the_others_nearer() {
+    for (gone, sizes) in [(10..20, vec![25, 15, 5]), (0..20, vec![25, 1, 1, 1, 1, 1])] {
+        let there = gone.clone();
+        let server = Server::movies(move |ids| {
+            let gone = |id: &String| there.contains(&id.parse::<usize>().unwrap());
+            let movie = |(n, id): (usize, &String)| if n < 10 && !gone(id) { movie(id) } else { Json::Null };
+            json!({ "data": { "movies": ids.iter().enumerate().map(movie).collect::<Vec<_>>() } })
+        })
+        .await;
+        let fetched = letters(&fetch(&server, &ids(0..25)).await);
+        let expected: String = (0..25).map(|id| if gone.contains(&id) { '-' } else { '+' }).collect();
+        assert_eq!(fetched, expected);
+        assert!(server.sizes().starts_with(&sizes), "{:?}", server.sizes());
+    }
+}
+
 /// A filter answers a connection, with numbers for ids, and may answer fewer than are asked for.
 #[tokio::test]
 async fn a_filter_that_is_cut_is_asked_for_what_is_missing() {

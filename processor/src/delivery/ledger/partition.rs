@@ -4,13 +4,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use tributary_dsl::plan::OnError;
-use tributary_transport::{Batch, Loss, Polled, TopicPartition, TransportError};
+use tributary_transport::{Batch, Loss, LossCause, Polled, TopicId, TopicPartition, TransportError};
 
 use super::{FIRST_PAUSE, Shared};
 use crate::outside::OutsideError;
 use crate::parked::Again;
 use crate::retry::Backoff;
-use crate::sink::{Committed, Entry, OutEvent};
+use crate::sink::{Committed, Entry, Mark, OutEvent};
 use crate::tickets::Ticket;
 
 /// What is known of a partition.
@@ -19,7 +19,9 @@ pub(super) struct Partition {
     /// The group's offset, as long as the ledger was not asked where it stands.
     pub unopened: Option<Option<u64>>,
     /// Where the ledger stands.
-    pub mark: Option<u64>,
+    pub mark: Option<Mark>,
+    /// Which topic it is of.
+    pub topic: Option<TopicId>,
     pub gathered: Vec<Gathered>,
     pub bytes: usize,
     pub since: Option<Instant>,
@@ -44,6 +46,7 @@ impl Partition {
             place: place.clone(),
             unopened: Some(committed),
             mark: None,
+            topic: None,
             gathered: Vec::new(),
             bytes: 0,
             since: None,
@@ -59,9 +62,7 @@ impl Partition {
         match self.ask(shared, committed).await {
             Ok(()) => {
                 self.unopened = None;
-                let mark = self.mark.unwrap_or(0);
-                let done = self.gathered.iter().take_while(|gathered| gathered.record.offset < mark).count();
-                self.gathered.drain(..done).for_each(|gathered| gathered.ticket.done());
+                self.let_go();
                 true
             }
             Err(error) => {
@@ -72,27 +73,49 @@ impl Partition {
         }
     }
 
+    /// What is before the mark is done.
+    fn let_go(&mut self) {
+        let next = self.next();
+        let done = self.gathered.iter().take_while(|gathered| gathered.record.offset < next).count();
+        self.gathered.drain(..done).for_each(|gathered| gathered.ticket.done());
+    }
+
+    fn next(&self) -> u64 {
+        self.mark.map_or(0, |mark| mark.next)
+    }
+
     async fn ask(&mut self, shared: &Shared, committed: Option<u64>) -> Result<(), OutsideError> {
         let ends = shared.delivery.transport.watermarks(&self.place.topic).await.map_err(away)?;
         let end = ends.get(self.place.partition as usize).map_or(0, |ends| ends.high);
+        self.topic = shared.delivery.transport.topic_id(&self.place.topic).await.map_err(away)?;
         self.mark = shared.sink.next(&self.place).await?;
+        // A topic that was deleted and made again, however long it is.
+        let is_gone = |mark: &Mark| TopicId::is_other(mark.topic, self.topic);
         // The group's offset follows the mark, unless it is of a topic that is gone.
-        let is_behind = |committed: &u64| *committed <= end && self.mark.unwrap_or(0) < *committed;
-        if let Some(committed) = committed.filter(is_behind) {
+        let is_behind = |committed: &u64| *committed <= end && self.next() < *committed;
+        if let Some(committed) = committed.filter(is_behind).filter(|_| !self.mark.as_ref().is_some_and(is_gone)) {
             return Err(behind(&self.place, self.mark, committed));
         }
-        if let Some(mark) = self.mark.filter(|mark| *mark > end) {
-            shared.delivery.lacks(&[Loss { place: self.place.clone(), from: mark, to: 0 }]);
+        if let Some(mark) = self.mark.filter(|mark| mark.next > end || is_gone(mark)) {
+            let place = self.place.clone();
+            shared.delivery.lacks(&[Loss { place, from: mark.next, to: 0, cause: LossCause::MadeAnew }]);
             self.start_anew(shared, 0).await?;
         }
         Ok(())
     }
 
+    /// Whether the ledger stands at an offset of the topic that there is now, and nothing has gathered.
+    pub async fn is_at(&self, shared: &Shared, next: u64) -> bool {
+        let topic = shared.delivery.transport.topic_id(&self.place.topic).await.ok().flatten();
+        topic.is_some() && self.mark == Some(Mark { next, topic }) && self.gathered.is_empty()
+    }
+
     /// The topic was made anew: the ledger begins with it.
     pub async fn start_anew(&mut self, shared: &Shared, to: u64) -> Result<(), OutsideError> {
+        self.topic = shared.delivery.transport.topic_id(&self.place.topic).await.map_err(away)?;
         match self.give(shared, &[], to).await? {
             Committed::Done => {
-                self.mark = Some(to);
+                self.mark = Some(self.mark_at(to));
                 Ok(())
             }
             Committed::Fenced | Committed::Rejected { .. } => {
@@ -107,21 +130,21 @@ impl Partition {
 
     /// Events up to an offset are gone: the ledger goes on there.
     pub async fn goes_on_at(&mut self, shared: &Shared, to: u64) -> Result<(), OutsideError> {
-        if self.mark.is_some_and(|mark| mark >= to) {
+        if self.mark.is_some_and(|mark| mark.next >= to) {
             return Ok(());
         }
         match self.give(shared, &[], to).await? {
-            Committed::Done => self.mark = Some(to),
+            Committed::Done => self.mark = Some(self.mark_at(to)),
             Committed::Fenced | Committed::Rejected { .. } => self.mark = shared.sink.next(&self.place).await?,
         }
-        match self.mark.is_some_and(|mark| mark >= to) {
+        match self.mark.is_some_and(|mark| mark.next >= to) {
             true => Ok(()),
             false => Err(OutsideError::transient("another process had the partition")),
         }
     }
 
     pub fn gather(&mut self, shared: &Shared, record: Polled, ticket: Ticket) {
-        if self.mark.is_some_and(|mark| record.offset < mark) {
+        if record.offset < self.next() {
             ticket.done();
             return;
         }
@@ -181,7 +204,7 @@ impl Partition {
             let to = self.gathered.get(count - 1).map_or(0, |gathered| gathered.record.offset + 1);
             match self.give(shared, &events, to).await {
                 Ok(Committed::Done) => {
-                    self.mark = Some(to);
+                    self.mark = Some(self.mark_at(to));
                     self.gathered.drain(..count).for_each(|gathered| gathered.ticket.done());
                     shared.delivery.count("delivered", events.len());
                     count = 0;
@@ -199,9 +222,13 @@ impl Partition {
         }
     }
 
+    fn mark_at(&self, next: u64) -> Mark {
+        Mark { next, topic: self.topic }
+    }
+
     async fn give(&self, shared: &Shared, events: &[OutEvent], to: u64) -> Result<Committed, OutsideError> {
         let begun = Instant::now();
-        let entry = Entry { place: &self.place, from: self.mark, to, events };
+        let entry = Entry { place: &self.place, from: self.mark, to: self.mark_at(to), events };
         let committed = shared.sink.commit(&entry).await;
         metrics::histogram!(
             "tributary_sink_seconds",
@@ -217,16 +244,14 @@ impl Partition {
         shared.delivery.count("retried", 1);
         self.tries = self.tries.saturating_add(1);
         match shared.sink.next(&self.place).await {
-            Ok(mark) if mark < self.mark => {
-                let error = behind(&self.place, mark, self.mark.unwrap_or(0));
+            Ok(mark) if mark.map_or(0, |mark| mark.next) < self.next() => {
+                let error = behind(&self.place, mark, self.next());
                 self.stand_still(shared, error.message);
             }
             Ok(mark) => {
                 let before = self.mark;
                 self.mark = mark;
-                let mark = mark.unwrap_or(0);
-                let done = self.gathered.iter().take_while(|gathered| gathered.record.offset < mark).count();
-                self.gathered.drain(..done).for_each(|gathered| gathered.ticket.done());
+                self.let_go();
                 // It was done after all, or by another one.
                 if self.mark != before && self.tries < 3 {
                     return;
@@ -313,9 +338,9 @@ pub(super) fn away(error: TransportError) -> OutsideError {
 }
 
 /// The ledger knows less than the sink was given.
-fn behind(place: &TopicPartition, mark: Option<u64>, given: u64) -> OutsideError {
+fn behind(place: &TopicPartition, mark: Option<Mark>, given: u64) -> OutsideError {
     let TopicPartition { topic, partition } = place;
-    let knows = mark.map_or("nothing".to_owned(), |mark| format!("{mark}"));
+    let knows = mark.map_or("nothing".to_owned(), |mark| format!("{}", mark.next));
     OutsideError::fatal(format!(
         "the sink was given partition {partition} of {topic} up to {given}, and its mark there is {knows}: is it another table or folder, \
          or was an older state of it restored? Give the sink another `name`, and one of files another `folder`, to let it begin anew"

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tributary_processor::sink::Entry;
+use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::super::failure::Failure;
-use super::super::marks::{MARKS, Marks, SAMPLES, bigint};
+use super::super::marks::{MARKS, Marks, SAMPLES, bigint, topic};
 use super::dialect::texts;
 use super::literal::quote;
 use super::session::MySqlSession;
@@ -35,24 +35,34 @@ fn of(marks: &Marks, place: &TopicPartition) -> String {
     )
 }
 
+/// The topic of a mark as a literal.
+fn topic_of(mark: Mark) -> String {
+    topic(mark).map_or("null".to_owned(), |topic| quote(&topic))
+}
+
 /// The mark of a partition. It waits for a transaction that is moving it.
 pub(super) async fn next(
     session: &mut MySqlSession,
     marks: &Marks,
     place: &TopicPartition,
-) -> Result<Option<u64>, Failure> {
+) -> Result<Option<Mark>, Failure> {
     let [table, _] = marks.tables(session.words());
-    let select = format!("select next from {table} where {} for update", of(marks, place));
-    Ok(session.numbers(&select).await?.first().and_then(|next| u64::try_from(*next).ok()))
+    let select = format!("select next, topic_id from {table} where {} for update", of(marks, place));
+    let rows = session.texts(&select).await?;
+    Ok(rows.first().and_then(|row| {
+        let next = row.first()?.as_ref()?.parse().ok()?;
+        let topic = row.get(1).and_then(Option::as_ref).and_then(|topic| topic.parse().ok());
+        Some(Mark { next, topic })
+    }))
 }
 
 /// Moves the mark, if it is where the entry says.
 pub(super) async fn advance(session: &mut MySqlSession, marks: &Marks, entry: &Entry<'_>) -> Result<bool, Failure> {
-    let ([table, _], to) = (marks.tables(session.words()), bigint(entry.to));
-    let moved = match entry.from.map(bigint) {
+    let ([table, _], to, to_topic) = (marks.tables(session.words()), bigint(entry.to.next), topic_of(entry.to));
+    let moved = match entry.from {
         None => {
             let insert = format!(
-                "insert into {table} (stream, sink, topic, `partition`, next) values ({}, {}, {}, {}, {to})",
+                "insert into {table} (stream, sink, topic, `partition`, next, topic_id) values ({}, {}, {}, {}, {to}, {to_topic})",
                 quote(&marks.stream),
                 quote(&marks.sink),
                 quote(&entry.place.topic),
@@ -61,7 +71,12 @@ pub(super) async fn advance(session: &mut MySqlSession, marks: &Marks, entry: &E
             session.execute_unless(&insert, THERE_ALREADY).await?
         }
         Some(from) => {
-            let update = format!("update {table} set next = {to} where {} and next = {from}", of(marks, entry.place));
+            let update = format!(
+                "update {table} set next = {to}, topic_id = {to_topic} where {} and next = {} and topic_id <=> {}",
+                of(marks, entry.place),
+                bigint(from.next),
+                topic_of(from)
+            );
             session.execute(&update).await?
         }
     };

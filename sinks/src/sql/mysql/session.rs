@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, DriverError, Error, Row as Answer, Value};
 use tokio::time::timeout;
 use tributary_processor::OutsideError;
-use tributary_processor::sink::Entry;
+use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::super::database::{Database, Dialect, Session};
@@ -218,7 +218,7 @@ impl Session for MySqlSession {
         marks::are_there(self, marks).await
     }
 
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<u64>, Failure> {
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
         marks::next(self, marks, place).await
     }
 

@@ -36,7 +36,8 @@ impl Dialect for Postgres {
         let [marks, samples] = marks.tables(self);
         format!(
             "create table if not exists {marks} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
-             primary key (stream, sink, topic, \"partition\")); \
+             topic_id text, primary key (stream, sink, topic, \"partition\")); \
+             alter table {marks} add column if not exists topic_id text; \
              create table if not exists {samples} (stream text, sink text, at timestamptz, seq bigint not null, \
              primary key (stream, sink, at));"
         )

@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row as Answer};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
-use tributary_processor::sink::Entry;
+use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::super::database::{Database, Dialect, Session};
@@ -153,7 +153,11 @@ impl Session for PostgresSession {
         marks::are_there(self, marks).await
     }
 
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<u64>, Failure> {
+    async fn has_complete_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
+        marks::are_complete(self, marks).await
+    }
+
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
         marks::next(self, marks, place).await
     }
 

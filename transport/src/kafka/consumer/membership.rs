@@ -14,7 +14,9 @@ use tributary_event::ErrorClass;
 
 use super::super::client::{KafkaSettings, log};
 use super::super::mailbox::{Item, Mailbox};
+use super::super::reader::Reader;
 use super::list;
+use crate::contract::TopicId;
 use crate::contract::{Assignment, TopicPartition, TransportError};
 
 /// How long a question about committed offsets may take.
@@ -53,7 +55,17 @@ pub(super) struct Reading {
     last: u64,
     /// The group has assigned partitions, or none, to this member.
     pub known: bool,
+    /// Of partitions that came it was not looked at whether their topic is the one that the group knows.
+    pub unchecked: bool,
     names: HashMap<String, Arc<str>>,
+}
+
+/// A partition that is taken over.
+pub(super) struct Taken {
+    pub assignment: Assignment,
+    /// The topic that the group read there, if that is known.
+    topic: Option<TopicId>,
+    is_kept: bool,
 }
 
 /// A partition that is read.
@@ -65,6 +77,10 @@ pub(super) struct Place {
     pub next: Option<u64>,
     /// The group's committed offset.
     pub committed: Option<u64>,
+    /// The topic that these are offsets of, if it is known: there may be another one of its name by now.
+    pub topic: Option<TopicId>,
+    /// Whether it is kept that the group reads that topic.
+    pub is_kept: bool,
 }
 
 impl Reading {
@@ -111,7 +127,42 @@ impl Reading {
     pub fn committed(&mut self, place: &TopicPartition, offset: u64) {
         if let Some(at) = self.places.get_mut(place) {
             at.committed = Some(offset);
+            at.is_kept = at.topic.is_some();
         }
+    }
+
+    /// The topic of a partition is known now.
+    pub fn is_of(&mut self, place: &TopicPartition, topic: TopicId) {
+        if let Some(at) = self.places.get_mut(place) {
+            at.topic = Some(topic);
+        }
+    }
+
+    /// There is another topic of this name, which is read from an offset on: a new assignment, whose number is given.
+    pub fn begin_anew(&mut self, place: &TopicPartition, topic: Option<TopicId>, offset: u64) -> Option<u64> {
+        let at = self.places.get_mut(place)?;
+        self.last += 1;
+        *at = Place { number: self.last, next: Some(offset), committed: None, topic, is_kept: false };
+        Some(self.last)
+    }
+
+    /// Offsets to be committed, each with the topic that it is one of.
+    pub fn of_topics<'p>(&self, offsets: impl Iterator<Item = (&'p TopicPartition, u64)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (place, offset) in offsets {
+            let mut element = list.add_partition(&place.topic, place.partition as i32);
+            if let Err(error) = element.set_offset(Offset::Offset(offset as i64)) {
+                tracing::debug!(%error, offset, "an offset that librdkafka does not know");
+            }
+            if let Some(topic) = self.places.get(place).and_then(|at| at.topic) {
+                element.set_metadata(topic.to_string());
+            }
+        }
+        list
+    }
+
+    pub fn place(&self, place: &TopicPartition) -> Option<Place> {
+        self.places.get(place).copied()
     }
 
     pub fn places(&self) -> Vec<(TopicPartition, Place)> {
@@ -138,16 +189,17 @@ impl Membership {
     }
 
     /// Takes partitions over, whose reading begins where they say.
-    fn gain(&self, news: Vec<Assignment>, from_start: bool) {
+    fn gain(&self, news: Vec<Taken>, from_start: bool) {
         let mut reading = self.reading();
         reading.known = true;
+        reading.unchecked = true;
         let mut numbered = Vec::new();
-        for assignment in news {
+        for Taken { assignment, topic, is_kept } in news {
             reading.last += 1;
-            let next = assignment.committed.or(from_start.then_some(0));
-            let at = Place { number: reading.last, next, committed: assignment.committed };
-            reading.places.insert(assignment.place.clone(), at);
-            numbered.push((assignment, at.number));
+            let (number, committed) = (reading.last, assignment.committed);
+            let next = committed.or(from_start.then_some(0));
+            reading.places.insert(assignment.place.clone(), Place { number, next, committed, topic, is_kept });
+            numbered.push((assignment, number));
         }
         drop(reading);
         if !numbered.is_empty() {
@@ -225,6 +277,8 @@ impl Following {
 pub(super) struct Context {
     pub membership: Arc<Membership>,
     pub kafka: KafkaSettings,
+    pub reader: Arc<Reader>,
+    pub group: String,
     pub from_start: bool,
 }
 
@@ -305,16 +359,16 @@ impl Context {
     }
 
     /// Takes partitions over that librdkafka reads already.
-    pub fn gain(&self, news: Vec<Assignment>) {
+    pub fn gain(&self, news: Vec<Taken>) {
         self.membership.gain(news, self.from_start);
     }
 
-    /// Where the group is in these partitions. Blocking.
+    /// Where the group is in these partitions, and of which topics. Blocking.
     pub fn committed(
         &self,
         client: &BaseConsumer<Self>,
         places: &[TopicPartition],
-    ) -> Result<Vec<Assignment>, TransportError> {
+    ) -> Result<Vec<Taken>, TransportError> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
@@ -332,18 +386,39 @@ impl Context {
                 Offset::Offset(offset) => u64::try_from(offset).ok(),
                 _ => None,
             };
-            news.push(Assignment { place: place.clone(), committed });
+            let topic: Option<TopicId> = committed.and_then(|_| found.metadata().parse().ok());
+            let assignment = Assignment { place: place.clone(), committed };
+            news.push(Taken { assignment, topic, is_kept: topic.is_some() });
+        }
+        // With a topic its offsets are deleted too. What is kept beside them is not.
+        if news.iter().any(|taken| taken.assignment.committed.is_none()) {
+            let kept = self.reader.kept_beside(&kept_by(&self.group))?;
+            for taken in news.iter_mut().filter(|taken| taken.assignment.committed.is_none()) {
+                let name = kept_as(&self.group, &taken.assignment.place);
+                let topic = kept.get(&name).and_then(|topic| std::str::from_utf8(topic).ok()?.parse().ok());
+                (taken.topic, taken.is_kept) = (topic, topic.is_some());
+            }
         }
         Ok(news)
     }
 
     /// Where reading begins. A group that never committed begins at the first record there ever was: if it is gone, that is told.
-    pub fn starts(&self, news: &[Assignment]) -> TopicPartitionList {
+    pub fn starts(&self, news: &[Taken]) -> TopicPartitionList {
         let start = |assignment: &Assignment| match assignment.committed {
             Some(offset) => Offset::Offset(offset as i64),
             None if self.from_start => Offset::Offset(0),
             None => Offset::End,
         };
-        list(news.iter().map(|assignment| (&assignment.place, start(assignment))))
+        list(news.iter().map(|Taken { assignment, .. }| (&assignment.place, start(assignment))))
     }
+}
+
+/// What the names begin with under which it is kept, with the checkpoints, which topics a group reads.
+fn kept_by(group: &str) -> String {
+    format!("reader {group} ")
+}
+
+/// Under which name it is kept which topic a partition is of that a group reads.
+pub(super) fn kept_as(group: &str, place: &TopicPartition) -> String {
+    format!("{}{}-{}", kept_by(group), place.topic, place.partition)
 }

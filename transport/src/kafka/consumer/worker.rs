@@ -1,6 +1,6 @@
 //! The thread of a consumer: polls, hands on, pauses while nobody takes; follows another consumer; finds out what was lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use super::super::mailbox::Item;
 use super::super::reader::Reader;
 use super::list;
 use super::membership::{Context, Following, Membership, Place};
-use crate::contract::{Loss, Polled, TopicPartition, TransportError};
+use crate::contract::TopicId;
+use crate::contract::{Loss, LossCause, Polled, TopicPartition, TransportError};
 use crate::headers::Headers;
 
 /// How long one poll waits. The client spins through the last millisecond, so this bounds the work of an idle consumer.
@@ -30,6 +31,10 @@ const DELIVERY_BYTES: usize = 512 * 1024;
 const PIECE: usize = 64 * 1024;
 /// How long a partition may stand still, of which it is not known whether its reading failed.
 const DOUBT: Duration = Duration::from_secs(1);
+/// How often it is looked at which topics the names mean.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long a topic may be gone that is read.
+const ABSENT: Duration = Duration::from_secs(30);
 /// How often a consumer that follows another one commits what it has committed. Brokers forget the offsets of a group without
 /// members a while after their last commit.
 const KEEP: Duration = Duration::from_secs(3600);
@@ -43,8 +48,14 @@ pub(super) struct Worker {
     pub max_records: usize,
     pub piece: BytesMut,
     pub paused: bool,
+    /// Partitions that are not fetched, for the caller takes none of their records and has not taken those that came.
+    pub stopped: HashSet<TopicPartition>,
     /// Where partitions were when the reading of one of them failed, and when to look whether they moved since.
     pub doubt: Option<(Instant, HashMap<TopicPartition, Place>)>,
+    /// When it was last looked at which topics the names mean.
+    pub checked: Instant,
+    /// Since when one of the topics is not there, and when that was last looked at.
+    pub absent: Option<[Instant; 2]>,
     /// Tells which partitions to have.
     pub follows: Option<Arc<Following>>,
     /// The partitions that it has so, with their numbers.
@@ -66,7 +77,10 @@ impl Worker {
 
     fn turn(&mut self, held: &mut Vec<Polled>) -> Result<(), TransportError> {
         self.follow()?;
+        self.look_for_topics()?;
+        self.check(held);
         self.look_again(held);
+        self.stop();
         if held.is_empty() || self.paused {
             self.fill(held)?;
         }
@@ -86,10 +100,42 @@ impl Worker {
         Ok(())
     }
 
+    /// Stops to fetch what the caller does not take, and begins again where it does.
+    fn stop(&mut self) {
+        let wanted = self.membership.mailbox.stuffed();
+        if wanted == self.stopped {
+            return;
+        }
+        let offset = |place| (place, Offset::Invalid);
+        let (stop, go) =
+            (list(wanted.difference(&self.stopped).map(offset)), list(self.stopped.difference(&wanted).map(offset)));
+        let mut done = Ok(());
+        if stop.count() > 0 {
+            done = done.and(self.client.pause(&stop));
+        }
+        if go.count() > 0 && !self.paused {
+            done = done.and(self.client.resume(&go));
+        }
+        if let Err(error) = done {
+            tracing::debug!(%error, "partitions could not be paused or resumed");
+        }
+        self.stopped = wanted;
+    }
+
     fn set_paused(&mut self, paused: bool) {
-        let done = self.client.assignment().and_then(|list| match paused {
-            true => self.client.pause(&list),
-            false => self.client.resume(&list),
+        let done = self.client.assignment().and_then(|assignment| match paused {
+            true => self.client.pause(&assignment),
+            false => {
+                let elements = assignment.elements();
+                let goes_on = |topic: &str, partition: i32| {
+                    !self.stopped.iter().any(|place| *place.topic == *topic && place.partition as i32 == partition)
+                };
+                let mut list = TopicPartitionList::new();
+                elements.iter().filter(|at| goes_on(at.topic(), at.partition())).for_each(|at| {
+                    list.add_partition(at.topic(), at.partition());
+                });
+                self.client.resume(&list)
+            }
         });
         if let Err(error) = done {
             tracing::debug!(%error, paused, "partitions could not be paused or resumed");
@@ -102,6 +148,10 @@ impl Worker {
         let mut bytes = 0;
         let mut patience = POLL;
         while held.len() < self.max_records && bytes < DELIVERY_BYTES {
+            // Which topic partitions are of that came just now is looked at before their records.
+            if self.membership.reading().unchecked {
+                break;
+            }
             let client = self.client.clone();
             match client.poll(patience) {
                 None => break,
@@ -155,7 +205,7 @@ impl Worker {
     }
 
     /// Errors that pass by themselves are noted; others end the consumer.
-    fn judge(&self, error: KafkaError) -> Result<(), TransportError> {
+    fn judge(&mut self, error: KafkaError) -> Result<(), TransportError> {
         let code = error.rdkafka_error_code();
         let fatal =
             matches!(error, KafkaError::MessageConsumptionFatal(_)) || code.map(class) == Some(ErrorClass::Fatal);
@@ -163,6 +213,12 @@ impl Worker {
             && !self.missing()
         {
             tracing::debug!(%error, "a topic is not known to a broker yet");
+        } else if self.absent.is_some()
+            || matches!(code, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))
+        {
+            // Perhaps it is about to be made again.
+            self.absent.get_or_insert([Instant::now(); 2]);
+            tracing::debug!(%error, "a topic is gone");
         } else if fatal {
             return Err(self.kafka.failed("reading", error));
         } else {
@@ -180,6 +236,91 @@ impl Worker {
             subscribed.iter().flat_map(|list| list.elements()).map(|element| element.topic().to_owned()).collect();
         let followed = self.follows.iter().map(|follows| follows.place(0).topic.to_string());
         subscribed.into_iter().chain(followed).any(|topic| !known.contains(&topic.as_str()))
+    }
+
+    /// Looks whether a topic that was not there is there again: what is read of it begins anew. One that stays away ends the consumer.
+    fn look_for_topics(&mut self) -> Result<(), TransportError> {
+        let Some([since, looked]) = &mut self.absent else { return Ok(()) };
+        if looked.elapsed() < CHECK {
+            return Ok(());
+        }
+        let absent = since.elapsed();
+        *looked = Instant::now();
+        if !self.missing() {
+            self.absent = None;
+            self.membership.reading().unchecked = true;
+            self.doubt = Some((Instant::now() + DOUBT, self.membership.reading().places().into_iter().collect()));
+            return Ok(());
+        }
+        let error = KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition);
+        let error = self.kafka.failed("reading", error);
+        if absent > ABSENT {
+            return Err(error);
+        }
+        self.membership.mailbox.tell(Item::Failed(TransportError { class: ErrorClass::Transient, ..error }));
+        Ok(())
+    }
+
+    /// Looks whether the topics are still those that are read. One that was deleted and made again is read from its first record on.
+    fn check(&mut self, held: &mut Vec<Polled>) {
+        let is_new = self.membership.reading().unchecked;
+        if is_new || self.checked.elapsed() >= CHECK {
+            self.check_now(held, if is_new { Duration::ZERO } else { CHECK / 2 });
+        }
+    }
+
+    fn check_now(&mut self, held: &mut Vec<Polled>, age: Duration) {
+        self.checked = Instant::now();
+        let mut reading = self.membership.reading();
+        reading.unchecked = false;
+        let places = reading.places();
+        drop(reading);
+        let topics: Vec<Arc<str>> =
+            places.iter().map(|(place, _)| place.topic.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+        let known = match self.reader.identities.of(&topics, age) {
+            Ok(known) => known,
+            // Until then nothing is read of it that it has not read before; or what is, is read once more.
+            Err(error) => return tracing::debug!(%error, "it is not known now which topics are read"),
+        };
+        if topics.iter().any(|topic| !known.contains_key(topic)) {
+            self.absent.get_or_insert([Instant::now(); 2]);
+        }
+        let mut anew: Vec<(TopicPartition, Place, TopicId)> = Vec::new();
+        for (place, at) in places {
+            match (at.topic, known.get(&place.topic).copied().flatten()) {
+                (Some(read), Some(there)) if read != there => anew.push((place, at, there)),
+                (None, Some(there)) => self.membership.reading().is_of(&place, there),
+                _ => {}
+            }
+        }
+        if !anew.is_empty() {
+            self.begin_with_new_topics(held, anew);
+        }
+    }
+
+    fn begin_with_new_topics(&mut self, held: &mut Vec<Polled>, anew: Vec<(TopicPartition, Place, TopicId)>) {
+        let places: Vec<TopicPartition> = anew.iter().map(|(place, ..)| place.clone()).collect();
+        let ends = match self.reader.ends_of(&places) {
+            Ok(ends) => ends,
+            Err(error) => return tracing::debug!(%error, "the ends of a topic that was made anew are not known yet"),
+        };
+        let (mut losses, mut begin) = (Vec::new(), Vec::new());
+        let mut reading = self.membership.reading();
+        for (place, at, topic) in anew {
+            let Some(low) = ends.get(&place).map(|ends| ends.low) else { continue };
+            // What was read of the new topic as if it followed is read once more.
+            let read = held.iter().find(|record| record.place == place).map(|record| record.offset);
+            let from = read.or(at.next).or(at.committed).unwrap_or(0);
+            let number = reading.begin_anew(&place, Some(topic), low);
+            begin.push((place.clone(), Offset::Offset(low as i64)));
+            losses.push((Loss { place, from, to: low, cause: LossCause::MadeAnew }, number));
+        }
+        drop(reading);
+        if !losses.is_empty() {
+            held.retain(|record| losses.iter().all(|(loss, _)| loss.place != record.place));
+            self.membership.mailbox.tell(Item::Lost(losses));
+            self.begin(&begin);
+        }
     }
 
     /// Takes up and gives up what the leading consumer gained and gave up.
@@ -225,9 +366,10 @@ impl Worker {
             return;
         }
         self.kept = Instant::now();
-        let places = self.membership.reading().places();
-        let committed = places.iter().filter_map(|(place, at)| Some((place, Offset::Offset(at.committed? as i64))));
-        let list = list(committed);
+        let reading = self.membership.reading();
+        let places = reading.places();
+        let list = reading.of_topics(places.iter().filter_map(|(place, at)| Some((place, at.committed?))));
+        drop(reading);
         if list.count() > 0
             && let Err(error) = self.client.commit(&list, CommitMode::Async)
         {
@@ -245,6 +387,8 @@ impl Worker {
     /// Finds the partitions that do not have the record that is wanted next, and reads on where there is one. librdkafka does not say
     /// which partition it is, and gives up reading it. So everything is looked at, and what stands still a while later, is begun again.
     fn look(&mut self, held: &mut Vec<Polled>, still: Option<HashMap<TopicPartition, Place>>) {
+        // A topic that was made anew is told as such.
+        self.check_now(held, Duration::ZERO);
         let is_still = |place: &TopicPartition, at: &Place| {
             let before = still.as_ref().and_then(|still| still.get(place));
             before.is_some_and(|before| (before.number, before.next) == (at.number, at.next))
@@ -264,7 +408,8 @@ impl Worker {
             let Some(ends) = ends.get(&place) else { continue };
             match at.next {
                 Some(next) if next < ends.low || next > ends.high => {
-                    losses.push(Loss { place: place.clone(), from: next, to: ends.low });
+                    let cause = if ends.low < next { LossCause::MadeAnew } else { LossCause::Removed };
+                    losses.push((Loss { place: place.clone(), from: next, to: ends.low, cause }, None));
                     begin.push((place, Offset::Offset(ends.low as i64)));
                 }
                 Some(next) if next < ends.high && is_still(&place, &at) => {
@@ -281,14 +426,21 @@ impl Worker {
         }
         if !losses.is_empty() {
             let mut reading = self.membership.reading();
-            losses.iter().for_each(|loss| reading.move_to(&loss.place, loss.to));
+            losses.iter().for_each(|(loss, _)| reading.move_to(&loss.place, loss.to));
             drop(reading);
-            held.retain(|record| losses.iter().all(|loss| loss.place != record.place));
+            held.retain(|record| losses.iter().all(|(loss, _)| loss.place != record.place));
             self.membership.mailbox.tell(Item::Lost(losses));
         }
-        if !begin.is_empty()
-            && let Err(error) = self.begin_again(&list(begin.iter().map(|(place, offset)| (place, *offset))))
-        {
+        if !begin.is_empty() {
+            self.begin(&begin);
+        }
+    }
+
+    /// Reads partitions from these offsets on.
+    fn begin(&mut self, begin: &[(TopicPartition, Offset)]) {
+        // Who is assigned anew is fetched.
+        self.stopped.retain(|stopped| begin.iter().all(|(place, _)| place != stopped));
+        if let Err(error) = self.begin_again(&list(begin.iter().map(|(place, offset)| (place, *offset)))) {
             tracing::debug!(%error, "partitions could not be begun again");
             self.doubt = Some((Instant::now() + DOUBT, self.membership.reading().places().into_iter().collect()));
         }

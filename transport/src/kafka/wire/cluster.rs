@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::request::{self, Answer, ProducerId};
 use super::security::{Refusal, Security};
 use super::version::{ADD_PARTITIONS, ALTER_CONFIGS, Api, END, FIND_COORDINATOR, INIT_PRODUCER_ID, METADATA, PRODUCE};
+use crate::contract::TopicId;
 use crate::kafka::client::KafkaSettings;
 
 /// How long an answer may take, but for that to records.
@@ -212,6 +213,24 @@ impl Cluster {
             }
         }
         answered
+    }
+
+    /// The identities of those topics that a broker knows; another one is asked than the last time, if there are several.
+    pub async fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<HashMap<Arc<str>, Option<TopicId>>, Fault> {
+        self.skip += 1;
+        let answer = self.ask_any(METADATA, |out| request::metadata(out, topics)).await?;
+        let metadata = request::read_metadata(&answer)?;
+        self.nodes.extend(metadata.brokers);
+        let mut ids = HashMap::new();
+        for found in metadata.topics {
+            // With any other code it is not there, or is not for us.
+            if let 0 | LEADER_NOT_AVAILABLE = found.code
+                && let Some(name) = topics.iter().find(|name| ***name == *found.name)
+            {
+                ids.insert(name.clone(), found.id);
+            }
+        }
+        Ok(ids)
     }
 
     /// Who leads a partition of a topic that was asked for.

@@ -212,9 +212,9 @@ impl<'a> Reader<'a> {
         self.take().map(|[byte]| byte != 0)
     }
 
-    /// A `UUID`, which nobody wants.
-    pub fn uuid(&mut self) -> Result<(), Broken> {
-        self.take::<16>().map(drop)
+    /// A `UUID`; all zeros where there is none.
+    pub fn uuid(&mut self) -> Result<[u8; 16], Broken> {
+        self.take()
     }
 
     fn unsigned(&mut self) -> Result<u64, Broken> {

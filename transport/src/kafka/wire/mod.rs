@@ -1,4 +1,4 @@
-//! Kafka's protocol as our own producer speaks it, and to set a property of a topic: ten requests, each in the newest version
+//! Kafka's protocol as our own producer speaks it, to set a property of a topic, and to ask for topics' identities: ten requests, each in the newest version
 //! that the broker knows too (`version`).
 //!
 //! The source of every layout is the Apache Kafka protocol guide (<https://kafka.apache.org/protocol>).

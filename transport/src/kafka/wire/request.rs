@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::codec::{Body, Reader, Reply};
 use super::connection::Broken;
 use super::version::{UNSUPPORTED_VERSION, Versions};
+use crate::contract::TopicId;
 
 /// An error code of an answer, 0 for none.
 pub(in crate::kafka) type Answer = i16;
@@ -54,6 +55,7 @@ pub(super) struct Metadata {
 pub(super) struct TopicMetadata {
     pub code: Answer,
     pub name: String,
+    pub id: Option<TopicId>,
     /// The leader of each partition, -1 while there is none.
     pub leaders: Vec<i32>,
 }
@@ -91,9 +93,7 @@ pub(super) fn read_metadata(reply: &Reply) -> Result<Metadata, Broken> {
     reader.i32()?; // controller
     let topics = reader.array(|r| {
         let (code, name) = (r.i16()?, r.string()?);
-        if r.version >= 10 {
-            r.uuid()?; // topic id
-        }
+        let id = if r.version >= 10 { TopicId::told(r.uuid()?) } else { None };
         r.bool()?; // internal
         let mut partitions = r.array(|r| {
             r.i16()?; // its error: then the leader is -1
@@ -115,7 +115,7 @@ pub(super) fn read_metadata(reply: &Reply) -> Result<Metadata, Broken> {
         if partitions.iter().enumerate().any(|(n, (partition, _))| i32::try_from(n) != Ok(*partition)) {
             return Err(Broken::nonsense("partitions are not numbered from 0"));
         }
-        Ok(TopicMetadata { code, name, leaders: partitions.into_iter().map(|(_, leader)| leader).collect() })
+        Ok(TopicMetadata { code, name, id, leaders: partitions.into_iter().map(|(_, leader)| leader).collect() })
     })?;
     Ok(Metadata { brokers, topics })
 }

@@ -1,6 +1,6 @@
 //! A moment as text: RFC 3339, in UTC.
 
-use tributary_event::calendar::civil_from_days;
+use crate::calendar::civil_from_days;
 
 /// The last moment that has four digits of a year, microseconds since the Unix epoch.
 const END: i64 = 253_402_300_799_999_999;
@@ -8,7 +8,7 @@ const END: i64 = 253_402_300_799_999_999;
 const BEGIN: i64 = -62_167_219_200_000_000;
 
 /// A moment, microseconds since the Unix epoch, as `2026-01-31T09:30:00.250000Z`; none before the year 0 and after 9999.
-pub(crate) fn rfc3339(us: i64) -> Option<String> {
+pub fn rfc3339(us: i64) -> Option<String> {
     if !(BEGIN..=END).contains(&us) {
         return None;
     }

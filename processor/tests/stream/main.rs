@@ -1,0 +1,9 @@
+//! Streams on the embedded log: what they do once, whatever ends them on the way.
+
+#![allow(clippy::unwrap_used)]
+
+mod basics;
+mod bench;
+mod limits;
+mod metrics;
+mod remembering;
