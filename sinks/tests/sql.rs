@@ -139,7 +139,7 @@ async fn marks_move_without_events_and_only_from_where_they_are(database: Databa
 }
 
 /// A mark is of one topic, also where the one that took its name is as long; one that was made before topics had identities is taken as
-/// it is, in a table without a column for them.
+/// it is, in a table without a column for them, as there may be in PostgreSQL.
 async fn a_mark_is_of_its_topic(database: Database) {
     let sink = sink(&plan(&database, "orders", &["id"]));
     let place = place(0);
@@ -148,7 +148,6 @@ async fn a_mark_is_of_its_topic(database: Database) {
         sink.commit(&entry).await.expect("an answer")
     };
     assert_eq!(commit(None, Mark::at(5)).await, Committed::Done);
-    // As one was that an earlier version made; those of MySQL always had it.
     if database.kind == Kind::Postgres {
         database.run("alter table tributary_marks drop column topic_id").await;
     }

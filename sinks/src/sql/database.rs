@@ -56,7 +56,7 @@ pub(super) trait Session: Send + Sync {
     async fn has_marks(&mut self, marks: &Marks) -> Result<bool, Failure>;
 
     /// Whether they have what this version keeps in them.
-    async fn has_whole_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
+    async fn has_complete_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
         self.has_marks(marks).await
     }
 

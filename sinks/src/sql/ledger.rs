@@ -62,7 +62,7 @@ impl<D: Database> Writer<D> {
     async fn attempt(&self, session: &mut D::Session, entry: &Entry<'_>, care: Care) -> Result<Committed, Failure> {
         session.begin().await?;
         session.lock(&self.marks, entry.place).await?;
-        if !self.has_marks.load(Ordering::Relaxed) && !session.has_whole_marks(&self.marks).await? {
+        if !self.has_marks.load(Ordering::Relaxed) && !session.has_complete_marks(&self.marks).await? {
             session.begin_definitions(&self.marks.schema).await?;
             self.marks.create(session).await?;
             session.end_definitions().await?;

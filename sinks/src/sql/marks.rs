@@ -25,14 +25,9 @@ pub(super) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The identity of a mark's topic as it is kept.
-pub(super) fn topic_id(mark: Mark) -> Option<String> {
+/// The topic of a mark as a text.
+pub(super) fn topic(mark: Mark) -> Option<String> {
     mark.topic.map(|topic| topic.to_string())
-}
-
-/// A mark as it is kept.
-pub(super) fn mark(next: i64, topic_id: Option<&str>) -> Option<Mark> {
-    Some(Mark { next: u64::try_from(next).ok()?, topic: topic_id.and_then(|topic| topic.parse().ok()) })
 }
 
 impl Marks {

@@ -119,8 +119,11 @@ async fn a_server_that_is_killed_has_done_what_its_mark_says(of: Database) {
         let write = async {
             loop {
                 let events = [row(sequence + 1, KEY, Some(&format!("{{\"n\":{}}}", sequence + 1)))];
-                let to = Mark::at(from.map_or(0, |mark: Mark| mark.next) + 1);
-                match sink.commit(&Entry { place: &place, from, to, events: &events }).await {
+                let to = from.unwrap_or_default() + 1;
+                match sink
+                    .commit(&Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events: &events })
+                    .await
+                {
                     Ok(Committed::Done) => {
                         (from, sequence) = (Some(to), sequence + 1);
                         if sequence == wanted {
@@ -139,13 +142,12 @@ async fn a_server_that_is_killed_has_done_what_its_mark_says(of: Database) {
         server.start_again().await.expect("starts again");
         let mark = loop {
             match sink.next(&place).await {
-                Ok(mark) => break mark,
+                Ok(mark) => break mark.map(|mark| mark.next),
                 Err(error) => assert_eq!(error.class, ErrorClass::Transient, "{error}"),
             }
         };
-        let next = |mark: Option<Mark>| mark.map_or(0, |mark| mark.next);
-        let told = next(mark);
-        assert!(told == next(from) || told == next(from) + 1, "{from:?}, but {mark:?}");
+        let told = mark.unwrap_or_default();
+        assert!(told == from.unwrap_or_default() || told == from.unwrap_or_default() + 1, "{from:?}, but {mark:?}");
         lost += u64::from(mark != from);
         (from, sequence) = (mark, told);
         let after = connect(&database.url).await;

@@ -3,7 +3,7 @@
 use tributary_dsl::plan::{Secret, SqlPlan};
 use tributary_event::{ErrorClass, TableName};
 use tributary_processor::OutsideError;
-use tributary_processor::sink::{Entry, LedgerSink as _, OutEvent};
+use tributary_processor::sink::{Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Sql;
 
 use super::database::{Database, Kind, connect, on_mysql_and_mariadb};
@@ -24,7 +24,7 @@ on_mysql_and_mariadb!(
 async fn refused(plan: &SqlPlan, events: &[OutEvent]) -> OutsideError {
     let place = place(0);
     let sink = Sql::new(plan, "refused", "warehouse").expect("a sink");
-    sink.commit(&Entry { place: &place, from: None, to: 1, events }).await.expect_err("refused")
+    sink.commit(&Entry { place: &place, from: None, to: Mark::at(1), events }).await.expect_err("refused")
 }
 
 async fn a_table_is_made_and_grows_with_its_rows(database: Database) {
@@ -79,7 +79,7 @@ async fn names_may_be_odd(database: Database) {
     done(&sink, &[row(2, key, Some(r#"{"order":"\\"}"#)), row(3, r#"{"the `key":2}"#, None)]).await;
     let all = "select `the ``key`, `order`, `a?b`, `$1`, length(`A b`), `{}`, _deleted from `Select``; drop table '\"--` order by 1";
     assert_eq!(database.rows(all).await, ["1|\\|\\'; --|3|1|5|f", "2|-|-|-|-|-|t"]);
-    assert_eq!(sink.next(&place(0)).await, Ok(Some(3)));
+    assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(3))));
 }
 
 async fn what_is_not_the_sinks_to_change_stops_it_with_a_remedy(database: Database) {

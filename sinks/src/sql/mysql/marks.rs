@@ -6,7 +6,7 @@ use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::super::failure::Failure;
-use super::super::marks::{MARKS, Marks, SAMPLES, bigint, mark, topic_id};
+use super::super::marks::{MARKS, Marks, SAMPLES, bigint, topic};
 use super::dialect::texts;
 use super::literal::quote;
 use super::session::MySqlSession;
@@ -35,6 +35,11 @@ fn of(marks: &Marks, place: &TopicPartition) -> String {
     )
 }
 
+/// The topic of a mark as a literal.
+fn topic_of(mark: Mark) -> String {
+    topic(mark).map_or("null".to_owned(), |topic| quote(&topic))
+}
+
 /// The mark of a partition. It waits for a transaction that is moving it.
 pub(super) async fn next(
     session: &mut MySqlSession,
@@ -43,17 +48,17 @@ pub(super) async fn next(
 ) -> Result<Option<Mark>, Failure> {
     let [table, _] = marks.tables(session.words());
     let select = format!("select next, topic_id from {table} where {} for update", of(marks, place));
-    Ok(session.texts(&select).await?.first().and_then(|row| match row.as_slice() {
-        [Some(next), topic] => mark(next.parse().ok()?, topic.as_deref()),
-        _ => None,
+    let rows = session.texts(&select).await?;
+    Ok(rows.first().and_then(|row| {
+        let next = row.first()?.as_ref()?.parse().ok()?;
+        let topic = row.get(1).and_then(Option::as_ref).and_then(|topic| topic.parse().ok());
+        Some(Mark { next, topic })
     }))
 }
 
 /// Moves the mark, if it is where the entry says.
 pub(super) async fn advance(session: &mut MySqlSession, marks: &Marks, entry: &Entry<'_>) -> Result<bool, Failure> {
-    let ([table, _], to) = (marks.tables(session.words()), bigint(entry.to.next));
-    let of_topic = |mark| topic_id(mark).map_or_else(|| "null".to_owned(), |topic| quote(&topic));
-    let to_topic = of_topic(entry.to);
+    let ([table, _], to, to_topic) = (marks.tables(session.words()), bigint(entry.to.next), topic_of(entry.to));
     let moved = match entry.from {
         None => {
             let insert = format!(
@@ -70,7 +75,7 @@ pub(super) async fn advance(session: &mut MySqlSession, marks: &Marks, entry: &E
                 "update {table} set next = {to}, topic_id = {to_topic} where {} and next = {} and topic_id <=> {}",
                 of(marks, entry.place),
                 bigint(from.next),
-                of_topic(from)
+                topic_of(from)
             );
             session.execute(&update).await?
         }

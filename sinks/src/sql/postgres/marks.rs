@@ -7,7 +7,7 @@ use tributary_processor::sink::{Entry, Mark};
 use tributary_transport::TopicPartition;
 
 use super::super::failure::Failure;
-use super::super::marks::{Marks, bigint, mark, topic_id};
+use super::super::marks::{Marks, bigint, topic as topic_of};
 use super::dialect::Postgres;
 use super::session::PostgresSession;
 
@@ -17,7 +17,7 @@ pub(super) async fn are_there(session: &PostgresSession, marks: &Marks) -> Resul
 }
 
 /// Whether they have what this version keeps in them.
-pub(super) async fn are_whole(session: &PostgresSession, marks: &Marks) -> Result<bool, Failure> {
+pub(super) async fn are_complete(session: &PostgresSession, marks: &Marks) -> Result<bool, Failure> {
     let condition = "pg_catalog.to_regclass($2) is not null and exists (select from pg_catalog.pg_attribute where attrelid = \
                      pg_catalog.to_regclass($1) and attname = 'topic_id' and not attisdropped)";
     is_true(session, marks, condition).await
@@ -25,7 +25,8 @@ pub(super) async fn are_whole(session: &PostgresSession, marks: &Marks) -> Resul
 
 async fn is_true(session: &PostgresSession, marks: &Marks, condition: &str) -> Result<bool, Failure> {
     let [marks, samples] = marks.tables(&Postgres);
-    let rows = session.query(&format!("select {condition}"), &[(&marks, Type::TEXT), (&samples, Type::TEXT)]).await?;
+    let names = [(&marks as &(dyn ToSql + Sync), Type::TEXT), (&samples, Type::TEXT)];
+    let rows = session.query(&format!("select {condition}"), &names).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -43,17 +44,21 @@ pub(super) async fn next(
     );
     let partition = i64::from(place.partition);
     let rows = session.query(&select, &of(marks, &&*place.topic, &partition)).await?;
-    Ok(rows.first().and_then(|row| mark(row.get(0), row.get::<_, Option<String>>(1).as_deref())))
+    Ok(rows.first().and_then(|row| {
+        let next = u64::try_from(row.get::<_, i64>(0)).ok()?;
+        let topic = row.get::<_, Option<String>>(1).and_then(|topic| topic.parse().ok());
+        Some(Mark { next, topic })
+    }))
 }
 
 /// Moves the mark, if it is where the entry says.
 pub(super) async fn advance(session: &PostgresSession, marks: &Marks, entry: &Entry<'_>) -> Result<bool, Failure> {
-    let (partition, to) = (i64::from(entry.place.partition), bigint(entry.to.next));
-    let (topic, to_topic) = (&*entry.place.topic, topic_id(entry.to));
+    let (partition, to, to_topic) = (i64::from(entry.place.partition), bigint(entry.to.next), topic_of(entry.to));
+    let topic = &*entry.place.topic;
     let mut parameters = of(marks, &topic, &partition).to_vec();
     parameters.extend([(&to as &(dyn ToSql + Sync), Type::INT8), (&to_topic, Type::TEXT)]);
     let [marks, _] = marks.tables(&Postgres);
-    let from = entry.from.map(|from| (bigint(from.next), topic_id(from)));
+    let from = entry.from.map(|from| (bigint(from.next), topic_of(from)));
     let moved = match &from {
         None => {
             let insert = format!(

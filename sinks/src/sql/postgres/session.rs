@@ -153,8 +153,8 @@ impl Session for PostgresSession {
         marks::are_there(self, marks).await
     }
 
-    async fn has_whole_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
-        marks::are_whole(self, marks).await
+    async fn has_complete_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
+        marks::are_complete(self, marks).await
     }
 
     async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
