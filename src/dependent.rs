@@ -55,8 +55,8 @@ impl Indexes {
     pub fn new(
         source: SourcePlan,
         rules: Written,
-        listings: Vec<Arc<Listings>>,
-        (shown, absent): (Arc<RwLock<Shown>>, Arc<Absent>),
+        (listings, absent): (Vec<Arc<Listings>>, Arc<Absent>),
+        shown: Arc<RwLock<Shown>>,
     ) -> Self {
         let known = Mutex::new(Known::Nothing(Vec::new()));
         let (refused, derived) = Default::default();

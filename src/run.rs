@@ -250,8 +250,7 @@ impl Base {
         let definition = self.definition();
         let listings: Vec<Arc<Listings>> = self.listings.values().cloned().collect();
         let of = |source: &SourcePlan| {
-            let others = (self.shown.clone(), absent.clone());
-            Indexes::new(source.clone(), definition.vertices(), listings.clone(), others)
+            Indexes::new(source.clone(), definition.vertices(), (listings.clone(), absent.clone()), self.shown.clone())
         };
         definition.sources().iter().map(|source| Arc::new(of(source))).collect()
     }

@@ -1,7 +1,8 @@
 //! `x test`: every test, on real servers that this command fetches and starts once.
 //!
 //! The tests learn the servers' addresses from `TRIBUTARY_TEST_POSTGRES`, `…_KAFKA`, `…_ELASTICSEARCH` and
-//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
+//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own. MySQL and MariaDB are only fetched here: the tests that
+//! need them start them.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
 //! oldest Elasticsearch and OpenSearch. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
-use tributary_stack::{GraphqlProduct, Part, prefetch};
+use tributary_stack::{GraphqlProduct, MySqlProduct, Part, prefetch};
 
 /// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
 const THREADS: &str = "RUST_TEST_THREADS";
@@ -55,6 +56,8 @@ enum Without {
     Kafka,
     Elasticsearch,
     Opensearch,
+    Mysql,
+    Mariadb,
     /// GraphQL servers that others wrote, which npm fetches
     Foreign,
 }
@@ -95,14 +98,26 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
         kafka: kafka.first().cloned(),
         elasticsearch: elasticsearch.first().cloned(),
         opensearch: opensearch.first().cloned(),
+        ..Wanted::default()
     };
     let begin = Instant::now();
-    let advice = "a part of the stack cannot be had on this machine; `x test --without kafka,elasticsearch,opensearch,foreign` \
-                  leaves parts out, and says so";
+    let advice = "a part of the stack cannot be had on this machine; `x test --without \
+                  kafka,elasticsearch,opensearch,mysql,mariadb,foreign` leaves parts out, and says so";
     let running = wanted.start().await.context(advice)?;
     // Without npm their tests say one by one that they are left out.
     if !left_out(Without::Foreign) && GraphqlProduct::left_out().is_none() {
         prefetch(&GraphqlProduct::ALL.map(Part::Graphql)).await.context(advice)?;
+    }
+    for (part, product) in [(Without::Mysql, MySqlProduct::MySql), (Without::Mariadb, MySqlProduct::MariaDb)] {
+        match product.newest() {
+            Some(version) if !left_out(part) => {
+                prefetch(&[Part::MySql(product, version.to_owned())]).await.context(advice)?;
+            }
+            _ => {}
+        }
+        if let Some(cause) = product.left_out() {
+            println!("NOT TESTED: tables of {product}: {cause}");
+        }
     }
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast"]).args(&cargo);
