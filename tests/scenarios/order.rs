@@ -146,9 +146,9 @@ async fn an_end_is_lost(pair: Pair) {
     if pair == Pair::Embedded {
         world.start();
     }
+    world.until("the end is missed", async |address: &str| found(address).await == [3, 0, 0]).await;
     let (code, audited) = audit(&world, "10").await;
     assert_eq!((code, &of_topic(&audited, &topic)["missing"]), (1, &3.into()), "{audited:#}");
-    world.until("the end is missed", async |address: &str| found(address).await == [3, 0, 0]).await;
     world.assert_converged().await;
     // What comes then has the numbers that come then.
     if pair == Pair::Embedded {
