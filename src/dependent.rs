@@ -19,6 +19,7 @@ use tributary_event::{ErrorClass, TableName};
 use tributary_indexer::listing::{Absent, Listings};
 use tributary_processor::Backoff;
 
+use crate::derived::Derived;
 use crate::rules::{self, Written};
 use crate::streams::Shown;
 use crate::tables::list_anew;
@@ -30,14 +31,15 @@ pub struct Indexes {
     rules: Written,
     /// Of every index.
     listings: Vec<Arc<Listings>>,
-    /// Those that the pipeline has elsewhere, or had once.
-    absent: Arc<Absent>,
     /// What streams there are now.
     shown: Arc<RwLock<Shown>>,
+    /// Those that the pipeline has elsewhere, or had once.
+    absent: Arc<Absent>,
     known: Mutex<Known>,
     /// Why the tables were refused last.
     refused: Mutex<Vec<Diagnostic>>,
     needs: watch::Sender<u64>,
+    derived: Derived,
 }
 
 /// What is known of the plan.
@@ -57,7 +59,9 @@ impl Indexes {
         shown: Arc<RwLock<Shown>>,
     ) -> Self {
         let known = Mutex::new(Known::Nothing(Vec::new()));
-        Self { source, rules, listings, absent, shown, known, refused: Mutex::default(), needs: watch::Sender::new(0) }
+        let (refused, derived) = Default::default();
+        let needs = watch::Sender::new(0);
+        Self { source, rules, listings, shown, absent, known, refused, needs, derived }
     }
 
     /// What is wrong with the source, if this is why it ended.
@@ -82,6 +86,7 @@ impl Indexes {
     pub async fn planned(&self, plan: &Arc<Plan>, shutdown: &CancellationToken) -> Result<bool, ConnectorError> {
         let before = std::mem::replace(&mut *self.known(), Known::Plan(plan.clone()));
         let Known::Nothing(carried) = before else { return Ok(true) };
+        self.derived.take(plan, &carried);
         let lacking = carried.iter().filter_map(|table| {
             let lacks = rules::refusal(&rules::check(plan, &self.source, std::slice::from_ref(table))).err()?;
             let why = format!("the log has a stretch in which it does not suffice ({lacks})");
@@ -190,7 +195,11 @@ impl Dependent for Rules {
 impl Dependent for Indexes {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
         match &mut *self.known() {
-            Known::Plan(plan) => self.refuse(rules::check(plan, &self.source, tables)),
+            Known::Plan(plan) => {
+                self.refuse(rules::check(plan, &self.source, tables))?;
+                self.derived.take(plan, tables);
+                Ok(())
+            }
             Known::Nothing(carried) => {
                 self.refuse(rules::check_without_schema(&self.rules, &self.source, tables))?;
                 for table in tables.iter().filter(|table| self.rules.contains_key(&table.schema.table_name())) {

@@ -3,8 +3,11 @@
 //! A schema does not say of what a value is made. But a value whose name no column has, of all tables whose rows lead to the vertex,
 //! is worth a word: where it is made of rows of another table, documents hear of their changes only by a rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
+use tracing::info;
+use tributary_connector::postgres::Carried;
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::Plan;
 use tributary_event::TableName;
@@ -12,7 +15,33 @@ use tributary_event::TableName;
 /// The columns of tables, by name.
 pub type Columns = BTreeMap<TableName, Vec<String>>;
 
-/// What is to be said of values that no column seems to hold.
+/// The columns of tables, by name, as the log carries them.
+pub fn columns(tables: &[Carried]) -> impl Iterator<Item = (TableName, Vec<String>)> {
+    let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
+    tables.iter().map(move |table| (table.schema.table_name(), columns(table)))
+}
+
+/// Says what is to be said while a pipeline runs: each once, as soon as the tables are known.
+#[derive(Debug, Default)]
+pub struct Derived(Mutex<(Columns, BTreeSet<String>)>);
+
+impl Derived {
+    /// Tables are carried so.
+    pub fn take(&self, plan: &Plan, tables: &[Carried]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, told) = &mut *known;
+        known.extend(columns(tables));
+        for note in notes(plan, known) {
+            let note = note.render(false);
+            if !told.contains(&note) {
+                info!("{note}");
+                told.insert(note);
+            }
+        }
+    }
+}
+
+/// What is to be said of values that no column seems to hold, of vertices all of whose tables are known.
 pub fn notes(plan: &Plan, columns: &Columns) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for index in &plan.indexes {
@@ -24,6 +53,9 @@ pub fn notes(plan: &Plan, columns: &Columns) -> Vec<Diagnostic> {
                 .filter(|(_, rules)| rules.iter().any(|rule| rule.type_name == *vertex))
                 .map(|(table, _)| table)
                 .collect();
+            if tables.iter().any(|table| !columns.contains_key(*table)) {
+                continue;
+            }
             let known: Vec<&String> = tables.iter().filter_map(|table| columns.get(*table)).flatten().collect();
             if known.is_empty() || known.iter().any(|column| is_alike(field, column)) {
                 continue;

@@ -15,6 +15,7 @@ use tributary_dsl::plan::{IndexPlan, Plan};
 use tributary_event::ErrorClass;
 use tributary_event::debezium::{self, Decoder};
 use tributary_transport::dead_letter::DeadLetters;
+use tributary_transport::numbers::Numbered;
 use tributary_transport::order::{Finding, Order};
 use tributary_transport::{Polled, TopicPartition, Transport, TransportError, Watermarks};
 
@@ -27,6 +28,10 @@ use crate::store::{DocumentStore, StoreError};
 
 /// Records read at a time.
 const PAGE: usize = 2_000;
+/// Offsets before the window that are read for the number that it begins with.
+const BEFORE: u64 = 64;
+/// Seconds that an end which lacks records is waited for.
+const PATIENCE: u32 = 10;
 /// Findings and ids that are named.
 const NAMED: usize = 10;
 /// Ids that are known to differ at most; more are counted, and looked at once only.
@@ -73,6 +78,17 @@ impl TopicAudit {
     /// Whether nothing is wrong.
     pub fn is_well(&self) -> bool {
         self.missing == 0 && self.doubled == 0 && self.reordered == 0
+    }
+
+    fn add(&mut self, place: &TopicPartition, offset: u64, finding: Finding) {
+        match finding {
+            Finding::Missing { .. } => self.missing += finding.records(),
+            Finding::Doubled { .. } => self.doubled += 1,
+            Finding::Reordered { .. } => self.reordered += 1,
+        }
+        if self.findings.len() < NAMED {
+            self.findings.push(say(place, offset, finding));
+        }
     }
 }
 
@@ -228,28 +244,45 @@ async fn look_at(
     if transport.partitions(topic).await? == 0 {
         return Ok(audit);
     }
+    // First the numbers: what has got them is in its partition by now, or will be in a moment.
+    let given = transport.numbers().await?;
+    let given: Vec<&Numbered> = given.iter().filter(|(of, _)| of == topic).map(|(_, numbered)| numbered).collect();
     for (partition, ends) in transport.watermarks(topic).await?.into_iter().enumerate() {
         let place = TopicPartition { topic: topic.into(), partition: partition as u32 };
         let mut from = beginning(transport, &place, ends, since_ms).await?;
         let mut order = Order::default();
-        while from < ends.high {
-            let records = transport.read(&place, from, PAGE).await?;
-            let Some(last) = records.last() else { break };
-            from = last.offset + 1;
-            for record in &records {
-                audit.records += 1;
-                audit.unnumbered += u64::from(!is_numbered(record));
-                hear(record);
-                let Some(finding) = order.take(record) else { continue };
-                match finding {
-                    Finding::Missing { .. } => audit.missing += finding.records(),
-                    Finding::Doubled { .. } => audit.doubled += 1,
-                    Finding::Reordered { .. } => audit.reordered += 1,
-                }
-                if audit.findings.len() < NAMED {
-                    audit.findings.push(say(&place, record.offset, finding));
+        // What stands before the window tells nothing but the number that the window begins with.
+        let mut earlier = transport.read(&place, from.saturating_sub(BEFORE), BEFORE as usize).await?;
+        earlier.retain(|record| record.offset < from);
+        order.before(&earlier);
+        let (mut high, mut patience) = (ends.high, PATIENCE);
+        loop {
+            while from < high {
+                let records = transport.read(&place, from, PAGE).await?;
+                let Some(last) = records.last() else { break };
+                from = last.offset + 1;
+                for record in &records {
+                    audit.records += 1;
+                    audit.unnumbered += u64::from(!is_numbered(record));
+                    hear(record);
+                    if let Some(finding) = order.take(record) {
+                        audit.add(&place, record.offset, finding);
+                    }
                 }
             }
+            let last = given.iter().filter_map(|numbered| numbered.last(place.partition));
+            let lacking: Vec<_> = last.filter(|last| order.lacks(*last).is_some()).collect();
+            if lacking.is_empty() {
+                break;
+            }
+            if patience == 0 {
+                lacking.into_iter().filter_map(|last| order.lost(last)).for_each(|f| audit.add(&place, from, f));
+                break;
+            }
+            // The end of a transaction may be told by one broker and not yet by another.
+            patience -= 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            high = transport.watermarks(topic).await?.get(place.partition as usize).map_or(high, |ends| ends.high);
         }
     }
     Ok(audit)

@@ -2,6 +2,7 @@
 //! later. The first that fails for good stops all.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,6 +124,8 @@ impl Indexer {
                 clock: clock.clone(),
                 recent: Recent::new(index.build.deadline),
                 requested: Mutex::default(),
+                ids: Mutex::default(),
+                newest: AtomicU64::new(0),
                 strangers: parts.health.reporter(format!("roots of {}", index.name)),
                 clock_health: parts.health.part("clock"),
                 times: Times { lag: plan.graph.lag, deadline: index.build.deadline },
@@ -137,6 +140,7 @@ impl Indexer {
                 plan: index.clone(),
             };
             let is_home = matches!(index.store, StorePlan::Embedded);
+            parts.board.builds(&index.name, index.build.deadline);
             context.listings.plan(Fingerprint::of(plan, index), plan.graph.lag, is_home);
             let (changes, builds, backlog) = Default::default();
             // Nothing says otherwise before somebody asks for a build.

@@ -3,6 +3,7 @@
 mod ceiling;
 mod client;
 mod errors;
+mod hearing;
 mod http;
 mod outage;
 mod parents;

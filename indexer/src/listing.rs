@@ -11,11 +11,13 @@ mod absent;
 mod board;
 pub(crate) mod fingerprint;
 mod guarded;
+mod ids;
 mod lease;
+mod news;
+mod peers;
 mod shown;
 mod state;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,7 +31,6 @@ use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 use tributary_processor::{FailedCall, Lag, StageError, until_answered};
 use tributary_transport::{Batch, TransportError};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, IdPage};
@@ -39,6 +40,7 @@ use crate::request::{BuildRequest, Cause, Lane, names};
 pub use absent::Absent;
 pub use board::Board;
 pub(crate) use guarded::Guarded;
+use ids::Ids;
 pub use lease::Listings;
 pub(crate) use lease::Turn;
 pub(crate) use shown::Sources;
@@ -87,7 +89,7 @@ const LOOK: Duration = Duration::from_millis(1_500);
 /// How long a process that stops tries to leave its listing to others.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// Reads what other processes write on the board, until shutdown or until one has taken the place of this process's plan.
+/// Reads what other processes write on the board, and says there that this one is there, until shutdown or until one has taken the place of this process's plan.
 pub(crate) async fn keep(
     board: Arc<Board>,
     all: Vec<Arc<Listings>>,
@@ -97,9 +99,11 @@ pub(crate) async fn keep(
         shutdown.cancelled().await;
         return Ok(());
     }
+    let mut producer = None;
     loop {
         let read = async {
             board.look().await?;
+            board.greet(&mut producer).await?;
             for listings in &all {
                 listings.attend().await?;
             }
@@ -135,7 +139,7 @@ pub(crate) async fn run(
     let stage = format!("index {index}");
     let mut news = listings.news();
     loop {
-        news.mark_unchanged();
+        news.forget();
         let what = "learn whether its roots are to be listed";
         let taken = until_answered(&context.listing_health, what, &shutdown, || listings.take()).await;
         let Some(taken) = taken.map_err(|e| StageError::new(&stage, e.message))? else { return Ok(()) };
@@ -168,8 +172,7 @@ pub(crate) async fn run(
             biased;
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(wait.min(LOOK)) => {}
-            // The sender lives as long as the index.
-            _ = news.changed() => {}
+            () = news.changed() => {}
         }
     }
 }
@@ -193,8 +196,8 @@ async fn list(
     let (pipeline, index) = (&context.pipeline, &context.plan.name);
     let (stage, health) = (format!("index {index}"), &context.listing_health);
     let topic: Arc<str> = names::builds(pipeline, index, Lane::Bulk).into();
-    // Hashes of the ids that were listed as roots: of those of this process, for a resumed listing may ask twice.
-    let roots_listed: Mutex<HashSet<u64>> = Mutex::default();
+    // The ids that were listed as roots: those of this process, for a resumed listing may ask twice.
+    let roots_listed: Mutex<Ids> = Mutex::default();
     while !listing.complete {
         let ask = || page_in_time(backlog, context, roots, &listing, &roots_listed);
         let asked = tokio::select! {
@@ -225,7 +228,7 @@ async fn page_in_time(
     context: &IndexContext,
     roots: &dyn RootIdSource,
     listing: &Listing,
-    roots_listed: &Mutex<HashSet<u64>>,
+    roots_listed: &Mutex<Ids>,
 ) -> Result<IdPage, PageError> {
     while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
         tokio::time::sleep(BACKLOG).await;
@@ -254,7 +257,7 @@ async fn page(
     context: &IndexContext,
     roots: &dyn RootIdSource,
     listing: &Listing,
-    roots_listed: &Mutex<HashSet<u64>>,
+    roots_listed: &Mutex<Ids>,
 ) -> Result<IdPage, PageError> {
     let after = listing.after.as_deref();
     if !listing.documents {
@@ -264,15 +267,16 @@ async fn page(
         let failed = |e: GraphError| PageError { class: waits(e.class), message: e.message };
         let page = roots.page(after, PAGE).await.map_err(failed)?;
         if !listing.new_index {
-            roots_listed.lock().await.extend(page.ids.iter().map(|id| xxh3_64(id.as_bytes())));
+            let mut listed = roots_listed.lock().await;
+            page.ids.iter().for_each(|id| listed.add(id));
         }
         return Ok(page);
     }
     let scanned = context.store.scan(after, PAGE).await;
     let mut ids = scanned.map_err(|e| PageError { class: e.class, message: e.message })?;
     let next = if ids.len() == PAGE { ids.last().cloned() } else { None };
-    let roots_listed = roots_listed.lock().await;
-    ids.retain(|id| !roots_listed.contains(&xxh3_64(id.as_bytes())));
+    let mut roots_listed = roots_listed.lock().await;
+    ids.retain(|id| !roots_listed.contains(id));
     Ok(IdPage { ids, next })
 }
 

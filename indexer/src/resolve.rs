@@ -9,23 +9,24 @@
 
 mod affected;
 mod fan_out;
+pub mod likeness;
+mod looks;
 pub mod lost;
 pub(crate) mod order;
 pub mod recent;
 pub mod settle;
 mod shown;
+
 mod supernodes;
 pub mod vertices;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 use tributary_dsl::plan::{FanOutPlan, RetrySettings, VertexRule};
 use tributary_event::clock::now_us;
 use tributary_event::debezium::Decoder;
@@ -34,10 +35,11 @@ use tributary_processor::{Handler, OutRecord, Outbox, StageError, Ticket};
 use tributary_transport::dead_letter::DeadLetter;
 use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
-use self::affected::Affected;
+use self::affected::{Affected, Gathering};
 use self::fan_out::Unanswered;
-use self::settle::{Batch, Look, Settling, Times};
-use crate::context::{IndexContext, Rule};
+pub use self::looks::Waiting;
+use self::settle::{Batch, Times};
+use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, Vertex};
 use crate::letters::{self, replay::RESOLVE};
 use crate::request::{Cause, names};
@@ -51,10 +53,6 @@ const SINGLY: usize = 16;
 const GROUP: usize = 500;
 /// Groups that are resolved at a time.
 const GROUPS: usize = 16;
-/// Batches that are looked at again at a time.
-const LOOKS: usize = 4;
-/// Records that wait for their last look at most, of about 100 bytes each, before no more are resolved.
-const HELD: usize = 1_000_000;
 
 /// What the resolve stage of a pipeline knows.
 pub struct Resolver {
@@ -88,25 +86,6 @@ pub struct Resolver {
     pub(crate) concerned: Arc<Concerned>,
     /// Whether what is read is all there.
     pub(crate) watcher: Arc<Watcher>,
-}
-
-/// The changes that are to be looked at again, and who waits for them.
-#[derive(Debug)]
-pub struct Waiting {
-    settling: Mutex<Settling>,
-    /// There is something to look at, or room for more.
-    news: Notify,
-}
-
-impl Waiting {
-    /// Nothing waits.
-    pub fn new(times: Times) -> Self {
-        Self { settling: Mutex::new(Settling::new(times)), news: Notify::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Settling> {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// An event on its way through the stage.
@@ -201,7 +180,7 @@ impl ResolveTask {
         let looking = stop.clone();
         tasks.spawn(async move { Box::pin(resolver.settle(looking)).await });
         let (watcher, looking) = (self.resolver.watcher.clone(), stop.clone());
-        tasks.spawn(async move { Box::pin(watcher.look_before(looking)).await });
+        tasks.spawn(async move { Box::pin(watcher.look_around(looking)).await });
         loop {
             tokio::select! {
                 biased;
@@ -242,7 +221,7 @@ impl Resolver {
         for taken in &group {
             let touched = touched(&taken.event, &self.vertices);
             let fanned_out = touched.vertices.iter().filter(|v| self.fan_outs.contains_key(&v.type_name));
-            asked.extend(fanned_out.map(|vertex| (vertex.clone(), taken.record.clone())));
+            asked.extend(fanned_out.map(|vertex| (vertex.clone(), (taken.record.place.clone(), taken.record.offset))));
             unknown.extend(touched.unknown);
             if taken.event.op == Op::Delete {
                 deleted.extend(touched.vertices.iter().cloned());
@@ -260,10 +239,11 @@ impl Resolver {
         let is_shown = self.shown(&group).await?;
         let stamp = self.clock.now();
         let mut affected: Vec<Affected> = Vec::with_capacity(self.indexes.len());
+        let mut gathering = Gathering::default();
         for index in &self.indexes {
             // Documents that embed a changed vertex, asked of memory before anything else (see `recent`).
             let mut documents = Affected { documents: note(index, &vertices, stamp), ..Affected::default() };
-            self.look_up(index, &vertices, &mut documents).await?;
+            self.look_up(index, &vertices, &mut documents, &mut gathering).await?;
             affected.push(documents);
         }
         self.list_emptied(&types).await?;
@@ -271,7 +251,7 @@ impl Resolver {
         if !parents.is_empty() {
             for (index, affected) in self.indexes.iter().zip(&mut affected) {
                 affected.documents.extend(note(index, &parents, self.clock.now()));
-                self.look_up(index, &parents, affected).await?;
+                self.look_up(index, &parents, affected, &mut gathering).await?;
             }
         }
         let mut batch = Batch { asked, emptied: types, cause: cause(&group, 0), ..Batch::default() };
@@ -290,7 +270,8 @@ impl Resolver {
             self.outbox.post(self.letters(&group, &unanswered)).await?;
         }
         let changed = if is_shown { self.times.changed_if_shown(stamp) } else { stamp };
-        batch.changed = vertices.into_iter().chain(parents).map(|vertex| (vertex, changed)).collect();
+        drop(gathering);
+        vertices.iter().chain(&parents).for_each(|vertex| batch.changed.note(vertex, changed));
         // Without a late look, or if nothing is to be seen at it, nobody is asked again.
         if self.times.lag.is_zero() || is_shown {
             batch.asked.clear();
@@ -298,115 +279,6 @@ impl Resolver {
         batch.held = group.into_iter().map(|taken| taken.ticket.hold()).collect();
         self.wait_for_looks(batch).await;
         Ok(())
-    }
-
-    /// Leaves changes to be looked at again. Waits while too many wait.
-    async fn wait_for_looks(&self, batch: Batch) {
-        loop {
-            let room = self.settling.news.notified();
-            {
-                let mut settling = self.settling.lock();
-                if settling.held() < HELD {
-                    settling.add(batch, Instant::now());
-                    break;
-                }
-            }
-            room.await;
-        }
-        self.settling.news.notify_waiters();
-    }
-
-    /// Looks again at what changed, until shutdown.
-    async fn settle(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StageError> {
-        // Several at a time: where very many documents are asked for, that takes minutes.
-        let mut looks: JoinSet<Result<(), StageError>> = JoinSet::new();
-        loop {
-            let news = self.settling.news.notified();
-            let next = if looks.len() < LOOKS { self.settling.lock().next() } else { None };
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                Some(looked) = looks.join_next() => {
-                    looked.map_err(|e| StageError::new("resolve", format!("a task panicked: {e}")))??;
-                    self.settling.news.notify_waiters();
-                }
-                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {
-                    let due = self.settling.lock().due(Instant::now());
-                    let Some((look, due, batch)) = due else { continue };
-                    let resolver = self.clone();
-                    looks.spawn(async move {
-                        match look {
-                            Look::Late => Box::pin(resolver.look_late(batch, due)).await,
-                            Look::Last => Box::pin(resolver.look_last(batch)).await,
-                        }
-                    });
-                    // There is room for more that wait.
-                    self.settling.news.notify_waiters();
-                }
-                () = news => {}
-            }
-        }
-    }
-
-    /// The graph shows now what it may not have shown at the first look.
-    async fn look_late(&self, mut batch: Batch, due: Instant) -> Result<(), StageError> {
-        let stamp = self.clock.now();
-        let (parents, unanswered) = self.parents(batch.asked.keys()).await?;
-        let letters = batch
-            .asked
-            .iter()
-            .filter_map(|(vertex, record)| unanswered.get(vertex).map(|error| self.letter_of(record, error)));
-        self.outbox.post(letters.collect::<Vec<_>>()).await?;
-        let changed_at = batch.changed.values().copied().max().unwrap_or(stamp);
-        let news: Vec<Vertex> = parents.into_iter().filter(|parent| !batch.changed.contains_key(parent)).collect();
-        batch.changed.extend(news.iter().map(|vertex| (vertex.clone(), changed_at)));
-        for index in &self.indexes {
-            let mut affected = Affected { documents: note(index, &news, self.clock.now()), ..Affected::default() };
-            self.look_up(index, &news, &mut affected).await?;
-            affected.documents.extend(self.unsure_roots(index, &batch).await?);
-            // Supernodes first: what is asked for because of them was not missed.
-            let supernodes = Affected { supernodes: std::mem::take(&mut affected.supernodes), ..Affected::default() };
-            self.request_again(index, supernodes, &mut batch, stamp).await?;
-            self.ask_for_supernodes(index, &mut batch, stamp).await?;
-            affected.documents.extend(self.missed(index, &batch).await?);
-            self.request_again(index, affected, &mut batch, stamp).await?;
-        }
-        batch.asked.clear();
-        self.settling.lock().looked_late(batch, due);
-        Ok(())
-    }
-
-    /// Nobody builds any more from before the changes.
-    async fn look_last(&self, mut batch: Batch) -> Result<(), StageError> {
-        let stamp = self.clock.now();
-        for index in self.indexes.iter().filter(|index| index.obeys(Rule::Settle)) {
-            self.refresh(index).await?;
-            let documents = self.missed(index, &batch).await?.into_iter().collect();
-            self.request_again(index, Affected { documents, ..Affected::default() }, &mut batch, stamp).await?;
-        }
-        self.list_emptied(&batch.emptied).await?;
-        let first = batch.changed.values().copied().min().unwrap_or(stamp);
-        self.indexes.iter().for_each(|index| index.forget_requested(first));
-        self.outbox.send(Vec::new(), batch.held).await
-    }
-
-    async fn request_again(
-        &self,
-        index: &IndexContext,
-        affected: Affected,
-        batch: &mut Batch,
-        stamp: u64,
-    ) -> Result<(), StageError> {
-        let Some(cause) = batch.cause.clone().filter(|_| affected.len() > 0) else { return Ok(()) };
-        debug!(
-            index = index.plan.name,
-            documents = affected.len(),
-            "documents missed a change at first, and are built again"
-        );
-        metrics::counter!("tributary_missed_documents_total", "index" => index.plan.name.clone())
-            .increment(affected.len());
-        let cause = Cause { id: format!("{}/{stamp}", cause.id), ..cause };
-        self.request(index, affected, (&cause, stamp), batch).await
     }
 
     /// Has the indexes that show a type list all their documents: its table was emptied.

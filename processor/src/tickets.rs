@@ -4,7 +4,7 @@
 //! a bug, the record comes again. A stage whose work on a record is over, but that wants to see the record again after a crash,
 //! holds it: a held record takes no room among those in flight.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tributary_event::clock::{SKEW, now_us};
 use tributary_transport::{Polled, TopicPartition};
 
-use crate::prefix::DonePrefix;
+use crate::prefix::{DonePrefix, Span};
 
 /// All tickets of one intake.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(crate) struct Tickets {
 
 #[derive(Debug, Default)]
 struct State {
-    partitions: HashMap<TopicPartition, Partition>,
+    partitions: BTreeMap<TopicPartition, Partition>,
     generation: u64,
     out: Amount,
 }
@@ -93,19 +93,41 @@ pub struct Ticket {
     doubtful: bool,
 }
 
-/// A record that a stage has worked on, whose offset is not to be committed yet.
+/// Records next to each other that a stage has worked on, whose offsets are not to be committed yet.
 #[derive(Debug)]
 pub struct Held {
     tickets: Arc<Tickets>,
     place: TopicPartition,
     generation: u64,
-    offset: u64,
+    /// None if they are somebody else's by now.
+    span: Option<Span>,
 }
 
 impl Held {
-    /// The record's offset may be committed.
+    /// Their offsets may be committed.
     pub fn done(self) {
-        self.tickets.lock().done(&self.place, self.generation, self.offset);
+        let Some(span) = self.span else { return };
+        if let Some(partition) = self.tickets.lock().of(&self.place, self.generation) {
+            partition.prefix.release(span);
+        }
+    }
+
+    /// Makes one of all that are next to each other, so that millions of records need little room.
+    pub fn join(held: &mut Vec<Self>) {
+        fn key(held: &Held) -> (&TopicPartition, u64, Option<u64>) {
+            (&held.place, held.generation, held.span.map(|span| span.first))
+        }
+        held.retain(|held| held.span.is_some());
+        held.sort_unstable_by(|one, other| key(one).cmp(&key(other)));
+        held.dedup_by(|behind, before| {
+            let alike = Arc::ptr_eq(&before.tickets, &behind.tickets)
+                && before.generation == behind.generation
+                && before.place == behind.place;
+            match (&mut before.span, behind.span) {
+                (Some(before), Some(behind)) => alike && before.join(behind),
+                _ => false,
+            }
+        });
     }
 }
 
@@ -117,11 +139,12 @@ impl Ticket {
 
     /// The work on this record is over, and its offset is to be committed later.
     pub fn hold(self) -> Held {
-        if let Some(partition) = self.tickets.lock().of(&self.place, self.generation) {
+        let span = self.tickets.lock().of(&self.place, self.generation).and_then(|partition| {
             partition.worked.done(self.offset);
-        }
+            partition.prefix.hold(self.offset)
+        });
         let (tickets, place) = (self.tickets.clone(), self.place.clone());
-        Held { tickets, place, generation: self.generation, offset: self.offset }
+        Held { tickets, place, generation: self.generation, span }
     }
 
     /// From now on the record takes no room among those in flight: the stage bounds by itself what it keeps of such records.
@@ -346,6 +369,36 @@ mod tests {
         assert_eq!(tickets.to_commit(), [(place(), 3)]);
         last.done();
         assert_eq!((tickets.to_commit(), tickets.come_to()), (vec![(place(), 4)], HashMap::from([(place(), 4)])));
+    }
+
+    #[test]
+    fn records_that_are_held_next_to_each_other_are_one() {
+        let tickets = Arc::new(Tickets::default());
+        let other = TopicPartition { partition: 1, ..place() };
+        tickets.assign(place(), true);
+        tickets.assign(other.clone(), true);
+        let mut held: Vec<Held> = Vec::new();
+        for offset in [1, 2, 5, 6, 7] {
+            for place in [place(), other.clone()] {
+                let ticket = tickets.issue(&Polled { place, ..record(offset) }).expect("a ticket");
+                if offset != 6 {
+                    held.insert(0, ticket.hold());
+                }
+            }
+        }
+        Held::join(&mut held);
+        assert_eq!(held.len(), 4, "what nobody has worked on is between them");
+        held.into_iter().for_each(Held::done);
+        assert_eq!(tickets.to_commit(), [(place(), 6), (other.clone(), 6)]);
+        // Those of a partition that was somebody else's meanwhile do not count.
+        let ticket = tickets.issue(&record(8)).expect("a ticket");
+        tickets.revoke(&place());
+        tickets.assign(place(), true);
+        tickets.issue(&record(8)).expect("a ticket");
+        let mut held = vec![ticket.hold()];
+        Held::join(&mut held);
+        assert!(held.is_empty());
+        assert_eq!(tickets.to_commit(), [(other, 6)]);
     }
 
     #[test]

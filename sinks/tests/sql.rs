@@ -1,6 +1,10 @@
-//! Rows of a real PostgreSQL. The server is the one of `TRIBUTARY_TEST_POSTGRES`, or one that is started.
+//! Rows of real PostgreSQL, MySQL and MariaDB. The servers are those of `TRIBUTARY_TEST_POSTGRES`, `…_MYSQL` and `…_MARIADB`, or are
+//! started.
 
+mod database;
 mod handover;
+mod mysql_servers;
+mod mysql_tables;
 mod random;
 mod tables;
 mod tls;
@@ -8,16 +12,18 @@ mod tls;
 use std::time::Duration;
 
 use tributary_dsl::plan::{RowPlan, Secret, SqlPlan};
+use tributary_event::TableName;
 use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Sql;
 use tributary_transport::TopicId;
 
-use crate::support::{Database, place, row, truncate};
+use crate::support::{place, row, truncate};
+use database::{Database, Kind, on_every_database};
 
 fn plan(database: &Database, table: &str, key: &[&str]) -> SqlPlan {
     SqlPlan {
         url: Secret::new(&database.url),
-        table: table.into(),
+        table: TableName::new(database.schema(), table),
         row: RowPlan { row: None, is_envelope: true, key: key.iter().map(|name| (*name).to_owned()).collect() },
         create: true,
         keep_deleted: Duration::from_secs(7 * 24 * 60 * 60),
@@ -47,12 +53,21 @@ async fn rejected(sink: &Sql, events: &[OutEvent]) -> (usize, String) {
     }
 }
 
+on_every_database!(
+    a_row_is_what_its_last_event_says,
+    columns_of_an_event_that_the_table_has_passed_stay_out,
+    a_deleted_row_comes_back_by_what_is_newer_alone,
+    a_truncate_deletes_what_is_older,
+    marks_move_without_events_and_only_from_where_they_are,
+    a_mark_is_of_its_topic,
+    a_refused_row_is_found_among_many,
+    rows_that_were_deleted_long_ago_are_removed,
+);
+
 const KEY: &str = r#"{"id":7}"#;
 
-#[tokio::test]
-async fn a_row_is_what_its_last_event_says() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn a_row_is_what_its_last_event_says(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let all = "select id, a, b, _seq, _deleted from orders order by id";
     assert_eq!(sink.next(&place(0)).await, Ok(None));
     done(&sink, &[row(10, KEY, Some(r#"{"id":7,"a":"x","b":1}"#)), row(11, r#"{"id":8}"#, Some(r#"{"a":"y","b":2}"#))])
@@ -72,19 +87,15 @@ async fn a_row_is_what_its_last_event_says() {
     assert_eq!(sink.next(&place(0)).await, Ok(Some(Mark::at(7))));
 }
 
-#[tokio::test]
-async fn columns_of_an_event_that_the_table_has_passed_stay_out() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn columns_of_an_event_that_the_table_has_passed_stay_out(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     done(&sink, &[row(3, KEY, Some(r#"{"a":3,"b":3}"#))]).await;
     done(&sink, &[row(2, KEY, Some(r#"{"a":2,"b":2}"#)), row(4, KEY, Some(r#"{"a":4}"#))]).await;
     assert_eq!(database.rows("select a, b, _seq from orders").await, ["4|3|4"]);
 }
 
-#[tokio::test]
-async fn a_deleted_row_comes_back_by_what_is_newer_alone() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn a_deleted_row_comes_back_by_what_is_newer_alone(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let all = "select id, a, b, _seq, _deleted from orders order by id";
     done(&sink, &[row(1, KEY, Some(r#"{"a":1,"b":1}"#))]).await;
     done(&sink, &[row(5, KEY, None), row(6, r#"{"id":8}"#, None)]).await;
@@ -98,10 +109,8 @@ async fn a_deleted_row_comes_back_by_what_is_newer_alone() {
     assert_eq!(database.rows(all).await[0], "7|10|-|10|f");
 }
 
-#[tokio::test]
-async fn a_truncate_deletes_what_is_older() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn a_truncate_deletes_what_is_older(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     done(&sink, &[truncate(1)]).await;
     let of = |id: u64, sequence| row(sequence, &format!("{{\"id\":{id}}}"), Some(r#"{"a":1}"#));
     done(&sink, &[of(1, 2), of(2, 9)]).await;
@@ -111,10 +120,8 @@ async fn a_truncate_deletes_what_is_older() {
     assert_eq!(database.rows(all).await, ["1|5|t", "2|9|f", "3|5|t", "4|6|f"]);
 }
 
-#[tokio::test]
-async fn marks_move_without_events_and_only_from_where_they_are() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn marks_move_without_events_and_only_from_where_they_are(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let place = place(3);
     let commit = |from: Option<u64>, to| {
         let entry = Entry { place: &place, from: from.map(Mark::at), to: Mark::at(to), events: &[] };
@@ -127,24 +134,24 @@ async fn marks_move_without_events_and_only_from_where_they_are() {
     assert_eq!(commit(Some(4), 6).await, Committed::Fenced);
     assert_eq!(commit(Some(5), 6).await, Committed::Done);
     assert_eq!(sink.next(&place).await, Ok(Some(Mark::at(6))));
-    let other = Sql::new(&plan(&database, "public.orders", &["id"]), "shipped", "lake").expect("a sink");
+    let other = Sql::new(&plan(&database, "orders", &["id"]), "shipped", "lake").expect("a sink");
     assert_eq!(other.next(&place).await, Ok(None));
 }
 
 /// A mark is of one topic, also where the one that took its name is as long; one that was made before topics had identities is taken as
-/// it is, in a table without a column for them.
-#[tokio::test]
-async fn a_mark_is_of_its_topic() {
-    let database = Database::create().await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+/// it is, in a table without a column for them, as there may be in PostgreSQL.
+async fn a_mark_is_of_its_topic(database: Database) {
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let place = place(0);
     let commit = async |from, to| {
         let entry = Entry { place: &place, from, to, events: &[] };
         sink.commit(&entry).await.expect("an answer")
     };
     assert_eq!(commit(None, Mark::at(5)).await, Committed::Done);
-    database.run("alter table tributary_marks drop column topic_id").await;
-    let sink = self::sink(&plan(&database, "public.orders", &["id"]));
+    if database.kind == Kind::Postgres {
+        database.run("alter table tributary_marks drop column topic_id").await;
+    }
+    let sink = self::sink(&plan(&database, "orders", &["id"]));
     let commit = async |from, to| {
         let entry = Entry { place: &place, from, to, events: &[] };
         sink.commit(&entry).await.expect("an answer")
@@ -161,11 +168,13 @@ async fn a_mark_is_of_its_topic() {
     assert_eq!(sink.next(&place).await, Ok(Some(of(0, new))));
 }
 
-#[tokio::test]
-async fn a_refused_row_is_found_among_many() {
-    let database = Database::create().await;
-    database.run("create table orders (id bigint primary key, at date, amount int check (amount < 1000))").await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+async fn a_refused_row_is_found_among_many(database: Database) {
+    database
+        .run(
+            "create table orders (id bigint primary key, at date, amount int, constraint amount check (amount < 1000))",
+        )
+        .await;
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let of = |n: u64, at: &str, amount: u64| {
         row(n + 1, &format!("{{\"id\":{n}}}"), Some(&format!("{{\"at\":\"{at}\",\"amount\":{amount}}}")))
     };
@@ -185,25 +194,23 @@ async fn a_refused_row_is_found_among_many() {
 
 #[tokio::test]
 async fn what_is_refused_at_the_end_of_the_transaction_is_found_too() {
-    let database = Database::create().await;
+    let database = Database::of(Kind::Postgres).await.expect("PostgreSQL");
     database
         .run(
             "create table owners (id bigint primary key); insert into owners values (1);
              create table orders (id bigint primary key, owner bigint references owners deferrable initially deferred)",
         )
         .await;
-    let sink = sink(&plan(&database, "public.orders", &["id"]));
+    let sink = sink(&plan(&database, "orders", &["id"]));
     let of = |n: u64, owner: u64| row(n, &format!("{{\"id\":{n}}}"), Some(&format!("{{\"owner\":{owner}}}")));
     let (event, why) = rejected(&sink, &[of(1, 1), of(2, 1), of(3, 2), of(4, 1)]).await;
     assert!(event == 2 && why.contains("owners"), "{event}: {why}");
     done(&sink, &[of(1, 1), of(2, 1), of(4, 1)]).await;
 }
 
-#[tokio::test]
-async fn rows_that_were_deleted_long_ago_are_removed() {
-    let database = Database::create().await;
-    let at_once = SqlPlan { keep_deleted: Duration::ZERO, ..plan(&database, "public.orders", &["id"]) };
-    let (sink, keeping) = (sink(&at_once), sink(&plan(&database, "public.orders", &["id"])));
+async fn rows_that_were_deleted_long_ago_are_removed(database: Database) {
+    let at_once = SqlPlan { keep_deleted: Duration::ZERO, ..plan(&database, "orders", &["id"]) };
+    let (sink, keeping) = (sink(&at_once), sink(&plan(&database, "orders", &["id"])));
     let of = |n: u64, columns| row(n, &format!("{{\"id\":{n}}}"), columns);
     done(&keeping, &[of(1, Some("{}")), of(2, None), of(3, None)]).await;
     done(&keeping, &[of(4, None)]).await;

@@ -16,7 +16,7 @@ use crate::backends;
 use crate::cli::{Cli, GraphFormat};
 use crate::definition::{Draft, PipelineFile, load, print, read_described, warn};
 use crate::dependent::{Rules, of_source};
-use crate::derived::{Columns, notes};
+use crate::derived::{self, Columns, notes};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::probe::{Problem, Silence, compare};
@@ -82,9 +82,7 @@ struct Observed<'a> {
 #[async_trait]
 impl Dependent for Observed<'_> {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
-        let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
-        let found = tables.iter().map(|table| (table.schema.table_name(), columns(table)));
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(derived::columns(tables));
         let found = self.rules.examine(tables);
         let refusal = refusal(&found);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;

@@ -2,7 +2,7 @@
 //! lacks.
 
 use serde_json::Value as Json;
-use tributary_transport::{Batch, Polled, Sequence, Transport};
+use tributary_transport::{Batch, Checkpoint, Polled, Purpose, Sequence, Transport};
 
 use crate::client;
 use crate::world::topics::records;
@@ -110,6 +110,62 @@ async fn planted(pair: Pair) {
     world.start();
     world.until("the gap is seen", async |address: &str| found(address).await[0] >= 4).await;
     world.assert_converged().await;
+}
+
+/// A broker lost the end of a partition, and nothing comes behind it: the source has given three numbers that no record has.
+async fn an_end_is_lost(pair: Pair) {
+    let mut world = World::new("end", pair, Own::default()).await;
+    world.start();
+    world.until_documents(3201).await;
+    world.execute("UPDATE movie SET title = 'first' WHERE id BETWEEN 10 AND 60").await;
+    world.assert_converged().await;
+    let topic = world.topic("public.movie");
+    if pair == Pair::Embedded {
+        world.kill();
+    }
+    {
+        let transport = world.transport(pair);
+        let (record, last) = highest(transport.as_ref(), &topic).await;
+        let given = transport.numbers().await.expect("numbers");
+        let given = given.iter().find(|(of, _)| *of == topic).map(|(_, given)| given).expect("those of the topic");
+        assert_eq!(given.last(record.place.partition), Some(last));
+        let number = |partition: u32| {
+            let last = given.last(partition).map_or(0, |last| last.number);
+            last + 1 + if partition == record.place.partition { 3 } else { 0 }
+        };
+        let partitions = transport.partitions(&topic).await.expect("partitions");
+        let next: Vec<String> = (0..partitions).map(|partition| number(partition).to_string()).collect();
+        let (source, _) = topic.split_once('.').expect("the name of the source");
+        let name = format!("{source}\0numbers\0{topic}");
+        let content = format!("{:016x}:{}", last.run, next.join(",")).into();
+        let mut batch = Batch::new();
+        batch.checkpoint = Some(Checkpoint { name, content });
+        let mut producer = transport.producer("somebody", Purpose::Stage).await.expect("a producer");
+        producer.append(&batch).await.expect("appended");
+    }
+    let (code, audited) = audit(&world, "10").await;
+    assert_eq!((code, &of_topic(&audited, &topic)["missing"]), (1, &3.into()), "{audited:#}");
+    if pair == Pair::Embedded {
+        world.start();
+    }
+    world.until("the end is missed", async |address: &str| found(address).await == [3, 0, 0]).await;
+    world.assert_converged().await;
+    // What comes then has the numbers that come then.
+    if pair == Pair::Embedded {
+        world.execute("UPDATE movie SET title = 'second' WHERE id BETWEEN 10 AND 60").await;
+        world.assert_converged().await;
+        assert_eq!(found(&world.address().expect("it runs")).await, [3, 0, 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_lost_embedded() {
+    an_end_is_lost(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_lost_kafka_elasticsearch() {
+    an_end_is_lost(Pair::KafkaElasticsearch).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -110,7 +110,7 @@ async fn what_is_looked_up_is_never_older_than_the_event() {
         let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
         let tables = ["distributors", "kept"];
         let has_rows = |name: &&str| metrics.contains(&format!("tributary_table_rows{{table=\"{name}\"}} {count}\n"));
-        lags.len() >= 3 && lags.iter().all(|lag| *lag == 0.0) && tables.iter().all(|name| has_rows(name))
+        lags.len() >= 3 && lags.iter().all(|lag| *lag == 0.0) && tables.iter().all(has_rows)
     };
     for (name, table) in [("distributor", "distributors"), ("kept", "kept")] {
         let sql =

@@ -29,6 +29,7 @@ use tributary_event::ErrorClass;
 
 pub use self::topic_id::{NoTopicId, TopicId};
 use crate::headers::{self, Headers, HeadersRef};
+use crate::numbers::Numbered;
 
 /// How long a topic keeps records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -436,6 +437,12 @@ pub trait Transport: Send + Sync {
     /// unfinished before it. With the producer of an id open, what [`Self::checkpoint`] gives after an `Ok` is its last.
     async fn checkpoints_are_readable(&self) -> Result<(), TransportError> {
         Ok(())
+    }
+
+    /// The running numbers that were given last in each topic, as they are kept with the checkpoints (see [`crate::numbers`]): of every
+    /// producer that gave some. What was appended before the call is in it, unless something unfinished stands before it.
+    async fn numbers(&self) -> Result<Vec<(String, Numbered)>, TransportError> {
+        Ok(Vec::new())
     }
 
     /// The kept range of every partition, by partition number. What was appended before the call is in it.

@@ -41,7 +41,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, MAX_RECORD, Polled, Producer, Purpose, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
 };
-use crate::numbers::Numbers;
+use crate::numbers::{self, Numbered, Numbers};
 use crate::probe::Probe;
 
 /// How the embedded log is kept.
@@ -329,6 +329,21 @@ impl Transport for Embedded {
                 log.store.read(|txn| {
                     let found = txn.open_table(store::CHECKPOINTS)?.get(name.as_str())?;
                     Ok(found.map(|content| Bytes::copy_from_slice(content.value())))
+                })
+            })
+            .await
+    }
+
+    async fn numbers(&self) -> Result<Vec<(String, Numbered)>, TransportError> {
+        self.0
+            .blocking(|log| {
+                log.store.read(|txn| {
+                    let mut kept = Vec::new();
+                    for entry in txn.open_table(store::CHECKPOINTS)?.iter()? {
+                        let (name, content) = entry?;
+                        kept.extend(numbers::kept(name.value(), content.value()));
+                    }
+                    Ok(kept)
                 })
             })
             .await

@@ -45,6 +45,7 @@ use crate::contract::{
     Consumer, ConsumerSettings, Polled, Producer, Purpose, Retention, TopicPartition, TopicSpec, Transport,
     TransportError, Watermarks,
 };
+use crate::numbers::Numbered;
 use crate::probe::Probe;
 
 /// How long a new topic may take to be known everywhere.
@@ -268,6 +269,10 @@ impl Transport for Kafka {
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         let name = name.to_owned();
         self.blocking(move |_, reader| reader.checkpoint(&name)).await
+    }
+
+    async fn numbers(&self) -> Result<Vec<(String, Numbered)>, TransportError> {
+        self.blocking(|_, reader| reader.numbers()).await
     }
 
     async fn checkpoints_are_readable(&self) -> Result<(), TransportError> {

@@ -46,6 +46,36 @@ impl std::fmt::Display for Sequence {
     }
 }
 
+/// The numbers of a topic that were given last, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    run: u64,
+    /// By partition; 0 where there was no record yet.
+    next: Vec<u64>,
+}
+
+impl Numbered {
+    /// The number of the last record of a partition, if any was given.
+    pub fn last(&self, partition: u32) -> Option<Sequence> {
+        let next = self.next.get(partition as usize).copied()?;
+        (next > 1).then(|| Sequence { run: self.run, number: next - 1 })
+    }
+
+    fn parse(content: &[u8]) -> Option<Self> {
+        let (run, next) = std::str::from_utf8(content).ok()?.split_once(':')?;
+        let next = next.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { run: u64::from_str_radix(run, 16).ok()?, next })
+    }
+}
+
+/// Between the name of a producer and that of a topic. No checkpoint has such a name.
+const BETWEEN: &str = "\0numbers\0";
+
+/// What is kept under the name of a checkpoint, if that is numbers: their topic, and which were given.
+pub(crate) fn kept(name: &str, content: &[u8]) -> Option<(String, Numbered)> {
+    Some((name.split_once(BETWEEN)?.1.to_owned(), Numbered::parse(content)?))
+}
+
 /// Gives the records of one partition their numbers, within a batch.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -86,14 +116,7 @@ pub(crate) struct End {
 pub(crate) struct Numbers {
     id: Arc<str>,
     /// None before those were read that were kept.
-    topics: Option<BTreeMap<Arc<str>, Topic>>,
-}
-
-#[derive(Debug)]
-struct Topic {
-    run: u64,
-    /// By partition; 0 where there was no record yet.
-    next: Vec<u64>,
+    topics: Option<BTreeMap<Arc<str>, Numbered>>,
 }
 
 impl Numbers {
@@ -106,9 +129,9 @@ impl Numbers {
         self.topics.is_some()
     }
 
-    /// What the names begin with under which they are kept. No checkpoint has such a name.
+    /// What the names begin with under which they are kept.
     pub fn prefix(&self) -> String {
-        format!("{}\0numbers\0", self.id)
+        format!("{}{BETWEEN}", self.id)
     }
 
     /// The name under which those of a topic are kept.
@@ -119,18 +142,16 @@ impl Numbers {
     /// Takes over what was kept. What cannot be read begins a new run.
     pub fn read<'k>(&mut self, kept: impl IntoIterator<Item = (&'k str, &'k [u8])>) {
         let prefix = self.prefix();
-        let topics = kept.into_iter().filter_map(|(name, content)| {
-            let (run, next) = std::str::from_utf8(content).ok()?.split_once(':')?;
-            let next = next.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-            Some((name.strip_prefix(&prefix)?.into(), Topic { run: u64::from_str_radix(run, 16).ok()?, next }))
-        });
+        let topics = kept
+            .into_iter()
+            .filter_map(|(name, content)| Some((name.strip_prefix(&prefix)?.into(), Numbered::parse(content)?)));
         self.topics = Some(topics.collect());
     }
 
     /// The numbers of the next records of a partition.
     pub fn run(&mut self, topic: &Arc<str>, partition: u32) -> Run {
         let topics = self.topics.get_or_insert_default();
-        let begin = || Topic { run: RandomState::new().hash_one(std::process::id()), next: Vec::new() };
+        let begin = || Numbered { run: RandomState::new().hash_one(std::process::id()), next: Vec::new() };
         let topic = topics.entry(topic.clone()).or_insert_with(begin);
         let next = topic.next.get(partition as usize).copied().unwrap_or(0).max(1);
         Run { text: format!("{:016x}:", topic.run).into_bytes(), next }

@@ -81,6 +81,30 @@ impl Order {
         self.runs[at].take(number)
     }
 
+    /// The offset behind the last record that was taken; 0 before any was.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What is missing if the partition has no further record, and this is the last number that was given in it. Where nothing of
+    /// its run was read, that is not known.
+    pub fn lacks(&self, given: Sequence) -> Option<Finding> {
+        let known = self.runs.iter().rfind(|known| known.run == given.run)?;
+        (known.last < given.number).then(|| Finding::Missing { from: known.last + 1, to: given.number })
+    }
+
+    /// The end of the partition is gone, up to this number: that is told once.
+    pub fn lost(&mut self, given: Sequence) -> Option<Finding> {
+        let finding = self.lacks(given)?;
+        if let (Finding::Missing { from, to }, Some(known)) =
+            (finding, self.runs.iter_mut().rfind(|known| known.run == given.run))
+        {
+            known.last = to;
+            known.note(from, to);
+        }
+        Some(finding)
+    }
+
     /// Takes what stands before the first record that was taken, which may be taken by now.
     pub fn before(&mut self, earlier: &[Polled]) -> Vec<Finding> {
         let mut before = Self::default();
@@ -167,6 +191,25 @@ mod tests {
         assert_eq!(findings(&[1, 5, 3, 3, 6]), [Missing { from: 2, to: 4 }, late, again]);
         // What stands before the first is not known.
         assert_eq!(findings(&[5, 4]), [Doubled { number: 4 }]);
+    }
+
+    #[test]
+    fn an_end_that_is_gone_is_told_once() {
+        let mut order = Order::default();
+        let given = |run, number| Sequence { run, number };
+        assert_eq!(order.lacks(given(1, 5)), None, "nothing of the run was read");
+        order.take(&record(0, 1, 3));
+        assert_eq!((order.lacks(given(1, 3)), order.lacks(given(2, 9))), (None, None));
+        let missing = Finding::Missing { from: 4, to: 5 };
+        assert_eq!((order.lacks(given(1, 5)), order.lost(given(1, 5))), (Some(missing), Some(missing)));
+        assert_eq!(order.lost(given(1, 5)), None);
+        // Who comes after all is late, and what goes on behind the end is no gap.
+        assert_eq!(order.take(&record(1, 1, 4)), Some(Finding::Reordered { number: 4, behind: 5 }));
+        assert_eq!(order.take(&record(2, 1, 6)), None);
+        // What stood before the first record tells the run as well.
+        let mut order = Order::default();
+        order.before(&[record(7, 1, 7)]);
+        assert_eq!(order.lacks(given(1, 8)), Some(Finding::Missing { from: 8, to: 8 }));
     }
 
     #[test]

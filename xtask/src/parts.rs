@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tributary_stack::{
-    Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, OpenSearch, OpenSearchOptions, Part, Postgres,
-    PostgresOptions, prefetch,
+    Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, MySql, MySqlOptions, MySqlProduct, OpenSearch,
+    OpenSearchOptions, Part, Postgres, PostgresOptions, prefetch,
 };
 
 /// The servers that are wanted.
@@ -13,6 +13,10 @@ use tributary_stack::{
 pub(crate) struct Wanted {
     /// PostgreSQL's major version.
     pub(crate) postgres: Option<String>,
+    /// MySQL's version.
+    pub(crate) mysql: Option<String>,
+    /// MariaDB's version.
+    pub(crate) mariadb: Option<String>,
     /// Kafka's version.
     pub(crate) kafka: Option<String>,
     /// Elasticsearch's major version.
@@ -25,23 +29,34 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     pub(crate) postgres: Option<Postgres>,
+    pub(crate) mysql: Option<MySql>,
+    pub(crate) mariadb: Option<MySql>,
     pub(crate) kafka: Option<Kafka>,
     pub(crate) elasticsearch: Option<Elasticsearch>,
     pub(crate) opensearch: Option<OpenSearch>,
 }
 
 impl Wanted {
-    /// Every part that the tests use.
+    /// Every part that can be had on this machine.
     pub(crate) fn everything() -> Wanted {
         let version = |newest: &str| Some(newest.to_owned());
-        Wanted { postgres: version("18"), kafka: version("4.1"), elasticsearch: version("9"), opensearch: version("3") }
+        Wanted {
+            postgres: version("18"),
+            mysql: MySqlProduct::MySql.newest().and_then(version),
+            mariadb: MySqlProduct::MariaDb.newest().and_then(version),
+            kafka: version("4.1"),
+            elasticsearch: version("9"),
+            opensearch: version("3"),
+        }
     }
 
     /// The parts as the stack names them.
     pub(crate) fn parts(&self) -> Vec<Part> {
-        let Wanted { postgres, kafka, elasticsearch, opensearch } = self.clone();
+        let Wanted { postgres, mysql, mariadb, kafka, elasticsearch, opensearch } = self.clone();
         let all = [
             postgres.map(Part::Postgres),
+            mysql.map(|version| Part::MySql(MySqlProduct::MySql, version)),
+            mariadb.map(|version| Part::MySql(MySqlProduct::MariaDb, version)),
             kafka.map(Part::Kafka),
             elasticsearch.map(Part::Elasticsearch),
             opensearch.map(Part::OpenSearch),
@@ -58,6 +73,12 @@ impl Wanted {
                 Some(version) => Postgres::start(PostgresOptions { version, ..Default::default() }).await.map(Some),
             }
         };
+        let mysql = async |product, version: Option<String>| match version {
+            None => Ok(None),
+            Some(version) => MySql::start(MySqlOptions::of(product, &version)).await.map(Some),
+        };
+        let mariadb = mysql(MySqlProduct::MariaDb, self.mariadb);
+        let mysql = mysql(MySqlProduct::MySql, self.mysql);
         let kafka = async {
             match self.kafka {
                 None => Ok(None),
@@ -79,9 +100,15 @@ impl Wanted {
                 Some(version) => OpenSearch::start(OpenSearchOptions { version, ..Default::default() }).await.map(Some),
             }
         };
-        let (postgres, kafka, elasticsearch, opensearch) =
-            tokio::try_join!(Box::pin(postgres), Box::pin(kafka), Box::pin(elasticsearch), Box::pin(opensearch))?;
-        Ok(Running { postgres, kafka, elasticsearch, opensearch })
+        let (postgres, mysql, mariadb, kafka, elasticsearch, opensearch) = tokio::try_join!(
+            Box::pin(postgres),
+            Box::pin(mysql),
+            Box::pin(mariadb),
+            Box::pin(kafka),
+            Box::pin(elasticsearch),
+            Box::pin(opensearch)
+        )?;
+        Ok(Running { postgres, mysql, mariadb, kafka, elasticsearch, opensearch })
     }
 }
 
@@ -91,6 +118,12 @@ impl Running {
         let mut all = Vec::new();
         if let Some(postgres) = &self.postgres {
             all.push(("PostgreSQL", "TRIBUTARY_TEST_POSTGRES", postgres.server_url()));
+        }
+        if let Some(mysql) = &self.mysql {
+            all.push(("MySQL", "TRIBUTARY_TEST_MYSQL", mysql.server_url()));
+        }
+        if let Some(mariadb) = &self.mariadb {
+            all.push(("MariaDB", "TRIBUTARY_TEST_MARIADB", mariadb.server_url()));
         }
         if let Some(kafka) = &self.kafka {
             all.push(("Kafka", "TRIBUTARY_TEST_KAFKA", kafka.bootstrap()));
@@ -113,6 +146,12 @@ impl Running {
                 postgres.server_url()
             ));
         }
+        for server in self.mysql.iter().chain(&self.mariadb) {
+            all.push(format!(
+                "sinks: {{ <name>: {{ sql: {{ url: \"{}/<database>\", table: <database>.<table> }} }} }}",
+                server.server_url()
+            ));
+        }
         if let Some(kafka) = &self.kafka {
             // As many copies as there are brokers; three are the default.
             all.push(format!(
@@ -132,9 +171,11 @@ impl Running {
 
     /// Stops every part in good order, at the same time.
     pub(crate) async fn stop(self) -> Result<()> {
-        let Running { postgres, kafka, elasticsearch, opensearch } = self;
+        let Running { postgres, mysql, mariadb, kafka, elasticsearch, opensearch } = self;
         tokio::try_join!(
             async { if let Some(part) = postgres { part.stop().await } else { Ok(()) } },
+            async { if let Some(part) = mysql { part.stop().await } else { Ok(()) } },
+            async { if let Some(part) = mariadb { part.stop().await } else { Ok(()) } },
             async { if let Some(part) = kafka { part.stop().await } else { Ok(()) } },
             async { if let Some(part) = elasticsearch { part.stop().await } else { Ok(()) } },
             async { if let Some(part) = opensearch { part.stop().await } else { Ok(()) } },

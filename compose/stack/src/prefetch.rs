@@ -1,6 +1,7 @@
 //! Fetches parts before they are needed, so that tests start at once and do not wait for each other.
 
 use crate::graphql::{self, GraphqlProduct};
+use crate::mysql::{self, MySqlProduct};
 use crate::{elasticsearch, kafka, opensearch, postgres, search_node};
 use anyhow::{Context as _, Result};
 
@@ -9,6 +10,8 @@ use anyhow::{Context as _, Result};
 pub enum Part {
     /// PostgreSQL of a major version, for example `18`.
     Postgres(String),
+    /// MySQL or MariaDB of a version, for example `11.8`.
+    MySql(MySqlProduct, String),
     /// A Kafka broker of a version, for example `4.1`.
     Kafka(String),
     /// An Elasticsearch node of a major version, for example `9`.
@@ -27,6 +30,7 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
     for part in parts {
         let fetched = match part {
             Part::Postgres(version) => Box::pin(postgres::fetch(version)).await.map(drop),
+            Part::MySql(product, version) => Box::pin(mysql::fetch(*product, version)).await.map(drop),
             Part::Kafka(version) => Box::pin(kafka::install(version)).await.map(drop),
             Part::Elasticsearch(version) => Box::pin(elasticsearch::install(version)).await,
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
@@ -41,6 +45,7 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Part::Postgres(version) => write!(f, "PostgreSQL {version}"),
+            Part::MySql(product, version) => write!(f, "{product} {version}"),
             Part::Kafka(version) => write!(f, "Kafka {version}"),
             Part::Elasticsearch(version) => write!(f, "Elasticsearch {version}"),
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 pub(crate) enum Probe {
     /// `SELECT 1` over this connection string.
     Postgres(String),
+    /// The greeting of MySQL's protocol at this port: a server says it only when it lets somebody in.
+    MySql(u16),
     /// Kafka's ApiVersions request at this port: a broker answers only after it joined its cluster.
     Kafka(u16),
     /// `GET` of this URL is answered with 200.
@@ -30,6 +32,7 @@ impl Probe {
         let answer = async {
             match self {
                 Probe::Postgres(config) => Box::pin(postgres(config)).await,
+                Probe::MySql(port) => mysql(*port).await,
                 Probe::Kafka(port) => kafka(*port).await,
                 Probe::Http(url) => Box::pin(http(url)).await,
                 Probe::Graphql(url) => Box::pin(graphql(url)).await,
@@ -56,6 +59,21 @@ async fn postgres(config: &str) -> Result<(), String> {
     tokio::select! {
         result = client.simple_query("SELECT 1") => result.map(drop).map_err(describe),
         result = connection => Err(result.map_or_else(describe, |()| "the connection ended".to_owned())),
+    }
+}
+
+/// MySQL's client/server protocol, "Connection Phase": a packet with the protocol's version, 10, or with an error, 255.
+async fn mysql(port: u16) -> Result<(), String> {
+    let greeting = async {
+        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await?;
+        Ok::<_, std::io::Error>(head[4])
+    };
+    match greeting.await {
+        Ok(10) => Ok(()),
+        Ok(first) => Err(format!("the server greets with {first}, and not with version 10 of its protocol")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -173,8 +173,9 @@ impl Server {
         let mut command = Command::new(&self.launch.program);
         command.args(&self.launch.arguments).current_dir(&self.folder.path).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A person's settings for PostgreSQL's clients would reach the server too.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        // A person's settings for clients of databases would reach the server too.
+        let is_theirs = |name: &OsString| ["PG", "MYSQL"].iter().any(|word| name.to_string_lossy().starts_with(word));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_theirs(name)) {
             command.env_remove(name);
         }
         if let Some(Account { uid, gid }) = self.launch.account {

@@ -1,4 +1,5 @@
 //! Tests of the stack on real servers.
 
 mod compose_files;
+mod mysql;
 mod servers;

@@ -10,7 +10,7 @@ use tributary_stack::{
     OpenSearchOptions, Postgres, PostgresOptions,
 };
 
-fn left_out(part: &str) -> bool {
+pub(crate) fn left_out(part: &str) -> bool {
     let without = std::env::var("TRIBUTARY_TEST_WITHOUT").unwrap_or_default();
     let out = without.split(',').any(|word| word.trim() == part);
     if out {
@@ -19,7 +19,7 @@ fn left_out(part: &str) -> bool {
     out
 }
 
-fn seconds(what: &str, begin: Instant) {
+pub(crate) fn seconds(what: &str, begin: Instant) {
     eprintln!("{what}: {:.2} s", begin.elapsed().as_secs_f64());
 }
 
@@ -249,7 +249,7 @@ async fn read_document(url: &str) -> Result<()> {
 }
 
 /// A temporary folder is closed to the account that PostgreSQL runs under when the test runs as root.
-fn make_enterable(path: &std::path::Path) -> Result<()> {
+pub(crate) fn make_enterable(path: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     Ok(())

@@ -6,7 +6,7 @@ use tributary_event::{TableName, debezium};
 
 use crate::diagnostic::Spot;
 use crate::keys::tables::{self, Table};
-use crate::keys::values::{DATABASE_SCHEMES, MAX_SERVER_NAME, NameOf};
+use crate::keys::values::{MAX_SERVER_NAME, NameOf, SOURCE_URL};
 use crate::keys::{SOURCES, sources as key};
 use crate::plan::{Place, PostgresSettings, Secret, SourcePlan, SourceSettings};
 use crate::suggest::listed;
@@ -189,7 +189,7 @@ fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
             return None;
         }
     };
-    let after = DATABASE_SCHEMES.iter().find_map(|scheme| text.value.strip_prefix(scheme))?;
+    let after = SOURCE_URL.schemes.iter().find_map(|scheme| text.value.strip_prefix(scheme))?;
     let scheme = &text.value[..text.value.len() - after.len()];
     match after.split_once('@') {
         Some((user, rest)) if !user.is_empty() && !user.contains([':', '/']) => {

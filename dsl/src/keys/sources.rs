@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::tables::{TABLES, Table};
-use super::values::{DatabaseUrl, NameOf, ServerName};
+use super::values::{DatabaseUrl, NameOf, SOURCE_URL, ServerName};
 use crate::plan::{BinaryHandling, DecimalHandling, DroppedTypes, InvalidText, TimePrecision};
 use crate::yaml::{Entries, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Words, key};
 
@@ -47,7 +47,7 @@ static POSTGRES_KEYS: Keys = Keys {
 
 pub(crate) static URL: Key<DatabaseUrl, Required> = key(
     "url",
-    DatabaseUrl,
+    SOURCE_URL,
     Required,
     "\"postgres://app@localhost:5432/studio\"",
     "How to connect, with libpq's parameters; several hosts with commas between them. It must lead to the server itself, not to a \

@@ -108,10 +108,24 @@ impl Kind for ServerName {
 }
 
 /// The URL of a database.
-pub(crate) struct DatabaseUrl;
+pub(crate) struct DatabaseUrl {
+    /// What it starts with, the usual one of each kind of database first.
+    pub schemes: &'static [&'static str],
+    /// What to write.
+    pub example: &'static str,
+}
 
-/// What it starts with.
-pub(crate) const DATABASE_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+/// Databases that changes come from.
+pub(crate) const SOURCE_URL: DatabaseUrl = DatabaseUrl {
+    schemes: &["postgres://", "postgresql://"],
+    example: "write `postgres://user:password@host:5432/database`",
+};
+
+/// Databases that rows go to.
+pub(crate) const TABLE_URL: DatabaseUrl = DatabaseUrl {
+    schemes: &["postgres://", "postgresql://", "mysql://", "mariadb://"],
+    example: "write `postgres://user:password@host:5432/database` or `mysql://user:password@host:3306/database`",
+};
 
 impl Documented for DatabaseUrl {
     fn word(&self) -> String {
@@ -119,7 +133,7 @@ impl Documented for DatabaseUrl {
     }
 
     fn schema(&self) -> Json {
-        pattern("^postgres(ql)?://")
+        pattern(&format!("^({})", self.schemes.join("|")))
     }
 }
 
@@ -128,12 +142,16 @@ impl Kind for DatabaseUrl {
 
     fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<Text> {
         let text = r.text(node, at)?;
-        if DATABASE_SCHEMES.iter().any(|scheme| text.value.starts_with(scheme)) {
+        if self.schemes.iter().any(|scheme| text.value.starts_with(scheme)) {
             return Some(text);
         }
-        let [short, long] = DATABASE_SCHEMES;
-        let message = format!("`{}` must start with `{short}` or `{long}`", at.path);
-        r.found.push(text.spot.error(message).help("write `postgres://user:password@host:5432/database`"));
+        let quoted: Vec<String> = self.schemes.iter().map(|scheme| format!("`{scheme}`")).collect();
+        let schemes = match &*quoted {
+            [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
+            all => all.concat(),
+        };
+        let message = format!("`{}` must start with {schemes}", at.path);
+        r.found.push(text.spot.error(message).help(self.example));
         None
     }
 }

@@ -249,7 +249,7 @@ fn every_key_is_read() {
 }
 
 /// Values that one kind or another takes, or nearly.
-const ODD: [&str; 40] = [
+const ODD: [&str; 42] = [
     "0",
     "1",
     "2",
@@ -280,6 +280,8 @@ const ODD: [&str; 40] = [
     "http:///x",
     "postgres://h/d",
     "postgresql://u:p@h",
+    "mysql://h/d",
+    "mariadb://u:p@h",
     "127.0.0.1:80",
     "[::1]:80",
     "localhost:80",

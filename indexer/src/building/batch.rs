@@ -193,6 +193,7 @@ async fn compare(
     }
     let asked: Vec<String> = places.iter().map(|at| ids[*at].clone()).collect();
     let heads = context.store.heads(&asked).await.map_err(|e| store_failure(e.class, e.message))?;
+    heads.iter().flatten().for_each(|head| context.found_stamp(head.stamp));
     let (now, mut missing) = (Instant::now(), 0);
     for (at, head) in places.into_iter().zip(heads) {
         steps[at] = match (&steps[at], head) {

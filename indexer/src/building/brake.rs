@@ -1,6 +1,9 @@
 //! The brake of deletes: a document is deleted when the graph does not know its root any more, and where that is said of more
 //! documents within a minute than one would expect, the graph may be wrong. Pure: time is handed in.
 //!
+//! The rate is that of the index, and each process counts what it builds itself: so it may delete its share, which is that of the
+//! partitions that it has. Documents are spread over them by their ids.
+//!
 //! What counts is not what was deleted but what was found missing, which is known a second before anything is deleted: so a graph
 //! that suddenly answers nothing costs no document. While the brake is on, documents that would be deleted are set aside, and
 //! it stays on as long as there are such: until a person lets deletes go on, or the graph knows those documents again.
@@ -31,6 +34,8 @@ struct State {
     /// Documents of the index when its count was taken last, and when that was.
     documents: Option<(u64, Instant)>,
     released: Option<Instant>,
+    /// The partitions of build requests that this process has, and how many there are; 0 while that is not known.
+    share: (u64, u64),
     /// Documents that are set aside instead of deleted.
     held: u64,
 }
@@ -53,6 +58,11 @@ impl Brake {
     /// The index has so many documents.
     pub fn count(&self, documents: u64, now: Instant) {
         self.state().documents = Some((documents, now));
+    }
+
+    /// This process builds the documents of so many partitions, of all that there are.
+    pub fn share(&self, owned: u64, of: u64) {
+        self.state().share = (owned, of);
     }
 
     /// So many documents of the index were found to be missing in the graph, for the first time.
@@ -92,9 +102,16 @@ impl Brake {
         let missing: u64 = state.missing.iter().map(|(_, n)| n).sum();
         let documents = state.documents.map_or(0, |(documents, _)| documents);
         let most = self.settings.least.max(documents.saturating_mul(self.settings.percent) / 100);
-        if missing > most {
+        let (mine, whose) = match state.share {
+            (owned, of) if owned < of => (
+                most.saturating_mul(owned).div_ceil(of),
+                format!(" in this process, which builds {owned} of {of} partitions"),
+            ),
+            _ => (most, String::new()),
+        };
+        if missing > mine {
             return Some(format!(
-                "{missing} of {documents} documents were found missing within a minute, {most} may be"
+                "{missing} of {documents} documents were found missing within a minute{whose}, {mine} may be"
             ));
         }
         (state.held > 0).then(|| format!("{} documents wait to be deleted", state.held))
@@ -142,6 +159,26 @@ mod tests {
         let open = Brake::new(BrakeSettings { percent: 100, least: 1 });
         open.missing(1_000_000, now);
         assert_eq!(open.stops(now), None);
+    }
+
+    #[test]
+    fn processes_share_the_rate_by_their_partitions() {
+        let now = Instant::now();
+        let brakes: Vec<Brake> = (0..4).map(|_| Brake::new(BrakeSettings { percent: 1, least: 100 })).collect();
+        let mut deleted = 0;
+        for (brake, owned) in brakes.iter().zip([3, 3, 5, 1]) {
+            brake.count(20_000, now);
+            brake.share(owned, 12);
+            let mut missing = 0;
+            while brake.stops(now).is_none() {
+                brake.missing(1, now);
+                missing += 1;
+            }
+            deleted += missing - 1;
+        }
+        assert!((200..204).contains(&deleted), "{deleted} of 20,000, by all together");
+        brakes[0].share(12, 12);
+        assert_eq!(brakes[0].stops(now), None, "it is the only one that is left");
     }
 
     #[test]

@@ -10,9 +10,8 @@
 
 mod failure;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -20,10 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use tributary_event::clock::{SKEW, now_us};
-use tributary_event::{ErrorClass, HybridClock};
+use tributary_event::ErrorClass;
+use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
-use tributary_transport::{Assignment, Loss, Polled};
+use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
 use crate::building::absence::CONFIRM_AFTER;
 use crate::building::batch::{BatchResult, Built, ToBuild, build};
@@ -34,7 +33,6 @@ use crate::letters::Letters;
 use crate::report::{LISTING, Outcome, RESUMED};
 use crate::request::{BuildRequest, Cause, Lane, names};
 use crate::resolve::lost::Concerned;
-use crate::resolve::settle::Times;
 
 /// Documents that wait or are in flight at most before the intake of bulk requests waits. The intake of live ones waits at
 /// twice as many, so that bulk work never fills the place of live work.
@@ -56,6 +54,8 @@ pub struct BuildHandler {
     letters: Letters,
     asked: mpsc::Sender<Asked>,
     concerned: Concerned,
+    /// The partitions that are this process's.
+    owned: Mutex<BTreeSet<u32>>,
 }
 
 /// A batch of builds that is over: its lane, its jobs, what became of them.
@@ -76,7 +76,6 @@ pub struct Builder {
     outage: Backoff,
     /// No build starts before this: the graph or the store is away.
     resume: Instant,
-    times: Times,
     latest: Latest,
     /// The note that documents wait stands until this.
     waits_noted: Option<Instant>,
@@ -102,11 +101,10 @@ pub fn builder(
         let mut concerned = Concerned::default();
         concerned.add(names::builds(&context.pipeline, &context.plan.name, lane), context.listings.clone());
         let (context, letters) = (context.clone(), letters.clone());
-        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned }
+        BuildHandler { lane, stage: stage.clone(), context, letters, asked, concerned, owned: Mutex::default() }
     });
     let retry = &context.plan.retry;
     let builder = Builder {
-        times: context.times,
         schedule: Schedule::new(context.plan.build.debounce),
         outage: Backoff::new(retry.initial, retry.max),
         batch: context.plan.build.batch,
@@ -135,7 +133,8 @@ impl Handler for BuildHandler {
                     continue;
                 }
             };
-            self.agree_on_time(request.stamp).await;
+            self.context.agree_on_time(request.stamp).await;
+            self.context.clock.observe(request.stamp);
             let BuildRequest { id, cause, stamp } = request;
             let request = Request { cause, ticket, doubt_until: None, reported: false };
             let asked = Asked { id: id.into(), lane: self.lane, stamp, request };
@@ -146,7 +145,13 @@ impl Handler for BuildHandler {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.owns(|owned| owned.extend(assignments.iter().map(|assignment| assignment.place.partition))).await;
         self.concerned.joined(assignments).await
+    }
+
+    async fn revoked(&self, places: &[TopicPartition]) -> Result<(), StageError> {
+        self.owns(|owned| owned.retain(|partition| places.iter().all(|place| place.partition != *partition))).await;
+        Ok(())
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
@@ -155,27 +160,18 @@ impl Handler for BuildHandler {
 }
 
 impl BuildHandler {
-    /// Waits while the clock of who asked is ahead of this one by more than the clocks of two processes may differ: what is built
-    /// by such clocks would seem to have seen changes that it has not.
-    async fn agree_on_time(&self, stamp: u64) {
-        let clock = &self.context.clock;
-        loop {
-            let ahead = HybridClock::micros(stamp) - clock.wall_us();
-            if u128::try_from(ahead).is_ok_and(|ahead| ahead > SKEW.as_micros()) {
-                let why = format!(
-                    "the clock of this machine is {} ms behind that of a process that asks for builds, or it was set back; nothing \
-                     is built until they agree: synchronize the clocks (NTP)",
-                    ahead / 1000
-                );
-                if self.context.clock_health.down(why.clone()) {
-                    warn!(index = self.context.plan.name, "{why}");
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-            self.context.clock_health.up();
-            clock.observe(stamp);
-            return;
+    /// The partitions that are this process's have changed: so has its share of the deletes that may be.
+    async fn owns(&self, change: impl FnOnce(&mut BTreeSet<u32>)) {
+        let owned = {
+            let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut owned);
+            owned.len() as u64
+        };
+        if self.lane == Lane::Live {
+            let topic = names::builds(&self.context.pipeline, &self.context.plan.name, self.lane);
+            // Where that is not known, it may delete as much as if it were alone.
+            let of = self.context.listings.board().partitions(&topic).await.unwrap_or(0);
+            self.context.brake.share(owned, of.into());
         }
     }
 }
@@ -227,8 +223,10 @@ impl Builder {
         if doubtful {
             // Where there is one process, the earlier owner is dead: only what it has sent may still arrive.
             let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
-            request.doubt_until = since.map(|since| since + self.times.longest_build()).filter(|until| *until > now);
-        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.times.seen_from(stamp)) {
+            request.doubt_until =
+                since.map(|since| since + self.context.times().longest_build()).filter(|until| *until > now);
+        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.context.times.seen_from(stamp))
+        {
             // Built since: while the request waited in its topic, another one for the same document was served.
             let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
             let outcome = Outcome::Unchanged;
@@ -296,7 +294,7 @@ impl Builder {
     fn ours(&mut self, taken: Vec<(Arc<str>, Job<Request>)>) -> Vec<(Arc<str>, Job<Request>)> {
         let mut ours = Vec::with_capacity(taken.len());
         for (id, mut job) in taken {
-            job.requests.retain(|request| request.ticket.since().is_some());
+            job.requests.retain(|request| request.ticket.since().is_some() || !self.context.obeys(Rule::Ours));
             if job.requests.is_empty() {
                 self.schedule.finish(&id, None);
             } else {
@@ -317,8 +315,9 @@ impl Builder {
                 self.look_at_note();
                 self.batch = (self.batch + self.batch.div_ceil(4)).min(self.context.plan.build.batch);
                 let at = At { stamp: batch.stamp, began: batch.began };
+                let looks_again = self.context.obeys(Rule::LateWrite);
                 for ((id, mut job), built) in jobs.into_iter().zip(batch.built) {
-                    if batch.late && matches!(built, Built::Written(_) | Built::Deleted) {
+                    if batch.late && looks_again && matches!(built, Built::Written(_) | Built::Deleted) {
                         // A change may have looked for the document before it was there.
                         job.in_doubt = true;
                         self.schedule.finish(&id, Some((job, Instant::now())));
@@ -386,6 +385,7 @@ impl Builder {
             );
         }
         self.letters.withdraw(&id).await?;
+        self.context.embeds(&refs);
         if wrote && self.context.recent.written(&id, &refs, at.stamp) {
             self.ask_again(&id, &job).await?;
         }

@@ -2,7 +2,7 @@
 //!
 //! A graph that reads from several servers answers an error for each document that needs the one which is away, and serves the
 //! others. That says nothing about the documents. So a cause that several of them share within a minute is an outage: they wait for
-//! its end. A cause that lasts for an hour may also be a defect that does not go away; then each of them is judged by itself.
+//! its end. Where few fail, and where a cause lasts for an hour, others are asked (see `hearing`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const SEVERAL: usize = 5;
 /// A failure that is older says nothing about the present.
 const RECENT: Duration = Duration::from_secs(60);
-/// A cause that lasts longer is not waited for.
+/// A cause that lasts longer is not waited for only because several share it.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Causes that are remembered.
 const CAUSES: usize = 100;
@@ -54,7 +54,7 @@ impl Outages {
 }
 
 /// What a message is about: its words, but for those with digits, which name vertices, places and times.
-fn kind(message: &str) -> u64 {
+pub(super) fn kind(message: &str) -> u64 {
     let words = message.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.chars().any(|c| c.is_ascii_digit()));
     xxh3_64(words.collect::<Vec<_>>().join(" ").as_bytes())
 }

@@ -8,13 +8,14 @@
 //! that was deployed with another role answers that it has none of them. A document is to blame only if the graph serves others.
 //! So where nobody was served in a call, some that were served before are asked for once more, and their answers decide: what was
 //! said of the documents of the call is about them, or the graph is away. Where some are served, and others fail for one cause that
-//! several share, those wait (see `outage`). Who was deleted meanwhile is asked for no more, and each time others are asked, so
+//! several share, those wait (see `outage`); and where few fail, some that were served before the cause was first heard of are asked for as
+//! well (see `hearing`). Who was deleted meanwhile is asked for no more, and each time others are asked, so
 //! that the graph is not blamed for what became of a few.
 //!
 //! Where nobody else was served yet, documents that fail wait: others join them in their next batch. Vertices whose parents are
 //! asked for do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
-use super::outage::Outages;
+use super::hearing::{Hearings, Known};
+use super::outage::{Outages, kind};
 use super::witness::{Kind, Whom, Witnesses, Word, Words};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
@@ -44,8 +46,11 @@ pub struct PatientGraph<G> {
     refusals: Refusals,
     witnesses: Mutex<Witnesses>,
     outages: Mutex<Outages>,
+    hearings: Mutex<Hearings>,
 }
 
+/// Causes of one call that others are asked for.
+const CAUSES: usize = 4;
 /// The longest that a graph is not believed which says that it has nothing of what it served before. It may be true.
 const DISBELIEF: Duration = Duration::from_secs(300);
 
@@ -67,7 +72,7 @@ enum Judgement {
 impl<G: Graph> PatientGraph<G> {
     /// Takes a graph.
     pub fn new(graph: G, refusals: Refusals) -> Self {
-        Self { graph, refusals, witnesses: Mutex::default(), outages: Mutex::default() }
+        Self { graph, refusals, witnesses: Mutex::default(), outages: Mutex::default(), hearings: Mutex::default() }
     }
 
     fn outage(&self, error: GraphError) -> GraphError {
@@ -85,6 +90,69 @@ impl<G: Graph> PatientGraph<G> {
     fn shares(&self, id: &str, error: &GraphError) -> bool {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         error.class != ErrorClass::Definite && outages.note(&error.message, id, Instant::now())
+    }
+
+    fn hearings(&self) -> MutexGuard<'_, Hearings> {
+        self.hearings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which of those who failed are to wait, for a cause that is not their own. `ask`: asks for others, and says who failed of them.
+    async fn waiting<F>(
+        &self,
+        whom: &Whom,
+        failed: Vec<(&String, &GraphError)>,
+        ask: impl Fn(Vec<String>) -> F,
+    ) -> BTreeSet<String>
+    where
+        F: Future<Output = Vec<(String, Option<GraphError>)>>,
+    {
+        let mut waiting = BTreeSet::new();
+        let mut by_cause: BTreeMap<u64, Vec<&String>> = BTreeMap::new();
+        for (id, error) in failed.iter().filter(|(_, error)| error.class != ErrorClass::Definite) {
+            if self.shares(id, error) {
+                waiting.insert((*id).clone());
+            } else {
+                by_cause.entry(kind(&error.message)).or_default().push(id);
+            }
+        }
+        let touched: Vec<&String> = failed.iter().map(|(id, _)| *id).collect();
+        for (cause, ids) in by_cause.into_iter().take(CAUSES) {
+            let served = || self.witnesses().served(whom);
+            let known = self.hearings().open((whom, cause), &touched, served, Instant::now());
+            let shared = match known {
+                Known::Shared => true,
+                Known::Own => false,
+                Known::Ask(witnesses) => {
+                    let said = ask(witnesses.clone()).await;
+                    let fails = |error: &Option<GraphError>| error.as_ref().is_some_and(|e| kind(&e.message) == cause);
+                    let failed: Vec<&String> = said.iter().filter(|(_, e)| fails(e)).map(|(id, _)| id).collect();
+                    self.hearings().answered((whom, cause), &witnesses, &failed, Instant::now())
+                }
+            };
+            waiting.extend(ids.into_iter().filter(|_| shared).cloned());
+        }
+        waiting
+    }
+
+    /// Asks for documents that were served before, and says who failed.
+    async fn failing_documents(&self, index: &IndexPlan, ids: Vec<String>) -> Vec<(String, Option<GraphError>)> {
+        let fetched = self.graph.fetch(index, &ids).await;
+        let failure = |fetched: Fetched| match fetched {
+            Fetched::Failed(error) | Fetched::Waits(error) => Some(error),
+            Fetched::Found(_) | Fetched::Missing => None,
+        };
+        match fetched {
+            Ok(fetched) => ids.into_iter().zip(fetched.into_iter().map(failure)).collect(),
+            // Of that the next call will hear.
+            Err(error) => ids.into_iter().map(|id| (id, Some(error.clone()))).collect(),
+        }
+    }
+
+    async fn failing_parents(&self, plan: &FanOutPlan, ids: Vec<String>) -> Vec<(String, Option<GraphError>)> {
+        match self.graph.parents(plan, &ids).await {
+            Ok(parents) => ids.into_iter().zip(parents.into_iter().map(Result::err)).collect(),
+            Err(error) => ids.into_iter().map(|id| (id, Some(error.clone()))).collect(),
+        }
     }
 
     /// Takes in the answers of a call.
@@ -194,8 +262,16 @@ impl<G: Graph> Graph for PatientGraph<G> {
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
         let fetched = self.graph.fetch(index, ids).await.map_err(|e| self.outage(e))?;
         self.documents_are_served(index, ids, &fetched).await.map_err(|e| self.outage(e))?;
+        let failed = |(id, fetched): (_, &'_ Fetched)| match fetched {
+            Fetched::Failed(error) => Some((id, error.clone())),
+            _ => None,
+        };
+        let failed: Vec<(&String, GraphError)> = ids.iter().zip(&fetched).filter_map(failed).collect();
+        let failed = failed.iter().map(|(id, error)| (*id, error)).collect();
+        let ask = |witnesses| self.failing_documents(index, witnesses);
+        let waiting = self.waiting(&Whom::documents(index), failed, ask).await;
         let each = |(id, fetched): (&String, Fetched)| match fetched {
-            Fetched::Failed(error) if self.shares(id, &error) => Fetched::Waits(alone(error)),
+            Fetched::Failed(error) if waiting.contains(id) => Fetched::Waits(alone(error)),
             Fetched::Failed(error) => Fetched::Failed(alone(error)),
             other => other,
         };
@@ -209,11 +285,13 @@ impl<G: Graph> Graph for PatientGraph<G> {
     ) -> Result<Vec<Result<Vec<Vertex>, GraphError>>, GraphError> {
         let parents = self.graph.parents(plan, ids).await.map_err(|e| self.outage(e))?;
         self.parents_are_served(plan, ids, &parents).await.map_err(|e| self.outage(e))?;
-        let failed = ids.iter().zip(&parents).filter_map(|(id, parents)| Some((id, parents.as_ref().err()?)));
-        let shared: Vec<&GraphError> = failed.filter(|(id, error)| self.shares(id, error)).map(|(_, e)| e).collect();
+        let failed: Vec<(&String, &GraphError)> =
+            ids.iter().zip(&parents).filter_map(|(id, parents)| Some((id, parents.as_ref().err()?))).collect();
+        let ask = |witnesses| self.failing_parents(plan, witnesses);
+        let waiting = self.waiting(&Whom::children(plan), failed.clone(), ask).await;
         // Whoever asks needs all of them.
-        match shared.first() {
-            Some(error) => Err(alone((*error).clone())),
+        match failed.iter().find(|(id, _)| waiting.contains(*id)) {
+            Some((_, error)) => Err(alone((*error).clone())),
             None => Ok(parents.into_iter().map(|parents| parents.map_err(alone)).collect()),
         }
     }

@@ -1,6 +1,6 @@
 //! Who was served by the graph lately, to be asked for again where an answer may be an outage's. Pure.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ pub const WITNESSES: usize = 64;
 const ASKED: usize = 4;
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Documents of an index.
     Documents,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Whom a call was about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Whom {
     pub kind: Kind,
     /// The index, or the type.
@@ -104,11 +104,11 @@ impl<'a> Words<'_, 'a> {
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     /// Those found, the last one first.
-    found: HashMap<Whom, VecDeque<String>>,
+    found: BTreeMap<Whom, VecDeque<String>>,
     /// Vertices that were answered without an error, with parents or without.
-    answered: HashMap<Whom, VecDeque<String>>,
+    answered: BTreeMap<Whom, VecDeque<String>>,
     /// Since when nobody is found.
-    denied: HashMap<Whom, Instant>,
+    denied: BTreeMap<Whom, Instant>,
 }
 
 impl Witnesses {
@@ -146,6 +146,12 @@ impl Witnesses {
         known.retain(|id| !others.contains(id));
         known.extend(others.iter().cloned());
         others
+    }
+
+    /// All who were served, the last one first.
+    pub fn served(&self, whom: &Whom) -> Vec<String> {
+        let known = if whom.kind == Kind::Parents { &self.answered } else { &self.found };
+        known.get(whom).into_iter().flatten().cloned().collect()
     }
 
     /// Since how long nobody is found, who was before.

@@ -60,6 +60,7 @@ impl Keeper {
                 tell(index);
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(EVERY) => {}
             }

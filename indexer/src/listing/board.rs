@@ -2,19 +2,21 @@
 //! and who lists. All of them read it every second or so.
 //!
 //! A state counts if its revision is above that of every state of the index before it in the topic; so all readers agree, also
-//! where two processes write at once. A bid asks whether a process is there that runs the plan which the state names: it is answered
+//! where two processes write at once. Processes also say there that they are there (see `peers`). A bid asks whether a process is there that runs the plan which the state names: it is answered
 //! by the same state, written once more.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as Seal, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tributary_event::HybridClock;
 use tributary_transport::{Batch, Polled, Producer, Retention, TopicPartition, TopicSpec, Transport, TransportError};
 
+use super::news::{Heard, News};
+use super::peers::{GREETING, Greeting, Peers, SILENCE};
 use super::state::Listing;
 use crate::request::names;
 
@@ -38,7 +40,7 @@ pub struct Board {
     reading: Mutex<Reading>,
     seen: Seal<Seen>,
     /// Changes with every reading and writing.
-    news: watch::Sender<u64>,
+    news: News,
 }
 
 /// How far the topic was read.
@@ -50,10 +52,15 @@ struct Reading {
 
 #[derive(Default)]
 struct Seen {
-    notes: HashMap<String, Note>,
-    bids: HashMap<String, Bid>,
+    notes: BTreeMap<String, Note>,
+    bids: BTreeMap<String, Bid>,
     /// When the last reading began that reached the end.
     confirmed: Option<Instant>,
+    peers: Peers,
+    /// The deadlines of this process's builds, in milliseconds, by index.
+    deadlines: BTreeMap<String, u64>,
+    /// When it was last durable that this process is there.
+    greeted: Option<Instant>,
 }
 
 /// The state of an index.
@@ -79,6 +86,7 @@ pub(super) struct Bid {
 enum Post {
     State(Listing),
     Bid(String),
+    Greeting(Greeting),
 }
 
 impl Board {
@@ -93,7 +101,7 @@ impl Board {
             place: TopicPartition { topic: names::listings(pipeline).into(), partition: 0 },
             reading: Mutex::default(),
             seen: Seal::default(),
-            news: watch::Sender::new(0),
+            news: News::default(),
         }
     }
 
@@ -116,7 +124,9 @@ impl Board {
         if ends.high < reading.next {
             // Somebody made the topic anew.
             *reading = Reading { is_made: true, next: 0 };
-            *self.seen() = Seen::default();
+            let mut seen = self.seen();
+            let (deadlines, greeted) = (std::mem::take(&mut seen.deadlines), seen.greeted);
+            *seen = Seen { deadlines, greeted, ..Seen::default() };
         }
         while reading.next < ends.high {
             let records = self.transport.read(&self.place, reading.next.max(ends.low), PAGE).await?;
@@ -125,7 +135,7 @@ impl Board {
             self.take(&records);
         }
         self.seen().confirmed = Some(began);
-        self.news.send_modify(|number| *number += 1);
+        self.news.tell();
         Ok(())
     }
 
@@ -135,11 +145,18 @@ impl Board {
             let (Some(key), Some(value)) = (&record.key, &record.value) else { continue };
             let Ok(index) = std::str::from_utf8(key) else { continue };
             let index = index.strip_suffix(BID).unwrap_or(index);
+            // Or the process that greets.
             match serde_json::from_slice(value) {
                 Ok(Post::State(listing)) => seen.note(index, listing, Some(record.offset)),
                 Ok(Post::Bid(by)) => {
                     seen.bids.insert(index.to_owned(), Bid { by, offset: record.offset });
                 }
+                Ok(Post::Greeting(greeting)) => match index.strip_suffix(GREETS) {
+                    Some(by) if by != self.instance => {
+                        seen.peers.hear(by, greeting, self.clock.wall_us(), Instant::now());
+                    }
+                    _ => {}
+                },
                 Err(error) => tracing::warn!(index, %error, "a state of a listing cannot be read and does not count"),
             }
         }
@@ -165,13 +182,68 @@ impl Board {
         self.seen().bids.get(index).cloned()
     }
 
-    /// Whether the board was read a moment ago: nobody can have begun with another plan, and have gone on to work by it.
+    /// Whether the board was read a moment ago: nobody can have begun with another plan, and have gone on to work by it. And whether the
+    /// others can know of this process, and how long its builds take.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.shared || self.seen().confirmed.is_some_and(|at| at.elapsed() < LEASE)
+        let is_young = |at: Option<Instant>, than: Duration| at.is_some_and(|at| at.elapsed() < than);
+        let seen = self.seen();
+        !self.shared || is_young(seen.confirmed, LEASE) && is_young(seen.greeted, SILENCE)
+    }
+
+    /// The partitions of a topic.
+    pub(crate) async fn partitions(&self, topic: &str) -> Result<u32, TransportError> {
+        self.transport.partitions(topic).await
+    }
+
+    /// This process builds documents of an index by this deadline.
+    pub(crate) fn builds(&self, index: &str, deadline: Duration) {
+        let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self.seen().deadlines.insert(index.to_owned(), deadline);
+    }
+
+    /// Says that this process is there, if it is time to.
+    pub(super) async fn greet(&self, producer: &mut Option<Box<dyn Producer>>) -> Result<(), TransportError> {
+        let deadlines = {
+            let seen = self.seen();
+            if seen.greeted.is_some_and(|at| at.elapsed() < GREETING) {
+                return Ok(());
+            }
+            seen.deadlines.clone()
+        };
+        let mut open = match producer.take() {
+            Some(open) => open,
+            None => self.transport.appender().await?,
+        };
+        let (mut batch, began) = (Batch::new(), Instant::now());
+        let greeting = Greeting { stamp: self.clock.now(), deadlines };
+        self.post(&mut batch, &format!("{}{GREETS}", self.instance), &Post::Greeting(greeting));
+        open.append(&batch).await?;
+        *producer = Some(open);
+        self.seen().greeted = Some(began);
+        self.news.tell();
+        Ok(())
+    }
+
+    /// The longest deadline by which any process builds documents of an index.
+    pub(crate) fn longest_deadline(&self, index: &str, own: Duration) -> Duration {
+        self.seen().peers.deadline(index, Instant::now()).max(own)
+    }
+
+    /// Another process whose clock is ahead of this one's by more than clocks may differ, and by how much at least.
+    pub(crate) fn ahead(&self) -> Option<(String, Duration)> {
+        self.seen().peers.ahead(Instant::now()).map(|(by, ahead)| (by.to_owned(), ahead))
+    }
+
+    /// Waits until the board was read after a moment: then every process is known that greeted before it.
+    pub(crate) async fn read_since(&self, moment: Instant) {
+        let mut news = self.news.subscribe();
+        while self.shared && self.seen().confirmed.is_none_or(|at| at < moment) {
+            news.changed().await;
+        }
     }
 
     /// Hears of every reading and writing.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    pub(super) fn news(&self) -> Heard {
         self.news.subscribe()
     }
 
@@ -183,7 +255,7 @@ impl Board {
     /// Notes a state that was appended.
     pub(super) fn put(&self, index: &str, listing: &Listing) {
         self.seen().note(index, listing.clone(), None);
-        self.news.send_modify(|number| *number += 1);
+        self.news.tell();
     }
 
     /// Asks whether those are there whose plan the state of an index names.
@@ -205,6 +277,8 @@ impl Board {
 
 /// Ends the key of a bid. No index has a blank in its name.
 const BID: &str = " bid";
+/// Ends the key of a greeting.
+const GREETS: &str = " greets";
 
 impl Seen {
     fn note(&mut self, index: &str, listing: Listing, offset: Option<u64>) {

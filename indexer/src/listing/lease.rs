@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 use tracing::info;
 use tributary_event::clock::SKEW;
@@ -26,6 +26,7 @@ use tributary_processor::Backoff;
 use tributary_transport::{Batch, Producer, Purpose, TopicPartition, TransportError};
 
 use super::board::{Board, LEASE};
+use super::news::Heard;
 use super::state::{Claim, Listing, Party, opening};
 use crate::listing::fingerprint::Fingerprint;
 use crate::report::Progress;
@@ -85,6 +86,11 @@ impl Listings {
             health,
             progress: Arc::new(Progress::unknown()),
         }
+    }
+
+    /// What processes tell each other.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The name of the index.
@@ -259,7 +265,7 @@ impl Listings {
     }
 
     /// Hears of every reading and writing of the board.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    pub(super) fn news(&self) -> Heard {
         self.board.news()
     }
 
@@ -343,9 +349,7 @@ impl Listings {
     pub(crate) async fn hold(&self) {
         let mut news = self.board.news();
         while self.board.shared && (!self.board.is_fresh() || self.replaced().is_some()) {
-            if news.changed().await.is_err() {
-                return;
-            }
+            news.changed().await;
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::Plan;
@@ -19,19 +20,27 @@ use super::truth::Truth;
 use crate::engine::{Indexer, Parts};
 use crate::listing::{Board, Listings};
 
-/// Lets a process's calls pass while it is neither frozen nor dead.
+/// Lets a process's calls pass while it is neither frozen nor dead. Who waits goes on in the order in which they came.
+#[derive(Default)]
 pub struct Gate {
-    frozen: watch::Sender<bool>,
-    killed: watch::Sender<bool>,
+    frozen: AtomicBool,
+    killed: AtomicBool,
+    opened: Notify,
 }
 
 impl Gate {
     pub fn new() -> Self {
-        Self { frozen: watch::Sender::new(false), killed: watch::Sender::new(false) }
+        Self::default()
     }
 
     pub async fn pass(&self) {
-        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        loop {
+            let opened = self.opened.notified();
+            if !self.frozen.load(Ordering::Acquire) {
+                break;
+            }
+            opened.await;
+        }
         if self.is_killed() {
             // Its task is about to be dropped.
             std::future::pending::<()>().await;
@@ -39,7 +48,7 @@ impl Gate {
     }
 
     pub fn is_killed(&self) -> bool {
-        *self.killed.borrow()
+        self.killed.load(Ordering::Acquire)
     }
 }
 
@@ -47,6 +56,10 @@ impl Gate {
 #[derive(Clone)]
 pub struct Shared {
     pub plan: Plan,
+    /// How many times as long the builds of every other process may take.
+    pub patience: u32,
+    /// Whether many writes are answered far too late.
+    pub tardy: bool,
     pub truth: Truth,
     pub topics: Topics,
     pub index: ModelIndex,
@@ -60,6 +73,7 @@ pub struct Shared {
 
 pub struct Process {
     pub gate: Arc<Gate>,
+    pub health: Health,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), StageError>>,
 }
@@ -68,7 +82,11 @@ impl Process {
     /// Starts one, whose clock is wrong by `skew` microseconds.
     pub fn start(shared: &Shared, number: usize, skew: i64) -> Self {
         let gate = Arc::new(Gate::new());
-        let (dice, deadline) = (shared.dice.clone(), shared.plan.indexes[0].build.deadline);
+        let mut plan = shared.plan.clone();
+        if number.is_multiple_of(2) {
+            plan.indexes[0].build.deadline *= shared.patience;
+        }
+        let (dice, deadline) = (shared.dice.clone(), plan.indexes[0].build.deadline);
         let transport = Arc::new(shared.topics.of(gate.clone()));
         let health = Health::default();
         let origin = shared.origin;
@@ -86,6 +104,8 @@ impl Process {
             process: gate.clone(),
             slow: deadline / 2,
             lost: deadline * 6,
+            late: if shared.tardy { deadline * 4 } else { deadline * 5 / 2 },
+            often: if shared.tardy { 3 } else { 25 },
         };
         let graph = ModelGraph {
             truth: shared.truth.clone(),
@@ -106,23 +126,24 @@ impl Process {
             listings: HashMap::from([(name(), Arc::new(listings))]),
             roots: HashMap::from([(name(), Arc::new(roots) as _)]),
             captured: HashMap::new(),
-            health,
+            health: health.clone(),
             on_change: Arc::new(|_| {}),
             instance,
         };
-        let indexer = Indexer::over_clock(&shared.plan, parts, clock).expect("an indexer");
+        let indexer = Indexer::over_clock(&plan, parts, clock).expect("an indexer");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(indexer.run(shutdown.clone()));
-        Self { gate, shutdown, task }
+        Self { gate, health, shutdown, task }
     }
 
     pub fn freeze(&self, frozen: bool) {
-        self.gate.frozen.send_replace(frozen);
+        self.gate.frozen.store(frozen, Ordering::Release);
+        self.gate.opened.notify_waiters();
     }
 
     /// Ends it in the middle of whatever it does.
     pub fn kill(self) -> Arc<Gate> {
-        self.gate.killed.send_replace(true);
+        self.gate.killed.store(true, Ordering::Release);
         self.task.abort();
         self.gate
     }

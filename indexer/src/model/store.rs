@@ -1,4 +1,4 @@
-//! The document store: writes arrive late or go unanswered, and are visible after a refresh alone.
+//! The document store: writes arrive late, are answered far too late or never, and are visible after a refresh alone.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -55,6 +55,10 @@ pub struct ModelStore {
     pub slow: Duration,
     /// The longest that a write takes that nobody gets an answer of.
     pub lost: Duration,
+    /// The longest that one takes whose answer is waited for all the same.
+    pub late: Duration,
+    /// One in so many takes so long.
+    pub often: usize,
 }
 
 impl ModelStore {
@@ -95,7 +99,9 @@ impl DocumentStore for ModelStore {
         self.process.pass().await;
         // On its way it belongs to nobody: it arrives also if who sent it is dead.
         let (index, writes, lost) = (self.index.clone(), writes.to_vec(), self.dice.one_in(15));
-        let time = self.dice.time(if lost { self.lost } else { self.slow });
+        let late = !lost && self.dice.one_in(self.often);
+        let time =
+            self.dice.time(if lost { self.lost } else { self.slow }) + if late { self.late } else { Duration::ZERO };
         let arrival = tokio::spawn(async move {
             tokio::time::sleep(time).await;
             put(&index, &writes)

@@ -8,14 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tributary_event::ErrorClass;
 use tributary_transport::{
     Assignment, Batch, Consumer, ConsumerSettings, Delivery, Headers, Measuring, Polled, Producer, Purpose, TopicId,
     TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::process::Gate;
 use super::random::Dice;
+use crate::context::{MUTANT, Rule};
 
 const PARTITIONS: u32 = 2;
 
@@ -25,6 +28,7 @@ pub struct Topics {
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
     dice: Dice,
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -36,6 +40,7 @@ struct State {
     producers: BTreeMap<String, u64>,
     groups: BTreeMap<String, Group>,
     number: u64,
+    trace: u64,
 }
 
 #[derive(Default)]
@@ -56,7 +61,7 @@ type Followed = Option<(String, Arc<AtomicU64>)>;
 
 impl Topics {
     pub fn new(dice: Dice) -> Self {
-        Self { state: Arc::default(), news: Arc::new(Notify::new()), dice }
+        Self { state: Arc::default(), news: Arc::new(Notify::new()), dice, began: Instant::now() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,7 +70,7 @@ impl Topics {
 
     /// Appends what a database's log says.
     pub fn log(&self, topic: &str, key: Option<Vec<u8>>, value: Vec<u8>) {
-        self.lock().append(&topic.into(), key, Some(value));
+        self.lock().append(&topic.into(), key, Some(value), self.began);
         self.news.notify_waiters();
     }
 
@@ -116,6 +121,11 @@ impl Topics {
         left
     }
 
+    /// A number for which record was appended when: two worlds that went the same way have the same.
+    pub fn trace(&self) -> u64 {
+        self.lock().trace
+    }
+
     pub fn of(&self, process: Arc<Gate>) -> ProcessTopics {
         ProcessTopics { topics: self.clone(), process }
     }
@@ -142,7 +152,13 @@ impl Member {
 }
 
 impl State {
-    fn append(&mut self, topic: &Arc<str>, key: Option<Vec<u8>>, value: Option<Vec<u8>>) {
+    fn append(&mut self, topic: &Arc<str>, key: Option<Vec<u8>>, value: Option<Vec<u8>>, began: Instant) {
+        // What a record holds may name real moments.
+        let record = format!("{topic} {key:?} {} {}", began.elapsed().as_nanos(), value.is_some());
+        if std::env::var_os("MODEL_TRACE").is_some() {
+            println!("{record}");
+        }
+        self.trace = xxh3_64_with_seed(record.as_bytes(), self.trace);
         let topics = self.topics.entry(topic.clone()).or_insert_with(|| vec![Vec::new(); PARTITIONS as usize]);
         let partition = partition_of(key.as_deref(), topics.len());
         let records = &mut topics[partition];
@@ -222,7 +238,8 @@ impl Producer for ModelProducer {
                 return Err(TransportError::new(ErrorClass::Fatal, "fenced"));
             }
             for record in batch.records() {
-                state.append(record.topic, record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
+                let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
+                state.append(record.topic, key, value, self.topics.began);
             }
             if let Some(checkpoint) = &batch.checkpoint {
                 state.checkpoints.insert(checkpoint.name.clone(), checkpoint.content.clone());
@@ -431,7 +448,8 @@ impl Transport for ProcessTopics {
     ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
         let group = leading.group.clone();
         let leader = self.join(leading, None);
-        let follower = self.join(following, Some((group, leader.member.clone())));
+        let followed = (MUTANT.get() != Some(Rule::Lanes)).then(|| (group, leader.member.clone()));
+        let follower = self.join(following, followed);
         Ok([Box::new(leader), Box::new(follower)])
     }
 

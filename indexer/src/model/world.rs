@@ -99,8 +99,8 @@ pub struct World {
 }
 
 impl World {
-    /// Runs the world of a seed to its end.
-    pub fn run(seed: u64, tells: bool) -> Result<(), Wrong> {
+    /// Runs the world of a seed to its end, and tells which way it went.
+    pub fn run(seed: u64, tells: bool) -> Result<u64, Wrong> {
         // Pauses between tries are random too.
         fastrand::seed(seed);
         let runtime =
@@ -109,10 +109,42 @@ impl World {
             let mut world = Self::new(seed, tells);
             let steps = 10 + world.random.below(40);
             if !world.may_show(MUTANT.get(), steps) {
-                return Ok(());
+                return Ok(0);
             }
             let result = Box::pin(world.live(steps)).await;
-            result.map_err(|what| Wrong { steps, what })
+            result.map_err(|what| Wrong { steps, what })?;
+            Ok(world.shared.topics.trace())
+        })
+    }
+
+    /// Runs two processes, the clock of the second of which is ahead, until the first says how it finds the clocks. Nobody asks it for
+    /// anything meanwhile.
+    pub fn clocks(seed: u64, ahead: Duration) -> Option<String> {
+        fastrand::seed(seed);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = Self::new(seed, false);
+            world.processes.push(Some(Process::start(&world.shared, 1, 0)));
+            // Everything is built, and nothing will change.
+            sleep(QUIET).await;
+            let ahead_us = ahead.as_micros() as i64;
+            world.processes.push(Some(Process::start(&world.shared, 3, ahead_us)));
+            let first = world.processes[0].as_ref().expect("a process").health.clone();
+            let began = Instant::now();
+            while began.elapsed() < QUIET {
+                sleep(Duration::from_millis(10)).await;
+                // Somebody has something to look at, or nobody would mind.
+                if (began.elapsed().as_millis() % 5_000) < 10 {
+                    let (events, _) = world.shared.truth.edit(&mut world.random);
+                    events.into_iter().for_each(|(topic, key, value)| world.shared.topics.log(&topic, key, value));
+                }
+                let parts = first.parts();
+                if let Some(why) = parts.get("clock").and_then(|part| part.why.clone()) {
+                    return Some(why);
+                }
+            }
+            None
         })
     }
 
@@ -131,6 +163,8 @@ impl World {
         let says = seed % 5 == 3 && !lag.is_zero();
         let shared = Shared {
             plan: plan(lag),
+            patience: if seed % 6 == 4 { 4 } else { 1 },
+            tardy: seed % 5 == 1,
             truth: Truth::new(state),
             topics: Topics::new(dice.clone()),
             index: ModelIndex::new(),
@@ -139,14 +173,25 @@ impl World {
             says,
             origin: Instant::now(),
         };
-        let calm = if seed.is_multiple_of(2) { 20 } else { 6 };
+        let calm = match MUTANT.get() {
+            // What is missed then is missed where partitions move.
+            Some(Rule::Doubt | Rule::Ours | Rule::Lanes) => 5,
+            _ if seed.is_multiple_of(2) => 20,
+            _ => 6,
+        };
         Self { shared, random, processes: Vec::new(), started: 0, calm, tells }
     }
 
-    /// Whether a world that lacks a rule is worth a run: what an earlier owner does late is soon made good for other reasons, unless
-    /// many things happen to processes and the graph does not lag.
+    /// Whether a world that lacks a rule is worth a run: whether what the rule is about happens in it often. What an earlier owner does late
+    /// is soon made good for other reasons, unless many things happen to processes and the graph does not lag.
     fn may_show(&self, lacks: Option<Rule>, steps: usize) -> bool {
-        lacks != Some(Rule::Doubt) || (self.calm < 20 && self.shared.lag.is_zero() && steps >= 25)
+        match lacks {
+            Some(Rule::Doubt) => self.calm < 20 && self.shared.lag.is_zero() && steps >= 25,
+            Some(Rule::LateLook) => !self.shared.lag.is_zero() && !self.shared.says,
+            Some(Rule::Deadlines) => self.shared.patience > 1,
+            Some(Rule::LateWrite) => self.shared.tardy && self.shared.lag.is_zero(),
+            _ => true,
+        }
     }
 
     fn tell(&self, what: impl FnOnce() -> String) {
@@ -159,6 +204,7 @@ impl World {
         self.started += 1;
         // Restless worlds have clocks that differ by as much as they may.
         let skew = if self.calm < 20 { 900_000 * self.random.below(2) } else { self.random.below(900_000) } as i64;
+        let skew = if MUTANT.get() == Some(Rule::Clocks) { 4_000_000 * (self.started as i64 % 2) } else { skew };
         self.tell(|| format!("process {} starts, {skew} us ahead", self.started));
         self.processes.push(Some(Process::start(&self.shared, self.started, skew)));
     }

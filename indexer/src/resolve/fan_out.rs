@@ -1,6 +1,6 @@
 //! Fan-out: the immediate parents of changed vertices, asked of the graph.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, warn};
 use tributary_dsl::plan::FanOutPlan;
@@ -14,7 +14,7 @@ use crate::graph::{GraphError, Vertex};
 const FAN_OUT: usize = 100;
 
 /// Vertices whose parents could not be asked for, and why.
-pub(crate) type Unanswered = HashMap<Vertex, GraphError>;
+pub(crate) type Unanswered = BTreeMap<Vertex, GraphError>;
 
 impl Resolver {
     /// The immediate parents of vertices by the plan's fan-out queries. Waits for a graph that is away; a vertex that fails
@@ -30,7 +30,7 @@ impl Resolver {
             }
         }
         let mut parents = BTreeSet::new();
-        let mut unanswered = HashMap::new();
+        let mut unanswered = BTreeMap::new();
         for (type_name, ids) in by_type {
             let Some(plan) = self.fan_outs.get(type_name) else { continue };
             for chunk in ids.chunks(FAN_OUT) {

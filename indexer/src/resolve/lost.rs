@@ -3,7 +3,7 @@
 //! Which documents those are, nobody can say any more. The state that they should have is in the graph, and a listing that begins now
 //! reads all of it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::listing::Listings;
 /// The indexes that each topic of a stage concerns.
 #[derive(Default)]
 pub struct Concerned {
-    topics: HashMap<String, Vec<Arc<Listings>>>,
+    topics: BTreeMap<String, Vec<Arc<Listings>>>,
 }
 
 impl Concerned {
@@ -28,7 +28,7 @@ impl Concerned {
 
     /// Has every index that lost records concern list all its documents. Returns when that is durable.
     pub(crate) async fn make_up(&self, losses: &[Loss]) -> Result<(), StageError> {
-        let mut concerned: HashMap<&str, (&Arc<Listings>, &Loss)> = HashMap::new();
+        let mut concerned: BTreeMap<&str, (&Arc<Listings>, &Loss)> = BTreeMap::new();
         for loss in losses {
             for listings in self.topics.get(&*loss.place.topic).into_iter().flatten() {
                 concerned.entry(listings.index()).or_insert((listings, loss));

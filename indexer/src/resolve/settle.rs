@@ -11,7 +11,8 @@
 //!
 //! At the late look the graph shows the change: parents are asked for again, and what was built before that moment is built once
 //! more. At the last look every build that began before the graph showed the change is over: its answer came within the deadline,
-//! its write within another one (a build that took longer is built again by its own process). So a document that embeds the
+//! its write within another one (a build that took longer is built again by its own process); the deadline is the longest that any
+//! process has which is there, and no clock is ahead by more than the skew (see `listing::peers`). So a document that embeds the
 //! vertex, has an older stamp, and was not asked for since, missed the change, and is built again. The change's offset is committed
 //! after its last look: a crash before it repeats all of this.
 //!
@@ -20,13 +21,14 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tributary_event::HybridClock;
 use tributary_event::clock::SKEW;
 use tributary_processor::Held;
-use tributary_transport::Polled;
+use tributary_transport::TopicPartition;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::supernodes::Supernode;
@@ -35,6 +37,9 @@ use crate::request::Cause;
 
 /// Changes within this time are looked at together.
 const SPAN: Duration = Duration::from_millis(500);
+/// Vertices that wait for their last look at most, of some 70 bytes each, before no more changes are resolved: those of five minutes,
+/// where ten thousand others change in each second.
+const VERTICES: usize = 3_000_000;
 /// Documents that are remembered as asked for, at most, of 32 bytes each. More are built once too often.
 const REQUESTED: usize = 1_000_000;
 
@@ -53,11 +58,6 @@ impl Times {
         self.deadline * 2 + SKEW
     }
 
-    /// From a change to its last look.
-    pub fn horizon(&self) -> Duration {
-        self.longest_build() + self.lag
-    }
-
     /// The first stamp at which a build has seen a change, whoever built.
     pub fn seen_from(&self, changed: u64) -> u64 {
         HybridClock::later(changed, self.lag + SKEW)
@@ -74,13 +74,81 @@ impl Times {
     }
 }
 
+/// Vertices with the stamps of their last changes. There may be millions, so no type's name is kept twice.
+#[derive(Debug, Default)]
+pub struct Changes {
+    by_type: BTreeMap<Arc<str>, BTreeMap<Box<str>, u64>>,
+    count: usize,
+}
+
+impl Changes {
+    /// A vertex changed.
+    pub fn note(&mut self, vertex: &Vertex, stamp: u64) {
+        if !self.by_type.contains_key(vertex.type_name.as_str()) {
+            self.by_type.insert(vertex.type_name.as_str().into(), BTreeMap::new());
+        }
+        let Some(vertices) = self.by_type.get_mut(vertex.type_name.as_str()) else { return };
+        match vertices.get_mut(vertex.id.as_str()) {
+            Some(last) => *last = stamp.max(*last),
+            None => {
+                self.count += 1;
+                vertices.insert(vertex.id.as_str().into(), stamp);
+            }
+        }
+    }
+
+    /// The stamp of a vertex's last change.
+    pub fn last(&self, vertex: &Vertex) -> Option<u64> {
+        self.by_type.get(vertex.type_name.as_str())?.get(vertex.id.as_str()).copied()
+    }
+
+    /// Type, id and stamp of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        let of_type = |(name, vertices)| Self::named(name, vertices);
+        self.by_type.iter().flat_map(of_type)
+    }
+
+    fn named<'c>(
+        name: &'c Arc<str>,
+        vertices: &'c BTreeMap<Box<str>, u64>,
+    ) -> impl Iterator<Item = (&'c str, &'c str, u64)> {
+        vertices.iter().map(move |(id, stamp)| (&**name, &**id, *stamp))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (name, vertices) in other.by_type {
+            let of_type = self.by_type.entry(name).or_default();
+            for (id, stamp) in vertices {
+                let last = of_type.entry(id).or_insert_with(|| {
+                    self.count += 1;
+                    stamp
+                });
+                *last = stamp.max(*last);
+            }
+        }
+    }
+}
+
+/// Where a record lies.
+pub type Record = (TopicPartition, u64);
+
 /// Changes that are looked at together.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The vertices that changed, and parents that were found; each with the stamp of its last change.
-    pub changed: BTreeMap<Vertex, u64>,
+    /// The vertices that changed, and parents that were found.
+    pub changed: Changes,
     /// Vertices whose parents were asked for, each with one of its events.
-    pub asked: BTreeMap<Vertex, Polled>,
+    pub asked: BTreeMap<Vertex, Record>,
     /// Types of which any vertex may have changed.
     pub emptied: BTreeSet<String>,
     /// Those of the changed vertices that very many documents hold: by index, and there by reference.
@@ -89,6 +157,8 @@ pub struct Batch {
     pub cause: Option<Cause>,
     /// Their records.
     pub held: Vec<Held>,
+    /// How many stretches of records there were when they were joined last.
+    pub(super) joined: usize,
 }
 
 impl Batch {
@@ -106,10 +176,7 @@ impl Batch {
     }
 
     fn merge(&mut self, other: Self) {
-        for (vertex, stamp) in other.changed {
-            let last = self.changed.entry(vertex).or_default();
-            *last = stamp.max(*last);
-        }
+        self.changed.merge(other.changed);
         self.asked.extend(other.asked);
         self.emptied.extend(other.emptied);
         for (index, supernodes) in other.supernodes {
@@ -117,6 +184,20 @@ impl Batch {
         }
         self.cause = self.cause.take().or(other.cause);
         self.held.extend(other.held);
+        // What is joined already costs little to look at once more.
+        if self.held.len() >= self.joined.saturating_mul(2).max(1_000) {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        Held::join(&mut self.held);
+        self.joined = self.held.len();
+    }
+
+    /// What it takes, in vertices.
+    fn weight(&self) -> usize {
+        self.changed.len() + self.asked.len() + self.held.len()
     }
 }
 
@@ -132,60 +213,63 @@ pub enum Look {
 /// The batches that wait for their looks.
 #[derive(Debug)]
 pub struct Settling {
-    times: Times,
+    lag: Duration,
     /// The batch that still grows, and when it began.
     open: Option<(Instant, Batch)>,
+    /// When the graph shows the changes, in order.
     late: VecDeque<(Instant, Batch)>,
+    /// The same of those whose late look is over.
     last: VecDeque<(Instant, Batch)>,
-    held: usize,
+    /// What those take that grow no more.
+    weight: usize,
+    /// What all may take.
+    most: usize,
 }
 
 impl Settling {
     /// Nothing waits.
     pub fn new(times: Times) -> Self {
-        Self { times, open: None, late: VecDeque::new(), last: VecDeque::new(), held: 0 }
+        Self { lag: times.lag, open: None, late: VecDeque::new(), last: VecDeque::new(), weight: 0, most: VERTICES }
     }
 
     /// Takes changes whose first look is over.
     pub fn add(&mut self, changes: Batch, now: Instant) {
-        self.held += changes.held.len();
         self.close(now);
         self.open.get_or_insert_with(|| (now, Batch::default())).1.merge(changes);
     }
 
     /// Takes a batch back, whose late look is over: its changes are as old as they were.
-    pub fn looked_late(&mut self, batch: Batch, due: Instant) {
-        let due = due + self.times.longest_build();
+    pub fn looked_late(&mut self, batch: Batch, shown: Instant) {
         // Late looks may end in another order than they began.
-        let place = self.last.partition_point(|(other, _)| *other <= due);
-        self.last.insert(place, (due, batch));
+        self.weight += batch.weight();
+        let place = self.last.partition_point(|(other, _)| *other <= shown);
+        self.last.insert(place, (shown, batch));
     }
 
-    /// When the next look is due.
-    pub fn next(&self) -> Option<Instant> {
+    /// When the next look is due, if builds take so long at most.
+    pub fn next(&self, longest_build: Duration) -> Option<Instant> {
         let open = self.open.as_ref().map(|(began, _)| *began + SPAN);
-        let first = |queue: &VecDeque<(Instant, Batch)>| queue.front().map(|(due, _)| *due);
-        [open, first(&self.late), first(&self.last)].into_iter().flatten().min()
+        let first = |queue: &VecDeque<(Instant, Batch)>, wait| queue.front().map(|(shown, _)| *shown + wait);
+        [open, first(&self.late, Duration::ZERO), first(&self.last, longest_build)].into_iter().flatten().min()
     }
 
-    /// A look that is due, with the time at which it was to be.
-    pub fn due(&mut self, now: Instant) -> Option<(Look, Instant, Batch)> {
+    /// A look that is due, with the time from which on the graph shows the changes.
+    pub fn due(&mut self, now: Instant, longest_build: Duration) -> Option<(Look, Instant, Batch)> {
         self.close(now);
-        for (look, queue) in [(Look::Late, &mut self.late), (Look::Last, &mut self.last)] {
-            if queue.front().is_some_and(|(due, _)| *due <= now) {
-                let (due, batch) = queue.pop_front()?;
-                if look == Look::Last {
-                    self.held -= batch.held.len();
-                }
-                return Some((look, due, batch));
+        let queues = [(Look::Late, &mut self.late, Duration::ZERO), (Look::Last, &mut self.last, longest_build)];
+        for (look, queue, wait) in queues {
+            if queue.front().is_some_and(|(shown, _)| *shown + wait <= now) {
+                let (shown, batch) = queue.pop_front()?;
+                self.weight -= batch.weight();
+                return Some((look, shown, batch));
             }
         }
         None
     }
 
-    /// Records that wait.
-    pub fn held(&self) -> usize {
-        self.held
+    /// Whether there is room for more.
+    pub fn has_room(&self) -> bool {
+        self.weight + self.open.as_ref().map_or(0, |(_, batch)| batch.weight()) < self.most
     }
 
     /// A batch that is old enough grows no more.
@@ -193,12 +277,14 @@ impl Settling {
         if self.open.as_ref().is_none_or(|(began, _)| *began + SPAN > now) {
             return;
         }
-        let Some((began, batch)) = self.open.take() else { return };
-        let end = began + SPAN;
-        if self.times.lag.is_zero() {
-            self.last.push_back((end + self.times.horizon(), batch));
+        let Some((began, mut batch)) = self.open.take() else { return };
+        batch.join();
+        self.weight += batch.weight();
+        let shown = began + SPAN + self.lag;
+        if self.lag.is_zero() {
+            self.last.push_back((shown, batch));
         } else {
-            self.late.push_back((end + self.times.lag, batch));
+            self.late.push_back((shown, batch));
         }
     }
 }
@@ -252,7 +338,9 @@ mod tests {
     use super::*;
 
     fn changed(id: &str, stamp: u64) -> Batch {
-        Batch { changed: BTreeMap::from([(Vertex::new("Movie", id), stamp)]), ..Batch::default() }
+        let mut batch = Batch::default();
+        batch.changed.note(&Vertex::new("Movie", id), stamp);
+        batch
     }
 
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -261,30 +349,64 @@ mod tests {
     fn changes_are_looked_at_late_and_last() {
         let start = Instant::now();
         let times = Times { lag: Duration::from_secs(2), deadline: DEADLINE };
+        let longest = times.longest_build();
         let mut settling = Settling::new(times);
         settling.add(changed("1", 5), start);
         settling.add(changed("2", 6), start + SPAN / 2);
         settling.add(changed("1", 7), start + SPAN / 2);
         let late = start + SPAN + times.lag;
-        assert!(settling.due(late - SPAN / 10).is_none());
-        let (look, due, batch) = settling.due(late).expect("a look");
+        assert!(settling.due(late - SPAN / 10, longest).is_none());
+        let (look, shown, batch) = settling.due(late, longest).expect("a look");
         assert_eq!(
-            (look, due, batch.changed.len(), batch.changed[&Vertex::new("Movie", "1")]),
-            (Look::Late, late, 2, 7)
+            (look, shown, batch.changed.len(), batch.changed.last(&Vertex::new("Movie", "1"))),
+            (Look::Late, late, 2, Some(7))
         );
-        settling.looked_late(batch, due);
-        let last = start + SPAN + times.horizon();
-        assert_eq!(settling.next(), Some(last));
-        assert_eq!(settling.due(last).map(|(look, ..)| look), Some(Look::Last));
-        assert_eq!(settling.next(), None);
+        settling.looked_late(batch, shown);
+        let last = late + longest;
+        assert_eq!(settling.next(longest), Some(last));
+        // Meanwhile a process came whose builds take longer.
+        assert!(settling.due(last, longest + SPAN).is_none());
+        assert_eq!(settling.next(longest + SPAN), Some(last + SPAN));
+        assert_eq!(settling.due(last + SPAN, longest + SPAN).map(|(look, ..)| look), Some(Look::Last));
+        assert_eq!(settling.next(longest), None);
     }
 
     #[test]
     fn a_graph_that_shows_everything_is_asked_once() {
-        let start = Instant::now();
-        let mut settling = Settling::new(Times { lag: Duration::ZERO, deadline: DEADLINE });
+        let (start, times) = (Instant::now(), Times { lag: Duration::ZERO, deadline: DEADLINE });
+        let mut settling = Settling::new(times);
         settling.add(changed("1", 5), start);
-        assert_eq!(settling.due(start + DEADLINE * 3).map(|(look, ..)| look), Some(Look::Last));
+        let due = settling.due(start + DEADLINE * 3, times.longest_build());
+        assert_eq!(due.map(|(look, ..)| look), Some(Look::Last));
+    }
+
+    /// Ten thousand vertices that change in each second find room while builds take up to a hundred seconds and more; here in small.
+    #[test]
+    fn there_is_room_for_ten_thousand_changes_a_second() {
+        const SMALLER: usize = 50;
+        let times = Times { lag: Duration::from_secs(1), deadline: Duration::from_secs(100) };
+        let (mut settling, mut now) = (Settling::new(times), Instant::now());
+        settling.most /= SMALLER;
+        let (mut looked, longest) = (0, times.longest_build());
+        for second in 0..250 {
+            for part in 0..2 {
+                let mut batch = Batch::default();
+                for n in 0..5_000 / SMALLER {
+                    batch.changed.note(&Vertex::new("Movie", format!("{second}-{part}-{n}")), 1);
+                }
+                assert!(settling.has_room(), "second {second}");
+                settling.add(batch, now);
+                now += SPAN;
+                while let Some((look, shown, batch)) = settling.due(now, longest) {
+                    match look {
+                        Look::Late => settling.looked_late(batch, shown),
+                        Look::Last => looked += batch.changed.len(),
+                    }
+                }
+            }
+        }
+        assert!(looked > 400_000 / SMALLER, "{looked}");
+        assert!(settling.weight > 2_000_000 / SMALLER, "{}", settling.weight);
     }
 
     #[test]

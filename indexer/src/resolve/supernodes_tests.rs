@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::Selection;
 use tributary_event::{ErrorClass, Health, HybridClock};
@@ -23,9 +24,9 @@ use crate::model::random::Dice;
 use crate::model::topics::Topics;
 use crate::model::truth::{State, Truth};
 use crate::model::world::plan;
-use crate::resolve::Waiting;
-use crate::resolve::affected::Affected;
+use crate::resolve::affected::{Affected, Gathering};
 use crate::resolve::order::Watcher;
+use crate::resolve::{GROUPS, Waiting};
 use crate::store::{
     DocumentStore, DocumentWrite, Head, IdPage, Older, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
     StoredDocument, Verdict,
@@ -40,10 +41,11 @@ const DOCUMENTS: u64 = 1_000_000;
 /// What asking for all of them may need beyond what was there before, in bytes.
 const MOST: u64 = 24 << 20;
 
-/// Documents that hold one vertex, all written long ago.
+/// Documents that hold one vertex, or so many for each vertex, all written long ago.
 struct Multitude {
     documents: u64,
     stamp: u64,
+    is_each: bool,
 }
 
 impl Multitude {
@@ -52,6 +54,23 @@ impl Multitude {
         let end = self.documents.min(first + size as u64);
         let ids: Vec<String> = (first..end).map(|id| format!("{id:020}")).collect();
         let next = ids.last().cloned().filter(|_| end < self.documents);
+        (ids, next)
+    }
+
+    /// Those of vertices whose ids are numbers, of which each is in other documents.
+    fn page_of_each(&self, references: &[String], after: Option<&str>, size: usize) -> (Vec<String>, Option<String>) {
+        let (of_one, all) = (self.documents, self.documents * references.len() as u64);
+        let number =
+            |reference: &String| reference.rsplit(':').next().and_then(|id| id.parse::<u64>().ok()).expect("an id");
+        let first = after.map_or(0, |after| {
+            let id = after.parse::<u64>().expect("an id of ours");
+            let at = references.iter().position(|reference| number(reference) == id / of_one).expect("one of these");
+            at as u64 * of_one + id % of_one + 1
+        });
+        let end = all.min(first + size as u64);
+        let id = |n: u64| format!("{:020}", number(&references[(n / of_one) as usize]) * of_one + n % of_one);
+        let ids: Vec<String> = (first..end).map(id).collect();
+        let next = ids.last().cloned().filter(|_| end < all);
         (ids, next)
     }
 }
@@ -78,8 +97,11 @@ impl DocumentStore for Multitude {
         unused()
     }
 
-    async fn lookup(&self, _: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
-        let (ids, next) = self.page(after, size);
+    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
+        let (ids, next) = match self.is_each {
+            true => self.page_of_each(references, after, size),
+            false => self.page(after, size),
+        };
         Ok(IdPage { ids, next })
     }
 
@@ -201,23 +223,25 @@ async fn child_that_asks_for_all_documents_of_a_vertex() {
     let documents = std::env::var(COUNT).map_or(DOCUMENTS, |text| text.parse().expect("a number"));
     let appended = Arc::new(AtomicU64::new(0));
     let stamp = HybridClock::earlier(HybridClock::default().now(), Duration::from_secs(3600));
-    let (resolver, task) = resolver(Multitude { documents, stamp }, appended.clone());
+    let (resolver, task) = resolver(Multitude { documents, stamp, is_each: false }, appended.clone());
     let stop = CancellationToken::new();
     let appending = tokio::spawn(task.run(stop.clone()));
     let (index, before) = (resolver.indexes[0].clone(), resident("VmRSS:"));
 
     let vertex = Vertex::new("Distributor", "1");
     let changed = resolver.clock.now();
-    let mut batch = Batch { changed: BTreeMap::from([(vertex.clone(), changed)]), ..Batch::default() };
+    let mut batch = Batch::default();
+    batch.changed.note(&vertex, changed);
     let cause = Cause { id: "1".into(), label: "a change".into(), commit_us: 0, affected: 0 };
     let mut affected = Affected::default();
-    resolver.look_up(&index, &[vertex], &mut affected).await.expect("looked up");
+    resolver.look_up(&index, &[vertex], &mut affected, &mut Gathering::default()).await.expect("looked up");
     assert_eq!(affected.len(), documents);
     resolver.request(&index, affected, (&cause, changed), &mut batch).await.expect("noted");
     let late = HybridClock::later(changed, resolver.times.lag);
     resolver.ask_for_supernodes(&index, &mut batch, late).await.expect("asked for");
-    let missed = resolver.missed(&index, &batch).await.expect("looked again");
-    assert!(missed.is_empty(), "{} documents would be built twice", missed.len());
+    batch.cause = Some(cause);
+    let missed = resolver.request_missed(&index, &batch, late).await.expect("looked again");
+    assert_eq!(missed, 0, "so many documents would be built twice");
     while appended.load(Ordering::Relaxed) < documents {
         tokio::task::yield_now().await;
     }
@@ -229,11 +253,64 @@ async fn child_that_asks_for_all_documents_of_a_vertex() {
     appending.await.expect("no panic").expect("appended");
 }
 
+/// Not a test by itself: what [`many_groups_of_changes_need_the_memory_of_one`] starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_asks_for_the_documents_of_many_vertices() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    const VERTICES: u64 = 100;
+    let appended = Arc::new(AtomicU64::new(0));
+    let (mut resolver, task) = resolver(Multitude { documents: 1_000, stamp: 1, is_each: true }, appended.clone());
+    // As where nobody tests: a thousand documents are not too many for one vertex.
+    resolver.settling.supernode = 1_000;
+    let stop = CancellationToken::new();
+    let appending = tokio::spawn(task.run(stop.clone()));
+    let (resolver, before) = (Arc::new(resolver), resident("VmRSS:"));
+    let mut groups = JoinSet::new();
+    for group in 0..GROUPS as u64 {
+        let resolver = resolver.clone();
+        groups.spawn(async move {
+            let index = resolver.indexes[0].clone();
+            // The same ones, so that what is remembered as asked for does not count.
+            let vertex = |n: u64| Vertex::new("Distributor", n.to_string());
+            let vertices: Vec<Vertex> = (0..VERTICES).map(vertex).collect();
+            let (mut affected, mut gathering) = (Affected::default(), Gathering::default());
+            resolver.look_up(&index, &vertices, &mut affected, &mut gathering).await.expect("looked up");
+            assert_eq!((affected.documents.len() as u64, affected.supernodes.is_empty()), (VERTICES * 1_000, true));
+            let cause = Cause { id: group.to_string(), label: "changes".into(), commit_us: 0, affected: 0 };
+            resolver.request(&index, affected, (&cause, 1), &mut Batch::default()).await.expect("asked for");
+        });
+    }
+    while let Some(group) = groups.join_next().await {
+        group.expect("no panic");
+    }
+    let documents = GROUPS as u64 * VERTICES * 1_000;
+    while appended.load(Ordering::Relaxed) < documents {
+        tokio::task::yield_now().await;
+    }
+    let needed = resident("VmHWM:").saturating_sub(before);
+    eprintln!("{documents} documents: {:.1} MiB more at most", needed as f64 / (1 << 20) as f64);
+    // All of them at a time need twice as much.
+    assert!(needed < 100 << 20, "{needed} bytes");
+    stop.cancel();
+    appending.await.expect("no panic").expect("appended");
+}
+
+#[test]
+fn many_groups_of_changes_need_the_memory_of_one() {
+    measured("child_that_asks_for_the_documents_of_many_vertices");
+}
+
 #[test]
 fn a_vertex_in_millions_of_documents_needs_the_memory_of_some_pages() {
-    let name = "resolve::supernodes::tests::child_that_asks_for_all_documents_of_a_vertex";
+    measured("child_that_asks_for_all_documents_of_a_vertex");
+}
+
+fn measured(child: &str) {
+    let name = format!("resolve::supernodes::tests::{child}");
     let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
-    let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().expect("it runs");
+    let output = child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("MiB more at most"), "nothing was measured: {said}");

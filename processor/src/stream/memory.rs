@@ -16,7 +16,7 @@ use super::steps::Steps;
 const PAGE: usize = 2_000;
 /// The records before a place that are looked at first to know when it is.
 const LAST: u64 = 64;
-/// Clocks of databases and of whoever captures their changes differ by less.
+/// A record is written after its event was, by clocks that differ by less.
 const SKEW: Duration = Duration::from_secs(60);
 /// Reading that takes longer is told.
 const LONG: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ pub(super) async fn before(
     let mut from = match time_before(transport, place, low, end, steps).await? {
         Some(time_us) => {
             let back = i64::try_from((within + SKEW).as_millis()).unwrap_or(i64::MAX);
-            first_of(transport, place, low, end, (time_us / 1_000).saturating_sub(back)).await?
+            transport.offset_at(place, (time_us / 1_000).saturating_sub(back)).await?.max(low)
         }
         None => low,
     };
@@ -97,24 +97,4 @@ async fn time_before(
         (until, back) = (begin, back.saturating_mul(4));
     }
     Ok(None)
-}
-
-/// The first record that is as late as this, by the times of records.
-async fn first_of(
-    transport: &dyn Transport,
-    place: &TopicPartition,
-    low: u64,
-    end: u64,
-    time_ms: i64,
-) -> Result<u64, TransportError> {
-    // Times of records rise, but for what clocks do, which is less than `SKEW`.
-    let (mut low, mut high) = (low, end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match read(transport, place, middle, high, 1).await?.first() {
-            Some(record) if record.timestamp_ms < time_ms => low = record.offset + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
 }

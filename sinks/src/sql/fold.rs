@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tributary_event::Op;
 use tributary_processor::sink::OutEvent;
 
-/// The longest name that PostgreSQL keeps whole, in bytes (NAMEDATALEN).
+/// The longest name of a column that each database keeps whole, in bytes: PostgreSQL's NAMEDATALEN, and one less than MySQL's.
 pub(super) const LONGEST_NAME: usize = 63;
 /// The sequence of a row's last change.
 pub(super) const SEQ: &str = "_seq";

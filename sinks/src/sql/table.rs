@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
-use tokio_postgres::types::Type;
 use tributary_event::TableName;
 
-use super::failure::Failure;
+use super::database::Dialect;
 use super::fold::{DELETED, Row, SEQ};
-use super::session::Session;
 
 /// Which table rows go to.
 #[derive(Debug)]
 pub(super) struct Target {
     /// Its schema and name.
     pub(super) name: TableName,
-    /// The same in SQL.
-    pub(super) sql: String,
     /// The columns of its key.
     pub(super) key: Vec<String>,
     /// Whether it is made, and gets columns that it lacks.
@@ -34,72 +30,70 @@ pub(super) struct Column {
     pub(super) nullable: bool,
     /// The database computes it; what rows say of it is left out.
     pub(super) computed: bool,
+    /// It has more than a type that a change of the type would lose.
+    pub(super) fixed: bool,
+}
+
+impl Target {
+    /// Its name in SQL.
+    pub(super) fn sql(&self, dialect: &dyn Dialect) -> String {
+        format!("{}.{}", dialect.quote(&self.name.schema), dialect.quote(&self.name.name))
+    }
 }
 
 /// A table as it was when it was looked at.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     pub(super) columns: BTreeMap<String, Column>,
-    /// The columns of each unique index that `on conflict` may name.
-    unique: Vec<BTreeSet<String>>,
+    /// The columns of each unique index that tells the rows of a key apart.
+    pub(super) unique: Vec<BTreeSet<String>>,
+    /// There is a unique index of another kind.
+    pub(super) more_unique: bool,
     /// Rows can be written to it.
-    is_table: bool,
-}
-
-/// A name in SQL, whatever it contains.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    pub(super) is_table: bool,
+    /// What else is against it, and the remedy.
+    pub(super) unfit: Option<String>,
+    /// Names of columns that differ in case are one.
+    pub(super) ignores_case: bool,
 }
 
 impl Table {
-    /// Looks at the table; none: there is none.
-    pub(super) async fn read(session: &Session<'_>, target: &Target) -> Result<Option<Self>, Failure> {
-        const KIND: &str = "select c.oid, c.relkind in ('r', 'p') from pg_catalog.pg_class c \
-             where c.oid = pg_catalog.to_regclass($1)";
-        const COLUMNS: &str = "select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef, \
-             a.attgenerated <> '' or a.attidentity = 'a', a.attidentity <> '' \
-             from pg_catalog.pg_attribute a where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped";
-        const UNIQUE: &str = "select array(select a.attname::text from pg_catalog.pg_attribute a \
-             where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])) \
-             from pg_catalog.pg_index i where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indimmediate \
-             and i.indpred is null and i.indexprs is null";
-        let kind = session.query(KIND, &[(&target.sql, Type::TEXT)]).await?;
-        let Some(row) = kind.first() else { return Ok(None) };
-        let (oid, is_table): (u32, bool) = (row.get(0), row.get(1));
-        let mut table = Self { is_table, ..Self::default() };
-        for row in session.query(COLUMNS, &[(&oid, Type::OID)]).await? {
-            let (not_null, has_default, computed, identity): (bool, bool, bool, bool) =
-                (row.get(2), row.get(3), row.get(4), row.get(5));
-            let needed = not_null && !has_default && !computed && !identity;
-            let column = Column { kind: row.get(1), needed, nullable: !not_null, computed };
-            table.columns.insert(row.get(0), column);
-        }
-        for row in session.query(UNIQUE, &[(&oid, Type::OID)]).await? {
-            table.unique.push(row.get::<_, Vec<String>>(0).into_iter().collect());
-        }
-        Ok(Some(table))
+    /// The column of this name.
+    pub(super) fn column(&self, name: &str) -> Option<&Column> {
+        let alike = || self.columns.iter().find(|(known, _)| self.is_same(known, name)).map(|(_, column)| column);
+        self.columns.get(name).or_else(alike)
+    }
+
+    /// Whether two names are those of one column.
+    pub(super) fn is_same(&self, one: &str, other: &str) -> bool {
+        one == other || self.ignores_case && one.eq_ignore_ascii_case(other)
+    }
+
+    /// Whether a unique index is one of exactly these columns.
+    pub(super) fn is_of(&self, index: &BTreeSet<String>, key: &[String]) -> bool {
+        index.len() == key.len() && key.iter().all(|key| index.iter().any(|column| self.is_same(column, key)))
     }
 }
 
 /// What a value needs of its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Boolean,
     Bigint,
     Numeric,
     Text,
-    Jsonb,
+    Json,
 }
 
 impl Kind {
     /// The kind of a value; null has none.
-    fn of(value: &RawValue) -> Option<Self> {
+    pub(super) fn of(value: &RawValue) -> Option<Self> {
         let text = value.get();
         Some(match text.as_bytes().first()? {
             b'n' => return None,
             b't' | b'f' => Self::Boolean,
             b'"' => Self::Text,
-            b'{' | b'[' => Self::Jsonb,
+            b'{' | b'[' => Self::Json,
             _ if text.parse::<i64>().is_ok() => Self::Bigint,
             _ => Self::Numeric,
         })
@@ -108,16 +102,6 @@ impl Kind {
     /// A kind for both, where there is one; else the first, and the database says what becomes of the other.
     fn and(self, other: Self) -> Self {
         if (self, other) == (Self::Bigint, Self::Numeric) { other } else { self }
-    }
-
-    fn sql(self) -> &'static str {
-        match self {
-            Self::Boolean => "boolean",
-            Self::Bigint => "bigint",
-            Self::Numeric => "numeric",
-            Self::Text => "text",
-            Self::Jsonb => "jsonb",
-        }
     }
 }
 
@@ -135,11 +119,16 @@ fn kinds(rows: &[Row]) -> BTreeMap<&str, Kind> {
 }
 
 /// The statements after which the table can take the rows. Pure. `Err`: what somebody has to do, where that is not ours to do.
-pub(super) fn changes(table: Option<&Table>, target: &Target, rows: &[Row]) -> Result<Vec<String>, String> {
+pub(super) fn changes(
+    table: Option<&Table>,
+    target: &Target,
+    rows: &[Row],
+    dialect: &dyn Dialect,
+) -> Result<Vec<String>, String> {
     let kinds = kinds(rows);
-    let (sql, name) = (&target.sql, &target.name);
+    let (sql, name) = (&target.sql(dialect), &target.name);
     let Some(table) = table else {
-        let create = create(target, &kinds);
+        let create = create(target, &kinds, dialect)?;
         return match target.create {
             true => Ok(if rows.is_empty() { Vec::new() } else { create }),
             false => Err(format!("the table {name} does not exist; set `create: true`, or run: {}", create.join(" "))),
@@ -148,9 +137,9 @@ pub(super) fn changes(table: Option<&Table>, target: &Target, rows: &[Row]) -> R
     if !table.is_table {
         return Err(format!("{name} is no table, so rows cannot be upserted; name a table"));
     }
-    for (own, kind) in [(SEQ, "bigint"), (DELETED, "boolean")] {
-        if let Some(column) = table.columns.get(own)
-            && column.kind != kind
+    for (own, kind) in [SEQ, DELETED].into_iter().zip(dialect.own_kinds()) {
+        if let Some(column) = table.column(own)
+            && !column.kind.starts_with(kind)
         {
             return Err(format!(
                 "the column {own} of {name} is {}, and must be {kind}; rename or change it",
@@ -160,60 +149,74 @@ pub(super) fn changes(table: Option<&Table>, target: &Target, rows: &[Row]) -> R
     }
     let mut added: Vec<String> = Vec::new();
     for (own, definition) in [(SEQ, "bigint"), (DELETED, "boolean not null default false")] {
-        if !table.columns.contains_key(own) {
-            added.push(format!("add column {} {definition}", quote(own)));
+        if table.column(own).is_none() {
+            added.push(format!("add column {} {definition}", dialect.quote(own)));
         }
     }
-    let lacking = kinds.iter().filter(|(column, _)| !table.columns.contains_key(**column));
-    added.extend(lacking.map(|(column, kind)| format!("add column {} {}", quote(column), kind.sql())));
+    let lacking = kinds.iter().filter(|(column, _)| table.column(column).is_none());
+    added.extend(
+        lacking.map(|(column, kind)| format!("add column {} {}", dialect.quote(column), dialect.kind(*kind, None))),
+    );
     if !added.is_empty() && !target.create {
         return Err(format!(
             "the table {name} lacks columns; set `create: true`, remove what is not wanted in `row`, or run: alter table {sql} {};",
             added.join(", ")
         ));
     }
-    let key: BTreeSet<String> = target.key.iter().cloned().collect();
-    if !table.unique.contains(&key) {
-        let columns = list(&target.key);
+    if !table.unique.iter().any(|index| table.is_of(index, &target.key)) {
+        let columns = dialect.list(&target.key);
+        let add = dialect.add_unique(&columns);
         return Err(format!(
-            "the table {name} has no unique index of its key alone ({columns}); run: alter table {sql} add unique ({columns});"
+            "the table {name} has no unique index of its key alone ({columns}); run: alter table {sql} {add};"
         ));
     }
+    if let Some(unfit) = &table.unfit {
+        return Err(unfit.clone());
+    }
     if target.create {
-        let wide = |column: &str| table.columns.get(column).is_some_and(|known| known.kind == "bigint");
-        let widened = kinds.iter().filter(|(column, kind)| **kind == Kind::Numeric && wide(column));
-        added.extend(widened.map(|(column, _)| format!("alter column {} type numeric", quote(column))));
+        let narrow = kinds.iter().filter(|(_, kind)| **kind == Kind::Numeric).filter_map(|(column, _)| {
+            let known = table.column(column).filter(|known| known.kind == dialect.own_kinds()[0])?;
+            dialect.widen(column, known)
+        });
+        added.extend(narrow);
     }
     Ok(if added.is_empty() { added } else { vec![format!("alter table {sql} {};", added.join(", "))] })
 }
 
-fn create(target: &Target, kinds: &BTreeMap<&str, Kind>) -> Vec<String> {
-    let sql = &target.sql;
-    let key = target.key.iter().map(|name| (name.as_str(), kinds.get(name.as_str()).copied().unwrap_or(Kind::Text)));
+fn create(target: &Target, kinds: &BTreeMap<&str, Kind>, dialect: &dyn Dialect) -> Result<Vec<String>, String> {
+    let sql = target.sql(dialect);
+    let key: Vec<(&str, Kind)> = target
+        .key
+        .iter()
+        .map(|name| (name.as_str(), kinds.get(name.as_str()).copied().unwrap_or(Kind::Text)))
+        .collect();
+    if let Some((name, why)) = key.iter().find_map(|(name, kind)| Some((name, dialect.unfit_key(*kind)?))) {
+        return Err(format!("{name:?} cannot be in the key of {}: {why}", target.name));
+    }
     let others = kinds.iter().filter(|(name, _)| !target.key.iter().any(|key| key == *name)).map(|(n, k)| (*n, *k));
-    let columns: Vec<String> = key.chain(others).map(|(n, kind)| format!("{} {}", quote(n), kind.sql())).collect();
-    let (seq, deleted) = (quote(SEQ), quote(DELETED));
-    vec![
-        format!(
-            "create table {sql} ({}, {seq} bigint not null, {deleted} boolean not null default false, primary key ({}));",
-            columns.join(", "),
-            list(&target.key)
-        ),
-        format!("create index on {sql} ({seq}) where {deleted};"),
-    ]
-}
-
-/// Names in SQL, with commas between.
-pub(super) fn list(names: &[String]) -> String {
-    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+    let key = key.iter().map(|(name, kind)| (*name, dialect.kind(*kind, Some(target.key.len()))));
+    let others = others.map(|(name, kind)| (name, dialect.kind(kind, None)));
+    let columns: Vec<String> = key.chain(others).map(|(n, kind)| format!("{} {kind}", dialect.quote(n))).collect();
+    let (seq, deleted) = (dialect.quote(SEQ), dialect.quote(DELETED));
+    let columns = format!(
+        "{}, {seq} bigint not null, {deleted} boolean not null default false, primary key ({})",
+        columns.join(", "),
+        dialect.list(&target.key)
+    );
+    Ok(dialect.create(&sql, &columns, &seq, &deleted))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::postgres::Postgres;
     use super::*;
 
+    fn changes(table: Option<&Table>, target: &Target, rows: &[Row]) -> Result<Vec<String>, String> {
+        super::changes(table, target, rows, &Postgres)
+    }
+
     fn target(create: bool) -> Target {
-        Target { name: "public.orders".into(), sql: "\"public\".\"orders\"".into(), key: vec!["id".into()], create }
+        Target { name: "public.orders".into(), key: vec!["id".into()], create }
     }
 
     fn row(columns: &str) -> Row {
@@ -225,7 +228,7 @@ mod tests {
         let column = |kind: &str| Column { kind: kind.into(), nullable: true, ..Column::default() };
         let own = [("id", "bigint"), (SEQ, "bigint"), (DELETED, "boolean")];
         let columns = own.iter().chain(columns).map(|(name, kind)| ((*name).to_owned(), column(kind))).collect();
-        Table { columns, unique: vec![BTreeSet::from(["id".to_owned()])], is_table: true }
+        Table { columns, unique: vec![BTreeSet::from(["id".to_owned()])], is_table: true, ..Table::default() }
     }
 
     #[test]

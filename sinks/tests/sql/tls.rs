@@ -9,7 +9,8 @@ use tributary_processor::sink::LedgerSink as _;
 use tributary_sinks::Sql;
 use tributary_stack::{Authority, Postgres, PostgresOptions};
 
-use crate::support::{connect, place};
+use super::database::connect;
+use crate::support::place;
 
 #[tokio::test]
 async fn a_server_is_trusted_as_far_as_the_url_says() {
@@ -26,7 +27,7 @@ async fn a_server_is_trusted_as_far_as_the_url_says() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
         chown(&path, Some(owner.uid()), Some(owner.gid())).expect("the server's own");
     }
-    connect(&postgres.url("postgres")).await.batch_execute("alter system set ssl = on").await.expect("set");
+    connect(&postgres.url("postgres")).await.run("alter system set ssl = on").await;
     postgres.restart().await.expect("starts again");
     let ask = |password: &str, host: &str, parameters: String| {
         let url = format!("postgres://postgres:{password}@{host}:{}/postgres?{parameters}", postgres.port());

@@ -1,6 +1,6 @@
 //! Reading Kafka without a group: metadata, watermarks, stretches of a partition, checkpoints. All of it blocks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::headers;
 use super::identity::Identities;
 use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 use crate::headers::Headers;
+use crate::numbers::{self, Numbered};
 
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an answer about the leaders of a topic may take.
@@ -35,10 +36,19 @@ pub(super) struct Reader {
     questions: BaseConsumer<Quiet>,
     /// Knows the ends of uncommitted records.
     uncommitted: BaseConsumer<Quiet>,
+    /// The running numbers that are kept, as far as they were read.
+    numbers: Mutex<Read>,
     /// What the names of topics mean.
     pub identities: Identities,
     /// Topics that were there: one of the brokers may not know of a new one yet.
     seen: Mutex<HashSet<String>>,
+}
+
+/// How far the checkpoints were read for running numbers, and those, by the name under which they are kept.
+#[derive(Default)]
+struct Read {
+    next: u64,
+    kept: BTreeMap<String, (String, Numbered)>,
 }
 
 impl Reader {
@@ -47,7 +57,15 @@ impl Reader {
         let client = Mutex::new(make("read_committed")?);
         let (questions, uncommitted) = (make("read_committed")?, make("read_uncommitted")?);
         let identities = Identities::new(settings);
-        Ok(Self { settings: settings.clone(), client, questions, uncommitted, identities, seen: Mutex::default() })
+        Ok(Self {
+            settings: settings.clone(),
+            client,
+            questions,
+            uncommitted,
+            numbers: Mutex::default(),
+            identities,
+            seen: Mutex::default(),
+        })
     }
 
     /// The whole cluster's topics. Asking for one by name could create it.
@@ -320,6 +338,32 @@ impl Reader {
             true
         })?;
         Ok(found.into_iter().collect())
+    }
+
+    /// All running numbers that are kept with the checkpoints. What was read of them before is not read again.
+    pub fn numbers(&self) -> Result<Vec<(String, Numbered)>, TransportError> {
+        let topic = self.settings.checkpoint_topic.as_str();
+        if self.partitions(topic)? == 0 {
+            return Ok(Vec::new());
+        }
+        let place = TopicPartition { topic: topic.into(), partition: 0 };
+        let mut read = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ends(&place)?.high < read.next {
+            // Somebody made the topic anew.
+            *read = Read::default();
+        }
+        let Read { next, kept } = &mut *read;
+        self.scan(&place, *next, |record| {
+            *next = record.offset + 1;
+            let name = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+            if let (Some(name), Some(content)) = (name, record.value)
+                && let Some(numbered) = numbers::kept(name, &content)
+            {
+                kept.insert(name.to_owned(), numbered);
+            }
+            true
+        })?;
+        Ok(kept.values().cloned().collect())
     }
 
     /// The same, also of what somebody's unfinished transaction stands before: for what is appended without any.

@@ -182,11 +182,17 @@ pub async fn a_source_numbers_its_records_without_a_gap(bench: Bench) {
         }
     }
     let mut seen = 0;
+    let kept = bench.transport.numbers().await.unwrap();
     for topic in [&topic, &other] {
         let (numbers, runs) = numbers(&bench, topic).await;
         assert_eq!(runs.len(), 1);
-        for numbers in numbers {
+        let kept: Vec<_> = kept.iter().filter(|(of, _)| *of == **topic).collect();
+        assert_eq!(kept.len(), 1);
+        for (partition, numbers) in numbers.into_iter().enumerate() {
             seen += numbers.len();
+            // What is kept beside the checkpoints tells the last of them.
+            let last = kept[0].1.last(partition as u32).map(|last| (last.run, last.number));
+            assert_eq!(last, numbers.last().map(|number| (*runs.first().unwrap(), *number)));
             assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
         }
     }

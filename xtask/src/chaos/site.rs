@@ -29,7 +29,8 @@ pub(super) struct Site {
 
 impl Site {
     /// Starts the servers and writes the pipeline; its processes do not run yet.
-    pub(super) async fn start(folder: &Path, cuts: bool) -> Result<Self> {
+    /// `lags`: as if nothing were known of how far the graph may be behind.
+    pub(super) async fn start(folder: &Path, cuts: bool, lags: bool) -> Result<Self> {
         // A sender that nobody answers to would keep the slot for a minute.
         let settings = vec![("wal_sender_timeout".to_owned(), "10s".to_owned())];
         let postgres = Postgres::start(PostgresOptions { settings, ..PostgresOptions::default() }).await?;
@@ -53,7 +54,7 @@ impl Site {
         if cuts {
             site.namespace = Some(Namespace::new(&site.ports()?).await?);
         }
-        let pipeline = site.write_pipeline(folder)?;
+        let pipeline = site.write_pipeline(folder, lags)?;
         for number in 0..=PASSING {
             site.members.push(Member::new(pipeline.clone(), folder.join(format!("process-{number}")))?);
         }
@@ -74,7 +75,7 @@ impl Site {
         Ok(ports)
     }
 
-    fn write_pipeline(&self, folder: &Path) -> Result<PathBuf> {
+    fn write_pipeline(&self, folder: &Path, lags: bool) -> Result<PathBuf> {
         let demo = repository().join("compose/demo");
         let transport = format!(
             "transport: {{ kafka: {{ brokers: \"{}\", partitions: 6, replication: 3, min_insync: 2 }} }}\n",
@@ -91,6 +92,7 @@ impl Site {
             .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
             .replace("    refresh: 100ms\n", &index)
             .replace("\ngraph:\n", &format!("\n{transport}graph:\n"));
+        let text = if lags { text.replace("  lag: 0s\n", "") } else { text };
         let pipeline = folder.join("pipeline.yaml");
         std::fs::write(&pipeline, text).with_context(|| format!("writing {}", pipeline.display()))?;
         std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql"))?;

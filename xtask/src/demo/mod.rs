@@ -71,12 +71,13 @@ async fn start(arguments: &Arguments) -> Result<Demo> {
     let folder = target().join("demo");
     empty(&folder)?;
     println!("starting servers …");
-    let Wanted { postgres, kafka, elasticsearch, opensearch } = Wanted::everything();
+    let Wanted { postgres, kafka, elasticsearch, opensearch, .. } = Wanted::everything();
     let wanted = Wanted {
         postgres,
         kafka: kafka.filter(|_| arguments.kafka),
         elasticsearch: elasticsearch.filter(|_| arguments.elasticsearch),
         opensearch: opensearch.filter(|_| arguments.opensearch),
+        ..Wanted::default()
     };
     let servers = Box::pin(wanted.start()).await?;
     let Some(postgres) = &servers.postgres else { bail!("PostgreSQL did not start") };

@@ -165,7 +165,7 @@ fn config(port: u16, database: &str, password: Option<&str>) -> String {
 }
 
 /// RFC 3986, section 2.1: everything but unreserved characters is encoded.
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -76,7 +76,8 @@ fn placed(r: &mut Reader, step: &Map, key: &dyn Described, before: &[Step]) {
         let help = "let a second stream do it, which takes the events of this one: `from: { stream: … }`";
         r.error(step.key_place(key), message, Some(help.into()));
     }
-    if let Some(other) = before.iter().find(|step| matches!(step.plan, StepPlan::Enrich(_) | StepPlan::Lookup(_))) {
+    let asks = |step: &&Step| matches!(step.plan, StepPlan::Enrich(_) | StepPlan::Lookup(_) | StepPlan::Call(_));
+    if let Some(other) = before.iter().find(asks) {
         let message = format!(
             "`{name}` stands behind `{}`, which may be answered otherwise when events are read again after a crash",
             other.name

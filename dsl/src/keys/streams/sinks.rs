@@ -8,7 +8,7 @@ use super::values::Code;
 use crate::keys::graph::{HEADER_NAMES, LEAVES};
 use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
-use crate::keys::values::DatabaseUrl;
+use crate::keys::values::{DatabaseUrl, TABLE_URL};
 use crate::plan::{ConductorFlavor, DeliveryOrder, FileFormat, OnError, WebhookFormat};
 use crate::yaml::{
     Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
@@ -312,7 +312,7 @@ pub(crate) static SQL: Key<&Keys, Means> = key(
     &SQL_KEYS,
     Means("another sink"),
     "url: \"postgres://app@warehouse/studio\"\ntable: public.movie_copy\nkey: id",
-    "A table of a PostgreSQL database, a row for each key. Each event is applied once; an older one never replaces what a newer one left.",
+    "A table of PostgreSQL, MySQL or MariaDB, a row for each key. Each event is applied once; an older one never replaces what a newer one left.",
 );
 
 static SQL_KEYS: Keys =
@@ -320,13 +320,20 @@ static SQL_KEYS: Keys =
 
 pub(crate) static SQL_URL: Key<DatabaseUrl, Required> = key(
     "url",
-    DatabaseUrl,
+    TABLE_URL,
     Required,
     "postgres://app@warehouse/studio",
-    "The database, as libpq has it; `sslmode` may be in it. It is never printed.",
+    "The database: of PostgreSQL as libpq has it, with `sslmode`; of MySQL and MariaDB `mysql://user:password@host:3306/database`, with \
+     `ssl-mode`, `ssl-ca`, `ssl-cert`, `ssl-key` or `socket`. It is never printed.",
 );
 
-pub(crate) static TABLE: Key<Table, Required> = key("table", Table, Required, "public.movie_copy", "The table.");
+pub(crate) static TABLE: Key<Table, Required> = key(
+    "table",
+    Table,
+    Required,
+    "public.movie_copy",
+    "The table, behind its schema; of MySQL and MariaDB behind its database.",
+);
 
 pub(crate) static ROW_KEY: Key<OneOrMany<Line>, Required> =
     key("key", OneOrMany(Line("column")), Required, "id", "The columns that are its key.");

@@ -87,7 +87,7 @@ pub(crate) static DEDUPE: Key<&Keys, Means> = key(
     "An event ends here if one of its key came to this step less than a time before, in the same partition of the topic, whether that one \
      flowed on or not. Times are those of the events (when they were committed), so it comes out the same whenever it is done. What was seen \
      is kept nowhere: it is read again from the topic when a partition is taken over, which takes as long as reading so much takes. Stands \
-     before steps that ask anybody; a stream has one `dedupe` or `collapse`.",
+     before steps that ask anybody or call functions; a stream has one `dedupe` or `collapse`.",
 );
 
 static DEDUPE_KEYS: Keys = Keys { keys: &[&BY, &WITHIN, &SEEN_LIMIT], rules: &[] };
@@ -125,7 +125,7 @@ pub(crate) static COLLAPSE: Key<&Keys, Means> = key(
     "by: .after.id\nfor: 2s",
     "Of the events of a key that come within a time, in the same partition of the topic, only the last flows on, when the time is over that \
      began with the first. Events keep their order, so one may wait twice as long, for others that came before it. Nothing is kept anywhere \
-     but in memory: offsets wait for what is held. Stands before steps that ask anybody, and before `split`; a stream has one `dedupe` or \
+     but in memory: offsets wait for what is held. Stands before steps that ask anybody or call functions, and before `split`; a stream has one `dedupe` or \
      `collapse`.",
 );
 

@@ -155,7 +155,7 @@ pub struct RowPlan {
     pub key: Vec<String>,
 }
 
-/// A table of a PostgreSQL database.
+/// A table of a database, whose kind the URL tells.
 #[derive(Debug, Clone)]
 pub struct SqlPlan {
     /// Connection URL; holds the password.

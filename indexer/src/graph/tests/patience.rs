@@ -262,6 +262,55 @@ async fn documents_that_share_a_cause_wait_and_the_others_go_on() {
     assert!(graph.parents(&fan_out, &ids(0..1)).await.is_ok());
 }
 
+/// A single document fails, in a pipeline where little happens, because something is away that it shows: so does another one that was
+/// served before and that nobody touched.
+#[tokio::test]
+async fn a_single_document_waits_for_what_others_need_as_well() {
+    let away = Arc::new(AtomicBool::new(false));
+    let poison = Arc::new(AtomicBool::new(false));
+    let server = {
+        let (away, poison) = (away.clone(), poison.clone());
+        Server::start(move |request| {
+            let ids = ids_of(request);
+            let root = if request["variables"]["representations"].is_array() { "_entities" } else { "movies" };
+            let odd = |id: &String| id.parse::<u32>().unwrap() % 2 == 1;
+            let fails =
+                |id: &String| away.load(Ordering::Acquire) && odd(id) || poison.load(Ordering::Acquire) && id == "3";
+            let failed: Vec<(usize, &String)> = ids.iter().enumerate().filter(|(_, id)| fails(id)).collect();
+            let nulls: Vec<(&str, Json)> = failed.iter().map(|(_, id)| (id.as_str(), Json::Null)).collect();
+            let error =
+                |(at, id): &(usize, &String)| json!({ "message": format!("no talents of {id}"), "path": [root, at] });
+            let errors: Vec<Json> = failed.iter().map(error).collect();
+            Reply::Json(json!({ "data": { root: movies(&ids, &nulls)["movies"] }, "errors": errors }))
+        })
+        .await
+    };
+    let graph = patient(&server);
+    let index = super::movies(true);
+    let fan_out = fan_out(together("", "representations", "_entities", of_talents()), &["movies"]);
+    assert!(graph.fetch(&index, &ids(0..12)).await.is_ok() && graph.parents(&fan_out, &ids(0..12)).await.is_ok());
+    // One that fails for itself, asked for with another one and alone.
+    poison.store(true, Ordering::Release);
+    for asked in [ids(2..4), ids(3..4)] {
+        assert!(graph.fetch(&index, &asked).await.unwrap().iter().any(|f| matches!(f, Fetched::Failed(_))));
+        assert!(graph.parents(&fan_out, &asked).await.unwrap().iter().any(Result::is_err));
+    }
+    poison.store(false, Ordering::Release);
+    // A graph of its own, which never heard of the cause.
+    let graph = patient(&server);
+    assert!(graph.fetch(&index, &ids(0..12)).await.is_ok() && graph.parents(&fan_out, &ids(0..12)).await.is_ok());
+    away.store(true, Ordering::Release);
+    for asked in [ids(2..4), ids(3..4), ids(2..4)] {
+        match graph.fetch(&index, &asked).await {
+            Ok(fetched) => assert!(matches!(fetched.last(), Some(Fetched::Waits(_))), "{fetched:?}"),
+            Err(error) => assert_eq!(error.class, ErrorClass::Transient),
+        }
+        assert_eq!(graph.parents(&fan_out, &asked).await.unwrap_err().class, ErrorClass::Transient);
+    }
+    away.store(false, Ordering::Release);
+    assert!(matches!(graph.fetch(&index, &ids(3..4)).await.unwrap()[0], Fetched::Found(_)));
+}
+
 #[tokio::test]
 async fn refusals_end_a_pipeline_that_is_told_so_and_outages_do_not() {
     let answers = [

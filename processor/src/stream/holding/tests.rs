@@ -60,10 +60,11 @@ fn sink(log: &[Event], turns: &[Turn], keys: usize, bytes: usize) -> Vec<usize> 
     for turn in turns.iter().chain(&enough) {
         match turn {
             Turn::Read(count) => {
-                for at in read..(read + count).min(log.len()) {
-                    held.push(coming(log, &times, at), now);
-                    read = at + 1;
+                let end = (read + count).min(log.len());
+                for coming in (read..end).map(|at| coming(log, &times, at)) {
+                    held.push(coming, now);
                 }
+                read = end;
             }
             Turn::Wait(seconds) => now += Duration::from_secs(*seconds),
             Turn::Append => {

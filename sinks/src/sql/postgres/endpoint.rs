@@ -15,15 +15,17 @@ use tributary_dsl::plan::Secret;
 use tributary_transport::tls;
 use url::form_urlencoded;
 
+use super::super::failure::causes;
+
 const REMEDY: &str = "write it as postgres://user:password@host:5432/database?sslmode=verify-full";
 
 /// How to reach a database.
-pub(super) struct Endpoint {
+pub(in crate::sql) struct Endpoint {
     pub(super) config: Config,
     /// None: without TLS.
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Server and database as messages name them.
-    pub(super) place: String,
+    pub(in crate::sql) place: String,
     /// The URL's `options` say how long a statement may take.
     pub(super) limits_statements: bool,
 }
@@ -40,7 +42,7 @@ struct Tls {
 
 impl Endpoint {
     /// Reads a URL. `Err`: what is wrong with it, without quoting it, for it holds a password.
-    pub(super) fn parse(url: &Secret) -> Result<Self, String> {
+    pub(in crate::sql) fn parse(url: &Secret) -> Result<Self, String> {
         let wrong = |cause: &str| format!("the url of the database cannot be used: {cause}; {REMEDY}");
         let (head, query) = url.reveal().split_once('?').unwrap_or((url.reveal(), ""));
         if !head.starts_with("postgres://") && !head.starts_with("postgresql://") {
@@ -157,17 +159,6 @@ fn place(config: &Config) -> String {
     format!("PostgreSQL {}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
 }
 
-/// An error with all of its causes.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +195,7 @@ mod tests {
             "postgres://u:hunter2@h/d?sslcert=/nowhere",
         ];
         for url in urls {
-            let error = parse(url).err().expect(url);
+            let error = parse(url).expect_err(url);
             assert!(!error.contains("hunter2") && error.contains("postgres://user"), "{error}");
         }
     }
