@@ -71,7 +71,7 @@ impl Peers {
     pub fn ahead(&self, now: Instant) -> Option<(&str, Duration)> {
         let there = self.0.iter().filter(|(_, peer)| now.saturating_duration_since(peer.heard) < SILENCE);
         let worst = there.max_by_key(|(_, peer)| peer.ahead)?;
-        (worst.1.ahead > SKEW).then(|| (worst.0.as_str(), worst.1.ahead))
+        (worst.1.ahead > SKEW).then_some((worst.0.as_str(), worst.1.ahead))
     }
 }
 
