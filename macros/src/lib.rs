@@ -1,5 +1,5 @@
 //! Attributes that make functions and streams of users out of Rust: `#[tributary::function]`, `#[tributary::stream]`, and `vrl!`, which lets a
-//! program know its line. What they write calls what anybody may call by hand: [`tributary::functions`] and [`tributary::written`].
+//! program know its line. What they write calls what anybody may call by hand: `tributary::functions` and `tributary::written`.
 
 mod function;
 mod signature;

@@ -22,7 +22,9 @@ use super::value::Codec;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
-pub(super) use tables::{Which, columns_of, name_of, primary_key_of, table_of, tables, tables_as, type_names};
+pub(super) use tables::{
+    Which, columns_of, name_of, primary_key_of, primary_keys_of, table_of, tables, tables_as, type_names,
+};
 pub(super) use types::{TypeRow, Types};
 
 /// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.

@@ -3,7 +3,8 @@
 //! The log is read with the catalog of its own time, the questions are answered by the catalog of today, and a transaction is
 //! in the log a moment before others can see it. So a transaction that may have made a type or a table is waited for until it
 //! is visible; what is gone since is as it was when it was last looked at, which is kept (see `known`). Nothing is asked of a table
-//! that the log has as the catalog had it when the session began.
+//! that the log has as the catalog had it when the session began, but its primary key where its relation message does not tell that:
+//! then those of all such tables are.
 //!
 //! A table that the log carries in a way that does not suffice (columns, replica identity) stops the source only if that is
 //! still so today. If it was mended since, the log has a stretch in which something lacks: whoever depends on the table is told
@@ -11,17 +12,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tributary_event::TableName;
 
-use super::catalog::{Carried, TableInfo, Types, Which, columns_of, primary_key_of, table_of, tables, type_names};
+use super::catalog::{
+    Carried, TableInfo, Types, Which, columns_of, primary_key_of, primary_keys_of, table_of, tables, type_names,
+};
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::session::Session;
 use super::texts::Texts;
-use super::visibility::{Held, until_over};
+use super::visibility::{Held, Snapshot, now_visible, until_over};
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 use crate::settings::DroppedTypes;
@@ -48,6 +53,8 @@ pub(super) struct Learner {
     pub captured: HashMap<u32, (String, String)>,
     /// The listed tables as they were when the session began, by OID. Nothing is asked of one that the log has just so.
     pub begun_with: HashMap<u32, TableInfo>,
+    /// The primary keys of those whose relation messages do not tell them, when they were last asked for.
+    pub primary_keys: Option<PrimaryKeys>,
     /// What becomes of values of types that nobody knows any more.
     pub dropped_types: DroppedTypes,
     /// Whether the server sends values as its types' send functions write them.
@@ -56,6 +63,18 @@ pub(super) struct Learner {
     pub texts: Arc<Texts>,
     pub dependent: Arc<dyn Dependent>,
 }
+
+/// Primary keys of many tables, as of one moment.
+pub(super) struct PrimaryKeys {
+    asked: Instant,
+    /// What was visible then, or before.
+    visible: Snapshot,
+    /// By OID.
+    of: HashMap<u32, Vec<String>>,
+}
+
+/// All keys are asked for at once, but no more often than this: between that, those of single tables are.
+const BETWEEN_KEYS: Duration = Duration::from_secs(1);
 
 /// What the listed name of a table in the log stands for today.
 enum Naming {
@@ -96,10 +115,10 @@ impl Learner {
         within: Option<Within>,
     ) -> Result<Relayed, ConnectorError> {
         let in_log = (schema_name(relation).to_owned(), relation.name.to_owned());
-        if let (Some(info), None) =
-            (self.begun_with.get(&relation.oid).filter(|info| info.is_alike(relation)), bad_name)
+        let alike = self.begun_with.get(&relation.oid).filter(|info| bad_name.is_none() && info.is_alike(relation));
+        if let Some(info) = alike.cloned()
+            && let Some(key) = self.key_of(&info, &in_log, within).await?
         {
-            let key = declared_key(&self.keys, &in_log).unwrap_or(&info.primary_key).to_vec();
             let names = info.schema.columns.iter().map(|column| column.type_name.to_string()).collect();
             return self.learnt(relation, message, in_log, (key, names)).await;
         }
@@ -124,6 +143,40 @@ impl Learner {
             return Ok(table);
         }
         self.learnt(relation, message, name, (primary_key, names)).await
+    }
+
+    /// The key of a table that the log has as it was when the session began, if that can be known without asking for the table alone.
+    async fn key_of(
+        &mut self,
+        info: &TableInfo,
+        name: &(String, String),
+        within: Option<Within>,
+    ) -> Result<Option<Vec<String>>, ConnectorError> {
+        if let Some(declared) = declared_key(&self.keys, name) {
+            return Ok(Some(declared.to_vec()));
+        }
+        if info.identity == 'd' {
+            // The relation message has the same columns of it.
+            return Ok(Some(info.primary_key.clone()));
+        }
+        // Whoever alters a key is a transaction before this one, or this one.
+        let Some(within) = within.filter(|within| !within.prepared) else { return Ok(None) };
+        match &self.primary_keys {
+            Some(keys) if keys.visible.sees(within.xid) => return Ok(keys.of.get(&info.oid).cloned()),
+            Some(keys) if keys.asked.elapsed() < BETWEEN_KEYS => return Ok(None),
+            _ => {}
+        }
+        let sql = self.session.get().await?;
+        until_over(&sql, within, &mut self.held).await?;
+        let Some(visible) = now_visible(&self.session).await? else { return Ok(None) };
+        let unsaid = self.begun_with.values().filter(|info| info.identity != 'd').map(|info| info.oid);
+        let mut of = primary_keys_of(&sql, &unsaid.clone().collect::<Vec<_>>()).await?;
+        for oid in unsaid {
+            of.entry(oid).or_default();
+        }
+        let key = of.get(&info.oid).cloned();
+        self.primary_keys = Some(PrimaryKeys { asked: Instant::now(), visible, of });
+        Ok(key)
     }
 
     /// A listed table of which key and names of types are known.

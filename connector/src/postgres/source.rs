@@ -167,6 +167,7 @@ impl PostgresSource {
                 keys: settings.keys.clone(),
                 captured: prepared.tables.iter().map(|t| (t.oid, t.name())).collect(),
                 begun_with: prepared.tables.iter().map(|t| (t.oid, t.clone())).collect(),
+                primary_keys: None,
                 dropped_types: settings.dropped_types,
                 binary,
                 texts,

@@ -35,7 +35,7 @@ const NOT_ALLOWED: &str = "42501";
 
 /// Which transactions are visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Snapshot {
+pub(super) struct Snapshot {
     /// Every id from this one on is not.
     end: u64,
     /// Ids below that are not either; sorted.
@@ -55,7 +55,7 @@ impl Snapshot {
 
     /// Whether a transaction is visible, or was rolled back, of whose id the log has the lower half: the whole one is that which is
     /// nearest to the newest.
-    fn sees(&self, id: u32) -> bool {
+    pub(super) fn sees(&self, id: u32) -> bool {
         let distance = id.wrapping_sub(self.end as u32).cast_signed();
         let id = self.end.saturating_add_signed(i64::from(distance));
         id < self.end && self.in_progress.binary_search(&id).is_err()
@@ -212,6 +212,16 @@ async fn ask(session: &Session) -> Result<Snapshot, Unanswered> {
     let snapshot = cell(0).and_then(Snapshot::parse);
     Ok(snapshot
         .ok_or_else(|| ConnectorError::protocol(sql.endpoint().place(), "pg_current_snapshot() gave no snapshot"))?)
+}
+
+/// Which transactions are visible now; none where that cannot be known.
+pub(super) async fn now_visible(session: &Session) -> Result<Option<Snapshot>, ConnectorError> {
+    match ask(session).await {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(Unanswered::Standby) => Ok(None),
+        Err(Unanswered::Failed(ConnectorError::Database { code, .. })) if code == NOT_ALLOWED => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Waits until a transaction that the log has is visible, or was rolled back.

@@ -192,7 +192,15 @@ pub(in super::super) async fn columns_of(
 
 /// The columns of a table's primary key, in key order.
 pub(in super::super) async fn primary_key_of(sql: &Sql, table: u32) -> Result<Vec<String>, ConnectorError> {
-    Ok(indexes(sql, &[table]).await?.remove(&table).unwrap_or_default().primary)
+    Ok(primary_keys_of(sql, &[table]).await?.remove(&table).unwrap_or_default())
+}
+
+/// The same of many tables.
+pub(in super::super) async fn primary_keys_of(
+    sql: &Sql,
+    tables: &[u32],
+) -> Result<HashMap<u32, Vec<String>>, ConnectorError> {
+    Ok(indexes(sql, tables).await?.into_iter().map(|(table, indexes)| (table, indexes.primary)).collect())
 }
 
 /// The table that has this schema and name now.
