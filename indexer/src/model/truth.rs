@@ -84,6 +84,9 @@ struct Database {
 /// An event of the log: its topic, its key, its value.
 pub type Logged = (String, Option<Vec<u8>>, Vec<u8>);
 
+/// Of all kinds of statements; the first few of them change only what movies embed.
+pub const KINDS: usize = 12;
+pub const EMBEDDED: usize = 3;
 const LETTERS: [char; 3] = ['A', 'B', 'C'];
 
 impl Truth {
@@ -123,8 +126,8 @@ impl Truth {
         Lsn(database.last[seen.unwrap_or_default()] + 1)
     }
 
-    /// One transaction of one statement. Returns what the log says of it, and what was done.
-    pub fn edit(&self, random: &mut Random) -> (Vec<Logged>, String) {
+    /// One transaction of one statement, of one of so many [`KINDS`]. Returns what the log says of it, and what was done.
+    pub fn edit(&self, random: &mut Random, kinds: usize) -> (Vec<Logged>, String) {
         let mut database = self.lock();
         let mut state = database.past.last().expect("a state").1.clone();
         let letter = LETTERS[random.below(3)];
@@ -132,7 +135,7 @@ impl Truth {
         let distributor = random.below(2) as u8;
         let mut events = Vec::new();
         let said;
-        match random.below(12) {
+        match random.below(kinds) {
             0 | 1 => {
                 said = format!("talent {talent} = {letter}");
                 state.talents.insert(talent, letter);

@@ -12,7 +12,7 @@ use super::process::{Process, Shared};
 use super::random::{Dice, Random};
 use super::store::ModelIndex;
 use super::topics::Topics;
-use super::truth::{State, Truth};
+use super::truth::{EMBEDDED, KINDS, State, Truth};
 use crate::context::{MUTANT, Rule};
 use crate::documents::document::assemble;
 
@@ -136,7 +136,7 @@ impl World {
                 sleep(Duration::from_millis(10)).await;
                 // Somebody has something to look at, or nobody would mind.
                 if (began.elapsed().as_millis() % 5_000) < 10 {
-                    let (events, _) = world.shared.truth.edit(&mut world.random);
+                    let (events, _) = world.shared.truth.edit(&mut world.random, KINDS);
                     events.into_iter().for_each(|(topic, key, value)| world.shared.topics.log(&topic, key, value));
                 }
                 let parts = first.parts();
@@ -263,7 +263,12 @@ impl World {
             }
             _ => {
                 let truth = self.shared.truth.clone();
-                let (events, said) = truth.edit(&mut self.random);
+                // Where a movie changes all the time, it is built again for other reasons.
+                let kinds = match MUTANT.get() {
+                    Some(Rule::LateWrite | Rule::Deadlines | Rule::Ours) => EMBEDDED,
+                    _ => KINDS,
+                };
+                let (events, said) = truth.edit(&mut self.random, kinds);
                 self.tell(|| said);
                 for (topic, key, value) in events {
                     self.shared.topics.log(&topic, key, value);
