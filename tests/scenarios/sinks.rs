@@ -35,7 +35,7 @@ streams:
           into: .price
     to:
       - topic: { name: OUT }
-      - webhook: { url: "HOOK/hook", secret: "${HOOK_SECRET:-whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}", private: on, retry: { max_pause: 1s } }
+      - webhook: { url: "HOOK/hook", secret: "${SIGNATURE:-whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}", private: on, retry: { max_pause: 1s } }
       - sql:
           url: "${STUDIO_URL}"
           table: copies.movie
@@ -246,7 +246,7 @@ streams:
     start: first
     steps: [{ changed: [title], name: renamed }]
     to:
-      - webhook: { url: "HOOK/hook", secret: "${HOOK_SECRET:-s}", private: on, on_error: dead_letter, format: plain }
+      - webhook: { url: "HOOK/hook", secret: "${SIGNATURE:-s}", private: on, on_error: dead_letter, format: plain }
 "#;
 
 /// What a receiver refuses is set aside with its key, other keys go on, and when somebody asks it arrives in its order. Whoever taps the
@@ -313,7 +313,7 @@ streams:
   told:
     from: public.movie
     ops: [u]
-    to: [{ webhook: { url: "http://127.0.0.1:1/hook", secret: "${HOOK_SECRET:-s}", private: on, format: plain } }]
+    to: [{ webhook: { url: "http://127.0.0.1:1/hook", secret: "${SIGNATURE:-s}", private: on, format: plain } }]
   raw:
     from: public.movie
     to: [{ topic: { name: raw } }]

@@ -1,8 +1,9 @@
 //! The brake of deletes: a document is deleted when the graph does not know its root any more, and where that is said of more
 //! documents within a minute than one would expect, the graph may be wrong. Pure: time is handed in.
 //!
-//! The rate is that of the index, and each process counts what it builds itself: so it may delete its share, which is that of the
-//! partitions that it has. Documents are spread over them by their ids.
+//! The rate is that of the index, and each process counts what it builds itself: so it may delete its share of a percentage, which is
+//! that of the partitions that it has (documents are spread over them by their ids). The number that may be deleted in any case is no
+//! share: of few documents, one process may have most by chance.
 //!
 //! What counts is not what was deleted but what was found missing, which is known a second before anything is deleted: so a graph
 //! that suddenly answers nothing costs no document. While the brake is on, documents that would be deleted are set aside, and
@@ -101,14 +102,15 @@ impl Brake {
         }
         let missing: u64 = state.missing.iter().map(|(_, n)| n).sum();
         let documents = state.documents.map_or(0, |(documents, _)| documents);
-        let most = self.settings.least.max(documents.saturating_mul(self.settings.percent) / 100);
-        let (mine, whose) = match state.share {
+        let percent = documents.saturating_mul(self.settings.percent) / 100;
+        let (share, whose) = match state.share {
             (owned, of) if owned < of => (
-                most.saturating_mul(owned).div_ceil(of),
+                percent.saturating_mul(owned).div_ceil(of),
                 format!(" in this process, which builds {owned} of {of} partitions"),
             ),
-            _ => (most, String::new()),
+            _ => (percent, String::new()),
         };
+        let mine = self.settings.least.max(share);
         if missing > mine {
             return Some(format!(
                 "{missing} of {documents} documents were found missing within a minute{whose}, {mine} may be"
@@ -166,19 +168,26 @@ mod tests {
         let now = Instant::now();
         let brakes: Vec<Brake> = (0..4).map(|_| Brake::new(BrakeSettings { percent: 1, least: 100 })).collect();
         let mut deleted = 0;
-        for (brake, owned) in brakes.iter().zip([3, 3, 5, 1]) {
-            brake.count(20_000, now);
-            brake.share(owned, 12);
+        let deletes = |brake: &Brake| {
             let mut missing = 0;
             while brake.stops(now).is_none() {
                 brake.missing(1, now);
                 missing += 1;
             }
-            deleted += missing - 1;
+            missing - 1
+        };
+        for (brake, owned) in brakes.iter().zip([3, 3, 5, 1]) {
+            brake.count(120_000, now);
+            brake.share(owned, 12);
+            deleted += deletes(brake);
         }
-        assert!((200..204).contains(&deleted), "{deleted} of 20,000, by all together");
+        assert!((1200..1204).contains(&deleted), "{deleted} of 120,000, by all together");
         brakes[0].share(12, 12);
         assert_eq!(brakes[0].stops(now), None, "it is the only one that is left");
+        let small = Brake::new(BrakeSettings { percent: 1, least: 100 });
+        small.count(3201, now);
+        small.share(1, 12);
+        assert_eq!(deletes(&small), 100, "of a small index each may delete as many as all may");
     }
 
     #[test]
