@@ -16,6 +16,10 @@
 //! Where nobody else was served yet, documents that fail wait: others join them in their next batch. Vertices whose parents are
 //! asked for do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
 
+mod hearing;
+mod outage;
+mod witness;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,9 +30,10 @@ use tokio::time::Instant;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
-use super::hearing::{Hearings, Known};
-use super::outage::{Outages, kind};
-use super::witness::{Kind, Whom, Witnesses, Word, Words};
+use self::hearing::{Hearings, Known};
+use self::outage::{Outages, kind};
+pub use self::witness::WITNESSES;
+use self::witness::{Kind, Whom, Witnesses, Word, Words};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// What refusals mean: answers that reject the query, or us, or that are no GraphQL server's.
