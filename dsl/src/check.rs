@@ -44,10 +44,13 @@ pub fn check(definition: &Definition, schema: &Schema) -> Result<(Plan, Vec<Diag
         taken: Vec::new(),
         found: unkeyed,
     };
-    checker.scalars();
-    checker.rules();
-    checker.hints();
-    checker.declared_ways();
+    // Without indexes no schema is read, and nothing can be held against it.
+    if checker.schema.type_names().next().is_some() {
+        checker.scalars();
+        checker.rules();
+        checker.hints();
+        checker.declared_ways();
+    }
     let indexes: Vec<IndexPlan> = definition.indexes.iter().filter_map(|index| checker.index(index)).collect();
     checker.ways_taken_twice();
     let fan_outs = checker.fan_outs();

@@ -153,6 +153,10 @@ pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Defini
     let (text, root, found) = yaml::parse(file_name, text);
     let functions = inputs.functions();
     let mut reader = Reader { text, others: Vec::new(), inputs, found, root: &keys::PIPELINE, functions };
+    if root.is_none() && reader.found.is_empty() {
+        let spot = Spot::new(&reader.text, 1, 1, 1);
+        reader.found.push(spot.error("the pipeline is empty").help(START));
+    }
     let root = root.map(|root| written::joined(&mut reader, root));
     let definition = root.as_ref().and_then(|root| pipeline(&mut reader, root));
     let definition = match (definition, &root) {
@@ -167,16 +171,18 @@ pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Defini
     (definition.map(|definition| Definition { complete, ..definition }), found)
 }
 
+/// How a pipeline begins.
+const START: &str = "start with `pipeline: <name>`, then `sources:`, `graph:` and `indexes:`, or `streams:`";
+
 fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
-    let start = "start with `pipeline: <name>`, then `sources:`, `graph:` and `indexes:`, or `streams:`";
     match &root.kind {
         Tree::Mapping(_) => {}
         Tree::Null => {
-            r.error(root.place, "the pipeline is empty", Some(start.into()));
+            r.error(root.place, "the pipeline is empty", Some(START.into()));
             return None;
         }
         _ => {
-            r.error(root.place, "a pipeline is written as keys and values", Some(start.into()));
+            r.error(root.place, "a pipeline is written as keys and values", Some(START.into()));
             return None;
         }
     }

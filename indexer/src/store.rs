@@ -217,6 +217,11 @@ pub trait DocumentStore: Send + Sync {
 
     /// Whether the store answers now; the error says what is wrong.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Whether it can be asked at all: a store within this process is opened while the pipeline starts.
+    fn is_open(&self) -> bool {
+        true
+    }
 }
 
 /// A failure of a store.

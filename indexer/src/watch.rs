@@ -69,7 +69,7 @@ pub async fn run(
         graph_part.take(answer, starting(&graph_part.reporter));
         let answer = self::answer(async { transport.probe().await.map_err(|e| e.message) }).await;
         transport_part.take(answer, starting(&transport_part.reporter));
-        for (index, part) in indexes.iter().zip(&mut stores) {
+        for (index, part) in indexes.iter().zip(&mut stores).filter(|(index, _)| index.store.is_open()) {
             let answer = self::answer(async { index.store.probe().await.map_err(|e| e.message) }).await;
             part.take(answer, starting(&part.reporter));
         }

@@ -150,9 +150,11 @@ async fn complete(
     }
     let statement =
         format!("ALTER PUBLICATION {} ADD TABLE {}", quote(publication), names(&missing.iter().collect::<Vec<_>>()));
-    tracing::info!(publication, tables = missing.len(), "adding tables to the publication");
     match sql.execute(&statement).await? {
-        Ok(()) => Ok(missing),
+        Ok(()) => {
+            tracing::info!(publication, tables = missing.len(), "tables were added to the publication");
+            Ok(missing)
+        }
         // Added by another process meanwhile.
         Err(error) if error.code == "42710" => Ok(missing),
         Err(error) => Err(refused(&error, endpoint, publication, tables, &statement)),
@@ -179,12 +181,14 @@ fn refused(
         return error.classify(endpoint, "creating the publication");
     }
     let mut remedy = format!("{statement};  -- as the owner of the tables or a superuser");
-    if error.message.contains("database") {
+    if error.message.contains("for database") {
         remedy = format!(
             "GRANT CREATE ON DATABASE {} TO {};  -- or, as the tables' owner: {statement};",
             quote(&endpoint.database),
             quote(&endpoint.user)
         );
+    } else if error.message.contains("owner of publication") {
+        remedy = format!("{statement};  -- as the owner of the publication or a superuser");
     } else if let Some(table) = tables.iter().find(|t| !t.owned).filter(|_| error.message.contains("owner of table")) {
         return ConnectorError::Privilege {
             place: format!("publication {publication}"),

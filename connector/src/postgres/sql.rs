@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
-use super::sqlstate::{LOGGING_IN, ServerError};
+use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
 use super::{session, tls};
 use crate::error::ConnectorError;
 
 /// The SQLSTATE of bytes that are no text.
 const NOT_IN_REPERTOIRE: &str = "22021";
+
+/// What is found in answers that are no server's: of a web server, of SSH, of whatever else listens.
+const FOREIGN: [&str; 3] = ["bytes remaining on stream", "InvalidContentType", "unexpected message"];
 
 /// A session. Its connection task ends with it.
 pub(super) struct Sql {
@@ -24,9 +28,21 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
-        match Self::open(endpoint, false).await {
-            Err(error) if session::ended_too_early(&error) => Self::open(endpoint, true).await,
+        match Self::answered(endpoint, false).await {
+            Err(error) if session::ended_too_early(&error) => Self::answered(endpoint, true).await,
             opened => opened,
+        }
+    }
+
+    /// Opens a session at a server that says something: who accepts connections and is silent is taken to be away.
+    async fn answered(endpoint: &Endpoint, all_settings: bool) -> Result<Self, ConnectorError> {
+        let wait = endpoint.connect_timeout;
+        match timeout(wait, Box::pin(Self::open(endpoint, all_settings))).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectorError::unreachable(
+                endpoint.place(),
+                format!("it accepts connections, and has said nothing within {wait:?}"),
+            )),
         }
     }
 
@@ -191,6 +207,9 @@ fn describe(endpoint: &Endpoint, action: &str, error: &tokio_postgres::Error) ->
         // What TLS objects to is an error of input and output too, of its own kind.
         broke |= inner.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() != std::io::ErrorKind::InvalidData);
         source = inner.source();
+    }
+    if action == LOGGING_IN && FOREIGN.iter().any(|sign| cause.contains(sign)) {
+        return not_a_server(endpoint, &cause);
     }
     if broke || error.is_closed() || cause.contains("error communicating") || cause.contains("connect") {
         return ConnectorError::unreachable(endpoint.place(), cause);

@@ -20,6 +20,10 @@ impl Checker<'_> {
     /// `None`: there is no way, or several, or a hint is wrong, which is said.
     pub(super) fn roots(&mut self, index: &IndexText, root_type: &str) -> Option<RootIds> {
         let found = match &index.roots {
+            // Of a source that could not be read whole, nobody knows what it captures.
+            Some(RootsText::Table(table)) if !self.definition.complete && self.table(&table.name).is_none() => {
+                return None;
+            }
             Some(RootsText::Table(table)) => self.declared_table(table, root_type),
             Some(RootsText::Field(field)) => self.declared_field(field, root_type),
             Some(RootsText::Wrong) => return None,

@@ -1,6 +1,6 @@
 //! `sources:`: the databases and their tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tributary_event::{TableName, debezium};
 
@@ -143,6 +143,9 @@ fn list(r: &mut Reader, map: &Map, source: &str, captured: &mut Captured) -> Opt
     let items = r.required(map, &key::CAPTURED)?;
     let path = map.path_of(key::CAPTURED.name);
     let mut tables: Vec<TableName> = Vec::new();
+    let (mut known, mut topics) = (HashSet::new(), HashMap::new());
+    let others: HashMap<&TableName, &str> =
+        captured.tables.iter().map(|(table, source, _)| (table, source.as_str())).collect();
     let mut read = Vec::new();
     let mut all = true;
     for item in &items {
@@ -151,19 +154,21 @@ fn list(r: &mut Reader, map: &Map, source: &str, captured: &mut Captured) -> Opt
             all = false;
             continue;
         };
-        let topic = |table: &TableName| debezium::topic(source, &table.schema, &table.name);
-        if tables.contains(&table.name) {
+        let topic = debezium::topic(source, &table.name.schema, &table.name.name);
+        if known.contains(&table.name) {
             let message = format!("the table `{}` is listed twice", table.shown);
             r.error(item.place, message, Some("remove one of the two".into()));
-        } else if let Some(other) = tables.iter().find(|other| topic(other) == topic(&table.name)) {
-            let message = format!("`{}` and `{other}` would share the topic `{}`", table.name, topic(other));
+        } else if let Some(other) = topics.get(&topic) {
+            let message = format!("`{}` and `{other}` would share the topic `{topic}`", table.name);
             let help = "a topic joins the parts of a name by dots, and has `_` for marks that topics may not have:\ncapture one of the two with a source of its own";
             r.error(item.place, message, Some(help.into()));
-        } else if let Some(other) = captured.source_of(&table.name) {
+        } else if let Some(other) = others.get(&table.name) {
             let message = format!("the table `{}` is captured by the source `{other}` already", table.shown);
             let help = "rules of `graph.vertices` name tables without their source:\nput one of the two into a pipeline of its own";
             r.error(item.place, message, Some(help.into()));
         } else {
+            known.insert(table.name.clone());
+            topics.insert(topic, table.name.clone());
             tables.push(table.name.clone());
             read.push((table.name, source.to_owned(), table.spot));
         }

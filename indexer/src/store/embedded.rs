@@ -308,6 +308,10 @@ impl DocumentStore for EmbeddedStore {
         self.read(|_, searcher| Ok(searcher.num_docs())).await
     }
 
+    fn is_open(&self) -> bool {
+        self.read_only || self.opened.get().is_some()
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         match &self.opened().await?.writer {
             Some(writer) => writer.health(),

@@ -171,13 +171,21 @@ impl Server {
             _ => bulk::reason(error),
         };
         let kind = error["type"].as_str().unwrap_or_default();
+        // OpenSearch says no more than that to who may not log in.
+        let is_ours = !kind.is_empty() || answer.status == 401 && reason == "Unauthorized";
         let (class, remedy) = match answer.status {
+            301..=399 | 401 | 403 | 404 if !is_ours => (
+                ErrorClass::Transient,
+                "this is no search server's answer, or that of a proxy before it; check that the store's url is the server's",
+            ),
             401 => (ErrorClass::Fatal, "check user name, password or API key"),
             403 if kind == "cluster_block_exception" => {
                 (ErrorClass::Transient, "the index is blocked; is the disk full?")
             }
             403 => (ErrorClass::Fatal, "give the user the privileges for this index"),
-            404 => (ErrorClass::Fatal, "the index is gone; start again to have it created and built"),
+            404 if kind == "index_not_found_exception" => {
+                (ErrorClass::Fatal, "the index is gone; start again to have it created and built")
+            }
             408 | 429 | 500.. => (ErrorClass::Transient, "the server is busy or not well"),
             _ => (ErrorClass::Definite, "the server will not take this call"),
         };
