@@ -57,7 +57,9 @@ impl Unit {
                     let stream = format!("{}.{}", parts.definition.pipeline(), plan.name);
                     Sink::Ledger(Arc::new(Sql::new(sql, &stream, &delivery.name).map_err(unusable)?))
                 }
-                SinkPlan::Files(files) => Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name))),
+                SinkPlan::Files(files) => {
+                    Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name).map_err(unusable)?))
+                }
                 SinkPlan::Index(index) => {
                     let store = open(&index.store, &index.name, parts.definition.data());
                     let store = store.map_err(|e| Failure::of(e.class, e.message))?;

@@ -100,7 +100,7 @@ pub fn step(call: CallPlan) -> EnrichPlan {
 }
 
 pub fn cached(call: CallPlan, ttl: Duration, missing: Duration) -> EnrichPlan {
-    EnrichPlan { cache: Some(CacheSettings { ttl, missing, max: 1 << 20 }), ..step(call) }
+    EnrichPlan { cache: Some(CacheSettings { ttl, missing, max: 1 << 20, changes: true }), ..step(call) }
 }
 
 /// A service and a step that asks it.
