@@ -14,9 +14,11 @@ mod scenarios {
     mod changes;
     mod commands;
     mod crashes;
+    mod falling;
     mod foreign;
     mod letters;
     mod memory;
+    mod mysql_tables;
     mod names;
     mod order;
     mod outages;

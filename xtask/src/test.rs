@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
-use tributary_stack::{GraphqlProduct, MySqlProduct, Part, prefetch};
+use tributary_stack::{Clock, GraphqlProduct, MySqlProduct, Part, prefetch};
 
 /// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
 const THREADS: &str = "RUST_TEST_THREADS";
@@ -117,6 +117,9 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     }
     if !left_out(Without::S3) {
         prefetch(&[Part::S3]).await.context(advice)?;
+    }
+    if Clock::left_out().is_none() {
+        prefetch(&[Part::Clock]).await.context(advice)?;
     }
     for (part, product) in [(Without::Mysql, MySqlProduct::MySql), (Without::Mariadb, MySqlProduct::MariaDb)] {
         match product.newest() {

@@ -22,6 +22,7 @@ mod account;
 mod artifact;
 mod authority;
 mod cache;
+mod clock;
 mod command;
 mod debezium;
 mod debian;
@@ -44,6 +45,7 @@ mod server;
 
 pub use authority::Authority;
 pub use cache::folder as cache_folder;
+pub use clock::Clock;
 pub use command::run as run_command;
 pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};

@@ -2,7 +2,7 @@
 
 use crate::graphql::{self, GraphqlProduct};
 use crate::mysql::{self, MySqlProduct};
-use crate::{elasticsearch, kafka, opensearch, postgres, s3, search_node};
+use crate::{clock, elasticsearch, kafka, opensearch, postgres, s3, search_node};
 use anyhow::{Context as _, Result};
 
 /// A part of the stack.
@@ -22,6 +22,8 @@ pub enum Part {
     Graphql(GraphqlProduct),
     /// An object store that speaks S3.
     S3,
+    /// A clock that a test sets.
+    Clock,
 }
 
 /// Fetches and prepares every part that is not in the cache yet. Any number of processes may do so at the same time.
@@ -38,6 +40,7 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
             Part::Graphql(product) => Box::pin(graphql::install(*product)).await.map(drop),
             Part::S3 => Box::pin(s3::install()).await.map(drop),
+            Part::Clock => Box::pin(clock::fetch()).await.map(drop),
         };
         fetched.with_context(|| format!("preparing {part}"))?;
     }
@@ -54,6 +57,7 @@ impl std::fmt::Display for Part {
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
             Part::Graphql(product) => product.fmt(f),
             Part::S3 => f.write_str("S3Proxy"),
+            Part::Clock => f.write_str("libfaketime"),
         }
     }
 }

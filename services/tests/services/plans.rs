@@ -113,7 +113,7 @@ impl World {
     pub fn new(service: &ServicePlan, step: &EnrichPlan) -> Self {
         let health = Health::default();
         let service = Service::new(service, health.part("catalog")).expect("a service");
-        Self { health, asking: Asking::new(service, step).expect("a step") }
+        Self { health, asking: Asking::new(service, step, None).expect("a step") }
     }
 
     /// GraphQL movies by lists, at a URL.
