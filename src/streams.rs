@@ -204,7 +204,8 @@ impl Streams {
         mut reloads: mpsc::Receiver<Reload>,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        let mut running = Running { tasks: JoinSet::new(), units: BTreeMap::new(), tables: HashMap::new(), is_following: false };
+        let mut running =
+            Running { tasks: JoinSet::new(), units: BTreeMap::new(), tables: HashMap::new(), is_following: false };
         self.begin(&mut running, &shutdown);
         let ended = loop {
             tokio::select! {

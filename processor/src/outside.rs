@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tributary_transport::Polled;
 use tributary_event::ErrorClass;
+use tributary_transport::Polled;
 
 /// A failure of a service or a sink as a whole, whatever it is asked or given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

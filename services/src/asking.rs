@@ -32,11 +32,7 @@ impl Asking {
     ///
     /// # Errors
     /// Fatal: requests cannot be made as the plan has them, or there is no runtime.
-    pub fn new(
-        service: Arc<Service>,
-        plan: &EnrichPlan,
-        held: Option<Arc<Held>>,
-    ) -> Result<Arc<Self>, OutsideError> {
+    pub fn new(service: Arc<Service>, plan: &EnrichPlan, held: Option<Arc<Held>>) -> Result<Arc<Self>, OutsideError> {
         let held = held.filter(|_| plan.cache.as_ref().is_some_and(|cache| cache.changes));
         let (typed, falls) = match (&plan.call, held) {
             (CallPlan::Graphql { query, .. }, Some(held)) => {

@@ -218,9 +218,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_missing_is_asked_for_again_sooner() {
         let lifetimes = Lifetimes { found: HOUR, missing: Duration::from_secs(2) };
-        let after = |answer| {
-            lifetimes.expire_after_create(&Bytes::new(), &Entry { answer, holds: [].into() }, Instant::now())
-        };
+        let after =
+            |answer| lifetimes.expire_after_create(&Bytes::new(), &Entry { answer, holds: [].into() }, Instant::now());
         assert_eq!(after(Answer::Found(Bytes::new())), Some(HOUR));
         assert_eq!(after(Answer::Missing), Some(Duration::from_secs(2)));
     }

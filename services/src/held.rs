@@ -4,7 +4,7 @@
 //! since it was asked for, nor so shortly before that the service may not have shown it yet (`lag`). That is looked at once more when it is kept, for
 //! a change that is told in between looks for what is kept.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::typed::SOME;
+
+/// Changes that are remembered at most. Where more come so close to one another, nothing is kept that was asked for before they are over.
+const MOST: usize = 200_000;
 
 /// What the answers of all services hold that are kept, and what became of it.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ struct State {
     changed: HashMap<Arc<str>, (u64, Instant)>,
     /// The same in the order of changes.
     order: VecDeque<(u64, Instant, Arc<str>)>,
+    /// So long a service may not show what changed and is remembered no more.
+    forgotten: Option<Instant>,
     /// Requests under way, by how many changes had been told when they began.
     under_way: BTreeMap<u64, usize>,
     caches: Vec<Weak<Cache>>,
@@ -70,7 +75,8 @@ impl Held {
         let names = names.flat_map(|(type_name, id)| {
             [Arc::from(format!("{type_name}:{id}")), Arc::from(format!("{type_name}:{SOME}"))]
         });
-        self.fall(names.collect()).await;
+        let names: BTreeSet<Arc<str>> = names.collect();
+        self.fall(names.into_iter().collect()).await;
     }
 
     /// Any vertices of a type changed.
@@ -103,7 +109,7 @@ impl Held {
                 state.changed.insert(name.clone(), (count, now));
                 state.order.push_back((count, now, name.clone()));
             }
-            state.forget(now, self.lag);
+            state.forget(now, self.lag, MOST);
             state.caches()
         };
         for cache in caches {
@@ -137,7 +143,13 @@ impl State {
     }
 
     /// Forgets changes that no request under way can be older than, and that every service shows.
-    fn forget(&mut self, now: Instant, lag: Duration) {
+    fn forget(&mut self, now: Instant, lag: Duration, most: usize) {
+        if self.order.len() > most {
+            self.order.clear();
+            self.changed.clear();
+            self.doubt = self.count;
+            self.forgotten = Some(now + lag);
+        }
         let oldest = self.under_way.keys().next().copied().unwrap_or(self.count);
         while let Some((count, at, name)) = self.order.front() {
             if *count > oldest || now.duration_since(*at) <= lag {
@@ -156,10 +168,10 @@ impl Begun {
     pub(crate) fn may_be_kept(&self, holds: &[Arc<str>]) -> bool {
         let state = self.held.state();
         let since = self.at.checked_sub(self.held.lag).unwrap_or(self.at);
-        let changed = |name: &Arc<str>| {
-            state.changed.get(name).is_some_and(|(count, at)| *count > self.count || *at >= since)
-        };
-        state.is_followed && state.doubt <= self.count && !holds.iter().any(changed)
+        let changed =
+            |name: &Arc<str>| state.changed.get(name).is_some_and(|(count, at)| *count > self.count || *at >= since);
+        let is_past = state.forgotten.is_none_or(|until| until < self.at);
+        state.is_followed && state.doubt <= self.count && is_past && !holds.iter().any(changed)
     }
 }
 
@@ -210,6 +222,18 @@ mod tests {
         assert!(!later.may_be_kept(&seven) && later.may_be_kept(&[]));
         held.missed().await;
         assert!(!later.may_be_kept(&[]) && held.begin().may_be_kept(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_changes_none_is_remembered_and_nothing_is_kept_until_they_are_past() {
+        let held = held(Duration::from_secs(1));
+        held.is_followed();
+        held.changed([("Movie", "7")]).await;
+        held.state().forget(Instant::now(), Duration::from_secs(1), 1);
+        assert_eq!(held.state().order.len(), 0);
+        assert!(!held.begin().may_be_kept(&[]));
+        tokio::time::advance(Duration::from_millis(1001)).await;
+        assert!(held.begin().may_be_kept(&names(["Movie:7"])));
     }
 
     #[tokio::test(start_paused = true)]

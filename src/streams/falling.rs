@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::Definition;
@@ -21,7 +22,9 @@ use tributary_services::Held;
 use tributary_transport::{Polled, TopicId, TopicPartition, Transport, TransportError};
 
 /// How often it is looked for new records.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(200);
+/// How often it is asked whether topics are still the same.
+const IDENTITY: Duration = Duration::from_secs(1);
 /// Records that are read at a time.
 const PAGE: usize = 2_000;
 
@@ -37,6 +40,8 @@ pub(super) struct Falling {
 /// How far a topic was read.
 struct Read {
     topic: Option<TopicId>,
+    /// When that was asked for.
+    asked: Instant,
     next: Vec<u64>,
 }
 
@@ -85,7 +90,10 @@ impl Falling {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        warn!(error = error.message, "changes cannot be followed that let kept answers fall; trying again");
+                        warn!(
+                            error = error.message,
+                            "changes cannot be followed that let kept answers fall; trying again"
+                        );
                     }
                     backoff.pause()
                 }
@@ -101,13 +109,18 @@ impl Falling {
     async fn look(&self, transport: &dyn Transport, read: &mut HashMap<Arc<str>, Read>) -> Result<(), TransportError> {
         let is_first = read.len() < self.topics.len();
         for topic in &self.topics {
-            let id = transport.topic_id(topic).await?;
+            let known = read.get(topic).filter(|read| read.asked.elapsed() < IDENTITY);
+            let (id, asked) = match known.map(|read| (read.topic, read.asked)) {
+                Some(known) => known,
+                None => (transport.topic_id(topic).await?, Instant::now()),
+            };
             let ends = transport.watermarks(topic).await?;
             if ends.is_empty() {
                 let message = format!("there is no topic {topic} yet");
                 return Err(TransportError::new(ErrorClass::Transient, message));
             }
             let before = read.get_mut(topic).filter(|read| {
+                // Of a topic that is made anew in between the next call says so.
                 let mut both = read.next.iter().zip(&ends);
                 read.next.len() == ends.len()
                     && !TopicId::is_other(read.topic, id)
@@ -115,11 +128,12 @@ impl Falling {
             });
             let Some(before) = before else {
                 let next = ends.iter().map(|ends| ends.high).collect();
-                if read.insert(topic.clone(), Read { topic: id, next }).is_some() {
+                if read.insert(topic.clone(), Read { topic: id, asked, next }).is_some() {
                     self.held.missed().await;
                 }
                 continue;
             };
+            before.asked = asked;
             for (partition, (next, ends)) in (0u32..).zip(before.next.iter_mut().zip(&ends)) {
                 let place = TopicPartition { topic: topic.clone(), partition };
                 while *next < ends.high {

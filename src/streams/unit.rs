@@ -10,7 +10,9 @@ use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, StepPlan, Strea
 use tributary_event::Health;
 use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
-use tributary_processor::{Changes, Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise};
+use tributary_processor::{
+    Changes, Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise,
+};
 use tributary_services::{Asking, Service};
 use tributary_sinks::{Conductor, Files, Sql, Webhook};
 use tributary_transport::{DeadLetters, Transport};
@@ -112,7 +114,7 @@ impl Parts<'_> {
                     Some(service) => {
                         let held = self.falling.map(|falling| falling.held.clone());
                         Some(Asking::new(service.clone(), enrich, held).map_err(unusable)?)
-                    },
+                    }
                     None => None,
                 },
                 StepPlan::Lookup(lookup) => {

@@ -18,7 +18,8 @@ pub struct Clock {
 impl Clock {
     /// Why there is none on this machine; none: there is one.
     pub fn left_out() -> Option<&'static str> {
-        (!debian::is_here()).then_some("libfaketime is fetched from Debian's archive, and this machine does not run Debian")
+        (!debian::is_here())
+            .then_some("libfaketime is fetched from Debian's archive, and this machine does not run Debian")
     }
 
     /// A clock that shows the machine's time. The library is fetched if it is not in the cache.

@@ -64,7 +64,9 @@ fn held() -> Arc<Held> {
 async fn times(asking: &Asking, keys: &[&str]) -> Vec<u64> {
     let answers = asking.ask(&bytes(keys)).await.expect("answers");
     let time = |(key, answer): (&&str, &tributary_processor::Answer)| {
-        let of = |time| found(&json!({ "id": key.parse::<u64>().unwrap(), "lead": { "rowId": key.parse::<u64>().unwrap() }, "time": time }).to_string());
+        let of = |time| {
+            found(&json!({ "id": key.parse::<u64>().unwrap(), "lead": { "rowId": key.parse::<u64>().unwrap() }, "time": time }).to_string())
+        };
         (0..9).find(|time| of(*time) == *answer).unwrap_or_else(|| panic!("{answer:?}"))
     };
     keys.iter().zip(&answers).map(time).collect()

@@ -138,10 +138,7 @@ async fn s3_has_all_of_an_entry_or_nothing_that_counts_after_a_crash() {
     let lake = Lake::start().await;
     let [old, new] = [(); 2].map(|()| lake.sink(FileFormat::JsonLines));
     assert_eq!(commit(&old, None, Mark::at(1), &[event(1)]).await, Committed::Done);
-    let (partition, [first, second]) = (
-        lake.partition(),
-        [0u64, 1].map(|n| format!("{n:020}-{:020}.jsonl", n + 1)),
-    );
+    let (partition, [first, second]) = (lake.partition(), [0u64, 1].map(|n| format!("{n:020}-{:020}.jsonl", n + 1)));
     // Ended behind the first step: the content was staged for a mark that never came.
     fs::create_dir_all(partition.join(".staged")).expect("made");
     copy(&partition.join(&first), &partition.join(".staged/2-gone"));

@@ -18,8 +18,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan,
-    SqlPlan, Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
+    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 

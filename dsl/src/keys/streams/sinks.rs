@@ -2,9 +2,7 @@
 
 mod files;
 
-pub(crate) use files::{
-    ACCESS_KEY, ENDPOINT, EVERY, FILE_FORMAT, FILES, FOLDER, REGION, S3, SECRET_KEY, SIZE,
-};
+pub(crate) use files::{ACCESS_KEY, ENDPOINT, EVERY, FILE_FORMAT, FILES, FOLDER, REGION, S3, SECRET_KEY, SIZE};
 
 use std::time::Duration;
 

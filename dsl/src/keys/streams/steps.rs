@@ -301,7 +301,8 @@ pub(crate) static CACHE_CHANGES: Key<Words<bool>, Is<bool>> = key(
     Words(&[("on", true), ("off", false)]),
     Is(true),
     "off",
-    "Whether an answer of a GraphQL service is dropped when a captured change names a vertex that it holds, as `graph.vertices` says. The      query then asks for the type of each object too (`__typename`): `off` for services that take no other queries than those they know.",
+    "Whether an answer of a GraphQL service is dropped when a captured change names a vertex that it holds, as `graph.vertices` says. The \
+     query then asks for the type of each object too (`__typename`): `off` for services that take no other queries than those they know.",
 );
 
 pub(crate) static TTL: Key<Period, Required> =

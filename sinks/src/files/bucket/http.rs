@@ -38,8 +38,7 @@ impl HttpConnector for Connector {
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
-        let url: reqwest::Url =
-            parts.uri.to_string().parse().map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        let url: reqwest::Url = parts.uri.to_string().parse().map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
         let length = u64::try_from(body.content_length()).unwrap_or(u64::MAX);
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;

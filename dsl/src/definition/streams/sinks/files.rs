@@ -53,7 +53,8 @@ fn place(r: &mut Reader, map: &Map, folder: Cow<'static, str>, s3: Option<S3Plan
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if !rest.split('/').all(is_plain) {
-        let message = "the URL of a bucket has its name, and names of folders of letters, digits, `.`, `_`, `-` and `=`";
+        let message =
+            "the URL of a bucket has its name, and names of folders of letters, digits, `.`, `_`, `-` and `=`";
         r.error(map.key_place(&key::FOLDER), message, Some("such as `s3://lake/movies`".into()));
         return None;
     }

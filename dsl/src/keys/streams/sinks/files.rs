@@ -11,7 +11,7 @@ pub(crate) static FILES: Key<&Keys, Means> = key(
     "files",
     &FILES_KEYS,
     Means("another sink"),
-    "folder: /var/lake/movies",
+    "folder: s3://lake/movies",
     "Files in a folder or a bucket. Each event is in one of them, once; a file is never changed.",
 );
 
