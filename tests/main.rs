@@ -27,6 +27,7 @@ mod scenarios {
     mod remade;
     mod replica;
     mod retention;
+    mod s3_files;
     mod schema;
     mod several;
     mod sinks;
