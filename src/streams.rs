@@ -2,6 +2,7 @@
 //! topics. What a pipeline's file says of them can be read again while it runs: what is the same goes on, what is not stops, and begins
 //! anew where it was.
 
+mod falling;
 mod unit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,6 +23,7 @@ use tributary_processor::{Table, Taps};
 use tributary_services::Service;
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
 
+use self::falling::Falling;
 use self::unit::{Parts, Unit, unusable};
 use crate::backends::retention;
 use crate::definition::Draft;
@@ -85,6 +87,8 @@ pub struct Streams {
     letters: DeadLetters,
     surroundings: Surroundings,
     asked: Asked,
+    /// What lets answers fall that are kept.
+    falling: Option<Arc<Falling>>,
     units: Vec<Unit>,
     shown: Arc<RwLock<Shown>>,
 }
@@ -102,6 +106,8 @@ struct Running {
     /// By name: how it is told to stop, and its parts in `/health`.
     units: BTreeMap<String, (CancellationToken, Vec<String>)>,
     tables: HashMap<String, CancellationToken>,
+    /// Whether changes are followed that let answers fall.
+    is_following: bool,
 }
 
 impl Streams {
@@ -126,6 +132,7 @@ impl Streams {
             letters,
             surroundings,
             asked: Asked::default(),
+            falling: Falling::new(draft.definition()),
             units: Vec::new(),
             shown: Arc::default(),
         };
@@ -171,8 +178,9 @@ impl Streams {
         Asked { services, tables }: &Asked,
         names: &HashSet<&str>,
     ) -> Result<Vec<Unit>, Failure> {
-        let Self { transport, health, taps, letters, .. } = self;
-        let parts = Parts { definition, transport, health, taps, letters, services, tables };
+        let Self { transport, health, taps, letters, falling, .. } = self;
+        let falling = falling.as_ref().filter(|_| falling::is_needed(definition));
+        let parts = Parts { definition, transport, health, taps, letters, services, tables, falling };
         let streams = definition.streams().iter().filter(|stream| names.contains(stream.name.as_str()));
         streams.map(|stream| Unit::open(&parts, stream)).collect()
     }
@@ -196,7 +204,8 @@ impl Streams {
         mut reloads: mpsc::Receiver<Reload>,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        let mut running = Running { tasks: JoinSet::new(), units: BTreeMap::new(), tables: HashMap::new() };
+        let mut running =
+            Running { tasks: JoinSet::new(), units: BTreeMap::new(), tables: HashMap::new(), is_following: false };
         self.begin(&mut running, &shutdown);
         let ended = loop {
             tokio::select! {
@@ -232,6 +241,14 @@ impl Streams {
 
     /// Lets units run that do not yet, and tables that nobody reads.
     fn begin(&mut self, running: &mut Running, shutdown: &CancellationToken) {
+        let falling = self.falling.as_ref().filter(|_| falling::is_needed(self.draft.definition()));
+        if let Some(falling) = falling.filter(|_| !std::mem::replace(&mut running.is_following, true)) {
+            let (falling, transport, stop) = (falling.clone(), self.transport.clone(), shutdown.child_token());
+            running.tasks.spawn(async move {
+                falling.follow(transport, stop).await;
+                ("changes that let answers fall".to_owned(), Ok(()))
+            });
+        }
         for (name, table) in &self.asked.tables {
             if running.tables.contains_key(name) {
                 continue;

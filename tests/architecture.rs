@@ -29,7 +29,7 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 14] = [
+const ONLY: [(&str, &[&str]); 15] = [
     ("rdkafka", &["tributary-transport"]),
     // The embedded log; and tables that streams look into and that are kept on disk, in a file of their own: a transport has topics, no rows.
     ("redb", &["tributary-transport", "tributary-processor"]),
@@ -38,6 +38,8 @@ const ONLY: [(&str, &[&str]); 14] = [
     ("moka", &["tributary-services"]),
     // Tables of streams.
     ("mysql_async", &["tributary-sinks"]),
+    // Files of streams in buckets.
+    ("object_store", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("parquet", &["tributary-sinks", "xtask"]),

@@ -14,9 +14,11 @@ mod scenarios {
     mod changes;
     mod commands;
     mod crashes;
+    mod falling;
     mod foreign;
     mod letters;
     mod memory;
+    mod mysql_tables;
     mod names;
     mod order;
     mod outages;
@@ -25,6 +27,7 @@ mod scenarios {
     mod remade;
     mod replica;
     mod retention;
+    mod s3_files;
     mod schema;
     mod several;
     mod sinks;

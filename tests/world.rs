@@ -61,6 +61,8 @@ pub struct World {
     database_url: String,
     /// What the pipeline connects with: the owner's URL, unless a scenario chose another.
     source_url: String,
+    /// What the pipeline's commands are started with beside that.
+    pub environment: Vec<(String, String)>,
     graph_url: String,
     /// The folder that its pipeline and its query are copied from.
     definition: PathBuf,
@@ -168,6 +170,7 @@ impl World {
             elasticsearch,
             second_node,
             source_url: database_url.clone(),
+            environment: Vec::new(),
             database_url,
         }
     }
@@ -274,6 +277,7 @@ impl World {
             .env("TRIBUTARY_LISTEN", "127.0.0.1:0")
             .env("TRIBUTARY_DATA", self.processes[process].data())
             .env("TRIBUTARY_LOG_FORMAT", "json")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

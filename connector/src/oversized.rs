@@ -169,6 +169,7 @@ impl Guard {
             id: subject.clone(),
             stage: format!("source {}", self.source),
             topic: self.settings.replays.clone(),
+            topic_id: None,
             partition: 0,
             offset: 0,
             key: has_key.then_some(key),

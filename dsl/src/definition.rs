@@ -19,6 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tributary_event::TableName;
 
@@ -118,6 +119,21 @@ impl Definition {
             rules.entry(rule.table.clone()).or_default().push(rule.rule());
         }
         rules
+    }
+
+    /// The types of the vertices that these rules make, and which field is the id of each.
+    pub fn vertex_ids(&self) -> BTreeMap<String, String> {
+        let id = |type_name: &str| {
+            let key = self.graph.types.get(type_name).and_then(|of| of.key.as_ref());
+            key.map_or("id", |key| key.value.as_str()).to_owned()
+        };
+        let types = self.graph.vertices.iter().map(|rule| rule.rule().type_name);
+        types.map(|type_name| (type_name.clone(), id(&type_name))).collect()
+    }
+
+    /// How far the graph may be behind the log.
+    pub fn lag(&self) -> Duration {
+        self.graph.lag
     }
 
     /// URL of the GraphQL endpoint.

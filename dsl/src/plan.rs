@@ -19,11 +19,11 @@ pub use settings::{
     TransportPlan,
 };
 pub use stream::{
-    BatchSettings, BreakerSettings, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
-    ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlan, FunctionPlan,
-    IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery, RowPlan,
-    ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan, TopicSink, Wait,
-    WebhookFormat, WebhookPlan, own_topic,
+    BatchSettings, BreakerSettings, BucketPlan, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
+    ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlace, FilesPlan,
+    FunctionPlan, IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery,
+    RowPlan, S3Plan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan,
+    TopicSink, Wait, WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -72,6 +72,7 @@ impl Letters {
             id: name.clone(),
             stage,
             topic: names::builds(&self.context.pipeline, &self.context.plan.name, Lane::Live),
+            topic_id: None,
             partition: failure.partition,
             offset: failure.offset,
             key: Some(id.as_bytes().to_vec()),

@@ -24,7 +24,7 @@ pub use delivery::{Delivery, Sink};
 pub use intake::{Handler, IntakeSettings, Lag, StageError};
 pub use lookup::{Listing, Page, Table};
 pub use outbox::{OutRecord, Outbox, OutboxTask, Receipt, outbox};
-pub use outside::{Answer, Enricher, OutsideError};
+pub use outside::{Answer, Changes, Enricher, OutsideError};
 pub use parked::Parked;
 pub use retry::Backoff;
 pub use stream::Stream;

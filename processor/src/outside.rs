@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::ErrorClass;
+use tributary_transport::Polled;
 
 /// A failure of a service or a sink as a whole, whatever it is asked or given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,13 @@ pub enum Answer {
     Missing,
     /// It failed for this key, and would again: a sentence.
     Failed(String),
+}
+
+/// Who wants to hear of changes before anything is made of them: what is kept of answers, and no longer holds, is dropped.
+#[async_trait]
+pub trait Changes: Send + Sync {
+    /// These records were read. What was kept before and does not know of them is gone when this returns.
+    async fn are_read(&self, records: &[&Polled]);
 }
 
 /// A service that knows more of keys.

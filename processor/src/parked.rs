@@ -5,15 +5,22 @@
 //! the partition was this one's, and of what somebody asked to have done again. Who asks for one letter asks for all of its key; what is
 //! set aside behind a letter that was asked for counts as asked for too. A letter that fails once more is written anew, behind all that
 //! was asked for: its key waits again.
+//!
+//! A letter says which topic its event is of. Where that one was deleted and made again, an event at the same offset of the new one is
+//! another event: it has not been set aside, though it waits behind those of its key that were ([`turn`]).
+
+mod turn;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tracing::warn;
 use tributary_event::ErrorClass;
 use tributary_transport::dead_letter::{Parked as Outline, WayBack};
-use tributary_transport::{Batch, DeadLetter, DeadLetters, Polled, TopicPartition, TransportError};
+use tributary_transport::{Batch, DeadLetter, DeadLetters, Polled, TopicId, TopicPartition, TransportError};
+
+use self::turn::{Topics, Turn, UNTOLD};
 
 /// Events that are read at a time to be done again.
 const AT_A_TIME: usize = 200;
@@ -33,10 +40,12 @@ pub struct Parked {
 struct State {
     /// Up to where the topic of letters was read.
     from: u64,
-    /// By partition and key: what waits, by its offset. Events without a key have an empty one here, and do not wait for each other.
-    waiting: HashMap<TopicPartition, HashMap<Bytes, BTreeMap<u64, Held>>>,
+    /// Which topics names have meant.
+    topics: Topics,
+    /// By partition and key: what waits, in its turn. Events without a key have an empty one here, and do not wait for each other.
+    waiting: HashMap<TopicPartition, HashMap<Bytes, BTreeMap<Turn, Held>>>,
     /// Where each letter is in that, by its id.
-    places: HashMap<Bytes, (TopicPartition, Bytes, u64)>,
+    places: HashMap<Bytes, (TopicPartition, Bytes, Turn)>,
     /// Letters that this process took out. Who asked for one at that moment may have written it once more.
     taken_out: HashSet<Bytes>,
     /// Those that were, and have to be taken out again.
@@ -106,7 +115,8 @@ impl Parked {
                         let is_asked_for = letter.way_back == WayBack::Asked;
                         let held = Held { id: entry.id, lies_at: Some(entry.offset), is_asked_for };
                         let key = self.key(letter.key.map(Bytes::from).as_ref());
-                        state.hold(place, key, letter.offset, held);
+                        let turn = (state.topics.number(&place.topic, letter.topic_id), letter.offset);
+                        state.hold(place, key, turn, held);
                     }
                     None => state.release(&entry.id),
                 }
@@ -118,11 +128,21 @@ impl Parked {
         }
     }
 
+    /// Events of a topic are read from now on, and it is this one, if that was told.
+    pub fn reads(&self, topic: &Arc<str>, id: Option<TopicId>) {
+        let Some(id) = id else { return };
+        let mut state = self.state();
+        if let Some((before, now)) = state.topics.is(topic, id) {
+            state.renumber(topic, before, now);
+        }
+    }
+
     /// Whether an event has to wait because an earlier one of its key does: that one's letter.
     pub fn before(&self, record: &Polled) -> Option<String> {
         let key = Some(self.key(record.key.as_ref())).filter(|key| !key.is_empty())?;
         let state = self.state();
-        let mut before = state.waiting.get(&record.place)?.get(&key)?.range(..record.offset);
+        let (number, _) = state.topics.current(&record.place.topic);
+        let mut before = state.waiting.get(&record.place)?.get(&key)?.range(..(number, record.offset));
         before.next_back().map(|(_, held)| String::from_utf8_lossy(&held.id).into_owned())
     }
 
@@ -131,7 +151,9 @@ impl Parked {
         let key = self.key(record.key.as_ref());
         let state = self.state();
         let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
-        waiting.is_some_and(|waiting| waiting.contains_key(&record.offset))
+        let (number, _) = state.topics.current(&record.place.topic);
+        let is_there = |number: u32| waiting.is_some_and(|waiting| waiting.contains_key(&(number, record.offset)));
+        is_there(number) || is_there(UNTOLD)
     }
 
     /// Whether a letter is still there.
@@ -147,14 +169,15 @@ impl Parked {
         let mut state = self.state();
         let waiting = state.waiting.get(&record.place).and_then(|keys| keys.get(&key));
         let is_asked_for = !key.is_empty() && waiting.is_some_and(is_asked_for);
-        let letter = self.letter(record, cause, attempts);
+        let (number, topic) = state.topics.current(&record.place.topic);
+        let letter = self.letter(record, topic, cause, attempts);
         let way_back = if is_asked_for { WayBack::Asked } else { WayBack::Stage };
         self.letters.append_to(batch, &DeadLetter { way_back, ..letter.clone() });
         metrics::counter!("tributary_dead_letters_total", "stage" => self.stage.clone()).increment(1);
         let id: Bytes = letter.id.into_bytes().into();
         let held = Held { id: id.clone(), lies_at: None, is_asked_for };
         state.taken_out.remove(&id);
-        state.hold(record.place.clone(), key, record.offset, held);
+        state.hold(record.place.clone(), key, (number, record.offset), held);
         id
     }
 
@@ -166,7 +189,8 @@ impl Parked {
 
     /// Adds the letter of an event that was done again and failed again to a batch. When it is durable, say so by [`Self::waits_again`].
     pub fn failed_again(&self, batch: &mut Batch, again: &Again, cause: String) {
-        let letter = self.letter(&again.record, cause, again.letter.attempts.saturating_add(1));
+        let attempts = again.letter.attempts.saturating_add(1);
+        let letter = self.letter(&again.record, again.letter.topic_id, cause, attempts);
         let letter = DeadLetter { first_failed_us: again.letter.first_failed_us, ..letter };
         self.letters.append_to(batch, &letter);
     }
@@ -175,10 +199,10 @@ impl Parked {
     pub fn waits_again(&self, again: &Again) {
         let mut state = self.state();
         let id = again.letter.id.as_bytes();
-        let Some((place, key, offset)) = state.places.get(id).cloned() else { return };
+        let Some((place, key, turn)) = state.places.get(id).cloned() else { return };
         let Some(waiting) = state.waiting.get_mut(&place).and_then(|keys| keys.get_mut(&key)) else { return };
         match key.is_empty() {
-            true => waiting.get_mut(&offset).into_iter().for_each(|held| held.is_asked_for = false),
+            true => waiting.get_mut(&turn).into_iter().for_each(|held| held.is_asked_for = false),
             false => waiting.values_mut().for_each(|held| held.is_asked_for = false),
         }
     }
@@ -211,11 +235,11 @@ impl Parked {
         }
     }
 
-    fn letter(&self, record: &Polled, cause: String, attempts: u32) -> DeadLetter {
+    fn letter(&self, record: &Polled, of: Option<TopicId>, cause: String, attempts: u32) -> DeadLetter {
         let topic = record.place.topic.to_string();
-        let letter = DeadLetter::of_record(self.stage.clone(), topic, record, ErrorClass::Definite, cause);
+        let letter = DeadLetter::of_record(self.stage.clone(), topic, record, ErrorClass::Definite, cause).of_topic(of);
         // Several stages may give up on the same event.
-        let id = format!("{}/{}", self.stage.replace(' ', "-"), letter.subject);
+        let id = format!("{}/{}", self.stage.replace(' ', "-"), letter.id);
         DeadLetter { id, attempts, way_back: WayBack::Stage, ..letter }
     }
 
@@ -277,25 +301,40 @@ impl Parked {
 }
 
 /// Whether a key is asked for. What was asked for before the first failed once more was answered by that.
-fn is_asked_for(waiting: &BTreeMap<u64, Held>) -> bool {
+fn is_asked_for(waiting: &BTreeMap<Turn, Held>) -> bool {
     let since = waiting.values().next().and_then(|first| first.lies_at);
     waiting.values().any(|held| held.is_asked_for && (held.lies_at.is_none() || held.lies_at >= since))
 }
 
 impl State {
-    fn hold(&mut self, place: TopicPartition, key: Bytes, offset: u64, held: Held) {
-        self.places.insert(held.id.clone(), (place.clone(), key.clone(), offset));
+    /// The topic of this name and number has another number.
+    fn renumber(&mut self, topic: &Arc<str>, before: u32, now: u32) {
+        for (place, keys) in self.waiting.iter_mut().filter(|(place, _)| place.topic == *topic) {
+            for (key, waiting) in keys {
+                let mut rest = waiting.split_off(&(before, 0));
+                let mut behind = rest.split_off(&(before + 1, 0));
+                waiting.append(&mut behind);
+                for ((_, offset), held) in rest {
+                    self.places.insert(held.id.clone(), (place.clone(), key.clone(), (now, offset)));
+                    waiting.insert((now, offset), held);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, place: TopicPartition, key: Bytes, turn: Turn, held: Held) {
+        self.places.insert(held.id.clone(), (place.clone(), key.clone(), turn));
         let waiting = self.waiting.entry(place).or_default().entry(key).or_default();
         // What this process wrote itself comes once more by the topic, and may have been asked for meanwhile.
-        let asked = waiting.get(&offset).is_some_and(|before| before.lies_at.is_none() && before.is_asked_for);
-        waiting.insert(offset, Held { is_asked_for: held.is_asked_for || asked, ..held });
+        let asked = waiting.get(&turn).is_some_and(|before| before.lies_at.is_none() && before.is_asked_for);
+        waiting.insert(turn, Held { is_asked_for: held.is_asked_for || asked, ..held });
     }
 
     fn release(&mut self, id: &[u8]) {
-        let Some((place, key, offset)) = self.places.remove(id) else { return };
+        let Some((place, key, turn)) = self.places.remove(id) else { return };
         let Some(keys) = self.waiting.get_mut(&place) else { return };
         let Some(waiting) = keys.get_mut(&key) else { return };
-        waiting.remove(&offset);
+        waiting.remove(&turn);
         if waiting.is_empty() {
             keys.remove(&key);
         }

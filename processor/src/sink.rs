@@ -155,7 +155,7 @@ pub trait LedgerSink: Send + Sync {
     /// Nobody knows whether it was taken: [`Self::next`] tells.
     async fn commit(&self, entry: &Entry<'_>) -> Result<Committed, OutsideError>;
 
-    /// Takes an event that was set aside before and is behind the mark, which stays. `offset`: where it was read first; an event that is
+    /// Takes an event that was set aside before and is behind the mark, which stays. `read_at`: where it was read first; an event that is
     /// taken twice from there is there once.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ pub trait LedgerSink: Send + Sync {
         &self,
         place: &TopicPartition,
         mark: Option<Mark>,
-        _offset: u64,
+        _read_at: Mark,
         events: &[OutEvent],
     ) -> Result<Committed, OutsideError> {
         self.commit(&Entry { place, from: mark, to: mark.unwrap_or(Mark::at(0)), events }).await

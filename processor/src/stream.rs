@@ -39,7 +39,7 @@ use self::steps::Steps;
 use self::tap::Taps;
 use crate::answered::until_answered;
 use crate::intake::{self, Handler, IntakeSettings, Lag, StageError};
-use crate::outside::Enricher;
+use crate::outside::{Changes, Enricher};
 use crate::parked::Parked;
 use crate::tickets::Ticket;
 
@@ -66,6 +66,8 @@ pub struct Stream {
     pub transport: Arc<dyn Transport>,
     /// What asks the services of its steps, by the steps' names.
     pub enrichers: HashMap<String, Arc<dyn Enricher>>,
+    /// Who hears of its records before its steps do.
+    pub changes: Option<Arc<dyn Changes>>,
     /// Who watches.
     pub taps: Arc<Taps>,
     /// What its steps have set aside.
@@ -170,6 +172,9 @@ struct Work {
 #[async_trait]
 impl Handler for Work {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
+        if let Some(changes) = &self.stream.changes {
+            changes.are_read(&records.iter().map(|(record, _)| record).collect::<Vec<_>>()).await;
+        }
         let mut by_place: HashMap<TopicPartition, Vec<(Polled, Ticket)>> = HashMap::new();
         for record in records {
             by_place.entry(record.0.place.clone()).or_default().push(record);

@@ -95,6 +95,7 @@ fn stream(log: &Arc<Embedded>, health: &Health) -> Stream {
         plan: Arc::new(plan),
         transport: log.clone(),
         enrichers: HashMap::new(),
+        changes: None,
         taps: Arc::default(),
         parked: Arc::new(Parked::new(DeadLetters::new(log.clone(), "letters"), "stream titles")),
         reading: health.part("reader"),

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tributary_dsl::plan::EnrichPlan;
+use tributary_dsl::plan::{CallPlan, EnrichPlan};
 use tributary_event::ErrorClass;
 use tributary_processor::{Answer, Enricher, OutsideError};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Falls};
 use crate::call::Call;
 use crate::gathering::Gathering;
+use crate::held::Held;
 use crate::questions::Questions;
 use crate::service::Service;
+use crate::typed::Typed;
 
 /// What one step asks of a service. One for the step in all its partitions, so that they share requests and answers.
 #[derive(Debug)]
@@ -25,15 +27,24 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// What a step asks of `service`. It runs tasks on the runtime that this is called in, and aborts them when it is dropped.
+    /// What a step asks of `service`. It runs tasks on the runtime that this is called in, and aborts them when it is dropped. Answers that
+    /// are kept fall by what is told to `held`, where they say what they hold: those of GraphQL services.
     ///
     /// # Errors
     /// Fatal: requests cannot be made as the plan has them, or there is no runtime.
-    pub fn new(service: Arc<Service>, plan: &EnrichPlan) -> Result<Arc<Self>, OutsideError> {
-        let call = Call::new(&service, &plan.call)?;
+    pub fn new(service: Arc<Service>, plan: &EnrichPlan, held: Option<Arc<Held>>) -> Result<Arc<Self>, OutsideError> {
+        let held = held.filter(|_| plan.cache.as_ref().is_some_and(|cache| cache.changes));
+        let (typed, falls) = match (&plan.call, held) {
+            (CallPlan::Graphql { query, .. }, Some(held)) => {
+                let Typed { query, aliases } = Typed::new(query);
+                (Some(query), Some(Falls { held, aliases }))
+            }
+            _ => (None, None),
+        };
+        let call = Call::new(&service, &plan.call, typed.as_deref())?;
         let runtime = Handle::try_current()
             .map_err(|e| OutsideError::fatal(format!("services.{}: nothing runs its requests: {e}", service.name())))?;
-        let cache = Arc::new(Cache::new(plan.cache));
+        let cache = Cache::new(plan.cache, falls);
         let questions = Questions::new(service.clone(), call);
         let gathering = Gathering::new(questions, cache.clone(), plan.batch, &runtime);
         Ok(Arc::new(Self { service, cache, gathering }))

@@ -41,12 +41,13 @@ enum Kind {
 }
 
 impl Call {
-    pub(crate) fn new(service: &Service, plan: &CallPlan) -> Result<Self, OutsideError> {
+    /// `instead`: a query that is sent instead of the plan's.
+    pub(crate) fn new(service: &Service, plan: &CallPlan, instead: Option<&str>) -> Result<Self, OutsideError> {
         let wrong = |what: String| OutsideError::fatal(format!("services.{}: {what}", service.name()));
         let (kind, is_list, each, matched) = match plan {
             CallPlan::Graphql { query, operation, variable, is_list, each, matched } => {
                 let text = |text: &str| serde_json::Value::from(text).to_string();
-                let mut before = format!(r#"{{"query":{}"#, text(query));
+                let mut before = format!(r#"{{"query":{}"#, text(instead.unwrap_or(query)));
                 if let Some(operation) = operation {
                     before.push_str(&format!(r#","operationName":{}"#, text(operation)));
                 }

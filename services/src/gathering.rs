@@ -14,7 +14,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 use tributary_dsl::plan::BatchSettings;
-use tributary_processor::{Answer, OutsideError};
+use tributary_processor::OutsideError;
 
 use crate::cache::Cache;
 use crate::questions::{Outcome, Questions};
@@ -195,11 +195,15 @@ impl Desk {
 }
 
 async fn asking(questions: Arc<Questions>, cache: Arc<Cache>, keys: Vec<Bytes>) -> Vec<(Bytes, Outcome)> {
+    let begun = cache.begin();
     let outcomes = questions.outcomes(&keys).await;
-    for (key, outcome) in keys.iter().zip(&outcomes) {
-        if let Ok(answer @ (Answer::Found(_) | Answer::Missing)) = outcome {
-            cache.keep(key, answer).await;
-        }
+    let mut taken = Vec::with_capacity(keys.len());
+    for (key, outcome) in keys.into_iter().zip(outcomes) {
+        let outcome = match outcome {
+            Ok(answer) => Ok(cache.take(&key, answer, begun.as_ref()).await),
+            failed => failed,
+        };
+        taken.push((key, outcome));
     }
-    keys.into_iter().zip(outcomes).collect()
+    taken
 }

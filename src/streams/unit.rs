@@ -10,11 +10,14 @@ use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, StepPlan, Strea
 use tributary_event::Health;
 use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
-use tributary_processor::{Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise};
+use tributary_processor::{
+    Changes, Delivery, Enricher, Lag, OutsideError, Parked, Sink, Stream, Table, Taps, Tasks, supervise,
+};
 use tributary_services::{Asking, Service};
 use tributary_sinks::{Conductor, Files, Sql, Webhook};
 use tributary_transport::{DeadLetters, Transport};
 
+use super::falling::Falling;
 use crate::exit::Failure;
 
 /// What every stream of a pipeline is made with.
@@ -26,6 +29,8 @@ pub(super) struct Parts<'a> {
     pub letters: &'a DeadLetters,
     pub services: &'a HashMap<String, Arc<Service>>,
     pub tables: &'a HashMap<String, Arc<Table>>,
+    /// What lets answers fall, if any are kept that may.
+    pub falling: Option<&'a Arc<Falling>>,
 }
 
 /// A stream that may run.
@@ -57,7 +62,9 @@ impl Unit {
                     let stream = format!("{}.{}", parts.definition.pipeline(), plan.name);
                     Sink::Ledger(Arc::new(Sql::new(sql, &stream, &delivery.name).map_err(unusable)?))
                 }
-                SinkPlan::Files(files) => Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name))),
+                SinkPlan::Files(files) => {
+                    Sink::Ledger(Arc::new(Files::new(files, &plan.name, &delivery.name).map_err(unusable)?))
+                }
                 SinkPlan::Index(index) => {
                     let store = open(&index.store, &index.name, parts.definition.data());
                     let store = store.map_err(|e| Failure::of(e.class, e.message))?;
@@ -104,7 +111,10 @@ impl Parts<'_> {
         for step in &plan.steps {
             let enricher: Option<Arc<dyn Enricher>> = match &step.plan {
                 StepPlan::Enrich(enrich) => match self.services.get(&enrich.service) {
-                    Some(service) => Some(Asking::new(service.clone(), enrich).map_err(unusable)?),
+                    Some(service) => {
+                        let held = self.falling.map(|falling| falling.held.clone());
+                        Some(Asking::new(service.clone(), enrich, held).map_err(unusable)?)
+                    }
                     None => None,
                 },
                 StepPlan::Lookup(lookup) => {
@@ -119,6 +129,7 @@ impl Parts<'_> {
             plan: Arc::new(plan.clone()),
             transport: self.transport.clone(),
             enrichers,
+            changes: self.falling.map(|falling| falling.clone() as Arc<dyn Changes>),
             taps: self.taps.clone(),
             parked: Arc::new(Parked::new(self.letters.clone(), Stream::stage(&plan.name))),
             reading: self.health.reporter(format!("reader of stream {}", plan.name)),

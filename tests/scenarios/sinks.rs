@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use tributary_stack::Clock;
 use tributary_transport::Polled;
 
 use crate::client;
@@ -89,9 +90,24 @@ fn lines(folder: &std::path::Path) -> Vec<Json> {
     found
 }
 
-/// Changes under which every process is killed in turn, and the receiver is away for a while.
-async fn killed(pair: Pair, processes: usize) {
+/// What happens under the changes.
+enum Disturbance {
+    /// Processes are killed in turn, so many of them, and the receiver is away for a while.
+    Kills(usize),
+    /// Somebody sets the clock of the only process, forward and back by hours.
+    Clock(Clock),
+}
+
+/// Changes, under which something happens.
+async fn disturbed(pair: Pair, by: Disturbance) {
     let mut world = World::new("sinks", pair, Own::default()).await;
+    let processes = match &by {
+        Disturbance::Kills(processes) => *processes,
+        Disturbance::Clock(clock) => {
+            world.environment = clock.environment();
+            1
+        }
+    };
     let hook = Hook::start().await;
     let folder = world.folder.path().join("lake");
     let out = format!("out-{}", world.name);
@@ -122,7 +138,7 @@ async fn killed(pair: Pair, processes: usize) {
     }
     world.until_captured().await;
     for round in 0..3_u64 {
-        hook.set_away(round == 1);
+        hook.set_away(round == 1 && matches!(by, Disturbance::Kills(_)));
         for i in 0..200_u64 {
             let id = 1 + (round * 7 + i * 17) % 40;
             let sql = match i % 20 {
@@ -135,10 +151,17 @@ async fn killed(pair: Pair, processes: usize) {
                 _ => format!("UPDATE movie SET title = 'R{round}-{i}', imdb_votes = {i} WHERE id = {id}"),
             };
             world.execute(&sql).await;
-            if i % 60 == 40 {
-                let process = (i as usize / 60 + round as usize) % processes;
-                world.kill_process(process);
-                world.start_process(process);
+            match &by {
+                Disturbance::Kills(_) if i % 60 == 40 => {
+                    let process = (i as usize / 60 + round as usize) % processes;
+                    world.kill_process(process);
+                    world.start_process(process);
+                }
+                Disturbance::Clock(clock) if i % 60 == 40 => {
+                    let hours = [2, -3, 0, 1, -1][(i as usize / 60 + 2 * round as usize) % 5];
+                    clock.set(hours * 3_600).expect("it is set");
+                }
+                _ => {}
             }
         }
     }
@@ -230,12 +253,22 @@ async fn killed(pair: Pair, processes: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_embedded() {
-    killed(Pair::Embedded, 1).await;
+    disturbed(Pair::Embedded, Disturbance::Kills(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_kafka() {
-    killed(Pair::KafkaElasticsearch, 2).await;
+    disturbed(Pair::KafkaElasticsearch, Disturbance::Kills(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_clock_that_jumps() {
+    if let Some(cause) = Clock::left_out() {
+        println!("NOT TESTED: a clock that jumps: {cause}");
+        return;
+    }
+    let clock = Clock::new().await.expect("a clock");
+    disturbed(Pair::Embedded, Disturbance::Clock(clock)).await;
 }
 
 const REFUSED: &str = r#"

@@ -24,7 +24,7 @@ streams:
       - lookup: { table: distributors, key: .after.distributor_id, into: .distributor, wait: position }
       - lookup: { table: kept, key: .after.distributor_id, into: .kept, wait: position }
     to:
-      - topic: { name: named }
+      - topic: { name: NAMED }
       - sql:
           url: "${STUDIO_URL}"
           table: copies.movie
@@ -35,7 +35,7 @@ streams:
     steps:
       - lookup: { table: distributors, key: .after.distributor_id, into: .again, wait: position }
     to:
-      - topic: { name: again }
+      - topic: { name: AGAIN }
 "#;
 
 /// The round that a name was given in; none: it has the name that it had before the capture.
@@ -45,13 +45,25 @@ fn round(name: &Json) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_looked_up_is_never_older_than_the_event() {
+    looked_up(Pair::Embedded, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_looked_up_is_never_older_than_the_event_on_kafka() {
+    looked_up(Pair::KafkaElasticsearch, 120).await;
+}
+
+/// Changes under which the process is killed whenever so many were made.
+async fn looked_up(pair: Pair, between_kills: u64) {
     let own = Own { postgres: true, ..Own::default() };
-    let mut world = World::new("tables", Pair::Embedded, own).await;
+    let mut world = World::new("tables", pair, own).await;
+    let [named, again] = ["named", "again"].map(|name| format!("{name}-{}", world.name));
+    let streams = STREAM.replace("NAMED", &named).replace("AGAIN", &again);
     world.execute("CREATE SCHEMA copies").await;
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let head = text.split_once("\ngraph:").expect("a graph").0;
     let tail = text.split_once("\nhttp:").expect("a listener").1;
-    std::fs::write(world.pipeline(), format!("{head}\n{STREAM}\nhttp:{tail}")).expect("the pipeline");
+    std::fs::write(world.pipeline(), format!("{head}\n{streams}\nhttp:{tail}")).expect("the pipeline");
     let (code, said, error) = world.run(&["check", world.pipeline().to_str().expect("a path")]).await;
     assert_eq!(code, 0, "{said}{error}");
     world.start();
@@ -84,7 +96,7 @@ async fn what_is_looked_up_is_never_older_than_the_event() {
             }
         }
         world.execute(&format!("UPDATE movie SET title = 'Round {n}' WHERE id = {movie}")).await;
-        if n % 60 == 30 {
+        if n % between_kills == 30 {
             world.kill();
             world.start();
         }
@@ -127,12 +139,13 @@ async fn what_is_looked_up_is_never_older_than_the_event() {
         world.until(&format!("the sink is what the rows say, by {table}"), is_there).await;
     }
     world.until("nothing waits, and the tables have all rows", done).await;
+    // Of its last run: both tables on disk.
     assert!(world.said("a table goes on where it was") >= 2, "{}", world.log());
     assert_eq!(world.said("a table is read anew"), 0, "{}", world.log());
     world.stop_process(0).await;
 
     // Each event saw its distributor as it was at its own position, or later.
-    let transport = world.transport(Pair::Embedded);
+    let transport = world.transport(pair);
     let mut names: BTreeMap<i64, Vec<(u64, Option<String>)>> = BTreeMap::new();
     for event in records(transport.as_ref(), &world.topic("public.distributor")).await.iter().flatten() {
         let Some(event) = event.value.as_deref().and_then(|value| serde_json::from_slice::<Json>(value).ok()) else {
@@ -146,7 +159,7 @@ async fn what_is_looked_up_is_never_older_than_the_event() {
             .push((event["sequence"].as_u64().expect("a number"), name));
     }
     let (mut seen, mut renamed) = (0, 0);
-    for topic in ["named", "again"] {
+    for topic in [&named, &again] {
         for record in records(transport.as_ref(), topic).await.iter().flatten() {
             let event: Json = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
             let Some(id) = event["after"]["distributor_id"].as_i64() else { continue };
@@ -155,7 +168,7 @@ async fn what_is_looked_up_is_never_older_than_the_event() {
             // The name that it had at that position, where an event says so, and all that it got later.
             let last = changes.iter().rposition(|(n, _)| *n < sequence);
             let may_be: Vec<&Option<String>> = changes[last.unwrap_or(0)..].iter().map(|(_, name)| name).collect();
-            for field in ["distributor", "kept"].iter().chain((topic == "again").then_some(&"again")) {
+            for field in ["distributor", "kept"].iter().chain((*topic == again).then_some(&"again")) {
                 let found = &event[*field]["name"];
                 let is_of_before = last.is_none() && round(found).is_none() && found.is_string();
                 let is_later = may_be.iter().any(|name| name.as_deref() == found.as_str());

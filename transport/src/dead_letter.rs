@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
 
-use crate::contract::{Polled, TopicPartition};
+use crate::contract::{Polled, TopicId, TopicPartition};
 use crate::headers::Headers;
 
 /// Characters of a cause that a letter keeps which would be too large otherwise.
@@ -29,6 +29,9 @@ pub struct DeadLetter {
     pub stage: String,
     /// Where it was read.
     pub topic: String,
+    /// The identity of the topic where it was read, which another one of that name does not have; none where it was not told, or not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<TopicId>,
     /// Its partition.
     pub partition: u32,
     /// Its offset.
@@ -117,6 +120,9 @@ pub struct Parked {
     pub stage: String,
     /// Where it was read.
     pub topic: String,
+    /// The identity of that topic, if it was told and kept.
+    #[serde(default)]
+    pub topic_id: Option<TopicId>,
     /// Its partition.
     pub partition: u32,
     /// Its offset.
@@ -172,6 +178,7 @@ impl DeadLetter {
             id: subject.clone(),
             stage,
             topic,
+            topic_id: None,
             partition: place.partition,
             offset: record.offset,
             key: record.key.as_deref().map(<[u8]>::to_vec),
@@ -186,6 +193,15 @@ impl DeadLetter {
             replays: Replays::default(),
             way_back: WayBack::Topic,
         }
+    }
+
+    /// The same of a topic whose identity is known: an event at the same place of another topic of that name has another letter.
+    pub fn of_topic(self, topic_id: Option<TopicId>) -> Self {
+        let id = match topic_id {
+            Some(topic) => format!("{}/{topic}", self.id),
+            None => self.id,
+        };
+        Self { id, topic_id, ..self }
     }
 
     /// The letter as a record's key and value of at most `limit` bytes together. An event that is too large for that is left out; its
@@ -302,6 +318,7 @@ mod tests {
             id: DeadLetter::id_of("movies", 3, 17, "movies/42"),
             stage: "index movies".into(),
             topic: "movies".into(),
+            topic_id: Some(TopicId::new()),
             partition: 3,
             offset: 17,
             key: Some(br#"{"id":42}"#.to_vec()),
@@ -338,6 +355,7 @@ mod tests {
             id: id.to_owned(),
             stage: "resolve".into(),
             topic: "p.replays".into(),
+            topic_id: None,
             partition: 0,
             offset: 7,
             key: Some(vec![b'k'; key]),

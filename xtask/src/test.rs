@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
-use tributary_stack::{GraphqlProduct, MySqlProduct, Part, prefetch};
+use tributary_stack::{Clock, GraphqlProduct, MySqlProduct, Part, prefetch};
 
 /// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
 const THREADS: &str = "RUST_TEST_THREADS";
@@ -59,6 +59,8 @@ enum Without {
     Opensearch,
     Mysql,
     Mariadb,
+    /// An object store
+    S3,
     /// GraphQL servers that others wrote, which npm fetches
     Foreign,
 }
@@ -107,11 +109,17 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     };
     let begin = Instant::now();
     let advice = "a part of the stack cannot be had on this machine; `x test --without \
-                  kafka,elasticsearch,opensearch,mysql,mariadb,foreign` leaves parts out, and says so";
+                  kafka,elasticsearch,opensearch,mysql,mariadb,s3,foreign` leaves parts out, and says so";
     let running = wanted.start().await.context(advice)?;
     // Without npm their tests say one by one that they are left out.
     if !left_out(Without::Foreign) && GraphqlProduct::left_out().is_none() {
         prefetch(&GraphqlProduct::ALL.map(Part::Graphql)).await.context(advice)?;
+    }
+    if !left_out(Without::S3) {
+        prefetch(&[Part::S3]).await.context(advice)?;
+    }
+    if Clock::left_out().is_none() {
+        prefetch(&[Part::Clock]).await.context(advice)?;
     }
     for (part, product) in [(Without::Mysql, MySqlProduct::MySql), (Without::Mariadb, MySqlProduct::MariaDb)] {
         match product.newest() {

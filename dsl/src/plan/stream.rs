@@ -8,8 +8,8 @@ mod step;
 pub use lookup::{CapturedTable, Keep, LookupTable};
 pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
 pub use sink::{
-    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlan, IndexSinkPlan, Redelivery,
-    RowPlan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
+    BucketPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlace, FilesPlan,
+    IndexSinkPlan, Redelivery, RowPlan, S3Plan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
     BatchSettings, CacheSettings, CallPlan, CollapsePlan, DedupePlan, EnrichPlan, FunctionPlan, LookupPlan, Missing,

@@ -155,7 +155,7 @@ fn draw_streams(plan: &Plan, picture: &mut Picture, topics: &[(usize, &TableName
                 SinkPlan::Webhook(_) => (delivery.name.clone(), "at least once"),
                 SinkPlan::Conductor(plan) => (format!("{}: {}", delivery.name, plan.workflow), "at least once"),
                 SinkPlan::Sql(plan) => (format!("{}: {}", delivery.name, plan.table), "exactly once"),
-                SinkPlan::Files(plan) => (format!("{}: {}", delivery.name, plan.folder.display()), "exactly once"),
+                SinkPlan::Files(plan) => (format!("{}: {}", delivery.name, plan.place), "exactly once"),
                 SinkPlan::Index(plan) => (format!("index {}", plan.name), "the newest"),
             };
             let node = picture.node(label, Shape::Sink);

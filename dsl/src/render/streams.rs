@@ -249,8 +249,7 @@ fn delivery(out: &mut String, delivery: &DeliveryPlan) {
                 FileFormat::JsonLines => "JSON lines",
                 FileFormat::Parquet => "Parquet",
             };
-            let folder = plan.folder.display();
-            line(out, 1, format_args!("to {name} in {folder}: exactly once"));
+            line(out, 1, format_args!("to {name} in {}: exactly once", plan.place));
             line(out, 2, format_args!("{format}; a file for about {}, or {}", size(plan.size), time(plan.every)));
         }
     }

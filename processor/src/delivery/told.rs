@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 use tributary_dsl::plan::{OnError, SinkPlan};
-use tributary_transport::{Assignment, Batch, Loss, Polled, TopicPartition};
+use tributary_transport::{Assignment, Batch, Loss, LossCause, Polled, TopicPartition, TransportError};
 
 use self::state::{Fate, Item, State};
 use super::lanes::{Head, Lane};
@@ -411,6 +411,17 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Finds out which topic partitions are of, and what was set aside.
+    async fn opens(&self, places: impl Iterator<Item = &TopicPartition>) -> Result<(), TransportError> {
+        let topics: HashSet<&Arc<str>> = places.map(|place| &place.topic).collect();
+        for topic in topics {
+            self.delivery.parked.reads(topic, self.delivery.transport.topic_id(topic).await?);
+        }
+        self.delivery.parked.follow().await
+    }
+}
+
 #[async_trait]
 impl Handler for Work {
     async fn handle(&self, records: Vec<(Polled, Ticket)>) -> Result<(), StageError> {
@@ -432,7 +443,7 @@ impl Handler for Work {
         self.sink.handed_over();
         // What a former owner set aside is known before the first event.
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        while let Err(error) = self.delivery.parked.follow().await {
+        while let Err(error) = self.opens(assignments.iter().map(|assignment| &assignment.place)).await {
             self.state().opening = Some(error.message);
             self.tell();
             sleep(backoff.pause()).await;
@@ -458,6 +469,15 @@ impl Handler for Work {
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
         self.delivery.lacks(losses);
+        let anew = losses.iter().filter(|loss| loss.cause == LossCause::MadeAnew);
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        while let Err(error) = self.opens(anew.clone().map(|loss| &loss.place)).await {
+            self.state().opening = Some(error.message);
+            self.tell();
+            sleep(backoff.pause()).await;
+        }
+        self.state().opening = None;
+        self.tell();
         Ok(())
     }
 }

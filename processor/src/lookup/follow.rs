@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::plan::Keep;
 use tributary_event::clock::now_us;
 use tributary_event::{ErrorClass, Reporter};
-use tributary_transport::{Polled, TopicPartition, Transport, TransportError, Watermarks};
+use tributary_transport::{Polled, TopicId, TopicPartition, Transport, TransportError, Watermarks};
 
 use super::Table;
 use super::change::{self, Change};
@@ -22,6 +22,8 @@ use crate::retry::Backoff;
 const PAGE: usize = 2_000;
 /// How often it is looked for new records.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is asked whether the topic is still the same.
+const IDENTITY: Duration = Duration::from_secs(1);
 /// How often it is noted that there are none.
 const NOTE: i64 = 600_000;
 /// The last records of a partition are looked for among so many offsets.
@@ -47,6 +49,8 @@ struct Follower {
     transport: Arc<dyn Transport>,
     store: Arc<Store>,
     progress: Progress,
+    /// When the topic's identity was asked for, and what it was.
+    identity: Option<(Instant, Option<TopicId>)>,
 }
 
 /// What came of reading.
@@ -150,7 +154,7 @@ impl Follower {
             }
         };
         let mark = table.mark();
-        let mut open = Self { table, transport, store: Arc::new(store), progress };
+        let mut open = Self { table, transport, store: Arc::new(store), progress, identity: None };
         if open.progress.stage == Stage::New {
             let anew = open.table.anew();
             // There is nothing that could be forgotten.
@@ -184,39 +188,39 @@ impl Follower {
     }
 
     /// Why what is kept is not what is to be kept, if that is so.
-    async fn is_other(&self) -> Result<Option<&'static str>, Trouble> {
+    async fn is_other(&mut self) -> Result<Option<&'static str>, Trouble> {
         if self.progress.print != self.print() {
             return Ok(Some("the pipeline says something else of it"));
         }
         if self.table.listing.is_none() && self.progress.is_forgotten(now_ms()) {
             return Ok(Some("nobody has read it for so long that keys may have been taken out unseen"));
         }
-        let ends = self.ends().await?;
-        if let Some(why) = self.progress.is_over(&ends) {
-            return Ok(Some(why));
-        }
-        for (partition, (read, ends)) in self.progress.partitions.iter().zip(&ends).enumerate() {
-            let Some((offset, _)) = read.last else { continue };
-            let found = self.transport.read(&self.place(partition), offset, 1).await?;
-            if !read.is_of(found.first(), *ends) {
-                return Ok(Some("its topic was made anew, or no longer has the record that was read last"));
-            }
-        }
-        Ok(None)
+        let (topic, ends) = self.ends().await?;
+        Ok(self.progress.is_over(topic, &ends))
     }
 
     fn place(&self, partition: usize) -> TopicPartition {
         TopicPartition { topic: self.table.plan.topic.as_str().into(), partition: partition as u32 }
     }
 
-    async fn ends(&self) -> Result<Vec<Watermarks>, Trouble> {
-        let (topic, name) = (&self.table.plan.topic, self.name());
+    /// Which topic it is, and where its partitions end. That another one was made under its name is said [`IDENTITY`] later at most: then what
+    /// was read meanwhile is forgotten with all else.
+    async fn ends(&mut self) -> Result<(Option<TopicId>, Vec<Watermarks>), Trouble> {
+        let (topic, name) = (&self.table.plan.topic, &self.table.plan.name);
+        let id = match self.identity {
+            Some((asked, id)) if asked.elapsed() < IDENTITY => id,
+            _ => {
+                let id = self.transport.topic_id(topic).await?;
+                self.identity = Some((Instant::now(), id));
+                id
+            }
+        };
         let ends = self.transport.watermarks(topic).await?;
         if ends.is_empty() {
             let message = format!("there is no topic {topic} for the table {name}");
             return Err(TransportError::new(ErrorClass::Transient, message).into());
         }
-        Ok(ends)
+        Ok((id, ends))
     }
 
     /// Reads until the ends are reached that the topic has after the call.
@@ -267,24 +271,25 @@ impl Follower {
             listing.is_captured().await;
         }
         let (mut partitions, mut newest_ms) = (Vec::new(), None);
-        for (partition, ends) in self.ends().await?.into_iter().enumerate() {
-            let mut reading = Reading { next: ends.low, last: None };
+        self.identity = None;
+        let (topic, ends) = self.ends().await?;
+        for (partition, ends) in ends.into_iter().enumerate() {
+            let mut next = ends.low;
             if listing.is_some() {
-                // By the last record it is known later whether this is the same topic.
+                // How old the table is, its last change says.
                 let from = ends.high.saturating_sub(LAST).max(ends.low);
                 let last = self.transport.read(&self.place(partition), from, LAST as usize).await?;
                 if let Some(last) = last.iter().rfind(|record| record.offset < ends.high) {
-                    reading.take(last);
                     newest_ms = newest_ms.max(Some(last.timestamp_ms));
                 }
-                reading.next = ends.high;
+                next = ends.high;
             }
-            partitions.push(reading);
+            partitions.push(Reading { next });
         }
         let stage = if listing.is_some() { Stage::Listing(None) } else { Stage::Following };
         let (print, seen_ms) = (self.print(), now_ms());
         let newest_ms = newest_ms.or(listing.is_some().then_some(seen_ms));
-        let progress = Progress { print, stage, partitions, newest_ms, seen_ms, ..Progress::default() };
+        let progress = Progress { print, stage, topic, partitions, newest_ms, seen_ms, ..Progress::default() };
         self.apply(Vec::new(), progress).await.map(drop)
     }
 
@@ -302,8 +307,8 @@ impl Follower {
 
     /// Reads what is new, to the ends of all partitions.
     async fn read(&mut self) -> Result<Read, Trouble> {
-        let ends = self.ends().await?;
-        if let Some(why) = self.progress.is_over(&ends) {
+        let (topic, ends) = self.ends().await?;
+        if let Some(why) = self.progress.is_over(topic, &ends) {
             self.begin_anew(why).await?;
             return Ok(Read::Anew);
         }
@@ -355,7 +360,7 @@ impl Follower {
             }
         }
         if let (Some(reading), Some(last)) = (progress.partitions.get_mut(partition), records.last()) {
-            reading.take(last);
+            reading.next = last.offset + 1;
             let newest = records.iter().map(|record| record.timestamp_ms).max();
             progress.newest_ms = progress.newest_ms.max(newest);
         }

@@ -1,7 +1,7 @@
 //! How far a table has come in its topic and its listing: kept with its rows, in one transaction.
 
 use serde::{Deserialize, Serialize};
-use tributary_transport::{Polled, Watermarks};
+use tributary_transport::{TopicId, Watermarks};
 
 /// Of a topic that is compacted, what removes a key may be gone after so long (Kafka: `delete.retention.ms`, a day unless somebody says
 /// otherwise): who has not looked for half of that reads anew.
@@ -13,6 +13,9 @@ pub(super) struct Progress {
     /// What rows look like, and where they come from.
     pub print: String,
     pub stage: Stage,
+    /// The topic that offsets are of; none where that was not told, or not kept.
+    #[serde(default)]
+    pub topic: Option<TopicId>,
     pub partitions: Vec<Reading>,
     /// Whether it can be looked into: it had come to the ends of its topic.
     pub is_whole: bool,
@@ -44,33 +47,14 @@ pub(super) enum Stage {
 pub(super) struct Reading {
     /// The offset that is read next.
     pub next: u64,
-    /// The last record that was read: its offset, and what it was.
-    pub last: Option<(u64, u64)>,
-}
-
-impl Reading {
-    /// Takes a record that was read.
-    pub fn take(&mut self, record: &Polled) {
-        *self = Self { next: record.offset + 1, last: Some((record.offset, print(record))) };
-    }
-
-    /// Whether a partition is still the one that was read so far. `found`: the record that stands at the place of the last one, or the
-    /// first behind it.
-    pub fn is_of(&self, found: Option<&Polled>, ends: Watermarks) -> bool {
-        match self.last {
-            Some((offset, last)) => {
-                let is_there = found.is_some_and(|record| record.offset == offset && print(record) == last);
-                // All that was read is gone, and nothing else: a partition that was made anew begins with 0.
-                is_there || ends.low == self.next
-            }
-            None => true,
-        }
-    }
 }
 
 impl Progress {
     /// Why what was read so far says nothing about the topic as it is now, if that is so.
-    pub fn is_over(&self, ends: &[Watermarks]) -> Option<&'static str> {
+    pub fn is_over(&self, topic: Option<TopicId>, ends: &[Watermarks]) -> Option<&'static str> {
+        if TopicId::is_other(self.topic, topic) {
+            return Some("its topic was made anew");
+        }
         if ends.len() != self.partitions.len() {
             return Some("its topic has another number of partitions, and its keys lie elsewhere");
         }
@@ -96,46 +80,31 @@ impl Progress {
     }
 }
 
-/// What a record is, in a few bytes: FNV-1a of key, value and time.
-fn print(record: &Polled) -> u64 {
-    let time = record.timestamp_ms.to_le_bytes();
-    let parts = [record.key.as_deref(), record.value.as_deref(), Some(&time[..])];
-    let mut print = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        let length = part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes();
-        for byte in length.iter().chain(part.unwrap_or_default()) {
-            print = (print ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-    print
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tributary_transport::{Headers, TopicPartition};
-
-    fn record(offset: u64, value: &str) -> Polled {
-        let place = TopicPartition { topic: "t".into(), partition: 0 };
-        let value = Some(value.to_owned().into());
-        Polled { place, offset, key: None, value, headers: Headers::NONE, timestamp_ms: 1 }
-    }
 
     #[test]
     fn a_topic_that_was_made_anew_is_known() {
-        let mut reading = Reading::default();
-        reading.take(&record(4, "x"));
         let ends = |low, high| Watermarks { low, high };
-        assert!(reading.is_of(Some(&record(4, "x")), ends(0, 9)));
-        for other in [Some(record(4, "y")), Some(record(6, "x")), None] {
-            assert!(!reading.is_of(other.as_ref(), ends(0, 9)));
+        let [one, other] = [(); 2].map(|()| Some(TopicId::new()));
+        let progress = Progress { topic: one, partitions: vec![Reading { next: 5 }], ..Progress::default() };
+        for topic in [one, None] {
+            assert_eq!(progress.is_over(topic, &[ends(0, 5)]), None);
+            assert_eq!(progress.is_over(topic, &[ends(5, 9)]), None);
+            assert!(progress.is_over(topic, &[ends(0, 4)]).is_some());
+            assert!(progress.is_over(topic, &[ends(6, 9)]).is_some());
+            assert!(progress.is_over(topic, &[]).is_some());
         }
-        assert!(reading.is_of(None, ends(5, 5)));
-        let progress = Progress { partitions: vec![reading], ..Progress::default() };
-        assert_eq!(progress.is_over(&[ends(0, 5)]), None);
-        assert_eq!(progress.is_over(&[ends(5, 9)]), None);
-        assert!(progress.is_over(&[ends(0, 4)]).is_some());
-        assert!(progress.is_over(&[ends(6, 9)]).is_some());
-        assert!(progress.is_over(&[]).is_some());
+        assert!(progress.is_over(other, &[ends(0, 5)]).is_some());
+        assert_eq!(Progress { topic: None, ..progress }.is_over(other, &[ends(0, 5)]), None);
+    }
+
+    #[test]
+    fn what_was_kept_before_topics_had_identities_is_read() {
+        let text = r#"{"print":"1","stage":"Following","partitions":[{"next":5,"last":[4,7]}],"is_whole":true,"emptied":0,"sequence":9,
+                       "newest_ms":null,"seen_ms":1}"#;
+        let progress: Progress = serde_json::from_str(text).unwrap();
+        assert_eq!((progress.topic, progress.partitions), (None, vec![Reading { next: 5 }]));
     }
 }

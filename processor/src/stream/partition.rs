@@ -97,6 +97,7 @@ impl Partition {
         let ends = stream.transport.watermarks(topic).await?;
         let end = ends.get(*partition as usize).map_or(0, |ends| ends.high);
         let topic_id = stream.transport.topic_id(topic).await?;
+        stream.parked.reads(topic, topic_id);
         let next = match (mark, stream.plan.start) {
             // A topic that was deleted and made again, however long it is.
             (Some(mark), _) if mark.next > end || TopicId::is_other(mark.topic, topic_id) => {
@@ -175,6 +176,7 @@ impl Partition {
         let first = waited.unwrap_or(from).min(from);
         if is_anew || to > self.next {
             (self.next, self.done, self.topic) = (to, to, topic.or(self.topic));
+            self.parked.reads(&self.place.topic, self.topic);
             if is_anew {
                 self.seen = None;
             }

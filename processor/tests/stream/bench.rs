@@ -103,6 +103,7 @@ impl Bench {
             plan: Arc::new(plan),
             transport: self.log.clone(),
             enrichers: HashMap::new(),
+            changes: None,
             taps: Arc::default(),
             parked: Arc::new(Parked::new(DeadLetters::new(self.log.clone(), "letters"), "stream titles")),
             reading: health.part("reader"),

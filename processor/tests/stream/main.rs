@@ -7,3 +7,4 @@ mod bench;
 mod limits;
 mod metrics;
 mod remembering;
+mod set_aside;

@@ -1,5 +1,6 @@
 //! One file for each matter; [`server`] is what they run against, [`plans`] what they ask it by.
 
+mod falling;
 mod graphql;
 mod metrics;
 mod outages;

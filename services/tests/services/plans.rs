@@ -100,7 +100,7 @@ pub fn step(call: CallPlan) -> EnrichPlan {
 }
 
 pub fn cached(call: CallPlan, ttl: Duration, missing: Duration) -> EnrichPlan {
-    EnrichPlan { cache: Some(CacheSettings { ttl, missing, max: 1 << 20 }), ..step(call) }
+    EnrichPlan { cache: Some(CacheSettings { ttl, missing, max: 1 << 20, changes: true }), ..step(call) }
 }
 
 /// A service and a step that asks it.
@@ -113,7 +113,7 @@ impl World {
     pub fn new(service: &ServicePlan, step: &EnrichPlan) -> Self {
         let health = Health::default();
         let service = Service::new(service, health.part("catalog")).expect("a service");
-        Self { health, asking: Asking::new(service, step).expect("a step") }
+        Self { health, asking: Asking::new(service, step, None).expect("a step") }
     }
 
     /// GraphQL movies by lists, at a URL.

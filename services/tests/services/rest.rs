@@ -130,7 +130,7 @@ async fn a_plan_that_cannot_work_is_refused() {
         assert!(error.message.starts_with("services.catalog: "), "{error}");
     }
     let service = Service::new(&service(ServiceKind::Rest, "http://a"), health.part("catalog")).unwrap();
-    let refused = |call: CallPlan| Asking::new(service.clone(), &step(call)).unwrap_err();
+    let refused = |call: CallPlan| Asking::new(service.clone(), &step(call), None).unwrap_err();
     assert_eq!(refused(post_list("/prices/{key}", &[], &[])).class, ErrorClass::Fatal);
     let CallPlan::Rest { path, body, is_list, each, matched, .. } = get("/{key}", &[]) else { panic!("it is one") };
     let call = CallPlan::Rest { shown: String::new(), method: "GET IT".to_owned(), path, body, is_list, each, matched };

@@ -190,8 +190,8 @@ async fn all_steps_of_a_service_share_its_rate() {
     plan.rate = Some(RateLimit { requests: 2, per: HOUR });
     let health = tributary_event::Health::default();
     let service = tributary_services::Service::new(&plan, health.part("catalog")).unwrap();
-    let one = tributary_services::Asking::new(service.clone(), &step(list())).unwrap();
-    let other = tributary_services::Asking::new(service, &step(list())).unwrap();
+    let one = tributary_services::Asking::new(service.clone(), &step(list()), None).unwrap();
+    let other = tributary_services::Asking::new(service, &step(list()), None).unwrap();
     assert_eq!(one.ask(&bytes(&["1"])).await.unwrap(), [movie_of(1)]);
     let keys = bytes(&["2"]);
     assert!(tokio::time::timeout(Duration::from_millis(200), other.ask(&keys)).await.is_err());

@@ -4,7 +4,6 @@
 //! forced to disk, and only then the entry is done. What a crash leaves behind has a name that begins with a dot, and is removed by
 //! whoever has the lock next.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,8 @@ use std::path::{Path, PathBuf};
 use tributary_processor::OutsideError;
 use tributary_processor::sink::{Committed, Mark};
 use tributary_transport::TopicPartition;
+
+use super::kept::Kept;
 
 /// Has the mark.
 const NEXT: &str = ".next";
@@ -57,7 +58,7 @@ impl Folder {
     }
 
     /// Puts a file there for an event that is behind the mark, once.
-    pub(super) fn redo(&self, mark: Option<Mark>, offset: u64, content: &[u8]) -> Result<Committed, OutsideError> {
+    pub(super) fn redo(&self, mark: Option<Mark>, read_at: Mark, content: &[u8]) -> Result<Committed, OutsideError> {
         self.make().map_err(|e| self.error(&e))?;
         let _lock = self.lock()?;
         let put = || {
@@ -66,8 +67,7 @@ impl Folder {
             if kept.as_ref().map(|kept| kept.mark) != mark {
                 return Ok(Committed::Fenced);
             }
-            let suffix = kept.map(|kept| kept.suffix()).unwrap_or_default();
-            let name = format!("again-{offset:020}{suffix}.{}", self.extension);
+            let name = Kept::file_again(kept, read_at, self.extension);
             if !self.path.join(&name).try_exists()? {
                 self.put(&name, content)?;
             }
@@ -87,22 +87,11 @@ impl Folder {
 
     fn committed(&self, from: Option<Mark>, to: Mark, content: Option<&[u8]>) -> io::Result<Committed> {
         self.clean()?;
-        let kept = self.kept()?;
-        let is_anew = from.is_some_and(|from| from.is_followed_anew(&to));
-        // What names say cannot go back, but where they say that it is another topic.
-        let goes_back = from.is_some_and(|from| to.next < from.next) && !is_anew;
-        // Where the first events of another topic begin is said before their file can be there.
-        let is_begun = !is_anew || content.is_none();
-        if kept.as_ref().map(|kept| kept.mark) != from || goes_back || !is_begun {
-            return Ok(Committed::Fenced);
-        }
-        let before = kept.is_some_and(|kept| kept.is_named);
-        let kept = Kept { mark: to, is_named: before || is_anew };
+        let Some(kept) = Kept::after(self.kept()?, from, to, content.is_some()) else { return Ok(Committed::Fenced) };
         if let Some(content) = content {
-            let from = from.map_or(0, |from| from.next);
-            self.put(&format!("{from:020}-{:020}{}.{}", to.next, kept.suffix(), self.extension), content)?;
+            self.put(&kept.file(from, self.extension), content)?;
         }
-        let unfinished = self.unfinished(kept.to_string().as_bytes(), NEXT)?;
+        let unfinished = self.unfinished(format!("{kept}\n").as_bytes(), NEXT)?;
         fs::rename(&unfinished, self.path.join(NEXT))?;
         sync(&self.path)?;
         Ok(Committed::Done)
@@ -130,7 +119,7 @@ impl Folder {
 
     /// The mark: the end of the last file, or what [`NEXT`] says. That one is written after the file, and outlives it.
     fn kept(&self) -> io::Result<Option<Kept>> {
-        let mut kept: Option<Kept> = match fs::read_to_string(self.path.join(NEXT)) {
+        let kept = match fs::read_to_string(self.path.join(NEXT)) {
             Ok(text) => Some(Kept::read(text.trim_end()).ok_or_else(|| {
                 let path = self.path.join(NEXT);
                 io::Error::new(ErrorKind::InvalidData, format!("{} has no offset in it", path.display()))
@@ -138,14 +127,8 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let suffix = kept.as_ref().map(Kept::suffix).unwrap_or_default();
-        for entry in fs::read_dir(&self.path)? {
-            // Files of a topic before this one say nothing of it.
-            let Some(end) = end(&entry?.file_name().to_string_lossy(), &suffix) else { continue };
-            let kept = kept.get_or_insert(Kept { mark: Mark::at(0), is_named: false });
-            kept.mark.next = kept.mark.next.max(end);
-        }
-        Ok(kept)
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        Ok(Kept::with_names(kept, names.collect::<io::Result<Vec<String>>>()?))
     }
 
     /// Makes the folder, so that it is still there after a crash.
@@ -200,61 +183,6 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What is kept of a partition: an offset, and the topic that it is one of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kept {
-    mark: Mark,
-    /// Whether the topic was made anew since there are files, so that their names say which one they are of.
-    is_named: bool,
-}
-
-impl Kept {
-    /// `7`, `7 <topic>`, or `7 <topic> anew`.
-    fn read(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let next = words.next()?.parse().ok()?;
-        let topic = words.next().map(str::parse).transpose().ok()?;
-        let is_named = match words.next() {
-            None => false,
-            Some(ANEW) => topic.is_some(),
-            Some(_) => return None,
-        };
-        Some(Self { mark: Mark { next, topic }, is_named })
-    }
-
-    /// What the names of files have behind their offsets.
-    fn suffix(&self) -> String {
-        match self.mark.topic.filter(|_| self.is_named) {
-            Some(topic) => format!("-{topic}"),
-            None => String::new(),
-        }
-    }
-}
-
-impl fmt::Display for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.mark.next)?;
-        if let Some(topic) = self.mark.topic {
-            write!(f, " {topic}")?;
-            if self.is_named {
-                write!(f, " {ANEW}")?;
-            }
-        }
-        f.write_str("\n")
-    }
-}
-
-const ANEW: &str = "anew";
-
-/// The end of the range that a file's name tells, where this is behind its offsets; none for other files.
-fn end(name: &str, suffix: &str) -> Option<u64> {
-    let (range, _) = name.split_once('.')?;
-    let (from, to) = range.strip_suffix(suffix)?.split_once('-')?;
-    let number = |text: &str| (text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
-    number(from)??;
-    number(to)?
-}
-
 /// A topic's name as that of a folder. Kafka's names are such already, but for two that mean other folders.
 fn name_of(topic: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -268,32 +196,10 @@ fn name_of(topic: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tributary_transport::TopicId;
-
     use super::*;
 
     #[test]
-    fn the_mark_is_read_as_it_was_written() {
-        let topic = Some(TopicId::new());
-        for (topic, is_named) in [(None, false), (topic, false), (topic, true)] {
-            let kept = Kept { mark: Mark { next: 7, topic }, is_named };
-            assert_eq!(Kept::read(kept.to_string().trim_end()), Some(kept));
-            let name = format!("{:020}-{:020}{}.jsonl", 3, 9, kept.suffix());
-            assert_eq!((end(&name, &kept.suffix()), kept.suffix().is_empty()), (Some(9), !is_named), "{name}");
-            assert_eq!(end(&name, "-other"), None);
-        }
-        for text in ["", "x", "7 no", "7  ", "7 AAAAAAAAAAAAAAAAAAAAAQ no"] {
-            assert_eq!(Kept::read(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn names_tell_ranges_and_stay_in_the_folder() {
-        assert_eq!(end("00000000000000000000-00000000000000000007.jsonl", ""), Some(7));
-        assert_eq!(end("00000000000000000000-18446744073709551615.parquet", ""), Some(u64::MAX));
-        for other in ["0-7.jsonl", "00000000000000000000-00000000000000000007", "notes.txt", ".next", "-.x", ""] {
-            assert_eq!(end(other, ""), None, "{other}");
-        }
+    fn names_of_topics_stay_in_the_folder() {
         assert_eq!((name_of("films.orders_1-a").as_str(), name_of("..").as_str()), ("films.orders_1-a", "%2E%2E"));
         assert_eq!((name_of("a/../b").as_str(), name_of("ü%").as_str()), ("a%2F..%2Fb", "%C3%BC%25"));
     }

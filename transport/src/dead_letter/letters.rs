@@ -9,7 +9,7 @@ use tributary_event::ErrorClass;
 
 use super::{DeadLetter, Entry, Original, Outline, WayBack};
 use crate::contract::{
-    Batch, Polled, Purpose, Retention, TopicPartition, TopicSpec, Transport, TransportError, record_limit,
+    Batch, Polled, Purpose, Retention, TopicId, TopicPartition, TopicSpec, Transport, TransportError, record_limit,
 };
 
 /// Records read at a time.
@@ -272,7 +272,13 @@ impl DeadLetters {
             let (key, value) = (bytes(&letter.key), bytes(&letter.value));
             return Ok(Original { key, value, headers: letter.headers.clone() });
         };
-        let found = self.transport.read(&place, letter.offset, 1).await?;
+        // Another topic of that name has another event there.
+        let is_another = match letter.topic_id {
+            Some(_) if self.transport.partitions(&place.topic).await? == 0 => true,
+            Some(_) => TopicId::is_other(letter.topic_id, self.transport.topic_id(&place.topic).await?),
+            None => false,
+        };
+        let found = if is_another { Vec::new() } else { self.transport.read(&place, letter.offset, 1).await? };
         let found = found.into_iter().find(|record| record.offset == letter.offset);
         let original = |record: Polled| Original { key: record.key, value: record.value, headers: record.headers };
         found.map(original).ok_or_else(|| {

@@ -874,6 +874,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
         id: DeadLetter::id_of(&topic, 0, n, &format!("movies/{n}")),
         stage: "index movies".into(),
         topic: topic.to_string(),
+        topic_id: None,
         partition: 0,
         offset: n,
         key: Some(format!("key {n}").into_bytes()),

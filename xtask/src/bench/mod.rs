@@ -8,6 +8,7 @@ mod load;
 mod peers;
 mod pipeline;
 mod scale;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ use crate::tools::cargo;
 pub(crate) struct Arguments {
     /// What to measure
     name: Name,
-    /// Rows (capture, peers), gigabytes (huge), seconds a rate (latency), or copies of the demo's 3,201 movies (index, scale)
+    /// Rows (capture, peers), events (streams), gigabytes (huge), seconds a rate (latency), or copies of the demo's 3,201 movies (index, scale)
     #[arg(long)]
     size: Option<u32>,
     /// peers: a PostgreSQL server with extensions of its own, by its superuser's URL without a database; emptied!
@@ -49,6 +50,8 @@ enum Name {
     Index,
     /// Documents a second of one, two and four processes, in front of a graph that is far away
     Scale,
+    /// Events through the steps of a stream, and what it costs that somebody could watch them
+    Streams,
 }
 
 /// Runs a measurement.
@@ -61,6 +64,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000), arguments.server))).await?
         }
         Name::Scale => unless_interrupted(Box::pin(scale::run(arguments.size.unwrap_or(1)))).await?,
+        Name::Streams => unless_interrupted(Box::pin(streams::run(arguments.size.unwrap_or(500_000)))).await?,
         Name::Index => {
             unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
         }

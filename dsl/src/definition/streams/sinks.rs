@@ -1,5 +1,7 @@
 //! `to:` of a stream.
 
+mod files;
+
 use std::sync::Arc;
 
 use tributary_event::debezium;
@@ -16,8 +18,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryOrder, DeliveryPlan, FilesPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan,
-    SqlPlan, Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
+    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
@@ -64,7 +66,7 @@ pub(super) fn read(
             let sink = index(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Index);
             ("index", map, sink)
         } else if let Some(map) = r.optional(&map, &key::FILES) {
-            let sink = files(r, &map, around, &deliveries).map(SinkPlan::Files);
+            let sink = files::read(r, &map, around, &deliveries).map(SinkPlan::Files);
             ("files", map, sink)
         } else {
             continue;
@@ -331,21 +333,4 @@ fn index(
         return None;
     }
     Some(IndexSinkPlan { name: name.value, row: row?, fields: fields?, store })
-}
-
-fn files(r: &mut Reader, map: &Map, around: &Surroundings, before: &[DeliveryPlan]) -> Option<FilesPlan> {
-    let folder = r.required(map, &key::FOLDER);
-    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
-    let is_taken = others.any(|other| match (&other.sink, &folder) {
-        (SinkPlan::Files(other), Some(folder)) => other.folder == key::path(folder.clone()),
-        _ => false,
-    });
-    if is_taken {
-        let message = "two sinks have this folder";
-        r.error(map.key_place(&key::FOLDER), message, Some("give one of the two another folder".into()));
-        return None;
-    }
-    let format = r.value(map, &key::FILE_FORMAT);
-    let (size, every) = (r.value(map, &key::SIZE), r.value(map, &key::EVERY));
-    Some(FilesPlan { folder: key::path(folder?), format, size, every })
 }

@@ -248,7 +248,8 @@ fn enrich(
     let cache = r.optional(map, &key::CACHE).and_then(|cache| {
         let ttl = r.required(&cache, &key::TTL);
         let (missing, max) = (r.value(&cache, &key::TTL_MISSING), r.value(&cache, &key::CACHE_MAX));
-        Some(CacheSettings { ttl: ttl?, missing, max })
+        let changes = r.value(&cache, &key::CACHE_CHANGES);
+        Some(CacheSettings { ttl: ttl?, missing, max, changes })
     });
     let missing = r.value(map, &key::MISSING);
     let (call, content) = call?;

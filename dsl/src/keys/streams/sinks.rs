@@ -1,6 +1,9 @@
 //! Keys of the sinks of a stream.
 
-use std::borrow::Cow;
+mod files;
+
+pub(crate) use files::{ACCESS_KEY, ENDPOINT, EVERY, FILE_FORMAT, FILES, FOLDER, REGION, S3, SECRET_KEY, SIZE};
+
 use std::time::Duration;
 
 use super::ON_ERRORS;
@@ -9,10 +12,9 @@ use crate::keys::graph::{HEADER_NAMES, LEAVES};
 use crate::keys::indexes::STORE;
 use crate::keys::tables::Table;
 use crate::keys::values::{DatabaseUrl, TABLE_URL};
-use crate::plan::{ConductorFlavor, DeliveryOrder, FileFormat, OnError, WebhookFormat};
+use crate::plan::{ConductorFlavor, DeliveryOrder, OnError, WebhookFormat};
 use crate::yaml::{
-    Entries, Folder, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Size, Whole,
-    Words, key,
+    Entries, Hidden, Is, Key, Keys, Limit, Line, Means, Names, OneOrMany, Period, Required, Rule, Whole, Words, key,
 };
 
 pub(crate) static SINK: Keys = Keys {
@@ -389,50 +391,3 @@ pub(crate) static FIELDS: Key<Entries, Required> = key(
     "{ title: text, year: long }",
     "The fields of the row that its document has, and how they are indexed. Each may hold a value or a list of them.",
 );
-
-pub(crate) static FILES: Key<&Keys, Means> = key(
-    "files",
-    &FILES_KEYS,
-    Means("another sink"),
-    "folder: /var/lake/movies",
-    "Files in a folder. Each event is in one of them, once; a file is never changed.",
-);
-
-static FILES_KEYS: Keys = Keys { keys: &[&FOLDER, &FILE_FORMAT, &SIZE, &EVERY, &NAME, &ON_ERROR, &RETRY], rules: &[] };
-
-pub(crate) static FOLDER: Key<Folder, Required> = key(
-    "folder",
-    Folder,
-    Required,
-    "/var/lake/movies",
-    "The folder; every process of the pipeline must see the same one. Relative to where `tributary` is started.",
-);
-
-pub(crate) static FILE_FORMAT: Key<Words<FileFormat>, Is<FileFormat>> = key(
-    "format",
-    Words(&[("jsonl", FileFormat::JsonLines), ("parquet", FileFormat::Parquet)]),
-    Is(FileFormat::JsonLines),
-    "parquet",
-    "A line of JSON for each event, or Parquet with a column for each of its fields.",
-);
-
-pub(crate) static SIZE: Key<Size, Is<u64>> = key(
-    "size",
-    Size { least: 1 << 10, most: 1 << 30 },
-    Is(8 << 20),
-    "64MiB",
-    "A file is ended when so many bytes of events have gathered.",
-);
-
-pub(crate) static EVERY: Key<Period, Is<Duration>> = key(
-    "every",
-    Period { least: Duration::from_millis(100) },
-    Is(Duration::from_secs(10)),
-    "1m",
-    "And when its first event has waited so long.",
-);
-
-/// Folders are paths.
-pub(crate) fn path(folder: Cow<'static, str>) -> std::path::PathBuf {
-    std::path::PathBuf::from(folder.into_owned())
-}

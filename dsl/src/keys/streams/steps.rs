@@ -294,7 +294,16 @@ pub(crate) static CACHE: Key<&Keys, Means> = key(
     "How long answers are kept. An answer that is kept may be older than the change.",
 );
 
-static CACHE_KEYS: Keys = Keys { keys: &[&TTL, &TTL_MISSING, &CACHE_MAX], rules: &[] };
+static CACHE_KEYS: Keys = Keys { keys: &[&TTL, &TTL_MISSING, &CACHE_MAX, &CACHE_CHANGES], rules: &[] };
+
+pub(crate) static CACHE_CHANGES: Key<Words<bool>, Is<bool>> = key(
+    "changes",
+    Words(&[("on", true), ("off", false)]),
+    Is(true),
+    "off",
+    "Whether an answer of a GraphQL service is dropped when a captured change names a vertex that it holds, as `graph.vertices` says. The \
+     query then asks for the type of each object too (`__typename`): `off` for services that take no other queries than those they know.",
+);
 
 pub(crate) static TTL: Key<Period, Required> =
     key("ttl", Period { least: Duration::from_millis(1) }, Required, "30s", "What the service knew is kept so long.");

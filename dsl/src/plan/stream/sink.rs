@@ -1,6 +1,7 @@
 //! Where the events of a stream go.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub enum SinkPlan {
     Webhook(WebhookPlan),
     /// A table of a database.
     Sql(SqlPlan),
-    /// Files in a folder.
+    /// Files in a folder or a bucket.
     Files(FilesPlan),
     /// A search index.
     Index(IndexSinkPlan),
@@ -183,17 +184,66 @@ pub struct IndexSinkPlan {
     pub store: StorePlan,
 }
 
-/// Files in a folder.
+/// Files in a folder, or in a bucket.
 #[derive(Debug, Clone)]
 pub struct FilesPlan {
-    /// The folder.
-    pub folder: PathBuf,
+    /// Where they are.
+    pub place: FilesPlace,
     /// What is in a file.
     pub format: FileFormat,
     /// The most bytes of a file, about.
     pub size: u64,
     /// How long events wait for others at most.
     pub every: Duration,
+}
+
+/// Where files are.
+#[derive(Debug, Clone)]
+pub enum FilesPlace {
+    /// A folder of a file system.
+    Folder(PathBuf),
+    /// A bucket of an object store.
+    Bucket(BucketPlan),
+}
+
+impl FilesPlace {
+    /// Whether files of both are among one another.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(one), Self::Folder(two)) => one == two,
+            (Self::Bucket(one), Self::Bucket(two)) => one.url == two.url && one.s3.endpoint == two.s3.endpoint,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for FilesPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Bucket(bucket) => f.write_str(&bucket.url),
+        }
+    }
+}
+
+/// A bucket of an object store, and where in it.
+#[derive(Debug, Clone)]
+pub struct BucketPlan {
+    /// `s3://`, `gs://` or `az://`, the bucket (a container of Azure), and what the names of all files begin with; without a slash at its end.
+    pub url: String,
+    /// What is said of S3 beside the environment.
+    pub s3: S3Plan,
+}
+
+/// How an S3 is reached. What is not said is what the environment says (`AWS_REGION`, …), or the machine's role.
+#[derive(Debug, Clone, Default)]
+pub struct S3Plan {
+    /// The URL of the server; none: that of AWS.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The id of the access key, and the secret of it.
+    pub access_key: Option<(Secret, Secret)>,
 }
 
 /// What is in a file.

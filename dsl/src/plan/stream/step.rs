@@ -231,6 +231,8 @@ pub struct CacheSettings {
     pub missing: Duration,
     /// Bytes that they may take, about.
     pub max: u64,
+    /// Whether they fall when a captured change names a vertex that they hold.
+    pub changes: bool,
 }
 
 /// What becomes of an event whose key is not known.

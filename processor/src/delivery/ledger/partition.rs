@@ -88,6 +88,7 @@ impl Partition {
         let ends = shared.delivery.transport.watermarks(&self.place.topic).await.map_err(away)?;
         let end = ends.get(self.place.partition as usize).map_or(0, |ends| ends.high);
         self.topic = shared.delivery.transport.topic_id(&self.place.topic).await.map_err(away)?;
+        shared.delivery.parked.reads(&self.place.topic, self.topic);
         self.mark = shared.sink.next(&self.place).await?;
         // A topic that was deleted and made again, however long it is.
         let is_gone = |mark: &Mark| TopicId::is_other(mark.topic, self.topic);
@@ -113,6 +114,7 @@ impl Partition {
     /// The topic was made anew: the ledger begins with it.
     pub async fn start_anew(&mut self, shared: &Shared, to: u64) -> Result<(), OutsideError> {
         self.topic = shared.delivery.transport.topic_id(&self.place.topic).await.map_err(away)?;
+        shared.delivery.parked.reads(&self.place.topic, self.topic);
         match self.give(shared, &[], to).await? {
             Committed::Done => {
                 self.mark = Some(self.mark_at(to));
@@ -309,7 +311,8 @@ impl Partition {
             Err(why) => Some(why),
             Ok(event) => {
                 let events: Vec<OutEvent> = event.into_iter().collect();
-                match shared.sink.redo(&self.place, self.mark, again.record.offset, &events).await {
+                let read_at = Mark { next: again.record.offset, topic: again.letter.topic_id };
+                match shared.sink.redo(&self.place, self.mark, read_at, &events).await {
                     Ok(Committed::Done) => None,
                     Ok(Committed::Rejected { why, .. }) => Some(why),
                     Ok(Committed::Fenced) => return self.look_again(shared, "another process had the partition").await,
