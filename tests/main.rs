@@ -11,6 +11,7 @@ mod scenarios {
     mod absence;
     mod absent_graph;
     mod bad_input;
+    mod cases;
     mod changes;
     mod commands;
     mod crashes;

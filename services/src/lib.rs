@@ -24,8 +24,10 @@ mod pace;
 mod questions;
 mod raw;
 mod service;
+mod stand_in;
 mod trouble;
 mod witness;
 
 pub use asking::Asking;
 pub use service::Service;
+pub use stand_in::{Asked, Instead, StandIn};
