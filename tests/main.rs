@@ -32,4 +32,5 @@ mod scenarios {
     mod standby;
     mod streams;
     mod tables;
+    mod traces;
 }
