@@ -27,7 +27,8 @@ use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
 use crate::plan::{
-    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TracesPlan, TransportPlan, VertexRule,
+    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TracesPlan, TransportPlan,
+    VertexRule,
 };
 use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};

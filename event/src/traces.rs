@@ -183,13 +183,7 @@ impl Begun {
     }
 
     /// It ends now, and is handed in with all that is inside of it.
-    pub fn end(
-        self,
-        name: String,
-        kind: SpanKind,
-        attributes: Vec<(&'static str, String)>,
-        error: Option<String>,
-    ) {
+    pub fn end(self, name: String, kind: SpanKind, attributes: Vec<(&'static str, String)>, error: Option<String>) {
         let Self { context, parent, begun_us, inside } = self;
         inside.into_iter().for_each(record);
         let ended_us = now_us().max(begun_us);

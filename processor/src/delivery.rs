@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, own_topic};
+use tributary_event::Reporter;
 use tributary_event::clock::now_us;
 use tributary_event::traces::{self, Begun, SpanKind, TRACEPARENT};
-use tributary_event::Reporter;
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
 use crate::answered::until_answered;

@@ -29,10 +29,8 @@ struct Timed {
 impl Cache {
     /// One of these settings; none: it keeps nothing.
     pub(crate) fn new(settings: Option<CacheSettings>) -> Self {
-        let lifetimes = settings.map_or_else(Lifetimes::default, |settings| Lifetimes {
-            found: settings.ttl,
-            missing: settings.missing,
-        });
+        let lifetimes = settings
+            .map_or_else(Lifetimes::default, |settings| Lifetimes { found: settings.ttl, missing: settings.missing });
         let kept = settings.map(|settings| {
             Kept::builder()
                 .max_capacity(settings.max)

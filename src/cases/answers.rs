@@ -38,7 +38,10 @@ impl Given {
     fn answer(&self, key: &str) -> Option<Answer> {
         let is_missing = |missing: &Json| match missing {
             Json::String(text) => text == key,
-            other => other.to_string() == key,
+            other => {
+                let text = other.to_string();
+                text == key
+            }
         };
         if let Some(found) = self.found.get(key) {
             return Some(Answer::Found(found.to_string().into()));

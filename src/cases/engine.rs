@@ -110,7 +110,7 @@ struct Running {
 impl World {
     async fn new(definition: &Definition, case: &Case, plan: StreamPlan, folder: &Path) -> Result<Self, Problem> {
         let log: Arc<dyn Transport> =
-            Arc::new(Embedded::open(&folder.join("log"), EmbeddedSettings::default()).map_err(Problem::from)?);
+            Arc::new(Embedded::open(folder.join("log"), EmbeddedSettings::default()).map_err(Problem::from)?);
         let transport: Arc<dyn Transport> = Arc::new(Still(log));
         let pipeline = definition.pipeline().to_owned();
         let plan = Arc::new(StreamPlan { start: Start::First, keeps_events: true, ..plan });

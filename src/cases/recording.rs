@@ -86,13 +86,7 @@ async fn answered(draft: &Arc<Draft>, mut case: Case, plan: StreamPlan) -> Resul
 }
 
 /// Asks a service in all the ways in which a stream does.
-async fn ask(
-    draft: &Draft,
-    plan: &StreamPlan,
-    name: &str,
-    keys: &[String],
-    given: &mut Given,
-) -> Result<(), Failure> {
+async fn ask(draft: &Draft, plan: &StreamPlan, name: &str, keys: &[String], given: &mut Given) -> Result<(), Failure> {
     let outside = |e: tributary_processor::OutsideError| Failure::of(e.class, e.message);
     let Some(service) = draft.definition().services().iter().find(|service| service.name == name) else {
         return Ok(());
@@ -167,7 +161,9 @@ async fn watched(
         };
         let Ok(told) = serde_json::from_str::<Json>(&text) else { continue };
         if let Some(missed) = told["missed"].as_u64() {
-            return Err(Failure::Stopped(format!("{missed} events came faster than they could be recorded; try again")));
+            return Err(Failure::Stopped(format!(
+                "{missed} events came faster than they could be recorded; try again"
+            )));
         }
         journeys.add(&told);
     }

@@ -126,7 +126,8 @@ impl Sinks {
 
     /// Whether something is wrong with one that will pass.
     pub fn will_pass(&self) -> bool {
-        let is_troubled = |kept: &Kept| matches!(&kept.place, Place::Receiver(receiver) if receiver.troubles.will_pass());
+        let is_troubled =
+            |kept: &Kept| matches!(&kept.place, Place::Receiver(receiver) if receiver.troubles.will_pass());
         self.0.values().any(is_troubled)
     }
 

@@ -58,7 +58,12 @@ struct State {
 impl Troubles {
     /// They begin now.
     pub fn new(troubles: &[Trouble]) -> Self {
-        Self(Mutex::new(State { left: troubles.iter().cloned().collect(), since: Instant::now(), met: 0, has_passed: false }))
+        Self(Mutex::new(State {
+            left: troubles.iter().cloned().collect(),
+            since: Instant::now(),
+            met: 0,
+            has_passed: false,
+        }))
     }
 
     /// What a request meets now.

@@ -30,7 +30,11 @@ pub(super) fn case(case: &Case, came: &Came) -> String {
     list(&mut text, "    ", "events", &came.events);
     let records = |records: &[Record]| records.iter().map(record).collect::<Vec<_>>();
     section(&mut text, "topics", came.topics.iter().map(|(name, topic)| (name, records(topic))));
-    section(&mut text, "sinks", came.sinks.iter().map(|(name, got)| (name, got.things.iter().map(essential).collect())));
+    section(
+        &mut text,
+        "sinks",
+        came.sinks.iter().map(|(name, got)| (name, got.things.iter().map(essential).collect())),
+    );
     let letter = |letter: &super::Letter| json!({ "cause": letter.cause, "key": letter.key });
     list(&mut text, "    ", "dead_letters", &came.letters.iter().map(letter).collect::<Vec<_>>());
     if let Some(why) = &came.stands_still {

@@ -52,7 +52,12 @@ fn what_a_case_does_not_answer_is_told_as_it_is_to_be_filled_in() {
     let (code, said) = test(&[], &[file("pipeline.yaml"), cases]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("      given:\n        pricing: { found: { 7: {} } }"), "{said}");
-    assert!(said.contains("sinks.hook: the stream has no such sink (it has: conductor, files, priced-movies, sql, webhook)"), "{said}");
+    assert!(
+        said.contains(
+            "sinks.hook: the stream has no such sink (it has: conductor, files, priced-movies, sql, webhook)"
+        ),
+        "{said}"
+    );
 }
 
 const TITLED: &str = r#"

@@ -121,7 +121,14 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
     world.until_documents(3201).await;
     world.execute("UPDATE movie SET title = 'Quiet' WHERE id = 2").await;
     world.execute("UPDATE movie SET title = 'Loud' WHERE id = 1").await;
-    let all = ["capture public.movie", "stream titled", "step loud", "sink titled/webhook", "sink titled/files", "stream again"];
+    let all = [
+        "capture public.movie",
+        "stream titled",
+        "step loud",
+        "sink titled/webhook",
+        "sink titled/files",
+        "stream again",
+    ];
     let whole = || collector.traces().into_values().find(|trace| all.iter().all(|name| trace.contains_key(*name)));
     let has_quiet = || collector.spans().iter().any(|span| attribute(span, "tributary.outcome") == "dropped");
     world.until("a trace is whole", async |_| whole().is_some() && has_quiet()).await;
@@ -145,13 +152,16 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
     assert!(attribute(&trace["sink titled/webhook"], "tributary.outcome") == "delivered");
     assert_eq!((text(&capture["traceId"]).len(), text(&capture["spanId"]).len()), (32, 16));
     // One that ends at a filter is followed up to it.
-    let quiet = collector.traces().into_values().find(|trace| {
-        trace.get("stream titled").is_some_and(|span| attribute(span, "tributary.outcome") == "dropped")
-    });
+    let quiet = collector
+        .traces()
+        .into_values()
+        .find(|trace| trace.get("stream titled").is_some_and(|span| attribute(span, "tributary.outcome") == "dropped"));
     let quiet = quiet.expect("a trace");
     assert!(attribute(&quiet["step loud"], "tributary.outcome") == "dropped" && !quiet.contains_key("step enrich-2"));
     let is_counted = async |address: &str| {
-        client::text(address, "/metrics").await.is_some_and(|metrics| metrics.contains("tributary_trace_spans_sent_total"))
+        client::text(address, "/metrics")
+            .await
+            .is_some_and(|metrics| metrics.contains("tributary_trace_spans_sent_total"))
     };
     world.until("spans are counted", is_counted).await;
     world.assert_converged().await;

@@ -150,14 +150,9 @@ impl Journey {
                 at: None,
                 unchanged: serde_json::from_value(event["unchanged"].clone()).ok(),
             },
-            false => Change {
-                op: "c".to_owned(),
-                before: json!(null),
-                after: event,
-                key: None,
-                at: None,
-                unchanged: None,
-            },
+            false => {
+                Change { op: "c".to_owned(), before: json!(null), after: event, key: None, at: None, unchanged: None }
+            }
         };
         Case {
             case: format!("recorded of {}, at {place}", plan.name),

@@ -71,7 +71,13 @@ impl Steps {
     }
 
     /// A step was passed. `before`: how many events each record was; none: it had failed.
-    pub(super) fn passed(&self, step: &Step, begun_us: Option<i64>, before: &[Option<usize>], travellers: &mut [Traveller]) {
+    pub(super) fn passed(
+        &self,
+        step: &Step,
+        begun_us: Option<i64>,
+        before: &[Option<usize>],
+        travellers: &mut [Traveller],
+    ) {
         let Some(begun_us) = begun_us else { return };
         for (before, traveller) in before.iter().zip(travellers) {
             let came = before.is_some_and(|count| count > 0);
