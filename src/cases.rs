@@ -1,14 +1,21 @@
 //! `tributary test`: cases of streams, run by the engine that runs pipelines, on an embedded log of their own and without any server.
 //!
-//! A case says which changes come, what services answer, and what is to come of it. What a service is asked for and the case does not
-//! answer fails it, with the answer to be filled in.
+//! A case says which changes come and when, what services answer, and what is to come of it, in topics and other sinks. What a service is
+//! asked for and the case does not answer fails it, with the answer to be filled in. Time passes by a clock of the case.
 
 mod answers;
+mod changes;
+mod clock;
 mod compare;
 mod engine;
+pub mod recording;
+mod sinks;
+mod trouble;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -20,7 +27,9 @@ use tributary_dsl::{Definition, duration};
 use tributary_event::TableName;
 
 use self::answers::Given;
-use crate::definition::{self, PipelineFile};
+use self::engine::{Came, Problem};
+use self::sinks::SinkGiven;
+use crate::definition::{self, Draft, PipelineFile};
 use crate::exit::Failure;
 use crate::output::line;
 
@@ -38,10 +47,14 @@ struct Case {
     /// What services answer, by their names.
     #[serde(default)]
     given: BTreeMap<String, Given>,
+    /// What is wrong with sinks, by their names.
+    #[serde(default)]
+    sinks: BTreeMap<String, SinkGiven>,
     /// What changes, in order: each under its table.
     events: Vec<BTreeMap<String, Change>>,
-    /// What is to come of it.
-    expect: Expectation,
+    /// What is to come of it; where it is to be recorded, nothing.
+    #[serde(default)]
+    expect: Option<Expectation>,
 }
 
 /// A change of a row.
@@ -56,7 +69,8 @@ struct Change {
     /// The row's key; left out, its `id`.
     #[serde(default)]
     key: Option<Json>,
-    /// How long after the beginning it was committed, such as `90m`; left out, a millisecond after the one before.
+    /// How long after the beginning it was committed, such as `90m`, and comes; left out, a millisecond after the one before, which it comes
+    /// together with.
     #[serde(default, deserialize_with = "period")]
     at: Option<Duration>,
     /// Columns whose value did not change and was not sent.
@@ -69,6 +83,17 @@ fn period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>
     duration(&text).map(Some).map_err(D::Error::custom)
 }
 
+/// A value that is said, be it null.
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
+
+/// A duration as cases have it.
+fn print(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    if milliseconds.is_multiple_of(1_000) { format!("{}s", milliseconds / 1_000) } else { format!("{milliseconds}ms") }
+}
+
 /// What is to come of the changes of a case. What is left out may be anything.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +104,15 @@ struct Expectation {
     /// The records of topics, in the order of each key.
     #[serde(default)]
     topics: BTreeMap<String, Vec<Record>>,
+    /// What came to other sinks, by their names: requests, workflows, rows, documents, events in files.
+    #[serde(default)]
+    sinks: BTreeMap<String, Vec<Json>>,
+    /// How often services, tables and sinks were asked, by their names.
+    #[serde(default)]
+    calls: BTreeMap<String, Calls>,
+    /// So long it takes at most.
+    #[serde(default, deserialize_with = "period")]
+    within: Option<Duration>,
     /// What is set aside.
     #[serde(default)]
     dead_letters: Option<Vec<Letter>>,
@@ -90,14 +124,28 @@ struct Expectation {
     exactly: bool,
 }
 
+/// How often somebody was asked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Calls {
+    #[serde(default)]
+    at_least: Option<usize>,
+    #[serde(default)]
+    at_most: Option<usize>,
+    /// The keys of each request.
+    #[serde(default)]
+    keys: Option<Vec<Vec<Json>>>,
+}
+
 /// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     #[serde(default)]
     key: Option<String>,
-    #[serde(default)]
-    value: Json,
+    /// Null: it has none. Left out where it may be anything.
+    #[serde(default, deserialize_with = "said")]
+    value: Option<Json>,
 }
 
 /// A dead letter.
@@ -124,25 +172,17 @@ pub enum Way {
 /// # Errors
 /// A case fails, or a file cannot be read.
 pub async fn test(pipeline: &PipelineFile, files: &[PathBuf], only: Option<&str>, way: Way) -> Result<(), Failure> {
-    let draft = definition::read(pipeline).await?;
+    let draft = Arc::new(definition::read(pipeline).await?);
     draft.text_is_right()?;
-    let mut cases = Vec::new();
-    for file in files {
-        cases.extend(read(file, draft.definition())?);
-    }
-    cases.retain(|(case, _)| only.is_none_or(|only| case.case.contains(only)));
+    let cases = chosen(&draft, files, only)?;
     let count = cases.len();
-    if count == 0 {
-        return Err(Failure::NotFound("no case of that name".to_owned()));
-    }
-    let definition = draft.definition();
-    let run = |(case, plan): (Case, StreamPlan)| async move {
-        let came = engine::run(definition, &case, plan, way).await;
-        let wrong = match came {
-            Ok(came) => compare::compare(&case.expect, &came),
-            Err(problem) => vec![problem],
-        };
-        (case.case, wrong)
+    let run = |(case, plan): (Case, StreamPlan)| {
+        let draft = draft.clone();
+        async move {
+            let name = case.case.clone();
+            let wrong = run(draft, case, plan, way).await;
+            (name, wrong.unwrap_or_else(|failure| vec![failure.to_string()]))
+        }
     };
     let mut running = futures::stream::iter(cases).map(run).buffered(AT_A_TIME);
     let mut failed = 0;
@@ -164,6 +204,36 @@ pub async fn test(pipeline: &PipelineFile, files: &[PathBuf], only: Option<&str>
         }
         failed => Err(Failure::Stopped(format!("{failed} of {count} cases failed"))),
     }
+}
+
+/// Cases with their streams, of which there is one at least.
+fn chosen(draft: &Draft, files: &[PathBuf], only: Option<&str>) -> Result<Vec<(Case, StreamPlan)>, Failure> {
+    let mut cases = Vec::new();
+    for file in files {
+        cases.extend(read(file, draft.definition())?);
+    }
+    cases.retain(|(case, _)| only.is_none_or(|only| case.case.contains(only)));
+    if cases.is_empty() { Err(Failure::NotFound("no case of that name".to_owned())) } else { Ok(cases) }
+}
+
+/// Runs a case on a thread of its own: what is otherwise than expected.
+async fn run(draft: Arc<Draft>, case: Case, plan: StreamPlan, way: Way) -> Result<Vec<String>, Failure> {
+    let Some(expected) = case.expect.clone() else {
+        return Ok(vec!["it does not say what is expected; add `expect`, or record it (--record)".to_owned()]);
+    };
+    Ok(match came(draft, case, plan, way).await? {
+        Ok(came) => compare::compare(&expected, &came, way),
+        Err(Problem::Other(problem)) => vec![problem],
+        Err(Problem::Unanswered(unanswered)) => {
+            unanswered.iter().map(|(service, keys)| answers::stub(service, keys)).collect()
+        }
+    })
+}
+
+/// What comes of a case, which has a thread and a clock of its own.
+async fn came(draft: Arc<Draft>, case: Case, plan: StreamPlan, way: Way) -> Result<Result<Came, Problem>, Failure> {
+    let run = move || engine::run(draft.definition(), &case, plan, way);
+    tokio::task::spawn_blocking(run).await.map_err(|e| Failure::Stopped(format!("a case panicked: {e}")))
 }
 
 /// The cases of a file, each with its stream.

@@ -176,21 +176,31 @@ pub enum Command {
     Reload(Pipeline),
     /// Run cases of streams: which changes come, what services answer, what is to come of it.
     ///
-    /// The engine is the one that runs pipelines; it runs on an embedded log in a folder of its own, and asks no server. Exit code 1 if
-    /// a case fails.
+    /// The engine is the one that runs pipelines; it runs on an embedded log in a folder of its own, by a clock of its own, and asks no
+    /// server. Exit code 1 if a case fails.
     Test {
         /// Which one.
         #[command(flatten)]
         pipeline: Pipeline,
         /// Files with cases.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "stream")]
         cases: Vec<PathBuf>,
         /// Only cases with these words in their name.
         #[arg(long)]
         only: Option<String>,
         /// Kill the stream again and again on the way: what comes of a case must be the same.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "record")]
         crash: bool,
+        /// Write cases to this file, with what services answer and what comes of it: of changes that flow through a running pipeline
+        /// (--stream), or of cases that lack answers, for which the services are asked.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+        /// The stream of the running pipeline whose changes are recorded.
+        #[arg(long, requires = "record", conflicts_with = "cases")]
+        stream: Option<String>,
+        /// How many of them.
+        #[arg(long, requires = "stream", default_value_t = 1)]
+        count: usize,
     },
     /// Watch what flows through the steps of streams, live.
     ///

@@ -9,7 +9,7 @@ mod running;
 
 use std::sync::Arc;
 
-use crate::cases::{Way, test};
+use crate::cases::{Way, recording, test};
 use crate::cli::{Cli, Command, Dlq, Pipeline};
 use crate::definition::PipelineFile;
 use crate::exit::Failure;
@@ -40,7 +40,14 @@ pub async fn execute(cli: Cli, functions: Functions) -> Result<(), Failure> {
             documents::search(&file(pipeline), &index, query, from, size).await
         }
         Command::Get { pipeline, index, id } => documents::get(&file(pipeline), &index, &id).await,
-        Command::Test { pipeline, cases, only, crash } => {
+        Command::Test { pipeline, cases, only, record: Some(into), stream, count, .. } => {
+            let from = match stream {
+                Some(stream) => recording::From::Running { stream, count },
+                None => recording::From::Files(cases, only),
+            };
+            Box::pin(recording::record(&file(pipeline), from, &into)).await
+        }
+        Command::Test { pipeline, cases, only, crash, .. } => {
             let way = if crash { Way::Crashing } else { Way::Calm };
             test(&file(pipeline), &cases, only.as_deref(), way).await
         }

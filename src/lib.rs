@@ -43,6 +43,7 @@ mod source;
 mod streams;
 mod tables;
 pub mod tap;
+mod traces;
 
 pub use entry::cli;
 pub use tributary_dsl::written;

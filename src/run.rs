@@ -44,6 +44,7 @@ use crate::record;
 use crate::source::Source;
 use crate::streams::{self, Reload, Shown, Streams};
 use crate::tables::Surroundings;
+use crate::traces;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;
@@ -104,6 +105,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let transport = backends::transport(definition).await?;
     // The lock of the name is held as long as it is used.
     let (instance, _named) = backends::instance(definition.data())?;
+    let traces = traces::begin(definition.traces(), definition.pipeline(), &instance)?;
     // The embedded log has one process.
     let shared = matches!(definition.transport(), TransportPlan::Kafka(_));
     let board = Arc::new(Board::new((definition.pipeline(), instance.as_str()), transport.clone(), shared));
@@ -162,6 +164,9 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let result = Box::pin(work(base, (streams, reloads), indexes, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     drop(recorded);
     result
 }

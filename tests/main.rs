@@ -11,6 +11,7 @@ mod scenarios {
     mod absence;
     mod absent_graph;
     mod bad_input;
+    mod cases;
     mod changes;
     mod commands;
     mod crashes;
@@ -34,4 +35,5 @@ mod scenarios {
     mod standby;
     mod streams;
     mod tables;
+    mod traces;
 }

@@ -12,6 +12,7 @@ pub mod publish;
 pub mod run;
 pub mod settings;
 pub mod source;
+mod traced;
 
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};

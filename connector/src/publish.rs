@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_event::clock::now_us;
 use tributary_event::debezium::{Encoder, encode_event_key};
-use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema, Trouble};
+use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema, Trouble, traces};
 use tributary_transport::{Batch, Checkpoint, CloudEvent, Producer};
 
 use crate::error::ConnectorError;
 use crate::oversized::Guard;
 use crate::settings::{BatchLimits, ConnectorSettings};
 use crate::source::{Mark, Part, Source};
+use crate::traced::Traced;
 
 /// How long an append that failed transiently waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -73,6 +74,14 @@ struct Load<M> {
     batch: Batch,
     mark: Option<M>,
     commit_us: Option<i64>,
+    /// The captures that are traced.
+    traced: Vec<Traced>,
+}
+
+impl<M> Load<M> {
+    fn empty(batch: Batch) -> Self {
+        Self { batch, mark: None, commit_us: None, traced: Vec::new() }
+    }
 }
 
 struct Publisher<M> {
@@ -112,7 +121,7 @@ impl<M: Mark> Publisher<M> {
             encoder,
             cloud_events: settings.cloud_events.clone(),
             topics: Topics { settings: settings.clone(), known: Vec::new() },
-            filling: Load { batch: Batch::new(), mark: None, commit_us: None },
+            filling: Load::empty(Batch::new()),
             spare: vec![Batch::new(), Batch::new()],
             under_way: 0,
             lingers_until: None,
@@ -192,7 +201,7 @@ impl<M: Mark> Publisher<M> {
     /// Takes a part over. On an error nothing of it is in the batch, for the mark behind it never will be.
     async fn absorb(&mut self, part: &mut Part<M>) -> Result<(), ConnectorError> {
         let Some(mark) = part.mark.take() else { return Ok(()) };
-        let Load { batch, .. } = &mut self.filling;
+        let Load { batch, traced, .. } = &mut self.filling;
         let before = batch.len();
         for event in &part.events {
             let (records, bytes) = (batch.len(), batch.size());
@@ -209,6 +218,7 @@ impl<M: Mark> Publisher<M> {
                     return published;
                 }
             }
+            traced.extend(Traced::of(event));
         }
         if let Some(last) = part.events.last() {
             self.events.increment(part.events.len() as u64);
@@ -224,7 +234,7 @@ impl<M: Mark> Publisher<M> {
 
     fn hand_over(&mut self) -> Result<(), ConnectorError> {
         let batch = self.spare.pop().unwrap_or_default();
-        let mut load = std::mem::replace(&mut self.filling, Load { batch, mark: None, commit_us: None });
+        let mut load = std::mem::replace(&mut self.filling, Load::empty(batch));
         load.batch.checkpoint = load.mark.as_ref().map(|m| Checkpoint { name: self.name.clone(), content: m.encode() });
         self.lingers_until = None;
         self.urgent = false;
@@ -246,6 +256,7 @@ impl<M: Mark> Publisher<M> {
         }
         let lag = load.commit_us.map_or(0, |us| now_us().saturating_sub(us));
         self.lag.set(lag as f64 / 1e6);
+        load.traced.drain(..).for_each(|traced| traced.end(&self.name));
         load.batch.clear();
         self.spare.push(load.batch);
         Ok(())
@@ -281,6 +292,9 @@ pub(crate) fn write_with(
         let (id, kind) = (event.sequence.to_string(), format!("{}.{}", event.table.schema, event.table.name));
         let (op, sequence, committed_us) = (event.op, event.sequence, Some(event.commit_us));
         CloudEvent { id: &id, source, kind: &kind, op, sequence, committed_us }.put_for_others(batch);
+    }
+    if let Some(context) = traces::of_change(event) {
+        batch.header(traces::TRACEPARENT, context.to_string().as_bytes());
     }
     if event.op == Op::Delete && !event.table.key.is_empty() {
         batch.write(topic, time, key, |_| false);

@@ -6,6 +6,7 @@ mod indexes;
 mod servers;
 mod sources;
 mod streams;
+mod traces;
 mod transport;
 
 pub(crate) use crate::keys::tables::{
@@ -27,7 +28,8 @@ use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
 use crate::plan::{
-    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TransportPlan, VertexRule,
+    HttpSettings, LookupTable, Secret, ServicePlan, SourcePlan, StorePlan, StreamPlan, TracesPlan, TransportPlan,
+    VertexRule,
 };
 use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
@@ -46,6 +48,7 @@ pub struct Definition {
     pub(crate) tables: Vec<LookupTable>,
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
+    pub(crate) traces: Option<Arc<TracesPlan>>,
     pub(crate) data: PathBuf,
     /// What is written, part by part.
     pub(crate) prints: Prints,
@@ -151,6 +154,11 @@ impl Definition {
         self.http.listen
     }
 
+    /// Where traces are told; none: there are none.
+    pub fn traces(&self) -> Option<&Arc<TracesPlan>> {
+        self.traces.as_ref()
+    }
+
     /// The folder of the pipeline's data.
     pub fn data(&self) -> &Path {
         &self.data
@@ -230,6 +238,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         Some(http) => r.value(&http, &keys::LISTEN),
         None => keys::LISTEN.left_out.0,
     };
+    let traces = traces::read(r, &map);
     let data = r.value(&map, &keys::DATA);
     // Without any source, all that could be said of tables would follow from that.
     if captured.plans.is_empty() {
@@ -246,6 +255,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         services: services.into_iter().map(|(service, _)| service).collect(),
         streams,
         http: HttpSettings { listen },
+        traces,
         data: PathBuf::from(data.as_ref()),
         prints: Prints::default(),
         complete: false,

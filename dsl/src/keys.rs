@@ -7,6 +7,7 @@ pub(crate) mod sources;
 pub(crate) mod store;
 pub(crate) mod streams;
 pub(crate) mod tables;
+pub(crate) mod traces;
 pub(crate) mod transport;
 pub(crate) mod values;
 
@@ -20,7 +21,7 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 const PORT: u16 = 7676;
 
 pub(crate) static PIPELINE: Keys = Keys {
-    keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &STREAMS, &HTTP, &DATA],
+    keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &STREAMS, &HTTP, &TRACES, &DATA],
     rules: &[],
 };
 
@@ -107,6 +108,14 @@ pub(crate) static LISTEN: Key<Address, Is<SocketAddr>> = key(
     Is(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)),
     "127.0.0.1:8080",
     "Where it listens. It asks nobody who they are: keep it on loopback.",
+);
+
+pub(crate) static TRACES: Key<&Keys, Means> = key(
+    "traces",
+    &traces::TRACES,
+    Means("none are recorded"),
+    "otlp: http://localhost:4318",
+    "Where the ways of changes are told, from their commit through streams to sinks: [monitoring.md](monitoring.md#traces).",
 );
 
 pub(crate) static DATA: Key<Folder, Is<Cow<'static, str>>> = key(

@@ -16,7 +16,7 @@ pub use settings::{
     BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, DroppedTypes, Durability,
     EmbeddedSettings, HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings,
     RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision,
-    TransportPlan,
+    TracesPlan, TransportPlan,
 };
 pub use stream::{
     BatchSettings, BreakerSettings, BucketPlan, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,

@@ -18,7 +18,7 @@ pub(crate) use key::{Described, Is, Key, Keys, LeftOut, Means, Required, Rule, k
 pub(crate) use kind::{Documented, Inside, Kind, Printed, pattern};
 pub(crate) use mapping::Map;
 pub(crate) use read::{At, Reader, Text};
-pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Share, Size, Whole, Words};
+pub(crate) use scalars::{Any, Folder, Hidden, Limit, Line, Period, Ratio, Share, Size, Whole, Words};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ pub mod moment;
 pub mod position;
 pub mod row;
 pub mod table_name;
+pub mod traces;
 pub mod trouble;
 
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};

@@ -16,7 +16,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
-use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, Transport};
+use tributary_event::clock::now_us;
+use tributary_event::traces::{self, Begun, SpanKind, TRACEPARENT};
+use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
 use crate::answered::until_answered;
 use crate::intake::{self, IntakeSettings, Lag, StageError};
@@ -148,6 +150,25 @@ impl Delivery {
                 "events were removed from a stream's topic before a sink read them; it lacks them (raise the retention of the transport)"
             );
         }
+    }
+
+    /// What became of a record, if it is traced: so long after it was tried first.
+    fn traced(&self, record: &Polled, took: Duration, outcome: &str, tries: u32, error: Option<&str>) {
+        if !traces::is_on() {
+            return;
+        }
+        let Some(parent) = traces::continued(record.headers.view().get(TRACEPARENT)) else { return };
+        let begun_us = now_us().saturating_sub(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+        let TopicPartition { topic, partition } = &record.place;
+        let attributes = vec![
+            ("tributary.stream", self.stream.clone()),
+            ("tributary.sink", self.plan.name.clone()),
+            ("tributary.record", format!("{topic}/{partition}/{}", record.offset)),
+            ("tributary.outcome", outcome.to_owned()),
+            ("tributary.tries", tries.to_string()),
+        ];
+        let name = format!("sink {}/{}", self.stream, self.plan.name);
+        Begun::after(parent).since(begun_us).end(name, SpanKind::Client, attributes, error.map(str::to_owned));
     }
 
     /// Counts what became of events.

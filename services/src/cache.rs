@@ -23,6 +23,7 @@ const HOLD: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Cache {
     kept: Option<Kept<Bytes, Entry>>,
+    lifetimes: Lifetimes,
     holders: Arc<Holders>,
     falls: Option<Falls>,
 }
@@ -35,10 +36,12 @@ pub(crate) struct Falls {
     pub aliases: HashSet<String>,
 }
 
-/// An answer, and what it holds.
+/// An answer, what it holds, and until when it counts by the runtime's clock. That one may run ahead of the system's, in tests and in cases
+/// of streams; what frees the room of old answers goes by the system's.
 #[derive(Debug, Clone)]
 struct Entry {
     answer: Answer,
+    until: tokio::time::Instant,
     holds: Arc<[Arc<str>]>,
 }
 
@@ -85,6 +88,8 @@ impl Cache {
     pub(crate) fn new(settings: Option<CacheSettings>, falls: Option<Falls>) -> Arc<Self> {
         let holders: Arc<Holders> = Arc::default();
         let struck = holders.clone();
+        let lifetimes = settings
+            .map_or_else(Lifetimes::default, |settings| Lifetimes { found: settings.ttl, missing: settings.missing });
         let kept = settings.map(|settings| {
             Kept::builder()
                 .max_capacity(settings.max)
@@ -93,11 +98,11 @@ impl Cache {
                     let holds: usize = entry.holds.iter().map(|name| name.len() + HOLD).sum();
                     u32::try_from(key.len() + answer + holds + ENTRY).unwrap_or(u32::MAX)
                 })
-                .expire_after(Lifetimes { found: settings.ttl, missing: settings.missing })
+                .expire_after(lifetimes)
                 .eviction_listener(move |key, entry: Entry, _| struck.strike_out(&key, &entry.holds))
                 .build()
         });
-        let cache = Arc::new(Self { kept, holders, falls });
+        let cache = Arc::new(Self { kept, lifetimes, holders, falls });
         if let Some(falls) = &cache.falls {
             falls.held.register(&cache);
         }
@@ -111,7 +116,8 @@ impl Cache {
 
     /// What is kept for a key.
     pub(crate) async fn get(&self, key: &Bytes) -> Option<Answer> {
-        self.kept.as_ref()?.get(key).await.map(|entry| entry.answer)
+        let entry = self.kept.as_ref()?.get(key).await?;
+        (tokio::time::Instant::now() < entry.until).then_some(entry.answer)
     }
 
     /// Requests for keys begin, whose answers may be kept.
@@ -133,7 +139,10 @@ impl Cache {
             && may_be_kept()
         {
             self.holders.note(key, &holds);
-            kept.insert(key.clone(), Entry { answer: answer.clone(), holds: holds.clone() }).await;
+            let now = tokio::time::Instant::now();
+            let until = now.checked_add(self.lifetimes.of(&answer)).unwrap_or(now);
+            let entry = Entry { answer: answer.clone(), until, holds: holds.clone() };
+            kept.insert(key.clone(), entry).await;
             // What changed in between did not find it.
             if !may_be_kept() {
                 kept.invalidate(key).await;
@@ -158,6 +167,7 @@ impl Cache {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default)]
 struct Lifetimes {
     found: Duration,
     missing: Duration,
@@ -218,8 +228,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_missing_is_asked_for_again_sooner() {
         let lifetimes = Lifetimes { found: HOUR, missing: Duration::from_secs(2) };
-        let after =
-            |answer| lifetimes.expire_after_create(&Bytes::new(), &Entry { answer, holds: [].into() }, Instant::now());
+        let entry = |answer| Entry { answer, until: tokio::time::Instant::now(), holds: [].into() };
+        let after = |answer| lifetimes.expire_after_create(&Bytes::new(), &entry(answer), Instant::now());
         assert_eq!(after(Answer::Found(Bytes::new())), Some(HOUR));
         assert_eq!(after(Answer::Missing), Some(Duration::from_secs(2)));
     }
@@ -252,5 +262,17 @@ mod tests {
         assert!(!kept("a").await);
         cache.kept.as_ref().unwrap().run_pending_tasks().await;
         assert_eq!(cache.holders.all().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_kept_by_the_clock_of_the_runtime() {
+        let cache = Cache::new(Some(CacheSettings { missing: Duration::from_secs(2), ..settings(1 << 20) }), None);
+        let key = |n: u8| Bytes::copy_from_slice(&[n]);
+        cache.take(&key(1), Answer::Found("7".into()), None).await;
+        cache.take(&key(2), Answer::Missing, None).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!((cache.get(&key(1)).await, cache.get(&key(2)).await), (Some(Answer::Found("7".into())), None));
+        tokio::time::advance(HOUR).await;
+        assert_eq!(cache.get(&key(1)).await, None);
     }
 }

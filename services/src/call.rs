@@ -83,7 +83,7 @@ impl Call {
             Kind::Graphql { before, behind, url } => {
                 let value = if self.is_list { format!("[{}]", all()) } else { all() };
                 let body = format!("{before}{value}{behind}").into_bytes();
-                Ok(Request { method: Method::POST, url: url.clone(), body: Some(body) })
+                Ok(Request { method: Method::POST, url: url.clone(), body: Some(body), keys: keys.to_vec() })
             }
             Kind::Rest { method, url, body } => {
                 let url = match texts.first().filter(|_| !self.is_list) {
@@ -92,7 +92,7 @@ impl Call {
                 };
                 let url = Url::parse(&url).map_err(|e| format!("with this key the URL is none: {e}"))?;
                 let body = body.as_ref().map(|program| self.body(program, keys)).transpose()?;
-                Ok(Request { method: method.clone(), url, body })
+                Ok(Request { method: method.clone(), url, body, keys: keys.to_vec() })
             }
         }
     }
@@ -118,6 +118,9 @@ impl Call {
     /// What a reply says of the keys that were asked for.
     pub(crate) fn read(&self, service: &Service, keys: &[Bytes], reply: &Reply) -> Result<Reading, Trouble> {
         let client = &service.client;
+        if let Some(said) = &reply.said {
+            return Ok(Reading { said: said.clone(), may_hide: false, stray: None });
+        }
         if !reply.status.is_success() {
             if matches!(self.kind, Kind::Rest { .. }) && !self.is_list {
                 return Ok(Reading::of_one(Said::Missing));

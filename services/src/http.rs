@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -11,11 +12,13 @@ use percent_encoding::percent_decode_str;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, redirect};
 use tributary_dsl::plan::{ServiceKind, ServicePlan};
-use tributary_processor::OutsideError;
+use tributary_processor::{Answer, OutsideError};
 use url::{Host, Url};
 
+use crate::answers::Said;
 use crate::excerpt::Secrets;
 use crate::pace::retry_after;
+use crate::stand_in::{Asked, Instead, StandIn};
 use crate::trouble::Trouble;
 
 /// An answer longer than this, after decompression, is not read to its end.
@@ -29,6 +32,8 @@ pub(crate) struct Request {
     pub url: Url,
     /// JSON; none: nothing is sent.
     pub body: Option<Vec<u8>>,
+    /// What it asks for.
+    pub keys: Vec<Bytes>,
 }
 
 /// What a service said to a request: that it went well, or is about something that it does not know.
@@ -36,6 +41,8 @@ pub(crate) struct Request {
 pub(crate) struct Reply {
     pub status: StatusCode,
     pub body: Bytes,
+    /// What it says of each key, where nothing is to be read.
+    pub said: Option<Vec<Said>>,
 }
 
 /// A failed exchange.
@@ -64,6 +71,8 @@ pub(crate) struct Client {
     most_bytes: usize,
     /// Whether the plan's headers say what bodies are.
     says_type: bool,
+    /// Who answers instead of the service.
+    stand_in: Option<Arc<dyn StandIn>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -105,11 +114,20 @@ impl Client {
             .build()
             .map_err(|e| OutsideError::fatal(format!("{place}: no client can be set up for it: {}", causes(&e))))?;
         let secrets = Secrets::new(plan.headers.values(), secrets_of(&url).into_iter());
-        Ok(Self { http, url, place, secrets, timeout: plan.timeout, most_bytes: MOST_BYTES, says_type })
+        let (timeout, most_bytes) = (plan.timeout, MOST_BYTES);
+        Ok(Self { http, url, place, secrets, timeout, most_bytes, says_type, stand_in: None })
+    }
+
+    /// The same, but nobody is asked.
+    pub(crate) fn stood_in(self, stand_in: Arc<dyn StandIn>) -> Self {
+        Self { stand_in: Some(stand_in), ..self }
     }
 
     /// Sends a request. `Ok`: a status of success, or 404, 410 and such, of which only the call knows what they mean.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
+        if let Some(stand_in) = &self.stand_in {
+            return self.instead(stand_in.as_ref(), &request).await;
+        }
         let mut building = self.http.request(request.method, request.url);
         if let Some(body) = request.body {
             if !self.says_type {
@@ -120,7 +138,7 @@ impl Client {
         let response = building.send().await.map_err(|e| self.failure(&e))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(Reply { status, body: self.read(response).await? });
+            return Ok(Reply { status, body: self.read(response).await?, said: None });
         }
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         let pause = header(RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
@@ -130,6 +148,42 @@ impl Client {
             // The status says more than the failure to read why.
             Err(_) => Bytes::new(),
         };
+        self.judged(status, pause, location, body)
+    }
+
+    /// What a stand-in answers.
+    async fn instead(&self, stand_in: &dyn StandIn, request: &Request) -> Result<Reply, Failure> {
+        let path = &request.url[url::Position::BeforePath..url::Position::AfterQuery];
+        let body = request.body.as_deref();
+        let asked = Asked { method: request.method.as_str(), path, body, keys: &request.keys };
+        let answering = tokio::time::timeout(self.timeout, stand_in.answer(&asked));
+        match answering.await {
+            Err(_) => Err(self.too_slow().into()),
+            Ok(Instead::Away(why)) => Err(self.away(&why).into()),
+            Ok(Instead::Keys(answers)) => {
+                let said = answers.into_iter().map(|answer| match answer {
+                    Answer::Found(json) => Said::Found(json),
+                    Answer::Missing => Said::Missing,
+                    Answer::Failed(why) => Said::Erred(why),
+                });
+                Ok(Reply { status: StatusCode::OK, body: Bytes::new(), said: Some(said.collect()) })
+            }
+            Ok(Instead::Status { status, retry_after: after }) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let pause = after.and_then(|text| retry_after(&text, SystemTime::now()));
+                self.judged(status, pause, None, Bytes::new())
+            }
+        }
+    }
+
+    /// What a status means that is none of success.
+    fn judged(
+        &self,
+        status: StatusCode,
+        pause: Option<Duration>,
+        location: Option<String>,
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
         let said = self.secrets.excerpt(&body);
         let told = |remedy: &str| format!("{} answered {status}{remedy}; it said: {said}", self.place);
         let trouble = match status {
@@ -139,7 +193,7 @@ impl Client {
             StatusCode::METHOD_NOT_ALLOWED => {
                 Trouble::Refused(told(": it does not take such requests; correct the method or the URL"))
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Reply { status, body }),
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Reply { status, body, said: None }),
             StatusCode::TOO_MANY_REQUESTS => {
                 Trouble::Throttled(told(": it is asked too often; lower the rate of the service"))
             }
@@ -178,14 +232,22 @@ impl Client {
 
     fn failure(&self, error: &reqwest::Error) -> Failure {
         let trouble = if error.is_connect() {
-            Trouble::Away(format!("{} cannot be reached: {}", self.place, causes(error)))
+            self.away(&causes(error))
         } else if error.is_timeout() {
-            let limit = self.timeout;
-            Trouble::TooSlow(format!("{} did not answer within {limit:?}, the timeout of the service", self.place))
+            self.too_slow()
         } else {
             Trouble::Doubtful(format!("{} broke off its answer: {}", self.place, causes(error)))
         };
         trouble.into()
+    }
+
+    fn away(&self, why: &str) -> Trouble {
+        Trouble::Away(format!("{} cannot be reached: {why}", self.place))
+    }
+
+    fn too_slow(&self) -> Trouble {
+        let limit = self.timeout;
+        Trouble::TooSlow(format!("{} did not answer within {limit:?}, the timeout of the service", self.place))
     }
 }
 

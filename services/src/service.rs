@@ -13,6 +13,7 @@ use tributary_processor::{Backoff, OutsideError};
 use crate::breaker::{Admission, Breaker, Mark, Position};
 use crate::http::{Client, Reply, Request};
 use crate::pace::{Pause, Rate};
+use crate::stand_in::StandIn;
 use crate::trouble::Trouble;
 
 /// Requests wait for the end of a pause that the service asked for, if it is no longer than this; else they fail at once.
@@ -44,7 +45,22 @@ impl Service {
     /// # Errors
     /// Fatal: its URL or a header cannot be used.
     pub fn new(plan: &ServicePlan, health: Reporter) -> Result<Arc<Self>, OutsideError> {
-        let client = Client::new(plan)?;
+        Self::with(plan, Client::new(plan)?, health)
+    }
+
+    /// The same, but nobody is asked: a stand-in answers.
+    ///
+    /// # Errors
+    /// Fatal: its URL or a header cannot be used.
+    pub fn stood_in(
+        plan: &ServicePlan,
+        stand_in: Arc<dyn StandIn>,
+        health: Reporter,
+    ) -> Result<Arc<Self>, OutsideError> {
+        Self::with(plan, Client::new(plan)?.stood_in(stand_in), health)
+    }
+
+    fn with(plan: &ServicePlan, client: Client, health: Reporter) -> Result<Arc<Self>, OutsideError> {
         health.up();
         let service = Self {
             name: plan.name.as_str().into(),

@@ -22,6 +22,7 @@ mod asked;
 mod key;
 mod past;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +38,7 @@ use tributary_processor::sink::{DeliverySink, OutEvent, Verdict};
 use url::Url;
 
 use crate::http::answer::{Answer, Outcome};
-use crate::http::{Receiver, Sent, Settings};
+use crate::http::{Receiver, Sent, Settings, StandIn};
 use past::Past;
 
 /// Headers that are the sink's own.
@@ -100,6 +101,18 @@ impl Conductor {
     /// # Errors
     /// Fatal: the URL or a header cannot be used, or the URL leads to a private address that the plan does not allow.
     pub fn new(plan: &ConductorPlan, name: &str) -> Result<Self, OutsideError> {
+        Self::with(plan, name, None)
+    }
+
+    /// The same, but a stand-in takes what would be sent.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn stood_in(plan: &ConductorPlan, name: &str, stand_in: Arc<dyn StandIn>) -> Result<Self, OutsideError> {
+        Self::with(plan, name, Some(stand_in))
+    }
+
+    fn with(plan: &ConductorPlan, name: &str, stand_in: Option<Arc<dyn StandIn>>) -> Result<Self, OutsideError> {
         let receiver = Receiver::new(&Settings {
             kind: "conductor",
             url: &plan.url,
@@ -108,7 +121,8 @@ impl Conductor {
             timeout: plan.timeout,
             concurrency: plan.concurrency,
             private: plan.private,
-        })?;
+        })?
+        .stood_in(stand_in);
         Ok(Self {
             receiver,
             name: name.to_owned(),

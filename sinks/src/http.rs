@@ -5,6 +5,9 @@
 
 pub(crate) mod answer;
 mod guard;
+mod stand_in;
+
+pub use stand_in::{Instead, Request, StandIn};
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -44,6 +47,8 @@ pub(crate) struct Receiver {
     pub place: String,
     timeout: Duration,
     permits: Semaphore,
+    /// Who takes requests instead of the receiver.
+    stand_in: Option<Arc<dyn StandIn>>,
 }
 
 /// What came of a request.
@@ -87,7 +92,12 @@ impl Receiver {
             .build()
             .map_err(|e| OutsideError::fatal(format!("{place}: no client can be set up for it: {}", causes(&e))))?;
         let permits = Semaphore::new(settings.concurrency.max(1));
-        Ok(Self { http, url, place, timeout: settings.timeout, permits })
+        Ok(Self { http, url, place, timeout: settings.timeout, permits, stand_in: None })
+    }
+
+    /// The same, but nothing is ever sent: a stand-in takes it.
+    pub fn stood_in(self, stand_in: Option<Arc<dyn StandIn>>) -> Self {
+        Self { stand_in, ..self }
     }
 
     /// A request to be sent by [`Self::send`].
@@ -102,10 +112,37 @@ impl Receiver {
     pub async fn send(&self, request: RequestBuilder) -> Result<Sent, OutsideError> {
         let closed = |_| OutsideError::transient(format!("{}: the sink was closed", self.place));
         let _permit = self.permits.acquire().await.map_err(closed)?;
+        if let Some(stand_in) = &self.stand_in {
+            return self.instead(stand_in.as_ref(), request).await;
+        }
         match request.send().await {
             Ok(response) => Ok(Sent::Answer(response)),
             Err(error) => self.failure(&error).map(Sent::Lost),
         }
+    }
+
+    /// Gives a request to a stand-in.
+    async fn instead(&self, stand_in: &dyn StandIn, request: RequestBuilder) -> Result<Sent, OutsideError> {
+        let request = request.build().map_err(|e| self.fatal(&causes(&e)))?;
+        match tokio::time::timeout(self.timeout, stand_in.take(Request::of(&request))).await {
+            Err(_) => Ok(Sent::Lost(self.too_slow())),
+            Ok(Instead::Away(why)) => Err(self.no_connection(&why)),
+            Ok(Instead::Answer { status, retry_after, body }) => {
+                let response = stand_in::response(status, retry_after.as_deref(), body);
+                response.map(Sent::Answer).ok_or_else(|| self.fatal(&format!("{status} is no status of HTTP")))
+            }
+        }
+    }
+
+    fn no_connection(&self, cause: &str) -> OutsideError {
+        OutsideError::transient(format!(
+            "{}: no connection ({cause}); it is tried again until the receiver can be reached",
+            self.place
+        ))
+    }
+
+    fn too_slow(&self) -> String {
+        format!("no answer within {:?}; if the receiver needs longer, raise `timeout`", self.timeout)
     }
 
     /// An error that does not pass by itself.
@@ -120,13 +157,10 @@ impl Receiver {
             return Err(self.fatal(&forbidden.to_string()));
         }
         if error.is_connect() {
-            return Err(OutsideError::transient(format!(
-                "{}: no connection ({cause}); it is tried again until the receiver can be reached",
-                self.place
-            )));
+            return Err(self.no_connection(&cause));
         }
         Ok(if error.is_timeout() {
-            format!("no answer within {:?}; if the receiver needs longer, raise `timeout`", self.timeout)
+            self.too_slow()
         } else {
             format!("the connection ended before an answer came ({cause})")
         })

@@ -8,7 +8,8 @@ pub mod files;
 pub mod sql;
 pub mod webhook;
 
-mod http;
+pub mod http;
+
 mod text;
 
 pub use conductor::Conductor;

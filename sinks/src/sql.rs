@@ -15,6 +15,7 @@
 mod database;
 mod failure;
 mod fold;
+mod in_memory;
 mod ledger;
 mod marks;
 mod mysql;
@@ -30,6 +31,8 @@ use tributary_processor::sink::{Committed, Entry, LedgerSink, Mark};
 use tributary_transport::TopicPartition;
 
 use ledger::Writer;
+
+pub use in_memory::InMemory;
 
 /// A table that keeps the rows of a stream.
 ///

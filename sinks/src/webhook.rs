@@ -8,6 +8,7 @@ mod body;
 mod signature;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use tributary_processor::OutsideError;
 use tributary_processor::sink::{DeliverySink, OutEvent, Verdict};
 
 use crate::http::answer::{Answer, Outcome};
-use crate::http::{Receiver, Sent, Settings};
+use crate::http::{Receiver, Sent, Settings, StandIn};
 use body::Message;
 use signature::Keys;
 
@@ -60,6 +61,18 @@ impl Webhook {
     /// Fatal: the URL, a secret or a header cannot be used, the URL leads to a private address that the plan does not allow, or the format
     /// has no lists and the plan wants them.
     pub fn new(plan: &WebhookPlan) -> Result<Self, OutsideError> {
+        Self::with(plan, None)
+    }
+
+    /// The same, but a stand-in takes what would be sent.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn stood_in(plan: &WebhookPlan, stand_in: Arc<dyn StandIn>) -> Result<Self, OutsideError> {
+        Self::with(plan, Some(stand_in))
+    }
+
+    fn with(plan: &WebhookPlan, stand_in: Option<Arc<dyn StandIn>>) -> Result<Self, OutsideError> {
         let receiver = Receiver::new(&Settings {
             kind: "webhook",
             url: &plan.url,
@@ -68,7 +81,8 @@ impl Webhook {
             timeout: plan.timeout,
             concurrency: plan.concurrency,
             private: plan.private,
-        })?;
+        })?
+        .stood_in(stand_in);
         if plan.batch > 1 && plan.format == WebhookFormat::CloudEventsBinary {
             return Err(receiver.fatal(&format!(
                 "CloudEvents in binary mode have one event a request, and `batch` asks for {}; leave `batch` out, or use the structured \

@@ -3,10 +3,11 @@
 use serde_json::Value as Json;
 
 use super::engine::Came;
-use super::{Expectation, Record};
+use super::sinks::Got;
+use super::{Calls, Expectation, Record, Way, print};
 
 /// What is otherwise than expected, each in a line.
-pub(super) fn compare(expected: &Expectation, came: &Came) -> Vec<String> {
+pub(super) fn compare(expected: &Expectation, came: &Came, way: Way) -> Vec<String> {
     let mut wrong = Vec::new();
     let exactly = expected.exactly;
     if let Some(events) = &expected.events {
@@ -16,6 +17,25 @@ pub(super) fn compare(expected: &Expectation, came: &Came) -> Vec<String> {
         match came.topics.get(topic) {
             Some(found) => self::records(topic, records, found, exactly, &mut wrong),
             None => wrong.push(format!("topics.{topic}: the stream does not write this topic")),
+        }
+    }
+    for (name, things) in &expected.sinks {
+        match came.sinks.get(name) {
+            Some(got) => sink(name, things, got, exactly, way, &mut wrong),
+            None => wrong.push(format!("sinks.{name}: the stream has no such sink")),
+        }
+    }
+    for (name, got) in &came.sinks {
+        wrong.extend(got.disorder.iter().map(|why| format!("sinks.{name}: {why}")));
+    }
+    // A kill changes how often somebody is asked, and how long everything takes.
+    if way == Way::Calm {
+        for (name, calls) in &expected.calls {
+            self::calls(name, calls, came, &mut wrong);
+        }
+        if let Some(within) = expected.within.filter(|within| came.after > *within) {
+            let (within, after) = (print(within), print(came.after));
+            wrong.push(format!("within: expected {within}, and it came to its end after {after}"));
         }
     }
     let letters = expected.dead_letters.as_deref().unwrap_or_default();
@@ -49,10 +69,89 @@ pub(super) fn compare(expected: &Expectation, came: &Came) -> Vec<String> {
     wrong
 }
 
+/// What came to a sink. Where nothing was killed requests are compared in the order in which they came; else each is there once at least.
+fn sink(name: &str, expected: &[Json], got: &Got, exactly: bool, way: Way, wrong: &mut Vec<String>) {
+    let path = format!("sinks.{name}");
+    if way == Way::Calm || got.requests == 0 {
+        things(&path, expected, &got.things, exactly, wrong);
+        return;
+    }
+    let mut left: Vec<&Json> = Vec::new();
+    for found in &got.things {
+        if !left.iter().any(|other| other["id"] == found["id"]) {
+            left.push(found);
+        }
+    }
+    for (place, expected) in expected.iter().enumerate() {
+        let fits = |found: &&Json| {
+            let mut wrong = Vec::new();
+            thing("", expected, found, exactly, &mut wrong);
+            wrong.is_empty()
+        };
+        match left.iter().position(fits) {
+            Some(found) => drop(left.remove(found)),
+            None => wrong.push(format!("{path}[{place}]: there is none; expected {expected}")),
+        }
+    }
+    wrong.extend(left.into_iter().map(|found| format!("{path}: not expected: {found}")));
+}
+
+fn things(path: &str, expected: &[Json], found: &[Json], exactly: bool, wrong: &mut Vec<String>) {
+    for (place, (expected, found)) in expected.iter().zip(found).enumerate() {
+        thing(&format!("{path}[{place}]"), expected, found, exactly, wrong);
+    }
+    missing_and_surplus(path, expected, found, wrong);
+}
+
+/// What came as one: of what is around the event, or added to a row, only that is compared which is named.
+fn thing(path: &str, expected: &Json, found: &Json, exactly: bool, wrong: &mut Vec<String>) {
+    let (Json::Object(fields), Json::Object(others)) = (expected, found) else {
+        return value(path, expected, found, exactly, wrong);
+    };
+    for (name, expected) in fields {
+        let is_exact = exactly && name != "headers";
+        match others.get(name) {
+            Some(found) => value(&format!("{path}.{name}"), expected, found, is_exact, wrong),
+            None => wrong.push(format!("{path}.{name}: absent; expected {expected}")),
+        }
+    }
+    let is_wrapped = ["body", "input", "data"].iter().any(|name| others.contains_key(*name));
+    for (name, found) in others.iter().filter(|_| exactly && !is_wrapped) {
+        if !name.starts_with('_') && !fields.contains_key(name) {
+            wrong.push(format!("{path}.{name}: not expected: {found}"));
+        }
+    }
+}
+
+fn calls(name: &str, expected: &Calls, came: &Came, wrong: &mut Vec<String>) {
+    let keys = came.calls.get(name);
+    let Some(count) = keys.map(Vec::len).or_else(|| Some(came.sinks.get(name)?.requests)) else {
+        return wrong.push(format!("calls.{name}: there is no such service, table or sink"));
+    };
+    if let Some(least) = expected.at_least.filter(|least| count < *least) {
+        wrong.push(format!("calls.{name}: expected {least} at least, and there were {count}"));
+    }
+    if let Some(most) = expected.at_most.filter(|most| count > *most) {
+        wrong.push(format!("calls.{name}: expected {most} at most, and there were {count}"));
+    }
+    let text = |key: &Json| key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+    if let Some(lists) = &expected.keys {
+        let lists: Vec<Vec<String>> = lists.iter().map(|keys| keys.iter().map(text).collect()).collect();
+        let found = keys.cloned().unwrap_or_default();
+        if lists != found {
+            wrong.push(format!("calls.{name}.keys: expected {lists:?}, was {found:?}"));
+        }
+    }
+}
+
 fn list(path: &str, expected: &[Json], found: &[Json], exactly: bool, wrong: &mut Vec<String>) {
     for (place, (expected, found)) in expected.iter().zip(found).enumerate() {
         value(&format!("{path}[{place}]"), expected, found, exactly, wrong);
     }
+    missing_and_surplus(path, expected, found, wrong);
+}
+
+fn missing_and_surplus(path: &str, expected: &[Json], found: &[Json], wrong: &mut Vec<String>) {
     for (place, expected) in expected.iter().enumerate().skip(found.len()) {
         wrong.push(format!("{path}[{place}]: there is none; expected {expected}"));
     }
@@ -62,14 +161,18 @@ fn list(path: &str, expected: &[Json], found: &[Json], exactly: bool, wrong: &mu
 }
 
 fn records(topic: &str, expected: &[Record], found: &[Record], exactly: bool, wrong: &mut Vec<String>) {
-    let values = |records: &[Record]| records.iter().map(|record| record.value.clone()).collect::<Vec<_>>();
-    list(&format!("topics.{topic}"), &values(expected), &values(found), exactly, wrong);
+    let path = format!("topics.{topic}");
     for (place, (expected, found)) in expected.iter().zip(found).enumerate() {
+        if let (Some(expected), Some(found)) = (&expected.value, &found.value) {
+            value(&format!("{path}[{place}]"), expected, found, exactly, wrong);
+        }
         if expected.key.is_some() && expected.key != found.key {
             let (expected, found) = (&expected.key, &found.key);
-            wrong.push(format!("topics.{topic}[{place}].key: expected {expected:?}, was {found:?}"));
+            wrong.push(format!("{path}[{place}].key: expected {expected:?}, was {found:?}"));
         }
     }
+    let values = |records: &[Record]| records.iter().map(|r| r.value.clone().unwrap_or_default()).collect::<Vec<_>>();
+    missing_and_surplus(&path, &values(expected), &values(found), wrong);
 }
 
 fn value(path: &str, expected: &Json, found: &Json, exactly: bool, wrong: &mut Vec<String>) {
@@ -117,6 +220,33 @@ mod tests {
         assert_eq!(differences(json!("1"), json!(1), false), ["event: expected \"1\", was 1"]);
     }
 
+    fn of_sink(expected: &[Json], things: &[Json], exactly: bool, way: Way) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let got = Got { things: things.to_vec(), requests: things.len(), disorder: Vec::new() };
+        sink("hook", expected, &got, exactly, way, &mut wrong);
+        wrong
+    }
+
+    #[test]
+    fn requests_may_come_twice_where_something_was_killed() {
+        let told = |id: &str, n: u8| json!({ "id": id, "headers": { "a": "b" }, "body": { "n": n } });
+        let twice = [told("2", 2), told("1", 1), told("2", 2)];
+        let expected = [json!({ "body": { "n": 1 } }), json!({ "body": { "n": 2 } })];
+        assert!(of_sink(&expected, &twice, true, Way::Crashing).is_empty());
+        assert_eq!(of_sink(&expected, &twice, true, Way::Calm).len(), 3);
+        assert_eq!(of_sink(&expected[..1], &twice, true, Way::Crashing).len(), 1);
+        let named = [json!({ "headers": {}, "body": {} })];
+        let wrong = of_sink(&named, &[told("1", 1)], true, Way::Calm);
+        assert_eq!(wrong, ["sinks.hook[0].body.n: not expected: 1"]);
+    }
+
+    #[test]
+    fn of_rows_what_the_sink_adds_need_not_be_named() {
+        let row = json!({ "id": 1, "a": 2, "_seq": 4, "_deleted": false });
+        assert!(of_sink(&[json!({ "id": 1, "a": 2 })], std::slice::from_ref(&row), true, Way::Calm).is_empty());
+        assert_eq!(of_sink(&[json!({ "id": 1, "_seq": 5 })], &[row], true, Way::Calm).len(), 2);
+    }
+
     #[test]
     fn what_nobody_expected_is_told() {
         let came = Came {
@@ -124,7 +254,7 @@ mod tests {
             stands_still: Some("why".into()),
             ..Came::default()
         };
-        let wrong = compare(&Expectation::default(), &came);
+        let wrong = compare(&Expectation::default(), &came, Way::Calm);
         assert_eq!(wrong, ["dead_letters[0]: not expected: no", "the stream stands still: why"]);
     }
 }

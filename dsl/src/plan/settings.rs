@@ -355,3 +355,14 @@ pub struct HttpSettings {
     /// Where it listens. Loopback by default.
     pub listen: SocketAddr,
 }
+
+/// Where traces are told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracesPlan {
+    /// A collector that takes OTLP over HTTP; `/v1/traces` is put behind it.
+    pub url: String,
+    /// The share of changes whose way is recorded, from 0 to 1.
+    pub ratio: f64,
+    /// Headers of every request to it.
+    pub headers: std::collections::BTreeMap<String, Secret>,
+}

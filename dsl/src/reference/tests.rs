@@ -358,7 +358,7 @@ fn settings(definition: &Definition) -> String {
         .collect();
     let hidden: Vec<u8> = definition.graph.types.values().map(|ty| ty.hidden).filter(|hidden| *hidden > 0).collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
@@ -369,6 +369,7 @@ fn settings(definition: &Definition) -> String {
         definition.tables,
         definition.streams,
         definition.http,
+        definition.traces,
         definition.data
     )
 }

@@ -186,6 +186,40 @@ impl Printed for Share {
     }
 }
 
+/// A part of a whole, as a number from 0 to 1.
+pub(crate) struct Ratio;
+
+impl Documented for Ratio {
+    fn word(&self) -> String {
+        "number, 0 to 1".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        let pattern = format!(r"^[0-9]*\.?[0-9]+$|{VARIABLE}");
+        json!({ "type": ["number", "string"], "minimum": 0, "maximum": 1, "pattern": pattern })
+    }
+}
+
+impl Kind for Ratio {
+    type Value = f64;
+
+    fn read(&self, r: &mut Reader, node: &Arc<Node>, at: At) -> Option<f64> {
+        let text = r.text(node, at)?;
+        let found = text.value.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        if found.is_none() {
+            let message = format!("`{}` must be a number from 0 to 1, not `{}`", at.path, text.shown);
+            r.error(node.place, message, Some("`0.01` is one of a hundred".into()));
+        }
+        found
+    }
+}
+
+impl Printed for Ratio {
+    fn print(&self, value: &f64) -> String {
+        value.to_string()
+    }
+}
+
 /// A duration.
 pub(crate) struct Period {
     pub least: Duration,

@@ -193,11 +193,11 @@ impl Work {
             match verdict {
                 Verdict::Delivered => {
                     is_answered = true;
-                    self.arrived(head, "delivered").await;
+                    self.arrived(head, "delivered", begun).await;
                 }
                 Verdict::Superseded => {
                     is_answered = true;
-                    self.arrived(head, "superseded").await;
+                    self.arrived(head, "superseded", begun).await;
                 }
                 Verdict::Retry { after, why } => {
                     let within = self.delivery.plan.redelivery.within;
@@ -298,8 +298,10 @@ impl Work {
     }
 
     /// An event has arrived.
-    async fn arrived(&self, head: Head<Item>, outcome: &'static str) {
+    async fn arrived(&self, head: Head<Item>, outcome: &'static str, begun: Instant) {
         self.delivery.count(outcome, 1);
+        let took = head.since.unwrap_or(begun).elapsed();
+        self.delivery.traced(&head.item.record, took, outcome, head.tries + 1, None);
         if let Some(again) = &head.item.again {
             let mut batch = Batch::new();
             self.delivery.parked.take_out(&mut batch, again);
@@ -321,6 +323,8 @@ impl Work {
         }
         if self.delivery.plan.on_error == OnError::DeadLetter {
             self.delivery.count("set_aside", 1);
+            let took = head.since.map(|since| since.elapsed()).unwrap_or_default();
+            self.delivery.traced(&head.item.record, took, "set_aside", head.tries + 1, Some(&cause));
             warn!(
                 stream = self.delivery.stream,
                 sink = self.delivery.plan.name,

@@ -18,7 +18,7 @@ use tributary_transport::{
 use self::held::Waiting;
 use super::holding::Holding;
 use super::seen::Seen;
-use super::steps::{StepError, Steps, Traveller};
+use super::steps::{StepError, Steps, Traced, Traveller};
 use super::{Stream, memory};
 use crate::parked::{Again, Parked};
 use crate::retry::Backoff;
@@ -70,6 +70,8 @@ pub(super) struct Partition {
     parked: Arc<Parked>,
     /// The letters of the batch.
     aside: Vec<Bytes>,
+    /// The traces of the batch: of which record each is, what became of it, and why it was set aside, if it was.
+    traced: Vec<(Traced, u64, &'static str, Option<String>)>,
     /// What becomes of an event that cannot be appended.
     on_error: OnError,
 }
@@ -126,6 +128,7 @@ impl Partition {
             careful: false,
             parked: stream.parked.clone(),
             aside: Vec::new(),
+            traced: Vec::new(),
             on_error: stream.plan.on_error,
         };
         // What the former owner set aside is known before the first record.
@@ -280,13 +283,18 @@ impl Partition {
 
     /// Adds what a record has become to the batch, or its letter.
     fn write(&mut self, steps: &Steps, record: &Polled, traveller: Traveller) -> Result<(), StepError> {
+        let traced = traveller.traced.clone();
+        let outcome = if traveller.has_ended() { "dropped" } else { "passed" };
         // Where nothing comes of it, there is nothing to wait for.
         let before = self.parked.before(record).filter(|_| !traveller.has_ended());
         let cause = match before {
             Some(letter) => format!("it waits behind the dead letter {letter} of its key"),
             None => {
                 let before = self.batch.len();
-                let Err(error) = steps.write(record, traveller, &mut self.batch) else { return Ok(()) };
+                let Err(error) = steps.write(record, traveller, &mut self.batch) else {
+                    self.traced.extend(traced.map(|traced| (traced, record.offset, outcome, None)));
+                    return Ok(());
+                };
                 self.batch.truncate(before);
                 if error.on_error == OnError::Stop {
                     return Err(error);
@@ -295,6 +303,7 @@ impl Partition {
                 error.to_string()
             }
         };
+        self.traced.extend(traced.map(|traced| (traced, record.offset, "set_aside", Some(cause.clone()))));
         self.set_aside(record, cause);
         Ok(())
     }
@@ -315,8 +324,10 @@ impl Partition {
             return;
         }
         let Some(traveller) = made.pop() else { return };
+        let traced = traveller.traced.clone();
         let mut failed = steps.write(&again.record, traveller, &mut self.batch).err().map(|error| error.to_string());
         if failed.is_none() {
+            self.traced.extend(traced.map(|traced| (traced, again.record.offset, "passed", None)));
             self.parked.take_out(&mut self.batch, again);
             self.append(health).await;
             // It cannot be appended: that is a failure of this event, not of what comes.
@@ -363,6 +374,7 @@ impl Partition {
         let made_of = std::mem::take(&mut self.made_of);
         if self.batch.is_empty() {
             // Nothing came of the records: the group's offset alone says that they were read.
+            self.end_traces();
             made_of.into_iter().for_each(|(_, ticket)| ticket.done());
             self.keep();
             return;
@@ -376,6 +388,7 @@ impl Partition {
                         .increment(self.batch.len() as u64);
                     self.batch.clear();
                     self.aside.clear();
+                    self.end_traces();
                     made_of.into_iter().for_each(|(_, ticket)| ticket.done());
                     self.keep();
                     return;
@@ -390,6 +403,8 @@ impl Partition {
             }
         };
         self.batch.clear();
+        // What is done again has another span then.
+        self.traced.clear();
         self.parked.forget(&std::mem::take(&mut self.aside));
         match made_of.as_slice() {
             // It alone is to blame.
@@ -411,6 +426,13 @@ impl Partition {
         }
         // They are done again, from where the mark is.
         self.give_back(made_of);
+    }
+
+    fn end_traces(&mut self) {
+        let TopicPartition { topic, partition } = &self.place;
+        for (traced, offset, outcome, why) in self.traced.drain(..) {
+            traced.end(&self.stream, &format!("{topic}/{partition}/{offset}"), outcome, why);
+        }
     }
 
     /// What was seen up to here is so for good.

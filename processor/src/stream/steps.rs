@@ -6,11 +6,13 @@ mod calls;
 mod counts;
 mod looks;
 mod remembering;
+mod traced;
 mod waits;
 mod writing;
 
 pub(super) use self::counts::Tally;
 pub(crate) use self::looks::metadata;
+pub(super) use self::traced::Traced;
 
 use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
@@ -111,6 +113,8 @@ pub(super) struct Traveller {
     attributes: Option<Attributes>,
     /// The number of the change that it came of, if it is known.
     sequence: Option<u64>,
+    /// Its part of a trace, if it is traced.
+    pub traced: Option<Traced>,
 }
 
 impl Traveller {
@@ -197,9 +201,14 @@ impl Steps {
         // Whoever watches wants to see events whole, and each step by itself.
         let first = if is_watched { 0 } else { self.first };
         let begun = Instant::now();
-        let mut travellers: Vec<Traveller> =
-            records.iter().map(|record| self.begin(record, first, is_watched)).collect();
+        let begin = |record: &&Polled| {
+            let traced = Traced::of(record);
+            Traveller { traced, ..self.begin(record, first, is_watched) }
+        };
+        let mut travellers: Vec<Traveller> = records.iter().map(begin).collect();
         self.counts.began(&travellers, first, begun.elapsed());
+        let began_us = traced::begin(&travellers);
+        self.looked(first, began_us, &mut travellers);
         if is_watched {
             self.tap("from", records, &travellers, &[]);
         }
@@ -250,7 +259,7 @@ impl Steps {
         let Some((step, enricher)) = self.steps.get(place) else { return Ok(()) };
         let is_watched = self.taps.is_watched();
         let shown = if is_watched { events(travellers) } else { Vec::new() };
-        let (before, begun) = (Counts::before(travellers), Instant::now());
+        let (before, begun, begun_us) = (Counts::before(travellers), Instant::now(), traced::begin(travellers));
         match &step.plan {
             StepPlan::Enrich(_) | StepPlan::Lookup(_) => {
                 let unasked = || OutsideError::fatal(format!("{}: there is nobody to ask", step.name));
@@ -265,6 +274,7 @@ impl Steps {
             _ => self.step_all(step, travellers),
         }
         self.counts.passed(place, &before, travellers, begun.elapsed());
+        self.passed(step, begun_us, &before, travellers);
         if is_watched {
             self.tap(&step.name, records, travellers, &shown);
         }
@@ -345,7 +355,7 @@ impl Steps {
         let size = record.value.as_ref().map_or(0, Bytes::len);
         let (op, events) = (Op::Update, Ok(Vec::new()));
         let mut traveller =
-            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None };
+            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None, traced: None };
         let mut read = self.read(record, first, whole, &mut traveller);
         if whole && read.is_err() {
             // What nobody watches may be read in part only; whether somebody watches changes nothing.

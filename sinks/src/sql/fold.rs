@@ -87,7 +87,7 @@ fn row(n: usize, event: &OutEvent, key: &[String]) -> Result<Row, String> {
 }
 
 /// What a key is told apart by: a text can be written in several ways.
-fn identity(key: &Values) -> Vec<String> {
+pub(super) fn identity(key: &Values) -> Vec<String> {
     let value = |value: &RawValue| match serde_json::from_str::<String>(value.get()) {
         Ok(text) => format!("\"{text}"),
         Err(_) => value.get().to_owned(),

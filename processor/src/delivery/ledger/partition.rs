@@ -1,5 +1,7 @@
 //! One partition of a sink with a ledger: what has gathered, where the ledger stands, and why it does not go on.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -207,7 +209,13 @@ impl Partition {
             match self.give(shared, &events, to).await {
                 Ok(Committed::Done) => {
                     self.mark = Some(self.mark_at(to));
-                    self.gathered.drain(..count).for_each(|gathered| gathered.ticket.done());
+                    let took = self.since.map(|since| since.elapsed()).unwrap_or_default();
+                    for gathered in self.gathered.drain(..count) {
+                        if matches!(gathered.event, Ok(Some(_))) {
+                            shared.delivery.traced(&gathered.record, took, "delivered", self.tries + 1, None);
+                        }
+                        gathered.ticket.done();
+                    }
                     shared.delivery.count("delivered", events.len());
                     count = 0;
                 }
@@ -276,6 +284,7 @@ impl Partition {
             let (stream, sink) = (&shared.delivery.stream, &shared.delivery.plan.name);
             warn!(stream, sink, error = why, "an event is set aside");
             let mut batch = Batch::new();
+            shared.delivery.traced(&gathered.record, Duration::ZERO, "set_aside", 1, Some(why));
             shared.delivery.parked.set_aside(&mut batch, &gathered.record, why.to_owned(), 1);
             gathered.event = Ok(None);
             shared.letters.append(&batch, &shared.delivery).await;

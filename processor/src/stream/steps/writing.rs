@@ -6,12 +6,12 @@ use tributary_event::Op;
 use tributary_expression::{Value, json};
 use tributary_transport::{Batch, Polled};
 
-use super::{DEADLINE, Event, Sink, StepError, Steps, Traveller};
+use super::{DEADLINE, Event, Sink, StepError, Steps, Traveller, traced};
 
 impl Steps {
     /// Adds what a record has become to a batch, for each sink. Where that fails, some of it may have been added.
     pub fn write(&self, record: &Polled, traveller: Traveller, batch: &mut Batch) -> Result<(), StepError> {
-        let Traveller { op, events, attributes, .. } = traveller;
+        let Traveller { op, events, attributes, traced, .. } = traveller;
         for mut event in events? {
             let attributes = attributes.as_ref().map(|attributes| attributes.of_part(&event.parts));
             for sink in &self.sinks {
@@ -21,10 +21,14 @@ impl Steps {
                 {
                     attributes.put_for_others(batch);
                 }
+                if batch.len() > before {
+                    traced::put(traced.as_ref(), batch);
+                }
             }
             if let (Some(own), Some(attributes)) = (&self.own, &attributes) {
                 put(batch, own, record, record.key.as_deref(), &event);
                 attributes.put(batch);
+                traced::put(traced.as_ref(), batch);
             }
         }
         Ok(())
