@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_connector::postgres::{AsId, Carried};
+use tributary_connector::{AsId, Carried};
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{
     DecimalHandling, EdgePlan, IdTemplate, Place, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
@@ -100,7 +100,7 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
 
 /// Changes that the publication leaves out are those of documents too.
 fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), wrong: &mut Vec<Diagnostic>) {
-    let publication = table.quoted_publication();
+    let publication = table.quoted_publication.clone();
     if let Some(filter) = table.row_filter.as_ref().filter(|_| !row_filters) {
         let message = format!(
             "graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so documents \
@@ -109,7 +109,7 @@ fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), w
         let help = format!(
             "run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};\n\
              or, if the graph leaves out the same rows, set `row_filters: accept` for the source",
-            table = table.quoted_name()
+            table = table.quoted_name
         );
         wrong.push(place.error(message).help(help));
     }
@@ -142,7 +142,7 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
                 rule.type_name
             )
         };
-        let statement = format!("run: ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted_name());
+        let statement = format!("run: ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted_name);
         if let Some((index, path)) = counted(plan, table, rule, rules) {
             let so = format!("and documents of {index} count such rows, or show them by their place, at `{path}`");
             wrong.push(rule.place.error(message(&so)).help(statement));

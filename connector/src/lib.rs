@@ -1,11 +1,14 @@
 //! Sources: what captures the changes of a database and publishes them to topics.
 //!
 //! [`source`] is the contract of a source, [`publish`] the small loop that drives one into a transport's producer,
-//! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`].
+//! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`] and [`mysql`].
 
+pub mod carried;
 pub mod checkpoint;
 pub mod dependent;
 pub mod error;
+pub mod mysql;
+mod net;
 mod oversized;
 pub mod postgres;
 pub mod publish;
@@ -13,6 +16,7 @@ pub mod run;
 pub mod settings;
 pub mod source;
 
+pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
-use tributary_connector::postgres::{AsId, Carried};
+use tributary_connector::{AsId, Carried};
 use tributary_connector::{
     ConnectorError, ConnectorSettings, Dependent, Doubt, Independent, PostgresSettings, SourceSettings,
 };

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use clap::CommandFactory;
-use tributary_connector::postgres::{Carried, inspect};
+use tributary_connector::Carried;
+use tributary_connector::postgres::inspect;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings, StorePlan};
 use tributary_dsl::{Diagnostic, GraphFormat as DslFormat, check_rules, render_graph, render_plan};

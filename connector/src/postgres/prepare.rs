@@ -9,7 +9,7 @@ use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
 use super::absent::no_such_table;
-use super::catalog::{self, Carried, TableInfo, TypeRow, Which};
+use super::catalog::{self, TableInfo, TypeRow, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::known::Known;
@@ -18,6 +18,7 @@ use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
 use super::{session, two_phase};
+use crate::carried::Carried;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;

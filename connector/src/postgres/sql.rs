@@ -59,7 +59,7 @@ impl Sql {
             config.password(password.expose());
         }
         let failed = |error| describe(endpoint, LOGGING_IN, &error);
-        let (client, task) = match tls::config(endpoint)? {
+        let (client, task) = match endpoint.trust().config()? {
             Some(tls) if !endpoint.is_unix() => {
                 let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
                 let (client, connection) = config.connect(tls).await.map_err(failed)?;
