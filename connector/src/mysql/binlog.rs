@@ -9,9 +9,9 @@ mod rows;
 mod statement;
 mod table_map;
 
-pub(super) use group::{GroupStart, Heartbeat, Rotation, format_description, heartbeat, rotation};
+pub(super) use group::{GroupStart, format_description, heartbeat, rotation};
 pub(super) use header::{EventKind, Header, HEADER};
 pub(super) use payload::{Payload, uncompressed};
-pub(super) use rows::{Change, Image, RowsEvent};
+pub(super) use rows::{Change, Image, RowsEvent, expanded};
 pub(super) use statement::{Statement, StatementKind};
 pub(super) use table_map::{ColumnMap, TableMap, types};

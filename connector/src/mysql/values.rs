@@ -6,4 +6,4 @@ pub(super) mod decimal;
 pub(super) mod json;
 pub(super) mod temporal;
 
-pub(super) use codec::{Codec, Kind};
+pub(super) use codec::{Codec, Described, Kind, Unreadable};

@@ -137,6 +137,12 @@ impl Wire {
         }
     }
 
+    /// Whether a packet has arrived. It may be continued by one that has not.
+    pub(super) fn has_arrived(&self) -> bool {
+        let head = self.input.split_first_chunk::<HEAD>().map(|(head, _)| *head);
+        head.is_some_and(|head| self.input.len() >= HEAD + u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize)
+    }
+
     /// Reads what has come; waits until something has. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<(), ConnectorError> {
         if self.input.capacity() - self.input.len() < READ / 4 {

@@ -25,6 +25,7 @@ use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::session::Session;
+use super::sqlstate::quote;
 use super::texts::Texts;
 use super::visibility::{Held, Snapshot, now_visible, until_over};
 use crate::carried::Carried;

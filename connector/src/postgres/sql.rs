@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
 use super::sqlstate::{LOGGING_IN, ServerError};
-use super::{session, tls};
+use super::session;
 use crate::error::ConnectorError;
 
 /// The SQLSTATE of bytes that are no text.

@@ -4,7 +4,6 @@
 //! Message Formats.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;

@@ -67,11 +67,6 @@ impl<'a> RowsEvent<'a> {
         Ok(Self { table, change, partial, before, after, columns, rows: cursor })
     }
 
-    /// What happens to the rows.
-    pub(in super::super) fn change(&self) -> Change {
-        self.change
-    }
-
     /// Bytes of rows that were not read yet.
     pub(in super::super) fn left(&self) -> usize {
         self.rows.len()
@@ -111,6 +106,14 @@ impl<'a> RowsEvent<'a> {
         }
         Ok(true)
     }
+}
+
+/// The body of an event whose rows are compressed (MariaDB), with rows that are not.
+pub(in super::super) fn expanded(body: &[u8], change: Change, version: u8) -> Result<Vec<u8>, Malformed> {
+    let read = RowsEvent::read(body, change, version, false)?;
+    let mut out = body[..body.len() - read.left()].to_vec();
+    out.extend_from_slice(&super::uncompressed(read.rows.0)?);
+    Ok(out)
 }
 
 /// One image of a row.

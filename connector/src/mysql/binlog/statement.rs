@@ -8,7 +8,7 @@ const ANSI_QUOTES: u64 = 4;
 const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
 
 /// A statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct Statement {
     /// The session that ran it.
     pub thread: u32,
@@ -82,6 +82,11 @@ impl Statement {
         Ok(Self { thread, schema, text, mode })
     }
 
+    /// One that loads a file, whose table its event does not tell.
+    pub(in super::super) fn load() -> Self {
+        Self { text: "LOAD DATA".into(), ..Self::default() }
+    }
+
     /// What it does.
     pub(in super::super) fn kind(&self) -> StatementKind {
         let words: Vec<Word> = self.words().take(8).collect();
@@ -118,6 +123,11 @@ impl Statement {
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => StatementKind::Rows,
             _ => StatementKind::Nothing,
         }
+    }
+
+    /// Whether rows follow that belong to it (`CREATE TABLE … SELECT`).
+    pub(in super::super) fn starts_transaction(&self) -> bool {
+        self.text.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION")
     }
 
     /// Whether the table, or its database as a whole, is named in it.

@@ -104,7 +104,10 @@ impl GtidSet {
             let others = other.0.get(issuer).map_or(&[][..], Vec::as_slice);
             for (begin, end) in intervals {
                 let mut begin = *begin;
-                for (b, e) in others.iter().filter(|(b, e)| *e > begin && b < end) {
+                for (b, e) in others.iter().filter(|(b, _)| b < end) {
+                    if *e <= begin {
+                        continue;
+                    }
                     left.add(issuer.clone(), (begin, (*b).max(begin)));
                     begin = begin.max(*e);
                 }

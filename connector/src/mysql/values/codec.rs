@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use tributary_event::{JsonType, Value};
 
 use super::super::binlog::{ColumnMap, types};
@@ -45,7 +46,7 @@ pub(in super::super) enum Kind {
 }
 
 /// What the log does not say of a column by itself, from wherever it is known.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Described {
     pub unsigned: bool,
     /// The character set, of texts.
