@@ -74,17 +74,16 @@ fn examine(
             if kind == StatementKind::Definition {
                 let concerned = |table: &TableName| statement.may_concern(&table.schema, &table.name);
                 if let Some(table) = open.iter().find(|table| concerned(table) && rows.contains(*table)) {
-                    return Err(ConnectorError::Table {
-                        table: table.to_string(),
-                        cause: format!(
+                    return Err(ConnectorError::lost(
+                        format!("table {table}"),
+                        format!(
                             "its definition changed twice before the first change was read, with rows between the two, so that nobody \
                              knows the columns of those rows ({})",
                             tracker.place()
                         ),
-                        remedy: "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the \
-                                 source a new name"
-                            .into(),
-                    });
+                        "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the source a \
+                         new name",
+                    ));
                 }
                 open.retain(|table| !concerned(table));
             }

@@ -159,6 +159,10 @@ impl Assembler {
     pub(super) fn define(&mut self, shapes: Vec<(TableName, Shape)>) {
         self.shapes.extend(shapes);
         self.maps.clear();
+        // Only now is the definition behind us: a mark that has it finds the tables that it made.
+        if self.tracker.is_ended_by_statement() {
+            self.close(false);
+        }
     }
 
     /// Gives what is left of what came before.
@@ -416,7 +420,6 @@ impl Assembler {
         let concerned = |concerns: &dyn Fn(&TableName) -> bool| -> Vec<TableName> {
             self.settings.tables.iter().filter(|table| concerns(table)).cloned().collect()
         };
-        let mut next = Next::GoOn;
         match kind {
             StatementKind::Truncate(schema, name) => {
                 let schema = schema.as_deref().unwrap_or(&statement.schema);
@@ -432,28 +435,27 @@ impl Assembler {
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 self.maps.clear();
                 if let (false, Some(group)) = (tables.is_empty(), group) {
-                    next = Next::Define(tables, group);
+                    return Ok(Next::Define(tables, group));
                 }
             }
             StatementKind::Rows => {
                 let tables = concerned(&|table| statement.may_write_to(&table.schema, &table.name));
                 if let Some(table) = tables.first() {
-                    return Err(ConnectorError::Table {
-                        table: table.to_string(),
-                        cause: format!(
+                    return Err(ConnectorError::lost(
+                        format!("table {table}"),
+                        format!(
                             "the log has a statement that changes it, and not the rows ({})",
                             statement.text.chars().take(60).collect::<String>()
                         ),
-                        remedy: "run: SET PERSIST binlog_format = 'ROW' (MariaDB: SET GLOBAL), end sessions that have another one, and \
-                                 give the source a new name"
-                            .into(),
-                    });
+                        "run: SET PERSIST binlog_format = 'ROW' (MariaDB: SET GLOBAL), end sessions that have another one, and give the \
+                         source a new name",
+                    ));
                 }
             }
             StatementKind::XaCommit(name) => {
                 if let Some(held) = self.held.take(&name) {
                     self.replay_held(held);
-                    return Ok(next);
+                    return Ok(Next::GoOn);
                 }
             }
             StatementKind::XaRollback(name) => {
@@ -466,7 +468,7 @@ impl Assembler {
         if self.tracker.is_ended_by_statement() {
             self.close(false);
         }
-        Ok(next)
+        Ok(Next::GoOn)
     }
 
     fn truncate(

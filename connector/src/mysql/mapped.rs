@@ -9,7 +9,6 @@ use super::binlog::{ColumnMap, Image, TableMap, types};
 use super::charsets::Collations;
 use super::tables::Shape;
 use super::values::{Codec, Described, Kind, Unreadable, json};
-use crate::carried::Carried;
 use crate::error::ConnectorError;
 use crate::settings::MySqlSettings;
 
@@ -80,6 +79,7 @@ impl Mapped {
     ) -> Result<Self, ConnectorError> {
         let table = TableName::new(map.schema.as_str(), map.name.as_str());
         let wrong = |cause: String, remedy: String| ConnectorError::Table { table: table.to_string(), cause, remedy };
+        let place = format!("table {table}");
         let of_log;
         let shape = match (whole, shape) {
             (Some(collations), _) => {
@@ -88,7 +88,7 @@ impl Mapped {
             }
             (None, Some(shape)) => shape,
             (None, None) => {
-                return Err(wrong("its columns are not known at this place of the log".into(), UNKNOWN.into()));
+                return Err(ConnectorError::lost(place, "its columns are not known at this place of the log", UNKNOWN));
             }
         };
         let same = shape.columns.len() == map.columns.len()
@@ -102,7 +102,7 @@ impl Mapped {
                 map.columns.len(),
                 shape.columns.len()
             );
-            return Err(wrong(cause, UNKNOWN.into()));
+            return Err(ConnectorError::lost(place, cause, UNKNOWN));
         }
         let mut codecs = Vec::with_capacity(map.columns.len());
         for (map, column) in map.columns.iter().zip(&shape.columns) {
@@ -146,13 +146,12 @@ impl Mapped {
                     *value = Value::text(json::print(&document));
                 }
                 (Some(Image::Difference(_)), _) => {
-                    return Err(ConnectorError::Table {
-                        table: self.schema.qualified_name(),
-                        cause: "an update of a document is in the log as a difference, and the document before it is not".into(),
-                        remedy: "SET PERSIST binlog_row_value_options = ''; or SET PERSIST binlog_row_image = 'FULL'; and what was \
-                                 written so needs a new name of the source"
-                            .into(),
-                    });
+                    return Err(ConnectorError::lost(
+                        format!("table {}", self.schema.qualified_name()),
+                        "an update of a document is in the log as a difference, and the document before it is not",
+                        "run: SET PERSIST binlog_row_value_options = ''; or SET PERSIST binlog_row_image = 'FULL'; and give the source a \
+                         new name",
+                    ));
                 }
                 _ => {}
             }
@@ -179,23 +178,6 @@ impl Mapped {
             let (before, after) = (&before[*place], &after[*place]);
             !matches!(before, Value::Unchanged) && before != after
         })
-    }
-
-    /// What the log carries of the table.
-    pub(super) fn carried(&self) -> Carried {
-        Carried {
-            schema: self.schema.clone(),
-            row_filter: None,
-            left_out: Vec::new(),
-            quoted_publication: String::new(),
-            quoted_name: format!(
-                "{}.{}",
-                super::session::quote(&self.schema.schema),
-                super::session::quote(&self.schema.name)
-            ),
-            ids: self.codecs.iter().map(|codec| codec.kind.as_id()).collect(),
-            before: vec![true; self.codecs.len()],
-        }
     }
 }
 

@@ -67,6 +67,16 @@ impl LogPosition {
         }
     }
 
+    /// A group was read, which ends at a place.
+    pub fn insert(&mut self, id: &GroupId, end: &FilePosition) {
+        match (self, id) {
+            (Self::Gtids(set), GroupId::Gtid(gtid)) => set.insert(gtid),
+            (Self::Domains(domains), GroupId::Domain(gtid)) => domains.insert(gtid),
+            (Self::File(at), _) => at.clone_from(end),
+            _ => {}
+        }
+    }
+
     /// Whether a transaction was read.
     pub fn contains(&self, id: &GroupId) -> bool {
         match (self, id) {

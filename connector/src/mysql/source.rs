@@ -138,7 +138,8 @@ impl MySqlSource {
     }
 
     fn begin(&mut self, tables: Vec<TableName>, group: GroupId) {
-        let (position, at) = (self.assembler.position().clone(), self.assembler.at().clone());
+        let (mut position, at) = (self.assembler.position().clone(), self.assembler.at().clone());
+        position.insert(&group, &at);
         self.learning = match std::mem::replace(&mut self.learning, Learning::Over) {
             Learning::Idle(mut learner) => Learning::Busy(AbortOnDropHandle::new(tokio::spawn(async move {
                 let learnt = learner.learn(&tables, &group, position, at).await;

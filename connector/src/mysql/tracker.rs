@@ -208,21 +208,22 @@ impl Tracker {
     /// The group is over: it was read. `but`: it is left out, and read again the next time.
     pub(super) fn end(&mut self, but: bool) -> Option<Group> {
         let group = self.group.take();
-        if let Some(group) = group.as_ref().filter(|_| !but) {
-            self.read(&group.id);
-        }
-        if let LogPosition::File(at) = &mut self.position {
-            at.clone_from(&self.at);
+        match group.as_ref().filter(|_| !but) {
+            Some(group) => self.position.insert(&group.id, &self.at),
+            None => self.follow(),
         }
         group
     }
 
+    /// What is told by offsets has come as far as the reader.
+    fn follow(&mut self) {
+        if let LogPosition::File(at) = &mut self.position {
+            at.clone_from(&self.at);
+        }
+    }
+
     /// A group was read.
     pub(super) fn read(&mut self, id: &GroupId) {
-        match (&mut self.position, id) {
-            (LogPosition::Gtids(set), GroupId::Gtid(gtid)) => set.insert(gtid),
-            (LogPosition::Domains(domains), GroupId::Domain(gtid)) => domains.insert(gtid),
-            _ => {}
-        }
+        self.position.insert(id, &self.at);
     }
 }

@@ -1,6 +1,6 @@
 //! Nothing is lost and nothing comes twice, whatever ends the connector or its connection.
 
-use crate::server::{Database, databases};
+use crate::server::{Database, databases, mysql_mut};
 use crate::support::{Record, Recorder, Running, until};
 
 fn ids(records: &[Record]) -> Vec<i64> {
@@ -140,21 +140,28 @@ async fn a_second_connector_waits_and_takes_over() {
 async fn a_dump_thread_that_is_killed_is_replaced() {
     for mut db in databases("dump").await {
         db.run("create table t (id int primary key, x varchar(40))").await;
-        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        // Threads of other tests are left alone.
+        let user = format!("u{}", db.name);
+        db.run(&format!("create user {user} identified by 'it''s a secret'")).await;
+        let client = if db.is_mariadb { "binlog monitor" } else { "replication client" };
+        db.run(&format!("grant select, replication slave, {client} on *.* to {user}")).await;
+        let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+        mysql_mut(&mut settings).url = db.url.replace("root@", &format!("{user}:it's%20a%20secret@")).as_str().into();
         let running = Running::streaming(&settings, &recorder).await;
         for id in 1..=3 {
             insert(&mut db, id, id).await;
             recorder.wait(id as usize).await;
             let threads: Vec<u64> =
-                db.rows("select id from information_schema.processlist where command like 'Binlog Dump%'").await;
+                db.rows(&format!("select id from information_schema.processlist where command like 'Binlog Dump%' and user = '{user}'")).await;
+            assert_eq!(threads.len(), 1);
             for thread in threads {
-                // One of another test may be gone already.
-                let _ = mysql_async::prelude::Queryable::query_drop(&mut db.sql, format!("kill {thread}")).await;
+                db.run(&format!("kill {thread}")).await;
             }
         }
         insert(&mut db, 4, 4).await;
         assert_each_once(&recorder.wait(4).await, 4);
         running.stop().await;
+        db.run(&format!("drop user {user}")).await;
         db.remove().await;
     }
 }

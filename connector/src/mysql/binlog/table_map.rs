@@ -59,7 +59,6 @@ pub(in super::super) mod types {
     pub const TIMESTAMP2: u8 = 17;
     pub const DATETIME2: u8 = 18;
     pub const TIME2: u8 = 19;
-    pub const TYPED_ARRAY: u8 = 20;
     pub const BLOB_COMPRESSED: u8 = 140;
     pub const VARCHAR_COMPRESSED: u8 = 141;
     pub const VECTOR: u8 = 242;

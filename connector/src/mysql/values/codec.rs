@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use tributary_event::{JsonType, Value};
+use tributary_event::Value;
 
 use super::super::binlog::{ColumnMap, types};
 use super::super::cursor::{Cursor, Malformed};
@@ -129,22 +129,6 @@ impl Kind {
             }
             code => return Err(format!("its type has the number {code}, which is not known here")),
         })
-    }
-
-    /// What values are in the JSON of events. `decimals_are_numbers`: those of decimals are numbers.
-    pub(in super::super) fn json_type(&self, times_are_text: bool, decimals_are_numbers: bool) -> JsonType {
-        match self {
-            Self::Int { .. } | Self::Year => JsonType::Integer,
-            Self::Float | Self::Double => JsonType::Number,
-            Self::Decimal { .. } if decimals_are_numbers => JsonType::Number,
-            Self::Bit { bits: 1 } => JsonType::Boolean,
-            Self::Time { .. } | Self::OldTime if !times_are_text => JsonType::Integer,
-            // Text where they are no date.
-            Self::Date | Self::Datetime { .. } | Self::OldDatetime if !times_are_text => JsonType::Any,
-            Self::Geometry { .. } => JsonType::Object,
-            Self::Vector => JsonType::List,
-            _ => JsonType::Text,
-        }
     }
 
     /// What becomes of values where ids are made of them.
