@@ -25,74 +25,92 @@ pub(super) async fn look(
     at: &FilePosition,
     tables: &[TableName],
 ) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
-    let shapes = tables::read(session, tables).await?;
+    let mut shapes = tables::read(session, tables).await?;
     let end = facts.end(session).await?;
     if from.reaches(&end) {
         return Ok(shapes);
     }
     let identity = Identity::of(&format!("{} ahead", settings.identity));
     let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from).await?;
-    let mut tracker = Tracker::new(from.clone(), at.clone(), facts.has_checksum);
-    // Tables with rows before any definition; those with a definition are looked at no more.
-    let (mut rows, mut open): (BTreeSet<TableName>, Vec<TableName>) = (BTreeSet::new(), tables.to_vec());
-    while !tracker.position.reaches(&end) && !open.is_empty() {
+    let mut scan = Scan {
+        tracker: Tracker::new(from.clone(), at.clone(), facts.has_checksum),
+        rows: BTreeSet::new(),
+        open: tables.to_vec(),
+        doubtful: Vec::new(),
+    };
+    while !scan.tracker.position.reaches(&end) && !scan.open.is_empty() {
         let event = stream.event().await?;
-        let mut within = match tracker.take(&event, false)? {
+        let mut within = match scan.tracker.take(&event, false)? {
             Step::Payload(body) => Payload::open(&body).ok(),
             step => {
-                examine(step, &mut tracker, &mut rows, &mut open)?;
+                scan.examine(step)?;
                 None
             }
         };
         while let Some(payload) = &mut within {
             match payload.next() {
                 Ok(Some(event)) => {
-                    let step = tracker.take(&event, true)?;
-                    examine(step, &mut tracker, &mut rows, &mut open)?;
+                    let step = scan.tracker.take(&event, true)?;
+                    scan.examine(step)?;
                 }
                 _ => within = None,
             }
         }
     }
     stream.close().await;
-    Ok(shapes)
+    match scan.doubtful.first() {
+        // Where rows tell their columns, only those that do not, for they are older than the setting, need more.
+        Some(_) if facts.collations.is_some() => {
+            shapes.retain(|(table, _)| !scan.doubtful.iter().any(|(doubtful, _)| doubtful == table));
+            Ok(shapes)
+        }
+        Some((table, place)) => Err(ConnectorError::lost(
+            format!("table {table}"),
+            format!(
+                "its definition changed twice before the first change was read, with rows between the two, so that nobody knows the columns \
+                 of those rows ({place})"
+            ),
+            "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the source a new name",
+        )),
+        None => Ok(shapes),
+    }
 }
 
-fn examine(
-    step: Step,
-    tracker: &mut Tracker,
-    rows: &mut BTreeSet<TableName>,
-    open: &mut Vec<TableName>,
-) -> Result<(), ConnectorError> {
-    match step {
-        Step::Body(EventKind::TableMap, body) => {
-            let map = TableMap::read(&body)
-                .map_err(|malformed| ConnectorError::protocol(tracker.place(), malformed.to_string()))?;
-            rows.insert(TableName::new(map.schema, map.name));
-        }
-        Step::Statement(statement, kind) => {
-            if kind == StatementKind::Definition {
-                let concerned = |table: &TableName| statement.may_concern(&table.schema, &table.name);
-                if let Some(table) = open.iter().find(|table| concerned(table) && rows.contains(*table)) {
-                    return Err(ConnectorError::lost(
-                        format!("table {table}"),
-                        format!(
-                            "its definition changed twice before the first change was read, with rows between the two, so that nobody \
-                             knows the columns of those rows ({})",
-                            tracker.place()
-                        ),
-                        "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the source a \
-                         new name",
-                    ));
+/// What was found on the way.
+struct Scan {
+    tracker: Tracker,
+    /// Tables with rows.
+    rows: BTreeSet<TableName>,
+    /// Tables without a definition so far.
+    open: Vec<TableName>,
+    /// Tables with rows before a definition, and where that is.
+    doubtful: Vec<(TableName, String)>,
+}
+
+impl Scan {
+    fn examine(&mut self, step: Step) -> Result<(), ConnectorError> {
+        match step {
+            Step::Body(EventKind::TableMap, body) => {
+                let map = TableMap::read(&body)
+                    .map_err(|malformed| ConnectorError::protocol(self.tracker.place(), malformed.to_string()))?;
+                self.rows.insert(TableName::new(map.schema, map.name));
+            }
+            Step::Statement(statement, kind) => {
+                if kind == StatementKind::Definition {
+                    let concerned = |table: &TableName| statement.may_concern(&table.schema, &table.name);
+                    let defined: Vec<TableName> = self.open.iter().filter(|table| concerned(table)).cloned().collect();
+                    self.open.retain(|table| !defined.contains(table));
+                    let place = self.tracker.place();
+                    let doubtful = defined.into_iter().filter(|table| self.rows.contains(table));
+                    self.doubtful.extend(doubtful.map(|table| (table, place.clone())));
                 }
-                open.retain(|table| !concerned(table));
+                if self.tracker.is_ended_by_statement() {
+                    self.tracker.end(false);
+                }
             }
-            if tracker.is_ended_by_statement() {
-                tracker.end(false);
-            }
+            Step::End(_) => drop(self.tracker.end(false)),
+            Step::Nothing | Step::Body(..) | Step::Payload(_) => {}
         }
-        Step::End(_) => drop(tracker.end(false)),
-        Step::Nothing | Step::Body(..) | Step::Payload(_) => {}
+        Ok(())
     }
-    Ok(())
 }

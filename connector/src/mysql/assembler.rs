@@ -155,8 +155,9 @@ impl Assembler {
         }
     }
 
-    /// Tables were looked up: they are so from here on.
-    pub(super) fn define(&mut self, shapes: Vec<(TableName, Shape)>) {
+    /// These tables were looked up: they are so from here on, or not known.
+    pub(super) fn define(&mut self, tables: &[TableName], shapes: Vec<(TableName, Shape)>) {
+        tables.iter().for_each(|table| drop(self.shapes.remove(table)));
         self.shapes.extend(shapes);
         self.maps.clear();
         // Only now is the definition behind us: a mark that has it finds the tables that it made.

@@ -35,11 +35,13 @@ pub struct MySqlSource {
 }
 
 type Learnt = Result<Vec<(TableName, Shape)>, ConnectorError>;
+/// A look at tables: who did it, at which, and what there is to them.
+type Look = (Box<Learner>, Vec<TableName>, Learnt);
 
 /// Whether tables are being looked up. That is a task of its own: a call of [`Source::next`] that is dropped only stops waiting for it.
 enum Learning {
     Idle(Box<Learner>),
-    Busy(AbortOnDropHandle<(Box<Learner>, Learnt)>),
+    Busy(AbortOnDropHandle<Look>),
     /// The task has failed.
     Over,
 }
@@ -125,7 +127,7 @@ impl MySqlSource {
     /// Waits for the tables that reading stopped at, if there are some. Cancel-safe.
     async fn learn(&mut self) -> Result<(), ConnectorError> {
         let Learning::Busy(task) = &mut self.learning else { return Ok(()) };
-        let (learner, learnt) = match task.await {
+        let (learner, tables, learnt) = match task.await {
             Ok(ended) => ended,
             Err(error) => {
                 self.learning = Learning::Over;
@@ -133,7 +135,7 @@ impl MySqlSource {
             }
         };
         self.learning = Learning::Idle(learner);
-        self.assembler.define(learnt?);
+        self.assembler.define(&tables, learnt?);
         Ok(())
     }
 
@@ -143,7 +145,7 @@ impl MySqlSource {
         self.learning = match std::mem::replace(&mut self.learning, Learning::Over) {
             Learning::Idle(mut learner) => Learning::Busy(AbortOnDropHandle::new(tokio::spawn(async move {
                 let learnt = learner.learn(&tables, &group, position, at).await;
-                (learner, learnt)
+                (learner, tables, learnt)
             }))),
             other => other,
         };
