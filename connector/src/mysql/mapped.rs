@@ -230,7 +230,8 @@ fn described(map: &TableMap, collations: &Collations) -> Result<Shape, String> {
         let mut labels = Vec::new();
         for label in &column.labels {
             let known = charset.as_deref().and_then(super::values::charset::Charset::named);
-            let text = known.and_then(|known| known.decode(&Bytes::copy_from_slice(label), label, false));
+            let owner = Bytes::copy_from_slice(label);
+            let text = known.and_then(|known| known.decode(&owner, &owner, false));
             let text = match text {
                 Some(text) => text.to_string(),
                 None => String::from_utf8(label.clone()).map_err(|_| format!("column {name}: a label is no text"))?,

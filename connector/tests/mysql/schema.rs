@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::server::databases;
+use crate::server::{METADATA, databases};
 use crate::support::{Recorder, Running};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,6 +66,7 @@ async fn a_restart_between_a_definition_and_its_rows_finds_the_columns_of_each()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_definitions_with_rows_between_them_that_nobody_read_are_told() {
+    let _alone = METADATA.lock().await;
     for mut db in databases("twice").await {
         db.run("create table t (id int primary key, a int, b int)").await;
         let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));

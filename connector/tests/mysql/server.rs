@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mysql_async::prelude::{FromRow, Queryable as _};
 use mysql_async::{Conn, Opts};
+use tokio::sync::Mutex;
 use tributary_connector::{ConnectorSettings, MySqlSettings, SourceSettings};
 use tributary_event::TableName;
 
@@ -14,6 +15,9 @@ pub struct Database {
     pub is_mariadb: bool,
     pub sql: Conn,
 }
+
+/// Tests that need what the log tells of tables to be so and not otherwise: that is a setting of the whole server.
+pub static METADATA: Mutex<()> = Mutex::const_new(());
 
 /// The servers that are there.
 fn servers() -> Vec<(bool, String)> {
