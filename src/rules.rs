@@ -36,19 +36,19 @@ pub fn refusal(found: &[Diagnostic]) -> Result<(), String> {
 }
 
 fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Vec<Diagnostic> {
-    let SourceSettings::Postgres(settings) = &source.settings;
+    let row_filters = matches!(&source.settings, SourceSettings::Postgres(postgres) if postgres.row_filters);
     let mut wrong = Vec::new();
     for table in tables {
         let name = table.schema.qualified_name();
         let Some(rules) = rules.get(&table.schema.table_name()) else { continue };
         for rule in rules {
-            columns(&name, table, rule, settings.decimals, &mut wrong);
+            columns(&name, table, rule, source.settings.decimals(), &mut wrong);
         }
         if let Some(plan) = plan {
             images(plan, &name, table, rules, &mut wrong);
         }
         if let Some(first) = rules.first() {
-            left_out(&name, table, (&first.place, settings.row_filters), &mut wrong);
+            left_out(&name, table, (&first.place, row_filters), &mut wrong);
         }
     }
     wrong
@@ -142,7 +142,7 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
                 rule.type_name
             )
         };
-        let statement = format!("run: ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted_name);
+        let statement = format!("run: {}", table.whole_rows);
         if let Some((index, path)) = counted(plan, table, rule, rules) {
             let so = format!("and documents of {index} count such rows, or show them by their place, at `{path}`");
             wrong.push(rule.place.error(message(&so)).help(statement));

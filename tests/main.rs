@@ -17,6 +17,7 @@ mod scenarios {
     mod foreign;
     mod letters;
     mod memory;
+    mod mysql;
     mod names;
     mod order;
     mod outages;

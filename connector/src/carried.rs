@@ -17,6 +17,8 @@ pub struct Carried {
     pub quoted_publication: String,
     /// The table as SQL names it.
     pub quoted_name: String,
+    /// The statement that lets the log have rows as a whole as they were.
+    pub whole_rows: String,
     /// By column: what becomes of its values where ids are made of them.
     pub(crate) ids: Vec<AsId>,
     /// By column: whether rows as they were before an update or a delete have its value.

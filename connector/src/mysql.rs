@@ -28,7 +28,7 @@ mod values;
 mod wire;
 
 pub use checkpoint::{HalfDone, MySqlCheckpoint};
-pub use inspect::{column_types, inspect, is_new};
+pub use inspect::{column_types, inspect};
 pub use prepare::{Prepared, prepare};
 pub(crate) use run::attempt;
 pub use source::MySqlSource;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use clap::CommandFactory;
 use tributary_connector::Carried;
+use tributary_connector::mysql;
 use tributary_connector::postgres::inspect;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings, StorePlan};
@@ -103,9 +104,11 @@ impl Looked {
     /// Looks at the tables of a source.
     async fn at_tables(&mut self, rules: &Rules) {
         let source = rules.source();
-        let SourceSettings::Postgres(settings) = &source.settings;
         let observed = Observed { rules, columns: Mutex::default(), found: Mutex::default() };
-        let looked = inspect(&backends::connection(settings), &observed).await;
+        let looked = match &source.settings {
+            SourceSettings::Postgres(postgres) => inspect(&backends::connection(postgres), &observed).await,
+            SourceSettings::MySql(mysql) => mysql::inspect(&backends::mysql_connection(mysql), &observed).await,
+        };
         self.columns.extend(observed.columns.into_inner().unwrap_or_else(PoisonError::into_inner));
         match looked {
             Ok(()) => {}

@@ -71,11 +71,3 @@ fn is_geometry(kind: &str) -> bool {
     matches!(tables::as_id(&described), AsId::Never("it is an object in events"))
         && (kind.contains("geom") || kind.contains("point") || kind.contains("polygon") || kind.contains("linestring"))
 }
-
-/// Whether nobody captures the source, nor ever did as far as its lock tells.
-///
-/// # Errors
-/// The server does not answer, or lets us not in.
-pub async fn is_new(settings: &MySqlSettings) -> Result<bool, ConnectorError> {
-    Session::open(&settings.url).await?.is_free(&settings.identity).await
-}

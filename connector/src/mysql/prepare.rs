@@ -244,6 +244,7 @@ pub(super) fn suffice(
                 super::session::quote(&table.schema),
                 super::session::quote(&table.name)
             ),
+            whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),
             row_filter: None,

@@ -67,6 +67,11 @@ pub(super) fn quoted(schema: &TableSchema) -> String {
     format!("{}.{}", quote(&schema.schema), quote(&schema.name))
 }
 
+/// The statement that lets the log have rows as a whole as they were.
+pub(super) fn whole_rows(schema: &TableSchema) -> String {
+    format!("ALTER TABLE {} REPLICA IDENTITY FULL;", quoted(schema))
+}
+
 /// A table as the catalog has it now.
 #[derive(Debug, Clone)]
 pub struct TableInfo {
@@ -137,6 +142,7 @@ impl TableInfo {
             left_out: left_out.to_vec(),
             quoted_publication: quote(publication),
             quoted_name: quoted(&self.schema),
+            whole_rows: whole_rows(&self.schema),
             ids: as_ids(&self.schema, self.codecs.iter()),
             before: (0..self.schema.columns.len()).map(|column| self.is_logged_before(column)).collect(),
         }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tributary_event::TableName;
 
 use super::catalog::{
-    TableInfo, Types, Which, as_ids, columns_of, primary_key_of, primary_keys_of, quoted, table_of, tables, type_names,
+    TableInfo, Types, Which, as_ids, columns_of, primary_key_of, primary_keys_of, quoted, table_of, tables, type_names, whole_rows,
 };
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
@@ -326,6 +326,7 @@ fn carried(relation: &Relation<'_>, table: &Relayed, publication: &str) -> Carri
         left_out: Vec::new(),
         quoted_publication: quote(publication),
         quoted_name: quoted(&table.schema),
+        whole_rows: whole_rows(&table.schema),
         ids: as_ids(&table.schema, table.codecs()),
         before: relation.columns().map(|c| full || c.identity).collect(),
     }
