@@ -206,3 +206,79 @@ async fn an_xa_transaction_counts_when_it_commits() {
         db.remove().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gtids_may_have_tags() {
+    for mut db in databases("tags").await {
+        if db.is_mariadb {
+            db.remove().await;
+            continue;
+        }
+        db.run("create table t (id int primary key, x varchar(40))").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("set gtid_next = 'automatic:odd_tag'").await;
+        insert(&mut db, 1, 1).await;
+        recorder.wait(1).await;
+        running.kill().await;
+        insert(&mut db, 2, 2).await;
+        db.run("set gtid_next = 'automatic'").await;
+        insert(&mut db, 3, 3).await;
+        let running = Running::streaming(&settings, &recorder).await;
+        let records = recorder.wait(3).await;
+        assert_each_once(&records, 3);
+        let gtids: Vec<String> = records.iter().map(|r| r.get("/source/gtid").as_str().unwrap_or("").to_owned()).collect();
+        assert!(gtids[1].contains(":odd_tag:") && !gtids[2].contains("odd_tag"), "{gtids:?}");
+        running.stop().await;
+        db.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_the_log_is_told_the_grant() {
+    for mut db in databases("grants").await {
+        db.run("create table t (id int primary key, x varchar(40))").await;
+        let user = format!("u{}", db.name);
+        db.run(&format!("create user {user} identified by 'secret'")).await;
+        let mut settings = db.settings(&["t"]);
+        // Without TLS the password is encrypted by itself.
+        let url = db.url.replace("root@", &format!("{user}:secret@"));
+        mysql_mut(&mut settings).url = format!("{url}?ssl-mode=DISABLED").as_str().into();
+        let error = Running::start(&settings, &Recorder::new()).error().await.to_string();
+        assert!(error.contains("GRANT REPLICATION SLAVE"), "{error}");
+        let client = if db.is_mariadb { "binlog monitor" } else { "replication client" };
+        db.run(&format!("grant replication slave, {client} on *.* to {user}")).await;
+        let error = Running::start(&settings, &Recorder::new()).error().await.to_string();
+        assert!(error.contains("GRANT SELECT ON"), "{error}");
+        db.run(&format!("grant select on {}.* to {user}", db.name)).await;
+        let recorder = Recorder::new();
+        let running = Running::streaming(&settings, &recorder).await;
+        insert(&mut db, 1, 1).await;
+        recorder.wait(1).await;
+        running.stop().await;
+        mysql_mut(&mut settings).url = db.url.replace("root@", &format!("{user}:wrong@")).as_str().into();
+        let error = Running::start(&settings, &recorder).error().await.to_string();
+        assert!(error.contains("refused the login") && !error.contains("wrong"), "{error}");
+        db.run(&format!("drop user {user}")).await;
+        db.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_may_be_larger_than_a_packet() {
+    for mut db in databases("large").await {
+        db.run("create table t (id int primary key, x longblob)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("set global max_allowed_packet = 67108864").await;
+        let url = format!("{}/{}", db.url, db.name);
+        let mut sql = crate::server::session(&url).await;
+        crate::server::run(&mut sql, "insert into t values (1, repeat('x', 20000000)), (2, 'small')").await;
+        let records = recorder.wait(2).await;
+        // In base64.
+        assert_eq!(records[0].get("/after/x").as_str().map(str::len), Some(20_000_000_usize.div_ceil(3) * 4));
+        assert_eq!(records[1].get("/after/x"), "c21hbGw=");
+        running.stop().await;
+        db.remove().await;
+    }
+}

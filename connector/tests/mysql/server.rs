@@ -39,7 +39,7 @@ pub async fn databases(test: &str) -> Vec<Database> {
     for (is_mariadb, server) in servers() {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{number}_{test}", std::process::id());
-        let mut admin = Conn::new(Opts::from_url(&server).expect("a URL")).await.expect("connects");
+        let mut admin = session(&server).await;
         admin.query_drop(format!("create database {name} character set utf8mb4")).await.expect("a database");
         admin.query_drop(format!("use {name}")).await.expect("a database");
         admin.query_drop("set time_zone = '+00:00', sql_mode = ''").await.expect("settings");
@@ -48,9 +48,18 @@ pub async fn databases(test: &str) -> Vec<Database> {
     all
 }
 
+/// A session.
+pub async fn session(url: &str) -> Conn {
+    Conn::new(Opts::from_url(url).expect("a URL")).await.expect("connects")
+}
+
+pub async fn run(sql: &mut Conn, statement: &str) {
+    sql.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+}
+
 impl Database {
     pub async fn run(&mut self, statement: &str) {
-        self.sql.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+        run(&mut self.sql, statement).await;
     }
 
     pub async fn rows<T: FromRow + Send + 'static>(&mut self, query: &str) -> Vec<T> {
