@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::{self, KeyPager};
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized, OversizedPolicy, PostgresSettings,
-    PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized, OversizedPolicy,
+    PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{
@@ -253,7 +253,8 @@ impl SourceEnd {
 impl SourceLog for SourceEnd {
     async fn end(&self) -> Result<Lsn, GraphError> {
         let Some(settings) = &self.0 else {
-            let message = "a graph tells how far it has come in the logs of PostgreSQL alone: leave the source out of its header";
+            let message =
+                "a graph tells how far it has come in the logs of PostgreSQL alone: leave the source out of its header";
             return Err(GraphError::new(ErrorClass::Definite, message.to_owned()));
         };
         let end = postgres::end_of_log(settings).await;

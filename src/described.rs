@@ -59,9 +59,7 @@ impl Described {
             let decimals = backends::decimals(source.settings.decimals());
             let asked = async {
                 match &source.settings {
-                    SourceSettings::Postgres(postgres) => {
-                        column_types(&backends::connection(postgres), decimals).await
-                    }
+                    SourceSettings::Postgres(postgres) => column_types(&backends::connection(postgres), decimals).await,
                     SourceSettings::MySql(mysql) => {
                         mysql::column_types(&backends::mysql_connection(mysql), decimals).await
                     }

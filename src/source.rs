@@ -45,7 +45,10 @@ impl Source {
         let (transport, dependent) = (self.transport.as_ref(), self.dependent.as_ref());
         match &self.settings.source {
             SourceSettings::Postgres(_) => postgres::prepare(&self.settings, transport, dependent).await.map(drop),
-            SourceSettings::MySql(mysql) => mysql::prepare(&self.settings, mysql, transport, dependent).await.map(drop),
+            SourceSettings::MySql(mysql) => {
+                mysql::prepare(&self.settings, mysql, transport, dependent).await?.close().await;
+                Ok(())
+            }
         }
     }
 

@@ -37,7 +37,7 @@ const ONLY: [(&str, &[&str]); 14] = [
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
     // Tables of streams.
-    ("mysql_async", &["tributary-sinks"]),
+    ("mysql_async", &["tributary-connector", "tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),
     ("tokio-postgres", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack", "xtask"]),
     ("parquet", &["tributary-sinks", "xtask"]),

@@ -22,7 +22,8 @@ pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized, OversizedPolicy,
-    PostgresSettings, PreparedTransactions, Secret, SourceSettings, TimePrecision, TopicSettings, ValueOptions,
+    BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,
+    OversizedPolicy, PostgresSettings, PreparedTransactions, Secret, SourceSettings, TimePrecision, TopicSettings,
+    ValueOptions,
 };
 pub use source::{Mark, Part, Source};

@@ -106,7 +106,9 @@ impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         match (self, other) {
             (Self::Postgres { lsn: a, commit: c }, Self::Postgres { lsn: b, commit: d }) => Some((c, a).cmp(&(d, b))),
-            (Self::MySql { group: a, offset, row }, Self::MySql { group: b, offset: o, row: r }) if a.file == b.file => {
+            (Self::MySql { group: a, offset, row }, Self::MySql { group: b, offset: o, row: r })
+                if a.file == b.file =>
+            {
                 Some((offset, row).cmp(&(o, r)))
             }
             (Self::None, Self::None) => Some(std::cmp::Ordering::Equal),

@@ -62,7 +62,8 @@ async fn killed(kind: &str, variable: &str) {
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let (head, tail) =
         (text.split_once("\nsources:").expect("sources").0, text.split_once("\nhttp:").expect("a listener").1);
-    let stream = STREAM.replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
+    let stream =
+        STREAM.replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
     std::fs::write(world.pipeline(), format!("{head}\n{stream}\nhttp:{tail}")).expect("the pipeline");
 
     world.start();

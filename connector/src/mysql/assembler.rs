@@ -4,6 +4,8 @@
 //! which a first part is durable, with the number of its events with rows, and of rows in the next one; those are read once more (so that every
 //! count goes on as before) and their changes dropped.
 
+mod groups;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,15 +14,15 @@ use tributary_event::{
     ChangeEvent, HybridClock, Op, Position, Row, SourceInfo, TableName, TableSchema, TransactionInfo,
 };
 
-use super::binlog::{Change, EventKind, Payload, RowsEvent, Statement, StatementKind, TableMap, expanded};
+use super::binlog::{Change, EventKind, Payload, RowsEvent, TableMap, expanded};
 use super::charsets::Collations;
 use super::checkpoint::{HalfDone, MySqlCheckpoint};
 use super::cursor::Malformed;
-use super::held::{Held, HeldGroup};
+use super::held::Held;
 use super::mapped::Mapped;
 use super::position::{FilePosition, GroupId, LogPosition};
 use super::tables::Shape;
-use super::tracker::{End, Group, Step, Tracker};
+use super::tracker::{Group, Step, Tracker};
 use crate::error::ConnectorError;
 use crate::settings::MySqlSettings;
 
@@ -73,6 +75,8 @@ pub(super) struct Assembler {
     /// Something of the group was given that was not durable before.
     news: bool,
     sequence: u64,
+    /// Groups that were read.
+    groups: u64,
     /// What ends the group when the rest of it was given.
     ends: Option<Vec<GroupId>>,
 }
@@ -106,6 +110,7 @@ impl Assembler {
             orders: Vec::new(),
             news: false,
             sequence: mark.sequence,
+            groups: 0,
             ends: None,
         }
     }
@@ -125,9 +130,9 @@ impl Assembler {
         &self.tracker.at
     }
 
-    /// Whether no group is being read.
-    pub(super) fn is_between_groups(&self) -> bool {
-        self.tracker.group.is_none()
+    /// How many groups were read.
+    pub(super) fn groups(&self) -> u64 {
+        self.groups
     }
 
     /// Whether there is something to give before the next event of the log.
@@ -264,7 +269,8 @@ impl Assembler {
         {
             return Err(ConnectorError::Server {
                 place: self.tracker.place(),
-                cause: "a transaction without a GTID follows those that have one, so it cannot be resumed behind it".into(),
+                cause: "a transaction without a GTID follows those that have one, so it cannot be resumed behind it"
+                    .into(),
                 remedy: "run: SET GLOBAL gtid_mode = ON; and give the source a new name".into(),
                 class: tributary_event::ErrorClass::Fatal,
             });
@@ -375,7 +381,11 @@ impl Assembler {
     ) {
         let Some(group) = &self.tracker.group else { return };
         self.events += 1;
-        let table_order = match self.orders.iter_mut().find(|(known, _)| known.schema == schema.schema && known.name == schema.name) {
+        let table_order = match self
+            .orders
+            .iter_mut()
+            .find(|(known, _)| known.schema == schema.schema && known.name == schema.name)
+        {
             Some((_, order)) => {
                 *order += 1;
                 *order
@@ -411,153 +421,10 @@ impl Assembler {
         });
     }
 
-    fn statement(
-        &mut self,
-        statement: &Statement,
-        kind: StatementKind,
-        capture_us: i64,
-        events: &mut Vec<ChangeEvent>,
-    ) -> Result<Next, ConnectorError> {
-        let concerned = |concerns: &dyn Fn(&TableName) -> bool| -> Vec<TableName> {
-            self.settings.tables.iter().filter(|table| concerns(table)).cloned().collect()
-        };
-        match kind {
-            StatementKind::Truncate(schema, name) => {
-                let schema = schema.as_deref().unwrap_or(&statement.schema);
-                let is_it = |t: &TableName| {
-                    t.schema.to_lowercase() == schema.to_lowercase() && t.name.to_lowercase() == name.to_lowercase()
-                };
-                for table in concerned(&is_it) {
-                    self.truncate(&table, capture_us, events)?;
-                }
-            }
-            StatementKind::Definition => {
-                let tables = concerned(&|table| statement.may_concern(&table.schema, &table.name));
-                let group = self.tracker.group.as_ref().map(|group| group.id.clone());
-                self.maps.clear();
-                if let (false, Some(group)) = (tables.is_empty(), group) {
-                    return Ok(Next::Define(tables, group));
-                }
-            }
-            StatementKind::Rows => {
-                let tables = concerned(&|table| statement.may_write_to(&table.schema, &table.name));
-                if let Some(table) = tables.first() {
-                    return Err(ConnectorError::lost(
-                        format!("table {table}"),
-                        format!(
-                            "the log has a statement that changes it, and not the rows ({})",
-                            statement.text.chars().take(60).collect::<String>()
-                        ),
-                        "run: SET PERSIST binlog_format = 'ROW' (MariaDB: SET GLOBAL), end sessions that have another one, and give the \
-                         source a new name",
-                    ));
-                }
-            }
-            StatementKind::XaCommit(name) => {
-                if let Some(held) = self.held.take(&name) {
-                    self.replay_held(held);
-                    return Ok(Next::GoOn);
-                }
-            }
-            StatementKind::XaRollback(name) => {
-                if let Some(held) = self.held.take(&name) {
-                    self.tracker.read(&held.id);
-                }
-            }
-            StatementKind::Begin(_) | StatementKind::Commit | StatementKind::Rollback | StatementKind::Nothing => {}
-        }
-        if self.tracker.is_ended_by_statement() {
-            self.close(false);
-        }
-        Ok(Next::GoOn)
-    }
-
-    fn truncate(
-        &mut self,
-        table: &TableName,
-        capture_us: i64,
-        events: &mut Vec<ChangeEvent>,
-    ) -> Result<(), ConnectorError> {
-        self.is_expected()?;
-        let schema = match self.shapes.get(table) {
-            Some(shape) => super::mapped::schema(table, shape, &self.settings)?,
-            None => TableSchema::new(table.schema.clone(), table.name.clone(), Vec::new(), Vec::new()),
-        };
-        let place = (self.tracker.begin, self.events);
-        self.event(&Arc::new(schema), Op::Truncate, place, capture_us, (None, None), events);
-        Ok(())
-    }
-
-    /// Keeps an event of an XA transaction until that commits.
-    fn hold(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
-        if self.held.add(kind, &body) {
-            return Ok(());
-        }
-        Err(ConnectorError::Table {
-            table: format!("(of {})", self.tracker.place()),
-            cause: "prepared XA transactions have more rows than are kept in memory until they commit".into(),
-            remedy: "commit them, or make them smaller".into(),
-        })
-    }
-
-    fn replay_held(&mut self, held: HeldGroup) {
-        let own = self.tracker.group.as_ref().map(|group| group.id.clone());
-        self.replay = held.events.into_iter();
-        self.ends = Some([Some(held.id), own].into_iter().flatten().collect());
-    }
-
-    fn end(&mut self, end: End) -> Result<(), ConnectorError> {
-        let Some(group) = &self.tracker.group else { return Ok(()) };
-        if let Some(name) = group.xa.clone() {
-            let id = group.id.clone();
-            let held = HeldGroup { id: id.clone(), events: self.held.finish() };
-            match end {
-                End::Committed => {
-                    self.replay_held(held);
-                    return Ok(());
-                }
-                End::Prepared if self.has_captured_rows(&held)? => {
-                    if !matches!(self.tracker.position, LogPosition::Gtids(_)) {
-                        return Err(ConnectorError::Server {
-                            place: self.tracker.place(),
-                            cause: "an XA transaction with rows of captured tables is prepared, which can be resumed with MySQL's GTIDs \
-                                    alone"
-                                .into(),
-                            remedy: "use transactions that are no XA transactions for these tables, or MySQL with gtid_mode = ON".into(),
-                            class: tributary_event::ErrorClass::Fatal,
-                        });
-                    }
-                    self.held.keep(name, held);
-                    self.close(true);
-                    return Ok(());
-                }
-                End::Prepared | End::RolledBack => {}
-            }
-        } else if end == End::RolledBack && self.news {
-            return Err(ConnectorError::protocol(
-                self.tracker.place(),
-                "a group with rows of captured tables ends with ROLLBACK, and they were published",
-            ));
-        }
-        self.close(false);
-        Ok(())
-    }
-
-    fn has_captured_rows(&self, held: &HeldGroup) -> Result<bool, ConnectorError> {
-        for (kind, body) in &held.events {
-            if *kind == EventKind::TableMap {
-                let map = TableMap::read(body).map_err(|malformed| self.malformed(malformed))?;
-                if self.is_captured(&map) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
     /// The group is over. `but`: it is read again the next time.
     fn close(&mut self, but: bool) {
         let group = self.tracker.end(but);
+        self.groups += 1;
         if let (Some(half), Some(group)) = (&self.half_done, &group)
             && half.group == group.id
         {

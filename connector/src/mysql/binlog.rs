@@ -10,7 +10,7 @@ mod statement;
 mod table_map;
 
 pub(super) use group::{GroupStart, format_description, heartbeat, rotation};
-pub(super) use header::{EventKind, Header, HEADER};
+pub(super) use header::{EventKind, HEADER, Header};
 pub(super) use payload::{Payload, uncompressed};
 pub(super) use rows::{Change, Image, RowsEvent, expanded};
 pub(super) use statement::{Statement, StatementKind};

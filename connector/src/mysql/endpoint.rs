@@ -165,7 +165,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_explained_without_the_password() {
-        for url in ["postgres://u:hunter2@h/d", "mysql://u:hunter2@h/d?ssl-mode=on", "mysql://u:hunter2@h?x=1", "mysql://u:hunter2@h:port"] {
+        for url in [
+            "postgres://u:hunter2@h/d",
+            "mysql://u:hunter2@h/d?ssl-mode=on",
+            "mysql://u:hunter2@h?x=1",
+            "mysql://u:hunter2@h:port",
+        ] {
             let error = endpoints(&url.into()).expect_err(url).to_string();
             assert!(!error.contains("hunter2") && error.contains("mysql://user"), "{error}");
         }

@@ -22,7 +22,8 @@ pub(super) const AFRESH: &str = "changes since then are lost to this source; giv
 impl ServerError {
     /// Reads an error packet, from behind its first byte.
     pub(super) fn read(body: &[u8]) -> Self {
-        let (code, rest) = body.split_first_chunk::<2>().map_or((0, body), |(code, rest)| (u16::from_le_bytes(*code), rest));
+        let (code, rest) =
+            body.split_first_chunk::<2>().map_or((0, body), |(code, rest)| (u16::from_le_bytes(*code), rest));
         let message = if rest.first() == Some(&b'#') { rest.get(6..).unwrap_or_default() } else { rest };
         Self { code, message: String::from_utf8_lossy(message).into_owned() }
     }
@@ -50,8 +51,25 @@ impl ServerError {
             },
             1236 | 1789 | 1790 | 1955 | 3861 => self.lost(&place()),
             // Too many connections; shutting down; lock waits; killed; the network.
-            1040 | 1203 | 1053 | 1077 | 1079 | 1129 | 1152 | 1153 | 1158..=1161 | 1184 | 1205 | 1213 | 1317 | 1927 | 2013 | 3024
-            | 3168 | 3169 | 4031 => server("the source tries again", ErrorClass::Transient),
+            1040
+            | 1203
+            | 1053
+            | 1077
+            | 1079
+            | 1129
+            | 1152
+            | 1153
+            | 1158..=1161
+            | 1184
+            | 1205
+            | 1213
+            | 1317
+            | 1927
+            | 2013
+            | 3024
+            | 3168
+            | 3169
+            | 4031 => server("the source tries again", ErrorClass::Transient),
             code => ConnectorError::Database {
                 place: place(),
                 cause: cause(),

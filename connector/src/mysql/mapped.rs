@@ -107,7 +107,10 @@ impl Mapped {
         let mut codecs = Vec::with_capacity(map.columns.len());
         for (map, column) in map.columns.iter().zip(&shape.columns) {
             let kind = Kind::of(map, &column.described).map_err(|cause| {
-                wrong(format!("column {}: {cause}", column.name), "alter the column, or take the table out of the list".into())
+                wrong(
+                    format!("column {}: {cause}", column.name),
+                    "alter the column, or take the table out of the list".into(),
+                )
             })?;
             codecs.push(Codec::new(kind, settings.values, settings.invalid_text));
         }
@@ -161,7 +164,8 @@ impl Mapped {
 
     /// A row whose key is known.
     pub(super) fn keyed(&self, values: Vec<Value>) -> Result<Row, ConnectorError> {
-        if let Some(place) = self.schema.key.iter().find(|place| matches!(values.get(**place), Some(Value::Unchanged))) {
+        if let Some(place) = self.schema.key.iter().find(|place| matches!(values.get(**place), Some(Value::Unchanged)))
+        {
             let name = self.schema.columns.get(*place).map_or("?", |column| &*column.name);
             return Err(ConnectorError::Table {
                 table: self.schema.qualified_name(),
@@ -211,12 +215,7 @@ pub(super) fn schema(
             names.iter().map(place).collect::<Result<_, _>>()?
         }
     };
-    Ok(TableSchema::new(
-        table.schema.clone(),
-        table.name.clone(),
-        shape.columns.iter().map(columns).collect(),
-        key,
-    ))
+    Ok(TableSchema::new(table.schema.clone(), table.name.clone(), shape.columns.iter().map(columns).collect(), key))
 }
 
 /// What the log says of a table by itself.

@@ -33,6 +33,13 @@ pub struct Prepared {
     pub(super) facts: Facts,
 }
 
+impl Prepared {
+    /// Gives the lock back.
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+}
+
 /// What the server says of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
@@ -48,7 +55,8 @@ pub(super) struct Facts {
 
 /// Checks the server and what the user may do.
 pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError> {
-    const SQL: &str = "select @@global.log_bin, @@global.binlog_format, @@global.binlog_row_image, @@global.binlog_checksum";
+    const SQL: &str =
+        "select @@global.log_bin, @@global.binlog_format, @@global.binlog_row_image, @@global.binlog_checksum";
     const DOING: &str = "reading the server's settings";
     let row: Option<(i64, String, String, String)> = session.one(DOING, SQL).await?;
     let (log_bin, format, image, checksum) = row.unwrap_or_default();
@@ -232,18 +240,17 @@ pub(super) fn suffice(
             if let Some(charset) = charset.filter(|name| super::values::charset::Charset::named(name).is_none()) {
                 return Err(ConnectorError::Table {
                     table: table.to_string(),
-                    cause: format!("the column {} has the character set {charset}, which is not known here", column.name),
+                    cause: format!(
+                        "the column {} has the character set {charset}, which is not known here",
+                        column.name
+                    ),
                     remedy: "convert it to utf8mb4".into(),
                 });
             }
         }
         let before = (0..shape.columns.len()).map(|at| facts.whole_rows || schema.key.contains(&at)).collect();
         carried.push(Carried {
-            quoted_name: format!(
-                "{}.{}",
-                super::session::quote(&table.schema),
-                super::session::quote(&table.name)
-            ),
+            quoted_name: format!("{}.{}", super::session::quote(&table.schema), super::session::quote(&table.name)),
             whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),
@@ -268,7 +275,8 @@ async fn first(
         let position = match facts.gtids {
             // What is owned is not in the log yet.
             true => {
-                let text: Option<String> = session.one("asking where the log ends", "select @@global.gtid_executed").await?;
+                let text: Option<String> =
+                    session.one("asking where the log ends", "select @@global.gtid_executed").await?;
                 LogPosition::Gtids(parsed(session, &text.unwrap_or_default())?)
             }
             false => facts.end(session).await?,
@@ -308,9 +316,8 @@ async fn continues(
     };
     match (&checkpoint.position, session.is_mariadb, facts.gtids) {
         (LogPosition::Gtids(read), false, true) => {
-            let row: Option<(String, String)> = session
-                .one("asking what the log has", "select @@global.gtid_purged, @@global.gtid_executed")
-                .await?;
+            let row: Option<(String, String)> =
+                session.one("asking what the log has", "select @@global.gtid_purged, @@global.gtid_executed").await?;
             let (purged, executed) = row.unwrap_or_default();
             let (purged, executed): (GtidSet, GtidSet) = (parsed(session, &purged)?, parsed(session, &executed)?);
             if !read.is_subset(&executed) {
@@ -339,8 +346,6 @@ async fn continues(
             lost("the checkpoint is of a server of the other kind".into())
         }
         (LogPosition::Gtids(_), false, false) => lost("gtid_mode was ON, and is not any more".into()),
-        (LogPosition::File(_), false, true) => {
-            lost("gtid_mode is ON, and was not when the source began".into())
-        }
+        (LogPosition::File(_), false, true) => lost("gtid_mode is ON, and was not when the source began".into()),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_event::debezium::Encoder;
 use tributary_event::Reporter;
+use tributary_event::debezium::Encoder;
 use tributary_transport::{Purpose, Transport};
 
 use super::prepare::{checkpoint, prepare};

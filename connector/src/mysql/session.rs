@@ -70,8 +70,7 @@ impl Session {
             opened => opened,
         };
         let connection = opened.map_err(|error| classify(endpoint, "logging in", &error))?;
-        let mut session =
-            Self { connection, endpoint: endpoint.clone(), is_mariadb: false, version: String::new() };
+        let mut session = Self { connection, endpoint: endpoint.clone(), is_mariadb: false, version: String::new() };
         session.run("setting the session", SETTINGS).await?;
         session.version = session.one("reading the version", "select version()").await?.unwrap_or_default();
         session.is_mariadb = session.version.contains("MariaDB");
@@ -110,9 +109,10 @@ impl Session {
     ) -> Result<T, ConnectorError> {
         match done {
             Ok(done) => done.map_err(|error| classify(&self.endpoint, doing, &error)),
-            Err(_) => {
-                Err(ConnectorError::unreachable(self.endpoint.place(), format!("{doing}: no answer within {PATIENCE:?}")))
-            }
+            Err(_) => Err(ConnectorError::unreachable(
+                self.endpoint.place(),
+                format!("{doing}: no answer within {PATIENCE:?}"),
+            )),
         }
     }
 
@@ -120,11 +120,10 @@ impl Session {
         Ok(self.one("asking whether it is a replica", "select @@global.read_only").await?.unwrap_or(0) != 0)
     }
 
-    /// Takes the lock of a name, which the session holds until it ends; an error that says who holds it, if another one does.
+    /// Takes the lock of a name, waiting a second for a session that is ending, which the session holds until it ends; an error that says who holds it, if another one does.
     pub(super) async fn lock(&mut self, name: &str) -> Result<(), ConnectorError> {
         let quoted = literal(&lock_name(name));
-        let got: Option<Option<i64>> =
-            self.one("taking the lock", &format!("select get_lock({quoted}, 0)")).await?;
+        let got: Option<Option<i64>> = self.one("taking the lock", &format!("select get_lock({quoted}, 1)")).await?;
         if got.flatten() == Some(1) {
             return Ok(());
         }

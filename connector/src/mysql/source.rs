@@ -154,7 +154,7 @@ impl MySqlSource {
     /// Reads what has arrived until the part is full, tables must be looked up, or there is no more.
     fn read(&mut self, part: &mut Part<MySqlCheckpoint>) -> Result<(), ConnectorError> {
         let capture_us = now_us();
-        let (mut bytes, mut moved) = (0, false);
+        let (mut bytes, groups) = (0, self.assembler.groups());
         while part.events.len() < PART_EVENTS && bytes < PART_BYTES {
             let next = if self.assembler.is_busy() {
                 self.assembler.go_on(capture_us, &mut part.events, PART_EVENTS)?
@@ -163,14 +163,13 @@ impl MySqlSource {
                 bytes += event.len();
                 self.assembler.take(&event, false, capture_us, &mut part.events)?
             };
-            moved = true;
             if let Next::Define(tables, group) = next {
                 self.begin(tables, group);
                 break;
             }
         }
         self.bytes.increment(bytes as u64);
-        if moved && (!part.events.is_empty() || self.assembler.is_between_groups()) {
+        if !part.events.is_empty() || self.assembler.groups() > groups {
             part.mark = Some(self.assembler.mark(part.events.last()));
         }
         Ok(())

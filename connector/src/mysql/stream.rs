@@ -89,7 +89,9 @@ impl LogStream {
                 let Ok(offset) = u32::try_from(offset) else {
                     return Err(ConnectorError::lost(
                         format!("{}: {READING}", endpoint.place()),
-                        format!("the offset {offset} in {file} is above 4 GB, and a server can be asked for less alone"),
+                        format!(
+                            "the offset {offset} in {file} is above 4 GB, and a server can be asked for less alone"
+                        ),
                         "set gtid_mode = ON there, and give the source a new name; or keep files below (max_binlog_size)",
                     ));
                 };

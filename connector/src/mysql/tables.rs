@@ -35,7 +35,10 @@ pub(super) async fn read(
     for table in tables {
         let of = format!("table_schema = {} and table_name = {}", literal(&table.schema), literal(&table.name));
         let kind: Option<String> = session
-            .one("reading information_schema.tables", &format!("select table_type from information_schema.tables where {of}"))
+            .one(
+                "reading information_schema.tables",
+                &format!("select table_type from information_schema.tables where {of}"),
+            )
             .await?;
         if !kind.is_some_and(|kind| kind.contains("BASE TABLE") || kind.contains("VERSIONED")) {
             continue;
@@ -146,7 +149,10 @@ pub(super) async fn missing(session: &mut Session, table: &TableName) -> Result<
     let wanted = table.to_string();
     let near = all.iter().max_by(|a, b| strsim::jaro(a, &wanted).total_cmp(&strsim::jaro(b, &wanted)));
     let user = &session.endpoint.user;
-    let grant = format!("or the user may not see it: GRANT SELECT ON {}.* TO '{user}'@'%';", super::session::quote(&table.schema));
+    let grant = format!(
+        "or the user may not see it: GRANT SELECT ON {}.* TO '{user}'@'%';",
+        super::session::quote(&table.schema)
+    );
     Ok(ConnectorError::Table {
         table: wanted.clone(),
         cause: "it does not exist".into(),

@@ -88,7 +88,10 @@ impl Tracker {
             self.advance(&header, inner);
             return Err(ConnectorError::Server {
                 place: self.place(),
-                cause: format!("its type has the number {}, which is not known here, and it may not be skipped", header.type_code),
+                cause: format!(
+                    "its type has the number {}, which is not known here, and it may not be skipped",
+                    header.type_code
+                ),
                 remedy: "use a version of tributary that knows it".into(),
                 class: tributary_event::ErrorClass::Fatal,
             });
@@ -104,7 +107,10 @@ impl Tracker {
 
     /// Moves behind an event. Offsets have 64 bits, of which headers have the lowest 32, and sometimes none.
     fn advance(&mut self, header: &Header, inner: bool) {
-        if inner || header.is_artificial() || matches!(header.kind(), Some(EventKind::Heartbeat | EventKind::HeartbeatV2)) {
+        if inner
+            || header.is_artificial()
+            || matches!(header.kind(), Some(EventKind::Heartbeat | EventKind::HeartbeatV2))
+        {
             return;
         }
         let counted = self.at.offset + u64::from(header.size);
@@ -145,7 +151,9 @@ impl Tracker {
                 return Ok(Step::End(if one_phase { End::Committed } else { End::Prepared }));
             }
             EventKind::Payload => return Ok(Step::Payload(body)),
-            EventKind::TableMap | EventKind::Rows { .. } | EventKind::PartialUpdate => return Ok(Step::Body(kind, body)),
+            EventKind::TableMap | EventKind::Rows { .. } | EventKind::PartialUpdate => {
+                return Ok(Step::Body(kind, body));
+            }
             EventKind::Incident => return Err(Malformed("the server says that changes may be missing in the log")),
             EventKind::LoadStatement => {
                 let statement = Statement::load();

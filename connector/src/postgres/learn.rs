@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tributary_event::TableName;
 
 use super::catalog::{
-    TableInfo, Types, Which, as_ids, columns_of, primary_key_of, primary_keys_of, quoted, table_of, tables, type_names, whole_rows,
+    TableInfo, Types, Which, as_ids, columns_of, primary_key_of, primary_keys_of, quoted, table_of, tables, type_names,
+    whole_rows,
 };
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;

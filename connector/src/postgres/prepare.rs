@@ -58,7 +58,11 @@ pub async fn prepare(
     dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
     let SourceSettings::Postgres(postgres) = &settings.source else {
-        return Err(ConnectorError::settings(format!("source {}", settings.name), "it is no PostgreSQL source", "name another"));
+        return Err(ConnectorError::settings(
+            format!("source {}", settings.name),
+            "it is no PostgreSQL source",
+            "name another",
+        ));
     };
     let checkpoint = checkpoint(settings, transport).await?;
     let known = Known::load(&settings.name, checkpoint.is_none(), transport).await?;

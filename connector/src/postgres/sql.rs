@@ -8,8 +8,8 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQuery
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
-use super::sqlstate::{LOGGING_IN, ServerError};
 use super::session;
+use super::sqlstate::{LOGGING_IN, ServerError};
 use crate::error::ConnectorError;
 
 /// The SQLSTATE of bytes that are no text.

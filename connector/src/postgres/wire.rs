@@ -17,9 +17,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::binding;
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::frame;
 use super::session::{self, SESSION_REPLICATION};
 use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
-use super::frame;
 use crate::error::ConnectorError;
 use crate::net::{Socket, Stream, notice_a_cut};
 

@@ -45,9 +45,16 @@ async fn rows_are_created_updated_moved_deleted_and_truncated() {
         assert_eq!(records[2].get("/after/title"), "uno");
         let source = records[2].get("/source");
         let kind = if db.is_mariadb { "mariadb" } else { "mysql" };
-        assert_eq!((&source["connector"], &source["db"], &source["table"]), (&kind.into(), &db.name.as_str().into(), &"t".into()));
-        assert!(source["gtid"].is_string() && source["file"].is_string() && source["pos"].as_u64() > Some(4), "{source}");
-        let orders: Vec<_> = records[2..8].iter().filter(|r| r.value.is_some()).map(|r| r.get("/transaction/total_order")).collect();
+        assert_eq!(
+            (&source["connector"], &source["db"], &source["table"]),
+            (&kind.into(), &db.name.as_str().into(), &"t".into())
+        );
+        assert!(
+            source["gtid"].is_string() && source["file"].is_string() && source["pos"].as_u64() > Some(4),
+            "{source}"
+        );
+        let orders: Vec<_> =
+            records[2..8].iter().filter(|r| r.value.is_some()).map(|r| r.get("/transaction/total_order")).collect();
         assert_eq!(orders, [1, 2, 3, 4]);
         assert_eq!(records[2].get("/transaction/id"), source["gtid"]);
         db.remove().await;
@@ -227,7 +234,8 @@ async fn gtids_may_have_tags() {
         let running = Running::streaming(&settings, &recorder).await;
         let records = recorder.wait(3).await;
         assert_each_once(&records, 3);
-        let gtids: Vec<String> = records.iter().map(|r| r.get("/source/gtid").as_str().unwrap_or("").to_owned()).collect();
+        let gtids: Vec<String> =
+            records.iter().map(|r| r.get("/source/gtid").as_str().unwrap_or("").to_owned()).collect();
         assert!(gtids[1].contains(":odd_tag:") && !gtids[2].contains("odd_tag"), "{gtids:?}");
         running.stop().await;
         db.remove().await;

@@ -26,12 +26,15 @@ async fn columns_are_those_of_the_moment() {
         db.run("insert into t values (4, 'd', '2020-01-02 03:04:05.678')").await;
         let records = recorder.wait(4).await;
         let after: Vec<_> = records.iter().map(|r| r.get("/after")).collect();
-        assert_eq!(after, [
-            json!({"id": 1, "a": 10, "b": 20}),
-            json!({"id": 2, "c": "c", "a": 11, "b": 21}),
-            json!({"id": 3, "c": "c", "x": 12, "a": 22}),
-            json!({"id": 4, "c": "d", "extra": 1_577_934_245_678_i64}),
-        ]);
+        assert_eq!(
+            after,
+            [
+                json!({"id": 1, "a": 10, "b": 20}),
+                json!({"id": 2, "c": "c", "a": 11, "b": 21}),
+                json!({"id": 3, "c": "c", "x": 12, "a": 22}),
+                json!({"id": 4, "c": "d", "extra": 1_577_934_245_678_i64}),
+            ]
+        );
         running.stop().await;
         db.remove().await;
     }

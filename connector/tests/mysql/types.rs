@@ -27,7 +27,11 @@ fn common() -> Vec<(&'static str, &'static str, Json)> {
         ("decimal(10,2)", "-12.5", json!("+x4=")),
         ("decimal(10,2)", "0", json!("AA==")),
         ("decimal(5,0)", "-99999", json!("/nlh")),
-        ("decimal(65,30)", "-12345678901234567890123456789012345.123456789012345678901234567890", json!("4f1D4Wh6dCOTRq+nDL2ygsWAE4T8HZlxwPUu")),
+        (
+            "decimal(65,30)",
+            "-12345678901234567890123456789012345.123456789012345678901234567890",
+            json!("4f1D4Wh6dCOTRq+nDL2ygsWAE4T8HZlxwPUu"),
+        ),
         ("bit(1)", "b'1'", json!(true)),
         ("bit(10)", "b'1000000001'", json!("AQI=")),
         ("bit(64)", "b'1'", json!("AQAAAAAAAAA=")),
@@ -91,17 +95,33 @@ fn common() -> Vec<(&'static str, &'static str, Json)> {
         ("enum('é','b') character set latin1", "'é'", json!("é")),
         ("set('a','b','c')", "'c,a'", json!("a,c")),
         ("set('a','b')", "''", json!("")),
-        ("point", "st_geomfromtext('POINT(1 2)')", json!({"x": 1.0, "y": 2.0, "wkb": "AQEAAAAAAAAAAADwPwAAAAAAAABA", "srid": null})),
-        ("geometry", "st_geomfromtext('POINT(1 2)', 3857)", json!({"wkb": "AQEAAAAAAAAAAADwPwAAAAAAAABA", "srid": 3857})),
+        (
+            "point",
+            "st_geomfromtext('POINT(1 2)')",
+            json!({"x": 1.0, "y": 2.0, "wkb": "AQEAAAAAAAAAAADwPwAAAAAAAABA", "srid": null}),
+        ),
+        (
+            "geometry",
+            "st_geomfromtext('POINT(1 2)', 3857)",
+            json!({"wkb": "AQEAAAAAAAAAAADwPwAAAAAAAABA", "srid": 3857}),
+        ),
     ]
 }
 
 /// Of MySQL alone: documents as they are printed.
 fn mysql() -> Vec<(&'static str, &'static str, Json)> {
     vec![
-        ("json", r#"'{"b": [1, -2, 1.5, true, null, "ü\\"x"], "a": {}}'"#, json!(r#"{"a": {}, "b": [1, -2, 1.5, true, null, "ü\"x"]}"#)),
+        (
+            "json",
+            r#"'{"b": [1, -2, 1.5, true, null, "ü\\"x"], "a": {}}'"#,
+            json!(r#"{"a": {}, "b": [1, -2, 1.5, true, null, "ü\"x"]}"#),
+        ),
         ("json", "'18446744073709551615'", json!("18446744073709551615")),
-        ("json", "json_array(cast(1.50 as decimal(10,2)), cast('2020-01-02' as date), cast('03:04:05' as time))", json!(r#"[1.50, "2020-01-02", "03:04:05.000000"]"#)),
+        (
+            "json",
+            "json_array(cast(1.50 as decimal(10,2)), cast('2020-01-02' as date), cast('03:04:05' as time))",
+            json!(r#"[1.50, "2020-01-02", "03:04:05.000000"]"#),
+        ),
         ("json", "json_object('a', repeat('x', 70000))", json!(format!("{{\"a\": \"{}\"}}", "x".repeat(70_000)))),
         ("vector(3)", "string_to_vector('[1,-2.5,3]')", json!([1.0, -2.5, 3.0])),
     ]
@@ -239,7 +259,10 @@ async fn a_log_that_tells_everything_needs_no_catalog() {
         let records = recorder.wait(3).await;
         assert_eq!(records[0].get("/after"), json!({"id": 1, "a": u32::MAX, "e": "é", "x": "中"}));
         assert_eq!(records[1].get("/after"), json!({"id": 2, "z": 1, "e": "b", "x": "文"}));
-        assert_eq!((records[2].get("/after"), records[2].key.clone()), (json!({"y": 5, "id": 3, "z": 2, "e": "b", "x": ""}), Some(json!({"id": 3}))));
+        assert_eq!(
+            (records[2].get("/after"), records[2].key.clone()),
+            (json!({"y": 5, "id": 3, "z": 2, "e": "b", "x": ""}), Some(json!({"id": 3})))
+        );
         running.stop().await;
         for db in databases("fulltypes").await.into_iter().filter(|db| !db.is_mariadb) {
             check_types(db).await;

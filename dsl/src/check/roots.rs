@@ -38,6 +38,12 @@ impl Checker<'_> {
             let help = tables_like(&table.name, self.tables_of(root_type));
             return Err(Box::new(table.spot.error(message).maybe_help(help)));
         }
+        let is_captured = self.definition.sources.iter().any(|source| source.tables().contains(&table.name));
+        if is_captured && self.table(&table.name).is_none() {
+            let message = format!("the rows of `{}` are not listed: it is no table of PostgreSQL", table.shown);
+            let help = "name a connection of the graph: `roots: { field: <field> }`";
+            return Err(Box::new(table.spot.error(message).help(help)));
+        }
         let missing = || Box::new(table.spot.error(format!("no source captures the table `{}`", table.shown)));
         self.table(&table.name).ok_or_else(missing)
     }
@@ -82,7 +88,7 @@ impl Checker<'_> {
         }
         let message = format!("it is unknown where the ids of all `{root_type}` come from");
         let help = format!(
-            "map a table to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
+            "map a table of PostgreSQL to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
         );
         Err(Box::new(index.spot.error(message).help(help)))
     }

@@ -123,13 +123,7 @@ fn postgres(
     }
 }
 
-fn mysql(
-    r: &mut Reader,
-    map: &Map,
-    source: &str,
-    pipeline: Option<&str>,
-    captured: &mut Captured,
-) -> MySqlSettings {
+fn mysql(r: &mut Reader, map: &Map, source: &str, pipeline: Option<&str>, captured: &mut Captured) -> MySqlSettings {
     let url = url(r, map, &key::MYSQL_ADDRESS, &MYSQL_URL);
     let listed = list(r, map, source, captured, &key::CAPTURED_OF_DATABASES);
     captured.unsure |= listed.is_none();

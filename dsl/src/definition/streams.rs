@@ -27,8 +27,7 @@ use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
 use crate::plan::{
-    LookupTable, Origin, ServicePlan, SourcePlan, Start, StreamInput, StreamPlan, TransportPlan,
-    own_topic,
+    LookupTable, Origin, ServicePlan, SourcePlan, Start, StreamInput, StreamPlan, TransportPlan, own_topic,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{Map, Place, Reader};

@@ -177,11 +177,9 @@ impl Decoder {
                 Position::Postgres { lsn: Lsn(lsn), commit: Lsn(commit) }
             }
             (Some(SourceKind::MySql | SourceKind::MariaDb), _) => match &of_log {
-                Some(group) => Position::MySql {
-                    group: group.clone(),
-                    offset: envelope.source.pos,
-                    row: envelope.source.row,
-                },
+                Some(group) => {
+                    Position::MySql { group: group.clone(), offset: envelope.source.pos, row: envelope.source.row }
+                }
                 None => Position::None,
             },
             _ => Position::None,

@@ -56,7 +56,8 @@ impl GroupStart {
                 2 => number = u64::try_from(cursor.varlen_signed()?).map_err(|_| Malformed("a number is negative"))?,
                 3 => {
                     let length = usize::try_from(cursor.varlen()?).unwrap_or(usize::MAX);
-                    tag = String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed("a tag is no text"))?;
+                    tag =
+                        String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed("a tag is no text"))?;
                 }
                 4 | 5 => {
                     cursor.varlen_signed()?;

@@ -48,7 +48,12 @@ fn bit(bits: &[u8], at: usize) -> bool {
 
 impl<'a> RowsEvent<'a> {
     /// Reads what stands before the rows. `partial`: it is one of partial updates.
-    pub(in super::super) fn read(body: &'a [u8], change: Change, version: u8, partial: bool) -> Result<Self, Malformed> {
+    pub(in super::super) fn read(
+        body: &'a [u8],
+        change: Change,
+        version: u8,
+        partial: bool,
+    ) -> Result<Self, Malformed> {
         let mut cursor = Cursor(body);
         let table = cursor.uint(6)?;
         cursor.u16()?;

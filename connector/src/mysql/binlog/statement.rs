@@ -296,10 +296,17 @@ mod tests {
         assert_eq!(kind("ROLLBACK TO `a`"), Nothing);
         assert_eq!(kind("rollback"), Rollback);
         assert_eq!(kind("XA COMMIT X'616263',X'',1"), kind("xa commit x'616263', X'',1 "));
-        assert!(matches!((kind("XA START X'61',X'',1"), kind("XA COMMIT X'61',X'',1")), (Begin(Some(a)), XaCommit(b)) if a == b));
+        assert!(
+            matches!((kind("XA START X'61',X'',1"), kind("XA COMMIT X'61',X'',1")), (Begin(Some(a)), XaCommit(b)) if a == b)
+        );
         assert_eq!(kind("truncate table `films`.`a``b`"), Truncate(Some("films".into()), "a`b".into()));
         assert_eq!(kind("TRUNCATE t"), Truncate(None, "t".into()));
-        for text in ["alter table t add x int", "/*!50001 CREATE */ VIEW v AS SELECT 1", "-- x\nDROP TABLE t", "#x\nRENAME TABLE a TO b"] {
+        for text in [
+            "alter table t add x int",
+            "/*!50001 CREATE */ VIEW v AS SELECT 1",
+            "-- x\nDROP TABLE t",
+            "#x\nRENAME TABLE a TO b",
+        ] {
             assert_eq!(kind(text), Definition, "{text}");
         }
         assert_eq!(kind("/*M!100100 insert */ into t values (1)"), Rows);
@@ -317,7 +324,9 @@ mod tests {
         assert!(!concerns("CREATE TABLE other.talent (id int) -- movie"));
         let other = Statement { schema: "other".into(), ..statement("ALTER TABLE movie ADD x int") };
         assert!(!other.may_concern("films", "movie"));
-        assert!(Statement { text: "ALTER TABLE films . movie ADD x int".into(), ..other }.may_concern("films", "movie"));
+        assert!(
+            Statement { text: "ALTER TABLE films . movie ADD x int".into(), ..other }.may_concern("films", "movie")
+        );
         let writes = |text: &str| statement(text).may_write_to("films", "movie");
         assert!(writes("INSERT INTO movie SELECT 1"));
         assert!(!writes("INSERT INTO log SELECT * FROM movie"));

@@ -79,17 +79,22 @@ use types::*;
 
 /// Whether the signedness of columns counts this type.
 fn is_numeric(type_code: u8) -> bool {
-    matches!(
-        type_code,
-        TINY | SHORT | INT24 | LONG | LONGLONG | NEWDECIMAL | FLOAT | DOUBLE | YEAR | DECIMAL
-    )
+    matches!(type_code, TINY | SHORT | INT24 | LONG | LONGLONG | NEWDECIMAL | FLOAT | DOUBLE | YEAR | DECIMAL)
 }
 
 /// Whether a list of collations counts this type.
 fn is_text(type_code: u8) -> bool {
     matches!(
         type_code,
-        VARCHAR | VAR_STRING | STRING | BLOB | TINY_BLOB | MEDIUM_BLOB | LONG_BLOB | BLOB_COMPRESSED | VARCHAR_COMPRESSED
+        VARCHAR
+            | VAR_STRING
+            | STRING
+            | BLOB
+            | TINY_BLOB
+            | MEDIUM_BLOB
+            | LONG_BLOB
+            | BLOB_COMPRESSED
+            | VARCHAR_COMPRESSED
     )
 }
 
@@ -98,9 +103,7 @@ fn disguised(first: u8, second: u8) -> (u8, u16) {
     match first {
         ENUM | SET => (first, u16::from(second)),
         // Lengths above 255 have two bits, inverted, where the type has two that are always set.
-        _ if first & 0x30 != 0x30 => {
-            (first | 0x30, u16::from(second) | (u16::from(first & 0x30) ^ 0x30) << 4)
-        }
+        _ if first & 0x30 != 0x30 => (first | 0x30, u16::from(second) | (u16::from(first & 0x30) ^ 0x30) << 4),
         _ => (first, u16::from(second)),
     }
 }

@@ -16,7 +16,9 @@ pub(in super::super) enum Charset {
     Table(&'static Encoding),
     /// The same, where bytes 0x80 to 0x9f are control characters.
     WithControls(&'static Encoding),
-    Utf16 { little: bool },
+    Utf16 {
+        little: bool,
+    },
     Utf32,
 }
 

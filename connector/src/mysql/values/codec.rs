@@ -19,26 +19,44 @@ use crate::settings::{BinaryHandling, InvalidText, ValueOptions};
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) enum Kind {
-    Int { bytes: u8, unsigned: bool },
+    Int {
+        bytes: u8,
+        unsigned: bool,
+    },
     Year,
     Float,
     Double,
-    Decimal { precision: u8, scale: u8 },
-    Bit { bits: u16 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    Bit {
+        bits: u16,
+    },
     Date,
-    Time { digits: u8 },
+    Time {
+        digits: u8,
+    },
     OldTime,
-    Datetime { digits: u8 },
+    Datetime {
+        digits: u8,
+    },
     OldDatetime,
-    Timestamp { digits: u8 },
+    Timestamp {
+        digits: u8,
+    },
     OldTimestamp,
     Text(Charset),
     /// Bytes; of a fixed length, zeros at the end are left out by the log.
-    Binary { padded: Option<u16> },
+    Binary {
+        padded: Option<u16>,
+    },
     Enum(Arc<[ByteString]>),
     Set(Arc<[ByteString]>),
     Json,
-    Geometry { is_point: bool },
+    Geometry {
+        is_point: bool,
+    },
     Vector,
     Uuid,
     Inet4,
@@ -125,7 +143,9 @@ impl Kind {
             types::GEOMETRY => Self::Geometry { is_point: map.geometry.map_or(described.is_point, |kind| kind == 1) },
             types::VECTOR => Self::Vector,
             types::VARCHAR_COMPRESSED | types::BLOB_COMPRESSED => {
-                return Err("it is a compressed column: alter it to one that is not, or compress its pages instead".into());
+                return Err(
+                    "it is a compressed column: alter it to one that is not, or compress its pages instead".into()
+                );
             }
             code => return Err(format!("its type has the number {code}, which is not known here")),
         })
@@ -134,7 +154,9 @@ impl Kind {
     /// What becomes of values where ids are made of them.
     pub(in super::super) fn as_id(&self) -> AsId {
         match self {
-            Self::Int { .. } | Self::Year | Self::Text(_) | Self::Enum(_) | Self::Uuid | Self::Inet4 | Self::Inet6 => AsId::Same,
+            Self::Int { .. } | Self::Year | Self::Text(_) | Self::Enum(_) | Self::Uuid | Self::Inet4 | Self::Inet6 => {
+                AsId::Same
+            }
             Self::Decimal { .. } => AsId::Decimal,
             Self::Date => AsId::Date,
             Self::Float | Self::Double => AsId::Never("the same number can be written with more digits or fewer"),
@@ -189,13 +211,11 @@ impl Codec {
             Kind::OldDatetime => temporal::datetime_value(temporal::old_datetime(raw)?, 0, times),
             Kind::Timestamp { digits } => temporal::timestamp_value(temporal::timestamp(raw)?, *digits),
             Kind::OldTimestamp => temporal::timestamp_value((i64::from(Cursor(raw).u32()?), 0), 0),
-            Kind::Text(charset) => {
-                match charset.decode(owner, raw, self.invalid == InvalidText::Replace) {
-                    Some(text) => Value::Text(text),
-                    None if self.invalid == InvalidText::Base64 => Value::Bytes(owner.slice_ref(raw)),
-                    None => return Err(Unreadable::NoText),
-                }
-            }
+            Kind::Text(charset) => match charset.decode(owner, raw, self.invalid == InvalidText::Replace) {
+                Some(text) => Value::Text(text),
+                None if self.invalid == InvalidText::Base64 => Value::Bytes(owner.slice_ref(raw)),
+                None => return Err(Unreadable::NoText),
+            },
             Kind::Binary { padded: Some(length) } if raw.len() < usize::from(*length) => {
                 let mut bytes = raw.to_vec();
                 bytes.resize(usize::from(*length), 0);

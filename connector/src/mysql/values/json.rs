@@ -279,7 +279,10 @@ mod tests {
     fn paths_are_read() {
         let all = |path: &str| steps(path);
         assert_eq!(all("$"), Some(vec![]));
-        assert_eq!(all("$.a[3].\"b \\\" c\"[0]"), Some(vec![Step::Name("a".into()), Step::Place(3), Step::Name("b \" c".into()), Step::Place(0)]));
+        assert_eq!(
+            all("$.a[3].\"b \\\" c\"[0]"),
+            Some(vec![Step::Name("a".into()), Step::Place(3), Step::Name("b \" c".into()), Step::Place(0)])
+        );
         assert_eq!(all("a"), None);
     }
 

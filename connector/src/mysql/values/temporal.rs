@@ -176,7 +176,9 @@ pub(in super::super) fn time_value(us: i64, digits: u8, precision: TimePrecision
         TimePrecision::Milliseconds => Value::Int(us / 1_000),
         TimePrecision::Nanoseconds => Value::Int(us * 1_000),
         TimePrecision::Iso => Value::text(time_text(us, digits) + "Z"),
-        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds | TimePrecision::Microseconds => Value::Int(us),
+        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds | TimePrecision::Microseconds => {
+            Value::Int(us)
+        }
     }
 }
 
@@ -185,13 +187,15 @@ pub(in super::super) fn datetime_value(civil: Civil, digits: u8, precision: Time
     let Some(days) = civil.days() else { return Value::text(civil.text(digits)) };
     let us = days * DAY_US + civil.us;
     match precision {
-        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds if digits <= 3 => Value::Int(us.div_euclid(1_000)),
-        TimePrecision::Milliseconds => Value::Int(us.div_euclid(1_000)),
-        TimePrecision::Nanoseconds => {
-            us.checked_mul(1_000).map_or_else(|| Value::text(civil.text(digits)), Value::Int)
+        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds if digits <= 3 => {
+            Value::Int(us.div_euclid(1_000))
         }
+        TimePrecision::Milliseconds => Value::Int(us.div_euclid(1_000)),
+        TimePrecision::Nanoseconds => us.checked_mul(1_000).map_or_else(|| Value::text(civil.text(digits)), Value::Int),
         TimePrecision::Iso => Value::text(iso(civil, digits)),
-        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds | TimePrecision::Microseconds => Value::Int(us),
+        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds | TimePrecision::Microseconds => {
+            Value::Int(us)
+        }
     }
 }
 
@@ -224,14 +228,20 @@ mod tests {
         assert_eq!(time(&[0x7f, 0xff, 0xfe, 0xce]).map(|us| time_text(us, 2)), Ok("-00:00:01.50".into()));
         assert_eq!(time(&[0x7f, 0xff, 0xff, 0xff]).map(|us| time_text(us, 2)), Ok("-00:00:00.01".into()));
         assert_eq!(time(&[0x4b, 0x91, 0x05]).map(|us| time_text(us, 0)), Ok("-838:59:59".into()));
-        assert_eq!(time(&[0x80, 0x00, 0x01, 0x00, 0x00, 0x01]).map(|us| time_text(us, 6)), Ok("00:00:01.000001".into()));
+        assert_eq!(
+            time(&[0x80, 0x00, 0x01, 0x00, 0x00, 0x01]).map(|us| time_text(us, 6)),
+            Ok("00:00:01.000001".into())
+        );
     }
 
     #[test]
     fn what_is_no_date_stays_text() {
         let zero = Civil { year: 0, month: 0, day: 0, us: 0 };
         assert_eq!(date_value(zero, TimePrecision::Adaptive), Value::text("0000-00-00"));
-        assert_eq!(datetime_value(Civil { year: 2020, month: 2, day: 31, us: 0 }, 3, TimePrecision::Adaptive), Value::text("2020-02-31 00:00:00.000"));
+        assert_eq!(
+            datetime_value(Civil { year: 2020, month: 2, day: 31, us: 0 }, 3, TimePrecision::Adaptive),
+            Value::text("2020-02-31 00:00:00.000")
+        );
         assert_eq!(timestamp_value((0, 0), 0), Value::text("0000-00-00 00:00:00"));
         assert_eq!(timestamp_value((1, 500_000), 1), Value::text("1970-01-01T00:00:01.5Z"));
     }

@@ -57,7 +57,11 @@ impl Wire {
         }
         let greeting = greeting(&packet).map_err(|e| {
             let place = format!("url of the source ({})", self.endpoint.place());
-            ConnectorError::settings(place, format!("what answers there is no MySQL server: {e}"), "check host and port")
+            ConnectorError::settings(
+                place,
+                format!("what answers there is no MySQL server: {e}"),
+                "check host and port",
+            )
         })?;
         let secured = self.secure(&greeting).await?;
         let user = self.endpoint.user.clone();
@@ -110,7 +114,8 @@ impl Wire {
             return Err(ConnectorError::Authentication {
                 place: self.endpoint.place(),
                 cause: "ssl-mode asks for TLS, and the server offers none".into(),
-                remedy: "give the server a certificate (ssl_cert, ssl_key), or lower ssl-mode in the source's url".into(),
+                remedy: "give the server a certificate (ssl_cert, ssl_key), or lower ssl-mode in the source's url"
+                    .into(),
             });
         }
         self.send(&head(CAPABILITIES | TLS)).await?;
@@ -120,7 +125,8 @@ impl Wire {
             remedy: "check ssl-mode and ssl-ca in the source's url, and the names in the server's certificate".into(),
         };
         let place = self.endpoint.place();
-        let name = ServerName::try_from(self.endpoint.host.clone()).map_err(|e| untrusted(place.clone(), e.to_string()))?;
+        let name =
+            ServerName::try_from(self.endpoint.host.clone()).map_err(|e| untrusted(place.clone(), e.to_string()))?;
         let Stream::Plain(socket) = std::mem::replace(&mut self.stream, Stream::Plain(Socket::Lost)) else {
             return Err(self.unexpected("a connection that is secured already"));
         };

@@ -53,7 +53,10 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Cap
 fn captured(r: &mut Reader, from: &TableText, columns: &[Text], captured: &Captured) -> Option<CapturedTable> {
     let source = captured.known_source(r, &from.name, &from.shown, &from.spot)?.to_owned();
     if captured.without_rows.contains(&source) {
-        let message = format!("`{}` is of the source `{source}`, whose rows are not listed: it is no PostgreSQL source", from.shown);
+        let message = format!(
+            "`{}` is of the source `{source}`, whose rows are not listed: it is no PostgreSQL source",
+            from.shown
+        );
         let help = "name a topic instead of the table: `from: { topic: … }`";
         r.found.push(from.spot.error(message).help(help));
         return None;
