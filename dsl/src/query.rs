@@ -13,7 +13,7 @@ mod values;
 pub(crate) use leaf::{Scalars, is_known, sent_as};
 pub(crate) use partial::{Part, can_be_cut, is_paging};
 pub(crate) use resolve::{EdgeSite, Resolved, resolve};
-pub(crate) use values::Constants;
+pub(crate) use values::{Constants, Variables, check_arguments, unused_variables};
 
 use std::sync::Arc;
 

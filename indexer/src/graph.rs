@@ -1,26 +1,15 @@
 //! The graph as the indexer sees it, free of HTTP: fetch roots by ids, parents of vertices, ids of all roots.
 
-mod ceiling;
-mod client;
-mod errors;
-mod hearing;
 mod http;
-mod outage;
-mod parents;
 mod patient;
 mod progress;
-mod replaced;
-mod response;
-mod roots;
-mod split;
 #[cfg(test)]
 pub(crate) mod tests;
-mod witness;
 
 pub use http::HttpGraph;
-pub use patient::{PatientGraph, Refusals};
+pub use patient::{PatientGraph, Refusals, WITNESSES};
 pub use progress::Progress;
-pub use witness::WITNESSES;
+pub(crate) use progress::Wait;
 
 use std::collections::BTreeSet;
 

@@ -21,7 +21,7 @@
 //! that brings a row under a new key may lack values that nobody here has: then the table is listed anew, and as well when the source says
 //! that rows may have changed without events, when the topic was made anew, and when it no longer has what was not read yet.
 //!
-//! How an event waits for the table to pass its own position is [`waiting`]'s.
+//! How an event waits for the table to pass its own position is told in `waiting`.
 
 mod change;
 mod follow;

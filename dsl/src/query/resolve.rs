@@ -9,7 +9,7 @@ use super::collect::Group;
 use super::leaf::{Scalars, leaf_type, word};
 use super::partial::{Part, asks_for_all, counted_by, cut_by, filtered_through};
 use super::root::IdVariable;
-use super::values::{Constants, aliased, variables_used};
+use super::values::{Constants, aliased, unused_variables};
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::{FieldKind, LeafType, Place, Question, SelectedField, Selection};
 use crate::schema::{FieldDef, Identity, Schema, TypeRef};
@@ -120,7 +120,8 @@ pub(crate) fn resolve(
     let fine = !resolver.found.iter().any(Diagnostic::is_error);
     if fine {
         resolver.unused_fragments();
-        resolver.unused_variables();
+        let unused = unused_variables(resolver.document);
+        resolver.found.extend(unused);
     }
     (resolved, resolver.found)
 }
@@ -429,19 +430,6 @@ impl<'a> Resolver<'a> {
                 self.found
                     .push(spot.error(format!("nothing is known of how to index the scalar `{type_name}`")).help(help));
                 None
-            }
-        }
-    }
-
-    /// Servers refuse a query with such a variable.
-    fn unused_variables(&mut self) {
-        let Some((_, operation)) = self.document.operation() else { return };
-        let used = variables_used(self.document);
-        for definition in &operation.node.variable_definitions {
-            let name = &definition.node.name;
-            if !used.contains(name.node.as_str()) {
-                let spot = self.document.name_spot(name);
-                self.found.push(spot.error(format!("the variable `${}` is never used", name.node)).help("remove it"));
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) type Constants = BTreeMap<String, (Json, Spot)>;
 
 /// The variables of an operation.
 #[derive(Clone, Copy)]
-pub(super) struct Variables<'a> {
+pub(crate) struct Variables<'a> {
     /// All, with their types.
     pub declared: &'a [(String, TypeRef)],
     /// One of which it was said that its type is wrong.
@@ -29,7 +29,7 @@ pub(super) struct Variables<'a> {
 }
 
 /// Unknown, missing and ill-typed arguments.
-pub(super) fn check_arguments(
+pub(crate) fn check_arguments(
     document: &Document,
     schema: &Schema,
     defined: &[ArgumentDef],
@@ -222,8 +222,20 @@ fn variables_of(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Variables that nothing takes: servers refuse a query with one.
+pub(crate) fn unused_variables(document: &Document) -> Vec<Diagnostic> {
+    let Some((_, operation)) = document.operation() else { return Vec::new() };
+    let used = variables_used(document);
+    let names = operation.node.variable_definitions.iter().map(|definition| &definition.node.name);
+    let unused = names.filter(|name| !used.contains(name.node.as_str()));
+    let error = |name: &Positioned<Name>| {
+        document.name_spot(name).error(format!("the variable `${}` is never used", name.node)).help("remove it")
+    };
+    unused.map(error).collect()
+}
+
 /// The variables that a document uses, in its operation and in its fragments.
-pub(super) fn variables_used(document: &Document) -> BTreeSet<String> {
+fn variables_used(document: &Document) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut arguments = |arguments: &Arguments| {
         arguments.iter().for_each(|(_, value)| variables_of(&value.node, &mut found));

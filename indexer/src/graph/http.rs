@@ -1,5 +1,14 @@
 //! The graph contract over HTTP: any GraphQL server.
 
+mod ceiling;
+mod client;
+mod errors;
+mod parents;
+mod replaced;
+mod response;
+mod roots;
+mod split;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,14 +17,14 @@ use serde_json::{Value as Json, json};
 use tributary_dsl::plan::{FanOutPlan, Form, GraphPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
-use super::ceiling::{Ceiling, Learnt};
-use super::client::{Client, Kind, Request};
-use super::errors::Trouble;
-use super::parents::parents_of;
-use super::replaced::Replaced;
-use super::response::Item;
-use super::roots::id_page;
-use super::split::{Ask, outage, outcomes};
+use self::ceiling::{Ceiling, Learnt};
+use self::client::{Client, Kind, Request};
+use self::errors::Trouble;
+use self::parents::parents_of;
+use self::replaced::Replaced;
+use self::response::Item;
+use self::roots::id_page;
+use self::split::{Ask, outage, outcomes};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// A query that every server answers at once.

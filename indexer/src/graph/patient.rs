@@ -10,13 +10,18 @@
 //! said of the documents of the call is about them, or the graph is away. Where some are served, and others fail for one cause that
 //! several share, those wait (see `outage`); and where few fail, some that were served before the cause was first heard of are asked for as
 //! well (see `hearing`). Who was deleted meanwhile is asked for no more, and each time others are asked, so
-//! that the graph is not blamed for what became of a few.
+//! that the graph is not blamed for what became of a few. And that no vertex of a type has parents any more is believed of a graph
+//! which serves documents as before: the type's table may have been emptied, of which another process, or nobody yet, has read.
 //!
 //! Where nobody else was served yet, documents that fail wait: others join them in their next batch. Vertices whose parents are
 //! asked for do not, as nothing joins them and they would hold up those behind them; only a refusal is taken for an outage then.
 
+mod hearing;
+mod outage;
+mod witness;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,9 +30,10 @@ use tokio::time::Instant;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan, Paging, Question};
 use tributary_event::ErrorClass;
 
-use super::hearing::{Hearings, Known};
-use super::outage::{Outages, kind};
-use super::witness::{Kind, Whom, Witnesses, Word, Words};
+use self::hearing::{Hearings, Known};
+use self::outage::{Outages, kind};
+pub use self::witness::WITNESSES;
+use self::witness::{Kind, Whom, Witnesses, Word, Words};
 use super::{Fetched, Graph, GraphError, IdPage, Identified, Vertex};
 
 /// What refusals mean: answers that reject the query, or us, or that are no GraphQL server's.
@@ -47,6 +53,8 @@ pub struct PatientGraph<G> {
     witnesses: Mutex<Witnesses>,
     outages: Mutex<Outages>,
     hearings: Mutex<Hearings>,
+    /// The indexes whose documents it was asked for, by name.
+    indexes: Mutex<BTreeMap<String, Arc<IndexPlan>>>,
 }
 
 /// Causes of one call that others are asked for.
@@ -72,7 +80,8 @@ enum Judgement {
 impl<G: Graph> PatientGraph<G> {
     /// Takes a graph.
     pub fn new(graph: G, refusals: Refusals) -> Self {
-        Self { graph, refusals, witnesses: Mutex::default(), outages: Mutex::default(), hearings: Mutex::default() }
+        let (witnesses, outages, hearings, indexes) = Default::default();
+        Self { graph, refusals, witnesses, outages, hearings, indexes }
     }
 
     fn outage(&self, error: GraphError) -> GraphError {
@@ -94,6 +103,32 @@ impl<G: Graph> PatientGraph<G> {
 
     fn hearings(&self) -> MutexGuard<'_, Hearings> {
         self.hearings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is asked for documents of an index.
+    fn shows(&self, index: &IndexPlan) {
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !indexes.contains_key(&index.name) {
+            indexes.insert(index.name.clone(), Arc::new(index.clone()));
+        }
+    }
+
+    /// Whether it has any documents that it served before.
+    async fn serves_documents(&self) -> bool {
+        let indexes: Vec<Arc<IndexPlan>> = {
+            let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            indexes.values().cloned().collect()
+        };
+        for index in indexes {
+            let known = self.witnesses().others(&Whom::documents(&index), &[], false);
+            let is_found = |fetched: &Fetched| matches!(fetched, Fetched::Found(_));
+            if !known.is_empty()
+                && self.graph.fetch(&index, &known).await.is_ok_and(|fetched| fetched.iter().any(is_found))
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Which of those who failed are to wait, for a cause that is not their own. `ask`: asks for others, and says who failed of them.
@@ -251,7 +286,15 @@ impl<G: Graph> PatientGraph<G> {
             Judgement::Asks { witnesses, failure } => {
                 let asked = self.graph.parents(plan, &witnesses).await?;
                 let words: Vec<Word<'_>> = asked.iter().map(Word::of_parents).collect();
-                self.hear(&whom, (&witnesses, &words), failure)
+                let denies = failure.is_none() && Words(&words).failure().is_none();
+                let heard = self.hear(&whom, (&witnesses, &words), failure);
+                if heard.is_err() && denies && self.serves_documents().await {
+                    let mut known = self.witnesses();
+                    known.forget(&whom, &witnesses);
+                    known.believe(&whom);
+                    return Ok(());
+                }
+                heard
             }
         }
     }
@@ -260,6 +303,7 @@ impl<G: Graph> PatientGraph<G> {
 #[async_trait]
 impl<G: Graph> Graph for PatientGraph<G> {
     async fn fetch(&self, index: &IndexPlan, ids: &[String]) -> Result<Vec<Fetched>, GraphError> {
+        self.shows(index);
         let fetched = self.graph.fetch(index, ids).await.map_err(|e| self.outage(e))?;
         self.documents_are_served(index, ids, &fetched).await.map_err(|e| self.outage(e))?;
         let failed = |(id, fetched): (_, &'_ Fetched)| match fetched {
@@ -317,6 +361,7 @@ impl<G: Graph> Graph for PatientGraph<G> {
     }
 
     fn remember(&self, index: &IndexPlan, documents: &[String]) {
+        self.shows(index);
         self.witnesses().remember(&Whom::documents(index), documents);
     }
 

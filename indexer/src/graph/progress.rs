@@ -4,8 +4,70 @@
 //! replica sends that one's `pg_last_wal_replay_lsn()`; one that reads several, the least of theirs.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_event::{ChangeEvent, Lsn};
+use tributary_processor::Backoff;
+
+/// Between two questions how far the graph has come.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A graph that has come no further for so long does not say how far it has come: its header belongs to another database, or is a
+/// constant. What it shows is guessed then by `graph.lag`.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What is waited for longer is said in `/health`.
+const NOTEWORTHY: Duration = Duration::from_secs(2);
+
+/// Somebody waits until the graph has come somewhere.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    said: String,
+    begun: Instant,
+    moved: Instant,
+    patience: Duration,
+    backoff: Backoff,
+}
+
+impl Wait {
+    /// The graph, which may be behind by `lag`, said this last.
+    pub fn begin(said: String, lag: Duration) -> Self {
+        let now = Instant::now();
+        let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        Self { said, begun: now, moved: now, patience: PATIENCE.max(lag), backoff }
+    }
+
+    /// What the graph said last.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// Why what it says is no position; none while it may be one.
+    pub fn is_vain(&self) -> Option<String> {
+        let Self { said, patience, .. } = self;
+        (self.moved.elapsed() > *patience)
+            .then(|| format!("X-Tributary-Position does not move: the graph has stood at {said} for {patience:?}"))
+    }
+
+    /// For how many seconds it has been waited, where that is worth a note.
+    pub fn lasts(&self) -> Option<u64> {
+        Some(self.begun.elapsed()).filter(|lasted| *lasted > NOTEWORTHY).map(|lasted| lasted.as_secs())
+    }
+
+    /// How long to wait before the graph is asked again.
+    pub fn pause(&mut self) -> Duration {
+        self.backoff.pause()
+    }
+
+    /// The graph was asked again; none: it did not answer, which says nothing about where it stands.
+    pub fn hear(&mut self, said: Option<String>) {
+        match said {
+            Some(said) if said == self.said => {}
+            Some(said) => (self.said, self.moved) = (said, Instant::now()),
+            None => self.moved = Instant::now(),
+        }
+    }
+}
 
 /// The positions that a graph said, by source: `16/B374D848`, or `movies=16/B374D848, users=0/5F00A8` of several.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,27 +6,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch::Receiver;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_event::Lsn;
-use tributary_processor::{Backoff, StageError, until_answered};
+use tributary_processor::{StageError, until_answered};
 
 use crate::context::IndexContext;
-use crate::graph::{GraphError, Progress};
-
-/// Between two questions how far the graph has come.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A graph that has come no further for so long does not say how far it has come: its header belongs to another database, or is a
-/// constant.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What is waited for longer is said in `/health`.
-const NOTEWORTHY: Duration = Duration::from_secs(2);
+use crate::graph::{GraphError, Progress, Wait};
 
 /// The log of a source.
 #[async_trait]
@@ -99,7 +88,7 @@ impl Sources {
         if until_answered(health, what, shutdown, ask).await.map_err(failed)?.is_none() {
             return Ok(false);
         }
-        let Some(mut said) = graph.position() else { return Ok(true) };
+        let Some(said) = graph.position() else { return Ok(true) };
         let mut ends = Vec::with_capacity(self.of.len());
         for (source, Captured { log, .. }) in &self.of {
             let what = format!("learn how far source {source} is");
@@ -107,35 +96,28 @@ impl Sources {
             let Some(end) = end else { return Ok(false) };
             ends.push((source.as_str(), end));
         }
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let (begun, mut moved) = (Instant::now(), Instant::now());
-        let mut noted = false;
-        while let Some((source, end)) = behind(&said, &ends, self.is_sole) {
-            if moved.elapsed() > PATIENCE.max(context.times.lag) {
-                let error =
-                    format!("X-Tributary-Position does not move: the graph has stood at {said} for {PATIENCE:?}");
+        let (mut wait, mut noted) = (Wait::begin(said, context.times.lag), false);
+        while let Some((source, end)) = behind(wait.said(), &ends, self.is_sole) {
+            if let Some(error) = wait.is_vain() {
                 warn!(index = context.plan.name, error, "the graph is taken to be behind by graph.lag");
                 break;
             }
-            if begun.elapsed() > NOTEWORTHY {
+            if let Some(waited_s) = wait.lasts() {
                 noted = true;
-                let waited = begun.elapsed().as_secs();
+                let stands = wait.said();
                 health.note(Some(format!(
-                    "its documents are listed when the graph shows {source} as of {end}; it stands at {said} ({waited} s)"
+                    "its documents are listed when the graph shows {source} as of {end}; it stands at {stands} ({waited_s} s)"
                 )));
             }
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(false),
-                () = tokio::time::sleep(backoff.pause()) => {}
+                () = tokio::time::sleep(wait.pause()) => {}
             }
             if until_answered(health, what, shutdown, ask).await.map_err(failed)?.is_none() {
                 return Ok(false);
             }
-            let latest = graph.position().unwrap_or_default();
-            if latest != said {
-                (said, moved) = (latest, Instant::now());
-            }
+            wait.hear(Some(graph.position().unwrap_or_default()));
         }
         if noted {
             context.listings.hear();

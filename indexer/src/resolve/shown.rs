@@ -4,64 +4,47 @@
 //! that says so is waited for, and then asked once: what it answers from then on shows the changes, to whichever process.
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::warn;
-use tributary_processor::{Backoff, StageError};
+use tributary_processor::StageError;
 
 use super::{Resolver, Taken};
-use crate::graph::Progress;
-
-/// Between two questions whether the graph has come further.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A graph that has come no further for so long does not say how far it has come: its header belongs to another database, or is a
-/// constant. What it shows is guessed then by `graph.lag`.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What is waited for longer is said in `/health`.
-const NOTEWORTHY: Duration = Duration::from_secs(2);
+use crate::graph::{Progress, Wait};
 
 impl Resolver {
     /// Waits until the graph shows the changes, and does not ask it if it said so before. False: it does not say how far it has come.
     pub(super) async fn shown(&self, group: &[Taken]) -> Result<bool, StageError> {
-        let Some(mut said) = self.graph.position().filter(|_| !self.times.lag.is_zero()) else { return Ok(false) };
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let (begun, mut moved) = (Instant::now(), Instant::now());
+        let Some(said) = self.graph.position().filter(|_| !self.times.lag.is_zero()) else { return Ok(false) };
         if self.distrusted().as_deref() == Some(said.as_str()) {
             return Ok(false);
         }
-        let mut noted = false;
+        let (mut wait, mut noted) = (Wait::begin(said, self.times.lag), false);
         let shown = loop {
-            match self.shows_all(&said, group) {
+            match self.shows_all(wait.said(), group) {
                 Some(false) => {}
                 shown => break shown.unwrap_or(false),
             }
-            if moved.elapsed() > PATIENCE.max(self.times.lag) {
-                let error =
-                    format!("X-Tributary-Position does not move: the graph has stood at {said} for {PATIENCE:?}");
+            if let Some(error) = wait.is_vain() {
                 warn!(error, "the graph is taken to be behind by graph.lag");
-                *self.distrusted() = Some(said);
+                *self.distrusted() = Some(wait.said().to_owned());
                 break false;
             }
-            if begun.elapsed() > NOTEWORTHY {
+            if let Some(behind_s) = wait.lasts() {
                 noted = true;
                 let of = group.first().map(|taken| taken.event.source.name.to_string()).unwrap_or_default();
-                let behind = begun.elapsed().as_secs();
-                let note = format!("changes of {of} wait until the graph shows them; it stands at {said} ({behind} s)");
+                let stands = wait.said();
+                let note =
+                    format!("changes of {of} wait until the graph shows them; it stands at {stands} ({behind_s} s)");
                 self.fan_out_health.note(Some(note));
             }
-            tokio::time::sleep(backoff.pause()).await;
+            tokio::time::sleep(wait.pause()).await;
             if let Err(error) = self.graph.probe().await {
                 self.graph_fails(&error)?;
-                moved = Instant::now();
+                wait.hear(None);
                 continue;
             }
             self.graph_is_up();
-            let latest = self.graph.position().unwrap_or_default();
-            if latest != said {
-                (said, moved) = (latest, Instant::now());
-            }
+            wait.hear(Some(self.graph.position().unwrap_or_default()));
         };
         if noted {
             self.fan_out_health.note(None);

@@ -2,20 +2,19 @@
 //!
 //! Reference: GraphQL specification (October 2021), sections 5.3 (fields), 5.4 (arguments), 5.5 (fragments), 5.8.5 (variables).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_graphql_parser::types::{
     ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet, TypeCondition,
 };
 use async_graphql_parser::{Pos, Positioned};
-use async_graphql_value::Value;
 use tributary_event::JsonType;
 use tributary_expression::Content;
 
-use crate::diagnostic::{Diagnostic, Spot};
-use crate::query::guard_depth;
-use crate::schema::{ArgumentDef, FieldDef, Schema, TypeKind, TypeRef, type_ref};
+use crate::diagnostic::Diagnostic;
+use crate::query::{Document, Variables, check_arguments, guard_depth, unused_variables};
+use crate::schema::{Schema, TypeKind, TypeRef, type_ref};
 use crate::suggest::{did_you_mean, suggestion};
 use crate::text::SourceText;
 
@@ -51,24 +50,20 @@ pub(super) fn check(file: &str, text: &str, document: &ExecutableDocument, varia
         answers.found = found;
         return answers;
     }
-    let Some((_, operation)) = document.operations.iter().next() else { return answers };
+    let document = Document { text: shown, parsed: document.clone() };
+    let Some((_, operation)) = document.operation() else { return answers };
     let declared = declared(&operation.node);
-    answers.key = declared.get(variable).map(|ty| ty.name().to_owned());
-    let mut walk = Walk { text: shown, document, schema, declared, used: BTreeSet::new(), found: Vec::new() };
+    let key = declared.iter().find(|(name, _)| name == variable);
+    answers.key = key.map(|(_, ty)| ty.name().to_owned());
+    let mut walk = Walk { document: &document, schema, declared: &declared, found: Vec::new() };
     walk.types_of_variables(&operation.node);
     answers.fields = walk.selection(schema.query_type(), &operation.node.selection_set.node, 0);
-    for definition in &operation.node.variable_definitions {
-        let name = definition.node.name.node.as_str();
-        if !walk.used.contains(name) {
-            let message = format!("nothing of the query takes the variable `${name}`");
-            walk.error(definition.node.name.pos, name.len() + 1, message, None);
-        }
-    }
+    walk.found.extend(unused_variables(&document));
     answers.found = walk.found;
     answers
 }
 
-fn declared(operation: &OperationDefinition) -> BTreeMap<String, TypeRef> {
+fn declared(operation: &OperationDefinition) -> Vec<(String, TypeRef)> {
     let variable = |definition: &Positioned<async_graphql_parser::types::VariableDefinition>| {
         (definition.node.name.node.to_string(), type_ref(&definition.node.var_type.node))
     };
@@ -76,17 +71,20 @@ fn declared(operation: &OperationDefinition) -> BTreeMap<String, TypeRef> {
 }
 
 struct Walk<'a> {
-    text: Arc<SourceText>,
-    document: &'a ExecutableDocument,
+    document: &'a Document,
     schema: &'a Schema,
-    declared: BTreeMap<String, TypeRef>,
-    used: BTreeSet<String>,
+    declared: &'a [(String, TypeRef)],
     found: Vec<Diagnostic>,
 }
 
 impl<'a> Walk<'a> {
     fn error(&mut self, pos: Pos, length: usize, message: String, help: Option<String>) {
-        let found = Spot::new(&self.text, pos.line, pos.column, length).error(message).maybe_help(help);
+        let found = self.document.spot(pos, length).error(message).maybe_help(help);
+        self.add(found);
+    }
+
+    /// A fragment is walked wherever it is spread, and says so once.
+    fn add(&mut self, found: Diagnostic) {
         if !self.found.contains(&found) {
             self.found.push(found);
         }
@@ -122,8 +120,8 @@ impl<'a> Walk<'a> {
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name;
-                    let Some(fragment) = self.document.fragments.get(&name.node) else {
-                        let names = self.document.fragments.keys().map(|name| name.as_str());
+                    let Some(fragment) = self.document.parsed.fragments.get(&name.node) else {
+                        let names = self.document.parsed.fragments.keys().map(|name| name.as_str());
                         let help = suggestion(&name.node, names);
                         self.error(name.pos, name.node.len(), format!("there is no fragment `{}`", name.node), help);
                         continue;
@@ -178,7 +176,10 @@ impl<'a> Walk<'a> {
             self.error(name.pos, name.node.len(), format!("{base} has no field `{}`", name.node), help);
             return (key, unknown);
         };
-        self.arguments(base, definition, field);
+        let variables = Variables { declared: self.declared, ill_typed: None, ids: None };
+        let (owner, mut found) = (self.document.name_spot(name), Vec::new());
+        check_arguments(self.document, schema, &definition.arguments, &node.arguments, variables, &owner, &mut found);
+        found.into_iter().for_each(|found| self.add(found));
         let type_name = definition.ty.name();
         let is_composite = schema.is_composite(type_name);
         let set = &node.selection_set.node;
@@ -202,82 +203,6 @@ impl<'a> Walk<'a> {
         let content = if node.directives.is_empty() { content } else { content.or_absent() };
         let element = definition.ty.element().map(|element| wrapped(element, &inner));
         (key, Answer { content, fields, element })
-    }
-
-    fn arguments(&mut self, base: &str, definition: &FieldDef, field: &Positioned<Field>) {
-        for (name, value) in &field.node.arguments {
-            match definition.argument(&name.node) {
-                Some(argument) => self.value(argument, &value.node, value.pos),
-                None => {
-                    let names = definition.arguments.iter().map(|argument| argument.name.as_str());
-                    let help = suggestion(&name.node, names);
-                    let message = format!("{base}.{} has no argument `{}`", definition.name, name.node);
-                    self.error(name.pos, name.node.len(), message, help);
-                }
-            }
-        }
-        let given: Vec<&str> = field.node.arguments.iter().map(|(name, _)| name.node.as_str()).collect();
-        for argument in definition.arguments.iter().filter(|argument| argument.is_required()) {
-            if !given.contains(&argument.name.as_str()) {
-                let message = format!("{base}.{} needs the argument `{}`", definition.name, argument.name);
-                let help = format!("write `{}({}: …)`, of the type {}", definition.name, argument.name, argument.ty);
-                let name = &field.node.name;
-                self.error(name.pos, name.node.len(), message, Some(help));
-            }
-        }
-    }
-
-    /// A value at an argument: of variables the types are compared, of objects the names.
-    fn value(&mut self, argument: &ArgumentDef, value: &Value, pos: Pos) {
-        match value {
-            Value::Variable(name) => {
-                self.used.insert(name.to_string());
-                let Some(declared) = self.declared.get(name.as_str()) else {
-                    let names = self.declared.keys().map(String::as_str);
-                    let help = suggestion(name, names);
-                    self.error(pos, name.len() + 1, format!("the query declares no variable `${name}`"), help);
-                    return;
-                };
-                // A default stands where nothing is given.
-                let wanted = if argument.has_default { argument.ty.nullable() } else { &argument.ty };
-                if !declared.fits(wanted) {
-                    let message =
-                        format!("`${name}` is of the type {declared}, and `{}` takes {}", argument.name, argument.ty);
-                    let help = format!("declare it as `${name}: {}`", argument.ty);
-                    self.error(pos, name.len() + 1, message, Some(help));
-                }
-            }
-            Value::List(items) => {
-                let element = argument.ty.element().unwrap_or(&argument.ty).clone();
-                let argument = ArgumentDef { ty: element, ..argument.clone() };
-                items.iter().for_each(|item| self.value(&argument, item, pos));
-            }
-            Value::Object(members) => {
-                let inputs = self.schema.get(argument.ty.name()).map(|t| t.inputs.clone()).unwrap_or_default();
-                for (name, value) in members {
-                    match inputs.iter().find(|input| input.name == name.as_str()) {
-                        Some(input) => self.value(input, value, pos),
-                        None if inputs.is_empty() => self.variables_in(value),
-                        None => {
-                            let help = suggestion(name, inputs.iter().map(|input| input.name.as_str()));
-                            let message = format!("{} has no field `{name}`", argument.ty.name());
-                            self.error(pos, 1, message, help);
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes variables in a value of a custom scalar as used.
-    fn variables_in(&mut self, value: &Value) {
-        match value {
-            Value::Variable(name) => drop(self.used.insert(name.to_string())),
-            Value::List(items) => items.iter().for_each(|item| self.variables_in(item)),
-            Value::Object(members) => members.values().for_each(|value| self.variables_in(value)),
-            _ => {}
-        }
     }
 }
 

@@ -218,6 +218,39 @@ async fn a_graph_is_not_blamed_for_what_was_deleted() {
     assert_eq!(graph.fetch(&index, &ids(11..12)).await, Ok(vec![Fetched::Missing]));
 }
 
+/// A type's table is emptied while another process reads of it: the graph serves documents as before, and is believed.
+#[tokio::test]
+async fn a_type_that_becomes_empty_is_believed_of_a_graph_that_serves_documents() {
+    let emptied = Arc::new(AtomicBool::new(false));
+    let server = {
+        let emptied = emptied.clone();
+        Server::start(move |request| {
+            let ids = ids_of(request);
+            if !request["variables"]["representations"].is_array() {
+                return Reply::Json(json!({ "data": movies(&ids, &[]) }));
+            }
+            let parent = |id: &String| match emptied.load(Ordering::Acquire) {
+                true => Json::Null,
+                false => json!({ "__typename": "Talent", "id": id, "p0": [super::server::movie("1")] }),
+            };
+            Reply::Json(json!({ "data": { "_entities": ids.iter().map(parent).collect::<Vec<_>>() } }))
+        })
+        .await
+    };
+    let fan_out = fan_out(together("", "representations", "_entities", of_talents()), &["movies"]);
+    for knows_documents in [false, true] {
+        emptied.store(false, Ordering::Release);
+        let graph = patient(&server);
+        if knows_documents {
+            graph.remember(&super::movies(true), &ids(2..3));
+        }
+        assert!(graph.parents(&fan_out, &ids(0..10)).await.unwrap().iter().all(|p| p.as_ref().unwrap().len() == 1));
+        emptied.store(true, Ordering::Release);
+        let parents = graph.parents(&fan_out, &ids(20..21)).await;
+        assert_eq!(parents.ok(), knows_documents.then(|| vec![Ok(Vec::new())]));
+    }
+}
+
 /// Where everything was deleted, those that are asked for bear no witness of others.
 #[tokio::test]
 async fn an_index_that_becomes_empty_is_believed() {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 use tributary_dsl::plan::FanOutPlan;
 
-use super::Vertex;
 use crate::documents::document::id_text;
+use crate::graph::Vertex;
 
 /// The parents of one vertex, sorted, no duplicates. `Err`: the answer does not name them all.
 pub(super) fn parents_of(plan: &FanOutPlan, vertex: &Json) -> Result<Vec<Vertex>, String> {

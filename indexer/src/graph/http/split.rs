@@ -9,10 +9,10 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tracing::debug;
 use tributary_event::ErrorClass;
 
-use super::GraphError;
 use super::ceiling::{Ceiling, Learnt};
 use super::errors::Trouble;
 use super::response::Item;
+use crate::graph::GraphError;
 
 /// Asks for one batch, in one request.
 #[async_trait]

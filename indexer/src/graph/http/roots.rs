@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::IdPage;
 use crate::documents::document::id_text;
+use crate::graph::IdPage;
 
 /// The page that a connection answered; `after` is the cursor it was asked with.
 pub(super) fn id_page(connection: &Json, after: Option<&str>) -> Result<IdPage, String> {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tributary_event::ErrorClass;
 
-use super::GraphError;
+use crate::graph::GraphError;
 
 /// An error as a GraphQL server reports it (GraphQL specification, section 7.1.2).
 #[derive(Debug, Clone, PartialEq, Deserialize)]

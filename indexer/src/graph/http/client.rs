@@ -12,10 +12,10 @@ use tributary_dsl::plan::GraphPlan;
 use tributary_event::ErrorClass;
 use url::{Host, Url};
 
-use super::GraphError;
 use super::errors::{ServerError, Trouble, excerpt, verbatim};
 use super::response::Answer;
 use crate::documents::json::{ReadError, read_lenient};
+use crate::graph::GraphError;
 
 /// An answer longer than this (after decompression) is not read to its end.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tributary_dsl::plan::{FanOutPlan, IndexPlan};
 use tributary_event::ErrorClass;
 
-use super::{Fetched, GraphError, Vertex};
+use crate::graph::{Fetched, GraphError, Vertex};
 
 /// Ids that are remembered of each index and type.
 pub const WITNESSES: usize = 64;

@@ -7,9 +7,9 @@ use serde_json::Value as Json;
 use tributary_dsl::plan::{Form, Question};
 use tributary_event::ErrorClass;
 
-use super::GraphError;
 use super::errors::{ServerError, Trouble, rank, worst};
 use crate::documents::document::id_text;
+use crate::graph::GraphError;
 
 /// An answer of a GraphQL server.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
