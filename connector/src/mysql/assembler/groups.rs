@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 
 use super::super::binlog::{Statement, StatementKind, TableMap};

@@ -57,7 +57,7 @@ fn captured(r: &mut Reader, from: &TableText, columns: &[Text], captured: &Captu
             "`{}` is of the source `{source}`, whose rows are not listed: it is no PostgreSQL source",
             from.shown
         );
-        let help = "name a topic instead of the table: `from: { topic: … }`";
+        let help = "name its topic instead of the table: `topic: <source>.<database>.<table>`, and `key`";
         r.found.push(from.spot.error(message).help(help));
         return None;
     }
