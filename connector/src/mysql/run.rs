@@ -16,6 +16,9 @@ use crate::error::ConnectorError;
 use crate::publish::{Published, publish};
 use crate::settings::{ConnectorSettings, MySqlSettings};
 
+/// Of every source: nothing says when a commit is over that the log has already.
+const AHEAD: &str = "an event may come before everybody sees its change (the server sends it before its commit is over): graph.lag must \
+     allow for that";
 /// How often it is asked whether the lock is still ours.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,7 @@ pub(crate) async fn attempt(
     };
     tracing::info!(source = settings.name, position = %prepared.checkpoint.position, version = prepared.session.version, "streaming");
     health.up();
+    health.note(Some(AHEAD.to_owned()));
     *streamed = true;
     let encoder = Encoder::new(source.info(), settings.decimals);
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
