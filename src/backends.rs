@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tributary_connector::postgres::{self, KeyPager};
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, Oversized, OversizedPolicy, PostgresSettings,
-    PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
+    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized, OversizedPolicy,
+    PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{
@@ -20,7 +20,7 @@ use tributary_dsl::plan::{
     Secret, SourcePlan, SourceSettings, TransportPlan,
 };
 use tributary_event::debezium::DecimalMode;
-use tributary_event::{Health, Lsn, TableName};
+use tributary_event::{ErrorClass, Health, Lsn, TableName};
 use tributary_indexer::graph::{Graph, GraphError, HttpGraph, IdPage, PatientGraph, Refusals};
 use tributary_indexer::listing::{GraphRootIds, RootIdSource, SourceLog};
 use tributary_indexer::request::names;
@@ -74,14 +74,21 @@ pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Fa
 
 /// The connector of a source.
 pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> ConnectorSettings {
-    let SourceSettings::Postgres(postgres) = &source.settings;
     let (transport, data) = (definition.transport(), definition.data());
-    let streaming = postgres.streaming.then(|| data.join("transactions").join(&source.name));
-    let settings = PostgresSettings { streaming, ..connection(postgres) };
+    let (settings, cloud_events) = match &source.settings {
+        SourceSettings::Postgres(postgres) => {
+            let streaming = postgres.streaming.then(|| data.join("transactions").join(&source.name));
+            let settings = PostgresSettings { streaming, ..connection(postgres) };
+            (tributary_connector::SourceSettings::Postgres(settings), postgres.cloud_events)
+        }
+        SourceSettings::MySql(mysql) => {
+            (tributary_connector::SourceSettings::MySql(mysql_connection(mysql)), mysql.cloud_events)
+        }
+    };
     ConnectorSettings {
-        source: tributary_connector::SourceSettings::Postgres(settings.clone()),
-        decimals: decimals(postgres.decimals),
-        cloud_events: postgres.cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
+        source: settings,
+        decimals: decimals(source.settings.decimals()),
+        cloud_events: cloud_events.then(|| format!("/{}/{}", definition.pipeline(), source.name)),
         topics: TopicSettings { partitions: transport.partitions(), retention: retention(definition) },
         oversized: Oversized {
             policy: match transport.records().oversized {
@@ -93,7 +100,7 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
             letters: names::dead_letters(definition.pipeline()),
             replays: names::replays(definition.pipeline()),
         },
-        ..ConnectorSettings::postgres(&source.name, settings.url.clone(), settings.tables)
+        ..ConnectorSettings::postgres(&source.name, tributary_connector::Secret::new(""), Vec::<TableName>::new())
     }
 }
 
@@ -136,11 +143,7 @@ pub fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
         heartbeat: postgres.heartbeat,
         values: values(postgres),
         binary: true,
-        invalid_text: match postgres.invalid_text {
-            plan::InvalidText::Stop => InvalidText::Stop,
-            plan::InvalidText::Replace => InvalidText::Replace,
-            plan::InvalidText::Base64 => InvalidText::Base64,
-        },
+        invalid_text: invalid_text(postgres.invalid_text),
         dropped_types: match postgres.dropped_types {
             plan::DroppedTypes::Stop => DroppedTypes::Stop,
             plan::DroppedTypes::Text => DroppedTypes::Text,
@@ -149,21 +152,49 @@ pub fn connection(postgres: &plan::PostgresSettings) -> PostgresSettings {
     }
 }
 
+/// The settings of a connection to MySQL or MariaDB.
+pub fn mysql_connection(mysql: &plan::MySqlSettings) -> MySqlSettings {
+    MySqlSettings {
+        url: tributary_connector::Secret::new(mysql.url.reveal()),
+        tables: mysql.tables.clone(),
+        keys: mysql.keys.iter().map(|(t, key)| (t.schema.to_string(), t.name.to_string(), key.clone())).collect(),
+        identity: mysql.identity.clone(),
+        values: ValueOptions { times: times(mysql.times), binary: binary(mysql.binary), ..ValueOptions::default() },
+        invalid_text: invalid_text(mysql.invalid_text),
+    }
+}
+
+fn invalid_text(policy: plan::InvalidText) -> InvalidText {
+    match policy {
+        plan::InvalidText::Stop => InvalidText::Stop,
+        plan::InvalidText::Replace => InvalidText::Replace,
+        plan::InvalidText::Base64 => InvalidText::Base64,
+    }
+}
+
+fn times(precision: plan::TimePrecision) -> TimePrecision {
+    match precision {
+        plan::TimePrecision::Adaptive => TimePrecision::Adaptive,
+        plan::TimePrecision::AdaptiveTimeMicroseconds => TimePrecision::AdaptiveTimeMicroseconds,
+        plan::TimePrecision::Milliseconds => TimePrecision::Milliseconds,
+        plan::TimePrecision::Microseconds => TimePrecision::Microseconds,
+        plan::TimePrecision::Nanoseconds => TimePrecision::Nanoseconds,
+        plan::TimePrecision::Iso => TimePrecision::Iso,
+    }
+}
+
+fn binary(handling: plan::BinaryHandling) -> BinaryHandling {
+    match handling {
+        plan::BinaryHandling::Base64 => BinaryHandling::Base64,
+        plan::BinaryHandling::Base64Url => BinaryHandling::Base64Url,
+        plan::BinaryHandling::Hex => BinaryHandling::Hex,
+    }
+}
+
 fn values(postgres: &plan::PostgresSettings) -> ValueOptions {
     ValueOptions {
-        times: match postgres.times {
-            plan::TimePrecision::Adaptive => TimePrecision::Adaptive,
-            plan::TimePrecision::AdaptiveTimeMicroseconds => TimePrecision::AdaptiveTimeMicroseconds,
-            plan::TimePrecision::Milliseconds => TimePrecision::Milliseconds,
-            plan::TimePrecision::Microseconds => TimePrecision::Microseconds,
-            plan::TimePrecision::Nanoseconds => TimePrecision::Nanoseconds,
-            plan::TimePrecision::Iso => TimePrecision::Iso,
-        },
-        binary: match postgres.binary {
-            plan::BinaryHandling::Base64 => BinaryHandling::Base64,
-            plan::BinaryHandling::Base64Url => BinaryHandling::Base64Url,
-            plan::BinaryHandling::Hex => BinaryHandling::Hex,
-        },
+        times: times(postgres.times),
+        binary: binary(postgres.binary),
         hstore_as_map: postgres.hstore_as_map,
         intervals_as_text: postgres.intervals_as_text,
     }
@@ -206,20 +237,27 @@ pub fn store_for_reading(plan: &Plan, index: &IndexPlan) -> Result<Arc<dyn Docum
 }
 
 /// Where the log of a source ends.
-pub struct SourceEnd(PostgresSettings);
+pub struct SourceEnd(Option<PostgresSettings>);
 
 impl SourceEnd {
     /// That of this source.
     pub fn of(source: &SourcePlan) -> Self {
-        let SourceSettings::Postgres(postgres) = &source.settings;
-        Self(connection(postgres))
+        match &source.settings {
+            SourceSettings::Postgres(postgres) => Self(Some(connection(postgres))),
+            SourceSettings::MySql(_) => Self(None),
+        }
     }
 }
 
 #[async_trait]
 impl SourceLog for SourceEnd {
     async fn end(&self) -> Result<Lsn, GraphError> {
-        let end = postgres::end_of_log(&self.0).await;
+        let Some(settings) = &self.0 else {
+            let message =
+                "a graph tells how far it has come in the logs of PostgreSQL alone: leave the source out of its header";
+            return Err(GraphError::new(ErrorClass::Definite, message.to_owned()));
+        };
+        let end = postgres::end_of_log(settings).await;
         end.map_err(|e| GraphError::new(e.class(), e.to_string()))
     }
 }
@@ -256,7 +294,9 @@ fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &TableName) 
             index.name, index.root_type
         )));
     };
-    let SourceSettings::Postgres(postgres) = &source.settings;
+    let SourceSettings::Postgres(postgres) = &source.settings else {
+        return Err(Failure::Stopped(format!("index {}: rows of {table} are not listed", index.name)));
+    };
     let (settings, table, id) = (connection(postgres), table.clone(), rule.id.clone());
     Ok(TableRoots { settings, table, id, pager: Mutex::new(None) })
 }

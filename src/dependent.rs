@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_connector::postgres::Carried;
+use tributary_connector::Carried;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{IndexPlan, Place, Plan, SourcePlan};

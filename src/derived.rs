@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::info;
-use tributary_connector::postgres::Carried;
+use tributary_connector::Carried;
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::Plan;
 use tributary_event::TableName;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::time::timeout;
+use tributary_connector::mysql;
 use tributary_connector::postgres::column_types;
 use tributary_dsl::plan::{ServiceKind, ServicePlan, SourceSettings};
 use tributary_dsl::{Definition, Schema};
@@ -55,10 +56,16 @@ impl Described {
     pub async fn ask(definition: &Definition, before: Self) -> (Self, Vec<String>) {
         let (mut described, mut silent) = (before, Vec::new());
         for source in definition.sources() {
-            let SourceSettings::Postgres(settings) = &source.settings;
-            let decimals = backends::decimals(settings.decimals);
-            let connection = backends::connection(settings);
-            match timeout(PATIENCE, column_types(&connection, decimals)).await {
+            let decimals = backends::decimals(source.settings.decimals());
+            let asked = async {
+                match &source.settings {
+                    SourceSettings::Postgres(postgres) => column_types(&backends::connection(postgres), decimals).await,
+                    SourceSettings::MySql(mysql) => {
+                        mysql::column_types(&backends::mysql_connection(mysql), decimals).await
+                    }
+                }
+            };
+            match timeout(PATIENCE, asked).await {
                 Ok(Ok(tables)) => described.columns.extend(tables),
                 Ok(Err(error)) => {
                     silent.push(format!("source {}: its columns could not be asked for: {error}", source.name))

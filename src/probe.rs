@@ -96,9 +96,7 @@ impl RootIdSource for Probed {
             };
             if !problems.is_empty() {
                 let mut told: Vec<String> = problems.iter().map(|problem| problem.diagnostic().untitled()).collect();
-                let slot = |source: &SourcePlan| match &source.settings {
-                    SourceSettings::Postgres(postgres) => postgres.slot.clone(),
-                };
+                let slot = |source: &SourcePlan| source.settings.reader().to_owned();
                 let slots: Vec<String> = self.plan.sources.iter().map(slot).collect();
                 told.push(format!(
                     "nothing was built. Changes are captured from here on: the replication slot {} keeps the log until the pipeline \
@@ -128,7 +126,7 @@ pub async fn at_first(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
 
 async fn compared(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
     for source in &plan.sources {
-        let SourceSettings::Postgres(postgres) = &source.settings;
+        let SourceSettings::Postgres(postgres) = &source.settings else { return Ok(false) };
         let settings = connection(postgres);
         let is_new = matches!(has_slot(&settings).await, Ok(false));
         if !is_new || inspect(&settings, &Rules::Planned(plan.clone(), source.clone())).await.is_err() {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use tributary_connector::postgres::{AsId, Carried};
+use tributary_connector::{AsId, Carried};
 use tributary_dsl::Diagnostic;
 use tributary_dsl::plan::{
     DecimalHandling, EdgePlan, IdTemplate, Place, Plan, Reach, SourcePlan, SourceSettings, VertexRule,
@@ -36,19 +36,19 @@ pub fn refusal(found: &[Diagnostic]) -> Result<(), String> {
 }
 
 fn examine(rules: &Written, plan: Option<&Plan>, source: &SourcePlan, tables: &[Carried]) -> Vec<Diagnostic> {
-    let SourceSettings::Postgres(settings) = &source.settings;
+    let row_filters = matches!(&source.settings, SourceSettings::Postgres(postgres) if postgres.row_filters);
     let mut wrong = Vec::new();
     for table in tables {
         let name = table.schema.qualified_name();
         let Some(rules) = rules.get(&table.schema.table_name()) else { continue };
         for rule in rules {
-            columns(&name, table, rule, settings.decimals, &mut wrong);
+            columns(&name, table, rule, source.settings.decimals(), &mut wrong);
         }
         if let Some(plan) = plan {
             images(plan, &name, table, rules, &mut wrong);
         }
         if let Some(first) = rules.first() {
-            left_out(&name, table, (&first.place, settings.row_filters), &mut wrong);
+            left_out(&name, table, (&first.place, row_filters), &mut wrong);
         }
     }
     wrong
@@ -100,7 +100,7 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
 
 /// Changes that the publication leaves out are those of documents too.
 fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), wrong: &mut Vec<Diagnostic>) {
-    let publication = table.quoted_publication();
+    let publication = table.quoted_publication.clone();
     if let Some(filter) = table.row_filter.as_ref().filter(|_| !row_filters) {
         let message = format!(
             "graph.vertices: {name} has a rule, and the publication {publication} publishes only its rows that meet {filter}, so documents \
@@ -109,7 +109,7 @@ fn left_out(name: &str, table: &Carried, (place, row_filters): (&Place, bool), w
         let help = format!(
             "run: ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};\n\
              or, if the graph leaves out the same rows, set `row_filters: accept` for the source",
-            table = table.quoted_name()
+            table = table.quoted_name
         );
         wrong.push(place.error(message).help(help));
     }
@@ -142,7 +142,7 @@ fn images(plan: &Plan, name: &str, table: &Carried, rules: &[VertexRule], wrong:
                 rule.type_name
             )
         };
-        let statement = format!("run: ALTER TABLE {} REPLICA IDENTITY FULL;", table.quoted_name());
+        let statement = format!("run: {}", table.whole_rows);
         if let Some((index, path)) = counted(plan, table, rule, rules) {
             let so = format!("and documents of {index} count such rows, or show them by their place, at `{path}`");
             wrong.push(rule.place.error(message(&so)).help(statement));

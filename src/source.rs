@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use tributary_connector::{ConnectorError, ConnectorSettings, postgres};
+use tributary_connector::{ConnectorError, ConnectorSettings, SourceSettings, mysql, postgres};
 use tributary_event::{ErrorClass, Reporter};
 use tributary_processor::Backoff;
 use tributary_transport::Transport;
@@ -40,6 +40,18 @@ impl Source {
         ended.map_err(|error| failure(&dependent, &error))
     }
 
+    /// Makes publication and slot ready, or notes where the log is read from.
+    async fn prepare_once(&self) -> Result<(), ConnectorError> {
+        let (transport, dependent) = (self.transport.as_ref(), self.dependent.as_ref());
+        match &self.settings.source {
+            SourceSettings::Postgres(_) => postgres::prepare(&self.settings, transport, dependent).await.map(drop),
+            SourceSettings::MySql(mysql) => {
+                mysql::prepare(&self.settings, mysql, transport, dependent).await?.close().await;
+                Ok(())
+            }
+        }
+    }
+
     /// Waits for the server and makes publication and slot ready. False: shutdown came first.
     async fn prepare(&self, shutdown: &CancellationToken) -> Result<bool, Failure> {
         let name = &self.settings.name;
@@ -47,11 +59,11 @@ impl Source {
         loop {
             let prepared = tokio::select! {
                 () = shutdown.cancelled() => return Ok(false),
-                prepared = postgres::prepare(&self.settings, self.transport.as_ref(), self.dependent.as_ref()) => prepared,
+                prepared = self.prepare_once() => prepared,
             };
             match prepared {
-                Ok(_) => return Ok(true),
-                Err(error @ ConnectorError::SlotInUse { .. }) => {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_standby() => {
                     self.health.standby(error.to_string());
                 }
                 Err(error) if error.class() == ErrorClass::Transient => {

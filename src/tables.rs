@@ -63,7 +63,7 @@ struct Rows {
 #[async_trait]
 impl Listing for Rows {
     fn print(&self) -> String {
-        let SourceSettings::Postgres(postgres) = &self.settings.source;
+        let SourceSettings::Postgres(postgres) = &self.settings.source else { return String::new() };
         let (CapturedTable { source, table, columns }, decimals) = (&self.table, self.settings.decimals);
         let keys: Vec<_> =
             postgres.keys.iter().filter(|(s, t, _)| **s == *table.schema && **t == *table.name).collect();
@@ -81,7 +81,9 @@ impl Listing for Rows {
     async fn page(&self, after: Option<&str>) -> Result<Page, OutsideError> {
         let place: Option<Vec<String>> = after.and_then(|place| serde_json::from_str(place).ok());
         let read = async {
-            let SourceSettings::Postgres(postgres) = &self.settings.source;
+            let SourceSettings::Postgres(postgres) = &self.settings.source else {
+                return Err(ConnectorError::Refused(format!("rows of {} are not listed", self.table.table)));
+            };
             let mut held = self.pager.lock().await;
             let mut pager = match held.take() {
                 Some(pager) => pager,

@@ -19,6 +19,7 @@ mod scenarios {
     mod foreign;
     mod letters;
     mod memory;
+    mod mysql;
     mod mysql_tables;
     mod names;
     mod order;

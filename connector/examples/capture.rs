@@ -23,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
         bail!("usage: capture <database url> <name> <publication> <brokers> <table,table,…> [option=value,…]");
     };
     let mut settings = ConnectorSettings::postgres(name, url.as_str().into(), tables.split(','));
-    let SourceSettings::Postgres(postgres) = &mut settings.source;
+    let SourceSettings::Postgres(postgres) = &mut settings.source else { unreachable!("a PostgreSQL source") };
     publication.clone_into(&mut postgres.publication);
     postgres.messages = true;
     for option in options.iter().flat_map(|text| text.split(',')) {

@@ -131,7 +131,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let wanted: u64 = events.parse().context("the number of events")?;
     let mut settings = ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]);
-    let SourceSettings::Postgres(postgres) = &mut settings.source;
+    let SourceSettings::Postgres(postgres) = &mut settings.source else { unreachable!("a PostgreSQL source") };
     postgres.streaming = folder.first().map(Into::into);
     let counting = Counting { transport: open(transport)?, events: Arc::default() };
     let durable = counting.events.clone();

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tributary_event::TableName;
 
+use crate::carried::Carried;
 use crate::error::ConnectorError;
-use crate::postgres::Carried;
 
 /// Rows of a table may have changed without an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

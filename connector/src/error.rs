@@ -91,6 +91,14 @@ pub enum ConnectorError {
         /// What the server said.
         cause: String,
     },
+    /// Another process reads the log by this name.
+    #[error("lock {name}: {cause}; waiting as a standby until it is free")]
+    Locked {
+        /// The lock.
+        name: String,
+        /// What the server said.
+        cause: String,
+    },
     /// The server sent what the protocol does not allow, or a value that its type does not.
     #[error("{place}: {cause}; this is a defect of the connector or of the server, please report it")]
     Protocol {
@@ -175,6 +183,7 @@ impl ConnectorError {
         match self {
             Self::Unreachable { .. }
             | Self::SlotInUse { .. }
+            | Self::Locked { .. }
             | Self::Spill { .. }
             | Self::Keep { .. }
             | Self::TextOnly { .. }
@@ -192,6 +201,11 @@ impl ConnectorError {
             | Self::Protocol { .. }
             | Self::Task(_) => ErrorClass::Fatal,
         }
+    }
+
+    /// Whether another process captures the source.
+    pub fn is_standby(&self) -> bool {
+        matches!(self, Self::SlotInUse { .. } | Self::Locked { .. })
     }
 
     /// Whether an administrator can mend it on the server while the connector waits.

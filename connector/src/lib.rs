@@ -1,11 +1,14 @@
 //! Sources: what captures the changes of a database and publishes them to topics.
 //!
 //! [`source`] is the contract of a source, [`publish`] the small loop that drives one into a transport's producer,
-//! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`].
+//! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`] and [`mysql`].
 
+pub mod carried;
 pub mod checkpoint;
 pub mod dependent;
 pub mod error;
+pub mod mysql;
+mod net;
 mod oversized;
 pub mod postgres;
 pub mod publish;
@@ -14,12 +17,14 @@ pub mod settings;
 pub mod source;
 mod traced;
 
+pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use run::run;
 pub use settings::{
-    BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, Oversized, OversizedPolicy,
-    PostgresSettings, PreparedTransactions, Secret, SourceSettings, TimePrecision, TopicSettings, ValueOptions,
+    BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,
+    OversizedPolicy, PostgresSettings, PreparedTransactions, Secret, SourceSettings, TimePrecision, TopicSettings,
+    ValueOptions,
 };
 pub use source::{Mark, Part, Source};

@@ -128,8 +128,9 @@ impl Guard {
 
     /// The file of a whole event: the same if the event is read again.
     fn path(&self, event: &ChangeEvent) -> PathBuf {
-        let lsn = match event.position {
+        let lsn = match &event.position {
             Position::Postgres { lsn, .. } => lsn.0,
+            Position::MySql { group, .. } => xxhash_rust::xxh3::xxh3_64(group.id().as_bytes()),
             Position::None => event.sequence,
         };
         let order = event.transaction.map_or(0, |transaction| transaction.total_order);

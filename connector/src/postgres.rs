@@ -32,7 +32,6 @@ mod rows;
 mod session;
 mod sink;
 mod slot;
-mod socket;
 mod source;
 mod sql;
 pub(crate) mod sqlstate;
@@ -42,7 +41,6 @@ mod streaming;
 mod texts;
 mod time;
 mod timeline;
-mod tls;
 mod two_phase;
 #[cfg(test)]
 mod types;
@@ -50,7 +48,7 @@ pub mod value;
 mod visibility;
 mod wire;
 
-pub use catalog::{AsId, Carried, TableInfo, table_columns};
+pub use catalog::{TableInfo, table_columns};
 pub use columns::column_types;
 pub use describe::{Description, describe};
 pub use inspect::{has_slot, inspect};

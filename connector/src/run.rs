@@ -11,9 +11,10 @@ use tributary_transport::{Producer, Purpose, Transport};
 
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
+use crate::mysql;
 use crate::postgres::{self, Known, PostgresSource, Prepared, Watch};
 use crate::publish::publish;
-use crate::settings::{ConnectorSettings, SourceSettings};
+use crate::settings::{ConnectorSettings, PostgresSettings, SourceSettings};
 use crate::source::Source as _;
 
 /// The first wait after a failure; it doubles up to the last.
@@ -43,8 +44,24 @@ pub async fn run(
     let mut trouble = Trouble::default();
     loop {
         let mut progressed = false;
-        let attempt = attempt(&settings, &*transport, &dependent, &health, &shutdown, (&mut streamed, &mut progressed));
-        let error = match Box::pin(attempt).await {
+        let ended = match &settings.source {
+            SourceSettings::Postgres(postgres) => {
+                let flags = (&mut streamed, &mut progressed);
+                Box::pin(attempt((&settings, postgres), &*transport, &dependent, &health, &shutdown, flags)).await
+            }
+            SourceSettings::MySql(mysql) => {
+                let attempt =
+                    mysql::attempt(&settings, mysql, &transport, &dependent, &health, &shutdown, &mut streamed);
+                Box::pin(attempt).await.and_then(|published| match published {
+                    Some(published) => {
+                        progressed = published.progressed;
+                        published.result
+                    }
+                    None => Ok(()),
+                })
+            }
+        };
+        let error = match ended {
             Ok(()) => {
                 health.down("stopped");
                 return Ok(());
@@ -53,17 +70,19 @@ pub async fn run(
         };
         if let ConnectorError::TextOnly { .. } = &error {
             tracing::info!(source = settings.name, reason = %error, "streaming anew");
-            let SourceSettings::Postgres(postgres) = &mut settings.source;
-            postgres.binary = false;
+            if let SourceSettings::Postgres(postgres) = &mut settings.source {
+                postgres.binary = false;
+            }
             continue;
         }
         if let ConnectorError::Unconverted { .. } = &error {
             tracing::info!(source = settings.name, reason = %error, "streaming anew");
-            let SourceSettings::Postgres(postgres) = &mut settings.source;
-            postgres.unconverted = true;
+            if let SourceSettings::Postgres(postgres) = &mut settings.source {
+                postgres.unconverted = true;
+            }
             continue;
         }
-        let standby = matches!(error, ConnectorError::SlotInUse { .. });
+        let standby = error.is_standby();
         let news = if standby { health.standby(error.to_string()) } else { health.down(error.to_string()) };
         let waits = error.class() == ErrorClass::Transient || streamed && error.is_mendable();
         if !waits {
@@ -99,11 +118,10 @@ pub async fn run(
 
 /// Takes publishing over, as the reader of the slot: nobody else publishes from then on, and nothing is missing before that.
 async fn take_over(
-    settings: &ConnectorSettings,
+    (settings, postgres): (&ConnectorSettings, &PostgresSettings),
     transport: &dyn Transport,
     prepared: &Prepared,
 ) -> Result<(Box<dyn Producer>, Known), ConnectorError> {
-    let SourceSettings::Postgres(postgres) = &settings.source;
     // Opening a producer fences any other process of this source. Only who reads the slot does so, and opens it anew
     // each time, for while we were away another may have had its turn.
     let producer = transport.producer(&settings.name, Purpose::Source).await?;
@@ -121,14 +139,13 @@ async fn take_over(
 }
 
 async fn attempt(
-    settings: &ConnectorSettings,
+    (settings, postgres): (&ConnectorSettings, &PostgresSettings),
     transport: &dyn Transport,
     dependent: &Arc<dyn Dependent>,
     health: &Reporter,
     shutdown: &CancellationToken,
     (streamed, progressed): (&mut bool, &mut bool),
 ) -> Result<(), ConnectorError> {
-    let SourceSettings::Postgres(postgres) = &settings.source;
     let opening = async {
         postgres::wait_turn(postgres).await?;
         transport.ensure_topics(&settings.topic_specs()?).await?;
@@ -143,7 +160,7 @@ async fn attempt(
         let mut source =
             PostgresSource::open(&settings.name, postgres, &prepared, dependent.clone(), health.clone()).await?;
         let (producer, known) = tokio::select! {
-            taken = take_over(settings, transport, &prepared) => taken?,
+            taken = take_over((settings, postgres), transport, &prepared) => taken?,
             Err(error) = source.keep_alive() => return Err(error),
         };
         Ok::<_, ConnectorError>((producer, source, prepared, known))

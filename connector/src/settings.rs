@@ -196,6 +196,23 @@ pub struct PostgresSettings {
     pub unconverted: bool,
 }
 
+/// A MySQL or MariaDB server to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MySqlSettings {
+    /// `mysql://user:password@host:port?ssl-mode=…`.
+    pub url: Secret,
+    /// The tables, whose schemas are databases.
+    pub tables: Vec<TableName>,
+    /// Keys of tables that have none of their own, or another one than consumers want: database, table, columns in order.
+    pub keys: Vec<(String, String, Vec<String>)>,
+    /// The name by which one process reads at a time, and by which the server knows the reader.
+    pub identity: String,
+    /// How values travel.
+    pub values: ValueOptions,
+    /// What becomes of bytes that are no text.
+    pub invalid_text: InvalidText,
+}
+
 /// What becomes of an event that is larger than the transport takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OversizedPolicy {
@@ -237,6 +254,18 @@ pub struct Oversized {
 pub enum SourceSettings {
     /// PostgreSQL 14 or later.
     Postgres(PostgresSettings),
+    /// MySQL 9 or MariaDB 10.11 or later.
+    MySql(MySqlSettings),
+}
+
+impl SourceSettings {
+    /// The tables.
+    pub fn tables(&self) -> &[TableName] {
+        match self {
+            Self::Postgres(postgres) => &postgres.tables,
+            Self::MySql(mysql) => &mysql.tables,
+        }
+    }
 }
 
 /// Everything a connector needs to know.
@@ -289,6 +318,20 @@ impl ConnectorSettings {
         }
     }
 
+    /// A MySQL or MariaDB source with the defaults: its identity is `tributary_<name>`.
+    pub fn mysql<T: Into<TableName>>(name: &str, url: Secret, tables: impl IntoIterator<Item = T>) -> Self {
+        let source = SourceSettings::MySql(MySqlSettings {
+            url,
+            tables: tables.into_iter().map(Into::into).collect(),
+            keys: Vec::new(),
+            identity: format!("tributary_{name}"),
+            values: ValueOptions { times: TimePrecision::AdaptiveTimeMicroseconds, ..ValueOptions::default() },
+            invalid_text: InvalidText::default(),
+        });
+        let url = Secret::new(String::new());
+        Self { source, ..Self::postgres(name, url, std::iter::empty::<TableName>()) }
+    }
+
     /// The topic of a table: `<name>.<schema>.<table>`, where characters that topic names may not have become `_`
     /// (as Debezium does).
     pub fn topic(&self, schema: &str, table: &str) -> String {
@@ -300,10 +343,11 @@ impl ConnectorSettings {
     /// # Errors
     /// Two tables whose names become the same topic.
     pub fn topic_specs(&self) -> Result<Vec<TopicSpec>, ConnectorError> {
-        let SourceSettings::Postgres(postgres) = &self.source;
         let mut specs: Vec<TopicSpec> = Vec::new();
-        let messages = postgres.messages.then(|| (String::new(), MESSAGES.to_owned()));
-        for (schema, table) in postgres.table_names().into_iter().chain(messages) {
+        let has_messages = matches!(&self.source, SourceSettings::Postgres(postgres) if postgres.messages);
+        let messages = has_messages.then(|| (String::new(), MESSAGES.to_owned()));
+        let tables = self.source.tables().iter().map(|table| (table.schema.to_string(), table.name.to_string()));
+        for (schema, table) in tables.chain(messages) {
             let name = self.topic(&schema, &table);
             if specs.iter().any(|s| s.name == name) {
                 return Err(ConnectorError::settings(
@@ -345,7 +389,7 @@ mod tests {
     fn a_secret_is_never_printed() {
         let settings = ConnectorSettings::postgres("Studio-1", "postgres://u:hunter2@h/db".into(), ["movie"]);
         assert!(!format!("{settings:?}").contains("hunter2"));
-        let SourceSettings::Postgres(postgres) = &settings.source;
+        let SourceSettings::Postgres(postgres) = &settings.source else { panic!("PostgreSQL") };
         assert_eq!(postgres.slot, "tributary_studio_1");
     }
 

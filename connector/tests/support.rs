@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
-use tributary_connector::postgres::{AsId, Carried};
+use tributary_connector::{AsId, Carried};
 use tributary_connector::{
     ConnectorError, ConnectorSettings, Dependent, Doubt, Independent, PostgresSettings, SourceSettings,
 };
@@ -130,12 +130,12 @@ pub async fn version() -> i32 {
 }
 
 pub fn postgres(settings: &ConnectorSettings) -> &PostgresSettings {
-    let SourceSettings::Postgres(postgres) = &settings.source;
+    let SourceSettings::Postgres(postgres) = &settings.source else { panic!("a PostgreSQL source") };
     postgres
 }
 
 pub fn postgres_mut(settings: &mut ConnectorSettings) -> &mut PostgresSettings {
-    let SourceSettings::Postgres(postgres) = &mut settings.source;
+    let SourceSettings::Postgres(postgres) = &mut settings.source else { panic!("a PostgreSQL source") };
     postgres
 }
 

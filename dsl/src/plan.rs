@@ -14,9 +14,9 @@ pub use question::{Apart, Form, Question, Representation, SentAs};
 pub use reach::{EdgePlan, FanOutPlan, InverseField, Reach};
 pub use settings::{
     BinaryHandling, BrakeSettings, BuildSettings, Compression, DecimalHandling, DroppedTypes, Durability,
-    EmbeddedSettings, HttpSettings, InvalidText, KafkaSettings, Oversized, PostgresSettings, RecordSettings,
-    RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan, TimePrecision,
-    TracesPlan, TransportPlan,
+    EmbeddedSettings, HttpSettings, InvalidText, KafkaSettings, MySqlSettings, Oversized, PostgresSettings,
+    RecordSettings, RetentionSettings, RetrySettings, SearchServer, Secret, SourcePlan, SourceSettings, StorePlan,
+    TimePrecision, TracesPlan, TransportPlan,
 };
 pub use stream::{
     BatchSettings, BreakerSettings, BucketPlan, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,

@@ -38,6 +38,7 @@ fn reach(reach: &Reach, child: &str) -> String {
 fn tables(settings: &SourceSettings) -> (&'static str, &[TableName]) {
     match settings {
         SourceSettings::Postgres(postgres) => ("PostgreSQL", &postgres.tables),
+        SourceSettings::MySql(mysql) => ("MySQL", &mysql.tables),
     }
 }
 

@@ -22,7 +22,7 @@ pub use class::ErrorClass;
 pub use clock::HybridClock;
 pub use health::{Health, HealthState, PartHealth, Reporter};
 pub use json_type::{ColumnType, JsonType};
-pub use position::{Lsn, Position};
+pub use position::{LogGroup, Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
 pub use table_name::{TableName, TableNameError};
 pub use trouble::Trouble;

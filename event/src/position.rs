@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use bytestring::ByteString;
 
 /// A PostgreSQL log sequence number: a byte position in the write-ahead log.
 /// Printed as in `pg_lsn`: two hexadecimal halves, `16/B374D848`.
@@ -33,8 +36,39 @@ impl FromStr for Lsn {
     }
 }
 
+/// The group of events of a MySQL or MariaDB log, mostly a transaction, that a change is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogGroup {
+    /// Its GTID, as the server prints it; none where the server gives none.
+    pub gtid: Option<ByteString>,
+    /// The file of the log.
+    pub file: ByteString,
+    /// The server that made it first.
+    pub server_id: u32,
+    /// The session that made it, if the log says.
+    pub thread: Option<u32>,
+    /// Where it begins in the file.
+    pub offset: u64,
+}
+
+impl LogGroup {
+    /// What tells it from others, as Debezium prints it.
+    pub fn id(&self) -> String {
+        match &self.gtid {
+            Some(gtid) => gtid.to_string(),
+            None => format!("file={},pos={}", self.file, self.offset),
+        }
+    }
+
+    /// The number in its GTID; where it begins, if it has none.
+    pub fn number(&self) -> u64 {
+        let number = self.gtid.as_ref().and_then(|gtid| gtid.rsplit([':', '-']).next()?.parse().ok());
+        number.unwrap_or(self.offset)
+    }
+}
+
 /// The place of one change in its source's log. Positions of different kinds have no order between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
     /// PostgreSQL: where the change's record starts, and where its transaction's commit record starts.
     Postgres {
@@ -42,6 +76,15 @@ pub enum Position {
         lsn: Lsn,
         /// The commit record of its transaction; the order of transactions.
         commit: Lsn,
+    },
+    /// MySQL and MariaDB: where the change's event begins, and which of its rows it is.
+    MySql {
+        /// The group that it is of.
+        group: Arc<LogGroup>,
+        /// Where the event with the change begins in the group's file.
+        offset: u64,
+        /// The change's place among the rows of the event, from 0.
+        row: u32,
     },
     /// A dump event or a decoded message that carries no position.
     None,
@@ -54,7 +97,7 @@ impl Position {
         match self {
             // A reader stands behind the last record that it has replayed.
             Self::Postgres { commit, .. } => reader.trim().parse::<Lsn>().ok().map(|reader| reader > *commit),
-            Self::None => None,
+            Self::MySql { .. } | Self::None => None,
         }
     }
 }
@@ -63,6 +106,11 @@ impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         match (self, other) {
             (Self::Postgres { lsn: a, commit: c }, Self::Postgres { lsn: b, commit: d }) => Some((c, a).cmp(&(d, b))),
+            (Self::MySql { group: a, offset, row }, Self::MySql { group: b, offset: o, row: r })
+                if a.file == b.file =>
+            {
+                Some((offset, row).cmp(&(o, r)))
+            }
             (Self::None, Self::None) => Some(std::cmp::Ordering::Equal),
             _ => None,
         }

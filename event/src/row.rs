@@ -83,6 +83,8 @@ pub enum Value {
     Bool(bool),
     /// A whole number of at most 64 bits.
     Int(i64),
+    /// A whole number above those: of an unsigned column of 64 bits.
+    UInt(u64),
     /// A number of single precision, printed with the digits it needs.
     Float32(f32),
     /// A number of double precision. Infinities and NaN become the strings JSON consumers know them by.

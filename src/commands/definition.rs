@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use clap::CommandFactory;
-use tributary_connector::postgres::{Carried, inspect};
+use tributary_connector::Carried;
+use tributary_connector::mysql;
+use tributary_connector::postgres::inspect;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
 use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings, StorePlan};
 use tributary_dsl::{Diagnostic, GraphFormat as DslFormat, check_rules, render_graph, render_plan};
@@ -106,13 +108,19 @@ impl Looked {
     /// Looks at the tables of a source.
     async fn at_tables(&mut self, rules: &Rules) {
         let source = rules.source();
-        let SourceSettings::Postgres(settings) = &source.settings;
+        let url = match &source.settings {
+            SourceSettings::Postgres(postgres) => &postgres.url,
+            SourceSettings::MySql(mysql) => &mysql.url,
+        };
         // What is wrong with its url was told.
-        if settings.url.expose().is_empty() {
+        if url.expose().is_empty() {
             return;
         }
         let observed = Observed { rules, columns: Mutex::default(), found: Mutex::default() };
-        let looked = inspect(&backends::connection(settings), &observed).await;
+        let looked = match &source.settings {
+            SourceSettings::Postgres(postgres) => inspect(&backends::connection(postgres), &observed).await,
+            SourceSettings::MySql(mysql) => mysql::inspect(&backends::mysql_connection(mysql), &observed).await,
+        };
         self.columns.extend(observed.columns.into_inner().unwrap_or_else(PoisonError::into_inner));
         match looked {
             Ok(()) => {}

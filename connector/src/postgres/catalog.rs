@@ -19,6 +19,7 @@ use super::relation::schema_name;
 use super::sql::Sql;
 use super::sqlstate::quote;
 use super::value::Codec;
+use crate::carried::{AsId, Carried};
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
@@ -27,91 +28,48 @@ pub(super) use tables::{
 };
 pub(super) use types::{TypeRow, Types};
 
-/// What the log carries of a table: from now on, if the catalog says so, or at one place of it, if a relation message does.
-#[derive(Debug, Clone)]
-pub struct Carried {
-    /// The columns that events have, and the key.
-    pub schema: Arc<TableSchema>,
-    /// The condition of the publication that a row must meet for its changes to be published.
-    pub row_filter: Option<String>,
-    /// Of `insert`, `update`, `delete` and `truncate`, those that the publication leaves out.
-    pub left_out: Vec<&'static str>,
-    /// The publication.
-    pub publication: String,
-    pub(super) codecs: Vec<Codec>,
-    /// By column: whether rows as they were before an update or a delete have its value.
-    pub(super) before: Vec<bool>,
-}
-
-impl Carried {
-    /// Whether the log has the column's value for rows as they were before an update or a delete.
-    pub fn is_logged_before(&self, column: usize) -> bool {
-        self.before.get(column).copied().unwrap_or(false)
-    }
-
-    /// Whether the log has the same columns of the same table, and the same of them for rows as they were.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let columns = |carried: &Self| -> Vec<_> { carried.schema.columns.iter().map(|c| c.name.clone()).collect() };
-        self.schema.table_name() == other.schema.table_name()
-            && self.before == other.before
-            && columns(self) == columns(other)
-    }
-
-    /// Whether ids can be made of the column's values: whether they are the same text in events, in pages of keys and for everyone
-    /// else.
-    pub fn as_id(&self, column: usize, decimals_are_text: bool) -> AsId {
-        match self.codecs.get(column) {
-            Some(Codec::Int | Codec::Bool) => AsId::Same,
-            Some(Codec::Text) => match self.schema.columns.get(column).map_or("", |c| &*c.type_name) {
-                "json" | "jsonb" | "xml" => {
-                    AsId::Never("the same value can be written with other blanks and in another order")
-                }
-                _ => AsId::Same,
-            },
-            // With all the digits of its scale, or those that were written where there is none.
-            Some(Codec::Numeric(_)) if decimals_are_text => AsId::Same,
-            Some(Codec::Numeric(_)) => AsId::Decimal,
-            Some(Codec::Date | Codec::IsoDate) => AsId::Date,
-            Some(Codec::Float4 | Codec::Float8) => {
-                AsId::Never("the same number can be written with more digits or fewer")
+/// What becomes of values of a codec, of a column with this name of its type, where ids are made of them.
+pub(super) fn as_id(codec: &Codec, type_name: &str) -> AsId {
+    match codec {
+        Codec::Int | Codec::Bool => AsId::Same,
+        Codec::Text => match type_name {
+            "json" | "jsonb" | "xml" => {
+                AsId::Never("the same value can be written with other blanks and in another order")
             }
-            Some(Codec::Time(_) | Codec::TimeTz | Codec::Timestamp(_) | Codec::TimestampTz(_)) => AsId::Never(
-                "events have it in UTC or as a number, and every graph writes it in its own way: with another zone, `T` or a blank, \
-                 more digits of a second or fewer",
-            ),
-            Some(Codec::Interval(_)) => AsId::Never("the same interval can be written in months, days or hours"),
-            Some(Codec::Money) => AsId::Never("it is written with a currency, as the server's locale says"),
-            Some(Codec::Bytea(_) | Codec::Bits) => {
-                AsId::Never("bytes are base64 in events, and hexadecimal digits or something else in graphs")
-            }
-            Some(Codec::Bit) => AsId::Never("it is true or false in events, and 1 or 0 elsewhere"),
-            Some(Codec::Array { .. } | Codec::Vector | Codec::SparseVector) => AsId::Never("it is a list"),
-            Some(Codec::Point | Codec::Geometry | Codec::Hstore(_)) | None => AsId::Never("it is an object in events"),
+            _ => AsId::Same,
+        },
+        // With all the digits of its scale, or those that were written where there is none.
+        Codec::Numeric(_) => AsId::Decimal,
+        Codec::Date | Codec::IsoDate => AsId::Date,
+        Codec::Float4 | Codec::Float8 => AsId::Never("the same number can be written with more digits or fewer"),
+        Codec::Time(_) | Codec::TimeTz | Codec::Timestamp(_) | Codec::TimestampTz(_) => AsId::Never(
+            "events have it in UTC or as a number, and every graph writes it in its own way: with another zone, `T` or a blank, \
+             more digits of a second or fewer",
+        ),
+        Codec::Interval(_) => AsId::Never("the same interval can be written in months, days or hours"),
+        Codec::Money => AsId::Never("it is written with a currency, as the server's locale says"),
+        Codec::Bytea(_) | Codec::Bits => {
+            AsId::Never("bytes are base64 in events, and hexadecimal digits or something else in graphs")
         }
-    }
-
-    /// The table as SQL names it.
-    pub fn quoted_name(&self) -> String {
-        format!("{}.{}", quote(&self.schema.schema), quote(&self.schema.name))
-    }
-
-    /// The publication as SQL names it.
-    pub fn quoted_publication(&self) -> String {
-        quote(&self.publication)
+        Codec::Bit => AsId::Never("it is true or false in events, and 1 or 0 elsewhere"),
+        Codec::Array { .. } | Codec::Vector | Codec::SparseVector => AsId::Never("it is a list"),
+        Codec::Point | Codec::Geometry | Codec::Hstore(_) => AsId::Never("it is an object in events"),
     }
 }
 
-/// What becomes of a column's values where ids are made of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AsId {
-    /// They are the same text everywhere.
-    Same,
-    /// They are the days since 1970-01-01 in events, or a text, and one text can be made of either.
-    Date,
-    /// They are the same text if the source's decimals travel as text.
-    Decimal,
-    /// They look different in events and in graphs, and why.
-    Never(&'static str),
+/// What becomes of the values of each column of a table.
+pub(super) fn as_ids<'a>(schema: &TableSchema, codecs: impl Iterator<Item = &'a Codec>) -> Vec<AsId> {
+    codecs.zip(&schema.columns).map(|(codec, column)| as_id(codec, &column.type_name)).collect()
+}
+
+/// A table as SQL names it.
+pub(super) fn quoted(schema: &TableSchema) -> String {
+    format!("{}.{}", quote(&schema.schema), quote(&schema.name))
+}
+
+/// The statement that lets the log have rows as a whole as they were.
+pub(super) fn whole_rows(schema: &TableSchema) -> String {
+    format!("ALTER TABLE {} REPLICA IDENTITY FULL;", quoted(schema))
 }
 
 /// A table as the catalog has it now.
@@ -182,8 +140,10 @@ impl TableInfo {
             schema: self.schema.clone(),
             row_filter: self.row_filter.clone(),
             left_out: left_out.to_vec(),
-            publication: publication.to_owned(),
-            codecs: self.codecs.clone(),
+            quoted_publication: quote(publication),
+            quoted_name: quoted(&self.schema),
+            whole_rows: whole_rows(&self.schema),
+            ids: as_ids(&self.schema, self.codecs.iter()),
             before: (0..self.schema.columns.len()).map(|column| self.is_logged_before(column)).collect(),
         }
     }

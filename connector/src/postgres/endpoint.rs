@@ -8,22 +8,9 @@ use std::time::Duration;
 use url::Url;
 
 use crate::error::ConnectorError;
+pub use crate::net::tls::TlsMode;
+use crate::net::tls::Trust;
 use crate::settings::Secret;
-
-/// How much TLS, as libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Never.
-    Disable,
-    /// If the server offers it; its certificate is not checked.
-    Prefer,
-    /// Always; the certificate is not checked, unless a root certificate is named.
-    Require,
-    /// Always; the certificate must come from a known authority.
-    VerifyCa,
-    /// Always; the certificate must come from a known authority and name the host.
-    VerifyFull,
-}
 
 /// A server, a user and a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +169,17 @@ impl Endpoint {
             }
         }
         Ok(())
+    }
+
+    /// Who is trusted.
+    pub(super) fn trust(&self) -> Trust<'_> {
+        Trust {
+            place: self.place(),
+            mode: self.tls,
+            root: self.root_certificate.as_deref(),
+            client: (self.client_certificate.as_deref(), self.client_key.as_deref()),
+            parameters: ["sslrootcert", "sslcert", "sslkey"],
+        }
     }
 
     /// Whether the host is the directory of a Unix socket.

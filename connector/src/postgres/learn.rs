@@ -19,14 +19,17 @@ use tokio::time::Instant;
 use tributary_event::TableName;
 
 use super::catalog::{
-    Carried, TableInfo, Types, Which, columns_of, primary_key_of, primary_keys_of, table_of, tables, type_names,
+    TableInfo, Types, Which, as_ids, columns_of, primary_key_of, primary_keys_of, quoted, table_of, tables, type_names,
+    whole_rows,
 };
 use super::pgoutput::{self, Message, Relation};
 use super::publication::Published;
 use super::relation::{Decoder, Relayed, earlier_names, schema_name};
 use super::session::Session;
+use super::sqlstate::quote;
 use super::texts::Texts;
 use super::visibility::{Held, Snapshot, now_visible, until_over};
+use crate::carried::Carried;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 use crate::settings::DroppedTypes;
@@ -322,8 +325,10 @@ fn carried(relation: &Relation<'_>, table: &Relayed, publication: &str) -> Carri
         schema: table.schema.clone(),
         row_filter: None,
         left_out: Vec::new(),
-        publication: publication.to_owned(),
-        codecs: table.codecs().cloned().collect(),
+        quoted_publication: quote(publication),
+        quoted_name: quoted(&table.schema),
+        whole_rows: whole_rows(&table.schema),
+        ids: as_ids(&table.schema, table.codecs()),
         before: relation.columns().map(|c| full || c.identity).collect(),
     }
 }

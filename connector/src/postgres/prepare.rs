@@ -9,7 +9,7 @@ use tributary_event::{ErrorClass, Lsn, TableName};
 use tributary_transport::Transport;
 
 use super::absent::no_such_table;
-use super::catalog::{self, Carried, TableInfo, TypeRow, Which};
+use super::catalog::{self, TableInfo, TypeRow, Which};
 use super::endpoint::Endpoint;
 use super::hosts;
 use super::known::Known;
@@ -18,6 +18,7 @@ use super::slot::{self, SlotDecision};
 use super::sql::Sql;
 use super::sqlstate::{quote, replication_privilege};
 use super::{session, two_phase};
+use crate::carried::Carried;
 use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
@@ -56,7 +57,13 @@ pub async fn prepare(
     transport: &dyn Transport,
     dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
-    let SourceSettings::Postgres(postgres) = &settings.source;
+    let SourceSettings::Postgres(postgres) = &settings.source else {
+        return Err(ConnectorError::settings(
+            format!("source {}", settings.name),
+            "it is no PostgreSQL source",
+            "name another",
+        ));
+    };
     let checkpoint = checkpoint(settings, transport).await?;
     let known = Known::load(&settings.name, checkpoint.is_none(), transport).await?;
     prepare_from(postgres, checkpoint, &known, dependent).await

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, SimpleQuery
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::session;
 use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
-use super::{session, tls};
 use crate::error::ConnectorError;
 
 /// The SQLSTATE of bytes that are no text.
@@ -75,7 +75,7 @@ impl Sql {
             config.password(password.expose());
         }
         let failed = |error| describe(endpoint, LOGGING_IN, &error);
-        let (client, task) = match tls::config(endpoint)? {
+        let (client, task) = match endpoint.trust().config()? {
             Some(tls) if !endpoint.is_unix() => {
                 let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*tls).clone());
                 let (client, connection) = config.connect(tls).await.map_err(failed)?;

@@ -19,10 +19,10 @@ use tributary_event::clock::now_us;
 use super::endpoint::Endpoint;
 use super::frame::{self, Frame};
 use super::pgoutput::EPOCH_2000_US;
-use super::socket::QUIET_READ;
 use super::sqlstate::{IDENTIFY, STREAMING};
 use super::wire::{Wire, server_error};
 use crate::error::ConnectorError;
+use crate::net::QUIET_READ;
 
 /// A status is sent at least this often, well within the `wal_sender_timeout` that we ask for.
 const STATUS_INTERVAL: Duration = Duration::from_secs(4);

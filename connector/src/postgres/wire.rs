@@ -4,9 +4,6 @@
 //! Message Formats.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator as _;
@@ -15,18 +12,16 @@ use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256
 use postgres_protocol::message::backend::{ErrorFields, Message};
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::client::TlsStream;
 
 use super::binding;
 use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use super::frame;
 use super::session::{self, SESSION_REPLICATION};
-use super::socket::Socket;
 use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
-use super::{frame, tls};
 use crate::error::ConnectorError;
+use crate::net::{Socket, Stream, notice_a_cut};
 
 /// How much is read at once; memory beyond it grows only with bytes that have arrived.
 const READ: usize = 256 << 10;
@@ -39,16 +34,6 @@ pub(super) struct Wire {
     endpoint: Endpoint,
     /// The encoding of the database.
     encoding: String,
-}
-
-/// Lets a connection to a host that is not there any more end by itself.
-fn notice_a_cut(tcp: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(tcp);
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
-    socket.set_tcp_keepalive(&keepalive.with_retries(3))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
-    Ok(())
 }
 
 impl Wire {
@@ -374,7 +359,7 @@ pub(super) fn server_error(mut fields: ErrorFields<'_>) -> ServerError {
 
 /// Asks for TLS as the mode says ("SSL Session Encryption").
 async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, ConnectorError> {
-    let Some(config) = tls::config(endpoint)? else { return Ok(Stream::Plain(Socket::Watched(tcp))) };
+    let Some(config) = endpoint.trust().config()? else { return Ok(Stream::Plain(Socket::Watched(tcp))) };
     let unreachable = |e: io::Error| ConnectorError::unreachable(endpoint.place(), e);
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
@@ -404,47 +389,5 @@ async fn secure(mut tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, Conne
         }
         // The server went away meanwhile.
         Err(error) => Err(unreachable(error)),
-    }
-}
-
-enum Stream {
-    Plain(Socket),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<Socket>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_flush(cx),
-            Self::Unix(s) => Pin::new(s).poll_flush(cx),
-            Self::Tls(s) => Pin::new(s).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
-        }
     }
 }

@@ -6,11 +6,11 @@ use tributary_event::{TableName, debezium};
 
 use crate::diagnostic::Spot;
 use crate::keys::tables::{self, Table};
-use crate::keys::values::{MAX_SERVER_NAME, NameOf, SOURCE_URL};
+use crate::keys::values::{DatabaseUrl, MAX_SERVER_NAME, MYSQL_URL, NameOf, SOURCE_URL};
 use crate::keys::{SOURCES, sources as key};
-use crate::plan::{Place, PostgresSettings, Secret, SourcePlan, SourceSettings};
+use crate::plan::{MySqlSettings, Place, PostgresSettings, Secret, SourcePlan, SourceSettings};
 use crate::suggest::listed;
-use crate::yaml::{At, Kind, Map, Reader};
+use crate::yaml::{At, Items, Key, Kind, Map, Reader, Required};
 
 /// What is captured.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(super) struct Captured {
     pub tables: Vec<(TableName, String, Spot)>,
     /// Sources that publish prepared transactions when they are prepared, and where that is written.
     pub at_prepare: Vec<(String, Spot)>,
+    /// Sources whose tables can be captured and not listed.
+    pub without_rows: Vec<String>,
     /// Not all tables of all sources could be read, so that one's absence from `tables` proves nothing.
     pub unsure: bool,
 }
@@ -60,12 +62,19 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>) -> Captur
         NameOf::SOURCE.check_key(r, source);
         let example = "{ postgres: { url: \"postgres://app@localhost/studio\", tables: [public.movie] } }";
         let map = r.entry(&sources, entry, &&key::SOURCE, example);
-        let plan = map.and_then(|map| r.optional(&map, &key::POSTGRES)).map(|map| {
-            let settings = postgres(r, &map, &source.name, name, &mut captured);
+        let settings = map.and_then(|map| {
+            if let Some(map) = r.optional(&map, &key::POSTGRES) {
+                return Some(SourceSettings::Postgres(postgres(r, &map, &source.name, name, &mut captured)));
+            }
+            let map = [&key::MYSQL, &key::MARIADB].into_iter().find_map(|key| r.optional(&map, key))?;
+            captured.without_rows.push(source.name.clone());
+            Some(SourceSettings::MySql(mysql(r, &map, &source.name, name, &mut captured)))
+        });
+        let plan = settings.map(|settings| {
             let own = captured.tables.iter().filter(|(_, of, _)| *of == source.name);
             let places = own.map(|(table, _, spot)| (table.clone(), Place::of(spot))).collect();
             let (name, place) = (source.name.clone(), Place::of(&r.spot(source.place)));
-            SourcePlan { name, settings: SourceSettings::Postgres(settings), place, places }
+            SourcePlan { name, settings, place, places }
         });
         captured.unsure |= plan.is_none();
         captured.plans.extend(plan);
@@ -80,8 +89,8 @@ fn postgres(
     pipeline: Option<&str>,
     captured: &mut Captured,
 ) -> PostgresSettings {
-    let url = url(r, map);
-    let listed = list(r, map, source, captured);
+    let url = url(r, map, &key::URL, &SOURCE_URL);
+    let listed = list(r, map, source, captured, &key::CAPTURED);
     captured.unsure |= listed.is_none();
     let keys = keys(r, map, listed.as_deref());
     // A pipeline without a name is wrong, which is said; its slots have none either.
@@ -114,6 +123,25 @@ fn postgres(
     }
 }
 
+fn mysql(r: &mut Reader, map: &Map, source: &str, pipeline: Option<&str>, captured: &mut Captured) -> MySqlSettings {
+    let url = url(r, map, &key::MYSQL_ADDRESS, &MYSQL_URL);
+    let listed = list(r, map, source, captured, &key::CAPTURED_OF_DATABASES);
+    captured.unsure |= listed.is_none();
+    let keys = keys(r, map, listed.as_deref());
+    let default = pipeline.map(|name| format!("tributary_{}_{}", name.replace('-', "_"), source.replace('-', "_")));
+    MySqlSettings {
+        url: url.unwrap_or_else(|| Secret::new("")),
+        tables: listed.unwrap_or_default(),
+        keys,
+        identity: r.optional(map, &key::IDENTITY).unwrap_or_else(|| default.unwrap_or_default()),
+        decimals: r.value(map, &key::DECIMALS),
+        cloud_events: r.value(map, &key::CLOUD_EVENTS),
+        times: r.value(map, &key::MYSQL_TIMES),
+        binary: r.value(map, &key::BINARY),
+        invalid_text: r.value(map, &key::INVALID_TEXT),
+    }
+}
+
 /// Columns that make the key of a table, in place of its primary key. `captured`: all tables of the source, if they are known.
 fn keys(r: &mut Reader, source: &Map, captured: Option<&[TableName]>) -> BTreeMap<TableName, Vec<String>> {
     let mut keys = BTreeMap::new();
@@ -139,9 +167,15 @@ fn keys(r: &mut Reader, source: &Map, captured: Option<&[TableName]>) -> BTreeMa
 }
 
 /// The tables to capture; `None`: not all of them are known, for one is wrong (which is said).
-fn list(r: &mut Reader, map: &Map, source: &str, captured: &mut Captured) -> Option<Vec<TableName>> {
-    let items = r.required(map, &key::CAPTURED)?;
-    let path = map.path_of(key::CAPTURED.name);
+fn list(
+    r: &mut Reader,
+    map: &Map,
+    source: &str,
+    captured: &mut Captured,
+    key: &Key<Items, Required>,
+) -> Option<Vec<TableName>> {
+    let items = r.required(map, key)?;
+    let path = map.path_of(key.name);
     let mut tables: Vec<TableName> = Vec::new();
     let (mut known, mut topics) = (HashSet::new(), HashMap::new());
     let others: HashMap<&TableName, &str> =
@@ -178,8 +212,8 @@ fn list(r: &mut Reader, map: &Map, source: &str, captured: &mut Captured) -> Opt
 }
 
 /// A connection URL, with the password of `password_file` put in.
-fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
-    let url = r.required(map, &key::URL);
+fn url(r: &mut Reader, map: &Map, key: &Key<DatabaseUrl, Required>, kind: &DatabaseUrl) -> Option<Secret> {
+    let url = r.required(map, key);
     let file = r.optional(map, &key::PASSWORD_FILE);
     let text = url?;
     if map.node(&key::PASSWORD_FILE).is_none() {
@@ -194,7 +228,7 @@ fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
             return None;
         }
     };
-    let after = SOURCE_URL.schemes.iter().find_map(|scheme| text.value.strip_prefix(scheme))?;
+    let after = kind.schemes.iter().find_map(|scheme| text.value.strip_prefix(scheme))?;
     let scheme = &text.value[..text.value.len() - after.len()];
     match after.split_once('@') {
         Some((user, rest)) if !user.is_empty() && !user.contains([':', '/']) => {
@@ -202,7 +236,8 @@ fn url(r: &mut Reader, map: &Map) -> Option<Secret> {
             Some(Secret::new(format!("{scheme}{user}:{password}@{rest}")))
         }
         _ => {
-            let help = "write `postgres://user@host/database`: the user in the url, the password in the file";
+            let scheme = kind.schemes.first().copied().unwrap_or_default();
+            let help = format!("write `{scheme}user@host/database`: the user in the url, the password in the file");
             let message =
                 format!("`{}` must name a user and no password where there is a `password_file`", map.path_of("url"));
             r.found.push(text.spot.error(message).help(help));

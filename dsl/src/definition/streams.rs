@@ -27,8 +27,7 @@ use crate::diagnostic::Spot;
 use crate::keys::values::NameOf;
 use crate::keys::{STREAMS, streams as key};
 use crate::plan::{
-    LookupTable, Origin, ServicePlan, SourcePlan, SourceSettings, Start, StreamInput, StreamPlan, TransportPlan,
-    own_topic,
+    LookupTable, Origin, ServicePlan, SourcePlan, Start, StreamInput, StreamPlan, TransportPlan, own_topic,
 };
 use crate::suggest::suggestion;
 use crate::yaml::{Map, Place, Reader};
@@ -125,8 +124,7 @@ pub(super) fn read(
 
 /// The keys of its tables that a source says.
 fn keys_of(source: &SourcePlan) -> &BTreeMap<TableName, Vec<String>> {
-    let SourceSettings::Postgres(settings) = &source.settings;
-    &settings.keys
+    source.settings.keys()
 }
 
 /// The columns of a table that is read, as far as they are known.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::tables::{TABLES, Table};
-use super::values::{DatabaseUrl, NameOf, SOURCE_URL, ServerName};
+use super::values::{DatabaseUrl, MYSQL_URL, NameOf, SOURCE_URL, ServerName};
 use crate::plan::{BinaryHandling, DecimalHandling, DroppedTypes, InvalidText, TimePrecision};
 use crate::yaml::{Entries, Is, Items, Key, Keys, Line, Means, Names, Period, Required, Rule, Words, key};
 
 pub(crate) static NAMES: Names = Names { mark: "<source>", pattern: Some(NameOf::PATTERN), example: "studio" };
 
-pub(crate) static SOURCE: Keys = Keys { keys: &[&POSTGRES], rules: &[Rule::One] };
+pub(crate) static SOURCE: Keys = Keys { keys: &[&POSTGRES, &MYSQL, &MARIADB], rules: &[Rule::One] };
 
 pub(crate) static POSTGRES: Key<&Keys, Means> = key(
     "postgres",
@@ -18,6 +18,71 @@ pub(crate) static POSTGRES: Key<&Keys, Means> = key(
     "url: \"postgres://app@localhost/studio\"\npassword_file: /run/secrets/studio\ntables: [public.movie, public.talent]",
     "A PostgreSQL database, 14 or later, by logical decoding. What the role needs and how each of these behaves: \
      [POSTGRESQL.md](../connector/POSTGRESQL.md).",
+);
+
+pub(crate) static MYSQL: Key<&Keys, Means> = key(
+    "mysql",
+    &MYSQL_KEYS,
+    Means("refused"),
+    "url: \"mysql://app@localhost:3306\"\npassword_file: /run/secrets/studio\ntables: [studio.movie, studio.talent]",
+    "A MySQL server, by its binary log. What the user needs and how each of these behaves: [MYSQL.md](../connector/MYSQL.md).",
+);
+
+pub(crate) static MARIADB: Key<&Keys, Means> = key(
+    "mariadb",
+    &MYSQL_KEYS,
+    Means("refused"),
+    "url: \"mariadb://app@localhost:3306\"\npassword_file: /run/secrets/studio\ntables: [studio.movie, studio.talent]",
+    "A MariaDB server, likewise. Either key takes either server: it is known by what it answers.",
+);
+
+static MYSQL_KEYS: Keys = Keys {
+    keys: &[
+        &MYSQL_ADDRESS,
+        &PASSWORD_FILE,
+        &CAPTURED_OF_DATABASES,
+        &KEYS,
+        &IDENTITY,
+        &CLOUD_EVENTS,
+        &DECIMALS,
+        &MYSQL_TIMES,
+        &BINARY,
+        &INVALID_TEXT,
+    ],
+    rules: &[],
+};
+
+pub(crate) static MYSQL_ADDRESS: Key<DatabaseUrl, Required> = key(
+    "url",
+    MYSQL_URL,
+    Required,
+    "\"mysql://app@localhost:3306?ssl-mode=VERIFY_IDENTITY\"",
+    "How to connect; several hosts with commas between them, of which one that accepts writes is read. Parameters: `ssl-mode`, \
+     `ssl-ca`, `ssl-cert`, `ssl-key`, `connect-timeout`.",
+);
+
+pub(crate) static CAPTURED_OF_DATABASES: Key<Items, Required> = key(
+    "tables",
+    Items { value: &Table, some: true },
+    Required,
+    "[studio.movie, studio.talent]",
+    "The tables to capture, each as `database.table`, exactly as they are called.",
+);
+
+pub(crate) static IDENTITY: Key<ServerName, Means> = key(
+    "identity",
+    ServerName("reader"),
+    Means("`tributary_<pipeline>_<source>`"),
+    "tributary_movies",
+    "The name by which one process reads the log at a time: that of a lock at the server, of which its number as a replica is made.",
+);
+
+pub(crate) static MYSQL_TIMES: Key<Words<TimePrecision>, Is<TimePrecision>> = key(
+    "times",
+    Words(PRECISIONS),
+    Is(TimePrecision::AdaptiveTimeMicroseconds),
+    "iso",
+    "How dates and times travel in topics: as numbers in units as fine as the column, in one unit, or as ISO 8601 text.",
 );
 
 static POSTGRES_KEYS: Keys = Keys {
@@ -99,6 +164,15 @@ pub(crate) static PUBLICATION: Key<ServerName, Means> = key(
 
 const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 
+const PRECISIONS: &[(&str, TimePrecision)] = &[
+    ("adaptive", TimePrecision::Adaptive),
+    ("adaptive-time-microseconds", TimePrecision::AdaptiveTimeMicroseconds),
+    ("milliseconds", TimePrecision::Milliseconds),
+    ("microseconds", TimePrecision::Microseconds),
+    ("nanoseconds", TimePrecision::Nanoseconds),
+    ("iso", TimePrecision::Iso),
+];
+
 pub(crate) static STREAMING: Key<Words<bool>, Is<bool>> = key(
     "streaming",
     Words(ON_OFF),
@@ -165,14 +239,7 @@ pub(crate) static DECIMALS: Key<Words<DecimalHandling>, Is<DecimalHandling>> = k
 
 pub(crate) static TIMES: Key<Words<TimePrecision>, Is<TimePrecision>> = key(
     "times",
-    Words(&[
-        ("adaptive", TimePrecision::Adaptive),
-        ("adaptive-time-microseconds", TimePrecision::AdaptiveTimeMicroseconds),
-        ("milliseconds", TimePrecision::Milliseconds),
-        ("microseconds", TimePrecision::Microseconds),
-        ("nanoseconds", TimePrecision::Nanoseconds),
-        ("iso", TimePrecision::Iso),
-    ]),
+    Words(PRECISIONS),
     Is(TimePrecision::Adaptive),
     "iso",
     "How dates and times travel in topics: as numbers in units as fine as the column, in one unit, or as ISO 8601 text.",
@@ -187,7 +254,7 @@ pub(crate) static BINARY: Key<Words<BinaryHandling>, Is<BinaryHandling>> = key(
     ]),
     Is(BinaryHandling::Base64),
     "hex",
-    "How `bytea` travels in topics.",
+    "How bytes travel in topics (`bytea`; `BINARY`, `BLOB`).",
 );
 
 pub(crate) static HSTORE: Key<Words<bool>, Is<bool>> = key(
@@ -220,6 +287,6 @@ pub(crate) static INVALID_TEXT: Key<Words<InvalidText>, Is<InvalidText>> = key(
     Words(&[("stop", InvalidText::Stop), ("replace", InvalidText::Replace), ("base64", InvalidText::Base64)]),
     Is(InvalidText::Stop),
     "replace",
-    "What becomes of bytes that are no text in the database's encoding: the source stops, U+FFFD stands in their place, or the \
+    "What becomes of bytes that are no text in the encoding of the database or column: the source stops, U+FFFD stands in their place, or the \
      value travels as base64.",
 );

@@ -121,6 +121,10 @@ pub(crate) const SOURCE_URL: DatabaseUrl = DatabaseUrl {
     example: "write `postgres://user:password@host:5432/database`",
 };
 
+/// The same, of MySQL and MariaDB.
+pub(crate) const MYSQL_URL: DatabaseUrl =
+    DatabaseUrl { schemes: &["mysql://", "mariadb://"], example: "write `mysql://user:password@host:3306`" };
+
 /// Databases that rows go to.
 pub(crate) const TABLE_URL: DatabaseUrl = DatabaseUrl {
     schemes: &["postgres://", "postgresql://", "mysql://", "mariadb://"],

@@ -46,9 +46,7 @@ pub struct SourcePlan {
 impl SourcePlan {
     /// What it captures.
     pub fn tables(&self) -> &[TableName] {
-        match &self.settings {
-            SourceSettings::Postgres(postgres) => &postgres.tables,
-        }
+        self.settings.tables()
     }
 
     /// Where a table of it is written, or the source itself.
@@ -62,6 +60,65 @@ impl SourcePlan {
 pub enum SourceSettings {
     /// PostgreSQL, by logical decoding.
     Postgres(PostgresSettings),
+    /// MySQL or MariaDB, by the binary log.
+    MySql(MySqlSettings),
+}
+
+impl SourceSettings {
+    /// What it captures.
+    pub fn tables(&self) -> &[TableName] {
+        match self {
+            Self::Postgres(postgres) => &postgres.tables,
+            Self::MySql(mysql) => &mysql.tables,
+        }
+    }
+
+    /// Columns that make the key of a table, in place of its primary key.
+    pub fn keys(&self) -> &BTreeMap<TableName, Vec<String>> {
+        match self {
+            Self::Postgres(postgres) => &postgres.keys,
+            Self::MySql(mysql) => &mysql.keys,
+        }
+    }
+
+    /// How exact decimals travel.
+    pub fn decimals(&self) -> DecimalHandling {
+        match self {
+            Self::Postgres(postgres) => postgres.decimals,
+            Self::MySql(mysql) => mysql.decimals,
+        }
+    }
+
+    /// What keeps the log, or who reads it, by its name at the server.
+    pub fn reader(&self) -> &str {
+        match self {
+            Self::Postgres(postgres) => &postgres.slot,
+            Self::MySql(mysql) => &mysql.identity,
+        }
+    }
+}
+
+/// A MySQL or MariaDB source.
+#[derive(Debug, Clone)]
+pub struct MySqlSettings {
+    /// Connection URL; holds the password.
+    pub url: Secret,
+    /// What to capture; schemas are databases.
+    pub tables: Vec<TableName>,
+    /// Columns that make the key of a table, in place of its primary key.
+    pub keys: BTreeMap<TableName, Vec<String>>,
+    /// The name by which one process reads at a time. Default: `tributary_<pipeline>_<source>`.
+    pub identity: String,
+    /// How exact decimals travel.
+    pub decimals: DecimalHandling,
+    /// Whether records of changes have headers of CloudEvents.
+    pub cloud_events: bool,
+    /// How dates and times travel.
+    pub times: TimePrecision,
+    /// How bytes travel.
+    pub binary: BinaryHandling,
+    /// What becomes of bytes that are no text.
+    pub invalid_text: InvalidText,
 }
 
 /// A PostgreSQL source.

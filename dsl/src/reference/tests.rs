@@ -200,6 +200,10 @@ fn with(place: &Place, new: Json) -> Json {
     if place.path.iter().any(|name| name == "lookup") {
         pipeline["tables"] = json!({ "rates": { "from": "public.movie" } });
     }
+    // Schemas are databases there, and the examples have another one.
+    if place.path.iter().any(|name| name == "mysql" || name == "mariadb") {
+        pipeline = yaml(&pipeline.to_string().replace("public.", "studio."));
+    }
     pipeline
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
-use crate::position::{Lsn, Position};
+use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
 /// A message that is no change event.
@@ -85,10 +85,34 @@ struct Source {
     origin: Option<String>,
     #[serde(default)]
     origin_lsn: Option<u64>,
+    #[serde(default)]
+    server_id: u32,
+    #[serde(default)]
+    gtid: Option<String>,
+    #[serde(default)]
+    file: Option<String>,
+    #[serde(default)]
+    pos: u64,
+    #[serde(default)]
+    row: u32,
+    #[serde(default)]
+    thread: Option<u32>,
+}
+
+impl Source {
+    /// The database, or the schema in it, that tables are of.
+    fn schema(&self) -> &str {
+        match SourceKind::from_name(&self.connector) {
+            Some(SourceKind::MySql | SourceKind::MariaDb) => &self.db,
+            _ => &self.schema,
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct Transaction {
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     total_order: u64,
     #[serde(default)]
@@ -140,14 +164,28 @@ impl Decoder {
             })
         };
         let commit_us = envelope.source.ts_us.or(envelope.source.ts_ms.map(|ms| ms * 1_000)).unwrap_or(0);
+        let of_log = envelope.source.file.as_deref().map(|file| {
+            let source = &envelope.source;
+            let begin = envelope.transaction.as_ref().and_then(|t| t.id.rsplit_once("pos=")?.1.parse().ok());
+            let offset = begin.unwrap_or(source.pos);
+            let gtid = source.gtid.as_deref().map(Into::into);
+            Arc::new(LogGroup { gtid, file: file.into(), server_id: source.server_id, thread: source.thread, offset })
+        });
         let position = match (SourceKind::from_name(&envelope.source.connector), envelope.source.lsn) {
             (Some(SourceKind::PostgreSql), Some(lsn)) => {
                 let commit = envelope.source.sequence.as_deref().and_then(commit_of).unwrap_or(lsn);
                 Position::Postgres { lsn: Lsn(lsn), commit: Lsn(commit) }
             }
+            (Some(SourceKind::MySql | SourceKind::MariaDb), _) => match &of_log {
+                Some(group) => {
+                    Position::MySql { group: group.clone(), offset: envelope.source.pos, row: envelope.source.row }
+                }
+                None => Position::None,
+            },
             _ => Position::None,
         };
-        let transaction = envelope.transaction.as_ref().zip(envelope.source.tx_id).map(|(t, id)| TransactionInfo {
+        let tx_id = envelope.source.tx_id.or(of_log.map(|group| group.number()));
+        let transaction = envelope.transaction.as_ref().zip(tx_id).map(|(t, id)| TransactionInfo {
             id,
             total_order: t.total_order,
             table_order: t.data_collection_order,
@@ -179,7 +217,7 @@ impl Decoder {
         names.extend(envelope.unchanged.iter().map(String::as_str));
         names.sort_unstable();
         names.dedup();
-        let id = (envelope.source.schema.clone(), envelope.source.table.clone());
+        let id = (envelope.source.schema().to_owned(), envelope.source.table.clone());
         if let Some(known) = self.tables.get(&id) {
             let same = known.columns.iter().map(|c| &*c.name).eq(names.iter().copied())
                 && known.key.len() == key.len()
@@ -227,6 +265,7 @@ fn from_json(value: Json) -> Value {
         Json::Bool(b) => Value::Bool(b),
         Json::Number(n) => match n.as_i64() {
             Some(i) => Value::Int(i),
+            None if n.is_u64() => Value::UInt(n.as_u64().unwrap_or(u64::MAX)),
             None => Value::Float64(n.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(s) => Value::text(s),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::DecimalMode;
 use super::number::unscaled;
 use crate::change::{ChangeEvent, Op, Origin, SourceInfo};
-use crate::position::{Lsn, Position};
+use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
 
 /// Encodes the events of one source. Holds what does not change from event to event, and the text that the events of
@@ -39,6 +39,7 @@ struct Shared {
 struct SharedBy {
     table: Arc<TableSchema>,
     commit: Option<Lsn>,
+    group: Option<Arc<LogGroup>>,
     transaction: Option<u64>,
     commit_us: i64,
     origin: Option<Arc<Origin>>,
@@ -49,6 +50,7 @@ impl SharedBy {
     fn holds(&self, event: &ChangeEvent) -> bool {
         Arc::ptr_eq(&self.table, &event.table)
             && self.commit == commit(event)
+            && self.group.as_ref() == group(event)
             && self.transaction == event.transaction.map(|t| t.id)
             && self.commit_us == event.commit_us
             && self.origin == event.origin
@@ -66,7 +68,14 @@ struct Captured {
 fn commit(event: &ChangeEvent) -> Option<Lsn> {
     match event.position {
         Position::Postgres { commit, .. } => Some(commit),
-        Position::None => None,
+        Position::MySql { .. } | Position::None => None,
+    }
+}
+
+fn group(event: &ChangeEvent) -> Option<&Arc<LogGroup>> {
+    match &event.position {
+        Position::MySql { group, .. } => Some(group),
+        Position::Postgres { .. } | Position::None => None,
     }
 }
 
@@ -130,12 +139,15 @@ impl Encoder {
             self.share(event);
         }
         out.extend_from_slice(&self.shared.head);
-        if let Position::Postgres { lsn, .. } = event.position {
-            let mut digits = itoa::Buffer::new();
-            let lsn = digits.format(lsn.0 as i64).as_bytes();
-            out.extend_from_slice(lsn);
+        let places = match event.position {
+            Position::Postgres { lsn, .. } => Some((lsn.0 as i64, lsn.0 as i64)),
+            Position::MySql { offset, row, .. } => Some((offset as i64, i64::from(row))),
+            Position::None => None,
+        };
+        if let Some((first, second)) = places {
+            integer(out, first);
             out.extend_from_slice(&self.shared.middle);
-            out.extend_from_slice(lsn);
+            integer(out, second);
         }
         out.extend_from_slice(&self.shared.tail);
         if let Some(t) = event.transaction {
@@ -166,6 +178,7 @@ impl Encoder {
         *of = Some(SharedBy {
             table: event.table.clone(),
             commit: commit(event),
+            group: group(event).cloned(),
             transaction: event.transaction.map(|t| t.id),
             commit_us: event.commit_us,
             origin: event.origin.clone(),
@@ -177,8 +190,12 @@ impl Encoder {
         integer(head, event.commit_us / 1_000);
         head.extend_from_slice(if dump { b",\"snapshot\":\"true\"" } else { b",\"snapshot\":\"false\"" });
         head.extend_from_slice(b",\"db\":");
-        head.extend_from_slice(&self.database);
         middle.clear();
+        tail.clear();
+        if let Some(group) = group(event) {
+            return share_group(event, group, head, middle, tail);
+        }
+        head.extend_from_slice(&self.database);
         let rest = match commit(event) {
             Some(commit) => {
                 head.extend_from_slice(b",\"sequence\":\"[\\\"");
@@ -207,7 +224,6 @@ impl Encoder {
             Some(t) => integer(rest, t.id as i64),
             None => rest.extend_from_slice(b"null"),
         }
-        tail.clear();
         if commit(event).is_some() {
             rest.extend_from_slice(b",\"lsn\":");
             tail.extend_from_slice(b",\"xmin\":null,\"origin\":");
@@ -249,6 +265,42 @@ impl Encoder {
         if !first {
             out.push(b']');
         }
+    }
+}
+
+/// What events of a group of MySQL's or MariaDB's log share: up to the place of an event, up to that of a row, and behind it.
+fn share_group(event: &ChangeEvent, group: &LogGroup, head: &mut Vec<u8>, middle: &mut Vec<u8>, tail: &mut Vec<u8>) {
+    json_string(head, event.table.schema.as_bytes());
+    head.extend_from_slice(b",\"sequence\":null,\"ts_us\":");
+    integer(head, event.commit_us);
+    head.extend_from_slice(b",\"ts_ns\":");
+    integer(head, event.commit_us.saturating_mul(1_000));
+    head.extend_from_slice(b",\"table\":");
+    json_string(head, event.table.name.as_bytes());
+    head.extend_from_slice(b",\"server_id\":");
+    integer(head, i64::from(group.server_id));
+    head.extend_from_slice(b",\"gtid\":");
+    match &group.gtid {
+        Some(gtid) => json_string(head, gtid.as_bytes()),
+        None => head.extend_from_slice(b"null"),
+    }
+    head.extend_from_slice(b",\"file\":");
+    json_string(head, group.file.as_bytes());
+    head.extend_from_slice(b",\"pos\":");
+    middle.extend_from_slice(b",\"row\":");
+    tail.extend_from_slice(b",\"thread\":");
+    match group.thread {
+        Some(thread) => integer(tail, i64::from(thread)),
+        None => tail.extend_from_slice(b"null"),
+    }
+    tail.extend_from_slice(b",\"query\":null},\"transaction\":");
+    match event.transaction {
+        Some(_) => {
+            tail.extend_from_slice(b"{\"id\":");
+            json_string(tail, group.id().as_bytes());
+            tail.extend_from_slice(b",\"total_order\":");
+        }
+        None => tail.extend_from_slice(b"null"),
     }
 }
 
@@ -312,6 +364,7 @@ pub fn encode_value(out: &mut Vec<u8>, value: &Value, decimals: DecimalMode) {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Int(i) => integer(out, *i),
+        Value::UInt(i) => out.extend_from_slice(itoa::Buffer::new().format(*i).as_bytes()),
         Value::Float32(f) => float(out, f64::from(*f), |out| {
             let _ = serde_json::to_writer(out, f);
         }),

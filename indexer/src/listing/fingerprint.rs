@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 
 use serde::{Deserialize, Serialize};
-use tributary_dsl::plan::{IndexPlan, Plan, RootIds, SourcePlan, SourceSettings, StorePlan};
+use tributary_dsl::plan::{IndexPlan, Plan, RootIds, SourcePlan, StorePlan};
 use tributary_event::TableName;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -89,11 +89,10 @@ fn ways(plan: &Plan, index: &IndexPlan) -> String {
 fn rules(plan: &Plan, index: &IndexPlan) -> String {
     let mut text = String::new();
     for source in &plan.sources {
-        let SourceSettings::Postgres(postgres) = &source.settings;
         let mut tables: Vec<&TableName> = shown_tables(plan, source, index).collect();
         tables.sort();
         for table in tables {
-            let _ = write!(text, "\n{} {table} {:?}", source.name, postgres.decimals);
+            let _ = write!(text, "\n{} {table} {:?}", source.name, source.settings.decimals());
             for rule in plan.graph.vertices.get(table).into_iter().flatten() {
                 let _ = write!(text, " {} {}", rule.type_name, rule.id);
             }

@@ -55,6 +55,7 @@ pub fn id_value(value: &Value) -> Option<IdValue> {
         Value::Text(text) => Some(IdValue::Text(text.to_string())),
         Value::Bool(b) => Some(IdValue::Text(b.to_string())),
         // As events have it, where decimals travel as text.
+        Value::UInt(number) => Some(IdValue::Number(number.to_string())),
         Value::Decimal { text, .. } => Some(IdValue::Text(text.to_string())),
         Value::Float64(f) => Some(IdValue::Number(f.to_string())),
         Value::Float32(f) => Some(IdValue::Number(f.to_string())),

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How much is read at once while the socket is quiet: the memory for it is cleared each time.
-pub(super) const QUIET_READ: usize = 64 << 10;
+pub(crate) const QUIET_READ: usize = 64 << 10;
 
 /// A connected socket.
-pub(super) enum Socket {
+pub(crate) enum Socket {
     /// The runtime watches it.
     Watched(TcpStream),
     /// Nobody does.
@@ -27,7 +27,7 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Lets nobody be woken until there is nothing to read.
-    pub(super) fn be_quiet(&mut self) -> io::Result<()> {
+    pub(crate) fn be_quiet(&mut self) -> io::Result<()> {
         if let Self::Watched(_) = self
             && let Self::Watched(stream) = mem::replace(self, Self::Lost)
         {

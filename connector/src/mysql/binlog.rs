@@ -1,0 +1,17 @@
+//! Events of a binary log: bytes → what they say. Pure.
+//!
+//! Reference: MySQL Source Code Documentation, `libs/mysql/binlog/event`; MariaDB Knowledge Base, "Replication Protocol", binlog events.
+
+mod group;
+mod header;
+mod payload;
+mod rows;
+mod statement;
+mod table_map;
+
+pub(super) use group::{GroupStart, format_description, heartbeat, rotation};
+pub(super) use header::{EventKind, HEADER, Header};
+pub(super) use payload::{Payload, uncompressed};
+pub(super) use rows::{Change, Image, RowsEvent, expanded};
+pub(super) use statement::{Statement, StatementKind};
+pub(super) use table_map::{ColumnMap, TableMap, types};

@@ -1,0 +1,110 @@
+//! Events of a transaction that were compressed together (MySQL), and single ones (MariaDB).
+//!
+//! Reference: MySQL Source Code Documentation, `Transaction_payload_event`; MariaDB Knowledge Base, "Compressing Events to Reduce Size of the
+//! Binary Log".
+
+use std::io::{self, BufReader, Read as _};
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::ZlibDecoder;
+
+use super::super::cursor::{Cursor, Malformed};
+use super::header::{HEADER, Header};
+
+const CORRUPT: Malformed = Malformed("its compressed content cannot be read");
+/// How much memory is taken before content has come that fills it.
+const FIRST: usize = 64 << 10;
+
+/// The events of a compressed transaction, read one by one.
+pub(in super::super) struct Payload {
+    from: Box<dyn io::Read + Send>,
+}
+
+impl Payload {
+    /// Opens it. `owner` has the body of the event.
+    pub(in super::super) fn open(owner: &Bytes) -> Result<Self, Malformed> {
+        const NONE: u64 = 255;
+        const ZSTD: u64 = 0;
+        let mut cursor = Cursor(owner);
+        let (mut size, mut algorithm) = (None, None);
+        loop {
+            let field = cursor.lenenc()?;
+            if field == 0 {
+                break;
+            }
+            let mut content = Cursor(cursor.lenenc_bytes()?);
+            match field {
+                1 => size = Some(content.lenenc()?),
+                2 => algorithm = Some(content.lenenc()?),
+                _ => {}
+            }
+        }
+        let size = usize::try_from(size.unwrap_or(cursor.len() as u64)).unwrap_or(usize::MAX);
+        let content = owner.slice_ref(cursor.take(size)?);
+        let from: Box<dyn io::Read + Send> = match algorithm {
+            Some(ZSTD) => {
+                let decoder = zstd::stream::read::Decoder::new(io::Cursor::new(content)).map_err(|_| CORRUPT)?;
+                Box::new(BufReader::with_capacity(FIRST, decoder))
+            }
+            None | Some(NONE) => Box::new(io::Cursor::new(content)),
+            Some(_) => return Err(Malformed("it is compressed in a way that is not known")),
+        };
+        Ok(Self { from })
+    }
+
+    /// The next event; none at the end.
+    pub(in super::super) fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
+        let mut event = BytesMut::zeroed(HEADER);
+        match self.from.read(&mut event[..1]).map_err(|_| CORRUPT)? {
+            0 => return Ok(None),
+            _ => self.from.read_exact(&mut event[1..]).map_err(|_| CORRUPT)?,
+        }
+        let size = Header::read(&event)?.size as usize;
+        if size < HEADER {
+            return Err(CORRUPT);
+        }
+        while event.len() < size {
+            let at = event.len();
+            let more = (size - at).min(at.max(FIRST));
+            event.resize(at + more, 0);
+            self.from.read_exact(&mut event[at..]).map_err(|_| CORRUPT)?;
+        }
+        Ok(Some(event.freeze()))
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Payload")
+    }
+}
+
+/// Content that MariaDB compressed: a byte with the number of those that tell its size, the size, then zlib's bytes.
+pub(in super::super) fn uncompressed(content: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut cursor = Cursor(content);
+    let head = cursor.u8()?;
+    if head & 0x80 == 0 || head & 0x70 != 0 {
+        return Err(Malformed("it is compressed in a way that is not known"));
+    }
+    let size = cursor.uint_be(usize::from(head & 0x07).min(8))?;
+    let mut out = Vec::new();
+    let read = ZlibDecoder::new(cursor.0).take(size.saturating_add(1)).read_to_end(&mut out).map_err(|_| CORRUPT)?;
+    if read as u64 == size { Ok(out) } else { Err(CORRUPT) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = uncompressed(&bytes);
+            if let Ok(mut payload) = Payload::open(&Bytes::from(bytes)) {
+                while let Ok(Some(_)) = payload.next() {}
+            }
+        }
+    }
+}

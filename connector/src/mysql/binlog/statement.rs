@@ -1,0 +1,355 @@
+//! Statements of the log: as much of them as says what they may do to tables. There is no grammar here: a statement is read word by word, and
+//! what may concern a captured table is taken to concern it.
+
+use super::super::cursor::{Cursor, Malformed};
+
+/// The modes of SQL that change how a statement is read.
+const ANSI_QUOTES: u64 = 4;
+const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
+
+/// A statement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in super::super) struct Statement {
+    /// The session that ran it.
+    pub thread: u32,
+    /// The database that was chosen.
+    pub schema: String,
+    pub text: String,
+    mode: u64,
+}
+
+/// What a statement does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum StatementKind {
+    /// It begins a transaction; an XA transaction is named.
+    Begin(Option<Vec<u8>>),
+    Commit,
+    Rollback,
+    /// It commits or rolls back a prepared transaction.
+    XaCommit(Vec<u8>),
+    XaRollback(Vec<u8>),
+    /// It empties a table: its database, if named, and its name.
+    Truncate(Option<String>, String),
+    /// It may change definitions.
+    Definition,
+    /// It changes rows by itself, instead of the log having them.
+    Rows,
+    /// None of these.
+    Nothing,
+}
+
+/// A word of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    /// An identifier or keyword without quotes.
+    Bare(String),
+    /// An identifier in quotes.
+    Quoted(String),
+    /// A text, and whether it is written in hexadecimal digits.
+    Text(Vec<u8>),
+    Mark(char),
+}
+
+impl Word {
+    fn is(&self, keyword: &str) -> bool {
+        matches!(self, Self::Bare(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Bare(name) | Self::Quoted(name) => Some(name),
+            Self::Text(_) | Self::Mark(_) => None,
+        }
+    }
+}
+
+impl Statement {
+    /// Reads the event. `compressed`: its text is.
+    pub(in super::super) fn read(body: &[u8], compressed: bool) -> Result<Self, Malformed> {
+        let mut cursor = Cursor(body);
+        let thread = cursor.u32()?;
+        cursor.u32()?;
+        let schema = usize::from(cursor.u8()?);
+        cursor.u16()?;
+        let status = usize::from(cursor.u16()?);
+        let mode = mode(Cursor(cursor.take(status)?));
+        let schema = String::from_utf8_lossy(cursor.take(schema)?).into_owned();
+        cursor.u8()?;
+        let text = match compressed {
+            true => String::from_utf8_lossy(&super::uncompressed(cursor.0)?).into_owned(),
+            false => String::from_utf8_lossy(cursor.0).into_owned(),
+        };
+        Ok(Self { thread, schema, text, mode })
+    }
+
+    /// One that loads a file, whose table its event does not tell.
+    pub(in super::super) fn load() -> Self {
+        Self { text: "LOAD DATA".into(), ..Self::default() }
+    }
+
+    /// What it does.
+    pub(in super::super) fn kind(&self) -> StatementKind {
+        let words: Vec<Word> = self.words().take(8).collect();
+        let word = |at: usize| words.get(at).cloned().unwrap_or(Word::Mark(';'));
+        let first = match words.first() {
+            Some(Word::Bare(first)) => first.to_ascii_uppercase(),
+            _ => String::new(),
+        };
+        match first.as_str() {
+            "BEGIN" => StatementKind::Begin(None),
+            "START" if word(1).is("transaction") => StatementKind::Begin(None),
+            "COMMIT" => StatementKind::Commit,
+            "ROLLBACK" if !words.iter().any(|word| word.is("to")) => StatementKind::Rollback,
+            "XA" => {
+                let all: Vec<Word> = self.words().skip(2).collect();
+                let is = |keyword: &str| word(1).is(keyword);
+                match () {
+                    () if is("start") || is("begin") => StatementKind::Begin(Some(xid(&all))),
+                    () if is("commit") => StatementKind::XaCommit(xid(&all)),
+                    () if is("rollback") => StatementKind::XaRollback(xid(&all)),
+                    () => StatementKind::Nothing,
+                }
+            }
+            "TRUNCATE" => {
+                let at = if word(1).is("table") { 2 } else { 1 };
+                let name = |at: usize| word(at).name().map(str::to_owned);
+                match (name(at), word(at + 1), name(at + 2)) {
+                    (schema, Word::Mark('.'), Some(table)) => StatementKind::Truncate(schema, table),
+                    (Some(table), _, _) => StatementKind::Truncate(None, table),
+                    (None, _, _) => StatementKind::Definition,
+                }
+            }
+            "ALTER" | "CREATE" | "DROP" | "RENAME" => StatementKind::Definition,
+            "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => StatementKind::Rows,
+            _ => StatementKind::Nothing,
+        }
+    }
+
+    /// Whether rows follow that belong to it (`CREATE TABLE … SELECT`).
+    pub(in super::super) fn starts_transaction(&self) -> bool {
+        self.text.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION")
+    }
+
+    /// Whether the table, or its database as a whole, is named in it.
+    pub(in super::super) fn may_concern(&self, schema: &str, table: &str) -> bool {
+        let (mut names_schema, mut names_table, mut whole) = (false, false, false);
+        for (at, word) in self.words().enumerate() {
+            // Names may be compared without their case, by the server's settings.
+            let names = |name: &str| word.name().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
+            names_schema |= names(schema);
+            names_table |= names(table);
+            whole |= at <= 4 && (word.is("database") || word.is("schema"));
+        }
+        names_table && (names_schema || self.schema.to_lowercase() == schema.to_lowercase()) || whole && names_schema
+    }
+
+    /// Whether rows of the table may be changed by it: of one that reads elsewhere, only what it writes to counts.
+    pub(in super::super) fn may_write_to(&self, schema: &str, table: &str) -> bool {
+        let inserts = self.words().next().is_some_and(|word| word.is("insert") || word.is("replace"));
+        if !inserts {
+            return self.may_concern(schema, table);
+        }
+        let written = self.text.len().min(1 << 16);
+        let text: String = self.text.chars().take(written).collect();
+        let mut head = Self { text, ..self.clone() };
+        let lower = head.text.to_ascii_lowercase();
+        if let Some(at) = lower.find("select") {
+            head.text.truncate(at);
+        }
+        head.may_concern(schema, table)
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words { text: &self.text, mode: self.mode }
+    }
+}
+
+/// The mode of SQL, among the status variables, whose first are flags and mode.
+fn mode(mut status: Cursor<'_>) -> u64 {
+    while let Ok(code) = status.u8() {
+        match code {
+            0 if status.u32().is_ok() => {}
+            1 => return status.u64().unwrap_or(0),
+            _ => break,
+        }
+    }
+    0
+}
+
+/// The name of an XA transaction, as it is told apart from others.
+fn xid(words: &[Word]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in words {
+        match word {
+            Word::Text(text) => {
+                out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                out.extend_from_slice(text);
+            }
+            Word::Bare(number) if number.starts_with(|c: char| c.is_ascii_digit()) => {
+                out.extend_from_slice(number.as_bytes());
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The words of a statement, without comments; those that only MySQL or MariaDB reads count.
+struct Words<'a> {
+    text: &'a str,
+    mode: u64,
+}
+
+impl<'a> Words<'a> {
+    /// What stands in quotes, from behind the first.
+    fn quoted(&mut self, quote: char, escapes: bool) -> String {
+        let mut out = String::new();
+        let mut chars = self.text.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '\\' if escapes => out.extend(chars.next().map(|(_, c)| c)),
+                c if c == quote => match chars.peek() {
+                    Some((_, next)) if *next == quote => {
+                        out.push(quote);
+                        chars.next();
+                    }
+                    _ => {
+                        self.text = &self.text[at + c.len_utf8()..];
+                        return out;
+                    }
+                },
+                c => out.push(c),
+            }
+        }
+        self.text = "";
+        out
+    }
+
+    fn skip_to(&mut self, end: &str) {
+        self.text = self.text.find(end).map_or("", |at| &self.text[at + end.len()..]);
+    }
+}
+
+impl Iterator for Words<'_> {
+    type Item = Word;
+
+    fn next(&mut self) -> Option<Word> {
+        let escapes = self.mode & NO_BACKSLASH_ESCAPES == 0;
+        loop {
+            self.text = self.text.trim_start();
+            let first = self.text.chars().next()?;
+            let rest = &self.text[first.len_utf8()..];
+            if let Some(comment) = self.text.strip_prefix("/*") {
+                // `/*!80000 …*/` and `/*M! …*/` are read.
+                let conditional = comment.strip_prefix('!').or_else(|| comment.strip_prefix("M!"));
+                match conditional {
+                    Some(inside) => self.text = inside.trim_start_matches(|c: char| c.is_ascii_digit()),
+                    None => self.skip_to("*/"),
+                }
+                continue;
+            }
+            if let Some(end) = self.text.strip_prefix("*/") {
+                self.text = end;
+                continue;
+            }
+            if first == '#' || self.text.starts_with("-- ") || self.text.starts_with("--\n") {
+                self.skip_to("\n");
+                continue;
+            }
+            self.text = rest;
+            return Some(match first {
+                '`' => Word::Quoted(self.quoted('`', false)),
+                '"' if self.mode & ANSI_QUOTES != 0 => Word::Quoted(self.quoted('"', false)),
+                '\'' | '"' => Word::Text(self.quoted(first, escapes).into_bytes()),
+                'x' | 'X' if rest.starts_with('\'') => {
+                    self.text = &rest[1..];
+                    let digits = self.quoted('\'', false);
+                    Word::Text(digits.to_ascii_lowercase().into_bytes())
+                }
+                c if c.is_alphanumeric() || "_$".contains(c) => {
+                    let end = rest.find(|c: char| !(c.is_alphanumeric() || "_$".contains(c))).unwrap_or(rest.len());
+                    self.text = &rest[end..];
+                    Word::Bare(format!("{c}{}", &rest[..end]))
+                }
+                c => Word::Mark(c),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn statement(text: &str) -> Statement {
+        Statement { thread: 1, schema: "films".into(), text: text.into(), mode: 0 }
+    }
+
+    #[test]
+    fn statements_are_told_apart_by_their_first_words() {
+        use StatementKind::*;
+        let kind = |text: &str| statement(text).kind();
+        assert_eq!(kind("BEGIN"), Begin(None));
+        assert_eq!(kind("/* x */ COMMIT"), Commit);
+        assert_eq!(kind("ROLLBACK TO `a`"), Nothing);
+        assert_eq!(kind("rollback"), Rollback);
+        assert_eq!(kind("XA COMMIT X'616263',X'',1"), kind("xa commit x'616263', X'',1 "));
+        assert!(
+            matches!((kind("XA START X'61',X'',1"), kind("XA COMMIT X'61',X'',1")), (Begin(Some(a)), XaCommit(b)) if a == b)
+        );
+        assert_eq!(kind("truncate table `films`.`a``b`"), Truncate(Some("films".into()), "a`b".into()));
+        assert_eq!(kind("TRUNCATE t"), Truncate(None, "t".into()));
+        for text in [
+            "alter table t add x int",
+            "/*!50001 CREATE */ VIEW v AS SELECT 1",
+            "-- x\nDROP TABLE t",
+            "#x\nRENAME TABLE a TO b",
+        ] {
+            assert_eq!(kind(text), Definition, "{text}");
+        }
+        assert_eq!(kind("/*M!100100 insert */ into t values (1)"), Rows);
+        assert_eq!(kind("GRANT ALL ON *.* TO a"), Nothing);
+        assert_eq!(kind("SAVEPOINT a"), Nothing);
+    }
+
+    #[test]
+    fn what_may_concern_a_table_does() {
+        let concerns = |text: &str| statement(text).may_concern("films", "movie");
+        assert!(concerns("ALTER TABLE movie ADD x int"));
+        assert!(concerns("RENAME TABLE `_movie_new` TO `Movie`"));
+        assert!(concerns("DROP DATABASE films"));
+        assert!(!concerns("ALTER TABLE talent COMMENT 'movie'"));
+        assert!(!concerns("CREATE TABLE other.talent (id int) -- movie"));
+        let other = Statement { schema: "other".into(), ..statement("ALTER TABLE movie ADD x int") };
+        assert!(!other.may_concern("films", "movie"));
+        assert!(
+            Statement { text: "ALTER TABLE films . movie ADD x int".into(), ..other }.may_concern("films", "movie")
+        );
+        let writes = |text: &str| statement(text).may_write_to("films", "movie");
+        assert!(writes("INSERT INTO movie SELECT 1"));
+        assert!(!writes("INSERT INTO log SELECT * FROM movie"));
+        assert!(writes("UPDATE log, movie SET a = 1"));
+    }
+
+    #[test]
+    fn quotes_follow_the_mode() {
+        let ansi = Statement { mode: ANSI_QUOTES, ..statement("ALTER TABLE \"movie\" ADD x int") };
+        assert!(ansi.may_concern("films", "movie"));
+        assert!(!Statement { mode: 0, ..ansi }.may_concern("films", "movie"));
+        let text = r"ALTER TABLE t COMMENT '\' movie'";
+        assert!(!statement(text).may_concern("films", "movie"));
+        assert!(Statement { mode: NO_BACKSLASH_ESCAPES, ..statement(text) }.may_concern("films", "movie"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "[a-z`'\"\\\\/*#! \n.x-]{0,40}", mode: u64, bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let statement = Statement { mode, ..statement(&text) };
+            let _ = (statement.kind(), statement.may_concern("a", "b"), statement.may_write_to("a", "b"));
+            let _ = Statement::read(&bytes, false);
+            let _ = Statement::read(&bytes, true);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The checkpoint of a MySQL or MariaDB source: from where it resumes, and how it knows that it is the same log.
+
+use bytes::Bytes;
+
+use super::position::{FilePosition, GroupId, LogPosition};
+use crate::error::ConnectorError;
+use crate::source::Mark;
+
+/// A group of which a first part is durable.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HalfDone {
+    /// The group.
+    pub group: GroupId,
+    /// Its events with rows, of whatever table, that are durable as a whole.
+    pub events: u64,
+    /// Rows of the next one that are durable.
+    pub rows: u64,
+}
+
+/// The content of a checkpoint, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MySqlCheckpoint {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The server's UUID, if it has one.
+    pub server: String,
+    /// What was read.
+    pub position: LogPosition,
+    /// Where that was in the log of the server.
+    pub at: FilePosition,
+    /// The group of which a part is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<HalfDone>,
+    /// The last sequence number given out.
+    pub sequence: u64,
+}
+
+impl MySqlCheckpoint {
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// The content is of another version, of another kind of source, or no checkpoint at all.
+    pub fn decode(name: &str, content: &[u8]) -> Result<Self, ConnectorError> {
+        let lost = |cause: String| {
+            ConnectorError::lost(
+                format!("checkpoint of source {name}"),
+                cause,
+                "use the version of tributary that wrote it, or give the source a new name to start afresh",
+            )
+        };
+        let checkpoint: Self = serde_json::from_slice(content).map_err(|e| lost(format!("it cannot be read: {e}")))?;
+        if checkpoint.version != 1 {
+            return Err(lost(format!("it has version {}, this program knows version 1", checkpoint.version)));
+        }
+        Ok(checkpoint)
+    }
+}
+
+impl Mark for MySqlCheckpoint {
+    fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}

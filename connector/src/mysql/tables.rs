@@ -1,0 +1,175 @@
+//! What the catalog says of tables: their columns, and the key. Of a table there are versions, one behind each definition.
+
+use serde::{Deserialize, Serialize};
+use tributary_event::TableName;
+
+use super::session::{Session, literal};
+use super::values::Described;
+use crate::carried::AsId;
+use crate::error::ConnectorError;
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ColumnShape {
+    pub name: String,
+    /// The type as the server writes it.
+    pub type_name: String,
+    pub nullable: bool,
+    pub described: Described,
+}
+
+/// A table at one place of the log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Shape {
+    pub columns: Vec<ColumnShape>,
+    /// The columns of the primary key, in its order.
+    pub key: Vec<usize>,
+}
+
+/// The tables of these names that exist.
+pub(super) async fn read(
+    session: &mut Session,
+    tables: &[TableName],
+) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
+    let mut found = Vec::new();
+    for table in tables {
+        let of = format!("table_schema = {} and table_name = {}", literal(&table.schema), literal(&table.name));
+        let kind: Option<String> = session
+            .one(
+                "reading information_schema.tables",
+                &format!("select table_type from information_schema.tables where {of}"),
+            )
+            .await?;
+        if !kind.is_some_and(|kind| kind.contains("BASE TABLE") || kind.contains("VERSIONED")) {
+            continue;
+        }
+        let columns = format!(
+            "select column_name, data_type, column_type, character_set_name, is_nullable from information_schema.columns \
+             where {of} order by ordinal_position"
+        );
+        let rows: Vec<(String, String, String, Option<String>, String)> =
+            session.rows("reading information_schema.columns", &columns).await?;
+        let mut shape = Shape::default();
+        for (name, kind, type_name, charset, nullable) in rows {
+            let described = described(kind.to_ascii_lowercase(), &type_name, charset);
+            shape.columns.push(ColumnShape { name, type_name, nullable: nullable == "YES", described });
+        }
+        let key = format!(
+            "select column_name from information_schema.statistics where {of} and index_name = 'PRIMARY' order by seq_in_index"
+        );
+        let key: Vec<String> = session.rows("reading information_schema.statistics", &key).await?;
+        shape.key = key.iter().filter_map(|name| shape.place(name)).collect();
+        found.push((table.clone(), shape));
+    }
+    Ok(found)
+}
+
+impl Shape {
+    /// The place of a column.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}
+
+fn described(kind: String, type_name: &str, charset: Option<String>) -> Described {
+    let labels = if matches!(kind.as_str(), "enum" | "set") { labels(type_name) } else { Vec::new() };
+    Described {
+        unsigned: type_name.to_ascii_lowercase().contains("unsigned"),
+        charset,
+        labels,
+        is_point: kind == "point",
+        type_name: kind,
+    }
+}
+
+/// The labels in `enum('a','it''s')`.
+fn labels(type_name: &str) -> Vec<String> {
+    let mut labels = Vec::new();
+    let mut chars = type_name.chars().skip_while(|c| *c != '\'').peekable();
+    while chars.next() == Some('\'') {
+        let mut label = String::new();
+        while let Some(c) = chars.next() {
+            match c {
+                '\'' if chars.peek() == Some(&'\'') => {
+                    chars.next();
+                    label.push('\'');
+                }
+                '\'' => break,
+                '\\' => match chars.next() {
+                    Some('n') => label.push('\n'),
+                    Some('r') => label.push('\r'),
+                    Some('0') => label.push('\0'),
+                    Some(c) => label.push(c),
+                    None => {}
+                },
+                c => label.push(c),
+            }
+        }
+        labels.push(label);
+        while chars.next_if(|c| *c != '\'').is_some() {}
+    }
+    labels
+}
+
+/// What becomes of a column's values where ids are made of them.
+pub(super) fn as_id(described: &Described) -> AsId {
+    use super::values::Kind;
+    let digits = 0;
+    let kind = match described.type_name.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" => Kind::Year,
+        "decimal" => Kind::Decimal { precision: 0, scale: 0 },
+        "date" => Kind::Date,
+        "time" => Kind::Time { digits },
+        "datetime" => Kind::Datetime { digits },
+        "timestamp" => Kind::Timestamp { digits },
+        "float" | "double" => Kind::Double,
+        "bit" => Kind::Bit { bits: 1 },
+        "json" => Kind::Json,
+        "set" => Kind::Set([].into()),
+        "enum" => Kind::Enum([].into()),
+        "vector" => Kind::Vector,
+        "uuid" | "inet4" | "inet6" => Kind::Uuid,
+        _ if described.charset.is_some() => Kind::Text(super::values::charset::Charset::Utf8),
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Kind::Binary { padded: None },
+        _ => Kind::Geometry { is_point: false },
+    };
+    kind.as_id()
+}
+
+/// A table that is not there, and what is like it.
+pub(super) async fn missing(session: &mut Session, table: &TableName) -> Result<ConnectorError, ConnectorError> {
+    let all: Vec<(String, String)> = session
+        .rows(
+            "reading information_schema.tables",
+            "select table_schema, table_name from information_schema.tables where table_type = 'BASE TABLE' and table_schema not in \
+             ('mysql', 'sys', 'information_schema', 'performance_schema')",
+        )
+        .await?;
+    let all: Vec<String> = all.into_iter().map(|(schema, name)| TableName::new(schema, name).to_string()).collect();
+    let wanted = table.to_string();
+    let near = all.iter().max_by(|a, b| strsim::jaro(a, &wanted).total_cmp(&strsim::jaro(b, &wanted)));
+    let user = &session.endpoint.user;
+    let grant = format!(
+        "or the user may not see it: GRANT SELECT ON {}.* TO '{user}'@'%';",
+        super::session::quote(&table.schema)
+    );
+    Ok(ConnectorError::Table {
+        table: wanted.clone(),
+        cause: "it does not exist".into(),
+        remedy: match near.filter(|near| strsim::jaro(near, &wanted) > 0.8) {
+            Some(near) => format!("did you mean {near}? {grant}"),
+            None => format!("list tables as database.table; {grant}"),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_with_their_quotes() {
+        assert_eq!(labels("enum('a','it''s','x,y','','b\\\\c')"), ["a", "it's", "x,y", "", "b\\c"]);
+        assert_eq!(labels("set('ü')"), ["ü"]);
+    }
+}

@@ -1,0 +1,9 @@
+//! Values of columns: bytes of the log → the values that events have. Pure.
+
+pub(super) mod charset;
+pub(super) mod codec;
+pub(super) mod decimal;
+pub(super) mod json;
+pub(super) mod temporal;
+
+pub(super) use codec::{Codec, Described, Kind, Unreadable};

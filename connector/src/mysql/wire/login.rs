@@ -1,0 +1,211 @@
+//! Logging in: handshake, TLS, and the ways to prove a password.
+//!
+//! Reference: MySQL Source Code Documentation, "Connection Phase"; MariaDB Knowledge Base, "Connection" and "Authentication Plugin - ed25519".
+
+use mysql_common::crypto::encrypt;
+use mysql_common::scramble::{create_response_for_ed25519, scramble_native, scramble_sha256};
+use rustls::pki_types::ServerName;
+
+use super::super::cursor::{Cursor, Malformed};
+use super::super::failure::ServerError;
+use super::Wire;
+use crate::error::ConnectorError;
+use crate::net::tls::TlsMode;
+use crate::net::{Socket, Stream};
+
+const LOGGING_IN: &str = "logging in";
+/// What we can, and want: long passwords and flags, the protocol of 4.1, transactions, and methods by their names.
+const CAPABILITIES: u32 = 0x1 | 0x4 | 0x200 | 0x2000 | 0x8000 | 0x8_0000 | 0x20_0000;
+const TLS: u32 = 0x800;
+/// The largest packet that we take.
+const LARGEST: u32 = 1 << 30;
+/// utf8mb4_general_ci.
+const COLLATION: u8 = 45;
+
+/// What the server says first.
+struct Greeting {
+    capabilities: u32,
+    nonce: Vec<u8>,
+    method: String,
+}
+
+fn greeting(packet: &[u8]) -> Result<Greeting, Malformed> {
+    let mut cursor = Cursor(packet);
+    if cursor.u8()? != 10 {
+        return Err(Malformed("it speaks another version of the protocol"));
+    }
+    cursor.until_zero();
+    cursor.u32()?;
+    let mut nonce = cursor.take(8)?.to_vec();
+    cursor.u8()?;
+    let low = cursor.u16()?;
+    cursor.take(3)?;
+    let high = cursor.u16()?;
+    let length = usize::from(cursor.u8()?);
+    cursor.take(10)?;
+    nonce.extend_from_slice(cursor.take(length.saturating_sub(8).max(13))?);
+    nonce.truncate(20);
+    let method = String::from_utf8_lossy(cursor.until_zero()).into_owned();
+    Ok(Greeting { capabilities: u32::from(high) << 16 | u32::from(low), nonce, method })
+}
+
+impl Wire {
+    pub(super) async fn log_in(&mut self) -> Result<(), ConnectorError> {
+        let packet = self.packet().await?;
+        if let Some((0xff, error)) = packet.split_first() {
+            return Err(ServerError::read(error).classify(&self.endpoint, LOGGING_IN));
+        }
+        let greeting = greeting(&packet).map_err(|e| {
+            let place = format!("url of the source ({})", self.endpoint.place());
+            ConnectorError::settings(
+                place,
+                format!("what answers there is no MySQL server: {e}"),
+                "check host and port",
+            )
+        })?;
+        let secured = self.secure(&greeting).await?;
+        let user = self.endpoint.user.clone();
+        let (mut method, mut nonce) = (greeting.method, greeting.nonce);
+        let proof = self.proof(&method, &nonce).unwrap_or_default();
+        let mut content = head(if secured { CAPABILITIES | TLS } else { CAPABILITIES });
+        content.extend_from_slice(user.as_bytes());
+        content.push(0);
+        // Shorter than 251 bytes, whatever the method.
+        content.push(proof.len() as u8);
+        content.extend_from_slice(&proof);
+        content.extend_from_slice(method.as_bytes());
+        content.push(0);
+        self.send(&content).await?;
+        loop {
+            let packet = self.packet().await?;
+            match packet.split_first() {
+                Some((0, _)) => return Ok(()),
+                Some((0xff, error)) => return Err(ServerError::read(error).classify(&self.endpoint, LOGGING_IN)),
+                Some((0xfe, rest)) => {
+                    let mut cursor = Cursor(rest);
+                    method = String::from_utf8_lossy(cursor.until_zero()).into_owned();
+                    nonce = cursor.0.strip_suffix(&[0]).unwrap_or(cursor.0).to_vec();
+                    let proof = match (&*method, secured) {
+                        ("sha256_password", true) => Some(self.password()),
+                        _ => self.proof(&method, &nonce),
+                    };
+                    let proof = proof.ok_or_else(|| self.unsupported(&method))?;
+                    self.send(&proof).await?;
+                }
+                // The password is known already; `OK` follows.
+                Some((1, [3])) => {}
+                Some((1, [4])) if secured => {
+                    let password = self.password();
+                    self.send(&password).await?;
+                }
+                Some((1, [4])) => self.encrypted(&nonce).await?,
+                _ => return Err(self.unexpected("an answer to the login that is none")),
+            }
+        }
+    }
+
+    /// Asks for TLS as the mode says; whether it was established.
+    async fn secure(&mut self, greeting: &Greeting) -> Result<bool, ConnectorError> {
+        let Some(config) = self.endpoint.trust().config()? else { return Ok(false) };
+        if greeting.capabilities & TLS == 0 {
+            if self.endpoint.trust().mode == TlsMode::Prefer {
+                return Ok(false);
+            }
+            return Err(ConnectorError::Authentication {
+                place: self.endpoint.place(),
+                cause: "ssl-mode asks for TLS, and the server offers none".into(),
+                remedy: "give the server a certificate (ssl_cert, ssl_key), or lower ssl-mode in the source's url"
+                    .into(),
+            });
+        }
+        self.send(&head(CAPABILITIES | TLS)).await?;
+        let untrusted = |place: String, cause: String| ConnectorError::Authentication {
+            place,
+            cause: format!("TLS could not be established: {cause}"),
+            remedy: "check ssl-mode and ssl-ca in the source's url, and the names in the server's certificate".into(),
+        };
+        let place = self.endpoint.place();
+        let name =
+            ServerName::try_from(self.endpoint.host.clone()).map_err(|e| untrusted(place.clone(), e.to_string()))?;
+        let Stream::Plain(socket) = std::mem::replace(&mut self.stream, Stream::Plain(Socket::Lost)) else {
+            return Err(self.unexpected("a connection that is secured already"));
+        };
+        match tokio_rustls::TlsConnector::from(config).connect(name, socket).await {
+            Ok(stream) => self.stream = Stream::Tls(Box::new(stream)),
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                return Err(untrusted(place, error.to_string()));
+            }
+            // The server went away meanwhile.
+            Err(error) => return Err(ConnectorError::unreachable(place, error)),
+        }
+        Ok(true)
+    }
+
+    /// What proves the password by a method; none: the method is not known.
+    fn proof(&self, method: &str, nonce: &[u8]) -> Option<Vec<u8>> {
+        let password = self.endpoint.password.expose().as_bytes();
+        Some(match method {
+            "mysql_native_password" => scramble_native(nonce, password).map_or_else(Vec::new, |proof| proof.to_vec()),
+            "caching_sha2_password" => scramble_sha256(nonce, password).map_or_else(Vec::new, |proof| proof.to_vec()),
+            "client_ed25519" => create_response_for_ed25519(password, nonce).to_vec(),
+            _ => return None,
+        })
+    }
+
+    /// The password itself, with its end.
+    fn password(&self) -> Vec<u8> {
+        let mut password = self.endpoint.password.expose().as_bytes().to_vec();
+        password.push(0);
+        password
+    }
+
+    /// Sends the password, encrypted for the server's key.
+    async fn encrypted(&mut self, nonce: &[u8]) -> Result<(), ConnectorError> {
+        self.send(&[2]).await?;
+        let packet = self.packet().await?;
+        let key = match packet.split_first() {
+            Some((1, key)) if key.starts_with(b"-----BEGIN PUBLIC KEY-----") => key,
+            Some((0xff, error)) => return Err(ServerError::read(error).classify(&self.endpoint, LOGGING_IN)),
+            _ => return Err(self.unexpected("a key that is none")),
+        };
+        let mut password = self.password();
+        for (byte, mask) in password.iter_mut().zip(nonce.iter().cycle()) {
+            *byte ^= mask;
+        }
+        let encrypted = encrypt(&password, key);
+        self.send(&encrypted).await
+    }
+
+    fn unsupported(&self, method: &str) -> ConnectorError {
+        ConnectorError::Authentication {
+            place: self.endpoint.place(),
+            cause: format!("it asks for the method {method:?}"),
+            remedy: "give the user caching_sha2_password, mysql_native_password or ed25519".into(),
+        }
+    }
+}
+
+/// What begins an answer to the greeting.
+fn head(capabilities: u32) -> Vec<u8> {
+    let mut head = capabilities.to_le_bytes().to_vec();
+    head.extend_from_slice(&LARGEST.to_le_bytes());
+    head.push(COLLATION);
+    head.extend_from_slice(&[0; 23]);
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_greeting_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut packet = vec![10];
+            packet.extend_from_slice(&bytes);
+            let _ = (greeting(&bytes), greeting(&packet));
+        }
+    }
+}

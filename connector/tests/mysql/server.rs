@@ -1,0 +1,84 @@
+//! A database for one test, on one of the servers.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mysql_async::prelude::{FromRow, Queryable as _};
+use mysql_async::{Conn, Opts};
+use tokio::sync::Mutex;
+use tributary_connector::{ConnectorSettings, MySqlSettings, SourceSettings};
+use tributary_event::TableName;
+
+/// A database of its own, with a session in it.
+pub struct Database {
+    pub name: String,
+    pub url: String,
+    pub is_mariadb: bool,
+    pub sql: Conn,
+}
+
+/// Tests that need what the log tells of tables to be so and not otherwise: that is a setting of the whole server.
+pub static METADATA: Mutex<()> = Mutex::const_new(());
+
+/// The servers that are there.
+fn servers() -> Vec<(bool, String)> {
+    let variables = [(false, "TRIBUTARY_TEST_MYSQL"), (true, "TRIBUTARY_TEST_MARIADB")];
+    let found = variables.map(|(is_mariadb, variable)| {
+        let url = std::env::var(variable).ok();
+        if url.is_none() {
+            eprintln!("NOT TESTED: {variable} is not set");
+        }
+        url.map(|url| (is_mariadb, url))
+    });
+    found.into_iter().flatten().collect()
+}
+
+/// A database in each of the servers that are there.
+pub async fn databases(test: &str) -> Vec<Database> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let mut all = Vec::new();
+    for (is_mariadb, server) in servers() {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{number}_{test}", std::process::id());
+        let mut admin = session(&server).await;
+        admin.query_drop(format!("create database {name} character set utf8mb4")).await.expect("a database");
+        admin.query_drop(format!("use {name}")).await.expect("a database");
+        admin.query_drop("set time_zone = '+00:00', sql_mode = ''").await.expect("settings");
+        all.push(Database { name, url: server, is_mariadb, sql: admin });
+    }
+    all
+}
+
+/// A session.
+pub async fn session(url: &str) -> Conn {
+    Conn::new(Opts::from_url(url).expect("a URL")).await.expect("connects")
+}
+
+pub async fn run(sql: &mut Conn, statement: &str) {
+    sql.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+}
+
+impl Database {
+    pub async fn run(&mut self, statement: &str) {
+        run(&mut self.sql, statement).await;
+    }
+
+    pub async fn rows<T: FromRow + Send + 'static>(&mut self, query: &str) -> Vec<T> {
+        self.sql.query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}"))
+    }
+
+    pub fn settings(&self, tables: &[&str]) -> ConnectorSettings {
+        let tables: Vec<TableName> = tables.iter().map(|table| TableName::new(self.name.as_str(), *table)).collect();
+        ConnectorSettings::mysql(&self.name, self.url.as_str().into(), tables)
+    }
+
+    pub async fn remove(mut self) {
+        let name = self.name.clone();
+        self.run(&format!("drop database {name}")).await;
+        self.sql.disconnect().await.expect("disconnects");
+    }
+}
+
+pub fn mysql_mut(settings: &mut ConnectorSettings) -> &mut MySqlSettings {
+    let SourceSettings::MySql(mysql) = &mut settings.source else { panic!("a MySQL source") };
+    mysql
+}

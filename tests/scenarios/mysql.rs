@@ -1,0 +1,123 @@
+//! Streams over MySQL and MariaDB: each change is in the topic once, in order, whatever becomes of the process on the way.
+
+use std::collections::BTreeMap;
+
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{Conn, Opts};
+use serde_json::Value as Json;
+
+use crate::client;
+use crate::world::topics::records;
+use crate::world::{Own, Pair, World};
+
+/// Rows of the table.
+const ROWS: u64 = 20;
+
+/// What a pipeline says of a database and the topic that its stream writes.
+const STREAM: &str = r#"
+sources:
+  studio:
+    KIND: { url: "URL", tables: [DATABASE.movie] }
+streams:
+  even:
+    from: DATABASE.movie
+    ops: [u]
+    steps:
+      - changed: [votes]
+      - filter: mod!(int!(.after.votes), 2) == 0
+      - transform: |
+          . = { "id": .after.id, "votes": .after.votes, "headline": string!(.after.title) + "!" }
+    to:
+      - topic: { name: OUT, key: .id }
+"#;
+
+/// The lag of the stream's reader, and the changes that the process has captured.
+async fn progress(address: &str) -> Option<(f64, f64)> {
+    let metrics = client::text(address, "/metrics").await?;
+    let sum = |name: &str| -> Option<f64> {
+        let lines: Vec<&str> = metrics.lines().filter(|line| line.starts_with(name)).collect();
+        let sum = lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+        (!lines.is_empty()).then_some(sum)
+    };
+    Some((sum("tributary_stage_lag_records{stage=\"reader of stream")?, sum("tributary_connector_events_total")?))
+}
+
+async fn killed(kind: &str, variable: &str) {
+    let Ok(server) = std::env::var(variable) else {
+        eprintln!("NOT TESTED: {variable} is not set");
+        return;
+    };
+    let mut world = World::new("mysql", Pair::Embedded, Own::default()).await;
+    let (database, out) = (format!("{kind}_{}", world.name.replace('-', "_")), format!("out-{}", world.name));
+    let mut sql = Conn::new(Opts::from_url(&server).expect("a URL")).await.expect("connects");
+    for statement in [
+        format!("create database {database} character set utf8mb4"),
+        format!("use {database}"),
+        "create table movie (id int primary key, title varchar(80), votes int)".to_owned(),
+    ] {
+        sql.query_drop(statement).await.expect("a table");
+    }
+    let rows: Vec<String> = (1..=ROWS).map(|id| format!("({id}, 'Höhle {id}', 1)")).collect();
+    sql.query_drop(format!("insert into movie values {}", rows.join(","))).await.expect("rows");
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let (head, tail) =
+        (text.split_once("\nsources:").expect("sources").0, text.split_once("\nhttp:").expect("a listener").1);
+    let stream =
+        STREAM.replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
+    std::fs::write(world.pipeline(), format!("{head}\n{stream}\nhttp:{tail}")).expect("the pipeline");
+
+    world.start();
+    world.until("it captures", async |address| progress(address).await.is_some()).await;
+    let mut expected: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut votes = 1;
+    for round in 0..4 {
+        let mut last = 0;
+        for i in 0..150 {
+            votes += 1;
+            let id = 1 + (votes * 7) % ROWS;
+            sql.query_drop(format!("update movie set votes = {votes} where id = {id}")).await.expect("updated");
+            if votes % 2 == 0 {
+                expected.entry(id).or_default().push(votes);
+            }
+            if round < 3 && i == 75 {
+                world.kill_process(0);
+                world.start();
+            }
+            if round == 1 && i == 100 {
+                sql.query_drop("alter table movie add released date after id").await.expect("altered");
+            }
+            last += 1;
+        }
+        if round == 2 {
+            // What follows is captured by one process.
+            world.until("it captures", async |address| progress(address).await.is_some()).await;
+        }
+        if round == 3 {
+            let done = async |address: &str| {
+                progress(address).await.is_some_and(|(lag, events)| lag == 0.0 && events >= f64::from(last))
+            };
+            world.until("everything has come through", done).await;
+        }
+    }
+    world.stop_process(0).await;
+    let transport = world.transport(Pair::Embedded);
+    let mut made: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for record in records(transport.as_ref(), &out).await.iter().flatten() {
+        let json: Json = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
+        let id = json["id"].as_u64().expect("an id");
+        assert_eq!(json["headline"], format!("Höhle {id}!"));
+        made.entry(id).or_default().push(json["votes"].as_u64().expect("votes"));
+    }
+    assert_eq!(made, expected);
+    sql.query_drop(format!("drop database {database}")).await.expect("dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_over_mysql_survives_kills() {
+    killed("mysql", "TRIBUTARY_TEST_MYSQL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_over_mariadb_survives_kills() {
+    killed("mariadb", "TRIBUTARY_TEST_MARIADB").await;
+}
