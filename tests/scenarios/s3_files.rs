@@ -77,7 +77,8 @@ async fn a_bucket_has_each_event_once() {
     world.stop_process(0).await;
     let transport = world.transport(Pair::Embedded);
     let events = records(transport.as_ref(), &world.topic("public.movie")).await;
-    let events = events.iter().flatten().filter_map(|record| serde_json::from_slice::<Json>(record.value.as_deref()?).ok());
+    let events =
+        events.iter().flatten().filter_map(|record| serde_json::from_slice::<Json>(record.value.as_deref()?).ok());
     let mut expected: Vec<u64> = events.filter_map(|event| event["sequence"].as_u64()).collect();
     expected.sort_unstable();
     assert_eq!(sequences(&bucket), expected);
