@@ -87,7 +87,7 @@ impl Held {
     }
 
     /// Changes may have been missed: nothing that is kept, or under way, is known to hold.
-    pub async fn missed(&self) {
+    pub fn missed(&self) {
         let caches = {
             let mut state = self.state();
             state.count += 1;
@@ -220,7 +220,7 @@ mod tests {
         assert!(later.may_be_kept(&seven));
         held.emptied("Movie").await;
         assert!(!later.may_be_kept(&seven) && later.may_be_kept(&[]));
-        held.missed().await;
+        held.missed();
         assert!(!later.may_be_kept(&[]) && held.begin().may_be_kept(&[]));
     }
 

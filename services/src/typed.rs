@@ -68,8 +68,8 @@ fn text(rest: &str) -> usize {
     let mut at = quote.len();
     while at < rest.len() {
         let left = &rest[at..];
-        if left.starts_with(escape) {
-            let behind = left[escape.len()..].chars().next().filter(|_| quote.len() == 1);
+        if let Some(behind) = left.strip_prefix(escape) {
+            let behind = behind.chars().next().filter(|_| quote.len() == 1);
             at += escape.len() + behind.map_or(0, char::len_utf8);
         } else if left.starts_with(quote) {
             return at + quote.len();

@@ -129,7 +129,7 @@ impl Falling {
             let Some(before) = before else {
                 let next = ends.iter().map(|ends| ends.high).collect();
                 if read.insert(topic.clone(), Read { topic: id, asked, next }).is_some() {
-                    self.held.missed().await;
+                    self.held.missed();
                 }
                 continue;
             };

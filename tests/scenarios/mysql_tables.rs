@@ -22,7 +22,7 @@ streams:
 /// Changes under which the process is killed, and the server is.
 async fn killed(product: MySqlProduct) {
     let Some(version) = product.newest() else {
-        println!("NOT TESTED: a stream into {product}: {}", product.left_out().unwrap_or_default());
+        eprintln!("NOT TESTED: a stream into {product}: {}", product.left_out().unwrap_or_default());
         return;
     };
     let options = MySqlOptions { fsync: false, ..MySqlOptions::of(product, version) };

@@ -264,7 +264,7 @@ async fn killed_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_a_clock_that_jumps() {
     if let Some(cause) = Clock::left_out() {
-        println!("NOT TESTED: a clock that jumps: {cause}");
+        eprintln!("NOT TESTED: a clock that jumps: {cause}");
         return;
     }
     let clock = Clock::new().await.expect("a clock");

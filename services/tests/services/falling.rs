@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tributary_dsl::plan::{EnrichPlan, ServiceKind};
 use tributary_event::Health;
-use tributary_processor::Enricher as _;
+use tributary_processor::{Answer, Enricher as _};
 use tributary_services::{Asking, Held, Service};
 
 use super::plans::{bytes, cached, found, movies, service};
@@ -63,11 +63,10 @@ fn held() -> Arc<Held> {
 /// When the answers for keys were made.
 async fn times(asking: &Asking, keys: &[&str]) -> Vec<u64> {
     let answers = asking.ask(&bytes(keys)).await.expect("answers");
-    let time = |(key, answer): (&&str, &tributary_processor::Answer)| {
-        let of = |time| {
-            found(&json!({ "id": key.parse::<u64>().unwrap(), "lead": { "rowId": key.parse::<u64>().unwrap() }, "time": time }).to_string())
-        };
-        (0..9).find(|time| of(*time) == *answer).unwrap_or_else(|| panic!("{answer:?}"))
+    let time = |(key, answer): (&&str, &Answer)| {
+        let id: u64 = key.parse().expect("a number");
+        let made_at = |time| found(&json!({ "id": id, "lead": { "rowId": id }, "time": time }).to_string());
+        (0..9).find(|time| made_at(*time) == *answer).unwrap_or_else(|| panic!("{answer:?}"))
     };
     keys.iter().zip(&answers).map(time).collect()
 }
@@ -95,7 +94,7 @@ async fn an_answer_falls_with_each_vertex_that_it_holds() {
     held.emptied("Talent").await;
     assert_eq!(times(&asking, &["7", "8"]).await, [6, 6]);
     films.time.store(7, Ordering::SeqCst);
-    held.missed().await;
+    held.missed();
     assert_eq!(times(&asking, &["7", "8"]).await, [7, 7]);
     assert_eq!(films.server.count(), 7);
 }
@@ -116,7 +115,7 @@ async fn an_answer_that_was_under_way_during_a_change_is_not_kept() {
     films.time.store(2, Ordering::SeqCst);
     held.changed([("Movie", "7")]).await;
     films.gate.add_permits(100);
-    assert_eq!(early.await.unwrap(), [1]);
+    assert_eq!(early.await.expect("done"), [1]);
     assert_eq!(times(&asking, &["7"]).await, [2]);
     films.time.store(3, Ordering::SeqCst);
     assert_eq!(times(&asking, &["7"]).await, [2]);
@@ -127,7 +126,7 @@ async fn a_service_is_asked_as_it_was_where_changes_are_off() {
     let (films, held) = (Films::start().await, held());
     held.is_followed();
     let mut step = cached(movies(), HOUR, HOUR);
-    step.cache.as_mut().unwrap().changes = false;
+    step.cache.as_mut().expect("done").changes = false;
     let asking = films.asking(&held, &step);
     assert_eq!(times(&asking, &["7"]).await, [1]);
     films.time.store(2, Ordering::SeqCst);

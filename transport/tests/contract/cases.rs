@@ -956,6 +956,7 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
         id: place.clone(),
         stage: "resolve".into(),
         topic: replays.to_string(),
+        topic_id: None,
         partition: 0,
         offset: event.offset,
         key: Some(b"b".to_vec()),
