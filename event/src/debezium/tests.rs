@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
-use crate::position::{Lsn, Position};
+use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
 
 fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> ChangeEvent {
@@ -70,7 +70,7 @@ fn every_event_survives_the_wire() {
         let (_, value, key_bytes, value_bytes) = encoded_or_empty(&event);
         let key = (!key_bytes.is_empty()).then_some(&key_bytes[..]);
         let decoded = decoder.decode(key, Some(&value_bytes)).expect("decodes").expect("an event");
-        assert_eq!((decoded.op, decoded.sequence, decoded.position), (event.op, event.sequence, event.position));
+        assert_eq!((decoded.op, decoded.sequence, &decoded.position), (event.op, event.sequence, &event.position));
         assert_eq!(decoded.origin, event.origin);
         let mut again = Vec::new();
         Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
@@ -161,4 +161,37 @@ proptest::proptest! {
             proptest::prop_assert_eq!(serde_json::from_slice::<String>(&out).ok(), Some(text));
         }
     }
+}
+
+#[test]
+fn an_event_of_a_binary_log_has_the_members_of_its_connector_and_survives_the_wire() {
+    let group = LogGroup {
+        gtid: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:23".into()),
+        file: "bin.000007".into(),
+        server_id: 9,
+        thread: Some(4),
+        offset: 100,
+    };
+    let mut event = event(Op::Create, None, Some(vec![Value::UInt(u64::MAX), Value::Null, Value::Null]));
+    event.source = Arc::new(SourceInfo { name: "studio".into(), kind: SourceKind::MySql, database: "".into() });
+    event.position = Position::MySql { group: Arc::new(group), offset: 5_000_000_000, row: 3 };
+    event.transaction = Some(TransactionInfo { id: 23, total_order: 1, table_order: 1 });
+    let (key, value, key_bytes, value_bytes) = encoded(&event);
+    assert_eq!(key, json!({"id": u64::MAX}));
+    let source = &value["source"];
+    assert_eq!(
+        (&source["connector"], &source["db"], &source["table"]),
+        (&json!("mysql"), &json!("public"), &json!("movie"))
+    );
+    assert_eq!(
+        (&source["file"], &source["pos"], &source["row"]),
+        (&json!("bin.000007"), &json!(5_000_000_000_u64), &json!(3))
+    );
+    assert_eq!((&source["server_id"], &source["thread"], &source["query"]), (&json!(9), &json!(4), &Json::Null));
+    assert_eq!(value["transaction"]["id"], source["gtid"]);
+    let decoded = Decoder::new().decode(Some(&key_bytes), Some(&value_bytes)).expect("decodes").expect("an event");
+    let mut again = Vec::new();
+    Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
+    assert_eq!(serde_json::from_slice::<Json>(&again).expect("valid"), value);
+    assert_eq!(decoded.transaction, event.transaction);
 }
