@@ -98,7 +98,7 @@ async fn ask(draft: &Draft, plan: &StreamPlan, name: &str, keys: &[String], give
         if enrich.service != name {
             continue;
         }
-        let asking = Asking::new(service.clone(), enrich).map_err(outside)?;
+        let asking = Asking::new(service.clone(), enrich, None).map_err(outside)?;
         let answers = asking.ask(&asked).await.map_err(outside)?;
         for (key, answer) in keys.iter().zip(answers) {
             add(given, key, answer);

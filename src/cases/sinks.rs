@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tributary_dsl::plan::{
-    ConductorFlavor, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlan, SinkPlan, StorePlan, StreamPlan,
+    ConductorFlavor, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlace, FilesPlan, SinkPlan, StorePlan, StreamPlan,
 };
 use tributary_indexer::rows::{RowIndex, RowSink};
 use tributary_indexer::store::{DocumentStore, open};
@@ -57,7 +57,7 @@ struct Kept {
 enum Place {
     Receiver(Arc<Receiver>),
     Rows(Arc<InMemory>),
-    Files(FilesPlan),
+    Files(FilesPlan, PathBuf),
     Index(Arc<dyn DocumentStore>),
 }
 
@@ -77,7 +77,8 @@ impl Sinks {
                 SinkPlan::Sql(sql) => Place::Rows(Arc::new(InMemory::new(sql))),
                 SinkPlan::Files(files) => {
                     let folder = folder.join("files").join(&delivery.name);
-                    Place::Files(FilesPlan { folder, format: FileFormat::JsonLines, ..files.clone() })
+                    let place = FilesPlace::Folder(folder.clone());
+                    Place::Files(FilesPlan { place, format: FileFormat::JsonLines, ..files.clone() }, folder)
                 }
                 SinkPlan::Index(index) => {
                     Place::Index(open(&StorePlan::Embedded, &index.name, folder).map_err(|e| e.message)?)
@@ -119,7 +120,9 @@ impl Sinks {
                 told(Arc::new(StillSink(RowSink { index: Arc::new(RowIndex::new(store.clone(), index)), key })))
             }
             (_, Place::Rows(rows)) => Sink::Ledger(rows.clone()),
-            (_, Place::Files(files)) => Sink::Ledger(Arc::new(Files::new(files, stream, &plan.name))),
+            (_, Place::Files(files, _)) => {
+                Sink::Ledger(Arc::new(Files::new(files, stream, &plan.name).map_err(unusable)?))
+            }
             _ => return Err(format!("there is no sink {}", plan.name)),
         })
     }
@@ -145,7 +148,7 @@ impl Sinks {
                     (got.things, got.requests) = (taken.things.clone(), taken.requests);
                 }
                 Place::Rows(rows) => got.things = rows.rows(),
-                Place::Files(files) => got.things = lines(&files.folder).map_err(|e| e.to_string())?,
+                Place::Files(_, folder) => got.things = lines(folder).map_err(|e| e.to_string())?,
                 Place::Index(store) => got.things = documents(store.as_ref()).await?,
             }
             all.insert(name.clone(), got);

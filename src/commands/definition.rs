@@ -113,7 +113,7 @@ impl Looked {
             SourceSettings::MySql(mysql) => &mysql.url,
         };
         // What is wrong with its url was told.
-        if url.expose().is_empty() {
+        if url.reveal().is_empty() {
             return;
         }
         let observed = Observed { rules, columns: Mutex::default(), found: Mutex::default() };
