@@ -29,7 +29,7 @@ pub(in super::super) struct Civil {
 impl Civil {
     /// Days since the Unix epoch, if it is a date.
     fn days(&self) -> Option<i64> {
-        if self.month == 0 || self.day == 0 {
+        if !(0..=9_999).contains(&self.year) || self.month == 0 || self.day == 0 {
             return None;
         }
         let days = days_from_civil(self.year, self.month, self.day);
