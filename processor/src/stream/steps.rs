@@ -4,6 +4,7 @@
 mod asking;
 mod calls;
 mod counts;
+mod error;
 mod looks;
 mod remembering;
 mod traced;
@@ -11,6 +12,7 @@ mod waits;
 mod writing;
 
 pub(super) use self::counts::Tally;
+pub(super) use self::error::StepError;
 pub(crate) use self::looks::metadata;
 pub(super) use self::traced::Traced;
 
@@ -18,7 +20,6 @@ use self::counts::Counts;
 use self::looks::{fields, has_changed, op};
 use self::waits::sequence;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,23 +80,6 @@ struct Sink {
 struct Who {
     pipeline: String,
     kind: Arc<str>,
-}
-
-/// Why a record does not go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StepError {
-    /// The step, or the sink.
-    pub step: String,
-    /// The cause.
-    pub cause: String,
-    /// What becomes of the record.
-    pub on_error: OnError,
-}
-
-impl fmt::Display for StepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.step, self.cause)
-    }
 }
 
 /// What a record has become so far.
