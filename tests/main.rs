@@ -20,7 +20,6 @@ mod scenarios {
     mod letters;
     mod memory;
     mod mysql;
-    mod mysql_tables;
     mod names;
     mod order;
     mod outages;
@@ -33,6 +32,7 @@ mod scenarios {
     mod schema;
     mod several;
     mod sinks;
+    mod sql_sink;
     mod standby;
     mod streams;
     mod tables;
