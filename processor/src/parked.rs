@@ -7,7 +7,7 @@
 //! was asked for: its key waits again.
 //!
 //! A letter says which topic its event is of. Where that one was deleted and made again, an event at the same offset of the new one is
-//! another event: it has not been set aside, though it waits behind those of its key that were ([`turn`]).
+//! another event: it has not been set aside, though it waits behind those of its key that were (`turn`).
 
 mod turn;
 

@@ -9,7 +9,7 @@
 //! they may have gathered different numbers of events from the same offset on. The lock ends with its process. It is one of the
 //! operating system, so a folder that several machines share must be on a file system that locks for all of them (NFS 4 does).
 //!
-//! A bucket has no locks, and no step that changes two objects: how an entry is one there, [`bucket`] argues.
+//! A bucket has no locks, and no step that changes two objects: how an entry is one there, `bucket` argues.
 
 mod bucket;
 mod folder;
