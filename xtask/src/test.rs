@@ -1,8 +1,7 @@
 //! `x test`: every test, on real servers that this command fetches and starts once.
 //!
-//! The tests learn the servers' addresses from `TRIBUTARY_TEST_POSTGRES`, `…_KAFKA`, `…_ELASTICSEARCH` and
-//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own. MySQL and MariaDB are only fetched here: the tests that
-//! need them start them.
+//! The tests learn the servers' addresses from `TRIBUTARY_TEST_POSTGRES`, `…_MYSQL`, `…_MARIADB`, `…_KAFKA`, `…_ELASTICSEARCH` and
+//! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
 //! oldest Elasticsearch and OpenSearch. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
@@ -100,12 +99,16 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     let has_others = kafka.is_empty() && everything && !left_out(Without::Kafka) && !is_short;
     let others: &[&str] = if has_others { &OTHER_BROKERS } else { &[] };
     let kafka = unless(Without::Kafka, or(kafka, ["4.1"]));
+    let newest = |part, product: MySqlProduct| {
+        product.newest().map(str::to_owned).filter(|_| !left_out(part) && product.left_out().is_none())
+    };
     let wanted = Wanted {
         postgres: postgres.first().cloned(),
+        mysql: newest(Without::Mysql, MySqlProduct::MySql),
+        mariadb: newest(Without::Mariadb, MySqlProduct::MariaDb),
         kafka: kafka.first().cloned(),
         elasticsearch: elasticsearch.first().cloned(),
         opensearch: opensearch.first().cloned(),
-        ..Wanted::default()
     };
     let begin = Instant::now();
     let advice = "a part of the stack cannot be had on this machine; `x test --without \
@@ -121,13 +124,7 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     if Clock::left_out().is_none() {
         prefetch(&[Part::Clock]).await.context(advice)?;
     }
-    for (part, product) in [(Without::Mysql, MySqlProduct::MySql), (Without::Mariadb, MySqlProduct::MariaDb)] {
-        match product.newest() {
-            Some(version) if !left_out(part) => {
-                prefetch(&[Part::MySql(product, version.to_owned())]).await.context(advice)?;
-            }
-            _ => {}
-        }
+    for product in [MySqlProduct::MySql, MySqlProduct::MariaDb] {
         if let Some(cause) = product.left_out() {
             println!("NOT TESTED: tables of {product}: {cause}");
         }
