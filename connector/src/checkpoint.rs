@@ -1,6 +1,7 @@
 //! The checkpoint of a PostgreSQL source: from where it resumes, and how it knows that it is the same database.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use tributary_event::Lsn;
 
 use crate::error::ConnectorError;
@@ -44,24 +45,36 @@ pub struct PostgresCheckpoint {
     pub sequence: u64,
 }
 
+/// Reads the checkpoint of a source of either kind, whose format has version 1.
+///
+/// # Errors
+/// The content is of another version, of another kind of source, or no checkpoint at all.
+pub(crate) fn read<T: DeserializeOwned>(
+    name: &str,
+    content: &[u8],
+    version: impl Fn(&T) -> u32,
+) -> Result<T, ConnectorError> {
+    let lost = |cause: String| {
+        ConnectorError::lost(
+            format!("checkpoint of source {name}"),
+            cause,
+            "use the version of tributary that wrote it, or give the source a new name to start afresh",
+        )
+    };
+    let checkpoint: T = serde_json::from_slice(content).map_err(|e| lost(format!("it cannot be read: {e}")))?;
+    match version(&checkpoint) {
+        1 => Ok(checkpoint),
+        other => Err(lost(format!("it has version {other}, this program knows version 1"))),
+    }
+}
+
 impl PostgresCheckpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
     /// The content is of another version or no checkpoint at all.
     pub fn decode(name: &str, content: &[u8]) -> Result<Self, ConnectorError> {
-        let lost = |cause: String| {
-            ConnectorError::lost(
-                format!("checkpoint of source {name}"),
-                cause,
-                "use the version of tributary that wrote it, or give the source a new name to start afresh",
-            )
-        };
-        let checkpoint: Self = serde_json::from_slice(content).map_err(|e| lost(format!("it cannot be read: {e}")))?;
-        if checkpoint.version != 1 {
-            return Err(lost(format!("it has version {}, this program knows version 1", checkpoint.version)));
-        }
-        Ok(checkpoint)
+        read(name, content, |checkpoint: &Self| checkpoint.version)
     }
 }
 

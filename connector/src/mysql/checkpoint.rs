@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::position::{FilePosition, GroupId, LogPosition};
+use crate::checkpoint::read;
 use crate::error::ConnectorError;
 use crate::source::Mark;
 
@@ -41,18 +42,7 @@ impl MySqlCheckpoint {
     /// # Errors
     /// The content is of another version, of another kind of source, or no checkpoint at all.
     pub fn decode(name: &str, content: &[u8]) -> Result<Self, ConnectorError> {
-        let lost = |cause: String| {
-            ConnectorError::lost(
-                format!("checkpoint of source {name}"),
-                cause,
-                "use the version of tributary that wrote it, or give the source a new name to start afresh",
-            )
-        };
-        let checkpoint: Self = serde_json::from_slice(content).map_err(|e| lost(format!("it cannot be read: {e}")))?;
-        if checkpoint.version != 1 {
-            return Err(lost(format!("it has version {}, this program knows version 1", checkpoint.version)));
-        }
-        Ok(checkpoint)
+        read(name, content, |checkpoint: &Self| checkpoint.version)
     }
 }
 

@@ -1,4 +1,5 @@
-//! How far a graph has come in the databases' logs, as it says in the header `X-Tributary-Position`. Pure.
+//! How far a graph has come in the databases' logs, as it says in the header `X-Tributary-Position`, and waiting until it has come
+//! somewhere.
 //!
 //! The header is a promise: whoever asks the graph from now on is answered from this position or a later one. A graph that reads one
 //! replica sends that one's `pg_last_wal_replay_lsn()`; one that reads several, the least of theirs.
