@@ -77,16 +77,21 @@ async fn reload_on_changes(file: PipelineFile, mut files: Vec<PathBuf>, reload: 
         if now == taken || !is_settled {
             continue;
         }
+        // It may name other files now. Their states are taken before it is read: whatever changes while it is, or after, is seen.
+        let named = Draft::written(&file).ok().map(|draft| draft.files());
+        let named = named.map(|files| (states(&files), files));
+        if states(&files) != now {
+            continue;
+        }
         let (asked, answer) = oneshot::channel();
         // What comes of it is in the log.
         if reload.send(asked).await.is_err() {
             return;
         }
-        // It may name other files now.
-        if let (Ok(Ok(_)), Ok(draft)) = (answer.await, Draft::written(&file)) {
-            files = draft.files();
+        taken = now;
+        if let (Ok(Ok(_)), Some(named)) = (answer.await, named) {
+            (taken, files) = named;
         }
-        taken = states(&files);
         last = None;
     }
 }

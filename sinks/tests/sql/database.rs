@@ -14,8 +14,12 @@ use tributary_stack::{MySql, MySqlOptions, MySqlProduct, Postgres, PostgresOptio
 /// No condition takes longer, unless it is never met.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a condition is looked at: what MySQL tells of transactions stays as it is while it is asked more often than each 100 ms.
+/// How often conditions are looked at, by all tests together: what MySQL tells of transactions stays as it is while anybody asks more often
+/// than each 100 ms.
 const PAUSE: Duration = Duration::from_millis(150);
+
+/// Whoever has it may look once.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,10 +252,11 @@ impl Database {
         let begin = Instant::now();
         loop {
             assert!(begin.elapsed() < PATIENCE, "never answered: {query}");
+            let _turn = TURN.lock().await;
+            tokio::time::sleep(PAUSE).await;
             if let Some(row) = self.rows(query).await.into_iter().next() {
                 return row;
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }
