@@ -90,6 +90,8 @@ pub struct TableInfo {
     pub(super) owned: bool,
     pub(super) persistent: bool,
     pub(super) codecs: Vec<Codec>,
+    /// Columns that the table has and events do not.
+    pub(super) unpublished: Vec<String>,
     /// Of each column the type's OID and its modifier.
     pub(super) types: Vec<(u32, i32)>,
     /// Those of its types, and of their parts, that users and extensions have made.
@@ -138,6 +140,7 @@ impl TableInfo {
     pub(super) fn carried(&self, publication: &str, left_out: &[&'static str]) -> Carried {
         Carried {
             schema: self.schema.clone(),
+            unpublished: self.unpublished.clone(),
             row_filter: self.row_filter.clone(),
             left_out: left_out.to_vec(),
             quoted_publication: quote(publication),

@@ -440,7 +440,7 @@ fn client(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer<Quie
         ("fetch.message.max.bytes", "1048576"),
         ("fetch.max.bytes", "2097152"),
     ]);
-    config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
+    config.create_with_context(Quiet::of(settings)).map_err(|error| settings.refused("the reader", error))
 }
 
 fn moving(error: &KafkaError) -> bool {
