@@ -4,8 +4,8 @@ use tributary_event::debezium::DecimalMode;
 use tributary_event::{ColumnType, JsonType, TableName};
 
 use super::prepare::{facts, read_tables, suffice};
-use super::session::Session;
 use super::tables;
+use super::wire::session::Session;
 use crate::carried::AsId;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use tributary_event::{ErrorClass, TableName};
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
-use super::ahead;
-use super::charsets::Collations;
 use super::checkpoint::MySqlCheckpoint;
-use super::history::History;
-use super::mapped::schema;
 use super::position::{Domains, FilePosition, GtidSet, LogPosition};
-use super::session::Session;
+use super::tables::ahead;
+use super::tables::charsets::Collations;
+use super::tables::history::History;
+use super::tables::mapped::schema;
 use super::tables::{self, Shape};
+use super::wire::session::Session;
 use crate::carried::Carried;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
@@ -250,7 +250,11 @@ pub(super) fn suffice(
         }
         let before = (0..shape.columns.len()).map(|at| facts.whole_rows || schema.key.contains(&at)).collect();
         carried.push(Carried {
-            quoted_name: format!("{}.{}", super::session::quote(&table.schema), super::session::quote(&table.name)),
+            quoted_name: format!(
+                "{}.{}",
+                super::wire::session::quote(&table.schema),
+                super::wire::session::quote(&table.name)
+            ),
             whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),
@@ -303,7 +307,7 @@ async fn continues(
     checkpoint: &MySqlCheckpoint,
 ) -> Result<(), ConnectorError> {
     let place = format!("source {}", settings.name);
-    let lost = |cause: String| Err(ConnectorError::lost(place.clone(), cause, super::failure::AFRESH));
+    let lost = |cause: String| Err(ConnectorError::lost(place.clone(), cause, super::wire::failure::AFRESH));
     let server = session.endpoint.place();
     let behind = || {
         Err(ConnectorError::Server {

@@ -9,8 +9,8 @@ use tributary_event::debezium::Encoder;
 use tributary_transport::{Purpose, Transport};
 
 use super::prepare::{checkpoint, prepare};
-use super::session::Session;
-use super::source::MySqlSource;
+use super::stream::source::MySqlSource;
+use super::wire::session::Session;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::publish::{Published, publish};

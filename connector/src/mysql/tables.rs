@@ -1,10 +1,15 @@
 //! What the catalog says of tables: their columns, and the key. Of a table there are versions, one behind each definition.
 
+pub(super) mod ahead;
+pub(super) mod charsets;
+pub(super) mod history;
+pub(super) mod mapped;
+
 use serde::{Deserialize, Serialize};
 use tributary_event::TableName;
 
-use super::session::{Session, literal};
 use super::values::Described;
+use super::wire::session::{Session, literal};
 use crate::carried::AsId;
 use crate::error::ConnectorError;
 
@@ -151,7 +156,7 @@ pub(super) async fn missing(session: &mut Session, table: &TableName) -> Result<
     let user = &session.endpoint.user;
     let grant = format!(
         "or the user may not see it: GRANT SELECT ON {}.* TO '{user}'@'%';",
-        super::session::quote(&table.schema)
+        super::wire::session::quote(&table.schema)
     );
     Ok(ConnectorError::Table {
         table: wanted.clone(),

@@ -5,6 +5,11 @@
 //!
 //! Reference: MySQL Source Code Documentation, "Client/Server Protocol".
 
+pub(super) mod endpoint;
+pub(super) mod failure;
+pub(super) mod log;
+pub(super) mod session;
+
 mod login;
 
 use std::io;
@@ -13,8 +18,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::endpoint::Endpoint;
-use super::failure::ServerError;
+use self::endpoint::Endpoint;
+use self::failure::ServerError;
 use crate::error::ConnectorError;
 use crate::net::{Socket, Stream, notice_a_cut};
 

@@ -2,15 +2,18 @@
 //!
 //! Reference: PostgreSQL documentation, view `pg_replication_slots`; "Logical Decoding Concepts", Replication Slots.
 
+pub(super) mod heartbeat;
+pub(super) mod timeline;
+pub(super) mod two_phase;
+
 use std::time::Duration;
 
 use tributary_event::{ErrorClass, Lsn};
 
-use super::endpoint::Endpoint;
-use super::hosts;
-use super::sql::{Sql, patiently};
-use super::sqlstate::{literal, replication_privilege};
-use super::two_phase;
+use super::wire::endpoint::Endpoint;
+use super::wire::hosts;
+use super::wire::sql::{Sql, patiently};
+use super::wire::sqlstate::{literal, replication_privilege};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;

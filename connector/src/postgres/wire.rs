@@ -3,6 +3,15 @@
 //! Reference: PostgreSQL documentation, "Frontend/Backend Protocol": Start-up, SSL Session Encryption, SASL Authentication,
 //! Message Formats.
 
+mod binding;
+pub(super) mod endpoint;
+pub(super) mod frame;
+pub(super) mod hosts;
+pub(super) mod replication;
+pub(super) mod session;
+pub(super) mod sql;
+pub(super) mod sqlstate;
+
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,11 +24,9 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::binding;
-use super::endpoint::{ChannelBinding, Endpoint, TlsMode};
-use super::frame;
-use super::session::{self, SESSION_REPLICATION};
-use super::sqlstate::{LOGGING_IN, ServerError, not_a_server};
+use self::endpoint::{ChannelBinding, Endpoint, TlsMode};
+use self::session::SESSION_REPLICATION;
+use self::sqlstate::{LOGGING_IN, ServerError, not_a_server};
 use crate::error::ConnectorError;
 use crate::net::{Socket, Stream, notice_a_cut};
 

@@ -7,7 +7,7 @@ use mysql_common::scramble::{create_response_for_ed25519, scramble_native, scram
 use rustls::pki_types::ServerName;
 
 use super::super::cursor::{Cursor, Malformed};
-use super::super::failure::ServerError;
+use super::super::wire::failure::ServerError;
 use super::Wire;
 use crate::error::ConnectorError;
 use crate::net::tls::TlsMode;

@@ -1,0 +1,259 @@
+//! Events of the log → change events with their place in their group, and the mark behind them. Pure.
+//!
+//! Resumption: the server sends again every group that the position does not have. The checkpoint names, beside the position, the one group of
+//! which a first part is durable, with the number of its events with rows, and of rows in the next one; those are read once more (so that every
+//! count goes on as before) and their changes dropped.
+
+mod groups;
+mod rows;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::{ChangeEvent, HybridClock, SourceInfo, TableName, TableSchema};
+
+use self::rows::Rows;
+use super::held::Held;
+use super::tracker::{Group, Step, Tracker};
+use crate::error::ConnectorError;
+use crate::mysql::binlog::{EventKind, Payload, TableMap};
+use crate::mysql::checkpoint::{HalfDone, MySqlCheckpoint};
+use crate::mysql::cursor::Malformed;
+use crate::mysql::position::{FilePosition, GroupId, LogPosition};
+use crate::mysql::tables::Shape;
+use crate::mysql::tables::charsets::Collations;
+use crate::mysql::tables::mapped::Mapped;
+use crate::settings::MySqlSettings;
+
+/// What an event leaves to be done.
+#[derive(Debug)]
+pub(in crate::mysql) enum Next {
+    /// Nothing.
+    GoOn,
+    /// A definition may have changed these tables: look them up, then [`Assembler::define`] them, before the next event.
+    Define(Vec<TableName>, GroupId),
+}
+
+/// Puts events together.
+pub(in crate::mysql) struct Assembler {
+    source: Arc<SourceInfo>,
+    settings: MySqlSettings,
+    tracker: Tracker,
+    server: String,
+    shapes: HashMap<TableName, Shape>,
+    /// Where the log says everything of tables by itself, the character sets of its collations.
+    collations: Option<Collations>,
+    /// By the number of the table: the map as it came, and the table, if it is captured.
+    maps: HashMap<u64, (Bytes, Option<Arc<Mapped>>)>,
+    clock: HybridClock,
+    half_done: Option<HalfDone>,
+    rows: Option<Rows>,
+    payload: Option<Payload>,
+    held: Held,
+    /// Events of a prepared transaction, while they are given.
+    replay: std::vec::IntoIter<(EventKind, Bytes)>,
+    /// Events with rows of the group that were read as a whole.
+    events_read: u64,
+    /// Change events of the group.
+    events: u64,
+    /// Those of each of its tables.
+    orders: Vec<(Arc<TableSchema>, u64)>,
+    /// Something of the group was given that was not durable before.
+    news: bool,
+    sequence: u64,
+    /// Groups that were read.
+    groups: u64,
+    /// What ends the group when the rest of it was given.
+    ends: Option<Vec<GroupId>>,
+}
+
+impl Assembler {
+    /// Goes on behind a mark.
+    pub(in crate::mysql) fn new(
+        source: Arc<SourceInfo>,
+        settings: &MySqlSettings,
+        mark: MySqlCheckpoint,
+        shapes: HashMap<TableName, Shape>,
+        collations: Option<Collations>,
+        has_checksum: bool,
+    ) -> Self {
+        Self {
+            source,
+            settings: settings.clone(),
+            tracker: Tracker::new(mark.position, mark.at, has_checksum),
+            server: mark.server,
+            shapes,
+            collations,
+            maps: HashMap::new(),
+            clock: HybridClock::starting_after(mark.sequence),
+            half_done: mark.transaction,
+            rows: None,
+            payload: None,
+            held: Held::default(),
+            replay: Vec::new().into_iter(),
+            events_read: 0,
+            events: 0,
+            orders: Vec::new(),
+            news: false,
+            sequence: mark.sequence,
+            groups: 0,
+            ends: None,
+        }
+    }
+
+    /// The source as its events name it.
+    pub(in crate::mysql) fn source(&self) -> &Arc<SourceInfo> {
+        &self.source
+    }
+
+    /// What was read.
+    pub(in crate::mysql) fn position(&self) -> &LogPosition {
+        &self.tracker.position
+    }
+
+    /// Behind the last event.
+    pub(in crate::mysql) fn at(&self) -> &FilePosition {
+        &self.tracker.at
+    }
+
+    /// How many groups were read.
+    pub(in crate::mysql) fn groups(&self) -> u64 {
+        self.groups
+    }
+
+    /// Whether there is something to give before the next event of the log.
+    pub(in crate::mysql) fn is_busy(&self) -> bool {
+        self.rows.is_some() || self.payload.is_some() || self.replay.len() > 0 || self.ends.is_some()
+    }
+
+    /// The mark behind what was given, of which `last` is the last.
+    pub(in crate::mysql) fn mark(&mut self, last: Option<&ChangeEvent>) -> MySqlCheckpoint {
+        self.sequence = last.map_or(self.sequence, |event| event.sequence);
+        let transaction = match &self.tracker.group {
+            Some(group) if self.news => {
+                let rows = self.rows.as_ref().map_or(0, |rows| rows.row);
+                Some(HalfDone { group: group.id.clone(), events: self.events_read, rows })
+            }
+            _ => self.half_done.clone(),
+        };
+        MySqlCheckpoint {
+            version: 1,
+            server: self.server.clone(),
+            position: self.tracker.position.clone(),
+            at: self.tracker.at.clone(),
+            transaction,
+            sequence: self.sequence,
+        }
+    }
+
+    /// These tables were looked up: they are so from here on, or not known.
+    pub(in crate::mysql) fn define(&mut self, tables: &[TableName], shapes: Vec<(TableName, Shape)>) {
+        tables.iter().for_each(|table| drop(self.shapes.remove(table)));
+        self.shapes.extend(shapes);
+        self.maps.clear();
+        // Only now is the definition behind us: a mark that has it finds the tables that it made.
+        if self.tracker.is_ended_by_statement() {
+            self.close(false);
+        }
+    }
+
+    /// Gives what is left of what came before.
+    pub(in crate::mysql) fn go_on(
+        &mut self,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+        most: usize,
+    ) -> Result<Next, ConnectorError> {
+        if self.rows.is_some() {
+            self.give(capture_us, events, most)?;
+            return Ok(Next::GoOn);
+        }
+        if let Some((kind, body)) = self.replay.next() {
+            self.body(kind, body)?;
+            return Ok(Next::GoOn);
+        }
+        if let Some(ids) = self.ends.take() {
+            ids.iter().for_each(|id| self.tracker.read(id));
+            self.close(false);
+            return Ok(Next::GoOn);
+        }
+        let next = match &mut self.payload {
+            Some(payload) => payload.next(),
+            None => return Ok(Next::GoOn),
+        };
+        match next.map_err(|malformed| self.malformed(malformed))? {
+            Some(event) => self.take(&event, true, capture_us, events),
+            None => {
+                self.payload = None;
+                Ok(Next::GoOn)
+            }
+        }
+    }
+
+    /// Takes an event. `inner`: it came within another one.
+    pub(in crate::mysql) fn take(
+        &mut self,
+        event: &Bytes,
+        inner: bool,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<Next, ConnectorError> {
+        let file = self.tracker.at.file.clone();
+        let step = self.tracker.take(event, inner)?;
+        if file != self.tracker.at.file {
+            // Numbers of tables begin anew.
+            self.maps.clear();
+        }
+        match step {
+            Step::Nothing => {}
+            Step::Payload(body) => {
+                self.payload = Some(Payload::open(&body).map_err(|malformed| self.malformed(malformed))?);
+            }
+            Step::Body(kind, body) => match &self.tracker.group {
+                Some(Group { xa: Some(_), .. }) => self.hold(kind, body)?,
+                _ => self.body(kind, body)?,
+            },
+            Step::Statement(statement, kind) => return self.statement(&statement, kind, capture_us, events),
+            Step::End(end) => self.end(end)?,
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn malformed(&self, malformed: Malformed) -> ConnectorError {
+        ConnectorError::protocol(self.tracker.place(), malformed.to_string())
+    }
+
+    fn is_captured(&self, table: &TableMap) -> bool {
+        self.settings.tables.iter().any(|t| *t.schema == *table.schema && *t.name == *table.name)
+    }
+
+    fn map(&mut self, body: Bytes) -> Result<(), ConnectorError> {
+        let map = TableMap::read(&body).map_err(|malformed| self.malformed(malformed))?;
+        if self.maps.get(&map.id).is_some_and(|(known, _)| *known == body) {
+            return Ok(());
+        }
+        let (id, mut table) = (map.id, None);
+        if self.is_captured(&map) {
+            let name = TableName::new(map.schema.as_str(), map.name.as_str());
+            let whole = self.collations.as_ref().filter(|_| map.is_whole());
+            table = Some(Arc::new(Mapped::new(map, self.shapes.get(&name), whole, &self.settings)?));
+        }
+        // A copy, which does not keep all that was read with it.
+        self.maps.insert(id, (Bytes::copy_from_slice(&body), table));
+        Ok(())
+    }
+
+    /// The group is over. `but`: it is read again the next time.
+    fn close(&mut self, but: bool) {
+        let group = self.tracker.end(but);
+        self.groups += 1;
+        if let (Some(half), Some(group)) = (&self.half_done, &group)
+            && half.group == group.id
+        {
+            self.half_done = None;
+        }
+        (self.events_read, self.events, self.news) = (0, 0, false);
+        self.orders.clear();
+    }
+}

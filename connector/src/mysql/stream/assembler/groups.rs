@@ -1,0 +1,160 @@
+//! What stands around rows: statements, definitions, the ends of groups, and XA transactions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
+
+use super::super::held::HeldGroup;
+use super::super::tracker::End;
+use super::{Assembler, EventKind, Next};
+use crate::error::ConnectorError;
+use crate::mysql::binlog::{Statement, StatementKind, TableMap};
+use crate::mysql::position::LogPosition;
+use crate::mysql::tables::mapped;
+
+impl Assembler {
+    pub(super) fn statement(
+        &mut self,
+        statement: &Statement,
+        kind: StatementKind,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<Next, ConnectorError> {
+        let concerned = |concerns: &dyn Fn(&TableName) -> bool| -> Vec<TableName> {
+            self.settings.tables.iter().filter(|table| concerns(table)).cloned().collect()
+        };
+        match kind {
+            StatementKind::Truncate(schema, name) => {
+                let schema = schema.as_deref().unwrap_or(&statement.schema);
+                let is_it = |t: &TableName| {
+                    t.schema.to_lowercase() == schema.to_lowercase() && t.name.to_lowercase() == name.to_lowercase()
+                };
+                for table in concerned(&is_it) {
+                    self.truncate(&table, capture_us, events)?;
+                }
+            }
+            StatementKind::Definition => {
+                let tables = concerned(&|table| statement.may_concern(&table.schema, &table.name));
+                let group = self.tracker.group.as_ref().map(|group| group.id.clone());
+                self.maps.clear();
+                if let (false, Some(group)) = (tables.is_empty(), group) {
+                    return Ok(Next::Define(tables, group));
+                }
+            }
+            StatementKind::Rows => {
+                let tables = concerned(&|table| statement.may_write_to(&table.schema, &table.name));
+                if let Some(table) = tables.first() {
+                    return Err(ConnectorError::lost(
+                        format!("table {table}"),
+                        format!(
+                            "the log has a statement that changes it, and not the rows ({})",
+                            statement.text.chars().take(60).collect::<String>()
+                        ),
+                        "run: SET PERSIST binlog_format = 'ROW' (MariaDB: SET GLOBAL), end sessions that have another one, and give the \
+                         source a new name",
+                    ));
+                }
+            }
+            StatementKind::XaCommit(name) => {
+                if let Some(held) = self.held.take(&name) {
+                    self.replay_held(held);
+                    return Ok(Next::GoOn);
+                }
+            }
+            StatementKind::XaRollback(name) => {
+                if let Some(held) = self.held.take(&name) {
+                    self.tracker.read(&held.id);
+                }
+            }
+            StatementKind::Begin(_) | StatementKind::Commit | StatementKind::Rollback | StatementKind::Nothing => {}
+        }
+        if self.tracker.is_ended_by_statement() {
+            self.close(false);
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn truncate(
+        &mut self,
+        table: &TableName,
+        capture_us: i64,
+        events: &mut Vec<ChangeEvent>,
+    ) -> Result<(), ConnectorError> {
+        self.is_expected()?;
+        let schema = match self.shapes.get(table) {
+            Some(shape) => mapped::schema(table, shape, &self.settings)?,
+            None => TableSchema::new(table.schema.clone(), table.name.clone(), Vec::new(), Vec::new()),
+        };
+        let place = (self.tracker.begin, self.events);
+        self.event(&Arc::new(schema), Op::Truncate, place, capture_us, (None, None), events);
+        Ok(())
+    }
+
+    /// Keeps an event of an XA transaction until that commits.
+    pub(super) fn hold(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
+        if self.held.add(kind, &body) {
+            return Ok(());
+        }
+        Err(ConnectorError::Table {
+            table: format!("(of {})", self.tracker.place()),
+            cause: "prepared XA transactions have more rows than are kept in memory until they commit".into(),
+            remedy: "commit them, or make them smaller".into(),
+        })
+    }
+
+    fn replay_held(&mut self, held: HeldGroup) {
+        let own = self.tracker.group.as_ref().map(|group| group.id.clone());
+        self.replay = held.events.into_iter();
+        self.ends = Some([Some(held.id), own].into_iter().flatten().collect());
+    }
+
+    pub(super) fn end(&mut self, end: End) -> Result<(), ConnectorError> {
+        let Some(group) = &self.tracker.group else { return Ok(()) };
+        if let Some(name) = group.xa.clone() {
+            let id = group.id.clone();
+            let held = HeldGroup { id: id.clone(), events: self.held.finish() };
+            match end {
+                End::Committed => {
+                    self.replay_held(held);
+                    return Ok(());
+                }
+                End::Prepared if self.has_captured_rows(&held)? => {
+                    if !matches!(self.tracker.position, LogPosition::Gtids(_)) {
+                        return Err(ConnectorError::Server {
+                            place: self.tracker.place(),
+                            cause: "an XA transaction with rows of captured tables is prepared, which can be resumed with MySQL's GTIDs \
+                                    alone"
+                                .into(),
+                            remedy: "use transactions that are no XA transactions for these tables, or MySQL with gtid_mode = ON".into(),
+                            class: tributary_event::ErrorClass::Fatal,
+                        });
+                    }
+                    self.held.keep(name, held);
+                    self.close(true);
+                    return Ok(());
+                }
+                End::Prepared | End::RolledBack => {}
+            }
+        } else if end == End::RolledBack && self.news {
+            return Err(ConnectorError::protocol(
+                self.tracker.place(),
+                "a group with rows of captured tables ends with ROLLBACK, and they were published",
+            ));
+        }
+        self.close(false);
+        Ok(())
+    }
+
+    fn has_captured_rows(&self, held: &HeldGroup) -> Result<bool, ConnectorError> {
+        for (kind, body) in &held.events {
+            if *kind == EventKind::TableMap {
+                let map = TableMap::read(body).map_err(|malformed| self.malformed(malformed))?;
+                if self.is_captured(&map) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}

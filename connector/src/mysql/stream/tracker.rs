@@ -1,0 +1,237 @@
+//! Where a reader of the log stands: the file and the offset, the group that is being read, and what was read before it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_event::LogGroup;
+
+use crate::error::ConnectorError;
+use crate::mysql::binlog::{
+    EventKind, GroupStart, HEADER, Header, Statement, StatementKind, format_description, heartbeat, rotation,
+};
+use crate::mysql::cursor::Malformed;
+use crate::mysql::position::{FilePosition, GroupId, LogPosition};
+
+/// The group that is being read.
+#[derive(Debug, Clone)]
+pub(in crate::mysql) struct Group {
+    pub id: GroupId,
+    pub log: Arc<LogGroup>,
+    /// When it committed, in microseconds since the Unix epoch.
+    pub commit_us: i64,
+    /// It has an end of its own.
+    pub begun: bool,
+    /// The XA transaction that it is of.
+    pub xa: Option<Vec<u8>>,
+}
+
+/// How a group ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::mysql) enum End {
+    Committed,
+    Prepared,
+    RolledBack,
+}
+
+/// What an event is, when the tracker has taken what concerns it.
+#[derive(Debug)]
+pub(in crate::mysql) enum Step {
+    /// Nothing is left to do.
+    Nothing,
+    /// A table map, or rows: the body.
+    Body(EventKind, Bytes),
+    /// A transaction in one event.
+    Payload(Bytes),
+    /// A statement. It ends the group, unless the group has an end of its own.
+    Statement(Statement, StatementKind),
+    /// The group ends; nothing of it is left.
+    End(End),
+}
+
+/// Follows the log.
+#[derive(Debug)]
+pub(in crate::mysql) struct Tracker {
+    pub position: LogPosition,
+    /// Behind the last event.
+    pub at: FilePosition,
+    /// Where the last event begins.
+    pub begin: u64,
+    pub group: Option<Group>,
+    has_checksum: bool,
+}
+
+impl Tracker {
+    pub(in crate::mysql) fn new(position: LogPosition, at: FilePosition, has_checksum: bool) -> Self {
+        Self { position, at, begin: 0, group: None, has_checksum }
+    }
+
+    /// The place of the last event, for people.
+    pub(in crate::mysql) fn place(&self) -> String {
+        format!("the event at {}:{}", self.at.file, self.begin)
+    }
+
+    fn wrong(&self, malformed: Malformed) -> ConnectorError {
+        ConnectorError::protocol(self.place(), malformed.to_string())
+    }
+
+    /// Takes an event. `inner`: it came within another one, and lies nowhere itself.
+    pub(in crate::mysql) fn take(&mut self, event: &Bytes, inner: bool) -> Result<Step, ConnectorError> {
+        let header = Header::read(event).map_err(|e| self.wrong(e))?;
+        if header.size as usize != event.len() {
+            return Err(self.wrong(Malformed("it has another size than it says")));
+        }
+        let Some(kind) = header.kind() else {
+            if header.is_ignorable() {
+                self.advance(&header, inner);
+                return Ok(Step::Nothing);
+            }
+            self.advance(&header, inner);
+            return Err(ConnectorError::Server {
+                place: self.place(),
+                cause: format!(
+                    "its type has the number {}, which is not known here, and it may not be skipped",
+                    header.type_code
+                ),
+                remedy: "use a version of tributary that knows it".into(),
+                class: tributary_event::ErrorClass::Fatal,
+            });
+        };
+        if kind == EventKind::FormatDescription {
+            let content = event.get(HEADER..).unwrap_or_default();
+            self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
+        }
+        let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
+        self.advance(&header, inner);
+        self.step(&header, kind, event.slice_ref(body)).map_err(|e| self.wrong(e))
+    }
+
+    /// Moves behind an event. Offsets have 64 bits, of which headers have the lowest 32, and sometimes none.
+    fn advance(&mut self, header: &Header, inner: bool) {
+        if inner
+            || header.is_artificial()
+            || matches!(header.kind(), Some(EventKind::Heartbeat | EventKind::HeartbeatV2))
+        {
+            return;
+        }
+        let counted = self.at.offset + u64::from(header.size);
+        self.at.offset = match u64::from(header.end) {
+            0 if header.kind() == Some(EventKind::FormatDescription) => self.at.offset,
+            0 => counted,
+            low => {
+                let end = counted & !0xffff_ffff | low;
+                if end < self.at.offset { end + (1 << 32) } else { end }
+            }
+        };
+        self.begin = self.at.offset.saturating_sub(u64::from(header.size));
+    }
+
+    fn step(&mut self, header: &Header, kind: EventKind, body: Bytes) -> Result<Step, Malformed> {
+        match kind {
+            EventKind::Rotate => {
+                let rotation = rotation(&body)?;
+                if !rotation.file.is_empty() {
+                    self.at = FilePosition { file: rotation.file, offset: rotation.offset };
+                }
+            }
+            EventKind::FormatDescription | EventKind::Nothing | EventKind::Heartbeat => {}
+            EventKind::HeartbeatV2 => {
+                heartbeat(&body)?;
+            }
+            EventKind::Gtid => self.begin(header, GroupStart::mysql(&body, false)?),
+            EventKind::Anonymous => self.begin(header, GroupStart::mysql(&body, true)?),
+            EventKind::TaggedGtid => self.begin(header, GroupStart::tagged(&body)?),
+            EventKind::MariaDbGtid => self.begin(header, GroupStart::mariadb(header.server_id, &body)?),
+            EventKind::Query | EventKind::CompressedQuery => {
+                let statement = Statement::read(&body, kind == EventKind::CompressedQuery)?;
+                return Ok(self.statement(statement));
+            }
+            EventKind::Xid => return Ok(Step::End(End::Committed)),
+            EventKind::XaPrepare => {
+                let one_phase = body.first().is_some_and(|byte| *byte != 0);
+                return Ok(Step::End(if one_phase { End::Committed } else { End::Prepared }));
+            }
+            EventKind::Payload => return Ok(Step::Payload(body)),
+            EventKind::TableMap | EventKind::Rows { .. } | EventKind::PartialUpdate => {
+                return Ok(Step::Body(kind, body));
+            }
+            EventKind::Incident => return Err(Malformed("the server says that changes may be missing in the log")),
+            EventKind::LoadStatement => {
+                let statement = Statement::load();
+                return Ok(Step::Statement(statement, StatementKind::Rows));
+            }
+        }
+        Ok(Step::Nothing)
+    }
+
+    fn begin(&mut self, header: &Header, start: GroupStart) {
+        let file = FilePosition { file: self.at.file.clone(), offset: self.begin };
+        let seconds = i64::from(header.timestamp) * 1_000_000;
+        let (id, gtid, commit_us, begun) = match start {
+            GroupStart::MySql { gtid: Some(gtid), commit_us } => {
+                let text = gtid.to_string();
+                (GroupId::Gtid(gtid), Some(text), commit_us, false)
+            }
+            GroupStart::MySql { gtid: None, commit_us } => (GroupId::File(file.clone()), None, commit_us, false),
+            GroupStart::MariaDb { gtid, standalone, .. } => {
+                (GroupId::Domain(gtid), Some(gtid.to_string()), 0, !standalone)
+            }
+        };
+        let log = LogGroup {
+            gtid: gtid.map(Into::into),
+            file: file.file.into(),
+            server_id: header.server_id,
+            thread: None,
+            offset: file.offset,
+        };
+        let commit_us = if commit_us == 0 { seconds } else { commit_us };
+        self.group = Some(Group { id, log: Arc::new(log), commit_us, begun, xa: None });
+    }
+
+    fn statement(&mut self, statement: Statement) -> Step {
+        let kind = statement.kind();
+        match (&kind, &mut self.group) {
+            (StatementKind::Begin(xa), Some(group)) => {
+                group.begun = true;
+                group.xa.clone_from(xa);
+                let log = LogGroup { thread: Some(statement.thread), ..(*group.log).clone() };
+                group.log = Arc::new(log);
+                Step::Nothing
+            }
+            (StatementKind::Begin(_), None) => Step::Nothing,
+            (StatementKind::Commit, _) => Step::End(End::Committed),
+            (StatementKind::Rollback, _) => Step::End(End::RolledBack),
+            (StatementKind::Definition, Some(group)) if statement.starts_transaction() => {
+                group.begun = true;
+                Step::Statement(statement, kind)
+            }
+            _ => Step::Statement(statement, kind),
+        }
+    }
+
+    /// Whether the statement that was given last ended its group.
+    pub(in crate::mysql) fn is_ended_by_statement(&self) -> bool {
+        self.group.as_ref().is_none_or(|group| !group.begun)
+    }
+
+    /// The group is over: it was read. `but`: it is left out, and read again the next time.
+    pub(in crate::mysql) fn end(&mut self, but: bool) -> Option<Group> {
+        let group = self.group.take();
+        match group.as_ref().filter(|_| !but) {
+            Some(group) => self.position.insert(&group.id, &self.at),
+            None => self.follow(),
+        }
+        group
+    }
+
+    /// What is told by offsets has come as far as the reader.
+    fn follow(&mut self) {
+        if let LogPosition::File(at) = &mut self.position {
+            at.clone_from(&self.at);
+        }
+    }
+
+    /// A group was read.
+    pub(in crate::mysql) fn read(&mut self, id: &GroupId) {
+        self.position.insert(id, &self.at);
+    }
+}

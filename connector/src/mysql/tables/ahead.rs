@@ -1,0 +1,116 @@
+//! The catalog says what tables are now; the log is read at an earlier place. Between the two, definitions may follow that nobody has read yet. So
+//! after the catalog was asked, the log is looked through up to where it ended then: if another definition of a table comes there, the catalog
+//! had the table as it is behind that one, which does only if no row of the table comes before it.
+
+use std::collections::BTreeSet;
+
+use tributary_event::TableName;
+
+use super::Shape;
+use crate::error::ConnectorError;
+use crate::mysql::binlog::{EventKind, Payload, StatementKind, TableMap};
+use crate::mysql::position::{FilePosition, LogPosition};
+use crate::mysql::prepare::Facts;
+use crate::mysql::stream::tracker::{Step, Tracker};
+use crate::mysql::wire::log::{Identity, LogStream};
+use crate::mysql::wire::session::Session;
+use crate::settings::MySqlSettings;
+
+/// The tables as they are at a place of the log, which the catalog may be ahead of. One that is not there any more is left out.
+pub(in crate::mysql) async fn look(
+    session: &mut Session,
+    facts: &Facts,
+    settings: &MySqlSettings,
+    from: &LogPosition,
+    at: &FilePosition,
+    tables: &[TableName],
+) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
+    let mut shapes = super::read(session, tables).await?;
+    let end = facts.end(session).await?;
+    if from.reaches(&end) {
+        return Ok(shapes);
+    }
+    let identity = Identity::of(&format!("{} ahead", settings.identity));
+    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from).await?;
+    let mut scan = Scan {
+        tracker: Tracker::new(from.clone(), at.clone(), facts.has_checksum),
+        rows: BTreeSet::new(),
+        open: tables.to_vec(),
+        doubtful: Vec::new(),
+    };
+    while !scan.tracker.position.reaches(&end) && !scan.open.is_empty() {
+        let event = stream.event().await?;
+        let mut within = match scan.tracker.take(&event, false)? {
+            Step::Payload(body) => Payload::open(&body).ok(),
+            step => {
+                scan.examine(step)?;
+                None
+            }
+        };
+        while let Some(payload) = &mut within {
+            match payload.next() {
+                Ok(Some(event)) => {
+                    let step = scan.tracker.take(&event, true)?;
+                    scan.examine(step)?;
+                }
+                _ => within = None,
+            }
+        }
+    }
+    stream.close().await;
+    match scan.doubtful.first() {
+        // Where rows tell their columns, only those that do not, for they are older than the setting, need more.
+        Some(_) if facts.collations.is_some() => {
+            shapes.retain(|(table, _)| !scan.doubtful.iter().any(|(doubtful, _)| doubtful == table));
+            Ok(shapes)
+        }
+        Some((table, place)) => Err(ConnectorError::lost(
+            format!("table {table}"),
+            format!(
+                "its definition changed twice before the first change was read, with rows between the two, so that nobody knows the columns \
+                 of those rows ({place})"
+            ),
+            "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the source a new name",
+        )),
+        None => Ok(shapes),
+    }
+}
+
+/// What was found on the way.
+struct Scan {
+    tracker: Tracker,
+    /// Tables with rows.
+    rows: BTreeSet<TableName>,
+    /// Tables without a definition so far.
+    open: Vec<TableName>,
+    /// Tables with rows before a definition, and where that is.
+    doubtful: Vec<(TableName, String)>,
+}
+
+impl Scan {
+    fn examine(&mut self, step: Step) -> Result<(), ConnectorError> {
+        match step {
+            Step::Body(EventKind::TableMap, body) => {
+                let map = TableMap::read(&body)
+                    .map_err(|malformed| ConnectorError::protocol(self.tracker.place(), malformed.to_string()))?;
+                self.rows.insert(TableName::new(map.schema, map.name));
+            }
+            Step::Statement(statement, kind) => {
+                if kind == StatementKind::Definition {
+                    let concerned = |table: &TableName| statement.may_concern(&table.schema, &table.name);
+                    let defined: Vec<TableName> = self.open.iter().filter(|table| concerned(table)).cloned().collect();
+                    self.open.retain(|table| !defined.contains(table));
+                    let place = self.tracker.place();
+                    let doubtful = defined.into_iter().filter(|table| self.rows.contains(table));
+                    self.doubtful.extend(doubtful.map(|table| (table, place.clone())));
+                }
+                if self.tracker.is_ended_by_statement() {
+                    self.tracker.end(false);
+                }
+            }
+            Step::End(_) => drop(self.tracker.end(false)),
+            Step::Nothing | Step::Body(..) | Step::Payload(_) => {}
+        }
+        Ok(())
+    }
+}

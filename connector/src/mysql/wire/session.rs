@@ -1,0 +1,177 @@
+//! Sessions of SQL: the catalog, settings, and the lock by which one process reads at a time.
+
+use std::time::Duration;
+
+use mysql_async::prelude::{FromRow, Queryable as _};
+use mysql_async::{Conn, DriverError, Error};
+use tokio::time::timeout;
+use tributary_event::ErrorClass;
+
+use super::endpoint::{self, Endpoint};
+use super::failure::classify;
+use crate::error::ConnectorError;
+use crate::net::tls::TlsMode;
+use crate::settings::Secret;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP.
+const SETTINGS: &str = "set session time_zone = '+00:00', sql_mode = '', wait_timeout = 86400, group_concat_max_len = 1000000; \
+     set names utf8mb4";
+
+/// A session.
+pub(in crate::mysql) struct Session {
+    connection: Conn,
+    pub endpoint: Endpoint,
+    /// Which of the two servers it is.
+    pub is_mariadb: bool,
+    /// As it prints it.
+    pub version: String,
+}
+
+impl Session {
+    /// Opens a session at the first server of a URL that can be reached and accepts writes, or else at the first that can be reached.
+    pub(in crate::mysql) async fn open(url: &Secret) -> Result<Self, ConnectorError> {
+        let endpoints = endpoint::endpoints(url)?;
+        let alone = endpoints.len() == 1;
+        let (mut unreachable, mut replica, mut definite) = (Vec::new(), None, None);
+        for endpoint in endpoints {
+            match Self::connect(&endpoint).await {
+                Ok(session) if alone => return Ok(session),
+                Ok(mut session) => match session.is_read_only().await? {
+                    false => return Ok(session),
+                    true => replica = replica.or(Some(session)),
+                },
+                Err(ConnectorError::Unreachable { place, cause }) => unreachable.push(format!("{place}: {cause}")),
+                Err(error) => definite = definite.or(Some(error)),
+            }
+        }
+        match (replica, definite) {
+            (Some(replica), _) => Ok(replica),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(ConnectorError::unreachable("the servers of the source's url", unreachable.join("; "))),
+        }
+    }
+
+    /// Opens a session at a server.
+    pub(in crate::mysql) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        let login = async |plain: bool| {
+            let options = endpoint.options(plain)?;
+            let wait = endpoint.connect_timeout;
+            match timeout(wait, Box::pin(Conn::new(options))).await {
+                Ok(opened) => Ok(opened),
+                Err(_) => Err(ConnectorError::unreachable(endpoint.place(), format!("no answer within {wait:?}"))),
+            }
+        };
+        let opened = match login(false).await? {
+            Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if endpoint.trust().mode == TlsMode::Prefer => {
+                login(true).await?
+            }
+            opened => opened,
+        };
+        let connection = opened.map_err(|error| classify(endpoint, "logging in", &error))?;
+        let mut session = Self { connection, endpoint: endpoint.clone(), is_mariadb: false, version: String::new() };
+        session.run("setting the session", SETTINGS).await?;
+        session.version = session.one("reading the version", "select version()").await?.unwrap_or_default();
+        session.is_mariadb = session.version.contains("MariaDB");
+        Ok(session)
+    }
+
+    /// Runs statements for their effect.
+    pub(in crate::mysql) async fn run(&mut self, doing: &str, sql: &str) -> Result<(), ConnectorError> {
+        let done = timeout(PATIENCE, self.connection.query_drop(sql)).await;
+        self.answered(doing, done)
+    }
+
+    /// Rows of a query.
+    pub(in crate::mysql) async fn rows<T: FromRow + Send + 'static>(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Vec<T>, ConnectorError> {
+        let done = timeout(PATIENCE, self.connection.query(sql)).await;
+        self.answered(doing, done)
+    }
+
+    /// The first row of a query.
+    pub(in crate::mysql) async fn one<T: FromRow + Send + 'static>(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Option<T>, ConnectorError> {
+        Ok(self.rows(doing, sql).await?.into_iter().next())
+    }
+
+    fn answered<T>(
+        &self,
+        doing: &str,
+        done: Result<Result<T, Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, ConnectorError> {
+        match done {
+            Ok(done) => done.map_err(|error| classify(&self.endpoint, doing, &error)),
+            Err(_) => Err(ConnectorError::unreachable(
+                self.endpoint.place(),
+                format!("{doing}: no answer within {PATIENCE:?}"),
+            )),
+        }
+    }
+
+    async fn is_read_only(&mut self) -> Result<bool, ConnectorError> {
+        Ok(self.one("asking whether it is a replica", "select @@global.read_only").await?.unwrap_or(0) != 0)
+    }
+
+    /// Takes the lock of a name, waiting a second for a session that is ending, which the session holds until it ends; an error that says who holds it, if another one does.
+    pub(in crate::mysql) async fn lock(&mut self, name: &str) -> Result<(), ConnectorError> {
+        let quoted = literal(&lock_name(name));
+        let got: Option<Option<i64>> = self.one("taking the lock", &format!("select get_lock({quoted}, 1)")).await?;
+        if got.flatten() == Some(1) {
+            return Ok(());
+        }
+        let holder: Option<Option<u64>> =
+            self.one("asking who holds the lock", &format!("select is_used_lock({quoted})")).await?;
+        let holder = holder.flatten().map_or_else(String::new, |session| format!(" (session {session})"));
+        Err(ConnectorError::Locked { name: name.to_owned(), cause: format!("another process holds it{holder}") })
+    }
+
+    /// Whether the lock is free, or held by this session.
+    pub(in crate::mysql) async fn is_free(&mut self, name: &str) -> Result<bool, ConnectorError> {
+        let quoted = literal(&lock_name(name));
+        let free = format!("select is_used_lock({quoted}) is null or is_used_lock({quoted}) = connection_id()");
+        Ok(self.one::<i64>("asking for the lock", &free).await?.unwrap_or(0) != 0)
+    }
+
+    /// Ends in order. Best effort.
+    pub(in crate::mysql) async fn close(self) {
+        let _ = timeout(Duration::from_secs(1), self.connection.disconnect()).await;
+    }
+
+    /// An error of the server's settings.
+    pub(in crate::mysql) fn unfit(&self, cause: impl Into<String>, remedy: impl Into<String>) -> ConnectorError {
+        ConnectorError::Server {
+            place: self.endpoint.place(),
+            cause: cause.into(),
+            remedy: remedy.into(),
+            class: ErrorClass::Fatal,
+        }
+    }
+}
+
+/// Names of locks have 64 characters at most: longer ones end with a digest of the whole.
+fn lock_name(name: &str) -> String {
+    if name.len() <= 64 {
+        return name.to_owned();
+    }
+    let digest = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+    let head: String = name.chars().take(40).collect();
+    format!("{head}-{digest:016x}")
+}
+
+/// A text as SQL writes it.
+pub(in crate::mysql) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A name as SQL writes it.
+pub(in crate::mysql) fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
