@@ -288,11 +288,11 @@ impl Quiet {
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        heard::note(&self.brokers, facility, message);
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        heard::note(&self.brokers, &error, reason);
         tracing::debug!(%error, reason, "kafka client");
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
 /// What was heard before that is no news.
 const NEWS: Duration = Duration::from_secs(90);
 
@@ -15,10 +17,13 @@ fn heard() -> MutexGuard<'static, BTreeMap<String, (Instant, String)>> {
     HEARD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a line of the library's log, if it is about a connection that failed.
-pub(super) fn note(brokers: &str, facility: &str, line: &str) {
-    if facility == "FAIL" {
-        heard().insert(brokers.to_owned(), (Instant::now(), plain(line)));
+/// Keeps what the library says of a client, if it is why a connection failed.
+pub(super) fn note(brokers: &str, error: &KafkaError, reason: &str) {
+    use RDKafkaErrorCode as Code;
+    let about_connections =
+        [Code::BrokerTransportFailure, Code::Resolve, Code::Authentication, Code::SSL, Code::BadMessage];
+    if error.rdkafka_error_code().is_some_and(|code| about_connections.contains(&code)) {
+        heard().insert(brokers.to_owned(), (Instant::now(), plain(reason)));
     }
 }
 
@@ -28,7 +33,7 @@ pub(super) fn lately(brokers: &str) -> Option<String> {
     let remedy = match () {
         () if text.contains("resolve") => "; check the name of the host under transport.kafka.brokers",
         () if text.contains("refused") => "; nobody listens there: check host and port under transport.kafka.brokers",
-        () if ["security.protocol", "SSL", "Disconnected"].iter().any(|sign| text.contains(sign)) => {
+        () if ["security.protocol", "SSL", "isconnected", "response size"].iter().any(|sign| text.contains(sign)) => {
             "; check that a Kafka broker listens there, and `security.protocol` under transport.kafka.properties"
         }
         () => "",
@@ -36,10 +41,9 @@ pub(super) fn lately(brokers: &str) -> Option<String> {
     Some(text + remedy)
 }
 
-/// Without the thread that said it, and the state that the connection was in.
-fn plain(line: &str) -> String {
-    let line = line.strip_prefix("[thrd:").and_then(|line| line.split_once("]: ")).map_or(line, |(_, line)| line);
-    line.split_once(" (after ").map_or(line, |(line, _)| line).replace("/bootstrap", "")
+/// Without the state that the connection was in, and since when.
+fn plain(reason: &str) -> String {
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason).replace("/bootstrap", "")
 }
 
 #[cfg(test)]
@@ -49,10 +53,11 @@ mod tests {
     #[test]
     fn what_was_heard_is_told_with_its_remedy() {
         assert_eq!(lately("a:1"), None);
-        let line = "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
-        note("a:1", "CONFWARN", "something else");
+        let reason =
+            "a:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
+        note("a:1", &KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         assert_eq!(lately("a:1"), None);
-        note("a:1", "FAIL", line);
+        note("a:1", &KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), reason);
         let told = lately("a:1").expect("something");
         assert!(
             told.starts_with("a:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused; nobody listens"),
