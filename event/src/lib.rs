@@ -4,6 +4,7 @@
 //! shares about failure and health: [`ErrorClass`], [`Health`] and [`Trouble`].
 
 pub mod calendar;
+pub mod causes;
 pub mod change;
 pub mod class;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod table_name;
 pub mod traces;
 pub mod trouble;
 
+pub use causes::causes;
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
 pub use clock::HybridClock;
