@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{ChangeEvent, Op, Position, Row, TableSchema, TransactionInfo};
+use tributary_event::{ChangeEvent, Op, Position, Row, Scope, TableSchema, TransactionInfo};
 
 use super::Assembler;
 use crate::error::ConnectorError;
@@ -184,6 +184,7 @@ impl Assembler {
             source: self.source.clone(),
             table: schema.clone(),
             op,
+            scope: Scope::Row,
             before,
             after,
             message: None,
