@@ -9,6 +9,7 @@ mod rows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tributary_event::{ChangeEvent, HybridClock, SourceInfo, TableName, TableSchema};
@@ -64,6 +65,8 @@ pub(in crate::mysql) struct Assembler {
     sequence: u64,
     /// Groups that were read.
     groups: u64,
+    /// When the last of them committed.
+    committed_us: i64,
     /// What ends the group when the rest of it was given.
     ends: Option<Vec<GroupId>>,
 }
@@ -98,6 +101,7 @@ impl Assembler {
             news: false,
             sequence: mark.sequence,
             groups: 0,
+            committed_us: 0,
             ends: None,
         }
     }
@@ -120,6 +124,18 @@ impl Assembler {
     /// How many groups were read.
     pub(in crate::mysql) fn groups(&self) -> u64 {
         self.groups
+    }
+
+    /// When what was read last was committed, in microseconds since the Unix epoch; zero: nothing was.
+    pub(in crate::mysql) fn committed_us(&self) -> i64 {
+        self.tracker.group.as_ref().map_or(self.committed_us, |group| group.commit_us)
+    }
+
+    /// How long ago what was read was committed, whether it had captured rows or not; none: the log does not say.
+    pub(in crate::mysql) fn lag(&self, now_us: i64) -> Option<Duration> {
+        let committed_us = self.committed_us();
+        let us = u64::try_from(now_us.saturating_sub(committed_us)).unwrap_or(0);
+        (committed_us > 0).then_some(Duration::from_micros(us))
     }
 
     /// Whether there is something to give before the next event of the log.
@@ -248,6 +264,7 @@ impl Assembler {
     fn close(&mut self, but: bool) {
         let group = self.tracker.end(but);
         self.groups += 1;
+        self.committed_us = group.as_ref().map_or(self.committed_us, |group| group.commit_us);
         if let (Some(half), Some(group)) = (&self.half_done, &group)
             && half.group == group.id
         {

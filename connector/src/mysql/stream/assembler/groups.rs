@@ -56,6 +56,9 @@ impl Assembler {
                     ));
                 }
             }
+            // What it undoes was given already, or is durable since before a restart.
+            StatementKind::RollbackTo if self.events > 0 => return Err(self.undone("ROLLBACK TO a savepoint")),
+            StatementKind::RollbackTo => {}
             StatementKind::XaCommit(name) => {
                 if let Some(held) = self.held.take(&name) {
                     self.replay_held(held);
@@ -136,14 +139,23 @@ impl Assembler {
                 }
                 End::Prepared | End::RolledBack => {}
             }
-        } else if end == End::RolledBack && self.news {
-            return Err(ConnectorError::protocol(
-                self.tracker.place(),
-                "a group with rows of captured tables ends with ROLLBACK, and they were published",
-            ));
+        } else if end == End::RolledBack && self.events > 0 {
+            return Err(self.undone("ROLLBACK"));
         }
         self.close(false);
         Ok(())
+    }
+
+    /// A statement of the log undoes rows of captured tables that it has before. Servers keep what is undone out of their logs, unless a
+    /// table without transactions was written in the same transaction.
+    fn undone(&self, statement: &str) -> ConnectorError {
+        ConnectorError::lost(
+            self.tracker.place(),
+            format!(
+                "{statement} undoes rows of captured tables that are in the log before it, and they were published"
+            ),
+            "give the source a new name and run tributary reindex; keep tables without transactions (MyISAM) out of transactions with these",
+        )
     }
 
     fn has_captured_rows(&self, held: &HeldGroup) -> Result<bool, ConnectorError> {
