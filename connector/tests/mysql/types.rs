@@ -212,10 +212,7 @@ async fn a_difference_without_the_document_before_it_is_named() {
         db.run("update t set d = json_set(d, '$.a[0]', 7)").await;
         let records = recorder.wait(2).await;
         assert_eq!(records[1].get("/after"), json!({"id": 1}));
-        assert_eq!(
-            (records[1].get("/partial"), records[1].get("/unchanged")),
-            (json!(["d"]), json!(["a"]))
-        );
+        assert_eq!((records[1].get("/partial"), records[1].get("/unchanged")), (json!(["d"]), json!(["a"])));
         running.stop().await;
         db.remove().await;
     }

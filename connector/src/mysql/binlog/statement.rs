@@ -25,8 +25,10 @@ pub(in super::super) enum StatementKind {
     Begin(Option<Vec<u8>>),
     Commit,
     Rollback,
-    /// It undoes a part of the transaction.
-    RollbackTo,
+    /// It marks a place in the transaction.
+    Savepoint(String),
+    /// It undoes what came behind such a mark.
+    RollbackTo(String),
     /// It commits or rolls back a prepared transaction.
     XaCommit(Vec<u8>),
     XaRollback(Vec<u8>),
@@ -108,7 +110,11 @@ impl Statement {
             "BEGIN" => StatementKind::Begin(None),
             "START" if word(1).is("transaction") => StatementKind::Begin(None),
             "COMMIT" => StatementKind::Commit,
-            "ROLLBACK" if words.iter().any(|word| word.is("to")) => StatementKind::RollbackTo,
+            "SAVEPOINT" => StatementKind::Savepoint(word(1).name().unwrap_or_default().to_owned()),
+            "ROLLBACK" if words.iter().any(|word| word.is("to")) => {
+                let name = words.iter().rev().find_map(Word::name);
+                StatementKind::RollbackTo(name.unwrap_or_default().to_owned())
+            }
             "ROLLBACK" => StatementKind::Rollback,
             "XA" => {
                 let all: Vec<Word> = self.words().skip(2).collect();
@@ -303,8 +309,8 @@ mod tests {
         let kind = |text: &str| statement(text).kind();
         assert_eq!(kind("BEGIN"), Begin(None));
         assert_eq!(kind("/* x */ COMMIT"), Commit);
-        assert_eq!(kind("ROLLBACK TO `a`"), RollbackTo);
-        assert_eq!(kind("rollback work to savepoint a"), RollbackTo);
+        assert_eq!(kind("ROLLBACK TO `a b`"), RollbackTo("a b".into()));
+        assert_eq!(kind("rollback work to savepoint a"), RollbackTo("a".into()));
         assert_eq!(kind("rollback"), Rollback);
         assert_eq!(kind("XA COMMIT X'616263',X'',1"), kind("xa commit x'616263', X'',1 "));
         assert!(
@@ -322,7 +328,8 @@ mod tests {
         }
         assert_eq!(kind("/*M!100100 insert */ into t values (1)"), Rows);
         assert_eq!(kind("GRANT ALL ON *.* TO a"), Nothing);
-        assert_eq!(kind("SAVEPOINT a"), Nothing);
+        assert_eq!(kind("SAVEPOINT `a`"), Savepoint("a".into()));
+        assert_eq!(kind("RELEASE SAVEPOINT a"), Nothing);
     }
 
     #[test]

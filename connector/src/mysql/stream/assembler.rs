@@ -6,6 +6,7 @@
 
 mod groups;
 mod rows;
+mod savepoints;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use tributary_event::{ChangeEvent, HybridClock, SourceInfo, TableName, TableSchema};
 
 use self::rows::Rows;
+use self::savepoints::{Kept, Savepoints};
 use super::held::Held;
 use super::tracker::{Group, Step, Tracker};
 use crate::error::ConnectorError;
@@ -52,8 +54,12 @@ pub(in crate::mysql) struct Assembler {
     rows: Option<Rows>,
     payload: Option<Payload>,
     held: Held,
-    /// Events of a prepared transaction, while they are given.
-    replay: std::vec::IntoIter<(EventKind, Bytes)>,
+    /// What came behind a savepoint of the group.
+    savepoints: Option<Savepoints>,
+    /// That was more than is kept, and was given.
+    outgrown: bool,
+    /// Events of a prepared transaction, or behind a savepoint, while they are given.
+    replay: std::vec::IntoIter<Kept>,
     /// Events with rows of the group that were read as a whole.
     events_read: u64,
     /// Change events of the group.
@@ -94,6 +100,8 @@ impl Assembler {
             rows: None,
             payload: None,
             held: Held::default(),
+            savepoints: None,
+            outgrown: false,
             replay: Vec::new().into_iter(),
             events_read: 0,
             events: 0,
@@ -185,8 +193,8 @@ impl Assembler {
             self.give(capture_us, events, most)?;
             return Ok(Next::GoOn);
         }
-        if let Some((kind, body)) = self.replay.next() {
-            self.body(kind, body)?;
+        if let Some((kind, body, begin)) = self.replay.next() {
+            self.body(kind, body, begin)?;
             return Ok(Next::GoOn);
         }
         if let Some(ids) = self.ends.take() {
@@ -228,7 +236,7 @@ impl Assembler {
             }
             Step::Body(kind, body) => match &self.tracker.group {
                 Some(Group { xa: Some(_), .. }) => self.hold(kind, body)?,
-                _ => self.body(kind, body)?,
+                _ => self.body_or_keep(kind, body)?,
             },
             Step::Statement(statement, kind) => return self.statement(&statement, kind, capture_us, events),
             Step::End(end) => self.end(end)?,
@@ -271,6 +279,7 @@ impl Assembler {
             self.half_done = None;
         }
         (self.events_read, self.events, self.news) = (0, 0, false);
+        (self.savepoints, self.outgrown) = (None, false);
         self.orders.clear();
     }
 }

@@ -7,6 +7,7 @@ use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 
 use super::super::held::HeldGroup;
 use super::super::tracker::End;
+use super::savepoints::Kept;
 use super::{Assembler, EventKind, Next};
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{Statement, StatementKind, TableMap};
@@ -56,9 +57,8 @@ impl Assembler {
                     ));
                 }
             }
-            // What it undoes was given already, or is durable since before a restart.
-            StatementKind::RollbackTo if self.events > 0 => return Err(self.undone("ROLLBACK TO a savepoint")),
-            StatementKind::RollbackTo => {}
+            StatementKind::Savepoint(name) => self.savepoint(&name),
+            StatementKind::RollbackTo(name) => self.roll_back_to(&name)?,
             StatementKind::XaCommit(name) => {
                 if let Some(held) = self.held.take(&name) {
                     self.replay_held(held);
@@ -108,7 +108,9 @@ impl Assembler {
 
     fn replay_held(&mut self, held: HeldGroup) {
         let own = self.tracker.group.as_ref().map(|group| group.id.clone());
-        self.replay = held.events.into_iter();
+        let begin = self.tracker.begin;
+        let events: Vec<Kept> = held.events.into_iter().map(|(kind, body)| (kind, body, begin)).collect();
+        self.replay = events.into_iter();
         self.ends = Some([Some(held.id), own].into_iter().flatten().collect());
     }
 
@@ -139,8 +141,14 @@ impl Assembler {
                 }
                 End::Prepared | End::RolledBack => {}
             }
-        } else if end == End::RolledBack && self.events > 0 {
-            return Err(self.undone("ROLLBACK"));
+        } else if end == End::RolledBack {
+            self.savepoints = None;
+            if self.events > 0 {
+                return Err(self.undone("ROLLBACK"));
+            }
+        } else if self.give_kept() {
+            self.ends = Some(self.tracker.group.as_ref().map(|group| group.id.clone()).into_iter().collect());
+            return Ok(());
         }
         self.close(false);
         Ok(())
@@ -148,7 +156,7 @@ impl Assembler {
 
     /// A statement of the log undoes rows of captured tables that it has before. Servers keep what is undone out of their logs, unless a
     /// table without transactions was written in the same transaction.
-    fn undone(&self, statement: &str) -> ConnectorError {
+    pub(super) fn undone(&self, statement: &str) -> ConnectorError {
         ConnectorError::lost(
             self.tracker.place(),
             format!(
