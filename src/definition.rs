@@ -160,6 +160,8 @@ impl Draft {
     pub async fn load(&self) -> Result<Plan, Failure> {
         match self.schema().await {
             Ok(schema) => self.plan(&schema),
+            // That the file cannot be read was found with the rest of the text.
+            Err(NoSchema::Failure(Failure::NotFound(_))) if !self.is_right() => Err(refuse(&self.found)),
             Err(none) => {
                 // What is wrong with the text is worth saying even where the graph cannot be asked.
                 print(&self.found);

@@ -13,12 +13,16 @@ use tributary_dsl::plan::Plan;
 use tributary_event::TableName;
 
 /// The columns of tables, by name.
-pub type Columns = BTreeMap<TableName, Vec<String>>;
+pub type Columns = BTreeMap<TableName, BTreeSet<String>>;
 
-/// The columns of tables, by name, as the log carries them.
-pub fn columns(tables: &[Carried]) -> impl Iterator<Item = (TableName, Vec<String>)> {
-    let columns = |table: &Carried| table.schema.columns.iter().map(|column| column.name.to_string()).collect();
-    tables.iter().map(move |table| (table.schema.table_name(), columns(table)))
+/// Takes the columns of tables: those that the log carries, and others that are known. What was known of them stays: a place of the log
+/// tells of its own columns alone.
+pub fn extend(known: &mut Columns, tables: &[Carried]) {
+    for table in tables {
+        let of_table = known.entry(table.schema.table_name()).or_default();
+        let carried = table.schema.columns.iter().map(|column| column.name.to_string());
+        of_table.extend(carried.chain(table.unpublished.iter().cloned()));
+    }
 }
 
 /// Says what is to be said while a pipeline runs: each once, as soon as the tables are known.
@@ -30,7 +34,7 @@ impl Derived {
     pub fn take(&self, plan: &Plan, tables: &[Carried]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, told) = &mut *known;
-        known.extend(columns(tables));
+        extend(known, tables);
         for note in notes(plan, known) {
             let note = note.render(false);
             if !told.contains(&note) {

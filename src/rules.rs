@@ -63,12 +63,27 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
         seen.push(column);
         let Some(place) = table.schema.column(column) else {
             let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
-            let message = format!(
-                "graph.vertices: the rule of {name} for {} names the column `{column}`, which the table does not have or its publication \
-                 leaves out",
-                rule.type_name
-            );
-            wrong.push(rule.place.error(message).help(format!("events have: {}", known.join(", "))));
+            let (publication, quoted) = (&table.quoted_publication, &table.quoted_name);
+            let (why, remedy) = match table.unpublished.iter().any(|left_out| left_out == column) {
+                true => (
+                    format!("which the publication {publication} leaves out"),
+                    format!(
+                        "run: ALTER PUBLICATION {publication} DROP TABLE {quoted}; ALTER PUBLICATION {publication} ADD TABLE {quoted};\n\
+                         of a generated column (PostgreSQL 18): ALTER PUBLICATION {publication} SET (publish_generated_columns = stored);"
+                    ),
+                ),
+                false => (
+                    "which events do not have".to_owned(),
+                    format!(
+                        "write one that they have ({}); or, if it was renamed, give it its name again:\n\
+                         ALTER TABLE {quoted} RENAME COLUMN … TO \"{column}\";",
+                        known.join(", ")
+                    ),
+                ),
+            };
+            let message =
+                format!("graph.vertices: the rule of {name} for {} names the column `{column}`, {why}", rule.type_name);
+            wrong.push(rule.place.error(message).help(remedy));
             continue;
         };
         let type_name = table.schema.columns.get(place).map_or("?", |c| &*c.type_name);

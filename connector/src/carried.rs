@@ -9,6 +9,8 @@ use tributary_event::TableSchema;
 pub struct Carried {
     /// The columns that events have, and the key.
     pub schema: Arc<TableSchema>,
+    /// Columns that the table has and events do not, where that is known.
+    pub unpublished: Vec<String>,
     /// The condition of the publication that a row must meet for its changes to be published (PostgreSQL).
     pub row_filter: Option<String>,
     /// Of `insert`, `update`, `delete` and `truncate`, those that the publication leaves out (PostgreSQL).

@@ -1,5 +1,6 @@
 //! What a connector is told: which database, which tables, and how events travel to their topics.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -343,13 +344,13 @@ impl ConnectorSettings {
     /// # Errors
     /// Two tables whose names become the same topic.
     pub fn topic_specs(&self) -> Result<Vec<TopicSpec>, ConnectorError> {
-        let mut specs: Vec<TopicSpec> = Vec::new();
+        let (mut specs, mut taken): (Vec<TopicSpec>, HashSet<String>) = Default::default();
         let has_messages = matches!(&self.source, SourceSettings::Postgres(postgres) if postgres.messages);
         let messages = has_messages.then(|| (String::new(), MESSAGES.to_owned()));
         let tables = self.source.tables().iter().map(|table| (table.schema.to_string(), table.name.to_string()));
         for (schema, table) in tables.chain(messages) {
             let name = self.topic(&schema, &table);
-            if specs.iter().any(|s| s.name == name) {
+            if !taken.insert(name.clone()) {
                 return Err(ConnectorError::settings(
                     format!("source {}: tables", self.name),
                     format!("{} and another table would share the topic {name}", TableName::new(schema, table)),

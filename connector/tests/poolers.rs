@@ -68,6 +68,27 @@ async fn a_pooler_in_the_url_is_refused_with_the_way_to_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_something_else_is_refused() {
+    for banner in ["HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
+        let address = answering(banner.as_bytes().to_vec()).await;
+        let error = Running::start(&settings(address), &Recorder::new()).error().await;
+        let said = error.to_string();
+        assert_eq!(error.class(), ErrorClass::Fatal, "{said}");
+        assert!(said.contains(&address.to_string()) && said.contains("does not speak PostgreSQL's protocol"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_accepts_and_says_nothing_is_away() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let url = format!("postgres://ann:hunter2@{address}/films?connect_timeout=1");
+    let running = Running::start(&ConnectorSettings::postgres("mute", url.as_str().into(), ["t"]), &Recorder::new());
+    running.wait_down("it accepts connections, and has said nothing").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_without_its_server_is_waited_for() {
     for (code, message) in
         [("08P01", "client_login_timeout (server down)"), ("08006", "pgbouncer cannot connect to server")]

@@ -134,7 +134,7 @@ async fn missing_privileges_are_named_with_the_statement_that_grants_them() {
     db.run(&format!("create table u (id int primary key); grant select on u to {role}")).await;
     let mut more = settings.clone();
     postgres_mut(&mut more).tables.push("u".into());
-    refused(&more, &recorder, &["ALTER PUBLICATION", "\"public\".\"u\""]).await;
+    refused(&more, &recorder, &["ALTER PUBLICATION", "\"public\".\"u\"", "as the owner of the publication"]).await;
     // As its owner, the connector adds the table itself.
     let mut owner = db.settings(&["t", "u"]);
     owner.name.clone_from(&more.name);
@@ -142,6 +142,35 @@ async fn missing_privileges_are_named_with_the_statement_that_grants_them() {
     db.run("insert into u values (1)").await;
     recorder.wait(2).await;
     running.stop().await;
+    db.run(&format!("drop owned by {role}")).await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_may_not_read_is_granted_at_once() {
+    let db = Database::create("closed").await;
+    let role = db.name.clone();
+    db.run(&format!(
+        "create table a (id int primary key); create table b (id int primary key); create schema \"odd one\"; \
+         create table \"odd one\".c (id int primary key); create role {role} login replication password 'hunter2'"
+    ))
+    .await;
+    let recorder = Recorder::new();
+    let tables = ["a", "b", "odd one.c"];
+    db.run(&format!(
+        "create publication {} for table a, b, \"odd one\".c",
+        postgres(&db.settings(&tables)).publication
+    ))
+    .await;
+    let settings = with_user(&db.settings(&tables), &role, "hunter2");
+    let error = Running::start(&settings, &recorder).error().await.to_string();
+    let grants = format!(
+        "GRANT USAGE ON SCHEMA \"odd one\", \"public\" TO \"{role}\"; GRANT SELECT ON \"public\".\"a\", \"public\".\"b\", \
+         \"odd one\".\"c\" TO \"{role}\";"
+    );
+    assert!(error.contains("public.a") && error.contains("2 others") && error.contains(&grants), "{error}");
+    db.run(&grants).await;
+    Running::streaming(&settings, &recorder).await.stop().await;
     db.run(&format!("drop owned by {role}")).await;
     db.remove().await;
 }

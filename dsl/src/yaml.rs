@@ -84,7 +84,8 @@ struct Problem {
     help: Option<String>,
 }
 
-/// Parses one document. The root is `None` where the text is no YAML; duplicate keys leave the first in place.
+/// Parses one document. The root is `None` where the text is no YAML; of duplicate keys the first stays in place, with what two
+/// mappings have together.
 pub(crate) fn parse(file: &str, text: &str) -> (Arc<SourceText>, Option<Arc<Node>>, Vec<Diagnostic>) {
     let mut tree = Growing { open: Vec::new(), anchors: HashMap::new(), root: None, problems: Vec::new() };
     let fine = tree.build(text);
@@ -227,9 +228,10 @@ impl Growing {
             Some(Open::Sequence(_, _, items)) => items.push(node),
             Some(Open::Mapping(_, _, entries, key)) => match key.take() {
                 Some(key) => {
-                    if let Some((first, _)) = entries.iter().find(|(k, _)| k.name == key.name) {
+                    if let Some((first, value)) = entries.iter_mut().find(|(k, _)| k.name == key.name) {
                         let message = format!("the key `{}` stands here twice", key.name);
                         let help = format!("the first is on line {}", first.place.start.0);
+                        *value = both(value, &node);
                         self.refuse(key.place, message, Some(&help));
                     } else {
                         entries.push((key, node));
@@ -247,6 +249,14 @@ impl Growing {
         }
         true
     }
+}
+
+/// Two values of one key, of which it is said that they are one too many: nothing that one of two mappings has is missing as well.
+fn both(first: &Arc<Node>, second: &Node) -> Arc<Node> {
+    let (Tree::Mapping(one), Tree::Mapping(other)) = (&first.kind, &second.kind) else { return first.clone() };
+    let is_new = |(key, _): &&(MappingKey, Arc<Node>)| one.iter().all(|(known, _)| known.name != key.name);
+    let entries = one.iter().chain(other.iter().filter(is_new)).cloned().collect();
+    Arc::new(Node { place: first.place, kind: Tree::Mapping(entries) })
 }
 
 #[cfg(test)]

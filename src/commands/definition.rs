@@ -88,7 +88,7 @@ struct Observed<'a> {
 #[async_trait]
 impl Dependent for Observed<'_> {
     fn check(&self, tables: &[Carried]) -> Result<(), String> {
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner).extend(derived::columns(tables));
+        derived::extend(&mut self.columns.lock().unwrap_or_else(PoisonError::into_inner), tables);
         let found = self.rules.examine(tables);
         let refusal = refusal(&found);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;

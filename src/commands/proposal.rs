@@ -9,7 +9,7 @@ use tributary_connector::postgres::describe;
 use tributary_dsl::plan::{IdTemplate, Plan, Secret};
 use tributary_dsl::{Diagnostic, Inputs, Known, KnownTable, Proposal, Schema, check, parse, propose_pipeline};
 use tributary_event::TableName;
-use tributary_indexer::graph::Graph;
+use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::backends;
 use crate::definition::print;
@@ -66,8 +66,10 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
         headers.insert(name.clone(), Secret::new(value));
         named.push((name, format!("GRAPH_{variable}")));
     }
-    let client = backends::graph_client(&wish.graph, &headers).map_err(|e| Failure::of(e.class, e.message))?;
-    let json = client.introspect().await.map_err(|e| Failure::of(e.class, e.message))?;
+    // There is no file yet: what one calls `graph.endpoint` was given on the command line.
+    let failed = |e: GraphError| Failure::of(e.class, e.message.replace("graph.endpoint", "--graph"));
+    let client = backends::graph_client(&wish.graph, &headers).map_err(failed)?;
+    let json = client.introspect().await.map_err(failed)?;
     let schema = Schema::from_introspection(&json).map_err(|e| Failure::Stopped(format!("{}: {e}", wish.graph)))?;
     let tables = describe(&tributary_connector::Secret::new(wish.source.as_str()))
         .await

@@ -11,6 +11,7 @@ mod appender;
 mod client;
 mod consumer;
 mod headers;
+mod heard;
 mod identity;
 mod library;
 mod mailbox;
@@ -73,7 +74,7 @@ impl Kafka {
         let reader = Arc::new(Reader::new(&settings)?);
         let admin = settings
             .client(&[])
-            .create_with_context(Quiet)
+            .create_with_context(Quiet::of(&settings))
             .map_err(|error| settings.refused("the administration client", error))?;
         Ok(Self {
             settings: Arc::new(settings),

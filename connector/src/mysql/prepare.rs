@@ -266,6 +266,7 @@ pub(super) fn suffice(
             whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),
+            unpublished: Vec::new(),
             row_filter: None,
             left_out: Vec::new(),
             quoted_publication: String::new(),

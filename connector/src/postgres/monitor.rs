@@ -15,12 +15,14 @@ use super::tables::catalog::{self, TableInfo, Which, state};
 use super::tables::known::Known;
 use super::tables::publication::{self, Published};
 use super::wire::hosts;
-use super::wire::sql::Sql;
+use super::wire::sql::{Sql, patiently};
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::PostgresSettings;
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// A round that takes longer is worth a word: while it waits, nobody notices what the log does not tell.
+const LONG: Duration = Duration::from_secs(30);
 
 /// The primary keys of tables whose identity is `FULL`, by OID: of these the log does not tell.
 type Keys = HashMap<u32, Vec<String>>;
@@ -82,17 +84,35 @@ impl Watch<'_> {
         let sql = Sql::connect(&hosts::find(&settings.url).await?).await?;
         let (mut endangered, mut said, mut seen, mut met) = (false, String::new(), None, 0);
         loop {
-            endangered = slot(&sql, name, settings, endangered).await?;
-            // The tables are looked at when something of them, or of what is needed, has changed: thousands are too many to be
-            // asked for each time.
-            let (digest, needed) =
-                (state::digest(&sql, version, &settings.publication, &names).await?, *needs.borrow());
-            if seen.as_ref() != Some(&digest) || met != needed {
-                if let Some(reason) = self.look(&sql, keys, known, &mut said).await? {
-                    return Ok(reason);
+            let (mut is_late, mut is_seen) = (false, false);
+            let round = async {
+                endangered = slot(&sql, name, settings, endangered).await?;
+                // The tables are looked at when something of them, or of what is needed, has changed: thousands are too many to be
+                // asked for each time.
+                let (digest, needed) =
+                    (state::digest(&sql, version, &settings.publication, &names).await?, *needs.borrow());
+                if seen.as_ref() != Some(&digest) || met != needed {
+                    if let Some(reason) = self.look(&sql, keys, known, &mut said).await? {
+                        return Ok(Some(reason));
+                    }
+                    (seen, met, is_seen) = (Some(digest), needed, true);
+                    trouble.over();
                 }
-                (seen, met) = (Some(digest), needed);
-                trouble.over();
+                Ok(None)
+            };
+            let reason: Result<_, ConnectorError> = patiently(round, LONG, || {
+                is_late = true;
+                let why = format!("the server has not answered questions about its catalog for {LONG:?}; what the log does not tell is not noticed");
+                tracing::warn!(source = name, "{why}");
+                self.health.note(Some(why));
+            }).await;
+            if let Some(reason) = reason? {
+                return Ok(reason);
+            }
+            if is_late && !is_seen {
+                // What was noted is over, and what is to be noted is told by the next look.
+                seen = None;
+                continue;
             }
             let rest = async || {
                 tokio::select! {

@@ -3,14 +3,14 @@
 //! The publication is made before the slot, for the log is decoded with the catalog of its own time: changes from before
 //! the publication could not be read.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use tributary_event::{ErrorClass, Lsn, TableName};
+use tributary_event::{ErrorClass, Lsn, TableName, TableSchema};
 use tributary_transport::Transport;
 
 use super::slot::{self, SlotDecision, two_phase};
 use super::tables::absent::no_such_table;
-use super::tables::catalog::{self, TableInfo, TypeRow, Which};
+use super::tables::catalog::{self, TableInfo, TypeRow, Which, quoted};
 use super::tables::known::Known;
 use super::tables::publication::{self, Published};
 use super::wire::endpoint::Endpoint;
@@ -242,8 +242,9 @@ pub(super) fn suffice(
     left_out: &[&'static str],
     dependent: &dyn Dependent,
 ) -> Result<(), ConnectorError> {
+    readable(tables, endpoint)?;
     for table in tables {
-        check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name))?;
+        check(table, settings.key_of(&table.schema.schema, &table.schema.name))?;
         if let Some(heir) = table.heirs.iter().find(|heir| !settings.tables.contains(heir)) {
             return Err(ConnectorError::Table {
                 table: table.schema.qualified_name(),
@@ -266,7 +267,10 @@ pub(super) fn still_suffices(
     left_out: &[&'static str],
     dependent: &dyn Dependent,
 ) -> Result<(), ConnectorError> {
-    let check = || check(table, endpoint, settings.key_of(&table.schema.schema, &table.schema.name));
+    let check = || {
+        readable(std::slice::from_ref(table), endpoint)?;
+        check(table, settings.key_of(&table.schema.schema, &table.schema.name))
+    };
     if !table.persistent {
         return check();
     }
@@ -277,8 +281,32 @@ pub(super) fn still_suffices(
     }
 }
 
+/// Whether the role may read all of these tables. Whoever may not is told once what is to be granted, of all of them.
+fn readable(tables: &[TableInfo], endpoint: &Endpoint) -> Result<(), ConnectorError> {
+    let closed: Vec<&TableSchema> =
+        tables.iter().filter(|table| !table.selectable && table.persistent).map(|table| &*table.schema).collect();
+    let [first, others @ ..] = closed.as_slice() else { return Ok(()) };
+    let schemas: BTreeSet<String> = closed.iter().map(|table| quote(&table.schema)).collect();
+    let schemas: Vec<String> = schemas.into_iter().collect();
+    let names: Vec<String> = closed.iter().map(|table| quoted(table)).collect();
+    Err(ConnectorError::Privilege {
+        place: format!("table {}", first.qualified_name()),
+        cause: match others.len() {
+            0 => format!("the role {} may not read it", endpoint.user),
+            1 => format!("the role {} may not read it, nor {}", endpoint.user, others[0].qualified_name()),
+            more => format!("the role {} may not read it, nor {more} others", endpoint.user),
+        },
+        remedy: format!(
+            "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
+            schemas.join(", "),
+            names.join(", "),
+            user = quote(&endpoint.user)
+        ),
+    })
+}
+
 /// Whether a table can be captured, with the key that was declared for it if there is one.
-fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), ConnectorError> {
+fn check(table: &TableInfo, key: &[String]) -> Result<(), ConnectorError> {
     let name = table.schema.qualified_name();
     let quoted = format!("{}.{}", quote(&table.schema.schema), quote(&table.schema.name));
     let refuse = |cause: &str, remedy: String| {
@@ -298,17 +326,6 @@ fn check(table: &TableInfo, endpoint: &Endpoint, key: &[String]) -> Result<(), C
             "it is unlogged, so the log does not have its changes",
             format!("run: ALTER TABLE {quoted} SET LOGGED;"),
         );
-    }
-    if !table.selectable {
-        return Err(ConnectorError::Privilege {
-            place: format!("table {name}"),
-            cause: format!("the role {} may not read it", endpoint.user),
-            remedy: format!(
-                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {quoted} TO {user};",
-                quote(&table.schema.schema),
-                user = quote(&endpoint.user)
-            ),
-        });
     }
     if let Some(column) = key.iter().find(|c| table.schema.column(c).is_none()) {
         let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();

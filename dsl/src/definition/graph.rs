@@ -126,6 +126,12 @@ pub(super) fn read(r: &mut Reader, map: &Map, captured: &Captured) -> Option<Gra
     let timeout = r.value(map, &key::TIMEOUT);
     let concurrency = r.value(map, &key::CONCURRENCY);
     let schema_file = r.optional(map, &key::SCHEMA);
+    if let Some(file) = &schema_file
+        && let Err(cause) = r.inputs.file(&file.value)
+    {
+        let message = format!("the schema `{}` cannot be read: {cause}", file.shown);
+        r.found.push(file.spot.error(message).help("the path is relative to the pipeline's file"));
+    }
     let vertices = vertices(r, map, captured);
     let probe = r.value(map, &key::PROBE);
     let lag = r.value(map, &key::LAG);

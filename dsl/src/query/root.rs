@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::collect::{Group, Occurrence};
 use super::partial::limit_of_root;
 use super::resolve::{Above, Resolved, Resolver};
-use super::values::{constant, mentions};
+use super::values::{constant, mentions, wanted};
 use super::{directives, print};
 use crate::diagnostic::{Diagnostic, Spot};
 use crate::plan::{Form, Question, Representation, SentAs};
@@ -155,7 +155,13 @@ impl<'a> Resolver<'a> {
         let type_spot = self.document.spot(definition.node.var_type.pos, ids.ty.to_string().len());
         match named.map(|name| (name, self.schema.get(name))) {
             Some((name, None)) => {
-                let help = did_you_mean(name, self.schema.type_names());
+                let wanted = wanted(self.schema, operation, &ids.name);
+                let help = match wanted {
+                    Some(wanted) => {
+                        Some(format!("declare it as `${}: {wanted}`, as the argument is that it is for", ids.name))
+                    }
+                    None => did_you_mean(name, self.schema.type_names()),
+                };
                 self.found.push(type_spot.error(format!("unknown type `{name}`")).maybe_help(help));
                 self.ill_typed = Some(ids.name.clone());
             }

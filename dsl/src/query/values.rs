@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_graphql_parser::types::{Selection, SelectionSet};
+use async_graphql_parser::types::{OperationDefinition, Selection, SelectionSet};
 use async_graphql_parser::{Pos, Positioned};
 use async_graphql_value::{Name, Value};
 use serde_json::Value as Json;
@@ -69,6 +69,37 @@ pub(crate) fn check_arguments(
             let help = fitting.next().map(|(name, _)| format!("write `{}: ${name}`", argument.name));
             found.push(owner.error(message).maybe_help(help));
         }
+    }
+}
+
+/// The type that is expected where an operation's root fields use a variable.
+pub(super) fn wanted<'s>(schema: &'s Schema, operation: &OperationDefinition, variable: &str) -> Option<&'s TypeRef> {
+    operation.selection_set.node.items.iter().find_map(|item| {
+        let Selection::Field(field) = &item.node else { return None };
+        let defined = schema.field(schema.query_type(), &field.node.name.node)?;
+        field
+            .node
+            .arguments
+            .iter()
+            .find_map(|(name, value)| wanted_within(schema, &value.node, &defined.argument(&name.node)?.ty, variable))
+    })
+}
+
+fn wanted_within<'s>(schema: &'s Schema, value: &Value, ty: &'s TypeRef, variable: &str) -> Option<&'s TypeRef> {
+    match value {
+        Value::Variable(name) => (name == variable).then_some(ty),
+        Value::List(items) => {
+            let element = ty.element().unwrap_or(ty);
+            items.iter().find_map(|item| wanted_within(schema, item, element, variable))
+        }
+        Value::Object(fields) => {
+            let inputs = &schema.get(ty.name())?.inputs;
+            fields.iter().find_map(|(name, value)| {
+                let input = inputs.iter().find(|input| input.name == name.as_str())?;
+                wanted_within(schema, value, &input.ty, variable)
+            })
+        }
+        _ => None,
     }
 }
 

@@ -189,6 +189,44 @@ async fn a_server_that_is_away_is_a_transient_error_that_names_it_without_its_pa
     assert!(!error.message.contains("hush") && !format!("{error:?}").contains("hush"), "{error:?}");
 }
 
+/// What stands where a search server is looked for: it answers everything with this, but for its page for logging in.
+async fn standing_before(status: u16, headers: &'static [(&'static str, &'static str)], body: &'static str) -> String {
+    let answer = async move |request: axum::extract::Request| {
+        let is_page = request.uri().path() == "/login";
+        let mut response = axum::response::Response::builder().status(if is_page { 200 } else { status });
+        for (name, value) in headers.iter().filter(|_| !is_page) {
+            response = response.header(*name, *value);
+        }
+        response.body(axum::body::Body::from(if is_page { r#"{"version":{}}"# } else { body })).unwrap()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_by_no_search_server_is_waited_for() {
+    const TO_LOGIN: &[(&str, &str)] = &[("location", "/login")];
+    for (status, headers, body, part) in [
+        (401, &[][..], "<html>who are you?</html>", "a proxy before it"),
+        (403, &[], r#"{"message":"no"}"#, "a proxy before it"),
+        (404, &[], "default backend - 404", "a proxy before it"),
+        (302, TO_LOGIN, "", "was redirected to"),
+        (307, TO_LOGIN, "", "was redirected to"),
+        (503, &[], "", "busy or not well"),
+    ] {
+        let url = standing_before(status, headers, body).await;
+        for plan in [StorePlan::Elasticsearch(at(&url)), StorePlan::OpenSearch(at(&url))] {
+            let subject = Subject::of(plan);
+            let store = subject.open();
+            let error = store.prepare(&subject.plan.selection).await.map(|_| ()).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Transient, "{status}: {error}");
+            assert!(error.message.contains(part) && error.message.contains(&url), "{status}: {error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_told_at_once() {
     let mut broken = at("localhost:9200");

@@ -9,6 +9,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tributary_event::ErrorClass;
 
+use super::heard;
 use crate::contract::{TransportError, record_limit};
 
 /// How sure an acknowledged record must be.
@@ -167,7 +168,10 @@ impl KafkaSettings {
         code: Option<RDKafkaErrorCode>,
         cause: &str,
     ) -> TransportError {
-        let remedy = code.and_then(remedy).map(|r| format!("; {r}")).unwrap_or_default();
+        let is_away = code.is_some_and(|code| AWAY.contains(&code));
+        let why = Some(&self.brokers).filter(|_| is_away).and_then(|brokers| heard::lately(brokers));
+        let remedy =
+            why.or_else(|| code.and_then(remedy).map(str::to_owned)).map(|r| format!("; {r}")).unwrap_or_default();
         TransportError::new(class, format!("{what} failed at Kafka {}: {cause}{remedy}", self.brokers))
     }
 }
@@ -190,6 +194,14 @@ impl fmt::Debug for KafkaSettings {
             .finish()
     }
 }
+
+/// What librdkafka says of brokers that do not answer.
+const AWAY: [RDKafkaErrorCode; 4] = [
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::OperationTimedOut,
+    RDKafkaErrorCode::MessageTimedOut,
+];
 
 /// What may be done about an error of Kafka.
 pub(super) fn class(code: RDKafkaErrorCode) -> ErrorClass {
@@ -257,15 +269,22 @@ fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
             "raise `transaction.max.timeout.ms` of the brokers, or lower `transaction.timeout.ms`"
         }
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => "create the topic",
-        Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::MessageTimedOut => {
-            "check that the brokers run and can be reached; it is tried again"
-        }
+        code if AWAY.contains(&code) => "check that the brokers run and can be reached; it is tried again",
         _ => return None,
     })
 }
 
 /// Passes librdkafka's messages to the log, in one place and without alarm: calls report their own failures.
-pub(super) struct Quiet;
+pub(super) struct Quiet {
+    /// Of whom it hears.
+    brokers: String,
+}
+
+impl Quiet {
+    pub(super) fn of(settings: &KafkaSettings) -> Self {
+        Self { brokers: settings.brokers.clone() }
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -273,6 +292,7 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        heard::note(&self.brokers, &error, reason);
         tracing::debug!(%error, reason, "kafka client");
     }
 }

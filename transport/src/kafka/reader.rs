@@ -18,6 +18,8 @@ use crate::contract::{Polled, TopicPartition, TransportError, Watermarks};
 use crate::headers::Headers;
 use crate::numbers::{self, Numbered};
 
+/// Lines of what a client has to say that are heard at a time.
+const HEARD: usize = 64;
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an answer about the leaders of a topic may take.
 const METADATA: Duration = Duration::from_secs(2);
@@ -70,9 +72,13 @@ impl Reader {
 
     /// The whole cluster's topics. Asking for one by name could create it.
     pub fn metadata(&self) -> Result<Metadata, TransportError> {
-        self.questions
-            .fetch_metadata(None, ANSWER)
-            .map_err(|error| self.settings.failed("asking for the topics", error))
+        self.questions.fetch_metadata(None, ANSWER).map_err(|error| {
+            // Whoever polls a client hears why its connections failed: a line each time, of which none is a message.
+            for _ in 0..HEARD {
+                drop(self.questions.poll(Duration::ZERO));
+            }
+            self.settings.failed("asking for the topics", error)
+        })
     }
 
     /// Partitions of a topic; 0 if there is none of that name, and never was one. `Transient` if there was.
@@ -440,7 +446,7 @@ fn client(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer<Quie
         ("fetch.message.max.bytes", "1048576"),
         ("fetch.max.bytes", "2097152"),
     ]);
-    config.create_with_context(Quiet).map_err(|error| settings.refused("the reader", error))
+    config.create_with_context(Quiet::of(settings)).map_err(|error| settings.refused("the reader", error))
 }
 
 fn moving(error: &KafkaError) -> bool {

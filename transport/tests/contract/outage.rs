@@ -9,8 +9,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
-use tributary_transport::{Appending, Batch, Checkpoint, Kafka, KafkaSettings, Producer, Purpose};
+use tributary_transport::{Appending, Batch, Checkpoint, Kafka, KafkaSettings, Producer, Purpose, Transport as _};
 
 use crate::tools::{Bench, kafka_options, text, values};
 
@@ -302,4 +303,29 @@ crate::either_way! {
     kafka_requests_and_answers_that_are_lost_lose_and_repeat_nothing,
     kafka_requests_that_arrive_late_change_nothing,
     kafka_brokers_that_are_killed_one_after_the_other_lose_and_repeat_nothing,
+}
+
+/// Whoever has never seen a broker is told what is in the way, for each of these is mended elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_brokers_are_away_is_told() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let foreign = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _ = connection.read_u8().await;
+            let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    for (brokers, signs) in [
+        (closed.to_string(), ["refused", "nobody listens there"]),
+        ("kafka.invalid:9092".to_owned(), ["resolve", "check the name of the host"]),
+        (foreign.to_string(), ["", "check that a Kafka broker listens there"]),
+    ] {
+        let kafka = Kafka::connect(KafkaSettings::single_broker(&brokers)).expect("settings");
+        let error = kafka.probe().await.expect_err("nobody is there");
+        assert_eq!(error.class, ErrorClass::Transient, "{error}");
+        assert!(error.message.contains(&brokers), "{error}");
+        assert!(signs.iter().all(|sign| error.message.contains(sign)), "{brokers}: {error}");
+    }
 }

@@ -323,6 +323,7 @@ fn carried(relation: &Relation<'_>, table: &Relayed, publication: &str) -> Carri
     let full = relation.identity == b'f';
     Carried {
         schema: table.schema.clone(),
+        unpublished: Vec::new(),
         row_filter: None,
         left_out: Vec::new(),
         quoted_publication: quote(publication),

@@ -90,6 +90,8 @@ pub struct TableInfo {
     pub(in crate::postgres) owned: bool,
     pub(in crate::postgres) persistent: bool,
     pub(in crate::postgres) codecs: Vec<Codec>,
+    /// Columns that the table has and events do not.
+    pub(in crate::postgres) unpublished: Vec<String>,
     /// Of each column the type's OID and its modifier.
     pub(in crate::postgres) types: Vec<(u32, i32)>,
     /// Those of its types, and of their parts, that users and extensions have made.
@@ -138,6 +140,7 @@ impl TableInfo {
     pub(in crate::postgres) fn carried(&self, publication: &str, left_out: &[&'static str]) -> Carried {
         Carried {
             schema: self.schema.clone(),
+            unpublished: self.unpublished.clone(),
             row_filter: self.row_filter.clone(),
             left_out: left_out.to_vec(),
             quoted_publication: quote(publication),

@@ -72,7 +72,8 @@ const POSITION: HeaderName = HeaderName::from_static("x-tributary-position");
 impl Client {
     pub(super) fn new(plan: &GraphPlan) -> Result<Self, GraphError> {
         let fatal = |message: String| GraphError::new(ErrorClass::Fatal, message);
-        let url = Url::parse(&plan.endpoint).map_err(|e| fatal(format!("graph.endpoint is no URL: {e}")))?;
+        let url = Url::parse(&plan.endpoint)
+            .map_err(|e| fatal(format!("graph.endpoint is no URL ({e}); write it as http://host:4000/graphql")))?;
         let mut place = url.clone();
         // Fails for URLs that cannot have a user, which are refused below.
         let _ = (place.set_username(""), place.set_password(None));
@@ -178,14 +179,20 @@ impl Client {
         };
         match answer {
             Ok(answer) if answer.is_graphql() => answer.accept(&self.place),
-            Ok(_) => unreadable(ErrorClass::Transient, "answered neither data nor errors".to_owned()),
+            Ok(_) => unreadable(
+                ErrorClass::Transient,
+                "answered neither data nor errors (check that graph.endpoint is the GraphQL endpoint)".to_owned(),
+            ),
             // The same answer comes again.
             Err(error @ ReadError::TooDeep) => {
                 unreadable(ErrorClass::Definite, format!("an answer cannot be taken: {error}"))
             }
-            Err(error @ ReadError::Text(_)) => {
-                unreadable(ErrorClass::Transient, format!("answered something that is no GraphQL answer ({error})"))
-            }
+            Err(error @ ReadError::Text(_)) => unreadable(
+                ErrorClass::Transient,
+                format!(
+                    "answered something that is no GraphQL answer ({error}; check that graph.endpoint is the GraphQL endpoint)"
+                ),
+            ),
         }
     }
 
@@ -276,7 +283,13 @@ impl Client {
             return Trouble::TooSlow(GraphError::new(ErrorClass::Transient, message));
         }
         if error.is_connect() {
-            return self.transient(&format!("cannot connect: {}", causes(error)));
+            let causes = causes(error);
+            // What rustls says of an answer that is no TLS.
+            let remedy = match causes.contains("InvalidContentType") {
+                true => " (nobody speaks TLS there; is its URL http:// rather than https://?)",
+                false => "",
+            };
+            return self.transient(&format!("cannot connect: {causes}{remedy}"));
         }
         let message = format!("{}: the connection broke within an answer: {}", self.place, causes(error));
         Trouble::Unreadable(GraphError::new(ErrorClass::Transient, message))

@@ -23,6 +23,8 @@ const BULK_TIMEOUT: Duration = Duration::from_secs(90);
 /// A search server.
 pub(super) struct Server {
     transport: Transport,
+    /// Its URL without credentials.
+    url: Url,
     /// Its URL without credentials, for messages.
     shown: String,
 }
@@ -46,8 +48,12 @@ impl Server {
             return Err(fatal("the URL of the search server cannot be used: write it as http://host:9200".to_owned()));
         }
         let shown = url.to_string().trim_end_matches('/').to_owned();
-        let mut builder =
-            TransportBuilder::new(SingleNodeConnectionPool::new(url)).timeout(TIMEOUT).enable_meta_header(false);
+        // As the library has it: paths are joined to it.
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let pool = SingleNodeConnectionPool::new(url.clone());
+        let mut builder = TransportBuilder::new(pool).timeout(TIMEOUT).enable_meta_header(false);
         let basic = settings.basic.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned()));
         if let Some(key) = &settings.api_key {
             let key = key.reveal().trim();
@@ -69,7 +75,7 @@ impl Server {
             builder = builder.cert_validation(CertificateValidation::Full(chain));
         }
         let transport = builder.build().map_err(|e| fatal(format!("no connection to {shown} can be set up: {e}")))?;
-        Ok(Self { transport, shown })
+        Ok(Self { transport, url, shown })
     }
 
     /// An error that names this server.
@@ -135,12 +141,29 @@ impl Server {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let sent = self.transport.send(method, path, headers, None::<&()>, body, Some(timeout));
         let response = Box::pin(sent).await.map_err(|e| self.unreachable(path, e))?;
+        self.check_place(path, response.url())?;
         let status = response.status_code().as_u16();
         let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let text = response.text().await.map_err(|e| self.unreachable(path, e))?;
         let body = crate::documents::json::read(text.as_bytes())
             .unwrap_or_else(|_| Json::String(text.chars().take(300).collect::<String>().trim().to_owned()));
         Ok(Answer { status, retry_after: after.map(Duration::from_secs), body })
+    }
+
+    /// Whether an answer comes from where it was asked for. The library follows redirects, and a request that was redirected may have lost
+    /// its body on the way: its answer says nothing.
+    fn check_place(&self, path: &str, from: &Url) -> Result<(), StoreError> {
+        let asked = self.url.join(path.trim_start_matches('/'));
+        if asked.is_ok_and(|asked| asked == *from) {
+            return Ok(());
+        }
+        let mut to = from.clone();
+        to.set_query(None);
+        let message = format_args!(
+            "{path} was redirected to {to}, which is not followed (a proxy or a page for logging in stands before the server; write the \
+             server's own URL as the store's url)"
+        );
+        Err(self.error(ErrorClass::Transient, message))
     }
 
     /// No answer.

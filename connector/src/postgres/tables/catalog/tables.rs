@@ -77,7 +77,7 @@ pub(in crate::postgres) async fn tables_as(
     for row in rows {
         let oid: u32 = row.get(0);
         let (schema, name): (&str, &str) = (row.get(1), row.get(2));
-        let columns = chosen(columns.remove(&oid).unwrap_or_default(), which, schema, name);
+        let (columns, unpublished) = parted(columns.remove(&oid).unwrap_or_default(), which, schema, name);
         let Indexes { primary, identity } = indexes.remove(&oid).unwrap_or_default();
         let letter = |i: usize| row.get::<_, &str>(i).chars().next().unwrap_or('?');
         let key = primary.iter().filter_map(|k| columns.iter().position(|c| c.name == *k)).collect();
@@ -102,6 +102,7 @@ pub(in crate::postgres) async fn tables_as(
             owned: row.get(6),
             persistent: row.get(7),
             codecs,
+            unpublished: unpublished.into_iter().map(|column| column.name).collect(),
             made_types: types.made_by_users(types_of.iter().map(|(oid, _)| *oid)),
             types: types_of,
             known_types: known_types.clone(),
@@ -118,15 +119,20 @@ fn of_parts((schema, name): (String, String)) -> TableName {
     TableName::new(schema, name)
 }
 
-/// The columns that are asked for.
-fn chosen(columns: Vec<CatalogColumn>, which: Which<'_>, schema: &str, table: &str) -> Vec<CatalogColumn> {
-    let Which::Published(publication) = which else { return columns };
+/// The columns that are asked for, and the others.
+fn parted(
+    columns: Vec<CatalogColumn>,
+    which: Which<'_>,
+    schema: &str,
+    table: &str,
+) -> (Vec<CatalogColumn>, Vec<CatalogColumn>) {
+    let Which::Published(publication) = which else { return (columns, Vec::new()) };
     let published = publication.columns(schema, table);
     let is_published = |column: &CatalogColumn| match published {
         Some(names) => names.contains(&column.name),
         None => column.generated.is_empty() || publication.stored_generated && column.generated == "s",
     };
-    columns.into_iter().filter(is_published).collect()
+    columns.into_iter().partition(is_published)
 }
 
 /// The columns of tables, in order.
@@ -187,7 +193,7 @@ pub(in crate::postgres) async fn columns_of(
     (schema, name): (&str, &str),
 ) -> Result<Vec<CatalogColumn>, ConnectorError> {
     let columns = columns(sql, &[table]).await?.remove(&table).unwrap_or_default();
-    Ok(chosen(columns, which, schema, name))
+    Ok(parted(columns, which, schema, name).0)
 }
 
 /// The columns of a table's primary key, in key order.
