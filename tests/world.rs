@@ -21,6 +21,8 @@ use process::Process;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Movies of a world: as many as the scenarios need, for each of them builds an index of all.
 pub const MOVIES: u64 = 1201;
+/// All movies that there are.
+pub const ALL: u64 = 3201;
 /// Between two comparisons of an index with the truth while its pipeline is not at rest.
 const BETWEEN_COMPARISONS: Duration = Duration::from_secs(15);
 

@@ -2,7 +2,7 @@
 //! first build.
 
 use crate::client;
-use crate::world::{MOVIES, Own, Pair, World};
+use crate::world::{ALL, MOVIES, Own, Pair, World};
 
 impl World {
     /// Puts a proposed pipeline in the place of this world's, under this world's names.
@@ -60,7 +60,7 @@ async fn what_is_proposed_runs_as_it_is() {
 /// A rule whose ids are the graph's for a part of the rows: at one end of the table, or in its midst, where none is asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_of_a_part_of_the_rows_do_not_fit() {
-    let mut world = World::new("part", Pair::Embedded, Own::default()).await;
+    let mut world = World::of("part", Pair::Embedded, Own::default(), ALL).await;
     let path = world.pipeline().to_str().expect("a path").to_owned();
     world.execute("ALTER TABLE movie ADD COLUMN legacy int; ALTER TABLE movie REPLICA IDENTITY FULL").await;
     let but = |which: &str| format!("UPDATE movie SET legacy = CASE WHEN {which} THEN id + 1000000 ELSE id END");
@@ -96,7 +96,7 @@ async fn ids_of_a_part_of_the_rows_do_not_fit() {
     let gone: i64 =
         world.sql.query_one("SELECT count(*) FROM movie WHERE legacy <> id", &[]).await.expect("a count").get(0);
     world.start();
-    world.until_documents(MOVIES - u64::try_from(gone).expect("a count")).await;
+    world.until_documents(ALL - u64::try_from(gone).expect("a count")).await;
     let part = format!("roots of {}", world.index());
     world
         .until("health tells of the others", async |address| {
@@ -109,7 +109,7 @@ async fn ids_of_a_part_of_the_rows_do_not_fit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_that_do_not_fit_are_told_with_what_would() {
-    let mut world = World::new("ids", Pair::Embedded, Own::default()).await;
+    let mut world = World::of("ids", Pair::Embedded, Own::default(), ALL).await;
     let path = world.pipeline().to_str().expect("a path").to_owned();
     let right = std::fs::read_to_string(world.pipeline()).expect("a pipeline");
     for (from, to) in [
@@ -140,6 +140,6 @@ async fn ids_that_do_not_fit_are_told_with_what_would() {
     // Whoever knows better says so.
     std::fs::write(world.pipeline(), right.clone()).expect("written");
     world.start();
-    world.until_documents(MOVIES).await;
+    world.until_documents(ALL).await;
     world.assert_converged().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client;
-use crate::world::{MOVIES, Own, Pair, World};
+use crate::world::{ALL, MOVIES, Own, Pair, World};
 
 /// Two processes that follow the log, behind a complete index.
 async fn two(name: &str, pair: Pair) -> World {
@@ -269,9 +269,6 @@ async fn a_storm_of_children_embedded() {
 async fn a_storm_of_children_kafka_elasticsearch() {
     a_storm_of_children(Pair::KafkaElasticsearch, 2).await;
 }
-
-/// All movies that there are.
-const ALL: u64 = 3201;
 
 /// A vertex in very many documents is renamed among five hundred edits: these do not wait for its documents.
 async fn a_supernode_among_edits(pair: Pair, processes: usize) {

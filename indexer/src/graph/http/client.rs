@@ -197,7 +197,7 @@ impl Client {
 
     /// Servers explain a refusal in the GraphQL way, if they can: only that says whether asking for less helps.
     fn explain(&self, status: StatusCode, refusal: Trouble, answer: Answer) -> Result<Answer, Trouble> {
-        let said = answer.errors().first().map(|e| e.said(&self.place)).unwrap_or_default();
+        let said = answer.errors().first().map(|e| format!("it answered: {}", e.words())).unwrap_or_default();
         let in_field = answer.errors().iter().any(ServerError::has_path);
         let plain = matches!(status.as_u16(), 400 | 422 | 500);
         match answer.accept(&self.place) {
@@ -290,7 +290,15 @@ impl Client {
             };
             return self.transient(&format!("cannot connect: {causes}{remedy}"));
         }
-        let message = format!("{}: the connection broke within an answer: {}", self.place, causes(error));
+        let causes = causes(error);
+        let message = match causes.contains("before message completed") {
+            true => format!(
+                "{}: what answers there closed the connection without an answer ({causes}); if that stays so, check that graph.endpoint is \
+                 the GraphQL endpoint",
+                self.place
+            ),
+            false => format!("{}: the connection broke within an answer: {causes}", self.place),
+        };
         Trouble::Unreadable(GraphError::new(ErrorClass::Transient, message))
     }
 

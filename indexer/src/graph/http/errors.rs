@@ -201,8 +201,13 @@ impl ServerError {
 
     /// What the server said, and where.
     pub(super) fn said(&self, place: &str) -> String {
+        format!("{place}: {}", self.words())
+    }
+
+    /// What the server said.
+    pub(super) fn words(&self) -> String {
         let message = if self.message.is_empty() { "an error without a message" } else { &self.message };
-        let mut said = format!("{place}: {}", excerpt(message));
+        let mut said = excerpt(message);
         if let Some(path) = self.path.as_deref().filter(|p| !p.is_empty()) {
             let steps: Vec<String> =
                 path.iter().map(|s| s.as_str().map_or_else(|| s.to_string(), str::to_owned)).collect();
