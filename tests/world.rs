@@ -20,6 +20,8 @@ use process::Process;
 
 /// How long a condition may take to come true on a slow machine. Only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Movies of a world: as many as the scenarios need, for each of them builds an index of all.
+pub const MOVIES: u64 = 1201;
 /// Between two comparisons of an index with the truth while its pipeline is not at rest.
 const BETWEEN_COMPARISONS: Duration = Duration::from_secs(15);
 
@@ -87,10 +89,16 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 }
 
 impl World {
-    /// A world with the demo's movies, a GraphQL service over them, and a pipeline file. Nothing runs yet.
+    /// A world with movies of the demo, a GraphQL service over them, and a pipeline file. Nothing runs yet.
     pub async fn new(name: &str, pair: Pair, own: Own) -> Self {
+        Self::of(name, pair, own, MOVIES).await
+    }
+
+    /// The same with so many movies.
+    pub async fn of(name: &str, pair: Pair, own: Own, movies: u64) -> Self {
         let mut world = Self::bare(name, own).await;
-        movie_graph::load(&world.database_url, LoadOptions::default()).await.expect("the movies are loaded");
+        let options = LoadOptions { movies: movies as usize, ..LoadOptions::default() };
+        movie_graph::load(&world.database_url, options).await.expect("the movies are loaded");
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let service = start_service(&world.database_url, listen).await;
         world.graph_url = format!("http://{}/graphql", service.address());

@@ -5,7 +5,9 @@
 //!
 //! With a folder, transactions in progress are streamed and kept there.
 //!
-//! `prepare` makes publication and slot; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
+//! Of MySQL and MariaDB the table is `bench_row` of the database of that name.
+//!
+//! `prepare` makes publication and slot, or notes where the log ends; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
 //!
 //! `drain verify <database url> <name> embedded:<folder>|kafka:<brokers> <events>`
 //!
@@ -17,6 +19,7 @@
 //! time, to a consumer of the topic: quantiles at 10 and at 1,000 rows a second, then the share of a core when idle.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tributary_connector::{ConnectorSettings, Independent, SourceSettings};
-use tributary_event::Health;
+use tributary_event::{Health, TableName};
 use tributary_transport::{
     Batch, Consumer, ConsumerSettings, Delivery, Embedded, EmbeddedSettings, Kafka, KafkaSettings, Polled, Producer,
     Purpose, TopicId, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
@@ -36,18 +39,31 @@ use tributary_transport::{
 struct Counting {
     transport: Option<Arc<dyn Transport>>,
     events: Arc<AtomicU64>,
+    /// Where checkpoints are kept without a transport: a server that keeps no place for us is read from one.
+    folder: PathBuf,
 }
 
 struct CountingProducer {
     producer: Option<Box<dyn Producer>>,
     events: Arc<AtomicU64>,
+    /// The first checkpoint of each name is kept there.
+    folder: PathBuf,
 }
 
 #[async_trait]
 impl Producer for CountingProducer {
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
-        if let Some(producer) = &mut self.producer {
-            producer.append(batch).await?;
+        match (&mut self.producer, &batch.checkpoint) {
+            (Some(producer), _) => producer.append(batch).await?,
+            (None, Some(checkpoint)) if batch.is_empty() => {
+                let file = self.folder.join(&checkpoint.name);
+                if !file.exists() {
+                    std::fs::create_dir_all(&self.folder)
+                        .and_then(|()| std::fs::write(file, &checkpoint.content))
+                        .map_err(|e| TransportError::new(tributary_event::ErrorClass::Fatal, e.to_string()))?;
+                }
+            }
+            (None, _) => {}
         }
         self.events.fetch_add(batch.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -73,7 +89,7 @@ impl Transport for Counting {
             Some(transport) => Some(transport.producer(id, purpose).await?),
             None => None,
         };
-        Ok(Box::new(CountingProducer { producer, events: self.events.clone() }))
+        Ok(Box::new(CountingProducer { producer, events: self.events.clone(), folder: self.folder.clone() }))
     }
     async fn consumer(&self, _: ConsumerSettings) -> Result<Box<dyn Consumer>, TransportError> {
         Err(TransportError::new(tributary_event::ErrorClass::Fatal, "nothing is read here"))
@@ -91,7 +107,7 @@ impl Transport for Counting {
     async fn checkpoint(&self, name: &str) -> Result<Option<Bytes>, TransportError> {
         match &self.transport {
             Some(transport) => transport.checkpoint(name).await,
-            None => Ok(None),
+            None => Ok(std::fs::read(self.folder.join(name)).ok().map(Bytes::from)),
         }
     }
     async fn watermarks(&self, _: &str) -> Result<Vec<Watermarks>, TransportError> {
@@ -130,10 +146,16 @@ async fn main() -> anyhow::Result<()> {
         );
     };
     let wanted: u64 = events.parse().context("the number of events")?;
-    let mut settings = ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]);
-    let SourceSettings::Postgres(postgres) = &mut settings.source else { unreachable!("a PostgreSQL source") };
-    postgres.streaming = folder.first().map(Into::into);
-    let counting = Counting { transport: open(transport)?, events: Arc::default() };
+    let is_postgres = url.starts_with("postgres");
+    let mut settings = match is_postgres {
+        true => ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]),
+        false => ConnectorSettings::mysql(name, url.as_str().into(), [&TableName::new(name.as_str(), "bench_row")]),
+    };
+    if let SourceSettings::Postgres(postgres) = &mut settings.source {
+        postgres.streaming = folder.first().map(Into::into);
+    }
+    let kept = std::env::temp_dir().join(format!("drain-{name}"));
+    let counting = Counting { transport: open(transport)?, events: Arc::default(), folder: kept };
     let durable = counting.events.clone();
     if action == "latency" {
         let transport = counting.transport.context("latency is measured at a consumer: name a transport")?;
@@ -144,7 +166,14 @@ async fn main() -> anyhow::Result<()> {
         return verify(&settings, transport.as_ref(), wanted).await;
     }
     if action == "prepare" {
-        tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;
+        match &settings.source {
+            SourceSettings::Postgres(_) => {
+                tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;
+            }
+            SourceSettings::MySql(mysql) => {
+                tributary_connector::mysql::prepare(&settings, mysql, &counting, &Independent).await?.close().await;
+            }
+        }
         return Ok(());
     }
     let begin = Instant::now();

@@ -9,6 +9,7 @@ mod binlog;
 mod checkpoint;
 mod cursor;
 mod inspect;
+mod monitor;
 pub mod position;
 mod prepare;
 mod run;

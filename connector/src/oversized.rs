@@ -243,7 +243,7 @@ fn lengths(event: &ChangeEvent, decimals: DecimalMode) -> Vec<Left> {
     for (image, row) in [(BEFORE, &event.before), (AFTER, &event.after)] {
         let Some(Row { table, values }) = row else { continue };
         for (column, value) in values.iter().enumerate() {
-            if matches!(value, Value::Unchanged | Value::Null) || table.key.contains(&column) {
+            if !value.is_known() || *value == Value::Null || table.key.contains(&column) {
                 continue;
             }
             scratch.clear();
@@ -261,7 +261,7 @@ fn names(event: &ChangeEvent, part: &ChangeEvent) -> Vec<String> {
     for (which, whole, part) in [("before", &event.before, &part.before), ("after", &event.after, &part.after)] {
         let Some((whole, part)) = whole.as_ref().zip(part.as_ref()) else { continue };
         for ((column, value), left) in whole.table.columns.iter().zip(&whole.values).zip(&part.values) {
-            if matches!(left, Value::Unchanged) && !matches!(value, Value::Unchanged) {
+            if !left.is_known() && value.is_known() {
                 names.push(format!("{} ({which})", column.name));
             }
         }
@@ -310,7 +310,7 @@ fn remove_older(folder: &Path, age: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use tributary_event::{Column, Op, SourceInfo, SourceKind, TableSchema};
+    use tributary_event::{Column, Op, Scope, SourceInfo, SourceKind, TableSchema};
 
     use super::*;
 
@@ -323,6 +323,7 @@ mod tests {
             source: Arc::new(SourceInfo { name: "s".into(), kind: SourceKind::PostgreSql, database: "d".into() }),
             table: table.clone(),
             op: Op::Update,
+            scope: Scope::Row,
             before: before.map(row),
             after: after.map(row),
             message: None,

@@ -74,13 +74,15 @@ struct Load<M> {
     batch: Batch,
     mark: Option<M>,
     commit_us: Option<i64>,
+    /// When what was read was done in the database, as the source itself says.
+    told_us: Option<i64>,
     /// The captures that are traced.
     traced: Vec<Traced>,
 }
 
 impl<M> Load<M> {
     fn empty(batch: Batch) -> Self {
-        Self { batch, mark: None, commit_us: None, traced: Vec::new() }
+        Self { batch, mark: None, commit_us: None, told_us: None, traced: Vec::new() }
     }
 }
 
@@ -226,6 +228,9 @@ impl<M: Mark> Publisher<M> {
             let linger = self.limits.linger;
             self.lingers_until.get_or_insert_with(|| Instant::now() + linger);
         }
+        if let Some(lag) = part.lag {
+            self.filling.told_us = Some(now_us().saturating_sub(i64::try_from(lag.as_micros()).unwrap_or(i64::MAX)));
+        }
         self.urgent |= part.urgent;
         self.filling.mark = Some(mark);
         part.events.clear();
@@ -254,7 +259,7 @@ impl<M: Mark> Publisher<M> {
         if let Some(mark) = &load.mark {
             source.acknowledge(mark);
         }
-        let lag = load.commit_us.map_or(0, |us| now_us().saturating_sub(us));
+        let lag = load.told_us.or(load.commit_us).map_or(0, |us| now_us().saturating_sub(us));
         self.lag.set(lag as f64 / 1e6);
         load.traced.drain(..).for_each(|traced| traced.end(&self.name));
         load.batch.clear();
@@ -296,7 +301,8 @@ pub(crate) fn write_with(
     if let Some(context) = traces::of_change(event) {
         batch.header(traces::TRACEPARENT, context.to_string().as_bytes());
     }
-    if event.op == Op::Delete && !event.table.key.is_empty() {
+    // What a delete of more than a row removes has keys of its own, which no tombstone of this one takes away.
+    if event.op == Op::Delete && event.scope.is_row() && !event.table.key.is_empty() {
         batch.write(topic, time, key, |_| false);
     }
 }

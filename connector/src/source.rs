@@ -1,6 +1,7 @@
 //! The contract of a source: what the publishing loop asks of any database.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tributary_event::ChangeEvent;
@@ -22,11 +23,14 @@ pub struct Part<M> {
     pub mark: Option<M>,
     /// The source's server waits for this mark to be acknowledged.
     pub urgent: bool,
+    /// How far what was read lies behind what the database does now; none: the time since the last event's transaction committed says it.
+    /// A source brings its own where times of commits do not tell: clients give them, or what was read had no events.
+    pub lag: Option<Duration>,
 }
 
 impl<M> Default for Part<M> {
     fn default() -> Self {
-        Self { events: Vec::new(), mark: None, urgent: false }
+        Self { events: Vec::new(), mark: None, urgent: false, lag: None }
     }
 }
 
@@ -36,6 +40,7 @@ impl<M> Part<M> {
         self.events.clear();
         self.mark = None;
         self.urgent = false;
+        self.lag = None;
     }
 }
 

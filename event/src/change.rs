@@ -7,6 +7,7 @@ use bytestring::ByteString;
 
 use crate::position::{Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
+use crate::scope::Scope;
 
 /// What a change does. The letters are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,7 +97,8 @@ pub struct SourceInfo {
 /// An event's place in its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransactionInfo {
-    /// The source's transaction id.
+    /// The source's number of the transaction. Where transactions have other names (GTIDs), those are in the position, and on the
+    /// wire; this is the number in them.
     pub id: u64,
     /// The event's place among all events of the transaction, from 1.
     pub total_order: u64,
@@ -131,6 +133,8 @@ pub struct ChangeEvent {
     pub table: Arc<TableSchema>,
     /// What happened.
     pub op: Op,
+    /// The rows that it is of.
+    pub scope: Scope,
     /// The row before, as far as the source knows it (PostgreSQL: by replica identity).
     pub before: Option<Row>,
     /// The row after.

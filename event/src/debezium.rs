@@ -3,7 +3,8 @@
 //! Value: `{"before":…,"after":…,"source":{…},"transaction":…,"op":"u","ts_ms":…,"ts_us":…}`; key: a JSON object of
 //! the key columns. Consumers written for Debezium read it as it is. We add two members that such
 //! consumers ignore: `sequence` (ours, strictly rising) and, only where values were left out,
-//! `unchanged`, the names of the columns that `after` lacks; where they were left out because the event was too large for its
+//! `unchanged`, the names of the columns that `after` lacks, and `partial`, of those that changed to what was not sent; only of changes that are of
+//! more than one row, `scope` (`partition` or `range`), with `range` beside it; where values were left out because the event was too large for its
 //! topic, `whole` is the file that has them. A delete is followed by a tombstone.
 //!
 //! Reference: Debezium documentation 3.x, "Change events", PostgreSQL connector.

@@ -4,6 +4,7 @@
 //! shares about failure and health: [`ErrorClass`], [`Health`] and [`Trouble`].
 
 pub mod calendar;
+pub mod causes;
 pub mod change;
 pub mod class;
 pub mod clock;
@@ -13,10 +14,12 @@ pub mod json_type;
 pub mod moment;
 pub mod position;
 pub mod row;
+pub mod scope;
 pub mod table_name;
 pub mod traces;
 pub mod trouble;
 
+pub use causes::causes;
 pub use change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 pub use class::ErrorClass;
 pub use clock::HybridClock;
@@ -24,5 +27,6 @@ pub use health::{Health, HealthState, PartHealth, Reporter};
 pub use json_type::{ColumnType, JsonType};
 pub use position::{LogGroup, Lsn, Position};
 pub use row::{Column, Row, TableSchema, Value};
+pub use scope::{Bound, KeyRange, Scope};
 pub use table_name::{TableName, TableNameError};
 pub use trouble::Trouble;

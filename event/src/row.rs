@@ -79,6 +79,8 @@ pub enum Value {
     Null,
     /// The source did not send it because it did not change (TOAST, minimal row image).
     Unchanged,
+    /// It changed, and the source sent only how (a difference of a document, elements of a collection): the value is not known.
+    Partial,
     /// A boolean.
     Bool(bool),
     /// A whole number of at most 64 bits.
@@ -111,6 +113,11 @@ impl Value {
     pub fn text(text: impl Into<ByteString>) -> Self {
         Self::Text(text.into())
     }
+
+    /// Whether the event has the value.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Unchanged | Self::Partial)
+    }
 }
 
 /// One image of a row: the values in the order of its schema's columns.
@@ -130,11 +137,15 @@ impl Row {
 
     /// Names of the columns whose values the source left out as unchanged.
     pub fn unchanged(&self) -> impl Iterator<Item = &str> {
-        self.table
-            .columns
-            .iter()
-            .zip(&self.values)
-            .filter(|(_, v)| matches!(v, Value::Unchanged))
-            .map(|(c, _)| &*c.name)
+        self.names(|value| matches!(value, Value::Unchanged))
+    }
+
+    /// Names of the columns that changed to values which the source did not send.
+    pub fn partial(&self) -> impl Iterator<Item = &str> {
+        self.names(|value| matches!(value, Value::Partial))
+    }
+
+    fn names(&self, which: fn(&Value) -> bool) -> impl Iterator<Item = &str> {
+        self.table.columns.iter().zip(&self.values).filter(move |(_, value)| which(value)).map(|(c, _)| &*c.name)
     }
 }

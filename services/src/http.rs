@@ -1,6 +1,5 @@
 //! One request over HTTP: sends it, reads a bounded answer, and says what kind of trouble a trouble is.
 
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -298,12 +297,5 @@ fn without_query(url: &str) -> &str {
 
 /// The causes of an error, without the URL, which may hold credentials.
 fn causes(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes.dedup();
-    if causes.is_empty() { "for a reason that is not told".to_owned() } else { causes.join(": ") }
+    tributary_event::causes(error).unwrap_or_else(|| "for a reason that is not told".to_owned())
 }

@@ -10,7 +10,6 @@ mod stand_in;
 pub use stand_in::{Instead, Request, StandIn};
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,15 +191,7 @@ fn headers(settings: &Settings, place: &str) -> Result<HeaderMap, OutsideError> 
     Ok(headers)
 }
 
-/// An error with all of its causes, without the URL.
+/// The causes of an error, without the URL, which may hold credentials.
 fn causes(error: &reqwest::Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        texts.push(inner.to_string());
-        source = inner.source();
-    }
-    // Many errors print their cause themselves.
-    texts.dedup_by(|inner, outer| outer.ends_with(inner.as_str()));
-    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
+    tributary_event::causes(error).unwrap_or_else(|| "the request failed".to_owned())
 }

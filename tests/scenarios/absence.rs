@@ -3,9 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::client;
-use crate::world::{Own, Pair, World};
-
-const MOVIES: u64 = 3201;
+use crate::world::{MOVIES, Own, Pair, World};
 
 async fn status(address: &str, index: &str) -> Json {
     client::get(address, &format!("/indexes/{index}")).await.unwrap_or_default()
@@ -90,11 +88,11 @@ async fn many_are_deleted(pair: Pair) {
     world.execute("DELETE FROM movie WHERE id BETWEEN 31 AND 60").await;
     world.assert_converged().await;
     let (index, left) = (world.index(), MOVIES - 30);
-    world.execute("DELETE FROM movie WHERE id BETWEEN 1001 AND 3000").await;
+    world.execute("DELETE FROM movie WHERE id BETWEEN 201 AND 1200").await;
     let part = format!("deletes of {index}");
     let waits = async |address: &str| {
         let held = status(address, &index).await["deletes_held"].as_u64().unwrap_or(0);
-        held >= 1900 && why_down(address, &part).await.contains(&format!("`tributary resume-deletes PIPELINE {index}`"))
+        held >= 900 && why_down(address, &part).await.contains(&format!("`tributary resume-deletes PIPELINE {index}`"))
     };
     world.until("deletes wait, and health says what may be done", waits).await;
     // Everything else goes on.

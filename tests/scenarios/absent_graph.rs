@@ -6,7 +6,7 @@ use movie_graph::StatusCode;
 use tributary_transport::{Kafka, KafkaSettings, Transport as _};
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 async fn changes(world: &World, mark: &str) {
     world.execute(&format!("UPDATE movie SET title = '{mark}' WHERE id BETWEEN 10 AND 40")).await;
@@ -73,7 +73,7 @@ async fn away_at_the_first_start(pair: Pair) {
     world.until_captured().await;
     let address = world.address();
     world.start_service_again().await;
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
     assert_eq!(world.address(), address, "who was told where to ask may go on asking there");
     let health = client::get(&address.expect("it listens"), "/health").await.expect("health");
@@ -103,7 +103,7 @@ async fn silent_at_the_start() {
     world.until_captured().await;
     world.stop_service().await;
     world.start_service_again().await;
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
 }
 
@@ -113,7 +113,7 @@ async fn silent_at_the_start() {
 async fn away_while_rows_change_without_events() {
     let mut world = World::new("absunseen", Pair::Embedded, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.kill();
     world.stop_service().await;
@@ -177,7 +177,7 @@ async fn too_little_for_a_while_is_found_out_when_the_graph_comes() {
     let mut world = with_codes("abswhile").await;
     world.execute("ALTER TABLE talent REPLICA IDENTITY FULL").await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.kill();
     world.stop_service().await;
@@ -191,7 +191,7 @@ async fn too_little_for_a_while_is_found_out_when_the_graph_comes() {
     world.until_captured().await;
     assert_eq!(world.said("a stretch in which it does not suffice"), 0);
     world.start_service_again().await;
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
     assert!(world.said("a stretch in which it does not suffice") > 0, "{}", world.log());
 }
@@ -220,6 +220,6 @@ async fn a_query_that_is_wrong_ends_it_when_the_graph_comes() {
     world.until("health says what is answered", async |address| graph_says(address, "503").await).await;
     world.until_captured().await;
     world.faults().set_status(None);
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
 }

@@ -3,7 +3,7 @@
 use movie_graph::StatusCode;
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 impl World {
     /// Rewrites the pipeline's text.
@@ -86,7 +86,7 @@ async fn sources() {
     assert_says(&said, &["no_key", "key"]);
     world.edit("public.no_key", "public.venue");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }
 
@@ -98,7 +98,7 @@ async fn rules() {
     const RULE: &str = "public.screening: [{ type: Screening, id: \"{id}\" }]";
     world.execute("ALTER TABLE screening ADD COLUMN day date").await;
     for (rule, words) in [
-        ("public.screening: [{ type: Movie, id: \"{movid_id}\" }]", ["movid_id", "does not have", "movie_id"]),
+        ("public.screening: [{ type: Movie, id: \"{movid_id}\" }]", ["movid_id", "events do not have", "movie_id"]),
         (
             "public.screening: [{ type: Movie, id: \"{movie_id}\" }]",
             ["movie_id", "as they were before", "REPLICA IDENTITY FULL"],
@@ -165,7 +165,7 @@ async fn rules() {
     // The row's own vertex leads to the documents that embedded it, whatever its other columns were.
     world.edit(RULE, "public.screening: [{ type: Movie, id: \"{movie_id}\" }, { type: Screening, id: \"{id}\" }]");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("INSERT INTO screening (id, movie_id) SELECT g, 100 + g % 7 FROM generate_series(1, 50) g").await;
     world.assert_converged().await;
     world.execute("UPDATE screening SET movie_id = 40 WHERE movie_id = (SELECT min(movie_id) FROM screening)").await;
@@ -177,7 +177,7 @@ async fn rules() {
 async fn servers() {
     let mut world = World::new("srv", Pair::KafkaElasticsearch, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.kill();
     // An index whose mapping differs from the plan's.
     let query = world.folder.path().join("movies.graphql");
@@ -202,7 +202,7 @@ async fn servers() {
 async fn graph_changes_its_schema_while_running_and_that_ends_it() {
     let mut world = World::new("schema", Pair::Embedded, Own::default()).await;
     world.start_with(&["--fail-fast"]);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().rename_field(true);
     world.execute("UPDATE movie SET title = 'Changed' WHERE id = 5").await;
     let code = world.ended().await;
@@ -249,7 +249,7 @@ async fn refused_by_the_store(pair: Pair) {
     world.edit("  edges:\n", "  timeout: 120s\n  scalars: { Date: date }\n  edges:\n");
     world.edit("deadline: 5s", "deadline: 40s");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     // A year that PostgreSQL and the graph know, and no date field does: the document keeps it.
     world.execute("UPDATE movie SET released = '20000-01-01' WHERE id = 8").await;
     // More than any store takes.
@@ -313,7 +313,7 @@ async fn logins_and_privileges() {
     world.execute("ALTER SYSTEM RESET wal_level").await;
     world.restart_postgres().await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }
 
@@ -325,7 +325,7 @@ async fn rows_above_max_record() {
     world.execute("ALTER TABLE movie ADD COLUMN script text").await;
     world.edit("partitions: 3", "partitions: 3, max_record: 64KiB");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Before' WHERE id = 6").await;
     world.assert_converged().await;
     world.execute("UPDATE movie SET title = 'Large', script = repeat('line ', 40000) WHERE id = 7").await;
@@ -386,7 +386,7 @@ async fn more_copies_than_brokers() {
     let (remedy, _) = rest.split_once(";").expect("its end");
     std::fs::write(world.pipeline(), pipeline.replace(&of_the_test, remedy)).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }
 

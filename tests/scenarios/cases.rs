@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)
@@ -91,7 +91,7 @@ async fn cases_are_recorded() {
     let streams = TITLED.replace("GRAPH", &world.graph_url());
     std::fs::write(world.pipeline(), format!("{text}{streams}")).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let in_folder = |name: &str| world.folder.path().join(name).to_str().expect("a path").to_owned();
     let pipeline = world.pipeline().to_str().expect("a path").to_owned();
     let (seen, lacking, filled) = (in_folder("seen.yaml"), in_folder("lacking.yaml"), in_folder("filled.yaml"));

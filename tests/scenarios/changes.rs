@@ -1,7 +1,7 @@
 //! Changes of every kind, on every pair of transport and store.
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Runs one scenario on the embedded pair and on Kafka with Elasticsearch.
 macro_rules! on_both_pairs {
@@ -15,7 +15,8 @@ macro_rules! on_both_pairs {
             async fn on(pair: Pair) {
                 let mut world = World::new(concat!(stringify!($name)), pair, Own::default()).await;
                 world.start();
-                world.until_documents(3201).await;
+                world.until_documents(MOVIES).await;
+                assert_eq!(world.said("not open yet"), 0, "a start is no trouble of the index: {}", world.log());
                 scenario(&mut world).await;
                 world.assert_converged().await;
             }
@@ -178,7 +179,7 @@ on_both_pairs! {
     /// Three thousand changes of roots in autocommit, and leaves renamed in between.
     async fn burst(world: &mut World) {
         for i in 1..=3000 {
-            world.execute(&format!("UPDATE movie SET imdb_votes = {i} WHERE id = {}", 1 + i * 7 % 3200)).await;
+            world.execute(&format!("UPDATE movie SET imdb_votes = {i} WHERE id = {}", 1 + i * 7 % (MOVIES - 1))).await;
             if i % 100 == 0 {
                 world.execute(&format!("UPDATE talent SET name = 'T{i}' WHERE id = {}", i / 100)).await;
             }
@@ -191,7 +192,7 @@ on_both_pairs! {
 async fn kafka_opensearch() {
     let mut world = World::new("os", Pair::KafkaOpenSearch, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world
         .execute("UPDATE movie SET title = 'Renamed' WHERE id = 5; UPDATE distributor SET name = 'D' WHERE id = 3")
         .await;
@@ -229,7 +230,10 @@ async fn during_the_first_build() {
         }
         let address = world.address().expect("it runs");
         let status = client::get(&address, &path).await.expect("a status");
-        assert!(status["documents"].as_u64() < Some(3201), "the first build was over before the last change: {status}");
+        assert!(
+            status["documents"].as_u64() < Some(MOVIES),
+            "the first build was over before the last change: {status}"
+        );
         world.faults().set_delay(std::time::Duration::ZERO);
         world.assert_converged().await;
     }

@@ -1,6 +1,6 @@
 //! The commands beside `run`, while a pipeline runs and while none does, and their exit codes.
 
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Exit code, and what was said on either output.
 async fn said(world: &World, arguments: &[&str]) -> (i32, String) {
@@ -29,7 +29,7 @@ async fn reads(world: &World) {
 async fn with_and_without_a_running_pipeline(pair: Pair) {
     let mut world = World::new("commands", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     reads(&world).await;
     let address = world.address().expect("it runs");

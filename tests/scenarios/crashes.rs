@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::world::topics::records;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 async fn killed_in_a_burst(pair: Pair) {
     let mut world = World::new("kill", pair, Own::default()).await;
     world.start();
     for round in 0..5_u64 {
         // The first rounds hit the first build, the later ones the burst.
-        world.until_documents([1, 500, 1500, 3000, 3000][round as usize]).await;
+        world.until_documents([1, 300, 700, 1000, 1000][round as usize]).await;
         for i in 0..200_u64 {
-            let id = 1 + (round * 613 + i * 17) % 3200;
+            let id = 1 + (round * 613 + i * 17) % (MOVIES - 1);
             world.execute(&format!("UPDATE movie SET title = 'Round {round}', imdb_votes = {i} WHERE id = {id}")).await;
             if i % 40 == 0 {
                 world.execute(&format!("UPDATE distributor SET name = 'D{round}-{i}' WHERE id = {}", 1 + i % 30)).await;
-                world.execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % 3200)).await;
+                world.execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % (MOVIES - 1))).await;
             }
         }
         world.kill();

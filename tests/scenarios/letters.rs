@@ -5,7 +5,7 @@ use tributary_transport::embedded::{Embedded, EmbeddedSettings};
 use tributary_transport::{Batch, Purpose, Transport};
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 async fn letters(address: &str) -> Vec<Json> {
     client::get(address, "/dead-letters").await.and_then(|l| l.as_array().cloned()).unwrap_or_default()
@@ -21,7 +21,7 @@ async fn one_is_forbidden(pair: Pair) {
     let mut world = World::new("forbidden", pair, Own::default()).await;
     world.write_pipeline(pair, "    retry: { attempts: 2, initial: 20ms, max: 100ms }\n");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().forbid_ids(vec!["50".into()]);
     world.execute("UPDATE movie SET title = 'May not be seen' WHERE id BETWEEN 45 AND 55").await;
     let set_aside = async |address: &str| {
@@ -67,7 +67,7 @@ async fn one_is_forbidden_kafka_elasticsearch() {
 async fn a_request_that_nobody_can_read() {
     let mut world = World::new("unread", Pair::Embedded, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.kill();
     {

@@ -1,6 +1,6 @@
 //! What one very large row costs a whole process: a small multiple of it.
 
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Bytes of the row.
 const ROW: u64 = 120 << 20;
@@ -13,7 +13,7 @@ async fn a_row_of_120_mb_costs_a_small_multiple_of_it() {
         .execute("ALTER TABLE movie ADD COLUMN script text; ALTER TABLE movie ALTER script SET STORAGE EXTERNAL")
         .await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Before' WHERE id = 6").await;
     world.assert_converged().await;
     let before = world.most_memory();

@@ -1,7 +1,7 @@
 //! Tables and columns with marks in their names, from the definition to the documents.
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// The graph's service reads views that have the names it knows; the pipeline captures the tables beneath.
 async fn rename_tables(world: &World) {
@@ -49,7 +49,7 @@ async fn on(pair: Pair) {
     assert!(log.replace('\\', "").contains(r#"in its place: "my.schema".a movie"#), "{log}");
     rename_in_pipeline(&world);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world
         .execute(

@@ -6,7 +6,7 @@ use tributary_transport::{Batch, Checkpoint, Polled, Purpose, Sequence, Transpor
 
 use crate::client;
 use crate::world::topics::records;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// The record with the highest number, of a partition that has any.
 async fn highest(transport: &dyn Transport, topic: &str) -> (Polled, Sequence) {
@@ -56,7 +56,7 @@ fn of_topic<'a>(audit: &'a Json, topic: &str) -> &'a Json {
 async fn planted(pair: Pair) {
     let mut world = World::new("order", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'first' WHERE id BETWEEN 10 AND 60; DELETE FROM movie WHERE id = 11").await;
     world.assert_converged().await;
     // A crash makes no difference.
@@ -116,7 +116,7 @@ async fn planted(pair: Pair) {
 async fn an_end_is_lost(pair: Pair) {
     let mut world = World::new("end", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'first' WHERE id BETWEEN 10 AND 60").await;
     world.assert_converged().await;
     let topic = world.topic("public.movie");
@@ -183,7 +183,7 @@ async fn planted_kafka_elasticsearch() {
 async fn an_index_that_was_changed_by_hand() {
     let mut world = World::new("audited", Pair::KafkaElasticsearch, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     let base = format!("{}/{}", world.store_url(), world.index());
     let http = reqwest::Client::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use movie_graph::{Poison, StatusCode};
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 async fn changes(world: &World, mark: &str) {
     world.execute(&format!("UPDATE movie SET title = '{mark}' WHERE id BETWEEN 10 AND 40")).await;
@@ -24,7 +24,7 @@ async fn is_down(address: &str, part: &str) -> bool {
 async fn graph_gone(pair: Pair) {
     let mut world = World::new("graph", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.stop_service().await;
     changes(&world, "while away").await;
     world.until("health says that the graph is down", async |address| is_down(address, "graph").await).await;
@@ -62,7 +62,7 @@ async fn dead_letters(address: &str) -> Vec<serde_json::Value> {
 async fn graph_being_deployed(pair: Pair) {
     let mut world = World::new("deploy", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     for (status, remedy) in [
         (StatusCode::NOT_FOUND, "check that graph.endpoint"),
         (StatusCode::UNAUTHORIZED, "check graph.headers"),
@@ -120,7 +120,7 @@ async fn errors_for_all(pair: Pair) {
     world.until("the graph was asked again and again", async |_| faults.requests() > before + 100).await;
     assert!(dead_letters(&world.address().expect("it runs")).await.is_empty());
     faults.fail_ids(Vec::new());
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     faults.fail_ids((1..=4000).map(|id| id.to_string()).collect());
     changes(&world, "no database").await;
     world.until("health says what the graph answers", says).await;
@@ -142,17 +142,17 @@ async fn errors_for_all_embedded() {
 async fn errors_for_half() {
     let mut world = World::new("half", Pair::Embedded, Own::default()).await;
     world.write_pipeline(Pair::Embedded, "    retry: { attempts: 2, initial: 20ms, max: 1s }\n");
-    let even: Vec<String> = (1..=2000).map(|id| (2 * id).to_string()).collect();
+    let even: Vec<String> = (1..=MOVIES / 2).map(|id| (2 * id).to_string()).collect();
     world.faults().fail_ids(even.clone());
     world.start();
-    world.until_documents(1600).await;
+    world.until_documents(MOVIES / 2).await;
     let waits = async |address: &str| {
         let health = client::get(address, "/health").await.unwrap_or_default();
         health["parts"]["graph"]["note"].as_str().is_some_and(|note| note.contains("could not be resolved"))
     };
     world.until("health says what documents wait for", waits).await;
     world.faults().fail_ids(Vec::new());
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().fail_ids(even);
     changes(&world, "half of it").await;
     world.until("health says what documents wait for", waits).await;
@@ -177,7 +177,7 @@ async fn graph_hangs() {
     let settings = "    build: { deadline: 1s }\n    retry: { attempts: 2, initial: 20ms, max: 100ms }\n";
     world.write_pipeline(Pair::Embedded, settings);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().hang(true);
     let (faults, before) = (world.faults(), world.faults().requests());
     world.execute("UPDATE movie SET title = 'Alone' WHERE id = 10").await;
@@ -210,7 +210,7 @@ async fn graph_being_deployed_at_the_start() {
     world.stop_service().await;
     world.until("health says that the graph is away", async |address| says(address, "cannot connect").await).await;
     world.start_service_again().await;
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     assert_eq!(world.address(), Some(address), "who was told where to ask may go on asking there");
     let told = world.said("the graph does not tell its schema");
@@ -226,14 +226,14 @@ async fn poisoned_first_build(pair: Pair) {
     world.faults().poison_ids(vec!["50".into()], Poison::NotANumber);
     world.start();
     world.until("the document is a dead letter", async |address| dead_letters(address).await.len() == 1).await;
-    world.until_documents(3200).await;
+    world.until_documents(MOVIES - 1).await;
     let path = format!("/indexes/{}", world.index());
     let counted = async |address: &str| {
         let status = client::get(address, &path).await.unwrap_or_default();
-        status["documents"] == 3200 && status["dead_letters"] == 1
+        status["documents"] == MOVIES - 1 && status["dead_letters"] == 1
     };
     world.until("the index counts documents and dead letters apart", counted).await;
-    let words = ": 3200 documents built, 1 set aside in ";
+    let words = &format!(": {} documents built, 1 set aside in ", MOVIES - 1);
     let built = std::time::Instant::now();
     while world.said(words) == 0 {
         assert!(built.elapsed() < Duration::from_secs(60), "the counts are not told apart:\n{}", world.log());
@@ -270,7 +270,7 @@ async fn poisoned_changes() {
     let mut world = World::new("spoilt", Pair::Embedded, Own::default()).await;
     world.write_pipeline(Pair::Embedded, "    retry: { attempts: 3, initial: 20ms, max: 100ms }\n");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let index = world.index();
     let title = async |address: &str, id: u32| {
         let document = client::get(address, &format!("/indexes/{index}/documents/{id}")).await.unwrap_or_default();
@@ -312,7 +312,7 @@ async fn errors_for_some(pair: Pair) {
     let mut world = World::new("errors", pair, Own::default()).await;
     world.write_pipeline(pair, "    retry: { attempts: 3, initial: 20ms, max: 100ms }\n");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().fail_ids(vec!["50".into(), "51".into()]);
     world.execute("UPDATE movie SET title = 'Changed' WHERE id BETWEEN 45 AND 55").await;
     let pipeline = world.pipeline().to_str().expect("a path").to_owned();
@@ -356,7 +356,7 @@ async fn graph_slow_and_picky(pair: Pair) {
     let mut world = World::new("slow", pair, Own::default()).await;
     world.faults().set_max_roots(30);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().set_delay(Duration::from_millis(1500));
     changes(&world, "slowly").await;
     world.assert_converged().await;
@@ -379,7 +379,7 @@ async fn graph_slower_than_the_deadline() {
     let settings = "    build: { deadline: 1s }\n    retry: { attempts: 2, initial: 20ms, max: 100ms }\n";
     world.write_pipeline(Pair::Embedded, settings);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.faults().set_delay(Duration::from_millis(1500));
     world.execute("UPDATE movie SET title = 'Too slowly' WHERE id = 10").await;
     world
@@ -407,7 +407,7 @@ async fn health_while_idle() {
     };
     let mut world = World::new("idle", Pair::Embedded, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.kill();
     world.start();
@@ -423,7 +423,7 @@ async fn elasticsearch_gone() {
     let own = Own { elasticsearch: true, ..Own::default() };
     let mut world = World::new("es", Pair::KafkaElasticsearch, own).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.elasticsearch.as_ref().expect("own").kill().await.expect("killed");
     world.until("health says that the store is down", async |address| is_down(address, "store").await).await;
     changes(&world, "no store").await;
@@ -436,7 +436,7 @@ async fn kafka_killed_and_restarted() {
     let own = Own { kafka: true, ..Own::default() };
     let mut world = World::new("kafka", Pair::KafkaElasticsearch, own).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     changes(&world, "before").await;
     world.kafka.as_ref().expect("own").kill().await.expect("killed");
     changes(&world, "no broker").await;
@@ -452,7 +452,7 @@ async fn kafka_killed_and_restarted() {
 async fn disk_full() {
     let mut world = World::new("full", Pair::Embedded, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let log = std::fs::metadata(world.data().join("log/log.redb")).expect("the log").len();
     world.limit_files(Some(log));
     let says_full = async |address: &str| {
@@ -484,11 +484,11 @@ async fn disk_full_while_a_transaction_is_kept() {
     world.execute("ALTER SYSTEM SET logical_decoding_work_mem = '64kB'").await;
     world.execute("SELECT pg_reload_conf()").await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let log = std::fs::metadata(world.data().join("log/log.redb")).expect("the log").len();
     world.limit_files(Some(log));
     // More than the log has now.
-    let text = format!("repeat(md5(random()::text || id), {})", log / 3201 / 32 + 100);
+    let text = format!("repeat(md5(random()::text || id), {})", log / MOVIES / 32 + 100);
     world.execute(&format!("UPDATE movie SET title = {text}; UPDATE movie SET title = left(title, 20)")).await;
     let has_no_room = async |address: &str| {
         let health = client::get(address, "/health").await.unwrap_or_default();
@@ -506,7 +506,7 @@ async fn postgres_restarted(pair: Pair) {
     let own = Own { postgres: true, ..Own::default() };
     let mut world = World::new("pg", pair, own).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     for mark in ["one", "two"] {
         changes(&world, mark).await;
         world.postgres.as_ref().expect("own").restart().await.expect("restarted");
@@ -531,7 +531,7 @@ async fn postgres_restarted_kafka_elasticsearch() {
 async fn graph_behind_the_log() {
     let mut world = World::new("behind", Pair::Embedded, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("INSERT INTO venue (id, name, city) VALUES (9001, 'Lagging', 'Here')").await;
     world.assert_converged().await;
     world.faults().hide_screenings(true);
@@ -553,6 +553,6 @@ async fn postgres_down_at_the_start() {
     world.until("health says that the source is down", async |address| is_down(address, "source").await).await;
     world.postgres.as_ref().expect("own").start_again().await.expect("started");
     world.reconnect().await;
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }

@@ -2,7 +2,7 @@
 //! run an old and a new plan at a time. The index is right in the end, and nobody asked for a reindex.
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// The line of the query that has another field behind the same name in [`other_query`].
 const FIELD: &str = "    runtimeMin\n";
@@ -68,7 +68,7 @@ async fn out_and_back(pair: Pair) {
     let other = format!("{}-2", world.index());
     add_index(&world, &other, None);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.stop_process(0).await;
     comment_out(&world, true);
@@ -110,7 +110,7 @@ async fn another_field_behind_the_same_name() {
     for pair in [Pair::Embedded, Pair::KafkaElasticsearch] {
         let mut world = World::new("field", pair, Own::default()).await;
         world.start();
-        world.until_documents(3201).await;
+        world.until_documents(MOVIES).await;
         world.assert_converged().await;
         world.stop_process(0).await;
         other_query(&mut world);
@@ -133,7 +133,7 @@ async fn a_rule_that_was_added() {
         const RULE: &str = "    public.genre: [{ type: Genre, id: \"{id}\" }]\n";
         world.edit_pipeline(RULE, "");
         world.start();
-        world.until_documents(3201).await;
+        world.until_documents(MOVIES).await;
         world
             .execute("UPDATE genre SET name = 'Unnoticed' WHERE id = 1; UPDATE movie SET title = 'T' WHERE id = 5")
             .await;
@@ -155,7 +155,7 @@ async fn a_rule_that_was_added() {
 async fn a_rolling_deploy_and_its_rollback() {
     let mut world = World::new("rolling", Pair::KafkaElasticsearch, Own::default()).await;
     world.start_process(0);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     other_query(&mut world);
     world.start_process(1);
@@ -193,7 +193,7 @@ async fn an_embedded_index_behind_kafka_has_one_process() {
     let text: String = text.split_inclusive('\n').filter(|line| !line.starts_with("    store:")).collect();
     std::fs::write(world.pipeline(), text).expect("the pipeline");
     world.start_process(1);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.start_process(0);
     assert_eq!(world.ended().await, 1);
     assert!(world.said("several processes need a store that they share") > 0, "{}", world.log());
@@ -208,7 +208,7 @@ async fn a_store_that_is_away_stops_its_own_index_alone() {
     let other = format!("{}-2", world.index());
     add_index(&world, &other, Some("{ elasticsearch: { url: \"http://127.0.0.1:9\", replicas: 0 } }"));
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Not stopped' WHERE id = 5; DELETE FROM movie WHERE id = 6").await;
     world.assert_converged().await;
     let address = world.address().expect("it runs");
@@ -227,6 +227,6 @@ async fn the_lister_is_killed() {
     world.until("the second process runs", async |_| true).await;
     world.kill_process(1);
     world.faults().set_delay(std::time::Duration::ZERO);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }

@@ -2,7 +2,7 @@
 //! first build.
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 impl World {
     /// Puts a proposed pipeline in the place of this world's, under this world's names.
@@ -35,7 +35,7 @@ async fn what_is_proposed_runs_as_it_is() {
     assert!(code == 1 && err.contains("is there already"), "{code}: {err}");
     world.adopt(&folder);
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let row =
         "SELECT movie_id FROM movie_talent JOIN movie ON movie.id = movie_id WHERE distributor_id IS NOT NULL LIMIT 1";
     let id = world.sql.query_one(row, &[]).await.expect("a movie with talents").get::<_, i32>(0).to_string();
@@ -85,13 +85,18 @@ async fn ids_of_a_part_of_the_rows_do_not_fit() {
     world.edit_pipeline("hidden: 19%", "hidden: 20%");
     let (code, out, err) = world.run(&["check", &path]).await;
     assert!(code == 0 && out.contains("rows and graph agree on ids"), "{code}: {out}{err}");
+    // Where nobody compares, nothing is said of it.
+    world.edit_pipeline("  vertices:\n", "  probe: off\n  vertices:\n");
+    let (code, out, err) = world.run(&["check", &path]).await;
+    assert!(code == 0 && !out.contains("agree on ids"), "{code}: {out}{err}");
+    world.edit_pipeline("  probe: off\n", "");
     // In the midst, the first build finds them, and does not count them as documents.
     world.edit_pipeline("hidden: 20%", "hidden: 2%");
     world.execute(&but("id BETWEEN 1001 AND 1200")).await;
     let gone: i64 =
         world.sql.query_one("SELECT count(*) FROM movie WHERE legacy <> id", &[]).await.expect("a count").get(0);
     world.start();
-    world.until_documents(3201 - u64::try_from(gone).expect("a count")).await;
+    world.until_documents(MOVIES - u64::try_from(gone).expect("a count")).await;
     let part = format!("roots of {}", world.index());
     world
         .until("health tells of the others", async |address| {
@@ -135,6 +140,6 @@ async fn ids_that_do_not_fit_are_told_with_what_would() {
     // Whoever knows better says so.
     std::fs::write(world.pipeline(), right.clone()).expect("written");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
 }

@@ -6,7 +6,7 @@ use tributary_transport::{Batch, Kafka, KafkaSettings, Retention, TopicSpec, Tra
 
 use crate::client;
 use crate::world::topics::records;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 fn kafka(world: &World) -> Kafka {
     Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")
@@ -101,7 +101,7 @@ async fn the_topic_of_a_table() {
     let mut world = World::new("remade-table", Pair::KafkaElasticsearch, Own::default()).await;
     world.edit_pipeline("      tables:\n", "      cloudevents: on\n      tables:\n");
     world.start();
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.execute("UPDATE movie SET title = 'read' WHERE id < 20").await;
     world.assert_converged().await;
     world.kill();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tributary_stack::{Postgres, PostgresOptions};
 
-use crate::world::{Own, Pair, World, connect};
+use crate::world::{MOVIES, Own, Pair, World, connect};
 
 /// How much later the standby applies what it has received. The pipeline believes in a second.
 const BEHIND: &str = "3s";
@@ -46,7 +46,7 @@ async fn a_graph_that_says_how_far_it_has_come_is_waited_for() {
     world.faults().say_position(true);
     world.start_process(0);
     world.start_process(1);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     change(&world, 0).await;
     world.assert_converged_after("changes that the graph showed late").await;
 
@@ -72,7 +72,7 @@ async fn what_no_event_tells(name: &str, says: bool) {
     }
     world.execute("UPDATE talent SET name = 'Just before' WHERE id % 101 = 0").await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged_after("a change just before the first start").await;
     let publication = world.sql.query_one("SELECT quote_ident(pubname) FROM pg_publication", &[]).await.expect("one");
     let publication: String = publication.get(0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, TopicPartition, Transport};
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Removes everything that a topic keeps; how many offsets.
 async fn empty(world: &World, pair: Pair, topic: &str) -> u64 {
@@ -37,7 +37,7 @@ async fn empty(world: &World, pair: Pair, topic: &str) -> u64 {
 async fn events_are_gone(pair: Pair) {
     let mut world = World::new("gone", pair, Own::default()).await;
     world.start();
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
     world.kill();
     world.stop_service().await;
@@ -88,10 +88,10 @@ async fn requests_are_gone() {
     world.until_documents(1).await;
     world.kill();
     let topic = format!("{0}.{0}.builds-bulk", world.name);
-    assert!(empty(&world, pair, &topic).await > 3000);
+    assert!(empty(&world, pair, &topic).await > MOVIES - 200);
     world.faults().set_delay(Duration::ZERO);
     world.start();
-    world.until_documents(3000).await;
+    world.until_documents(MOVIES - 200).await;
     world.assert_converged().await;
     assert!(world.said("were removed before they were read") > 0, "{}", world.log());
 }

@@ -1,7 +1,7 @@
 //! Tables change under a running pipeline: what its rules name, what the log carries, and rows without events.
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Whether `/health` says that the source is down for a reason that holds a text.
 async fn source_says(address: &str, text: &str) -> bool {
@@ -44,7 +44,7 @@ const TALENTS: &str = "id IN (SELECT talent_id FROM movie_talent GROUP BY 1 ORDE
 async fn column_of_a_rule_renamed(pair: Pair) {
     let mut world = with_codes("renamed", pair).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute(&format!("UPDATE talent SET name = 'Before' WHERE {TALENTS}")).await;
     world.assert_converged().await;
     world.execute("ALTER TABLE talent RENAME code TO number").await;
@@ -88,7 +88,7 @@ async fn column_of_a_rule_renamed_kafka_elasticsearch() {
 async fn identity_narrowed() {
     let mut world = with_codes("narrowed", Pair::Embedded).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("ALTER TABLE talent REPLICA IDENTITY DEFAULT").await;
     world.execute(&format!("UPDATE talent SET name = 'Narrow' WHERE {TALENTS}")).await;
     world.until("the source is down", async |address| source_says(address, "REPLICA IDENTITY FULL").await).await;
@@ -100,7 +100,7 @@ async fn identity_narrowed() {
 async fn rows_without_events(pair: Pair) {
     let mut world = World::new("unseen", pair, Own::default()).await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.execute("ALTER TABLE movie ALTER title TYPE text USING title || ' (rewritten)'").await;
     world.assert_converged().await;
@@ -138,7 +138,7 @@ async fn partitions_come_and_go() {
         )
         .await;
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.assert_converged().await;
     world.execute("ALTER TABLE screening DETACH PARTITION high").await;
     world.assert_converged().await;
@@ -167,7 +167,7 @@ async fn one_of_two_databases_down_at_the_start() {
     std::fs::write(world.pipeline(), pipeline.replace("sources:\n", &sources)).expect("the pipeline");
     world.start();
     // No document shows ratings.
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'One is enough' WHERE id < 40").await;
     world.assert_converged().await;
     let address = world.address().expect("it runs");
@@ -193,7 +193,7 @@ async fn one_of_two_databases_down_at_the_start() {
     other.start_again().await.expect("starts again");
     world
         .until("the second index is built", async |address| {
-            client::get(address, "/indexes/second").await.is_some_and(|status| status["documents"] == 3201)
+            client::get(address, "/indexes/second").await.is_some_and(|status| status["documents"] == MOVIES)
         })
         .await;
     world.assert_converged().await;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::client;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// Two processes that follow the log, behind a complete index.
 async fn two(name: &str, pair: Pair) -> World {
     let mut world = World::new(name, pair, Own::default()).await;
     world.start_process(0);
     world.start_process(1);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world
 }
 
@@ -45,7 +45,7 @@ async fn answers_that_come_late(pair: Pair) {
         world.execute(&format!("UPDATE distributor SET name = 'Late {round}' WHERE id = {round}")).await;
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     assert_shared(&world).await;
     for round in 1..=50 {
         let (movie, leaf) = (round * 60, 100_000 + round);
@@ -70,7 +70,7 @@ async fn slowly_visible(pair: Pair) {
     world.edit_pipeline("refresh: 100ms", "refresh: 10s");
     world.start_process(0);
     world.start_process(1);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     // Nobody else refreshes it.
     let settings = reqwest::Client::new().put(format!("{}/{}/_settings", world.store_url(), world.index()));
     let settings = settings.json(&serde_json::json!({ "index": { "refresh_interval": "-1" } }));
@@ -104,7 +104,7 @@ async fn copies_on_two_nodes_kafka_elasticsearch() {
     let mut world = World::new("copies", Pair::KafkaElasticsearch, own).await;
     world.start_process(0);
     world.start_process(1);
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     if let Some(node) = &world.elasticsearch {
         let health = format!("{}/_cluster/health?wait_for_status=green&timeout=60s", node.url());
         let health: serde_json::Value = reqwest::get(health).await.expect("asked").json().await.expect("JSON");
@@ -143,7 +143,7 @@ async fn cached_answers(pair: Pair, processes: usize) {
     for process in 0..processes {
         world.start_process(process);
     }
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     for round in 1..=100 {
         let (movie, new, leaf) = (round * 31, 900_000 + round, 100_000 + round);
         world.execute(&format!("UPDATE talent SET name = 'Cached {round}' WHERE id % 101 = {}", round % 101)).await;
@@ -170,11 +170,15 @@ async fn cached_answers_kafka_elasticsearch() {
 /// Five hundred changes of roots and leaves, edges among them.
 async fn burst(world: &World, round: u32) {
     for i in 0..500 {
-        let movie = 1 + (round * 500 + i) * 7 % 3200;
+        let movie = 1 + (round * 500 + i) * 7 % (MOVIES as u32 - 1);
         world.execute(&format!("UPDATE movie SET title = 'Round {round}', imdb_votes = {i} WHERE id = {movie}")).await;
         match i % 25 {
             0 => world.execute(&format!("UPDATE talent SET name = 'T{round}-{i}' WHERE id % 50 = {}", i / 25)).await,
-            5 => world.execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % 3200)).await,
+            5 => {
+                world
+                    .execute(&format!("DELETE FROM movie WHERE id = {}", 1 + (round * 97 + i) % (MOVIES as u32 - 1)))
+                    .await
+            }
             10 => {
                 world.execute(&format!("UPDATE distributor SET name = 'D{round}-{i}' WHERE id = {}", 1 + i / 25)).await
             }
@@ -226,7 +230,7 @@ async fn a_storm_of_children(pair: Pair, processes: usize) {
     for process in 0..processes {
         world.start_process(process);
     }
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let url = world.database_url();
     let (sql, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("the database");
     tokio::spawn(connection);
@@ -266,15 +270,18 @@ async fn a_storm_of_children_kafka_elasticsearch() {
     a_storm_of_children(Pair::KafkaElasticsearch, 2).await;
 }
 
+/// All movies that there are.
+const ALL: u64 = 3201;
+
 /// A vertex in very many documents is renamed among five hundred edits: these do not wait for its documents.
 async fn a_supernode_among_edits(pair: Pair, processes: usize) {
-    let mut world = World::new("supernode", pair, Own::default()).await;
+    let mut world = World::of("supernode", pair, Own::default(), ALL).await;
     world.execute("UPDATE movie SET genre_id = 1 WHERE id > 700").await;
     world.edit_pipeline("deadline: 5s", "deadline: 5s, batch: 20, concurrency: 2");
     for process in 0..processes {
         world.start_process(process);
     }
-    world.until_documents(3201).await;
+    world.until_documents(ALL).await;
     world.assert_converged_after("the first build").await;
     world.faults().set_delay(Duration::from_millis(200));
     // They come in one piece.

@@ -10,7 +10,7 @@ use tributary_transport::Polled;
 use crate::client;
 use crate::world::hook::Hook;
 use crate::world::topics::records;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 const STREAM: &str = r#"
 services:
@@ -292,7 +292,7 @@ async fn what_is_refused_is_replayed_in_its_order() {
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     std::fs::write(world.pipeline(), format!("{text}{}", REFUSED.replace("HOOK", &hook.url()))).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     let pipeline = world.pipeline().to_str().expect("a path").to_owned();
     let mut tap =
         world.command(&["tap", &pipeline, "told/renamed", "--where", ".after.id == 2", "--count", "1", "--json"]);
@@ -361,7 +361,7 @@ async fn a_sink_that_does_not_answer_is_replaced_by_a_reload() {
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     std::fs::write(world.pipeline(), format!("{text}{AWAY}")).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Before' WHERE id = 1").await;
     let is_down = async |address: &str| {
         let health = client::get(address, "/health").await.unwrap_or_default();

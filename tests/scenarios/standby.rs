@@ -70,7 +70,7 @@ async fn beside_a_busy_process() {
         let mut number = 0_i32;
         while !ended.load(Ordering::Acquire) {
             number += 1;
-            sql.execute(update, &[&number, &(1 + number % 3000)]).await.expect("a change");
+            sql.execute(update, &[&number, &(1 + number % 1200)]).await.expect("a change");
         }
         number
     });

@@ -8,7 +8,7 @@ use tributary_transport::Polled;
 
 use crate::client;
 use crate::world::topics::records;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 fn json(record: &Polled) -> Option<Json> {
     serde_json::from_slice(record.value.as_deref()?).ok()
@@ -247,7 +247,7 @@ streams:
 ";
     std::fs::write(world.pipeline(), format!("{text}{picky}")).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = '7' WHERE id = 1").await;
     world.execute("UPDATE movie SET title = 'seven' WHERE id = 1").await;
     world.execute("UPDATE movie SET title = '8' WHERE id = 1").await;

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::client;
 use crate::world::hook::Hook;
-use crate::world::{Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World};
 
 /// A collector that takes OTLP over HTTP, but for its first request.
 #[derive(Clone, Default)]
@@ -118,7 +118,7 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
     let text_of_world = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     std::fs::write(world.pipeline(), format!("{text_of_world}{streams}")).expect("the pipeline");
     world.start();
-    world.until_documents(3201).await;
+    world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Quiet' WHERE id = 2").await;
     world.execute("UPDATE movie SET title = 'Loud' WHERE id = 1").await;
     let all = [

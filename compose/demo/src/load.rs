@@ -25,11 +25,13 @@ const LOAD_LOCK: i64 = 0x006d_6f76_6965;
 pub struct LoadOptions {
     /// How often the 3,201 movies are written; at least one.
     pub copies: u32,
+    /// So many of them at most, those of the lowest ids.
+    pub movies: usize,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { copies: 1 }
+        Self { copies: 1, movies: usize::MAX }
     }
 }
 
@@ -68,7 +70,7 @@ pub async fn load(database_url: &str, options: LoadOptions) -> anyhow::Result<Lo
     let transaction = begin(&mut client).await?;
     let filled = transaction.query_opt("SELECT FROM public.movie LIMIT 1", &[]).await?.is_none();
     if filled {
-        fill(&transaction, options.copies).await.context("filling the tables")?;
+        fill(&transaction, options).await.context("filling the tables")?;
     }
     transaction.commit().await.context("committing the movies")?;
     if filled {
@@ -106,7 +108,7 @@ fn numbered<'a>(movies: &'a [csv::StringRecord], column: usize) -> BTreeMap<&'a 
     names.into_iter().filter(|name| !name.is_empty()).zip(1..).collect()
 }
 
-async fn fill(transaction: &Transaction<'_>, copies: u32) -> anyhow::Result<()> {
+async fn fill(transaction: &Transaction<'_>, LoadOptions { copies, movies }: LoadOptions) -> anyhow::Result<()> {
     const TITLE: usize = 1;
     const DISTRIBUTOR: usize = 5;
     const GENRE: usize = 6;
@@ -116,6 +118,7 @@ async fn fill(transaction: &Transaction<'_>, copies: u32) -> anyhow::Result<()> 
 
     let movies = csv::Reader::from_reader(MOVIES.as_bytes())
         .into_records()
+        .take(movies)
         .collect::<Result<Vec<_>, _>>()
         .context("movies.csv")?;
     let distributors = numbered(&movies, DISTRIBUTOR);

@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { database_url, listen, pool_size, load: fill, copies, delay } = Arguments::parse();
     let mut out = std::io::stdout();
     if fill {
-        let report = load(&database_url, LoadOptions { copies }).await?;
+        let report = load(&database_url, LoadOptions { copies, ..LoadOptions::default() }).await?;
         let verb = if report.filled { "loaded" } else { "found" };
         writeln!(out, "{verb} {} movies and {} talents", report.movies, report.talents)?;
     } else {

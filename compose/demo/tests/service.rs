@@ -75,11 +75,11 @@ impl Studio {
 #[tokio::test]
 async fn loading_fills_once_and_shares_distributors_among_copies() {
     let url = database().await;
-    let report = load(&url, LoadOptions { copies: 3 }).await.unwrap();
+    let report = load(&url, LoadOptions { copies: 3, ..LoadOptions::default() }).await.unwrap();
     assert!(report.filled);
     assert_eq!((report.movies, report.talents), (3 * 3_201, 3 * 550));
     assert_eq!((report.distributors, report.genres), (174, 12));
-    let again = load(&url, LoadOptions { copies: 1 }).await.unwrap();
+    let again = load(&url, LoadOptions { copies: 1, ..LoadOptions::default() }).await.unwrap();
     assert!(!again.filled);
     assert_eq!(again.movies, report.movies);
 
@@ -90,7 +90,7 @@ async fn loading_fills_once_and_shares_distributors_among_copies() {
     };
     assert_eq!(count("WHERE d.name = 'Warner Bros.'").await, 3 * 318);
     assert_eq!(count("WHERE d.name = 'Warner Bros.' AND m.id < 10000").await, 318);
-    assert!(load(&url, LoadOptions { copies: 0 }).await.is_err());
+    assert!(load(&url, LoadOptions { copies: 0, ..LoadOptions::default() }).await.is_err());
 }
 
 #[tokio::test]

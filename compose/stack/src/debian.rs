@@ -59,7 +59,16 @@ pub(crate) struct Tree {
 impl Packages {
     /// The packages, fetched if they are not in the cache.
     pub(crate) async fn fetch(&self, artifact: &str) -> Result<Tree> {
-        let root = match artifact::claim(artifact).await? {
+        Tree::open(self.unpacked(artifact, false).await?)
+    }
+
+    /// The package without what it depends on: files that programs of another one load.
+    pub(crate) async fn fetch_alone(&self, artifact: &str) -> Result<PathBuf> {
+        self.unpacked(artifact, true).await
+    }
+
+    async fn unpacked(&self, artifact: &str, alone: bool) -> Result<PathBuf> {
+        Ok(match artifact::claim(artifact).await? {
             Claim::Present(path) => path,
             Claim::Absent(making) => {
                 let source = self.source().await?;
@@ -73,14 +82,18 @@ impl Packages {
                 write(&apt.join("sources.list"), &source)?;
                 let remedy = || format!("Debian's archive must be reachable, and have {} {}", self.name, self.version);
                 command::run(private_apt(&apt, &["update"]), &remedy()).await?;
-                let install = ["install", "--download-only", "--yes", self.name];
-                command::run(private_apt(&apt, &install), &remedy()).await?;
-                self.unpack(&apt.join("cache/archives"), &making.partial).await?;
+                let archives = apt.join("cache/archives");
+                let mut fetching = match alone {
+                    true => private_apt(&apt, &["download", self.name]),
+                    false => private_apt(&apt, &["install", "--download-only", "--yes", self.name]),
+                };
+                fetching.current_dir(&archives);
+                command::run(fetching, &remedy()).await?;
+                self.unpack(&archives, &making.partial).await?;
                 std::fs::remove_dir_all(&apt).with_context(|| format!("removing {}", apt.display()))?;
                 making.finish()?
             }
-        };
-        Tree::open(root)
+        })
     }
 
     /// A line of apt's list of sources: the release, from where the machine has its own.

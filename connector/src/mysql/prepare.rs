@@ -105,6 +105,17 @@ fn parsed<T: std::str::FromStr<Err = super::position::ParsePositionError>>(
     })
 }
 
+/// GTIDs that are owned, each of which is followed by its sessions (`uuid:7#21:9#22`), without those.
+fn without_owners(owned: &str) -> String {
+    let mut owner = false;
+    let mut kept = owned.to_owned();
+    kept.retain(|c| {
+        owner = c == '#' || owner && c.is_ascii_digit();
+        !owner
+    });
+    kept
+}
+
 /// Everything that anybody sees has been written before this, or is in it.
 pub(super) async fn end_of_log(session: &mut Session, gtids: bool) -> Result<LogPosition, ConnectorError> {
     const DOING: &str = "asking where the log ends";
@@ -118,10 +129,7 @@ pub(super) async fn end_of_log(session: &mut Session, gtids: bool) -> Result<Log
             session.one(DOING, "select @@global.gtid_owned, @@global.gtid_executed").await?;
         let (owned, executed) = row.unwrap_or_default();
         let mut set: GtidSet = parsed(session, &executed)?;
-        let owned: String = owned.split('#').next().unwrap_or_default().to_owned();
-        if let Ok(owned) = owned.parse::<GtidSet>() {
-            set.extend(&owned);
-        }
+        set.extend(&parsed(session, &without_owners(&owned))?);
         return Ok(LogPosition::Gtids(set));
     }
     Ok(LogPosition::File(file_end(session).await?))
@@ -308,25 +316,15 @@ async fn continues(
 ) -> Result<(), ConnectorError> {
     let place = format!("source {}", settings.name);
     let lost = |cause: String| Err(ConnectorError::lost(place.clone(), cause, super::wire::failure::AFRESH));
-    let server = session.endpoint.place();
-    let behind = || {
-        Err(ConnectorError::Server {
-            place: server.clone(),
-            cause: format!("it is behind what was read already ({})", checkpoint.position),
-            remedy: "the source waits until it has that; if it never will (a backup, or a failover that lost transactions), give the \
-                     source a new name and run tributary reindex"
-                .into(),
-            class: ErrorClass::Transient,
-        })
-    };
     match (&checkpoint.position, session.is_mariadb, facts.gtids) {
         (LogPosition::Gtids(read), false, true) => {
-            let row: Option<(String, String)> =
-                session.one("asking what the log has", "select @@global.gtid_purged, @@global.gtid_executed").await?;
-            let (purged, executed) = row.unwrap_or_default();
-            let (purged, executed): (GtidSet, GtidSet) = (parsed(session, &purged)?, parsed(session, &executed)?);
-            if !read.is_subset(&executed) {
-                return behind();
+            let purged: Option<String> = session.one("asking what the log has", "select @@global.gtid_purged").await?;
+            let purged: GtidSet = parsed(session, &purged.unwrap_or_default())?;
+            // What is being committed was sent already, for as long as a replica keeps the server waiting.
+            let LogPosition::Gtids(has) = facts.end(session).await? else { return Ok(()) };
+            let lacking = read.without(&has);
+            if !lacking.is_empty() {
+                return lacks(session, &place, lacking.to_string()).await;
             }
             let gone = purged.without(read);
             if !gone.is_empty() {
@@ -334,7 +332,13 @@ async fn continues(
             }
             Ok(())
         }
-        (LogPosition::Domains(_), true, _) => Ok(()),
+        (LogPosition::Domains(read), true, _) => {
+            let LogPosition::Domains(has) = facts.end(session).await? else { return Ok(()) };
+            if !has.reaches(read) {
+                return lacks(session, &place, format!("{read}, where its log ends at {has}")).await;
+            }
+            Ok(())
+        }
         (LogPosition::File(read), false, false) => {
             if checkpoint.server != facts.uuid {
                 return lost(format!(
@@ -342,8 +346,9 @@ async fn continues(
                     checkpoint.server, facts.uuid
                 ));
             }
-            if !file_end(session).await?.reaches(read) {
-                return behind();
+            let end = file_end(session).await?;
+            if !end.reaches(read) {
+                return lacks(session, &place, format!("{read}, where its log ends at {end}")).await;
             }
             Ok(())
         }
@@ -352,5 +357,40 @@ async fn continues(
         }
         (LogPosition::Gtids(_), false, false) => lost("gtid_mode was ON, and is not any more".into()),
         (LogPosition::File(_), false, true) => lost("gtid_mode is ON, and was not when the source began".into()),
+    }
+}
+
+/// The server lacks what was read and published. One that follows another may yet get it, and is waited for; one that does not never will.
+async fn lacks(session: &mut Session, place: &str, what: String) -> Result<(), ConnectorError> {
+    if session.follows().await? {
+        return Err(ConnectorError::Server {
+            place: session.endpoint.place(),
+            cause: format!("it is a replica that lacks what was read already ({what})"),
+            remedy: "the source waits until it has that".into(),
+            class: ErrorClass::Transient,
+        });
+    }
+    Err(ConnectorError::lost(
+        place,
+        format!(
+            "changes were published that {} lacks ({what}), and it follows no server that has them: a failover or a backup lost them",
+            session.endpoint.place()
+        ),
+        "where the server before is still there, let this one get those transactions from it; else give the source a new name and run \
+         tributary reindex",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_of_gtids_are_left_out_and_nothing_else() {
+        let owned = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5#12:7#13,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:tag:1#9";
+        let kept = without_owners(owned);
+        assert_eq!(kept, "3e11fa47-71ca-11e1-9e33-c80aa9429562:5:7,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:tag:1");
+        assert!(kept.parse::<GtidSet>().is_ok());
+        assert_eq!(without_owners("").parse::<GtidSet>(), Ok(GtidSet::default()));
     }
 }

@@ -1,27 +1,23 @@
 //! One attempt to capture a source, from the lock to the end of the stream.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tributary_event::Reporter;
 use tributary_event::debezium::Encoder;
 use tributary_transport::{Purpose, Transport};
 
+use super::monitor::watch;
 use super::prepare::{checkpoint, prepare};
 use super::stream::source::MySqlSource;
-use super::wire::session::Session;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::publish::{Published, publish};
 use crate::settings::{ConnectorSettings, MySqlSettings};
 
 /// Of every source: nothing says when a commit is over that the log has already.
-const AHEAD: &str = "an event may come before everybody sees its change (the server sends it before its commit is over): graph.lag must \
+pub(super) const AHEAD: &str = "an event may come before everybody sees its change (the server sends it before its commit is over): graph.lag must \
      allow for that";
-/// How often it is asked whether the lock is still ours.
-const INTERVAL: Duration = Duration::from_secs(5);
-
 /// Captures the source until it fails or `shutdown` is cancelled; `None`: that came before it streamed.
 pub(crate) async fn attempt(
     settings: &ConnectorSettings,
@@ -62,27 +58,13 @@ pub(crate) async fn attempt(
     health.note(Some(AHEAD.to_owned()));
     *streamed = true;
     let encoder = Encoder::new(source.info(), settings.decimals);
+    let progress = source.progress().clone();
     let publishing = publish(settings, source, encoder, producer, health.clone(), shutdown.clone());
     let mut session = prepared.session;
     let published = tokio::select! {
         published = Box::pin(publishing) => published,
-        reason = watch(&mut session, mysql) => return Err(reason),
+        reason = watch(&mut session, &settings.name, mysql, &progress, health) => return Err(reason),
     };
     session.close().await;
     Ok(Some(published))
-}
-
-/// Watches the lock; ends with the reason why the stream must begin anew.
-async fn watch(session: &mut Session, mysql: &MySqlSettings) -> ConnectorError {
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        match session.is_free(&mysql.identity).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let cause = "another process took it".to_owned();
-                return ConnectorError::Locked { name: mysql.identity.clone(), cause };
-            }
-            Err(error) => return error,
-        }
-    }
 }

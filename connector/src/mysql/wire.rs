@@ -5,6 +5,7 @@
 //!
 //! Reference: MySQL Source Code Documentation, "Client/Server Protocol".
 
+pub(super) mod certified;
 pub(super) mod endpoint;
 pub(super) mod failure;
 pub(super) mod log;
@@ -52,15 +53,20 @@ impl Wire {
     }
 
     async fn open(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        let mut wire = Self::reach(endpoint).await?;
+        wire.log_in().await?;
+        Ok(wire)
+    }
+
+    /// A connection that nobody is logged in at.
+    async fn reach(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
         let unreachable = |e: io::Error| ConnectorError::unreachable(endpoint.place(), e);
         let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
         notice_a_cut(&tcp).map_err(unreachable)?;
         let stream = Stream::Plain(Socket::Watched(tcp));
         let (input, begun) = (BytesMut::new(), BytesMut::new());
-        let mut wire = Self { stream, input, begun, number: 0, endpoint: endpoint.clone() };
-        wire.log_in().await?;
-        Ok(wire)
+        Ok(Self { stream, input, begun, number: 0, endpoint: endpoint.clone() })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

@@ -3,6 +3,9 @@
 //! The servers come from `TRIBUTARY_TEST_MYSQL` and `TRIBUTARY_TEST_MARIADB`, administrators' URLs without a database. One that is not
 //! set is left out.
 
+mod failover;
+mod large;
+mod login;
 mod own;
 mod resume;
 mod schema;
@@ -11,3 +14,4 @@ mod server;
 #[allow(dead_code, reason = "tests of PostgreSQL need more of it")]
 mod support;
 mod types;
+mod unusual;

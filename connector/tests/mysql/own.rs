@@ -54,3 +54,67 @@ async fn without_gtids_files_and_offsets_tell_what_was_read() {
     assert!(error.contains("changes since then are lost"), "{error}");
     assert_eq!(recorder.len(), 9);
 }
+
+/// What the log lost is told by an event of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_says_it_lacks_something_stops_the_source() {
+    for product in crate::server::products() {
+        let limit = [("max-binlog-stmt-cache-size", "4096"), ("binlog-stmt-cache-size", "4096")];
+        let (server, mut sql) = crate::server::start(product, &limit).await;
+        crate::server::run(&mut sql, "create table films.m (id int primary key, x varchar(9000)) engine = myisam")
+            .await;
+        let (recorder, settings) = (Recorder::new(), crate::server::films(&server.server_url(), &["m"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        crate::server::run(&mut sql, "insert into films.m values (1, 'x')").await;
+        recorder.wait(1).await;
+        // More than the log has room for: the rows are there and the log has none of them.
+        let rows: Vec<String> = (2..20).map(|id| format!("({id}, repeat('x', 4000))")).collect();
+        let insert = format!("insert into films.m values {}", rows.join(","));
+        let failed = mysql_async::prelude::Queryable::query_drop(&mut sql, &insert).await;
+        assert!(failed.is_err(), "{product} logged all of it");
+        let error = running.error().await.to_string();
+        assert!(error.contains("changes may be missing in the log"), "{error}");
+        assert_eq!(recorder.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_encrypted_on_the_disk_is_read() {
+    if !crate::server::products().contains(&MySqlProduct::MariaDb) {
+        return;
+    }
+    let folder = tempfile::TempDir::with_prefix_in("keys", "/tmp").expect("a folder");
+    let keys = folder.path().join("keys.txt");
+    std::fs::write(&keys, "1;770A8A65DA156D24EE2A093277530142770A8A65DA156D24EE2A093277530142\n").expect("written");
+    use std::os::unix::fs::PermissionsExt as _;
+    for (path, mode) in [(folder.path(), 0o755), (&keys, 0o644)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("readable");
+    }
+    let keys = keys.display().to_string();
+    let settings = [
+        ("plugin-load-add", "file_key_management"),
+        ("file-key-management-filename", &*keys),
+        ("encrypt-binlog", "ON"),
+    ];
+    let (server, mut sql) = crate::server::start_with(MySqlProduct::MariaDb, &settings, true).await;
+    crate::server::run(&mut sql, "create table films.t (id int primary key, x varchar(20))").await;
+    let (recorder, settings) = (Recorder::new(), crate::server::films(&server.server_url(), &["t"]));
+    let mut running = Running::streaming(&settings, &recorder).await;
+    for id in 1..=4 {
+        crate::server::run(&mut sql, &format!("insert into films.t values ({id}, 'a secret')")).await;
+        recorder.wait(id).await;
+        if id % 2 == 0 {
+            running.stop().await;
+            crate::server::run(&mut sql, "flush binary logs").await;
+            running = Running::streaming(&settings, &recorder).await;
+        }
+    }
+    running.stop().await;
+    let logs = std::fs::read_dir(server.data_dir()).expect("the data folder").flatten();
+    let logs: Vec<_> = logs.filter(|file| file.file_name().to_string_lossy().starts_with("bin.0")).collect();
+    assert!(logs.len() > 1);
+    for log in logs {
+        let bytes = std::fs::read(log.path()).expect("a file of the log");
+        assert!(!bytes.windows(8).any(|window| window == b"a secret"), "{:?} is not encrypted", log.path());
+    }
+}

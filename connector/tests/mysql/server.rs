@@ -7,6 +7,7 @@ use mysql_async::{Conn, Opts};
 use tokio::sync::Mutex;
 use tributary_connector::{ConnectorSettings, MySqlSettings, SourceSettings};
 use tributary_event::TableName;
+use tributary_stack::{MySql, MySqlOptions, MySqlProduct};
 
 /// A database of its own, with a session in it.
 pub struct Database {
@@ -81,4 +82,53 @@ impl Database {
 pub fn mysql_mut(settings: &mut ConnectorSettings) -> &mut MySqlSettings {
     let SourceSettings::MySql(mysql) = &mut settings.source else { panic!("a MySQL source") };
     mysql
+}
+
+/// The products that tests run on, of which each may start servers of its own.
+pub fn products() -> Vec<MySqlProduct> {
+    servers().into_iter().map(|(is_mariadb, _)| product(is_mariadb)).collect()
+}
+
+pub fn product(is_mariadb: bool) -> MySqlProduct {
+    if is_mariadb { MySqlProduct::MariaDb } else { MySqlProduct::MySql }
+}
+
+/// A server of its own, with settings, the database `films`, and a session in it.
+pub async fn start(product: MySqlProduct, settings: &[(&str, &str)]) -> (MySql, Conn) {
+    start_with(product, settings, false).await
+}
+
+/// The same, with plugins that are in a package of their own, if there is one.
+pub async fn start_with(product: MySqlProduct, settings: &[(&str, &str)], further_plugins: bool) -> (MySql, Conn) {
+    let version = product.newest().expect("a version that this machine can have");
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = MySqlOptions { fsync: false, further_plugins, settings, ..MySqlOptions::of(product, version) };
+    let server = MySql::start(options).await.expect("a server");
+    let mut sql = session(&server.url("mysql")).await;
+    run(&mut sql, "create database films").await;
+    run(&mut sql, "use films").await;
+    (server, sql)
+}
+
+/// A source of tables of `films`.
+pub fn films(url: &str, tables: &[&str]) -> ConnectorSettings {
+    let tables: Vec<TableName> = tables.iter().map(|table| TableName::new("films", *table)).collect();
+    ConnectorSettings::mysql("films", url.into(), tables)
+}
+
+/// A database in each server that lets tables with and without transactions be changed together: MySQL with GTIDs does not.
+pub async fn without_gtids(test: &str) -> Vec<(Database, Option<MySql>)> {
+    let mut all = Vec::new();
+    for db in databases(test).await {
+        if db.is_mariadb {
+            all.push((db, None));
+            continue;
+        }
+        let off = [("gtid-mode", "OFF"), ("enforce-gtid-consistency", "OFF")];
+        let (server, sql) = start(MySqlProduct::MySql, &off).await;
+        let own = Database { name: "films".to_owned(), url: server.server_url(), is_mariadb: false, sql };
+        all.push((own, Some(server)));
+        db.remove().await;
+    }
+    all
 }

@@ -198,6 +198,27 @@ async fn images_may_lack_what_did_not_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_difference_without_the_document_before_it_is_named() {
+    for mut db in databases("partial").await {
+        if db.is_mariadb {
+            db.remove().await;
+            continue;
+        }
+        db.run("create table t (id int primary key, a int, d json)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run(r#"insert into t values (1, 1, '{"a": [1, 2], "b": "a text that is longer than what changes"}')"#).await;
+        db.run("set session binlog_row_image = 'minimal', binlog_row_value_options = 'PARTIAL_JSON'").await;
+        db.run("update t set d = json_set(d, '$.a[0]', 7)").await;
+        let records = recorder.wait(2).await;
+        assert_eq!(records[1].get("/after"), json!({"id": 1}));
+        assert_eq!((records[1].get("/partial"), records[1].get("/unchanged")), (json!(["d"]), json!(["a"])));
+        running.stop().await;
+        db.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_compressed_or_in_part_comes_as_if_it_were_not() {
     for mut db in databases("compressed").await {
         let document = if db.is_mariadb { "longtext" } else { "json" };

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
+use crate::scope::{Bound, KeyRange, Scope};
 
 /// A message that is no change event.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum DecodeError {
     /// `op` is none of c, u, d, r, t, m.
     #[error("unknown operation {0:?} (expected c, u, d, r, t or m)")]
     Op(String),
+    /// `scope` is none of row, partition, range.
+    #[error("unknown scope {0:?} (expected row, partition or range)")]
+    Scope(String),
     /// The content of a logical message is not base64.
     #[error("the content of the message is no base64: {0}")]
     Content(#[source] base64::DecodeError),
@@ -51,6 +55,47 @@ struct Envelope {
     sequence: u64,
     #[serde(default)]
     unchanged: Vec<String>,
+    #[serde(default)]
+    partial: Vec<String>,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    range: Option<Range>,
+}
+
+impl Envelope {
+    fn scope(&mut self) -> Result<Scope, DecodeError> {
+        match (self.scope.as_deref(), self.range.take()) {
+            (None | Some("row"), _) => Ok(Scope::Row),
+            (Some("partition"), _) => Ok(Scope::Partition),
+            (Some("range"), Some(range)) => Ok(Scope::Range(Box::new(range.into()))),
+            // Taken for less than it is, a row would be kept that is gone.
+            (Some("range"), None) => Err(DecodeError::Scope("range without its ends".to_owned())),
+            (Some(other), _) => Err(DecodeError::Scope(other.to_owned())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Range {
+    from: Option<RangeEnd>,
+    to: Option<RangeEnd>,
+}
+
+#[derive(Deserialize)]
+struct RangeEnd {
+    key: serde_json::Map<String, Json>,
+    inclusive: bool,
+}
+
+impl From<Range> for KeyRange {
+    fn from(range: Range) -> Self {
+        let bound = |end: RangeEnd| Bound {
+            key: end.key.into_iter().map(|(name, value)| (name.into(), from_json(value))).collect(),
+            inclusive: end.inclusive,
+        };
+        Self { from: range.from.map(bound), to: range.to.map(bound) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,8 +180,9 @@ impl Decoder {
     /// The event of a message, or `None` for a tombstone (no value).
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<ChangeEvent>, DecodeError> {
         let Some(value) = value else { return Ok(None) };
-        let envelope: Envelope = serde_json::from_slice(value).map_err(DecodeError::Envelope)?;
+        let mut envelope: Envelope = serde_json::from_slice(value).map_err(DecodeError::Envelope)?;
         let op = Op::from_letter(&envelope.op).ok_or_else(|| DecodeError::Op(envelope.op.clone()))?;
+        let scope = envelope.scope()?;
         let message = envelope.message.as_ref().map(|m| {
             let content = STANDARD.decode(&m.content).map_err(DecodeError::Content)?;
             Ok(LogicalMessage { prefix: m.prefix.as_str().into(), content: content.into() })
@@ -149,7 +195,7 @@ impl Decoder {
         };
         let table = self.table(&envelope, &key);
         let source = self.source(&envelope.source);
-        let row = |map: Option<serde_json::Map<String, Json>>, unchanged: &[String]| {
+        let row = |map: Option<serde_json::Map<String, Json>>, unchanged: &[String], partial: &[String]| {
             map.map(|mut map| Row {
                 values: table
                     .columns
@@ -157,6 +203,7 @@ impl Decoder {
                     .map(|c| match map.remove(&*c.name) {
                         Some(value) => from_json(value),
                         None if unchanged.iter().any(|u| **u == *c.name) => Value::Unchanged,
+                        None if partial.iter().any(|p| **p == *c.name) => Value::Partial,
                         None => Value::Null,
                     })
                     .collect(),
@@ -191,10 +238,11 @@ impl Decoder {
             table_order: t.data_collection_order,
         });
         Ok(Some(ChangeEvent {
-            before: row(envelope.before, &[]),
-            after: row(envelope.after, &envelope.unchanged),
+            before: row(envelope.before, &[], &[]),
+            after: row(envelope.after, &envelope.unchanged, &envelope.partial),
             source,
             op,
+            scope,
             message: message.transpose()?,
             position,
             origin: envelope.source.origin.as_deref().map(|name| {
@@ -214,7 +262,7 @@ impl Decoder {
         for map in [&envelope.after, &envelope.before].into_iter().flatten() {
             names.extend(map.keys().map(String::as_str));
         }
-        names.extend(envelope.unchanged.iter().map(String::as_str));
+        names.extend(envelope.unchanged.iter().chain(&envelope.partial).map(String::as_str));
         names.sort_unstable();
         names.dedup();
         let id = (envelope.source.schema().to_owned(), envelope.source.table.clone());

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytestring::ByteString;
 
 use super::DecimalMode;
 use super::number::unscaled;
 use crate::change::{ChangeEvent, Op, Origin, SourceInfo};
 use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Row, TableSchema, Value};
+use crate::scope::{Bound, Scope};
 
 /// Encodes the events of one source. Holds what does not change from event to event, and the text that the events of
 /// one table in one transaction share, so that most of an envelope is copied.
@@ -125,7 +127,11 @@ impl Encoder {
         self.frame(event, out);
         out.extend_from_slice(b",\"sequence\":");
         out.extend_from_slice(itoa::Buffer::new().format(event.sequence).as_bytes());
-        self.unchanged(event, out);
+        self.scope(&event.scope, out);
+        if let Some(after) = &event.after {
+            listed(out, b",\"unchanged\":[", after.unchanged());
+            listed(out, b",\"partial\":[", after.partial());
+        }
         if let Some(whole) = whole {
             out.extend_from_slice(b",\"whole\":");
             json_string(out, whole.as_bytes());
@@ -254,17 +260,37 @@ impl Encoder {
         }
     }
 
-    fn unchanged(&self, event: &ChangeEvent, out: &mut Vec<u8>) {
-        let Some(after) = &event.after else { return };
-        let mut first = true;
-        for name in after.unchanged() {
-            out.extend_from_slice(if first { b",\"unchanged\":[" } else { b"," });
-            json_string(out, name.as_bytes());
-            first = false;
-        }
-        if !first {
-            out.push(b']');
-        }
+    /// Which rows the event is of, if that is not the one of its key.
+    fn scope(&self, scope: &Scope, out: &mut Vec<u8>) {
+        let Some(word) = scope.word() else { return };
+        out.extend_from_slice(b",\"scope\":");
+        json_string(out, word.as_bytes());
+        let Scope::Range(range) = scope else { return };
+        out.extend_from_slice(b",\"range\":{\"from\":");
+        self.bound(range.from.as_ref(), out);
+        out.extend_from_slice(b",\"to\":");
+        self.bound(range.to.as_ref(), out);
+        out.push(b'}');
+    }
+
+    fn bound(&self, bound: Option<&Bound>, out: &mut Vec<u8>) {
+        let Some(bound) = bound else { return out.extend_from_slice(b"null") };
+        out.extend_from_slice(b"{\"key\":");
+        object(out, &bound.key, self.decimals);
+        out.extend_from_slice(if bound.inclusive { b",\"inclusive\":true}" } else { b",\"inclusive\":false}" });
+    }
+}
+
+/// Names behind `head`, if there are some.
+fn listed<'a>(out: &mut Vec<u8>, head: &[u8], names: impl Iterator<Item = &'a str>) {
+    let mut first = true;
+    for name in names {
+        out.extend_from_slice(if first { head } else { b"," });
+        json_string(out, name.as_bytes());
+        first = false;
+    }
+    if !first {
+        out.push(b']');
     }
 }
 
@@ -343,7 +369,7 @@ fn members(
     let mut first = true;
     for index in indexes {
         let value = values.get(index).unwrap_or(&Value::Null);
-        if matches!(value, Value::Unchanged) {
+        if !value.is_known() {
             continue;
         }
         if !first {
@@ -356,11 +382,11 @@ fn members(
     out.push(b'}');
 }
 
-/// Appends one value as JSON. [`Value::Unchanged`] has no encoding in band and becomes null here;
+/// Appends one value as JSON. [`Value::Unchanged`] and [`Value::Partial`] have no encoding in band and become null here;
 /// callers leave such columns out.
 pub fn encode_value(out: &mut Vec<u8>, value: &Value, decimals: DecimalMode) {
     match value {
-        Value::Null | Value::Unchanged => out.extend_from_slice(b"null"),
+        Value::Null | Value::Unchanged | Value::Partial => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Int(i) => integer(out, *i),
@@ -384,19 +410,21 @@ pub fn encode_value(out: &mut Vec<u8>, value: &Value, decimals: DecimalMode) {
             }
             out.push(b']');
         }
-        Value::Object(members) => {
-            out.push(b'{');
-            for (i, (name, value)) in members.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                json_string(out, name.as_bytes());
-                out.push(b':');
-                encode_value(out, value, decimals);
-            }
-            out.push(b'}');
-        }
+        Value::Object(members) => object(out, members, decimals),
     }
+}
+
+fn object(out: &mut Vec<u8>, members: &[(ByteString, Value)], decimals: DecimalMode) {
+    out.push(b'{');
+    for (i, (name, value)) in members.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        json_string(out, name.as_bytes());
+        out.push(b':');
+        encode_value(out, value, decimals);
+    }
+    out.push(b'}');
 }
 
 fn decimal(out: &mut Vec<u8>, text: &str, scale: Option<u16>, mode: DecimalMode) {

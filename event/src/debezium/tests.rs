@@ -6,6 +6,7 @@ use super::*;
 use crate::change::{ChangeEvent, LogicalMessage, Op, Origin, SourceInfo, SourceKind, TransactionInfo};
 use crate::position::{LogGroup, Lsn, Position};
 use crate::row::{Column, Row, TableSchema, Value};
+use crate::scope::{Bound, KeyRange, Scope};
 
 fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> ChangeEvent {
     let column = |name: &str| Column { name: name.into(), type_name: "text".into() };
@@ -15,6 +16,7 @@ fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> Chang
     ChangeEvent {
         source: Arc::new(SourceInfo { name: "studio".into(), kind: SourceKind::PostgreSql, database: "films".into() }),
         op,
+        scope: Scope::Row,
         before: row(before),
         after: row(after),
         message: None,
@@ -194,4 +196,56 @@ fn an_event_of_a_binary_log_has_the_members_of_its_connector_and_survives_the_wi
     Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
     assert_eq!(serde_json::from_slice::<Json>(&again).expect("valid"), value);
     assert_eq!(decoded.transaction, event.transaction);
+}
+
+#[test]
+fn what_changed_to_a_value_that_was_not_sent_is_named_apart() {
+    let event = event(Op::Update, None, Some(vec![Value::Int(5), Value::Unchanged, Value::Partial]));
+    let (_, value, key, bytes) = encoded(&event);
+    assert_eq!(value["after"], json!({"id": 5}));
+    assert_eq!((&value["unchanged"], &value["partial"]), (&json!(["title"]), &json!(["body"])));
+    let decoded = Decoder::new().decode(Some(&key), Some(&bytes)).expect("decodes").expect("an event");
+    let after = decoded.after.as_ref().expect("a row");
+    assert_eq!((after.get("title"), after.get("body")), (Some(&Value::Unchanged), Some(&Value::Partial)));
+    let again = encoded(&decoded).1;
+    assert_eq!(again, value);
+}
+
+#[test]
+fn a_delete_of_more_than_a_row_says_which_and_names_what_it_knows_of_the_key() {
+    let column = |name: &str| Column { name: name.into(), type_name: "int".into() };
+    let table = Arc::new(TableSchema::new("films", "seat", ["hall", "row", "place"].map(column).to_vec(), vec![0, 1]));
+    let of_hall = Row { table: table.clone(), values: vec![Value::Int(3), Value::Unchanged, Value::Unchanged] };
+    let bound = |row: i64, inclusive| Some(Bound { key: vec![("row".into(), Value::Int(row))], inclusive });
+    let range = |from, to| Scope::Range(Box::new(KeyRange { from, to }));
+    let ends = |from: Json, to: Json| json!({"from": from, "to": to});
+    let first = json!({"key": {"row": 4}, "inclusive": true});
+    let last = json!({"key": {"row": 9}, "inclusive": false});
+    for (scope, word, json) in [
+        (Scope::Row, json!(null), json!(null)),
+        (Scope::Partition, json!("partition"), json!(null)),
+        (range(bound(4, true), bound(9, false)), json!("range"), ends(first.clone(), last.clone())),
+        (range(None, bound(9, false)), json!("range"), ends(json!(null), last)),
+        (range(bound(4, true), None), json!("range"), ends(first, json!(null))),
+    ] {
+        let mut event = event(Op::Delete, None, None);
+        (event.table, event.before, event.scope) = (table.clone(), Some(of_hall.clone()), scope.clone());
+        let (key, value, key_bytes, bytes) = encoded(&event);
+        assert_eq!((&key, &value["before"]), (&json!({"hall": 3}), &json!({"hall": 3})));
+        assert_eq!((&value["scope"], &value["range"]), (&word, &json));
+        let decoded = Decoder::new().decode(Some(&key_bytes), Some(&bytes)).expect("decodes").expect("an event");
+        assert_eq!(decoded.scope, scope);
+    }
+}
+
+#[test]
+fn a_scope_that_is_not_known_is_refused() {
+    let refused = |scope: &str| {
+        let value = format!(r#"{{"before":{{"id":1}},"after":null,"source":{{}},"op":"d",{scope}}}"#);
+        let error = Decoder::new().decode(Some(br#"{"id":1}"#), Some(value.as_bytes())).map(|_| ());
+        error.map_err(|error| error.to_string())
+    };
+    assert_eq!(refused(r#""scope":"row""#), Ok(()));
+    assert!(refused(r#""scope":"table""#).is_err_and(|why| why.contains("table")));
+    assert!(refused(r#""scope":"range""#).is_err_and(|why| why.contains("range")));
 }

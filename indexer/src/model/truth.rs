@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use tributary_event::debezium::{DecimalMode, Encoder, encode_event_key, topic};
 use tributary_event::{
-    ChangeEvent, Column, HybridClock, Lsn, Op, Position, Row, SourceInfo, SourceKind, TableSchema, Value,
+    ChangeEvent, Column, HybridClock, Lsn, Op, Position, Row, Scope, SourceInfo, SourceKind, TableSchema, Value,
 };
 
 use super::random::Random;
@@ -268,6 +268,7 @@ impl Database {
         let event = ChangeEvent {
             source: self.source.clone(),
             op,
+            scope: Scope::Row,
             before: before.map(row),
             after: after.map(row),
             message: None,

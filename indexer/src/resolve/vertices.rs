@@ -15,7 +15,7 @@ pub struct Touched {
     /// The table was emptied: any vertex of these types may be gone. Sorted, no duplicates.
     pub types: Vec<String>,
     /// Vertices of these types changed of which nobody knows which: the event lacks a column that a rule names, for it was
-    /// captured when the table had no such column. Each with that column; sorted, no duplicates.
+    /// captured when the table had no such column, is of more rows than its key names, or has no value of it. Each with that column; sorted, no duplicates.
     pub unknown: Vec<(String, String)>,
 }
 
@@ -28,7 +28,8 @@ pub fn touched(event: &ChangeEvent, rules: &BTreeMap<TableName, Vec<VertexRule>>
     }
     for row in [&event.before, &event.after].into_iter().flatten() {
         for rule in rules {
-            match rule.id.columns().find(|column| row.get(column).is_none()) {
+            let lacks = |column: &&str| matches!(row.get(column), None | Some(Value::Partial));
+            match rule.id.columns().find(lacks) {
                 Some(lacking) => touched.unknown.push((rule.type_name.clone(), lacking.to_owned())),
                 None => touched.vertices.extend(vertex(rule, row)),
             }
@@ -59,7 +60,7 @@ pub fn id_value(value: &Value) -> Option<IdValue> {
         Value::Decimal { text, .. } => Some(IdValue::Text(text.to_string())),
         Value::Float64(f) => Some(IdValue::Number(f.to_string())),
         Value::Float32(f) => Some(IdValue::Number(f.to_string())),
-        Value::Null | Value::Unchanged | Value::Bytes(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Unchanged | Value::Partial | Value::Bytes(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -130,6 +131,18 @@ mod tests {
         let touched = touched(&earlier, &rules());
         assert_eq!(touched.vertices, [Vertex::new("Screening", "1")]);
         assert_eq!(touched.unknown, [("Movie".to_owned(), "movie_id".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_delete_of_more_than_a_row_does_not_name_is_not_known() {
+        let source = serde_json::json!({"connector": "cassandra", "schema": "public", "table": "screening"});
+        let of_movie = event(
+            r#"{"movie_id":7}"#,
+            serde_json::json!({"before": {"movie_id": 7}, "after": null, "source": source, "op": "d", "scope": "partition"}),
+        );
+        let touched = touched(&of_movie, &rules());
+        assert_eq!(touched.vertices, [Vertex::new("Movie", "7")]);
+        assert_eq!(touched.unknown, [("Screening".to_owned(), "id".to_owned())]);
     }
 
     #[test]

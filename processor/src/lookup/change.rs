@@ -60,6 +60,12 @@ struct Envelope<'a> {
     sequence: u64,
     #[serde(default)]
     unchanged: Vec<String>,
+    /// They changed, and nobody knows to what.
+    #[serde(default)]
+    partial: Vec<String>,
+    /// The event is of more rows than its key names.
+    #[serde(default)]
+    scope: Option<Cow<'a, str>>,
     /// Values were left out because the event was too large: they may have changed.
     #[serde(default)]
     whole: Option<String>,
@@ -104,12 +110,16 @@ fn of_event(captured: &CapturedTable, record: &Polled) -> Result<Option<Change>,
         return Ok(Some(Change::Empty { sequence }));
     }
     let Some(key) = record.key.as_deref().map(of_record) else { return Ok(None) };
+    if let Some(scope) = event.scope.filter(|scope| scope != "row") {
+        return Err(format!("it is of the scope {scope}, and rows are kept by their whole keys"));
+    }
     if op == Some(Op::Delete) {
         return Ok(Some(Change::Remove { key, sequence }));
     }
     let Some(after) = event.after else { return Ok(None) };
     let is_wanted = |column: &String| captured.columns.is_empty() || captured.columns.contains(column);
-    let kept: Vec<String> = event.unchanged.into_iter().filter(is_wanted).collect();
+    let partial = event.partial.iter().any(is_wanted);
+    let kept: Vec<String> = event.unchanged.into_iter().chain(event.partial).filter(is_wanted).collect();
     let row = match captured.columns.as_slice() {
         [] => Bytes::copy_from_slice(after.get().as_bytes()),
         columns => {
@@ -119,7 +129,7 @@ fn of_event(captured: &CapturedTable, record: &Polled) -> Result<Option<Change>,
         }
     };
     // An insert that lacks values is the second half of an update that changed the key: the row before had another one.
-    let is_new = op != Some(Op::Update) || event.whole.is_some();
+    let is_new = op != Some(Op::Update) || event.whole.is_some() || partial;
     Ok(Some(Change::Put { key, sequence, row, kept, is_new }))
 }
 
@@ -208,6 +218,14 @@ mod tests {
         assert_eq!(change(&["name", "text"], r#"{"id":7}"#, Some(event)), named);
         let all = put("7", 6, r#"{"id":7,"name":"x"}"#, &["text", "more"], false);
         assert_eq!(change(&[], r#"{"id":7}"#, Some(event)), all);
+        let event = r#"{"op":"u","after":{"id":7,"name":"x"},"partial":["text","more"],"sequence":6}"#;
+        assert_eq!(
+            change(&["name", "text"], r#"{"id":7}"#, Some(event)),
+            put("7", 6, r#"{"name":"x"}"#, &["text"], true),
+            "what it was before is not what it is"
+        );
+        let event = r#"{"op":"d","before":{"a":1},"after":null,"scope":"partition","sequence":7}"#;
+        assert_eq!(change(&[], r#"{"a":1}"#, Some(event)), None, "no row has that key");
         let event = r#"{"op":"d","before":{"a":1,"b":"x"},"after":null,"sequence":7}"#;
         let gone = Some(Change::Remove { key: r#"{"a":1,"b":"x"}"#.into(), sequence: 7 });
         assert_eq!(change(&[], r#"{"b":"x","a":1}"#, Some(event)), gone);

@@ -37,11 +37,8 @@ impl From<OutsideError> for Failure {
 
 /// An error with all of its causes.
 pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
+    match tributary_event::causes(error) {
+        Some(causes) => format!("{error}: {causes}"),
+        None => error.to_string(),
     }
-    text
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     release().await?;
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
-    let loaded = movie_graph::load(&url, LoadOptions { copies }).await?;
+    let loaded = movie_graph::load(&url, LoadOptions { copies, ..LoadOptions::default() }).await?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     let (kafka, elasticsearch) = if servers {

@@ -32,7 +32,7 @@ pub(super) async fn run(copies: u32) -> Result<()> {
     release().await?;
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
-    let movies = movie_graph::load(&url, LoadOptions { copies }).await?.movies;
+    let movies = movie_graph::load(&url, LoadOptions { copies, ..LoadOptions::default() }).await?.movies;
     let kafka = Kafka::start(KafkaOptions { jvm: for_speed(), ..KafkaOptions::default() }).await?;
     let options = ElasticsearchOptions { jvm: for_speed(), ..ElasticsearchOptions::default() };
     let elasticsearch = Elasticsearch::start(options).await?;

@@ -62,6 +62,18 @@ pub(crate) async fn fetch(product: MySqlProduct, version: &str) -> Result<Instal
     }
 }
 
+/// The folder of plugins that Debian has in a package of their own: ways to log in, keys of encryption.
+pub(super) async fn further_plugins(product: MySqlProduct, version: &str) -> Result<PathBuf> {
+    let Origin::Debian(packages) = origin(product, version)? else {
+        bail!("MariaDB {version} comes with all of its plugins")
+    };
+    if product != MySqlProduct::MariaDb {
+        bail!("MySQL comes with all of its plugins");
+    }
+    let packages = Packages { name: "mariadb-server", ..packages };
+    Ok(packages.fetch_alone(&format!("mariadb/{version}-plugins")).await?.join("usr/lib/mysql/plugin"))
+}
+
 fn of_debian(tree: &Tree, program: &str) -> Result<Installation> {
     let first = |places: [&str; 2]| places.map(|place| tree.path(place)).into_iter().find(|path| path.is_dir());
     let missing = || format!("{} is not complete: remove that folder to fetch it again", tree.path("").display());

@@ -72,6 +72,8 @@ pub struct MySqlOptions {
     pub password: Option<String>,
     /// Whether commits are forced to disk. Off is faster, and still survives `kill -9` of the server, not a power cut.
     pub fsync: bool,
+    /// Whether plugins are there that Debian has in a package of their own (MariaDB): `auth_ed25519`, `auth_parsec`, `file_key_management`.
+    pub further_plugins: bool,
     /// Further settings by the names of options, such as `binlog-row-image`; they win over ours.
     pub settings: Vec<(String, String)>,
 }
@@ -80,7 +82,8 @@ impl MySqlOptions {
     /// A version of MySQL or MariaDB.
     pub fn of(product: MySqlProduct, version: &str) -> MySqlOptions {
         let (version, port, data_dir, password) = (version.to_owned(), None, None, None);
-        MySqlOptions { product, version, port, data_dir, password, fsync: true, settings: Vec::new() }
+        let (fsync, further_plugins, settings) = (true, false, Vec::new());
+        MySqlOptions { product, version, port, data_dir, password, fsync, further_plugins, settings }
     }
 }
 
@@ -99,7 +102,10 @@ impl MySql {
     /// # Errors
     /// If the version is unknown, cannot be fetched on this machine, or the server does not start; the error shows the end of its log.
     pub async fn start(options: MySqlOptions) -> Result<MySql> {
-        let installation = binaries::fetch(options.product, &options.version).await?;
+        let mut installation = binaries::fetch(options.product, &options.version).await?;
+        if options.further_plugins {
+            installation.plugins = binaries::further_plugins(options.product, &options.version).await?;
+        }
         let account = account::unprivileged();
         let name = match options.product {
             MySqlProduct::MySql => "mysql",

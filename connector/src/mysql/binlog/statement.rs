@@ -25,6 +25,10 @@ pub(in super::super) enum StatementKind {
     Begin(Option<Vec<u8>>),
     Commit,
     Rollback,
+    /// It marks a place in the transaction.
+    Savepoint(String),
+    /// It undoes what came behind such a mark.
+    RollbackTo(String),
     /// It commits or rolls back a prepared transaction.
     XaCommit(Vec<u8>),
     XaRollback(Vec<u8>),
@@ -66,12 +70,24 @@ impl Word {
 impl Statement {
     /// Reads the event. `compressed`: its text is.
     pub(in super::super) fn read(body: &[u8], compressed: bool) -> Result<Self, Malformed> {
+        Self::read_with(body, 0, compressed)
+    }
+
+    /// Reads the event of a statement that loads a file (`LOAD DATA`): it says beside which file, and where its name stands in the text.
+    pub(in super::super) fn read_load(body: &[u8]) -> Result<Self, Malformed> {
+        const FILE: usize = 4 + 4 + 4 + 1;
+        Self::read_with(body, FILE, false)
+    }
+
+    /// `further`: bytes behind the fixed part that concern us not.
+    fn read_with(body: &[u8], further: usize, compressed: bool) -> Result<Self, Malformed> {
         let mut cursor = Cursor(body);
         let thread = cursor.u32()?;
         cursor.u32()?;
         let schema = usize::from(cursor.u8()?);
         cursor.u16()?;
         let status = usize::from(cursor.u16()?);
+        cursor.take(further)?;
         let mode = mode(Cursor(cursor.take(status)?));
         let schema = String::from_utf8_lossy(cursor.take(schema)?).into_owned();
         cursor.u8()?;
@@ -80,11 +96,6 @@ impl Statement {
             false => String::from_utf8_lossy(cursor.0).into_owned(),
         };
         Ok(Self { thread, schema, text, mode })
-    }
-
-    /// One that loads a file, whose table its event does not tell.
-    pub(in super::super) fn load() -> Self {
-        Self { text: "LOAD DATA".into(), ..Self::default() }
     }
 
     /// What it does.
@@ -99,7 +110,12 @@ impl Statement {
             "BEGIN" => StatementKind::Begin(None),
             "START" if word(1).is("transaction") => StatementKind::Begin(None),
             "COMMIT" => StatementKind::Commit,
-            "ROLLBACK" if !words.iter().any(|word| word.is("to")) => StatementKind::Rollback,
+            "SAVEPOINT" => StatementKind::Savepoint(word(1).name().unwrap_or_default().to_owned()),
+            "ROLLBACK" if words.iter().any(|word| word.is("to")) => {
+                let name = words.iter().rev().find_map(Word::name);
+                StatementKind::RollbackTo(name.unwrap_or_default().to_owned())
+            }
+            "ROLLBACK" => StatementKind::Rollback,
             "XA" => {
                 let all: Vec<Word> = self.words().skip(2).collect();
                 let is = |keyword: &str| word(1).is(keyword);
@@ -293,7 +309,8 @@ mod tests {
         let kind = |text: &str| statement(text).kind();
         assert_eq!(kind("BEGIN"), Begin(None));
         assert_eq!(kind("/* x */ COMMIT"), Commit);
-        assert_eq!(kind("ROLLBACK TO `a`"), Nothing);
+        assert_eq!(kind("ROLLBACK TO `a b`"), RollbackTo("a b".into()));
+        assert_eq!(kind("rollback work to savepoint a"), RollbackTo("a".into()));
         assert_eq!(kind("rollback"), Rollback);
         assert_eq!(kind("XA COMMIT X'616263',X'',1"), kind("xa commit x'616263', X'',1 "));
         assert!(
@@ -311,7 +328,8 @@ mod tests {
         }
         assert_eq!(kind("/*M!100100 insert */ into t values (1)"), Rows);
         assert_eq!(kind("GRANT ALL ON *.* TO a"), Nothing);
-        assert_eq!(kind("SAVEPOINT a"), Nothing);
+        assert_eq!(kind("SAVEPOINT `a`"), Savepoint("a".into()));
+        assert_eq!(kind("RELEASE SAVEPOINT a"), Nothing);
     }
 
     #[test]
@@ -334,6 +352,21 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_that_loads_a_file_says_into_which_table() {
+        let mut body = [7_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat();
+        // The length of the database's name, an error, the length of the status; the file, the places of its name, what becomes of duplicates.
+        body.extend_from_slice(&[5, 0, 0, 5, 0]);
+        body.extend_from_slice(&[1, 0, 0, 0, 9, 0, 0, 0, 18, 0, 0, 0, 0]);
+        body.extend_from_slice(&[0, 0, 0, 0, 0]);
+        body.extend_from_slice(
+            b"films\0LOAD DATA INFILE '/tmp/SQL_LOAD-1' INTO TABLE `movie` FIELDS TERMINATED BY '\\t' (`id`)",
+        );
+        let load = Statement::read_load(&body).expect("a statement");
+        assert_eq!((load.thread, &*load.schema, load.kind()), (7, "films", StatementKind::Rows));
+        assert!(load.may_write_to("films", "movie") && !load.may_write_to("films", "talent"));
+    }
+
+    #[test]
     fn quotes_follow_the_mode() {
         let ansi = Statement { mode: ANSI_QUOTES, ..statement("ALTER TABLE \"movie\" ADD x int") };
         assert!(ansi.may_concern("films", "movie"));
@@ -350,6 +383,7 @@ mod tests {
             let _ = (statement.kind(), statement.may_concern("a", "b"), statement.may_write_to("a", "b"));
             let _ = Statement::read(&bytes, false);
             let _ = Statement::read(&bytes, true);
+            let _ = Statement::read_load(&bytes);
         }
     }
 }

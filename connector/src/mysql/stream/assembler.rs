@@ -6,14 +6,17 @@
 
 mod groups;
 mod rows;
+mod savepoints;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tributary_event::{ChangeEvent, HybridClock, SourceInfo, TableName, TableSchema};
 
 use self::rows::Rows;
+use self::savepoints::{Kept, Savepoints};
 use super::held::Held;
 use super::tracker::{Group, Step, Tracker};
 use crate::error::ConnectorError;
@@ -51,8 +54,12 @@ pub(in crate::mysql) struct Assembler {
     rows: Option<Rows>,
     payload: Option<Payload>,
     held: Held,
-    /// Events of a prepared transaction, while they are given.
-    replay: std::vec::IntoIter<(EventKind, Bytes)>,
+    /// What came behind a savepoint of the group.
+    savepoints: Option<Savepoints>,
+    /// That was more than is kept, and was given.
+    outgrown: bool,
+    /// Events of a prepared transaction, or behind a savepoint, while they are given.
+    replay: std::vec::IntoIter<Kept>,
     /// Events with rows of the group that were read as a whole.
     events_read: u64,
     /// Change events of the group.
@@ -64,6 +71,8 @@ pub(in crate::mysql) struct Assembler {
     sequence: u64,
     /// Groups that were read.
     groups: u64,
+    /// When the last of them committed.
+    committed_us: i64,
     /// What ends the group when the rest of it was given.
     ends: Option<Vec<GroupId>>,
 }
@@ -91,6 +100,8 @@ impl Assembler {
             rows: None,
             payload: None,
             held: Held::default(),
+            savepoints: None,
+            outgrown: false,
             replay: Vec::new().into_iter(),
             events_read: 0,
             events: 0,
@@ -98,6 +109,7 @@ impl Assembler {
             news: false,
             sequence: mark.sequence,
             groups: 0,
+            committed_us: 0,
             ends: None,
         }
     }
@@ -120,6 +132,18 @@ impl Assembler {
     /// How many groups were read.
     pub(in crate::mysql) fn groups(&self) -> u64 {
         self.groups
+    }
+
+    /// When what was read last was committed, in microseconds since the Unix epoch; zero: nothing was.
+    pub(in crate::mysql) fn committed_us(&self) -> i64 {
+        self.tracker.group.as_ref().map_or(self.committed_us, |group| group.commit_us)
+    }
+
+    /// How long ago what was read was committed, whether it had captured rows or not; none: the log does not say.
+    pub(in crate::mysql) fn lag(&self, now_us: i64) -> Option<Duration> {
+        let committed_us = self.committed_us();
+        let us = u64::try_from(now_us.saturating_sub(committed_us)).unwrap_or(0);
+        (committed_us > 0).then_some(Duration::from_micros(us))
     }
 
     /// Whether there is something to give before the next event of the log.
@@ -169,8 +193,8 @@ impl Assembler {
             self.give(capture_us, events, most)?;
             return Ok(Next::GoOn);
         }
-        if let Some((kind, body)) = self.replay.next() {
-            self.body(kind, body)?;
+        if let Some((kind, body, begin)) = self.replay.next() {
+            self.body(kind, body, begin)?;
             return Ok(Next::GoOn);
         }
         if let Some(ids) = self.ends.take() {
@@ -212,7 +236,7 @@ impl Assembler {
             }
             Step::Body(kind, body) => match &self.tracker.group {
                 Some(Group { xa: Some(_), .. }) => self.hold(kind, body)?,
-                _ => self.body(kind, body)?,
+                _ => self.body_or_keep(kind, body)?,
             },
             Step::Statement(statement, kind) => return self.statement(&statement, kind, capture_us, events),
             Step::End(end) => self.end(end)?,
@@ -248,12 +272,14 @@ impl Assembler {
     fn close(&mut self, but: bool) {
         let group = self.tracker.end(but);
         self.groups += 1;
+        self.committed_us = group.as_ref().map_or(self.committed_us, |group| group.commit_us);
         if let (Some(half), Some(group)) = (&self.half_done, &group)
             && half.group == group.id
         {
             self.half_done = None;
         }
         (self.events_read, self.events, self.news) = (0, 0, false);
+        (self.savepoints, self.outgrown) = (None, false);
         self.orders.clear();
     }
 }

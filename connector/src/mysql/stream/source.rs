@@ -12,6 +12,7 @@ use super::assembler::{Assembler, Next};
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::mysql::checkpoint::MySqlCheckpoint;
+use crate::mysql::monitor::Progress;
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
 use crate::mysql::prepare::{Facts, Prepared, suffice};
 use crate::mysql::tables::Shape;
@@ -32,6 +33,7 @@ pub struct MySqlSource {
     assembler: Assembler,
     learning: Learning,
     bytes: metrics::Counter,
+    progress: Progress,
 }
 
 type Learnt = Result<Vec<(TableName, Shape)>, ConnectorError>;
@@ -104,6 +106,8 @@ impl MySqlSource {
         let source = Arc::new(SourceInfo { name: name.into(), kind, database: "".into() });
         let shapes: HashMap<TableName, Shape> = shapes.clone();
         let collations = facts.collations.clone();
+        let progress = Progress::default();
+        progress.set(&checkpoint.at, 0);
         Ok(Self {
             stream,
             assembler: Assembler::new(source, settings, checkpoint.clone(), shapes, collations, facts.has_checksum),
@@ -116,12 +120,18 @@ impl MySqlSource {
                 dependent,
             })),
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
+            progress,
         })
     }
 
     /// The source as its events name it.
     pub fn info(&self) -> &Arc<SourceInfo> {
         self.assembler.source()
+    }
+
+    /// How far it has come.
+    pub(in crate::mysql) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Waits for the tables that reading stopped at, if there are some. Cancel-safe.
@@ -171,6 +181,7 @@ impl MySqlSource {
         self.bytes.increment(bytes as u64);
         if !part.events.is_empty() || self.assembler.groups() > groups {
             part.mark = Some(self.assembler.mark(part.events.last()));
+            part.lag = self.assembler.lag(capture_us);
         }
         Ok(())
     }
@@ -198,8 +209,9 @@ impl Source for MySqlSource {
         std::future::pending().await
     }
 
-    fn acknowledge(&mut self, _: &MySqlCheckpoint) {
-        // The server keeps nothing for us.
+    fn acknowledge(&mut self, mark: &MySqlCheckpoint) {
+        // The server keeps nothing for us; who watches it is told.
+        self.progress.set(&mark.at, self.assembler.committed_us());
     }
 
     async fn close(&mut self) {

@@ -156,7 +156,7 @@ impl Tracker {
             }
             EventKind::Incident => return Err(Malformed("the server says that changes may be missing in the log")),
             EventKind::LoadStatement => {
-                let statement = Statement::load();
+                let statement = Statement::read_load(&body)?;
                 return Ok(Step::Statement(statement, StatementKind::Rows));
             }
         }
@@ -233,5 +233,60 @@ impl Tracker {
     /// A group was read.
     pub(in crate::mysql) fn read(&mut self, id: &GroupId) {
         self.position.insert(id, &self.at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker(offset: u64) -> Tracker {
+        let at = FilePosition { file: "bin.000001".into(), offset };
+        Tracker::new(LogPosition::File(at.clone()), at, false)
+    }
+
+    /// An event of the log that means nothing (`STOP_EVENT`), as large as it says, that ends there.
+    fn event(size: u32, end: u32) -> Bytes {
+        let mut event = vec![0; size as usize];
+        event[4] = 3;
+        event[9..13].copy_from_slice(&size.to_le_bytes());
+        event[13..17].copy_from_slice(&end.to_le_bytes());
+        event.into()
+    }
+
+    #[test]
+    fn offsets_above_four_gigabytes_are_counted_though_events_have_the_lowest_bits_alone() {
+        const ROUND: u64 = 1 << 32;
+        let mut tracker = tracker(ROUND - 150);
+        let mut take = |size: u32, end: u32| {
+            tracker.take(&event(size, end), false).expect("an event");
+            (tracker.begin, tracker.at.offset)
+        };
+        assert_eq!(take(100, (ROUND - 50) as u32), (ROUND - 150, ROUND - 50));
+        assert_eq!(take(100, 50), (ROUND - 50, ROUND + 50));
+        assert_eq!(take(30, 80), (ROUND + 50, ROUND + 80));
+        // Within transactions, MariaDB gives none.
+        assert_eq!(take(20, 0), (ROUND + 80, ROUND + 100));
+        assert_eq!(take(40, 140), (ROUND + 100, ROUND + 140));
+        // Once more around.
+        tracker.at.offset = 2 * ROUND - 10;
+        let mut take = |size: u32, end: u32| {
+            tracker.take(&event(size, end), false).expect("an event");
+            (tracker.begin, tracker.at.offset)
+        };
+        assert_eq!(take(60, 50), (2 * ROUND - 10, 2 * ROUND + 50));
+    }
+
+    #[test]
+    fn a_rotation_has_all_bits() {
+        let mut tracker = tracker(4);
+        let mut rotate = event(19 + 8 + 10, 0);
+        let mut bytes = rotate.to_vec();
+        bytes[4] = 4;
+        bytes[19..27].copy_from_slice(&(5_u64 << 32).to_le_bytes());
+        bytes[27..].copy_from_slice(b"bin.000002");
+        rotate = bytes.into();
+        tracker.take(&rotate, false).expect("an event");
+        assert_eq!(tracker.at, FilePosition { file: "bin.000002".into(), offset: 5 << 32 });
     }
 }

@@ -123,7 +123,8 @@ impl Mapped {
         let mut values = Vec::with_capacity(images.len());
         for (at, (image, codec)) in images.iter().zip(&self.codecs).enumerate() {
             values.push(match image {
-                Image::Absent | Image::Difference(_) => Value::Unchanged,
+                Image::Absent => Value::Unchanged,
+                Image::Difference(_) => Value::Partial,
                 Image::Null => Value::Null,
                 Image::Value(raw) => codec.decode(owner, raw).map_err(|why| unreadable(&self.schema, at, why))?,
             });
@@ -131,7 +132,7 @@ impl Mapped {
         Ok(values)
     }
 
-    /// Completes a row that was updated by what it was before.
+    /// Completes a row that was updated by what it was before, as far as the log has that.
     pub(in crate::mysql) fn complete(
         &self,
         after: &mut [Value],
@@ -148,14 +149,7 @@ impl Mapped {
                     document.apply(difference).map_err(malformed)?;
                     *value = Value::text(json::print(&document));
                 }
-                (Some(Image::Difference(_)), _) => {
-                    return Err(ConnectorError::lost(
-                        format!("table {}", self.schema.qualified_name()),
-                        "an update of a document is in the log as a difference, and the document before it is not",
-                        "run: SET PERSIST binlog_row_value_options = ''; or SET PERSIST binlog_row_image = 'FULL'; and give the source a \
-                         new name",
-                    ));
-                }
+                // Without the document before it, a difference is no value: it stays in part.
                 _ => {}
             }
         }

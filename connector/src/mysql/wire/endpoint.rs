@@ -119,8 +119,17 @@ impl Endpoint {
         }
     }
 
-    /// How sessions of SQL are opened; `plain`: without TLS, for the server has none.
-    pub(in crate::mysql) fn options(&self, plain: bool) -> Result<OptsBuilder, ConnectorError> {
+    /// Whether it is checked who signed the server's certificate, and not for whom.
+    pub(in crate::mysql) fn checks_authority_alone(&self) -> bool {
+        match self.trust().mode {
+            TlsMode::VerifyCa => true,
+            TlsMode::Require => self.root.is_some(),
+            TlsMode::Disable | TlsMode::Prefer | TlsMode::VerifyFull => false,
+        }
+    }
+
+    /// How sessions of SQL are opened; `plain`: without TLS, for the server has none. `name`: what its certificate is checked for.
+    pub(in crate::mysql) fn options(&self, plain: bool, name: Option<String>) -> Result<OptsBuilder, ConnectorError> {
         // What is wrong with files is said as for the stream.
         let trust = self.trust();
         trust.config()?;
@@ -128,7 +137,8 @@ impl Endpoint {
             let checks = self.root.is_some() || matches!(trust.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
             let mut ssl = SslOpts::default()
                 .with_danger_accept_invalid_certs(!checks)
-                .with_danger_skip_domain_validation(trust.mode != TlsMode::VerifyFull);
+                .with_danger_skip_domain_validation(!checks)
+                .with_danger_tls_hostname_override(name);
             let path = |path: &Path| path.to_owned();
             if let Some(root) = &self.root {
                 ssl = ssl.with_root_certs(vec![path(root).into()]).with_disable_built_in_roots(true);

@@ -2,7 +2,7 @@
 //!
 //! Reference: MySQL Server Error Message Reference; MariaDB Knowledge Base, "MariaDB Error Codes".
 
-use mysql_async::{DriverError, Error};
+use mysql_async::{DriverError, Error, IoError};
 use tributary_event::ErrorClass;
 
 use super::endpoint::Endpoint;
@@ -106,11 +106,24 @@ impl ServerError {
     }
 }
 
+/// TLS cannot be established with a server that is there.
+pub(in crate::mysql) fn untrusted(endpoint: &Endpoint, cause: String) -> ConnectorError {
+    ConnectorError::Authentication {
+        place: endpoint.place(),
+        cause: format!("TLS could not be established: {cause}"),
+        remedy: "check ssl-mode and ssl-ca in the source's url, and the names in the server's certificate".into(),
+    }
+}
+
 /// What an error of a session means.
 pub(in crate::mysql) fn classify(endpoint: &Endpoint, doing: &str, error: &Error) -> ConnectorError {
     match error {
         Error::Server(error) => {
             ServerError { code: error.code, message: error.message.clone() }.classify(endpoint, doing)
+        }
+        Error::Io(IoError::Tls(error)) => untrusted(endpoint, error.to_string()),
+        Error::Io(IoError::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            untrusted(endpoint, error.to_string())
         }
         Error::Io(error) => ConnectorError::unreachable(endpoint.place(), error),
         Error::Driver(DriverError::ConnectionClosed | DriverError::PoolDisconnected) => {

@@ -3,17 +3,20 @@
 //! Reference: MySQL Source Code Documentation, "Connection Phase"; MariaDB Knowledge Base, "Connection" and "Authentication Plugin - ed25519".
 
 use mysql_common::crypto::encrypt;
-use mysql_common::scramble::{create_response_for_ed25519, scramble_native, scramble_sha256};
-use rustls::pki_types::ServerName;
+use mysql_common::scramble::{
+    create_response_for_ed25519, create_response_for_parsec, scramble_native, scramble_sha256,
+};
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::super::cursor::{Cursor, Malformed};
-use super::super::wire::failure::ServerError;
 use super::Wire;
+use super::failure::{ServerError, untrusted};
 use crate::error::ConnectorError;
 use crate::net::tls::TlsMode;
 use crate::net::{Socket, Stream};
 
 const LOGGING_IN: &str = "logging in";
+const PARSEC: &str = "parsec";
 /// What we can, and want: long passwords and flags, the protocol of 4.1, transactions, and methods by their names.
 const CAPABILITIES: u32 = 0x1 | 0x4 | 0x200 | 0x2000 | 0x8000 | 0x8_0000 | 0x20_0000;
 const TLS: u32 = 0x800;
@@ -50,19 +53,33 @@ fn greeting(packet: &[u8]) -> Result<Greeting, Malformed> {
 }
 
 impl Wire {
-    pub(super) async fn log_in(&mut self) -> Result<(), ConnectorError> {
+    /// What the server says first.
+    async fn greeted(&mut self) -> Result<Greeting, ConnectorError> {
         let packet = self.packet().await?;
         if let Some((0xff, error)) = packet.split_first() {
             return Err(ServerError::read(error).classify(&self.endpoint, LOGGING_IN));
         }
-        let greeting = greeting(&packet).map_err(|e| {
+        greeting(&packet).map_err(|e| {
             let place = format!("url of the source ({})", self.endpoint.place());
             ConnectorError::settings(
                 place,
                 format!("what answers there is no MySQL server: {e}"),
                 "check host and port",
             )
-        })?;
+        })
+    }
+
+    /// The certificate that the server shows, which is checked; none: it has no TLS.
+    pub(super) async fn shown(&mut self) -> Result<Option<CertificateDer<'static>>, ConnectorError> {
+        let greeting = self.greeted().await?;
+        self.secure(&greeting).await?;
+        let Stream::Tls(stream) = &self.stream else { return Ok(None) };
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        Ok(chain.first().map(|certificate| certificate.clone().into_owned()))
+    }
+
+    pub(super) async fn log_in(&mut self) -> Result<(), ConnectorError> {
+        let greeting = self.greeted().await?;
         let secured = self.secure(&greeting).await?;
         let user = self.endpoint.user.clone();
         let (mut method, mut nonce) = (greeting.method, greeting.nonce);
@@ -84,12 +101,12 @@ impl Wire {
                 Some((0xfe, rest)) => {
                     let mut cursor = Cursor(rest);
                     method = String::from_utf8_lossy(cursor.until_zero()).into_owned();
-                    nonce = cursor.0.strip_suffix(&[0]).unwrap_or(cursor.0).to_vec();
-                    let proof = match (&*method, secured) {
-                        ("sha256_password", true) => Some(self.password()),
-                        _ => self.proof(&method, &nonce),
-                    };
-                    let proof = proof.ok_or_else(|| self.unsupported(&method))?;
+                    nonce = nonce_of(cursor.0).to_vec();
+                    let proof = self.proof(&method, &nonce).ok_or_else(|| self.unsupported(&method))?;
+                    self.send(&proof).await?;
+                }
+                Some((b'P', salt) | (1, [b'P', salt @ ..])) if method == PARSEC => {
+                    let proof = self.signed(&nonce, salt)?;
                     self.send(&proof).await?;
                 }
                 // The password is known already; `OK` follows.
@@ -119,21 +136,16 @@ impl Wire {
             });
         }
         self.send(&head(CAPABILITIES | TLS)).await?;
-        let untrusted = |place: String, cause: String| ConnectorError::Authentication {
-            place,
-            cause: format!("TLS could not be established: {cause}"),
-            remedy: "check ssl-mode and ssl-ca in the source's url, and the names in the server's certificate".into(),
-        };
         let place = self.endpoint.place();
         let name =
-            ServerName::try_from(self.endpoint.host.clone()).map_err(|e| untrusted(place.clone(), e.to_string()))?;
+            ServerName::try_from(self.endpoint.host.clone()).map_err(|e| untrusted(&self.endpoint, e.to_string()))?;
         let Stream::Plain(socket) = std::mem::replace(&mut self.stream, Stream::Plain(Socket::Lost)) else {
             return Err(self.unexpected("a connection that is secured already"));
         };
         match tokio_rustls::TlsConnector::from(config).connect(name, socket).await {
             Ok(stream) => self.stream = Stream::Tls(Box::new(stream)),
             Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                return Err(untrusted(place, error.to_string()));
+                return Err(untrusted(&self.endpoint, error.to_string()));
             }
             // The server went away meanwhile.
             Err(error) => return Err(ConnectorError::unreachable(place, error)),
@@ -148,8 +160,18 @@ impl Wire {
             "mysql_native_password" => scramble_native(nonce, password).map_or_else(Vec::new, |proof| proof.to_vec()),
             "caching_sha2_password" => scramble_sha256(nonce, password).map_or_else(Vec::new, |proof| proof.to_vec()),
             "client_ed25519" => create_response_for_ed25519(password, nonce).to_vec(),
+            // The server tells the salt when it is asked, by nothing.
+            PARSEC => Vec::new(),
             _ => return None,
         })
+    }
+
+    /// The server's nonce and one of ours, signed with a key that is made of the password and its salt.
+    fn signed(&self, nonce: &[u8], salt: &[u8]) -> Result<Vec<u8>, ConnectorError> {
+        let nonce: &[u8; 32] = nonce.try_into().map_err(|_| self.unexpected("a nonce of parsec that is none"))?;
+        let (rounds, salt) = parsec_salt(salt).ok_or_else(|| self.unexpected("a salt of parsec that is none"))?;
+        let password = self.endpoint.password.expose().as_bytes();
+        Ok(create_response_for_parsec(password, nonce, rounds, salt).to_vec())
     }
 
     /// The password itself, with its end.
@@ -180,9 +202,25 @@ impl Wire {
         ConnectorError::Authentication {
             place: self.endpoint.place(),
             cause: format!("it asks for the method {method:?}"),
-            remedy: "give the user caching_sha2_password, mysql_native_password or ed25519".into(),
+            remedy: "give the user caching_sha2_password, mysql_native_password, ed25519 or parsec".into(),
         }
     }
+}
+
+/// The nonce of a method that the server changes to. Those of 20 bytes, which have no zeros, are followed by one.
+fn nonce_of(data: &[u8]) -> &[u8] {
+    match data {
+        [nonce @ .., 0] if data.len() != 32 => nonce,
+        _ => data,
+    }
+}
+
+/// What follows the method's letter: the rounds by which the key is made, and the salt.
+fn parsec_salt(data: &[u8]) -> Option<(u32, &[u8; 18])> {
+    let (factor, salt) = data.split_first()?;
+    // Eight times what the server can be asked for, and no work without end.
+    (*factor <= 6).then_some(())?;
+    Some((1024 << factor, salt.try_into().ok()?))
 }
 
 /// What begins an answer to the greeting.
@@ -206,6 +244,22 @@ mod tests {
             let mut packet = vec![10];
             packet.extend_from_slice(&bytes);
             let _ = (greeting(&bytes), greeting(&packet));
+            let _ = (nonce_of(&bytes), parsec_salt(&bytes));
         }
+    }
+
+    #[test]
+    fn a_nonce_ends_with_a_zero_of_its_own_or_with_one_that_is_no_part_of_it() {
+        let (mut short, mut long) = ([7; 21], [7; 32]);
+        (short[20], long[31]) = (0, 0);
+        assert_eq!((nonce_of(&short).len(), nonce_of(&long).len()), (20, 32));
+        assert_eq!(nonce_of(&[&long[..], &[0]].concat()), long);
+    }
+
+    #[test]
+    fn rounds_have_a_limit() {
+        let salt = |factor: u8| [&[factor][..], &[9; 18]].concat();
+        assert_eq!(parsec_salt(&salt(3)), Some((8192, &[9; 18])));
+        assert_eq!((parsec_salt(&salt(7)), parsec_salt(&salt(3)[..18])), (None, None));
     }
 }

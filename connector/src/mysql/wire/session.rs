@@ -7,6 +7,7 @@ use mysql_async::{Conn, DriverError, Error};
 use tokio::time::timeout;
 use tributary_event::ErrorClass;
 
+use super::certified::certified_name;
 use super::endpoint::{self, Endpoint};
 use super::failure::classify;
 use crate::error::ConnectorError;
@@ -55,9 +56,18 @@ impl Session {
 
     /// Opens a session at a server.
     pub(in crate::mysql) async fn connect(endpoint: &Endpoint) -> Result<Self, ConnectorError> {
+        let wait = endpoint.connect_timeout;
+        let name = match endpoint.checks_authority_alone() {
+            false => None,
+            true => match timeout(wait, Box::pin(certified_name(endpoint))).await {
+                Ok(name) => name?,
+                Err(_) => {
+                    return Err(ConnectorError::unreachable(endpoint.place(), format!("no answer within {wait:?}")));
+                }
+            },
+        };
         let login = async |plain: bool| {
-            let options = endpoint.options(plain)?;
-            let wait = endpoint.connect_timeout;
+            let options = endpoint.options(plain, name.clone())?;
             match timeout(wait, Box::pin(Conn::new(options))).await {
                 Ok(opened) => Ok(opened),
                 Err(_) => Err(ConnectorError::unreachable(endpoint.place(), format!("no answer within {wait:?}"))),
@@ -118,6 +128,25 @@ impl Session {
 
     async fn is_read_only(&mut self) -> Result<bool, ConnectorError> {
         Ok(self.one("asking whether it is a replica", "select @@global.read_only").await?.unwrap_or(0) != 0)
+    }
+
+    /// Whether the server has its changes from another one: it takes none of its own, or says from where it reads them.
+    pub(in crate::mysql) async fn follows(&mut self) -> Result<bool, ConnectorError> {
+        if self.is_read_only().await? {
+            return Ok(true);
+        }
+        let show = if self.is_mariadb { "show all slaves status" } else { "show replica status" };
+        // Who may not ask is told by the setting alone.
+        let rows: Vec<mysql_async::Row> = match self.rows("asking whether it is a replica", show).await {
+            Err(ConnectorError::Privilege { .. }) => Vec::new(),
+            rows => rows?,
+        };
+        let reads = |row: &mysql_async::Row| {
+            let names = ["Replica_IO_Running", "Slave_IO_Running"];
+            let state = names.iter().find_map(|name| row.get_opt::<String, _>(*name)?.ok());
+            state.is_some_and(|state| !state.eq_ignore_ascii_case("No"))
+        };
+        Ok(rows.iter().any(reads))
     }
 
     /// Takes the lock of a name, waiting a second for a session that is ending, which the session holds until it ends; an error that says who holds it, if another one does.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{ChangeEvent, HybridClock, Lsn, Op, Position, Row, SourceInfo, TransactionInfo};
+use tributary_event::{ChangeEvent, HybridClock, Lsn, Op, Position, Row, Scope, SourceInfo, TransactionInfo};
 
 use super::assembler::Transaction;
 use super::pgoutput::{Old, Tuple};
@@ -70,6 +70,7 @@ impl Sink<'_> {
             source: self.source.clone(),
             table: self.table.schema.clone(),
             op,
+            scope: Scope::Row,
             before,
             after,
             message: None,

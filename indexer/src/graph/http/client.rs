@@ -1,6 +1,5 @@
 //! One GraphQL request over HTTP: sends it, reads a bounded answer, and says what kind of failure a failure is.
 
-use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -302,12 +301,5 @@ impl Client {
 
 /// The causes of an error, without the URL, which may hold credentials.
 fn causes(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes.dedup();
-    if causes.is_empty() { "unknown cause".to_owned() } else { causes.join(": ") }
+    tributary_event::causes(error).unwrap_or_else(|| "unknown cause".to_owned())
 }

@@ -1,6 +1,5 @@
 //! Calls to a search server, and what an answer that is no success means.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use elasticsearch::auth::Credentials;
@@ -168,14 +167,10 @@ impl Server {
 
     /// No answer.
     fn unreachable(&self, path: &str, error: elasticsearch::Error) -> StoreError {
-        let mut causes = vec![error.to_string()];
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
-        causes.dedup();
-        let causes = causes.join(": ");
+        let causes = match tributary_event::causes(&error) {
+            Some(causes) => format!("{error}: {causes}"),
+            None => error.to_string(),
+        };
         let (class, remedy) = match () {
             () if causes.contains("certificate") => {
                 (ErrorClass::Fatal, "name the authority that signed the server's certificate in `ca_file`")

@@ -7,6 +7,7 @@ use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 
 use super::super::held::HeldGroup;
 use super::super::tracker::End;
+use super::savepoints::Kept;
 use super::{Assembler, EventKind, Next};
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{Statement, StatementKind, TableMap};
@@ -56,6 +57,8 @@ impl Assembler {
                     ));
                 }
             }
+            StatementKind::Savepoint(name) => self.savepoint(&name),
+            StatementKind::RollbackTo(name) => self.roll_back_to(&name)?,
             StatementKind::XaCommit(name) => {
                 if let Some(held) = self.held.take(&name) {
                     self.replay_held(held);
@@ -105,7 +108,9 @@ impl Assembler {
 
     fn replay_held(&mut self, held: HeldGroup) {
         let own = self.tracker.group.as_ref().map(|group| group.id.clone());
-        self.replay = held.events.into_iter();
+        let begin = self.tracker.begin;
+        let events: Vec<Kept> = held.events.into_iter().map(|(kind, body)| (kind, body, begin)).collect();
+        self.replay = events.into_iter();
         self.ends = Some([Some(held.id), own].into_iter().flatten().collect());
     }
 
@@ -136,14 +141,29 @@ impl Assembler {
                 }
                 End::Prepared | End::RolledBack => {}
             }
-        } else if end == End::RolledBack && self.news {
-            return Err(ConnectorError::protocol(
-                self.tracker.place(),
-                "a group with rows of captured tables ends with ROLLBACK, and they were published",
-            ));
+        } else if end == End::RolledBack {
+            self.savepoints = None;
+            if self.events > 0 {
+                return Err(self.undone("ROLLBACK"));
+            }
+        } else if self.give_kept() {
+            self.ends = Some(self.tracker.group.as_ref().map(|group| group.id.clone()).into_iter().collect());
+            return Ok(());
         }
         self.close(false);
         Ok(())
+    }
+
+    /// A statement of the log undoes rows of captured tables that it has before. Servers keep what is undone out of their logs, unless a
+    /// table without transactions was written in the same transaction.
+    pub(super) fn undone(&self, statement: &str) -> ConnectorError {
+        ConnectorError::lost(
+            self.tracker.place(),
+            format!(
+                "{statement} undoes rows of captured tables that are in the log before it, and they were published"
+            ),
+            "give the source a new name and run tributary reindex; keep tables without transactions (MyISAM) out of transactions with these",
+        )
     }
 
     fn has_captured_rows(&self, held: &HeldGroup) -> Result<bool, ConnectorError> {

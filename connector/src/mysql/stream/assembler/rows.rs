@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{ChangeEvent, Op, Position, Row, TableSchema, TransactionInfo};
+use tributary_event::{ChangeEvent, Op, Position, Row, Scope, TableSchema, TransactionInfo};
 
 use super::Assembler;
 use crate::error::ConnectorError;
@@ -27,8 +27,8 @@ pub(super) struct Rows {
 }
 
 impl Assembler {
-    /// A table map, or rows.
-    pub(super) fn body(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
+    /// A table map, or rows, of an event that begins at `offset`.
+    pub(super) fn body(&mut self, kind: EventKind, body: Bytes, offset: u64) -> Result<(), ConnectorError> {
         let (change, version, partial, compressed) = match kind {
             EventKind::Rows { change, version, compressed } => (change, version, false, compressed),
             EventKind::PartialUpdate => (Change::Update, 2, true, false),
@@ -62,7 +62,6 @@ impl Assembler {
             });
         }
         self.is_expected()?;
-        let offset = self.tracker.begin;
         self.rows = Some(Rows { body, change, version, partial, table, left: None, row: 0, offset });
         Ok(())
     }
@@ -184,6 +183,7 @@ impl Assembler {
             source: self.source.clone(),
             table: schema.clone(),
             op,
+            scope: Scope::Row,
             before,
             after,
             message: None,

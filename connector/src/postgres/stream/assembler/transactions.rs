@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_event::{ChangeEvent, LogicalMessage, Lsn, Op, Origin, Position, TransactionInfo};
+use tributary_event::{ChangeEvent, LogicalMessage, Lsn, Op, Origin, Position, Scope, TransactionInfo};
 
 use super::{Assembler, Next, find, is_captured};
 use crate::checkpoint::InProgress;
@@ -204,6 +204,7 @@ impl Assembler {
             source: self.source.clone(),
             table: self.messages.clone(),
             op: Op::Message,
+            scope: Scope::Row,
             before: None,
             after: None,
             message: Some(message),
