@@ -20,6 +20,7 @@ mod scenarios {
     mod letters;
     mod memory;
     mod mysql;
+    mod mysql_graph;
     mod names;
     mod order;
     mod outages;

@@ -3,6 +3,7 @@
 pub mod hook;
 mod nodes;
 mod process;
+pub mod studio;
 pub mod topics;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,148 @@
+//! Indexes over MySQL and MariaDB: a document is what the graph answers, whatever changes, and whatever becomes of the process.
+
+use std::collections::BTreeMap;
+
+use movie_graph::truth;
+use mysql_async::Pool;
+use mysql_async::prelude::Queryable as _;
+use serde_json::{Value as Json, json};
+
+use crate::client;
+use crate::world::studio::Studio;
+use crate::world::{Own, Pair, World};
+
+const TABLES: &str = "create table distributor (id int primary key, name varchar(80) not null);
+create table movie (id int primary key, title varchar(80) not null, votes int not null, distributor_id int);
+create table screening (id int primary key, hall varchar(80) not null, movie_id int)";
+
+const QUERY: &str = "query Movies($ids: [ID!]!) {
+  movies(ids: $ids) { id title votes distributor { id name } screenings @nested { id hall } }
+}";
+
+const PIPELINE: &str = r#"
+sources:
+  studio:
+    KIND: { url: "URL", tables: [DATABASE.movie, DATABASE.distributor, DATABASE.screening] }
+graph:
+  endpoint: "${GRAPH_URL}"
+  vertices:
+    DATABASE.movie: [{ type: Movie, id: "{id}" }]
+    DATABASE.distributor: [{ type: Distributor, id: "{id}" }]
+    DATABASE.screening: [{ type: Screening, id: "{id}" }]
+  edges:
+    Movie.distributor: { stored_in: parent }
+indexes:
+  INDEX:
+    query: movies.graphql
+    refresh: 100ms
+    roots: { field: allMovies }
+    build: { deadline: 5s }
+"#;
+
+/// The documents, computed by the database.
+async fn expected(pool: &Pool) -> BTreeMap<String, Json> {
+    let mut sql = pool.get_conn().await.expect("connects");
+    let rows: Vec<(i32, String, i32, Option<i32>, Option<String>)> = sql
+        .query("select m.id, title, votes, d.id, name from movie m left join distributor d on d.id = distributor_id")
+        .await
+        .expect("movies");
+    let screenings: Vec<(i32, String, i32)> = sql
+        .query("select id, hall, movie_id from screening where movie_id is not null order by id")
+        .await
+        .expect("screenings");
+    let document = |(id, title, votes, distributor, name): (i32, String, i32, Option<i32>, Option<String>)| {
+        let shown: Vec<Json> = screenings
+            .iter()
+            .filter(|screening| screening.2 == id)
+            .map(|(id, hall, _)| json!({ "id": id.to_string(), "hall": hall }))
+            .collect();
+        let distributor = distributor.map(|id| json!({ "id": id.to_string(), "name": name }));
+        let id = id.to_string();
+        (
+            id.clone(),
+            json!({ "id": id, "title": title, "votes": votes, "distributor": distributor, "screenings": shown }),
+        )
+    };
+    rows.into_iter().map(document).collect()
+}
+
+async fn follows(kind: &str, variable: &str) {
+    let Ok(server) = std::env::var(variable) else {
+        eprintln!("NOT TESTED: {variable} is not set");
+        return;
+    };
+    let mut world = World::new("mysql_graph", Pair::Embedded, Own::default()).await;
+    let database = format!("{kind}_{}", world.name.replace('-', "_"));
+    let admin = Pool::new(server.as_str());
+    let create = format!("create database {database} character set utf8mb4");
+    admin.get_conn().await.expect("connects").query_drop(create).await.expect("a database");
+    let pool = Pool::new(format!("{server}/{database}").as_str());
+    let execute = async |sql: String| {
+        pool.get_conn().await.expect("connects").query_drop(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    };
+    for table in TABLES.split(';') {
+        execute(table.to_owned()).await;
+    }
+    for id in 1..=5 {
+        execute(format!("insert into distributor values ({id}, 'Verleih {id}')")).await;
+    }
+    for id in 1..=200 {
+        execute(format!("insert into movie values ({id}, 'Höhle {id}', 1, {})", 1 + id % 5)).await;
+        execute(format!("insert into screening values ({id}, 'Saal {id}', {id})")).await;
+    }
+    let studio = Studio::start(pool.clone()).await;
+    world.environment.push(("GRAPH_URL".to_owned(), studio.url().to_owned()));
+    let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+    let (head, tail) =
+        (text.split_once("\nsources:").expect("sources").0, text.split_once("\nhttp:").expect("a listener").1);
+    let index = world.index();
+    let parts =
+        PIPELINE.replace("KIND", kind).replace("URL}", "\u{0}").replace("URL", &server).replace('\u{0}', "URL}");
+    let parts = parts.replace("DATABASE", &database).replace("INDEX", &index);
+    std::fs::write(world.pipeline(), format!("{head}\n{parts}\nhttp:{tail}")).expect("the pipeline");
+    std::fs::write(world.folder.path().join("movies.graphql"), QUERY).expect("the query");
+
+    let right = async |address: &str| match client::documents(address, &index).await {
+        Some(actual) => {
+            client::is_quiet(address, &index).await && truth::differences(&expected(&pool).await, &actual).is_empty()
+        }
+        None => false,
+    };
+    world.start();
+    world.until_documents(200).await;
+    world.until("the first build is right", right).await;
+    for round in 0..3 {
+        let base = round * 20;
+        for i in 1..=20 {
+            let id = base + i;
+            execute(format!("update movie set votes = votes + {i} where id = {id}")).await;
+            execute(format!("update movie set distributor_id = {} where id = {}", 1 + i % 5, id + 60)).await;
+            execute(format!("update screening set movie_id = {} where id = {}", id + 1, id)).await;
+            execute(format!("update screening set movie_id = null where id = {}", id + 100)).await;
+            execute(format!("insert into movie values ({}, 'Neu', 0, null)", 1000 + id)).await;
+            execute(format!("insert into screening values ({}, 'Neu', {})", 1000 + id, 1000 + id)).await;
+            execute(format!("delete from movie where id = {}", id + 130)).await;
+            if i == 10 {
+                world.kill_process(0);
+                world.start();
+            }
+        }
+        execute(format!("update distributor set name = 'Umbenannt {round}' where id = {}", 1 + round)).await;
+        world.until("the index is right after a kill", right).await;
+    }
+    execute("delete from distributor where id = 5".to_owned()).await;
+    execute("delete from screening where id > 1000".to_owned()).await;
+    world.until("the index is right after deletes", right).await;
+    world.stop_process(0).await;
+    execute(format!("drop database {database}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_follows_mysql() {
+    follows("mysql", "TRIBUTARY_TEST_MYSQL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_follows_mariadb() {
+    follows("mariadb", "TRIBUTARY_TEST_MARIADB").await;
+}
