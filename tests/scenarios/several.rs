@@ -48,7 +48,7 @@ async fn answers_that_come_late(pair: Pair) {
     world.until_documents(MOVIES).await;
     assert_shared(&world).await;
     for round in 1..=50 {
-        let (movie, leaf) = (round * 60, 100_000 + round);
+        let (movie, leaf) = (round * 24, 100_000 + round);
         // The venue is renamed while the movie that shows it now is on its way.
         world.execute(&format!("INSERT INTO venue VALUES ({leaf}, 'Before', 'A')")).await;
         world.execute(&format!("INSERT INTO screening VALUES ({leaf}, {movie}, {leaf}, now())")).await;
@@ -80,7 +80,7 @@ async fn slowly_visible(pair: Pair) {
     // The rename of a target follows the move by some seconds, and its fifty other changes.
     for round in 1..=150 {
         if round <= 100 {
-            world.execute(&format!("INSERT INTO screening VALUES ({round}, {}, {round}, now())", round * 30)).await;
+            world.execute(&format!("INSERT INTO screening VALUES ({round}, {}, {round}, now())", round * 12)).await;
             world.execute(&format!("UPDATE screening SET venue_id = {} WHERE id = {round}", 100 + round)).await;
         }
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -145,7 +145,7 @@ async fn cached_answers(pair: Pair, processes: usize) {
     }
     world.until_documents(MOVIES).await;
     for round in 1..=100 {
-        let (movie, new, leaf) = (round * 31, 900_000 + round, 100_000 + round);
+        let (movie, new, leaf) = (round * 12, 900_000 + round, 100_000 + round);
         world.execute(&format!("UPDATE talent SET name = 'Cached {round}' WHERE id % 101 = {}", round % 101)).await;
         world.execute(&format!("INSERT INTO movie (id, title) VALUES ({new}, 'New')")).await;
         world.execute(&format!("DELETE FROM movie WHERE id = {movie}")).await;

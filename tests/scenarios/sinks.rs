@@ -101,6 +101,8 @@ enum Disturbance {
 /// Changes, under which something happens.
 async fn disturbed(pair: Pair, by: Disturbance) {
     let mut world = World::new("sinks", pair, Own::default()).await;
+    // As in `streams::killed`: a process that is taken over in a pause of the machine is started again.
+    world.supervised = true;
     let processes = match &by {
         Disturbance::Kills(processes) => *processes,
         Disturbance::Clock(clock) => {

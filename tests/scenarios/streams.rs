@@ -73,6 +73,8 @@ fn define(world: &World, out: &str) {
 /// Updates under which every process is killed in turn.
 async fn killed(pair: Pair, processes: usize) {
     let mut world = World::new("streams", pair, Own::default()).await;
+    // A machine that stands still for as long as a transaction may last lets another process take over.
+    world.supervised = true;
     let out = format!("out-{}", world.name);
     let loud = format!("{out}.loud");
     define(&world, &out);

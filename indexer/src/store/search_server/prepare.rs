@@ -30,8 +30,9 @@ pub(super) async fn prepare(
         }
     }
     let concrete = format!("{name}-000001");
-    // A missing index answers 404, and so does an alias: which was just ruled out.
-    if server.answer(Method::Get, &format!("/{name}"), None).await?.status == 200 {
+    // What is missing answers 404. Another process may have made the alias since it was ruled out: then the answer names what is behind it.
+    let found = server.answer(Method::Get, &format!("/{name}"), None).await?;
+    if found.status == 200 && found.body.get(name).is_some() {
         let message = format_args!(
             "`{name}` is an index, and must be an alias so that it can be rebuilt without a gap: \
              rename the pipeline's index, or delete the index `{name}` if it is no longer needed"
