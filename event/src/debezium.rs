@@ -12,9 +12,11 @@
 mod decode;
 mod encode;
 mod number;
+mod text;
 
 pub use decode::{DecodeError, Decoder};
-pub use encode::{Encoder, encode_event_key, encode_key, encode_value, json_string};
+pub use encode::{Encoder, encode_event_key, encode_key, encode_value};
+pub use text::json_string;
 
 /// The topic of a table: `<source>.<schema>.<table>`, where characters that topic names may not have become `_`. Logical
 /// messages have the topic `<source>.message`: their table has no schema.

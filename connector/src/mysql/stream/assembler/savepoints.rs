@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_savepoint_undoes_what_came_behind_it_and_stays() {
         let mut savepoints = Savepoints::default();
-        let mut add = |savepoints: &mut Savepoints, at: u64| {
+        let add = |savepoints: &mut Savepoints, at: u64| {
             savepoints.events.push((EventKind::TableMap, Bytes::new(), at));
         };
         savepoints.mark("a");
