@@ -39,10 +39,13 @@ indexes:
     build: { deadline: 5s }
 "#;
 
+/// Id, title, votes, and the distributor's id and name.
+type MovieRow = (i32, String, i32, Option<i32>, Option<String>);
+
 /// The documents, computed by the database.
 async fn expected(pool: &Pool) -> BTreeMap<String, Json> {
     let mut sql = pool.get_conn().await.expect("connects");
-    let rows: Vec<(i32, String, i32, Option<i32>, Option<String>)> = sql
+    let rows: Vec<MovieRow> = sql
         .query("select m.id, title, votes, d.id, name from movie m left join distributor d on d.id = distributor_id")
         .await
         .expect("movies");
@@ -50,7 +53,7 @@ async fn expected(pool: &Pool) -> BTreeMap<String, Json> {
         .query("select id, hall, movie_id from screening where movie_id is not null order by id")
         .await
         .expect("screenings");
-    let document = |(id, title, votes, distributor, name): (i32, String, i32, Option<i32>, Option<String>)| {
+    let document = |(id, title, votes, distributor, name): MovieRow| {
         let shown: Vec<Json> = screenings
             .iter()
             .filter(|screening| screening.2 == id)
