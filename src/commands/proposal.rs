@@ -52,6 +52,12 @@ impl Inputs for Written<'_> {
 
 /// Proposes, writes and checks.
 pub async fn init(wish: Wish) -> Result<(), Failure> {
+    if let Some((scheme @ ("mysql" | "mariadb"), _)) = wish.source.split_once(':') {
+        return Err(Failure::Stopped(format!(
+            "--source is a {scheme} URL, and pipelines are proposed for tables of PostgreSQL; one over MySQL or MariaDB is written by hand, as \
+             connector/MYSQL.md shows"
+        )));
+    }
     let mut variables = BTreeMap::from([("DATABASE_URL".to_owned(), wish.source.clone())]);
     let mut headers = BTreeMap::new();
     let mut named = Vec::new();

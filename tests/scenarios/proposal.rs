@@ -33,6 +33,14 @@ async fn what_is_proposed_runs_as_it_is() {
     // Nothing is overwritten.
     let (code, _, err) = world.run(&arguments).await;
     assert!(code == 1 && err.contains("is there already"), "{code}: {err}");
+    // What cannot be proposed from is told with what can be done, in the words of the command line.
+    for (graph, source, words) in [
+        (world.graph_url(), "mysql://ann@localhost/films".to_owned(), "connector/MYSQL.md"),
+        ("nonsense".to_owned(), world.database_url(), "--graph is no URL"),
+    ] {
+        let (code, _, err) = world.run(&["init", "--graph", &graph, "--source", &source, "--folder", "/nowhere"]).await;
+        assert!(code == 1 && err.contains(words), "{code}: {err}");
+    }
     world.adopt(&folder);
     world.start();
     world.until_documents(MOVIES).await;
@@ -136,7 +144,7 @@ async fn ids_that_do_not_fit_are_told_with_what_would() {
     let from = "public.talent: [{ type: Talent, id: \"{id}\" }]";
     std::fs::write(world.pipeline(), right.replace(from, &from.replace("{id}", "{ident}"))).expect("written");
     let (code, _, err) = world.run(&["check", &path]).await;
-    assert!(code == 3 && err.contains("the column `ident`, which the table does not have"), "{code}: {err}");
+    assert!(code == 3 && err.contains("the column `ident`, which events do not have"), "{code}: {err}");
     // Whoever knows better says so.
     std::fs::write(world.pipeline(), right.clone()).expect("written");
     world.start();

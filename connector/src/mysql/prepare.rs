@@ -70,8 +70,9 @@ pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError
         ));
     }
     let grants: Vec<String> = session.rows("reading the user's grants", "show grants").await?;
-    let global = |grant: &&String| grant.to_ascii_uppercase().contains(" ON *.* TO ");
-    let may = |what: &str| grants.iter().filter(global).any(|grant| grant.to_ascii_uppercase().contains(what));
+    // What follows `TO` is the user's name, whatever it is.
+    let global = |grant: &String| grant.to_ascii_uppercase().split_once(" ON *.* TO ").map(|(what, _)| what.to_owned());
+    let may = |what: &str| grants.iter().filter_map(global).any(|granted| granted.contains(what));
     if !may("ALL PRIVILEGES") && !may("REPLICATION SLAVE") && !may("REPLICATION REPLICA") {
         return Err(ConnectorError::Privilege {
             place: session.endpoint.place(),
