@@ -1,21 +1,11 @@
 //! The connector's memory does not depend on how much a transaction changes.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::Database;
+use crate::support::{Database, drain};
 
 /// Peak memory of the process that captures, in MB.
 const LIMIT: f64 = 100.0;
-
-/// The example `drain` that `cargo test` builds beside the tests: a process of its own, whose memory is nobody else's.
-fn drain() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's path");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps");
-    let program = folder.join("examples/drain");
-    assert!(program.is_file(), "{} is missing: run `cargo build --examples`", program.display());
-    program
-}
 
 /// What is captured: the other columns of the table, and how many rows of which values.
 struct Shape {

@@ -1,6 +1,7 @@
 //! A database for one test, and a transport that remembers what was appended and can stand still.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +25,15 @@ use tributary_transport::{
 
 /// No condition takes longer, unless it is never met.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The example `drain` that `cargo test` builds beside the tests: a process of its own, whose memory is nobody else's.
+pub fn drain() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's path");
+    let folder = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps");
+    let program = folder.join("examples/drain");
+    assert!(program.is_file(), "{} is missing: run `cargo build --examples`", program.display());
+    program
+}
 
 pub fn server_url() -> url::Url {
     let text = std::env::var("TRIBUTARY_TEST_POSTGRES").expect("TRIBUTARY_TEST_POSTGRES is not set: run ./x test");

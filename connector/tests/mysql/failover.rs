@@ -2,6 +2,7 @@
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
+use tributary_connector::ConnectorSettings;
 use tributary_stack::{MySql, MySqlProduct};
 
 use crate::server::{films, products, run, start};
@@ -61,6 +62,12 @@ impl Pair {
 
     async fn insert(&mut self, id: i64) {
         run(&mut self.sql, &format!("insert into films.t values ({id}, 'x')")).await;
+    }
+
+    /// Lets a source read the replica, and no other server.
+    fn read_replica(&self, settings: &mut ConnectorSettings) {
+        crate::server::mysql_mut(settings).url =
+            format!("mysql://root@127.0.0.1:{}", self.replica.port()).as_str().into();
     }
 
     /// Waits until the replica has every row.
@@ -129,8 +136,7 @@ async fn a_replica_that_is_behind_is_waited_for() {
         pair.insert(2).await;
         recorder.wait(2).await;
         running.stop().await;
-        crate::server::mysql_mut(&mut settings).url =
-            format!("mysql://root@127.0.0.1:{}", pair.replica.port()).as_str().into();
+        pair.read_replica(&mut settings);
         let running = Running::start(&settings, &recorder);
         running.wait_down("lacks what was read already").await;
         run(&mut pair.replica_sql, &format!("start {word} sql_thread")).await;
@@ -186,8 +192,7 @@ async fn changes_that_a_replica_made_itself_are_captured_and_those_it_purged_are
         running.stop().await;
         pair.promote().await;
         run(&mut pair.replica_sql, "insert into films.t values (7, 'own')").await;
-        crate::server::mysql_mut(&mut settings).url =
-            format!("mysql://root@127.0.0.1:{}", pair.replica.port()).as_str().into();
+        pair.read_replica(&mut settings);
         let running = Running::streaming(&settings, &recorder).await;
         recorder.wait(2).await;
         running.stop().await;

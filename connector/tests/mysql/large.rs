@@ -1,12 +1,11 @@
 //! Rows above what fits into a packet, and transactions above what fits into memory.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use tributary_stack::MySqlProduct;
 
 use crate::server::{databases, films, products, run, session, start};
-use crate::support::{Recorder, Running};
+use crate::support::{Recorder, Running, drain};
 
 /// Peak memory of the process that captures, in MB.
 const LIMIT: f64 = 100.0;
@@ -38,15 +37,6 @@ async fn rows_of_more_than_a_packet_come_whole() {
         assert_eq!(found, [&sizes[..], &[5]].concat());
         running.stop().await;
     }
-}
-
-/// The example `drain` that `cargo test` builds beside the tests: a process of its own, whose memory is nobody else's.
-fn drain() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's path");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps");
-    let program = folder.join("examples/drain");
-    assert!(program.is_file(), "{} is missing: run `cargo build --examples`", program.display());
-    program
 }
 
 #[tokio::test(flavor = "multi_thread")]
