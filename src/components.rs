@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::{ComponentLimits, Unusable};
+use tributary_expression::function::Parameter;
 use tributary_expression::{Function, Made, Signature, Type, Value};
 use tributary_wasm::{Component, Limits};
 
@@ -26,8 +27,8 @@ impl Components {
     /// # Errors
     /// It cannot be read, or is none.
     pub fn function(&self, path: &Path, limits: ComponentLimits, signature: Signature) -> Result<Function, Unusable> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Unusable { why: format!("{}: {e}", path.display()), remedy: None })?;
+        let bytes =
+            std::fs::read(path).map_err(|e| Unusable { why: format!("{}: {e}", path.display()), remedy: None })?;
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let content = hasher.finish();
@@ -42,19 +43,56 @@ impl Components {
                 component
             }
         };
-        let answers = signature.answer().clone();
+        let held = Held { parameters: signature.parameters().to_vec(), answers: signature.answer().clone() };
         let signature = signature.made_of(format!("{} ({content:016x}, {limits:?})", path.display()));
-        Ok(signature.together(move |events| {
-            Ok(component.call(events)?.into_iter().map(|made| held_to(&answers, made)).collect())
-        }))
+        Ok(signature.together(move |events| held.call(events, |events| component.call(events))))
     }
 }
 
-/// An answer, if it is what the function was said to answer: programs are checked by that.
-fn held_to(answers: &Type, made: Made) -> Made {
-    let value: Value = made?;
-    match answers.holds(&value) {
-        true => Ok(value),
-        false => Err(format!("it answered {}, and `answers` says {answers}", Type::of(&value))),
+/// What a component is held to, which knows nothing of types: programs are checked by them.
+struct Held {
+    parameters: Vec<Parameter>,
+    answers: Type,
+}
+
+impl Held {
+    /// What it makes of events. Those whose arguments are none of its own are not shown to it.
+    fn call(
+        &self,
+        events: &[Vec<Value>],
+        call: impl Fn(&[Vec<Value>]) -> Result<Vec<Made>, String>,
+    ) -> Result<Vec<Made>, String> {
+        let taken: Vec<Result<(), String>> = events.iter().map(|arguments| self.takes(arguments)).collect();
+        let shown: Vec<Vec<Value>> =
+            events.iter().zip(&taken).filter(|(_, taken)| taken.is_ok()).map(|(event, _)| event.clone()).collect();
+        let made = if shown.is_empty() { Vec::new() } else { call(&shown)? };
+        if made.len() != shown.len() {
+            return Err(format!("it was given {} events and made {} answers", shown.len(), made.len()));
+        }
+        let mut made = made.into_iter();
+        let answers = taken.into_iter().map(|taken| {
+            taken.and_then(|()| made.next().unwrap_or(Ok(Value::Null))).and_then(|value| self.answered(value))
+        });
+        Ok(answers.collect())
+    }
+
+    fn takes(&self, arguments: &[Value]) -> Result<(), String> {
+        let other = self.parameters.iter().enumerate().find_map(|(place, parameter)| {
+            let given = arguments.get(place).unwrap_or(&Value::Null);
+            (!parameter.takes.holds(given)).then(|| (parameter, Type::of(given)))
+        });
+        match other {
+            Some((parameter, given)) => {
+                Err(format!("`{}` takes {}, and was given {given}", parameter.name, parameter.takes))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn answered(&self, value: Value) -> Made {
+        match self.answers.holds(&value) {
+            true => Ok(value),
+            false => Err(format!("it answered {}, and `answers` says {}", Type::of(&value), self.answers)),
+        }
     }
 }

@@ -29,7 +29,7 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 15] = [
+const ONLY: [(&str, &[&str]); 16] = [
     ("rdkafka", &["tributary-transport"]),
     // The embedded log; and tables that streams look into and that are kept on disk, in a file of their own: a transport has topics, no rows.
     ("redb", &["tributary-transport", "tributary-processor"]),
@@ -48,6 +48,7 @@ const ONLY: [(&str, &[&str]); 15] = [
     ("saphyr-parser", &["tributary-dsl"]),
     ("syn", &["tributary-macros"]),
     ("vrl", &["tributary-expression"]),
+    ("wasmtime", &["tributary-wasm"]),
 ];
 
 fn root() -> PathBuf {

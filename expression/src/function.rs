@@ -87,6 +87,11 @@ impl Signature {
         Self { answers, can_fail, ..self }
     }
 
+    /// What it is said to take.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
     /// What it is said to answer.
     pub fn answer(&self) -> &Type {
         &self.answers

@@ -30,16 +30,14 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) {
         }
         let signature = signature.answers(answers.unwrap_or_else(Type::any), true);
         let Some(file) = file.filter(|_| is_right) else { continue };
-        match r.inputs.component(&file.value, limits, signature) {
-            Ok(function) => {
-                if let Err(problem) = r.functions.add(function) {
-                    r.error(entry.0.place, problem.to_string(), None);
-                }
-            }
-            Err(unusable) => {
-                let message = format!("`{}` cannot be called: {}", file.shown, unusable.why);
-                r.found.push(file.spot.error(message).maybe_help(unusable.remedy));
-            }
+        let function = r.inputs.component(&file.value, limits, signature.clone()).unwrap_or_else(|unusable| {
+            let message = format!("`{}` cannot be called: {}", file.shown, unusable.why);
+            r.found.push(file.spot.error(message).maybe_help(unusable.remedy));
+            // What calls it is right all the same.
+            signature.each(|_| Err("it cannot be called".to_owned()))
+        });
+        if let Err(problem) = r.functions.add(function) {
+            r.error(entry.0.place, problem.to_string(), None);
         }
     }
 }
