@@ -96,13 +96,7 @@ impl RootIdSource for Probed {
             };
             if !problems.is_empty() {
                 let mut told: Vec<String> = problems.iter().map(|problem| problem.diagnostic().untitled()).collect();
-                let slot = |source: &SourcePlan| source.settings.reader().to_owned();
-                let slots: Vec<String> = self.plan.sources.iter().map(slot).collect();
-                told.push(format!(
-                    "nothing was built. Changes are captured from here on: the replication slot {} keeps the log until the pipeline \
-                     runs, or the slot is dropped",
-                    slots.join(", ")
-                ));
+                told.push(kept(&self.plan.sources));
                 return Err(GraphError::new(ErrorClass::Fatal, told.join("\n")));
             }
         }
@@ -112,6 +106,26 @@ impl RootIdSource for Probed {
     async fn expected(&self) -> Option<u64> {
         self.roots.expected().await
     }
+}
+
+/// What becomes of the logs of sources whose capture has begun.
+fn kept(sources: &[SourcePlan]) -> String {
+    let (slots, others): (Vec<&SourcePlan>, Vec<&SourcePlan>) =
+        sources.iter().partition(|source| matches!(source.settings, SourceSettings::Postgres(_)));
+    let mut told = vec!["nothing was built. Changes are captured from here on".to_owned()];
+    if !slots.is_empty() {
+        let slots: Vec<&str> = slots.iter().map(|source| source.settings.reader()).collect();
+        told.push(format!(
+            "the replication slot {} keeps the log until the pipeline runs, or the slot is dropped",
+            slots.join(", ")
+        ));
+    }
+    if !others.is_empty() {
+        let others: Vec<&str> = others.iter().map(|source| source.name.as_str()).collect();
+        let others = others.join(", ");
+        told.push(format!("the server of {others} keeps its log for as long as binlog_expire_logs_seconds says"));
+    }
+    told.join("; ").replacen("; ", ": ", 1)
 }
 
 /// Compares the ids of a pipeline that never ran, before anything is made for it. True: it was done. Where a source or the graph does not

@@ -10,6 +10,7 @@ pub mod error;
 pub mod mysql;
 mod net;
 mod oversized;
+mod pager;
 pub mod postgres;
 pub mod publish;
 pub mod run;
@@ -21,6 +22,7 @@ pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
+pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
 pub use run::run;
 pub use settings::{
     BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,
