@@ -79,7 +79,8 @@ impl KeyPager {
             return Err(ConnectorError::Table {
                 table: name.to_string(),
                 cause: "it has no primary key to page by".into(),
-                remedy: "add a primary key; an index can list its roots from the graph as well (roots: { field: … })".into(),
+                remedy: "add a primary key; an index can list its roots from the graph as well (roots: { field: … })"
+                    .into(),
             });
         }
         const DOING: &str = "setting the session";
@@ -103,8 +104,7 @@ impl KeyPager {
 
     /// Lets other columns be read.
     pub(crate) fn choose(&mut self, columns: &[String]) -> Result<(), ConnectorError> {
-        let place =
-            |column: &String| self.schema.column(column).ok_or_else(|| no_such_column(&self.schema, column));
+        let place = |column: &String| self.schema.column(column).ok_or_else(|| no_such_column(&self.schema, column));
         self.columns = columns.iter().map(place).collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -170,7 +170,11 @@ impl KeyPager {
         let rows = rows.map_err(|error| match error {
             ConnectorError::Privilege { place, cause, .. } => {
                 let (database, user) = (quote(&self.name.schema), &self.session.endpoint.user);
-                ConnectorError::Privilege { place, cause, remedy: format!("GRANT SELECT ON {database}.* TO '{user}'@'%';") }
+                ConnectorError::Privilege {
+                    place,
+                    cause,
+                    remedy: format!("GRANT SELECT ON {database}.* TO '{user}'@'%';"),
+                }
             }
             error => error,
         })?;
@@ -257,9 +261,6 @@ mod tests {
         };
         assert_eq!(behind(&parts(&["a"])), "a > 0");
         assert_eq!(behind(&parts(&["a", "b"])), "a >= 0 and (a > 0 or a = 0 and b > 1)");
-        assert_eq!(
-            behind(&parts(&["a", "b", "c"])),
-            "a >= 0 and (a > 0 or a = 0 and (b > 1 or b = 1 and c > 2))"
-        );
+        assert_eq!(behind(&parts(&["a", "b", "c"])), "a >= 0 and (a > 0 or a = 0 and (b > 1 or b = 1 and c > 2))");
     }
 }

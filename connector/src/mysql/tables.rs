@@ -121,7 +121,8 @@ pub(super) fn kind(column: &ColumnShape) -> Result<Kind, String> {
     let described = &column.described;
     let int = |bytes| Kind::Int { bytes, unsigned: described.unsigned };
     // `decimal(10,2) unsigned`, `datetime(3)`
-    let numbers = column.type_name.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(numbers, _)| numbers);
+    let numbers =
+        column.type_name.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(numbers, _)| numbers);
     let number = |at: usize| numbers.and_then(|numbers| numbers.split(',').nth(at)?.trim().parse::<u16>().ok());
     let digits = number(0).unwrap_or(0).min(6) as u8;
     let labels = || described.labels.iter().map(|label| label.as_str().into()).collect();

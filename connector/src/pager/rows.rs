@@ -45,8 +45,8 @@ impl RowPager {
         decimals: DecimalMode,
     ) -> Result<Self, ConnectorError> {
         let mut pager = KeyPager::open_published(source, table, columns).await?;
-        let schema = pager.schema().clone();
         let is_it = |(of, name, _): &&(String, String, Vec<String>)| **of == *table.schema && **name == *table.name;
+        let schema = pager.schema();
         let name = |index: &usize| schema.columns.get(*index).map(|column| column.name.to_string());
         let key: Vec<String> = match source.keys().iter().find(is_it) {
             Some((_, _, columns)) => columns.clone(),

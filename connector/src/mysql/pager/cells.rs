@@ -56,7 +56,9 @@ impl Cell {
                 Value::Decimal { text: digits(&text).ok_or(WRONG)?.into(), scale: Some(u16::from(*scale)) }
             }
             (Kind::Date, raw) => temporal::date_value(civil(&raw).ok_or(WRONG)?, self.times),
-            (Kind::Datetime { digits }, raw) => temporal::datetime_value(civil(&raw).ok_or(WRONG)?, *digits, self.times),
+            (Kind::Datetime { digits }, raw) => {
+                temporal::datetime_value(civil(&raw).ok_or(WRONG)?, *digits, self.times)
+            }
             (Kind::Timestamp { digits }, raw) => {
                 let civil = civil(&raw).ok_or(WRONG)?;
                 let days = if civil.month == 0 { 0 } else { days_from_civil(civil.year, civil.month, civil.day) };
@@ -108,9 +110,7 @@ impl Cell {
         match &self.codec.kind {
             // Two digits would be a year of this century or the last.
             Kind::Year => place.parse::<u16>().ok().map(|year| format!("'{year:04}'")),
-            Kind::Int { .. } | Kind::Bit { .. } | Kind::Enum(_) | Kind::Set(_) => {
-                is(place.parse::<i128>().is_ok())
-            }
+            Kind::Int { .. } | Kind::Bit { .. } | Kind::Enum(_) | Kind::Set(_) => is(place.parse::<i128>().is_ok()),
             Kind::Float | Kind::Double => is(place.parse::<f64>().is_ok_and(f64::is_finite)),
             Kind::Decimal { .. } => is(digits(place.as_bytes()).is_some()),
             Kind::Text(_) | Kind::Binary { .. } if !place.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
@@ -165,8 +165,6 @@ fn time(raw: &Raw) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn decimals_have_the_digits_of_the_log() {
         let digits = |text: &str| super::digits(text.as_bytes());
