@@ -132,7 +132,7 @@ async fn killed(kind: &str, variable: &str) {
             let named: u64 = name.parse().unwrap_or(0);
             match id as usize % STUDIOS.len() {
                 0 => assert_eq!(name, "old"),
-                _ if votes % 3 == 0 => assert!(named >= votes, "{table} of {votes} is older: {name}"),
+                _ if votes.is_multiple_of(3) => assert!(named >= votes, "{table} of {votes} is older: {name}"),
                 _ => {}
             }
         }
