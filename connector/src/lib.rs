@@ -6,6 +6,7 @@
 pub mod carried;
 pub mod checkpoint;
 pub mod dependent;
+mod description;
 pub mod error;
 pub mod mysql;
 mod net;
@@ -20,6 +21,7 @@ mod traced;
 
 pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
+pub use description::{Description, Reference};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use pager::{KeyPager, KeyRow, RowPager, TableRow};

@@ -8,6 +8,7 @@
 mod binlog;
 mod checkpoint;
 mod cursor;
+mod describe;
 mod inspect;
 mod monitor;
 mod pager;
@@ -20,6 +21,7 @@ mod values;
 mod wire;
 
 pub use checkpoint::{HalfDone, MySqlCheckpoint};
+pub use describe::describe;
 pub use inspect::{column_types, inspect};
 pub use pager::KeyPager;
 pub use prepare::{Prepared, prepare};

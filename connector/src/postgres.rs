@@ -22,7 +22,7 @@ pub(crate) use slot::{continues, position, wait_turn};
 pub use stream::source::PostgresSource;
 pub use tables::catalog::{TableInfo, table_columns};
 pub use tables::columns::column_types;
-pub use tables::describe::{Description, describe};
+pub use tables::describe::describe;
 pub use tables::inspect::{has_slot, inspect};
 pub use tables::keys::KeyPager;
 pub(crate) use tables::known::Known;
