@@ -21,8 +21,8 @@ mod traced;
 
 pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
-pub use description::{Description, Reference};
 pub use dependent::{Dependent, Doubt, Independent};
+pub use description::{Description, Reference};
 pub use error::ConnectorError;
 pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
 pub use run::run;

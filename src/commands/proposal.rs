@@ -76,8 +76,7 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
         Some((scheme @ ("mysql" | "mariadb"), _)) => (scheme, mysql::describe(&url).await),
         _ => ("postgres", postgres::describe(&url).await),
     };
-    let tables = tables
-        .map_err(|e| Failure::of(e.class(), e.to_string()))?;
+    let tables = tables.map_err(|e| Failure::of(e.class(), e.to_string()))?;
     let tables: Vec<KnownTable> = tables
         .into_iter()
         .map(|t| KnownTable { name: t.name, columns: t.columns, key: t.key, references: t.references })
@@ -86,7 +85,8 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     let mut tried = 0;
     let (proposal, found, compared) = loop {
         let (endpoint, root) = (wish.graph.as_str(), wish.root.as_deref());
-        let known = Known { endpoint, kind, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
+        let known =
+            Known { endpoint, kind, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
         let proposal = propose_pipeline(&known).map_err(|e| Failure::Stopped(e.to_string()))?;
         let (plan, found) = planned(&proposal, &variables, &schema);
         tried += 1;

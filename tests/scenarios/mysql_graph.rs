@@ -171,3 +171,71 @@ async fn an_index_lists_its_roots_from_a_table_of_mysql() {
 async fn an_index_lists_its_roots_from_a_table_of_mariadb() {
     follows("mariadb", "TRIBUTARY_TEST_MARIADB", TABLE).await;
 }
+
+/// A newcomer's walk over MySQL: what is proposed of tables and their foreign keys runs as it is.
+async fn proposed(kind: &str, variable: &str) {
+    let Ok(server) = std::env::var(variable) else {
+        eprintln!("NOT TESTED: {variable} is not set");
+        return;
+    };
+    let mut world = World::new("mysql_init", Pair::Embedded, Own::default()).await;
+    let database = format!("{kind}_{}", world.name.replace('-', "_"));
+    let admin = Pool::new(server.as_str());
+    let create = format!("create database {database} character set utf8mb4");
+    admin.get_conn().await.expect("connects").query_drop(create).await.expect("a database");
+    let pool = Pool::new(format!("{server}/{database}").as_str());
+    let execute = async |sql: &str| {
+        pool.get_conn().await.expect("connects").query_drop(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    };
+    execute(TABLES).await;
+    execute(
+        "alter table movie add foreign key (distributor_id) references distributor (id); \
+         alter table screening add foreign key (movie_id) references movie (id); \
+         insert into distributor values (1, 'Verleih'); insert into movie values (1, 'Höhle', 1, 1), (2, 'Zelle', 1, null); \
+         insert into screening values (1, 'Saal', 2)",
+    )
+    .await;
+    let studio = Studio::start(pool.clone()).await;
+    let folder = world.folder.path().join("proposed");
+    let to = folder.to_str().expect("a path").to_owned();
+    let source = format!("{}/{database}", server.replace("mysql://", &format!("{kind}://")));
+    let (code, out, err) =
+        world.run(&["init", "--graph", studio.url(), "--source", &source, "--root", "movie", "--folder", &to]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("it passes the check; rows and graph agree on ids"), "{out}{err}");
+    let proposed = std::fs::read_to_string(folder.join("pipeline.yaml")).expect("a pipeline");
+    assert!(proposed.contains(&format!("    {kind}:\n")) && !proposed.contains(&source), "{proposed}");
+    assert!(proposed.contains(&format!("roots: {{ table: {database}.movie }}")), "{proposed}");
+    world.environment.push(("DATABASE_URL".to_owned(), source));
+    world.adopt_as(&folder, "${DATABASE_URL}");
+    world.start();
+    world.until_documents(2).await;
+    execute("update distributor set name = 'Umbenannt'; update screening set hall = 'Foyer'").await;
+    let index = world.index();
+    world
+        .until("both changes are in the documents", async |address| {
+            let documents = client::documents(address, &index).await.unwrap_or_default();
+            let shown = |id: &str, pointer: &str| documents.get(id).and_then(|found| found.pointer(pointer)).cloned();
+            shown("1", "/distributor/name") == Some(json!("Umbenannt"))
+                && shown("2", "/screenings/0/hall") == Some(json!("Foyer"))
+        })
+        .await;
+    // A column of a rule is renamed: what is to be done is told in the server's own SQL.
+    world.stop_process(0).await;
+    execute("alter table distributor rename column id to number").await;
+    let (code, out, err) = world.run(&["check", world.pipeline().to_str().expect("a path")]).await;
+    assert_eq!(code, 3, "{out}{err}");
+    let statement = format!("ALTER TABLE `{database}`.`distributor` RENAME COLUMN … TO `id`;");
+    assert!(err.contains(&statement), "{err}");
+    execute(&format!("drop database {database}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proposed_over_mysql_runs_as_it_is() {
+    proposed("mysql", "TRIBUTARY_TEST_MYSQL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proposed_over_mariadb_runs_as_it_is() {
+    proposed("mariadb", "TRIBUTARY_TEST_MARIADB").await;
+}

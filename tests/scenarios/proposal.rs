@@ -7,10 +7,15 @@ use crate::world::{ALL, MOVIES, Own, Pair, World};
 impl World {
     /// Puts a proposed pipeline in the place of this world's, under this world's names.
     pub fn adopt(&self, folder: &std::path::Path) {
+        self.adopt_as(folder, "${STUDIO_URL}");
+    }
+
+    /// The same, with another text in the place of the database's URL.
+    pub fn adopt_as(&self, folder: &std::path::Path, url: &str) {
         let text = std::fs::read_to_string(folder.join("pipeline.yaml")).expect("a pipeline");
         let text = text
             .replace("pipeline: movies-search", &format!("pipeline: {}", self.name))
-            .replace("${DATABASE_URL}", "${STUDIO_URL}")
+            .replace("${DATABASE_URL}", url)
             .replace("  movies: {", &format!("  {}: {{", self.index()));
         let settings = "http: { listen: \"${TRIBUTARY_LISTEN}\" }\ndata: \"${TRIBUTARY_DATA}\"\n";
         std::fs::write(self.pipeline(), text + settings).expect("written");
