@@ -34,11 +34,14 @@ use crate::probe::Probed;
 /// Where all pipelines kept their checkpoints before each had a topic of its own.
 const SHARED_CHECKPOINTS: &str = "tributary.checkpoints";
 
+/// The folder of the embedded log, among a pipeline's data.
+pub const LOG: &str = "log";
+
 /// Opens a definition's transport.
 pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
     let opened: Result<Arc<dyn Transport>, _> = match definition.transport() {
         TransportPlan::Embedded(settings) => {
-            let folder = definition.data().join("log");
+            let folder = definition.data().join(LOG);
             let max_record = settings.records.max;
             let partitions = settings.partitions;
             let settings = EmbeddedSettings { partitions, max_record, ..EmbeddedSettings::default() };

@@ -208,6 +208,13 @@ async fn proposed(kind: &str, variable: &str) {
     assert!(proposed.contains(&format!("roots: {{ table: {database}.movie }}")), "{proposed}");
     world.environment.push(("DATABASE_URL".to_owned(), source));
     world.adopt_as(&folder, "${DATABASE_URL}");
+    // Ids that do not fit are told before anything is captured.
+    world.edit_pipeline("type: Movie, id: \"{id}\"", "type: Movie, id: \"m{id}\"");
+    world.start();
+    let code = world.ended().await;
+    assert!(code == 1 && world.log().contains("makes other ids than the graph has"), "{code}: {}", world.log());
+    assert!(!world.folder.path().join("data/log").exists(), "a log was made");
+    world.edit_pipeline("id: \"m{id}\"", "id: \"{id}\"");
     world.start();
     world.until_documents(2).await;
     execute("update distributor set name = 'Umbenannt'; update screening set hall = 'Foyer'").await;
