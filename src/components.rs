@@ -26,8 +26,8 @@ impl Components {
     /// # Errors
     /// It cannot be read, or is none.
     pub fn function(&self, path: &Path, limits: ComponentLimits, signature: Signature) -> Result<Function, Unusable> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Unusable { why: format!("{}: {e}", path.display()), remedy: None })?;
+        let bytes =
+            std::fs::read(path).map_err(|e| Unusable { why: format!("{}: {e}", path.display()), remedy: None })?;
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let content = hasher.finish();

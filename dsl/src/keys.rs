@@ -21,7 +21,9 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 const PORT: u16 = 7676;
 
 pub(crate) static PIPELINE: Keys = Keys {
-    keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &FUNCTIONS, &STREAMS, &HTTP, &TRACES, &DATA],
+    keys: &[
+        &NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &FUNCTIONS, &STREAMS, &HTTP, &TRACES, &DATA,
+    ],
     rules: &[],
 };
 

@@ -54,9 +54,15 @@ impl LoadError {
     /// What to do about it.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Module => Some("make a component of it: `cargo build --target wasm32-wasip2`, or `wasm-tools component new`"),
-            Self::Code(_) => Some("name the file that the compiler made, such as `target/wasm32-wasip2/release/score.wasm`"),
-            Self::Imports(_) => Some("a function works on what it is given alone: build it for the world of `wasm/wit/function.wit`"),
+            Self::Module => {
+                Some("make a component of it: `cargo build --target wasm32-wasip2`, or `wasm-tools component new`")
+            }
+            Self::Code(_) => {
+                Some("name the file that the compiler made, such as `target/wasm32-wasip2/release/score.wasm`")
+            }
+            Self::Imports(_) => {
+                Some("a function works on what it is given alone: build it for the world of `wasm/wit/function.wit`")
+            }
             Self::Export => Some("build it for the world of `wasm/wit/function.wit`"),
             Self::Start(_) => Some("give it more: `memory: 128MiB`"),
             Self::Clock(_) => None,

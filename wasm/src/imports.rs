@@ -46,7 +46,5 @@ fn random(linker: &mut Linker<Held>, interface: &str, bytes: &str, number: &str)
         let random = &mut store.data_mut().random;
         Ok(((0..length).map(|_| random.u8(..)).collect::<Vec<u8>>(),))
     })?;
-    interface.func_wrap(number, |mut store: StoreContextMut<'_, Held>, (): ()| {
-        Ok((store.data_mut().random.u64(..),))
-    })
+    interface.func_wrap(number, |mut store: StoreContextMut<'_, Held>, (): ()| Ok((store.data_mut().random.u64(..),)))
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use vrl::compiler::value::kind;
-use vrl::value::{Kind, Value};
 use vrl::value::kind::Collection;
+use vrl::value::{Kind, Value};
 
 /// A type of values.
 #[derive(Clone, PartialEq)]

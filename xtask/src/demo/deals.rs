@@ -206,7 +206,8 @@ pub(super) async fn sql(url: &str, statements: &str) -> Result<ExitCode> {
         let cells: Vec<&str> = row.iter().map(|cell| cell.as_deref().unwrap_or("∅")).collect();
         println!("{}", cells.join(" | "));
     }
-    println!("{} rows", rows.len());
+    // How many rows a statement changed is not known here.
+    println!("{}", if rows.is_empty() { "done".to_owned() } else { format!("{} rows", rows.len()) });
     database.close().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,8 @@ use serde_json::Value as Json;
 use tributary_expression::Type;
 
 use crate::yaml::{
-    At, Documented, Entries, Is, Key, Keys, Kind, Line, Means, Names, Node, Period, Reader, Required, Size, key, pattern,
+    At, Documented, Entries, Is, Key, Keys, Kind, Line, Means, Names, Node, Period, Reader, Required, Size, key,
+    pattern,
 };
 
 pub(crate) static NAMES: Names = Names { mark: "<function>", pattern: Some("^[a-z_][a-z0-9_]*$"), example: "score" };
@@ -47,13 +48,8 @@ pub(crate) static DEADLINE: Key<Period, Is<Duration>> = key(
     "So long a call may take, which may be of many events. One that takes longer is ended, and its events are halved.",
 );
 
-pub(crate) static MEMORY: Key<Size, Is<u64>> = key(
-    "memory",
-    Size { least: 64 << 10, most: 4 << 30 },
-    Is(64 << 20),
-    "128MiB",
-    "So much memory a call may take.",
-);
+pub(crate) static MEMORY: Key<Size, Is<u64>> =
+    key("memory", Size { least: 64 << 10, most: 4 << 30 }, Is(64 << 20), "128MiB", "So much memory a call may take.");
 
 /// The type of a value, as it is written.
 pub(crate) struct ValueType;
@@ -95,7 +91,8 @@ impl Kind for ValueType {
             None => of_word(&text.value),
         };
         if found.is_none() {
-            let help = format!("write one of {}; a `?` behind it: or null", WORDS.map(|word| format!("`{word}`")).join(", "));
+            let help =
+                format!("write one of {}; a `?` behind it: or null", WORDS.map(|word| format!("`{word}`")).join(", "));
             r.found.push(text.spot.error(format!("`{}` is no type", text.shown)).help(help));
         }
         found
