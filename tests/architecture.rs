@@ -37,7 +37,7 @@ const ONLY: [(&str, &[&str]); 16] = [
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
     // Tables of streams.
-    ("mysql_async", &["tributary-connector", "tributary-sinks"]),
+    ("mysql_async", &["tributary-connector", "tributary-sinks", "movie-graph"]),
     // Files of streams in buckets.
     ("object_store", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),

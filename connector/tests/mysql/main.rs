@@ -4,6 +4,7 @@
 //! set is left out.
 
 mod failover;
+mod keys;
 mod large;
 mod login;
 mod own;
