@@ -166,6 +166,10 @@ async fn main() -> anyhow::Result<()> {
         return verify(&settings, transport.as_ref(), wanted).await;
     }
     if action == "prepare" {
+        if counting.transport.is_none() && counting.folder.exists() {
+            // What another server left under that name.
+            std::fs::remove_dir_all(&counting.folder).context("removing an old checkpoint")?;
+        }
         match &settings.source {
             SourceSettings::Postgres(_) => {
                 tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;
