@@ -8,6 +8,7 @@
 mod binlog;
 mod checkpoint;
 mod cursor;
+mod grants;
 mod inspect;
 mod monitor;
 pub mod position;

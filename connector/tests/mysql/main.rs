@@ -4,9 +4,11 @@
 //! set is left out.
 
 mod failover;
+mod grants;
 mod large;
 mod login;
 mod own;
+mod rendered;
 mod resume;
 mod schema;
 mod server;
