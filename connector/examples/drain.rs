@@ -55,7 +55,7 @@ impl Producer for CountingProducer {
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         match (&mut self.producer, &batch.checkpoint) {
             (Some(producer), _) => producer.append(batch).await?,
-            (None, Some(checkpoint)) if batch.is_empty() => {
+            (None, Some(checkpoint)) if batch.size() == 0 => {
                 let file = self.folder.join(&checkpoint.name);
                 if !file.exists() {
                     std::fs::create_dir_all(&self.folder)

@@ -5,5 +5,7 @@ pub(super) mod codec;
 pub(super) mod decimal;
 pub(super) mod json;
 pub(super) mod temporal;
+#[cfg(test)]
+mod types;
 
 pub(super) use codec::{Codec, Described, Kind, Unreadable};

@@ -22,7 +22,7 @@ const TABLE: &str =
 
 /// A row with the number `n`.
 const ROW: &str = "n, concat('The Movie Number ', n), concat('Director ', n % 1000), n * 1.25, n % 100 / 10.0,
-    date_add('1990-01-01', interval n % 10000 day), now(6), repeat(left(sha1(n), 32), 2)";
+    date_add('1990-01-01', interval n % 10000 day), now(6), sha2(n, 256)";
 
 const NUMBERS: &str =
     "insert into numbers select a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d + 1
