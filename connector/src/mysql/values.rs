@@ -3,6 +3,7 @@
 pub(super) mod charset;
 pub(super) mod codec;
 pub(super) mod decimal;
+mod exceptions;
 pub(super) mod json;
 pub(super) mod temporal;
 #[cfg(test)]

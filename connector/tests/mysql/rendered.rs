@@ -185,6 +185,18 @@ const OF_MARIADB: &[Column] = &[
             "'::1.2.3.4'",
             "'1:0:0:2::3'",
             "'1:0:2:3:4:5:6:7'",
+            "'::1'",
+            "'::102'",
+            "'0:0:0:0:0:0:1:0'",
+            "'::ffff:0:0'",
+            "'1:0:0:2:0:0:0:3'",
+            "'0:1:2:3:4:5:6:7'",
+            "'1:2:3:4:5:6:7:0'",
+            "'0:1:0:1:0:1:0:1'",
+            "'1:0:0:2:3:0:0:4'",
+            "'::ffff:1'",
+            "'1:2:3:4:5:6:7:8'",
+            "'::7:8:0:0'",
         ],
         Form::Text,
     ),
@@ -376,7 +388,6 @@ async fn the_log_and_a_query_have_the_same_keys() {
 
 /// Character sets, and which of their characters are tried: of one byte, of two, with another byte before the two, or all of Unicode's first plane.
 const CHARSETS: &[(&str, Tried)] = &[
-    ("ascii", Tried::One),
     ("latin1", Tried::One),
     ("latin2", Tried::One),
     ("latin5", Tried::One),
@@ -436,7 +447,8 @@ async fn other_characters(db: &mut Database, charset: &str, tried: Tried) -> Vec
     db.run(&format!(
         "insert into t select n div 256, group_concat(x order by n separator '') from (select n, {of_number} as x from numbers \
          where n between 1 and {last} and n not between 0xd800 and 0xdfff) as all_of_them \
-         where x is not null and char_length(x) = 1 and (convert(x using utf8mb4) <> '?' or n = 63) group by n div 256"
+         where x is not null and char_length(x) = 1 and char_length(convert(x using utf8mb4)) = 1 \
+         and (convert(x using utf8mb4) <> '?' or n = 63) group by n div 256"
     ))
     .await;
     let said: Vec<(u32, String)> = db.rows("select id, convert(x using utf8mb4) from t order by id").await;
