@@ -163,7 +163,7 @@ async fn compared(plan: &Arc<Plan>, definition: &Definition) -> Result<bool, Vec
         let rules = Rules::Planned(plan.clone(), source.clone());
         let inspected = match &source.settings {
             SourceSettings::Postgres(postgres) => postgres::inspect(&connection(postgres), &rules).await,
-            SourceSettings::MySql(mysql) => mysql::inspect(&mysql_connection(mysql), &rules).await,
+            SourceSettings::MySql(mysql) => mysql::inspect(&mysql_connection(mysql), &rules).await.map(drop),
         };
         if inspected.is_err() {
             return Ok(false);

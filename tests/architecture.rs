@@ -36,8 +36,8 @@ const ONLY: [(&str, &[&str]); 16] = [
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
-    // Tables of streams.
-    ("mysql_async", &["tributary-connector", "tributary-sinks", "movie-graph"]),
+    // Tables of streams; sessions on servers that the stack has started.
+    ("mysql_async", &["tributary-connector", "tributary-sinks", "movie-graph", "tributary-stack"]),
     // Files of streams in buckets.
     ("object_store", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),

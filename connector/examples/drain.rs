@@ -55,7 +55,7 @@ impl Producer for CountingProducer {
     async fn append(&mut self, batch: &Batch) -> Result<(), TransportError> {
         match (&mut self.producer, &batch.checkpoint) {
             (Some(producer), _) => producer.append(batch).await?,
-            (None, Some(checkpoint)) if batch.is_empty() => {
+            (None, Some(checkpoint)) if batch.size() == 0 => {
                 let file = self.folder.join(&checkpoint.name);
                 if !file.exists() {
                     std::fs::create_dir_all(&self.folder)
@@ -166,6 +166,10 @@ async fn main() -> anyhow::Result<()> {
         return verify(&settings, transport.as_ref(), wanted).await;
     }
     if action == "prepare" {
+        if counting.transport.is_none() && counting.folder.exists() {
+            // What another server left under that name.
+            std::fs::remove_dir_all(&counting.folder).context("removing an old checkpoint")?;
+        }
         match &settings.source {
             SourceSettings::Postgres(_) => {
                 tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;

@@ -9,6 +9,7 @@ mod binlog;
 mod checkpoint;
 mod cursor;
 mod describe;
+mod grants;
 mod inspect;
 mod monitor;
 mod pager;

@@ -118,12 +118,17 @@ impl Looked {
         }
         let observed = Observed { rules, columns: Mutex::default(), found: Mutex::default() };
         let looked = match &source.settings {
-            SourceSettings::Postgres(postgres) => inspect(&backends::connection(postgres), &observed).await,
+            SourceSettings::Postgres(postgres) => {
+                inspect(&backends::connection(postgres), &observed).await.map(|()| Vec::new())
+            }
             SourceSettings::MySql(mysql) => mysql::inspect(&backends::mysql_connection(mysql), &observed).await,
         };
         self.columns.extend(observed.columns.into_inner().unwrap_or_else(PoisonError::into_inner));
         match looked {
-            Ok(()) => {}
+            Ok(notes) => {
+                let said = |note| source.place.warning(format!("source {}: {note}", source.name));
+                self.notes.extend(notes.into_iter().map(said));
+            }
             Err(ConnectorError::Refused(_)) => {
                 self.errors.extend(observed.found.into_inner().unwrap_or_else(PoisonError::into_inner));
             }
@@ -186,7 +191,7 @@ async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     for source in &plan.sources {
         looked.at_tables(&Rules::Planned(plan.clone(), source.clone())).await;
     }
-    looked.notes = notes(plan, &looked.columns);
+    looked.notes.extend(notes(plan, &looked.columns));
     // Ids are made of rows: where those cannot be read, there is nothing to compare.
     let is_readable = looked.errors.is_empty() && looked.unsure.is_empty();
     // A pipeline of streams alone may have no graph.

@@ -52,7 +52,7 @@ pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
 pub use flink::read_with_flink;
 pub use graphql::{GraphqlProduct, GraphqlServer};
 pub use kafka::{Kafka, KafkaOptions};
-pub use mysql::{MySql, MySqlOptions, MySqlProduct};
+pub use mysql::{LogReader, MySql, MySqlOptions, MySqlProduct, MySqlSession};
 pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use prefetch::{Part, prefetch};

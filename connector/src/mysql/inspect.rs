@@ -3,23 +3,36 @@
 use tributary_event::debezium::DecimalMode;
 use tributary_event::{ColumnType, JsonType, TableName};
 
+use super::grants;
 use super::prepare::{facts, read_tables, suffice};
 use super::tables;
+use super::tables::cascades::unlogged;
+use super::wire::endpoint::endpoints;
 use super::wire::session::Session;
 use crate::carried::AsId;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
 use crate::settings::{MySqlSettings, TimePrecision};
 
-/// Whether the server fits, the user may read its log, and the tables suffice. Makes nothing.
+/// Whether the server fits, the user may read its log, and the tables suffice. Makes nothing. The answer is what people should know though nothing
+/// is refused for it.
 ///
 /// # Errors
 /// What is wrong, with its remedy.
-pub async fn inspect(settings: &MySqlSettings, dependent: &dyn Dependent) -> Result<(), ConnectorError> {
+pub async fn inspect(settings: &MySqlSettings, dependent: &dyn Dependent) -> Result<Vec<String>, ConnectorError> {
     let mut session = Session::open(&settings.url).await?;
     let facts = facts(&mut session).await?;
+    grants::suffice(&mut session, &facts, settings).await?;
     let tables = read_tables(&mut session, settings).await?;
-    suffice(&tables, settings, &facts, dependent)
+    suffice(&tables, settings, &facts, dependent)?;
+    notes(&mut session, settings).await
+}
+
+/// What people should know though nothing is refused for it.
+pub(super) async fn notes(session: &mut Session, settings: &MySqlSettings) -> Result<Vec<String>, ConnectorError> {
+    let mut notes = unlogged(session, &settings.tables).await?;
+    notes.extend(grants::lacks(session, endpoints(&settings.url)?.len() > 1).await?);
+    Ok(notes)
 }
 
 /// The columns that events of the listed tables have. A table that does not exist is left out.

@@ -9,12 +9,14 @@ use tributary_event::{ErrorClass, TableName};
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
 use super::checkpoint::MySqlCheckpoint;
+use super::grants;
 use super::position::{Domains, FilePosition, GtidSet, LogPosition};
 use super::tables::ahead;
 use super::tables::charsets::Collations;
 use super::tables::history::History;
 use super::tables::mapped::schema;
 use super::tables::{self, Shape};
+use super::wire::failure::is_unknown_statement;
 use super::wire::session::Session;
 use crate::carried::Carried;
 use crate::dependent::{Dependent, Doubt};
@@ -53,7 +55,7 @@ pub(super) struct Facts {
     gtids: bool,
 }
 
-/// Checks the server and what the user may do.
+/// Checks the server.
 pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError> {
     const SQL: &str =
         "select @@global.log_bin, @@global.binlog_format, @@global.binlog_row_image, @@global.binlog_checksum";
@@ -68,17 +70,6 @@ pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError
             format!("binlog_format is {format}, and rows are in the log with ROW alone"),
             "run: SET GLOBAL binlog_format = 'ROW'; sessions keep theirs until they end",
         ));
-    }
-    let grants: Vec<String> = session.rows("reading the user's grants", "show grants").await?;
-    // What follows `TO` is the user's name, whatever it is.
-    let global = |grant: &String| grant.to_ascii_uppercase().split_once(" ON *.* TO ").map(|(what, _)| what.to_owned());
-    let may = |what: &str| grants.iter().filter_map(global).any(|granted| granted.contains(what));
-    if !may("ALL PRIVILEGES") && !may("REPLICATION SLAVE") && !may("REPLICATION REPLICA") {
-        return Err(ConnectorError::Privilege {
-            place: session.endpoint.place(),
-            cause: format!("the user {} may not read the log", session.endpoint.user),
-            remedy: format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%';", session.endpoint.user),
-        });
     }
     let mut facts = Facts {
         has_checksum: checksum.eq_ignore_ascii_case("CRC32"),
@@ -142,8 +133,9 @@ pub(super) async fn file_end(session: &mut Session) -> Result<FilePosition, Conn
         row.and_then(|row| Some(FilePosition { file: row.get::<String, _>(0)?, offset: row.get::<u64, _>(1)? }))
     };
     let row = match session.one(DOING, "show binary log status").await {
-        Ok(row) => row,
-        Err(_) => session.one(DOING, "show master status").await?,
+        // Before 8.2 it was called otherwise.
+        Err(error) if is_unknown_statement(&error) => session.one(DOING, "show master status").await?,
+        row => row?,
     };
     read(row).ok_or_else(|| session.unfit("it keeps no binary log", "start it with log_bin and a server_id"))
 }
@@ -170,11 +162,16 @@ pub async fn prepare(
     let mut session = Session::open(&mysql.url).await?;
     let facts = facts(&mut session).await?;
     session.lock(&mysql.identity).await?;
+    let known = checkpoint(settings, transport).await?;
+    if known.is_none() {
+        // Else the stream asks for it at once.
+        grants::suffice(&mut session, &facts, mysql).await?;
+    }
     let wanted = read_tables(&mut session, mysql).await?;
     suffice(&wanted, mysql, &facts, dependent)?;
     let mut history = History::load(&settings.name, transport).await?;
     let before = history.clone();
-    let checkpoint = match checkpoint(settings, transport).await? {
+    let checkpoint = match known {
         Some(checkpoint) => {
             continues(&mut session, &facts, settings, &checkpoint).await?;
             history.prune(&mysql.tables, &checkpoint.position);
@@ -230,10 +227,11 @@ pub(super) async fn read_tables(
     settings: &MySqlSettings,
 ) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
     let found = tables::read(session, &settings.tables).await?;
-    match settings.tables.iter().find(|table| !found.iter().any(|(name, _)| name == *table)) {
-        Some(table) => Err(tables::missing(session, table).await?),
-        None => Ok(found),
+    if let Some(table) = settings.tables.iter().find(|table| !found.iter().any(|(name, _)| name == *table)) {
+        grants::may_see(session, table).await?;
+        return Err(tables::missing(session, table).await?);
     }
+    Ok(found)
 }
 
 /// Whether the log carries what is needed of the tables.

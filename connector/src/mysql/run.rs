@@ -7,6 +7,7 @@ use tributary_event::Reporter;
 use tributary_event::debezium::Encoder;
 use tributary_transport::{Purpose, Transport};
 
+use super::inspect::notes;
 use super::monitor::watch;
 use super::prepare::{checkpoint, prepare};
 use super::stream::source::MySqlSource;
@@ -18,6 +19,7 @@ use crate::settings::{ConnectorSettings, MySqlSettings};
 /// Of every source: nothing says when a commit is over that the log has already.
 pub(super) const AHEAD: &str = "an event may come before everybody sees its change (the server sends it before its commit is over): graph.lag must \
      allow for that";
+
 /// Captures the source until it fails or `shutdown` is cancelled; `None`: that came before it streamed.
 pub(crate) async fn attempt(
     settings: &ConnectorSettings,
@@ -49,10 +51,13 @@ pub(crate) async fn attempt(
         let opened = MySqlSource::open(&settings.name, mysql, &prepared, transport.clone(), dependent.clone()).await?;
         Ok::<_, ConnectorError>((producer, opened, prepared))
     };
-    let (producer, source, prepared) = tokio::select! {
+    let (producer, source, mut prepared) = tokio::select! {
         opened = opening => opened?,
         () = shutdown.cancelled() => return Ok(None),
     };
+    for note in notes(&mut prepared.session, mysql).await? {
+        tracing::warn!(source = settings.name, "{note}");
+    }
     tracing::info!(source = settings.name, position = %prepared.checkpoint.position, version = prepared.session.version, "streaming");
     health.up();
     health.note(Some(AHEAD.to_owned()));

@@ -1,6 +1,7 @@
 //! What the catalog says of tables: their columns, and the key. Of a table there are versions, one behind each definition.
 
 pub(super) mod ahead;
+pub(super) mod cascades;
 pub(super) mod charsets;
 pub(super) mod history;
 pub(super) mod mapped;
@@ -199,17 +200,12 @@ pub(super) async fn missing(session: &mut Session, table: &TableName) -> Result<
     let all: Vec<String> = all.into_iter().map(|(schema, name)| TableName::new(schema, name).to_string()).collect();
     let wanted = table.to_string();
     let near = all.iter().max_by(|a, b| strsim::jaro(a, &wanted).total_cmp(&strsim::jaro(b, &wanted)));
-    let user = &session.endpoint.user;
-    let grant = format!(
-        "or the user may not see it: GRANT SELECT ON {}.* TO '{user}'@'%';",
-        super::wire::session::quote(&table.schema)
-    );
     Ok(ConnectorError::Table {
         table: wanted.clone(),
         cause: "it does not exist".into(),
         remedy: match near.filter(|near| strsim::jaro(near, &wanted) > 0.8) {
-            Some(near) => format!("did you mean {near}? {grant}"),
-            None => format!("list tables as database.table; {grant}"),
+            Some(near) => format!("did you mean {near}?"),
+            None => "list tables as database.table".into(),
         },
     })
 }

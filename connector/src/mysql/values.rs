@@ -3,7 +3,10 @@
 pub(super) mod charset;
 pub(super) mod codec;
 pub(super) mod decimal;
+mod exceptions;
 pub(super) mod json;
 pub(super) mod temporal;
+#[cfg(test)]
+mod types;
 
 pub(super) use codec::{Codec, Described, Kind, Unreadable};

@@ -4,10 +4,12 @@
 //! set is left out.
 
 mod failover;
+mod grants;
 mod keys;
 mod large;
 mod login;
 mod own;
+mod rendered;
 mod resume;
 mod schema;
 mod server;

@@ -67,6 +67,11 @@ impl Database {
         self.sql.query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}"))
     }
 
+    /// Runs a statement that must fail.
+    pub async fn refuses(&mut self, statement: &str) {
+        assert!(self.sql.query_drop(statement).await.is_err(), "{statement} is allowed");
+    }
+
     pub fn settings(&self, tables: &[&str]) -> ConnectorSettings {
         let tables: Vec<TableName> = tables.iter().map(|table| TableName::new(self.name.as_str(), *table)).collect();
         ConnectorSettings::mysql(&self.name, self.url.as_str().into(), tables)

@@ -1,5 +1,6 @@
 //! `x bench`: repeatable measurements on real servers; each ends with one line of `key=value` figures.
 
+mod binlog;
 mod capture;
 mod huge;
 mod index;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use tributary_stack::KafkaOptions;
+use tributary_stack::{KafkaOptions, MySqlProduct};
 
 use crate::interrupt::unless_interrupted;
 use crate::tools::cargo;
@@ -34,11 +35,17 @@ pub(crate) struct Arguments {
     /// index: on Kafka and Elasticsearch instead of the embedded pair
     #[arg(long)]
     servers: bool,
+    /// capture: out of MySQL's log, beside mysqlbinlog
+    #[arg(long, conflicts_with = "mariadb")]
+    mysql: bool,
+    /// capture: out of MariaDB's log, beside mariadb-binlog
+    #[arg(long)]
+    mariadb: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
-    /// A million rows out of PostgreSQL's log, beside pg_recvlogical on the same log
+    /// A million rows out of a log (PostgreSQL's, unless said otherwise), beside the server's own reader of it
     Capture,
     /// One transaction of many gigabytes, interrupted twice
     Huge,
@@ -57,6 +64,10 @@ enum Name {
 /// Runs a measurement.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.name {
+        Name::Capture if arguments.mysql || arguments.mariadb => {
+            let product = if arguments.mysql { MySqlProduct::MySql } else { MySqlProduct::MariaDb };
+            unless_interrupted(Box::pin(binlog::run(product, arguments.size.unwrap_or(1_000_000)))).await?;
+        }
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
         Name::Huge => unless_interrupted(Box::pin(huge::run(arguments.size.unwrap_or(10)))).await?,
         Name::Latency => unless_interrupted(Box::pin(latency::run(arguments.size.unwrap_or(20)))).await?,
@@ -76,6 +87,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn release() -> Result<()> {
     println!("building the release …");
     let build = ["build", "-q", "--release", "--workspace", "--bins", "--examples"];
+    let status = cargo().args(build).status().await.context("starting cargo")?;
+    if !status.success() {
+        bail!("the build failed; its errors are above");
+    }
+    Ok(())
+}
+
+/// Builds the process that connectors are measured in, as it would be shipped.
+async fn release_of_drain() -> Result<()> {
+    println!("building the release …");
+    let build = ["build", "-q", "--release", "--workspace", "--example", "drain"];
     let status = cargo().args(build).status().await.context("starting cargo")?;
     if !status.success() {
         bail!("the build failed; its errors are above");

@@ -74,6 +74,24 @@ pub(super) async fn further_plugins(product: MySqlProduct, version: &str) -> Res
     Ok(packages.fetch_alone(&format!("mariadb/{version}-plugins")).await?.join("usr/lib/mysql/plugin"))
 }
 
+/// The command line of what reads logs.
+pub(super) async fn log_reader(product: MySqlProduct, version: &str) -> Result<Vec<OsString>> {
+    let Origin::Debian(packages) = origin(product, version)? else {
+        bail!("mariadb-binlog comes with Debian's packages, and MariaDB {version} with others")
+    };
+    match product {
+        MySqlProduct::MySql => packages.fetch(&format!("mysql/{version}")).await?.line("usr/bin/mysqlbinlog"),
+        MySqlProduct::MariaDb => {
+            let client = Packages { name: "mariadb-client", ..packages };
+            let client = client.fetch_alone(&format!("mariadb/{version}-client")).await?;
+            let program = client.join("usr/bin/mariadb-binlog");
+            // The server's libraries are the client's too; a path from the root on stays as it is.
+            let program = program.to_str().context("the cache folder's name is no text")?;
+            packages.fetch(&format!("mariadb/{version}")).await?.line(program)
+        }
+    }
+}
+
 fn of_debian(tree: &Tree, program: &str) -> Result<Installation> {
     let first = |places: [&str; 2]| places.map(|place| tree.path(place)).into_iter().find(|path| path.is_dir());
     let missing = || format!("{} is not complete: remove that folder to fetch it again", tree.path("").display());

@@ -4,6 +4,8 @@
 
 mod binaries;
 mod data_folder;
+mod log_reader;
+mod session;
 
 use crate::account;
 use crate::debian;
@@ -17,6 +19,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub(crate) use binaries::fetch;
+pub use log_reader::LogReader;
+pub use session::MySqlSession;
 
 /// The administrator of every server.
 const SUPERUSER: &str = "root";

@@ -238,7 +238,7 @@ impl Codec {
                 Value::Array(numbers.iter().map(|number| Value::Float32(f32::from_le_bytes(*number))).collect())
             }
             Kind::Uuid => Value::text(uuid(&padded::<16>(raw)?)),
-            Kind::Inet6 => Value::text(std::net::Ipv6Addr::from(padded::<16>(raw)?).to_string()),
+            Kind::Inet6 => Value::text(inet6(padded::<16>(raw)?)),
             Kind::Inet4 => Value::text(std::net::Ipv4Addr::from(padded::<4>(raw)?).to_string()),
         })
     }
@@ -305,6 +305,29 @@ fn uuid(bytes: &[u8; 16]) -> String {
         out.push_str(&format!("{byte:02x}"));
     }
     out
+}
+
+/// As MariaDB prints it: the first of the longest rows of zeros is left out, be it a single one, and an address that is one of the fourth version with
+/// zeros before it, or after 0xffff, ends as such.
+fn inet6(bytes: [u8; 16]) -> String {
+    let groups = std::net::Ipv6Addr::from(bytes).segments();
+    let (mut at, mut length) = (0, 0);
+    let mut begin = 0;
+    for run in groups.chunk_by(|a, b| (*a == 0) == (*b == 0)) {
+        if run[0] == 0 && run.len() > length {
+            (at, length) = (begin, run.len());
+        }
+        begin += run.len();
+    }
+    let [.., a, b, c, d] = bytes;
+    let version4 = std::net::Ipv4Addr::new(a, b, c, d);
+    let texts = |groups: &[u16]| groups.iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":");
+    match (at, length) {
+        (0, 6) => format!("::{version4}"),
+        (0, 5) if groups[5] == 0xffff => format!("::ffff:{version4}"),
+        (_, 0) => texts(&groups),
+        (at, length) => format!("{}::{}", texts(&groups[..at]), texts(&groups[at + length..])),
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn value(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
         8 => plain(cursor.u32()?.to_string()),
         9 => plain((cursor.u64()? as i64).to_string()),
         10 => plain(cursor.u64()?.to_string()),
-        11 => plain(format!("{:?}", f64::from_bits(cursor.u64()?))),
+        11 => plain(double(f64::from_bits(cursor.u64()?))),
         12 => Ok(Json::Text(text(sized(&mut cursor)?))),
         15 => {
             let kind = cursor.u8()?;
@@ -64,6 +64,22 @@ fn text(bytes: &[u8]) -> String {
 fn literal(code: u8) -> Result<Json, Malformed> {
     let word = ["null", "true", "false"].get(usize::from(code)).ok_or(WRONG)?;
     Ok(Json::Plain((*word).to_owned()))
+}
+
+/// A number as the server prints it: with an exponent where it has more than 15 digits before the point and none behind it, or more than 14 zeros
+/// behind it.
+fn double(number: f64) -> String {
+    let written = format!("{number:e}");
+    let Some((digits, exponent)) = written.split_once('e') else { return written };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let behind = digits.split_once('.').map_or(0, |(_, behind)| behind.len());
+    let is_whole = usize::try_from(exponent).is_ok_and(|exponent| behind <= exponent);
+    if exponent < -15 || exponent > 14 && is_whole {
+        return written;
+    }
+    // Never with an exponent.
+    let plain = number.to_string();
+    if plain.contains('.') { plain } else { plain + ".0" }
 }
 
 /// Bytes behind their length, which has seven bits a byte.
@@ -284,6 +300,25 @@ mod tests {
             Some(vec![Step::Name("a".into()), Step::Place(3), Step::Name("b \" c".into()), Step::Place(0)])
         );
         assert_eq!(all("a"), None);
+    }
+
+    #[test]
+    fn numbers_are_printed_as_the_server_prints_them() {
+        for (number, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.5, "1.5"),
+            (1e-8, "0.00000001"),
+            (1.5e-15, "0.0000000000000015"),
+            (9.5e-16, "9.5e-16"),
+            (1e14, "100000000000000.0"),
+            (1e15, "1e15"),
+            (1_234_567_890_123_456.8, "1234567890123456.8"),
+            (-1.234_567_890_123_456_8e17, "-1.2345678901234568e17"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(double(number), text);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mysql_async::{ClientIdentity, OptsBuilder, SslOpts};
 use url::{Url, form_urlencoded};
 
+use super::session::literal;
 use crate::error::ConnectorError;
 use crate::net::tls::{TlsMode, Trust};
 use crate::settings::Secret;
@@ -29,6 +30,8 @@ pub(in crate::mysql) struct Endpoint {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     pub connect_timeout: Duration,
+    /// Whom the server takes the user for, once one has logged in (`user@host`, as `current_user()` has it).
+    pub account: Option<String>,
 }
 
 /// The endpoints of a URL, one a host.
@@ -65,6 +68,7 @@ impl Endpoint {
             certificate: None,
             key: None,
             connect_timeout: Duration::from_secs(10),
+            account: None,
         };
         for (name, value) in url.query_pairs() {
             let path = || Some(PathBuf::from(&*value));
@@ -104,6 +108,15 @@ impl Endpoint {
     /// The server as messages name it.
     pub(in crate::mysql) fn place(&self) -> String {
         format!("MySQL {}:{}", self.host, self.port)
+    }
+
+    /// The account as `GRANT` names it.
+    pub(in crate::mysql) fn grantee(&self) -> String {
+        let (user, host) = match &self.account {
+            Some(account) => account.rsplit_once('@').unwrap_or((account, "%")),
+            None => (self.user.as_str(), "%"),
+        };
+        format!("{}@{}", literal(user), literal(host))
     }
 
     /// Who is trusted.

@@ -47,7 +47,10 @@ impl ServerError {
             1044 | 1142 | 1143 | 1227 | 1370 | 1449 => ConnectorError::Privilege {
                 place: place(),
                 cause: cause(),
-                remedy: format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{}'@'%';", endpoint.user),
+                remedy: match self.lacking() {
+                    Some(privilege) => format!("GRANT {privilege} ON *.* TO {};", endpoint.grantee()),
+                    None => format!("GRANT what is missing there TO {};", endpoint.grantee()),
+                },
             },
             1236 | 1789 | 1790 | 1955 | 3861 => self.lost(&place()),
             // Too many connections; shutting down; lock waits; killed; the network.
@@ -79,6 +82,13 @@ impl ServerError {
         }
     }
 
+    /// The privilege that lacks, by the name that this version of the server has for it; of several that would do, the least.
+    fn lacking(&self) -> Option<&str> {
+        let (_, named) = self.message.split_once("(at least one of) the ")?;
+        let (named, _) = named.split_once(" privilege")?;
+        named.split(", ").find(|privilege| *privilege != "SUPER")
+    }
+
     /// The server cannot send what was asked for.
     fn lost(&self, place: &str) -> ConnectorError {
         let text = self.message.to_ascii_lowercase();
@@ -104,6 +114,14 @@ impl ServerError {
         }
         ConnectorError::lost(place, self.message.clone(), AFRESH)
     }
+}
+
+/// What an error of a statement that the server does not know carries for its code.
+const SYNTAX: &str = "of error 1064";
+
+/// Whether the server does not know a statement.
+pub(in crate::mysql) fn is_unknown_statement(error: &ConnectorError) -> bool {
+    matches!(error, ConnectorError::Database { code, .. } if code == SYNTAX)
 }
 
 /// TLS cannot be established with a server that is there.
@@ -135,5 +153,33 @@ pub(in crate::mysql) fn classify(endpoint: &Endpoint, doing: &str, error: &Error
             code: "of the driver".into(),
             class: ErrorClass::Fatal,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lacking(message: &str) -> Option<String> {
+        ServerError { code: 1227, message: message.to_owned() }.lacking().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_privilege_that_lacks_is_the_least_that_the_server_names() {
+        let denied = |named: &str| {
+            lacking(&format!("Access denied; you need (at least one of) the {named} privilege(s) for this operation"))
+        };
+        assert_eq!(denied("SUPER, REPLICATION CLIENT").as_deref(), Some("REPLICATION CLIENT"));
+        assert_eq!(denied("BINLOG MONITOR").as_deref(), Some("BINLOG MONITOR"));
+        assert_eq!(denied("SUPER"), None);
+        assert_eq!(lacking("SELECT command denied to user 'u'@'h' for table 't'"), None);
+    }
+
+    #[test]
+    fn a_statement_that_is_not_known_is_told_from_one_that_is_refused() {
+        let endpoint = super::super::endpoint::endpoints(&"mysql://u@h".into()).expect("a URL").remove(0);
+        let error = |code| ServerError { code, message: String::new() }.classify(&endpoint, "asking");
+        assert!(is_unknown_statement(&error(1064)));
+        assert!(!is_unknown_statement(&error(1227)) && !is_unknown_statement(&error(1146)));
     }
 }

@@ -16,9 +16,10 @@ use crate::settings::Secret;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP.
-const SETTINGS: &str = "set session time_zone = '+00:00', sql_mode = '', wait_timeout = 86400, group_concat_max_len = 1000000; \
-     set names utf8mb4";
+/// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP. A table
+/// that is being altered is not waited for.
+const SETTINGS: &str = "set session time_zone = '+00:00', sql_mode = '', wait_timeout = 86400, group_concat_max_len = 1000000, \
+     lock_wait_timeout = 5; set names utf8mb4";
 
 /// A session.
 pub(in crate::mysql) struct Session {
@@ -82,7 +83,10 @@ impl Session {
         let connection = opened.map_err(|error| classify(endpoint, "logging in", &error))?;
         let mut session = Self { connection, endpoint: endpoint.clone(), is_mariadb: false, version: String::new() };
         session.run("setting the session", SETTINGS).await?;
-        session.version = session.one("reading the version", "select version()").await?.unwrap_or_default();
+        let told: Option<(String, String)> =
+            session.one("reading the version", "select version(), current_user()").await?;
+        let (version, account) = told.unwrap_or_default();
+        (session.version, session.endpoint.account) = (version, Some(account));
         session.is_mariadb = session.version.contains("MariaDB");
         Ok(session)
     }
@@ -146,17 +150,14 @@ impl Session {
         Ok(self.one("asking whether it is a replica", "select @@global.read_only").await?.unwrap_or(0) != 0)
     }
 
-    /// Whether the server has its changes from another one: it takes none of its own, or says from where it reads them.
+    /// Whether the server has its changes from another one: it takes none of its own, or says from where it reads them, which it does not
+    /// tell everybody.
     pub(in crate::mysql) async fn follows(&mut self) -> Result<bool, ConnectorError> {
         if self.is_read_only().await? {
             return Ok(true);
         }
         let show = if self.is_mariadb { "show all slaves status" } else { "show replica status" };
-        // Who may not ask is told by the setting alone.
-        let rows: Vec<mysql_async::Row> = match self.rows("asking whether it is a replica", show).await {
-            Err(ConnectorError::Privilege { .. }) => Vec::new(),
-            rows => rows?,
-        };
+        let rows: Vec<mysql_async::Row> = self.rows("asking whether it is a replica", show).await?;
         let reads = |row: &mysql_async::Row| {
             let names = ["Replica_IO_Running", "Slave_IO_Running"];
             let state = names.iter().find_map(|name| row.get_opt::<String, _>(*name)?.ok());
