@@ -483,7 +483,8 @@ async fn the_log_and_a_query_have_the_same_text_of_every_character() {
         db.run("create table numbers (n int primary key)").await;
         db.run("insert into numbers select a.d * 256 + b.d from digits a, digits b").await;
         let mut wrong = Vec::new();
-        for (charset, tried) in CHARSETS {
+        let known: Vec<String> = db.rows("select character_set_name from information_schema.character_sets").await;
+        for (charset, tried) in CHARSETS.iter().filter(|(charset, _)| known.iter().any(|known| known == charset)) {
             wrong.extend(other_characters(&mut db, charset, *tried).await);
         }
         assert!(wrong.is_empty(), "(MariaDB: {})\n{}", db.is_mariadb, wrong.join("\n"));
