@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tributary_connector::postgres::{self, KeyPager};
+use tributary_connector::postgres;
 use tributary_connector::{
-    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized, OversizedPolicy,
+    BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, KeyPager, MySqlSettings, Oversized, OversizedPolicy,
     PostgresSettings, PreparedTransactions, TimePrecision, TopicSettings, ValueOptions,
 };
 use tributary_dsl::Definition;
@@ -34,11 +34,14 @@ use crate::probe::Probed;
 /// Where all pipelines kept their checkpoints before each had a topic of its own.
 const SHARED_CHECKPOINTS: &str = "tributary.checkpoints";
 
+/// The folder of the embedded log, among a pipeline's data.
+pub const LOG: &str = "log";
+
 /// Opens a definition's transport.
 pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Failure> {
     let opened: Result<Arc<dyn Transport>, _> = match definition.transport() {
         TransportPlan::Embedded(settings) => {
-            let folder = definition.data().join("log");
+            let folder = definition.data().join(LOG);
             let max_record = settings.records.max;
             let partitions = settings.partitions;
             let settings = EmbeddedSettings { partitions, max_record, ..EmbeddedSettings::default() };
@@ -70,6 +73,14 @@ pub async fn transport(definition: &Definition) -> Result<Arc<dyn Transport>, Fa
         .map(|kafka| Arc::new(kafka) as Arc<dyn Transport>),
     };
     opened.map_err(|e| Failure::of(e.class, e.message))
+}
+
+/// Where the rows of a source's tables are read.
+pub fn rows_of(source: &SourcePlan) -> tributary_connector::SourceSettings {
+    match &source.settings {
+        SourceSettings::Postgres(postgres) => tributary_connector::SourceSettings::Postgres(connection(postgres)),
+        SourceSettings::MySql(mysql) => tributary_connector::SourceSettings::MySql(mysql_connection(mysql)),
+    }
 }
 
 /// The connector of a source.
@@ -294,16 +305,13 @@ fn table_roots(plan: &Plan, index: &IndexPlan, source: &str, table: &TableName) 
             index.name, index.root_type
         )));
     };
-    let SourceSettings::Postgres(postgres) = &source.settings else {
-        return Err(Failure::Stopped(format!("index {}: rows of {table} are not listed", index.name)));
-    };
-    let (settings, table, id) = (connection(postgres), table.clone(), rule.id.clone());
-    Ok(TableRoots { settings, table, id, pager: Mutex::new(None) })
+    let (source, table, id) = (rows_of(source), table.clone(), rule.id.clone());
+    Ok(TableRoots { source, table, id, pager: Mutex::new(None) })
 }
 
 /// Root ids from a source's table, in key order.
 struct TableRoots {
-    settings: PostgresSettings,
+    source: tributary_connector::SourceSettings,
     table: TableName,
     id: IdTemplate,
     /// Opened at the first page; dropped after an error, so that the next page opens it again.
@@ -319,7 +327,7 @@ impl TableRoots {
     ) -> Result<KeyPager, tributary_connector::ConnectorError> {
         match held {
             Some(pager) => Ok(pager),
-            None => KeyPager::open(&self.settings, &self.table, columns).await,
+            None => KeyPager::open(&self.source, &self.table, columns).await,
         }
     }
 }
@@ -332,6 +340,9 @@ impl RootIdSource for TableRoots {
         let after: Option<Vec<String>> = after.and_then(|place| serde_json::from_str(place).ok());
         let mut held = self.pager.lock().await;
         let mut pager = self.pager(held.take(), &columns).await.map_err(failed)?;
+        if after.is_none() {
+            pager.settle().await.map_err(failed)?;
+        }
         let rows = pager.page(after.as_deref(), size).await.map_err(failed)?;
         *held = Some(pager);
         let next =
@@ -345,7 +356,7 @@ impl RootIdSource for TableRoots {
     async fn expected(&self) -> Option<u64> {
         let columns: Vec<String> = self.id.columns().map(str::to_owned).collect();
         let mut held = self.pager.lock().await;
-        let pager = self.pager(held.take(), &columns).await.ok()?;
+        let mut pager = self.pager(held.take(), &columns).await.ok()?;
         let rows = pager.estimate().await.ok()?;
         *held = Some(pager);
         rows

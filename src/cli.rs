@@ -59,7 +59,7 @@ pub enum Command {
         /// URL of the GraphQL endpoint.
         #[arg(long)]
         graph: String,
-        /// URL of the database: postgres://user:password@host/database.
+        /// URL of the database: postgres://user:password@host/database, or mysql://user:password@host/database.
         #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
         source: String,
         /// The GraphQL type whose objects are the documents. Left out, the one that most tables refer to.

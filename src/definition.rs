@@ -7,9 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_dsl::plan::{IndexPlan, Plan};
 use tributary_dsl::written::Stream;
+#[cfg(feature = "wasm")]
+use tributary_dsl::{ComponentLimits, Unusable};
 use tributary_dsl::{Definition, Diagnostic, Inputs, Schema, check, parse};
 use tributary_event::{ColumnType, TableName};
 use tributary_expression::FunctionSet;
+#[cfg(feature = "wasm")]
+use tributary_expression::{Function, Signature};
 use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::described::Described;
@@ -33,6 +37,8 @@ struct Surroundings {
     described: Described,
     /// The files that were named.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
+    #[cfg(feature = "wasm")]
+    components: crate::components::Components,
 }
 
 impl Inputs for Surroundings {
@@ -48,6 +54,13 @@ impl Inputs for Surroundings {
 
     fn functions(&self) -> FunctionSet {
         self.functions.functions().clone()
+    }
+
+    #[cfg(feature = "wasm")]
+    fn component(&self, path: &str, limits: ComponentLimits, signature: Signature) -> Result<Function, Unusable> {
+        let path = self.folder.join(path);
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        self.components.function(&path, limits, signature)
     }
 
     fn streams(&self) -> &[Stream] {
@@ -130,7 +143,15 @@ impl Draft {
             .map_err(|e| Failure::NotFound(format!("cannot read the pipeline {}: {e}", file.path.display())))?;
         let folder = file.path.parent().map(Path::to_owned).unwrap_or_default();
         let functions = file.functions.clone();
-        Self::of(file, text, Surroundings { folder, functions, described: Described::default(), named: Arc::default() })
+        let surroundings = Surroundings {
+            folder,
+            functions,
+            described: Described::default(),
+            named: Arc::default(),
+            #[cfg(feature = "wasm")]
+            components: Default::default(),
+        };
+        Self::of(file, text, surroundings)
     }
 
     fn of(file: &PipelineFile, text: String, surroundings: Surroundings) -> Result<Self, Failure> {

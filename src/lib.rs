@@ -24,6 +24,8 @@ pub mod backends;
 pub mod cases;
 pub mod cli;
 pub mod commands;
+#[cfg(feature = "wasm")]
+mod components;
 pub mod definition;
 mod dependent;
 mod derived;

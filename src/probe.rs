@@ -17,17 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tributary_connector::postgres::{has_slot, inspect};
-use tributary_dsl::Diagnostic;
+use tributary_connector::{mysql, postgres};
 use tributary_dsl::plan::{
-    Columns, IndexPlan, Look, Plan, Probe, Question, RootIds, SentAs, SourcePlan, SourceSettings, VertexRule, propose,
+    Columns, IndexPlan, Look, Plan, Probe, Question, RootIds, SentAs, SourcePlan, SourceSettings, TransportPlan,
+    VertexRule, propose,
 };
+use tributary_dsl::{Definition, Diagnostic};
 use tributary_event::{ErrorClass, Reporter, TableName};
 use tributary_indexer::documents::document::assemble;
 use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
 use tributary_indexer::listing::RootIdSource;
 
-use crate::backends::{self, connection};
+use crate::backends::{self, connection, mysql_connection};
 use crate::dependent::Rules;
 use problem::{Kind, add, twice};
 use rows::{Made, rows};
@@ -96,13 +97,7 @@ impl RootIdSource for Probed {
             };
             if !problems.is_empty() {
                 let mut told: Vec<String> = problems.iter().map(|problem| problem.diagnostic().untitled()).collect();
-                let slot = |source: &SourcePlan| source.settings.reader().to_owned();
-                let slots: Vec<String> = self.plan.sources.iter().map(slot).collect();
-                told.push(format!(
-                    "nothing was built. Changes are captured from here on: the replication slot {} keeps the log until the pipeline \
-                     runs, or the slot is dropped",
-                    slots.join(", ")
-                ));
+                told.push(kept(&self.plan.sources));
                 return Err(GraphError::new(ErrorClass::Fatal, told.join("\n")));
             }
         }
@@ -114,22 +109,63 @@ impl RootIdSource for Probed {
     }
 }
 
+/// What becomes of the logs of sources whose capture has begun.
+fn kept(sources: &[SourcePlan]) -> String {
+    let (slots, others): (Vec<&SourcePlan>, Vec<&SourcePlan>) =
+        sources.iter().partition(|source| matches!(source.settings, SourceSettings::Postgres(_)));
+    let mut told = vec!["nothing was built. Changes are captured from here on".to_owned()];
+    if !slots.is_empty() {
+        let slots: Vec<&str> = slots.iter().map(|source| source.settings.reader()).collect();
+        told.push(format!(
+            "the replication slot {} keeps the log until the pipeline runs, or the slot is dropped",
+            slots.join(", ")
+        ));
+    }
+    if !others.is_empty() {
+        let others: Vec<&str> = others.iter().map(|source| source.name.as_str()).collect();
+        let others = others.join(", ");
+        told.push(format!("the server of {others} keeps its log for as long as binlog_expire_logs_seconds says"));
+    }
+    told.join("; ").replacen("; ", ": ", 1)
+}
+
 /// Compares the ids of a pipeline that never ran, before anything is made for it. True: it was done. Where a source or the graph does not
 /// answer, or the rules do not fit the tables, which others tell, it is left to whoever lists the roots.
 ///
 /// # Errors
 /// Ids do not fit.
-pub async fn at_first(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
+pub async fn at_first(plan: &Arc<Plan>, definition: &Definition) -> Result<bool, Vec<Diagnostic>> {
     // Nothing is captured meanwhile.
-    tokio::time::timeout(SOON, compared(plan)).await.unwrap_or(Ok(false))
+    tokio::time::timeout(SOON, compared(plan, definition)).await.unwrap_or(Ok(false))
 }
 
-async fn compared(plan: &Arc<Plan>) -> Result<bool, Vec<Diagnostic>> {
+/// Whether a source was never captured, as far as that is known.
+async fn is_new(definition: &Definition, source: &SourcePlan) -> bool {
+    let postgres = match &source.settings {
+        SourceSettings::Postgres(postgres) => postgres,
+        // The server keeps nothing of it: the transport has where it stands.
+        SourceSettings::MySql(_) => {
+            if matches!(definition.transport(), TransportPlan::Embedded(_)) {
+                return !definition.data().join(backends::LOG).exists();
+            }
+            let Ok(transport) = backends::transport(definition).await else { return false };
+            return matches!(transport.checkpoint(&source.name).await, Ok(None));
+        }
+    };
+    matches!(postgres::has_slot(&connection(postgres)).await, Ok(false))
+}
+
+async fn compared(plan: &Arc<Plan>, definition: &Definition) -> Result<bool, Vec<Diagnostic>> {
     for source in &plan.sources {
-        let SourceSettings::Postgres(postgres) = &source.settings else { return Ok(false) };
-        let settings = connection(postgres);
-        let is_new = matches!(has_slot(&settings).await, Ok(false));
-        if !is_new || inspect(&settings, &Rules::Planned(plan.clone(), source.clone())).await.is_err() {
+        if !is_new(definition, source).await {
+            return Ok(false);
+        }
+        let rules = Rules::Planned(plan.clone(), source.clone());
+        let inspected = match &source.settings {
+            SourceSettings::Postgres(postgres) => postgres::inspect(&connection(postgres), &rules).await,
+            SourceSettings::MySql(mysql) => mysql::inspect(&mysql_connection(mysql), &rules).await,
+        };
+        if inspected.is_err() {
             return Ok(false);
         }
     }

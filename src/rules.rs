@@ -76,8 +76,9 @@ fn columns(name: &str, table: &Carried, rule: &VertexRule, decimals: DecimalHand
                     "which events do not have".to_owned(),
                     format!(
                         "write one that they have ({}); or, if it was renamed, give it its name again:\n\
-                         ALTER TABLE {quoted} RENAME COLUMN … TO \"{column}\";",
-                        known.join(", ")
+                         ALTER TABLE {quoted} RENAME COLUMN … TO {};",
+                        known.join(", "),
+                        table.quoted(column)
                     ),
                 ),
             };

@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let compared = match &plan {
         Some(plan) if has_indexes && plan.graph.probe => tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            compared = probe::at_first(plan) => compared.map_err(|found| Failure::found(&found))?,
+            compared = probe::at_first(plan, definition) => compared.map_err(|found| Failure::found(&found))?,
         },
         _ => false,
     };

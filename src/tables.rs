@@ -7,8 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 use tracing::warn;
-use tributary_connector::postgres::RowPager;
-use tributary_connector::{ConnectorError, ConnectorSettings, Doubt, SourceSettings};
+use tributary_connector::{ConnectorError, ConnectorSettings, Doubt, RowPager, SourceSettings};
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{CapturedTable, Keep, LookupTable};
 use tributary_event::ErrorClass;
@@ -63,11 +62,14 @@ struct Rows {
 #[async_trait]
 impl Listing for Rows {
     fn print(&self) -> String {
-        let SourceSettings::Postgres(postgres) = &self.settings.source else { return String::new() };
+        let (values, invalid_text) = match &self.settings.source {
+            SourceSettings::Postgres(postgres) => (postgres.values, postgres.invalid_text),
+            SourceSettings::MySql(mysql) => (mysql.values, mysql.invalid_text),
+        };
         let (CapturedTable { source, table, columns }, decimals) = (&self.table, self.settings.decimals);
-        let keys: Vec<_> =
-            postgres.keys.iter().filter(|(s, t, _)| **s == *table.schema && **t == *table.name).collect();
-        format!("{source} {table} {columns:?} {decimals:?} {:?} {:?} {keys:?}", postgres.values, postgres.invalid_text)
+        let keys = self.settings.source.keys().iter();
+        let keys: Vec<_> = keys.filter(|(s, t, _)| **s == *table.schema && **t == *table.name).collect();
+        format!("{source} {table} {columns:?} {decimals:?} {values:?} {invalid_text:?} {keys:?}")
     }
 
     async fn is_captured(&self) {
@@ -81,15 +83,12 @@ impl Listing for Rows {
     async fn page(&self, after: Option<&str>) -> Result<Page, OutsideError> {
         let place: Option<Vec<String>> = after.and_then(|place| serde_json::from_str(place).ok());
         let read = async {
-            let SourceSettings::Postgres(postgres) = &self.settings.source else {
-                return Err(ConnectorError::Refused(format!("rows of {} are not listed", self.table.table)));
-            };
             let mut held = self.pager.lock().await;
             let mut pager = match held.take() {
                 Some(pager) => pager,
                 None => {
                     let CapturedTable { table, columns, .. } = &self.table;
-                    RowPager::open(postgres, table, columns, self.settings.decimals).await?
+                    RowPager::open(&self.settings.source, table, columns, self.settings.decimals).await?
                 }
             };
             let (rows, next) = pager.page(place.as_deref()).await?;

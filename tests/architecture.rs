@@ -29,15 +29,15 @@ fn arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 /// Outside systems' clients, and the one package that may know each (tests and the demo aside).
-const ONLY: [(&str, &[&str]); 15] = [
+const ONLY: [(&str, &[&str]); 16] = [
     ("rdkafka", &["tributary-transport"]),
     // The embedded log; and tables that streams look into and that are kept on disk, in a file of their own: a transport has topics, no rows.
     ("redb", &["tributary-transport", "tributary-processor"]),
     ("elasticsearch", &["tributary-indexer"]),
     ("governor", &["tributary-services"]),
     ("moka", &["tributary-services"]),
-    // Tables of streams; sessions on servers that the stack has started.
-    ("mysql_async", &["tributary-connector", "tributary-sinks", "tributary-stack"]),
+    // Tables of streams; sessions on servers that the stack and the demo have started.
+    ("mysql_async", &["tributary-connector", "tributary-sinks", "tributary-stack", "movie-graph"]),
     // Files of streams in buckets.
     ("object_store", &["tributary-sinks"]),
     ("tantivy", &["tributary-indexer"]),
@@ -48,6 +48,7 @@ const ONLY: [(&str, &[&str]); 15] = [
     ("saphyr-parser", &["tributary-dsl"]),
     ("syn", &["tributary-macros"]),
     ("vrl", &["tributary-expression"]),
+    ("wasmtime", &["tributary-wasm"]),
 ];
 
 fn root() -> PathBuf {

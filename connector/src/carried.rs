@@ -19,6 +19,8 @@ pub struct Carried {
     pub quoted_publication: String,
     /// The table as SQL names it.
     pub quoted_name: String,
+    /// How SQL names columns there.
+    pub(crate) quote: fn(&str) -> String,
     /// The statement that lets the log have rows as a whole as they were.
     pub whole_rows: String,
     /// By column: what becomes of its values where ids are made of them.
@@ -28,6 +30,11 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// A column as SQL names it.
+    pub fn quoted(&self, column: &str) -> String {
+        (self.quote)(column)
+    }
+
     /// Whether the log has the column's value for rows as they were before an update or a delete.
     pub fn is_logged_before(&self, column: usize) -> bool {
         self.before.get(column).copied().unwrap_or(false)

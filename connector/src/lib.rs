@@ -6,10 +6,12 @@
 pub mod carried;
 pub mod checkpoint;
 pub mod dependent;
+mod description;
 pub mod error;
 pub mod mysql;
 mod net;
 mod oversized;
+mod pager;
 pub mod postgres;
 pub mod publish;
 pub mod run;
@@ -20,7 +22,9 @@ mod traced;
 pub use carried::{AsId, Carried};
 pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::{Dependent, Doubt, Independent};
+pub use description::{Description, Reference};
 pub use error::ConnectorError;
+pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
 pub use run::run;
 pub use settings::{
     BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,

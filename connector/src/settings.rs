@@ -267,6 +267,14 @@ impl SourceSettings {
             Self::MySql(mysql) => &mysql.tables,
         }
     }
+
+    /// Keys of tables that have none of their own, or another one than consumers want.
+    pub fn keys(&self) -> &[(String, String, Vec<String>)] {
+        match self {
+            Self::Postgres(postgres) => &postgres.keys,
+            Self::MySql(mysql) => &mysql.keys,
+        }
+    }
 }
 
 /// Everything a connector needs to know.

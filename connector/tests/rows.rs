@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use tributary_connector::postgres::RowPager;
-use tributary_connector::{BinaryHandling, ConnectorError, ConnectorSettings, TimePrecision, ValueOptions};
+use tributary_connector::{BinaryHandling, ConnectorError, ConnectorSettings, RowPager, TimePrecision, ValueOptions};
 use tributary_event::debezium::DecimalMode;
 
-use crate::support::{Database, Recorder, Running, postgres, postgres_mut};
+use crate::support::{Database, Recorder, Running, postgres_mut};
 
 /// All rows, by their keys as text.
 async fn rows(settings: &ConnectorSettings, columns: &[&str]) -> Result<BTreeMap<String, Json>, ConnectorError> {
     let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
     let table = "public.t".parse().expect("a name");
-    let mut pager = RowPager::open(postgres(settings), &table, &columns, settings.decimals).await?;
+    let mut pager = RowPager::open(&settings.source, &table, &columns, settings.decimals).await?;
     let (mut all, mut after) = (BTreeMap::new(), None::<Vec<String>>);
     loop {
         let (rows, next) = pager.page(after.as_deref()).await?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tributary_connector::ConnectorSettings;
-use tributary_connector::postgres::{KeyPager, KeyRow};
+use tributary_connector::KeyRow;
+use tributary_connector::postgres::KeyPager;
 use tributary_event::{ErrorClass, Value};
 
 use crate::support::{Database, Recorder, Running, postgres, postgres_mut, until};

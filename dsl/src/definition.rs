@@ -224,6 +224,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
     let tables = streams::lookup_tables(r, &map, &captured);
+    streams::functions(r, &map);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
     let streams = streams::read(
         r,
@@ -271,6 +272,8 @@ fn prints(r: &mut Reader, root: &Node, streams: &[StreamPlan]) -> Prints {
             "services" => &mut prints.services,
             "tables" => &mut prints.tables,
             "streams" => &mut prints.streams,
+            // They are a part of the streams that call them.
+            "functions" => continue,
             _ => {
                 prints.keys.insert(key.name.clone(), print(r, node, ""));
                 continue;
@@ -280,7 +283,9 @@ fn prints(r: &mut Reader, root: &Node, streams: &[StreamPlan]) -> Prints {
         for (name, node) in entries {
             // What files say is in the plan.
             let plan = streams.iter().find(|stream| key.name == "streams" && stream.name == name.name);
-            let also = plan.map(|plan| format!("{plan:?}")).unwrap_or_default();
+            let mut also = plan.map(|plan| format!("{plan:?}")).unwrap_or_default();
+            let called: Vec<_> = r.functions.iter().filter(|function| also.contains(function.name())).collect();
+            also = format!("{also} {called:?}");
             parts.insert(name.name.clone(), print(r, node, &also));
         }
     }

@@ -21,7 +21,9 @@ use crate::yaml::{Entries, Folder, Is, Key, Keys, Means, Required, key};
 const PORT: u16 = 7676;
 
 pub(crate) static PIPELINE: Keys = Keys {
-    keys: &[&NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &STREAMS, &HTTP, &TRACES, &DATA],
+    keys: &[
+        &NAME, &SOURCES, &TRANSPORT, &GRAPH, &INDEXES, &SERVICES, &TABLES, &FUNCTIONS, &STREAMS, &HTTP, &TRACES, &DATA,
+    ],
     rules: &[],
 };
 
@@ -82,6 +84,15 @@ pub(crate) static TABLES: Key<Entries, Means> = key(
     "movies: { from: public.movie, value: [id, title] }",
     "Tables that steps of streams look into, each under a name of your choice: what a captured table has, or what a topic has. Every process \
      has them whole, in memory or on its disk.",
+);
+
+pub(crate) static FUNCTIONS: Key<Entries, Means> = key(
+    "functions",
+    Entries { names: &streams::functions::NAMES, value: &&streams::functions::FUNCTION, some: true },
+    Means("none"),
+    "rank: { wasm: rank.wasm, takes: { price: number }, answers: number }",
+    "WebAssembly components that steps and programs of streams call, each under a name of your choice: \
+     [STREAMS.md](../processor/STREAMS.md#webassembly). They need a program that is built with `--features wasm`.",
 );
 
 pub(crate) static STREAMS: Key<Entries, Means> = key(

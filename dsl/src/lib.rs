@@ -29,9 +29,28 @@ pub use schema::{INTROSPECTION_QUERY, Schema, SchemaError};
 pub use yaml::duration;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tributary_event::{ColumnType, TableName};
-use tributary_expression::FunctionSet;
+use tributary_expression::{Function, FunctionSet, Signature};
+
+/// What a call of a WebAssembly component may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ComponentLimits {
+    /// Time.
+    pub deadline: Duration,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+/// Why a file is no function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The cause.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
 
 /// What a pipeline's text refers to. Implementations read files and the environment; tests hand in maps.
 pub trait Inputs {
@@ -44,6 +63,15 @@ pub trait Inputs {
     /// The functions that programs and steps may call.
     fn functions(&self) -> FunctionSet {
         FunctionSet::default()
+    }
+
+    /// The function that the WebAssembly component in a file is, by this signature. Paths are relative to the pipeline's file.
+    fn component(&self, path: &str, limits: ComponentLimits, signature: Signature) -> Result<Function, Unusable> {
+        let _ = (path, limits, signature);
+        Err(Unusable {
+            why: "this program was built without WebAssembly".to_owned(),
+            remedy: Some("build it with `cargo build --release --features wasm`".to_owned()),
+        })
     }
 
     /// The streams that are written in Rust. They stand behind those of the text.

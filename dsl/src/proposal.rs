@@ -35,6 +35,8 @@ pub struct KnownTable {
 pub struct Known<'a> {
     /// URL of the graph.
     pub endpoint: &'a str,
+    /// The kind of the database, as a source names it: `postgres`, `mysql` or `mariadb`.
+    pub kind: &'a str,
     /// Headers for it, and the variables that hold their values.
     pub headers: &'a [(String, String)],
     /// Its schema.

@@ -87,6 +87,16 @@ impl Signature {
         Self { answers, can_fail, ..self }
     }
 
+    /// What it is said to take.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// What it is said to answer.
+    pub fn answer(&self) -> &Type {
+        &self.answers
+    }
+
     /// What it is made of, where that is not this program.
     pub fn made_of(self, made_of: impl Into<String>) -> Self {
         Self { made_of: made_of.into(), ..self }

@@ -7,7 +7,8 @@
 //! * The listing begins when the source's log is captured. First the ends of the topic's partitions are asked for; then the rows are read,
 //!   page by page; then the topic is read from those ends on, and each event is applied in the order of its partition, which is the order
 //!   of its row's changes.
-//! * An event that lies before those ends was published before any row was read. A source publishes a change when everybody sees it, so
+//! * An event that lies before those ends was published before any row was read. A source publishes a change when everybody sees it, or,
+//!   where the server does not say when that is, a listing waits before its first page until everybody sees what the log has. So
 //!   every page shows it, or a later change of the row.
 //! * A change that a page does not show is thus of an event behind those ends, and is applied. A change that a page shows and whose event
 //!   lies behind the ends too is applied once more: the row may go back to an earlier change then, but only to one that is not older than

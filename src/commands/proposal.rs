@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tributary_connector::postgres::describe;
+use tributary_connector::{mysql, postgres};
 use tributary_dsl::plan::{IdTemplate, Plan, Secret};
 use tributary_dsl::{Diagnostic, Inputs, Known, KnownTable, Proposal, Schema, check, parse, propose_pipeline};
 use tributary_event::TableName;
@@ -52,12 +52,6 @@ impl Inputs for Written<'_> {
 
 /// Proposes, writes and checks.
 pub async fn init(wish: Wish) -> Result<(), Failure> {
-    if let Some((scheme @ ("mysql" | "mariadb"), _)) = wish.source.split_once(':') {
-        return Err(Failure::Stopped(format!(
-            "--source is a {scheme} URL, and pipelines are proposed for tables of PostgreSQL; one over MySQL or MariaDB is written by hand, as \
-             connector/MYSQL.md shows"
-        )));
-    }
     let mut variables = BTreeMap::from([("DATABASE_URL".to_owned(), wish.source.clone())]);
     let mut headers = BTreeMap::new();
     let mut named = Vec::new();
@@ -77,9 +71,12 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     let client = backends::graph_client(&wish.graph, &headers).map_err(failed)?;
     let json = client.introspect().await.map_err(failed)?;
     let schema = Schema::from_introspection(&json).map_err(|e| Failure::Stopped(format!("{}: {e}", wish.graph)))?;
-    let tables = describe(&tributary_connector::Secret::new(wish.source.as_str()))
-        .await
-        .map_err(|e| Failure::of(e.class(), e.to_string()))?;
+    let url = tributary_connector::Secret::new(wish.source.as_str());
+    let (kind, tables) = match wish.source.split_once(':') {
+        Some((scheme @ ("mysql" | "mariadb"), _)) => (scheme, mysql::describe(&url).await),
+        _ => ("postgres", postgres::describe(&url).await),
+    };
+    let tables = tables.map_err(|e| Failure::of(e.class(), e.to_string()))?;
     let tables: Vec<KnownTable> = tables
         .into_iter()
         .map(|t| KnownTable { name: t.name, columns: t.columns, key: t.key, references: t.references })
@@ -88,7 +85,8 @@ pub async fn init(wish: Wish) -> Result<(), Failure> {
     let mut tried = 0;
     let (proposal, found, compared) = loop {
         let (endpoint, root) = (wish.graph.as_str(), wish.root.as_deref());
-        let known = Known { endpoint, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
+        let known =
+            Known { endpoint, kind, headers: &named, schema: &schema, tables: &tables, root, templates: &templates };
         let proposal = propose_pipeline(&known).map_err(|e| Failure::Stopped(e.to_string()))?;
         let (plan, found) = planned(&proposal, &variables, &schema);
         tried += 1;

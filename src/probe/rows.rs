@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tributary_connector::ConnectorError;
-use tributary_connector::postgres::{KeyPager, KeyRow};
-use tributary_dsl::plan::{IdTemplate, IdValue, SourcePlan, SourceSettings, VertexRule};
+use tributary_connector::{ConnectorError, KeyPager, KeyRow};
+use tributary_dsl::plan::{IdTemplate, IdValue, SourcePlan, VertexRule};
 use tributary_event::TableName;
 use tributary_indexer::graph::GraphError;
 use tributary_indexer::resolve::vertices::id_value;
 
 use super::Silence;
-use crate::backends::connection;
+use crate::backends::rows_of;
 
 /// A row, and the id that a rule makes of it.
 pub(super) struct Made {
@@ -26,8 +25,6 @@ pub(super) async fn rows(
     rule: &VertexRule,
     most: usize,
 ) -> Result<Vec<Made>, Silence> {
-    // Rows of other databases are not read.
-    let SourceSettings::Postgres(postgres) = &source.settings else { return Ok(Vec::new()) };
     let failed =
         |e: ConnectorError| Silence::Source(GraphError::new(e.class(), format!("source {}: {e}", source.name)));
     let mut columns: Vec<String> = Vec::new();
@@ -36,7 +33,7 @@ pub(super) async fn rows(
             columns.push(column.to_owned());
         }
     }
-    let mut pager = match KeyPager::open(&connection(postgres), table, &columns).await {
+    let mut pager = match KeyPager::open(&rows_of(source), table, &columns).await {
         Ok(pager) => pager,
         // What is wrong with the table or its columns is told by the check of the rules.
         Err(ConnectorError::Table { .. } | ConnectorError::Privilege { .. }) => return Ok(Vec::new()),

@@ -60,6 +60,72 @@ fn what_a_case_does_not_answer_is_told_as_it_is_to_be_filled_in() {
     );
 }
 
+/// A component that answers each event with the list of its arguments.
+#[cfg(feature = "wasm")]
+const PAIR: &str = r#"(component
+    (core module $module
+        (memory (export "memory") 16)
+        (global $next (mut i32) (i32.const 64))
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+            (local $at i32)
+            (local.set $at (global.get $next))
+            (global.set $next (i32.add (global.get $next) (local.get 3)))
+            (local.get $at))
+        (func (export "call") (param $ptr i32) (param $len i32) (result i32)
+            (i32.store (i32.const 16) (i32.const 0))
+            (i32.store (i32.const 20) (local.get $ptr))
+            (i32.store (i32.const 24) (local.get $len))
+            (i32.const 16)))
+    (core instance $instance (instantiate $module))
+    (func (export "call") (param "events" (list u8)) (result (result (list u8) (error string)))
+        (canon lift (core func $instance "call") (memory (core memory $instance "memory"))
+            (realloc (core func $instance "cabi_realloc")))))"#;
+
+/// A component is a step and a part of programs; what it is given and answers is held to what the pipeline says of it.
+#[cfg(feature = "wasm")]
+#[test]
+fn components_are_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    write("pair.wasm", &wat::parse_str(PAIR).expect("a component"));
+    let text = r#"
+pipeline: paired
+sources:
+  studio: { postgres: { url: "postgres://nobody@localhost:1/none", tables: [public.movie] } }
+functions:
+  pair: { wasm: pair.wasm, takes: { id: integer, title: string? }, answers: array }
+streams:
+  paired:
+    from: public.movie
+    steps:
+      - call: { function: pair, with: [.after.id, .after.title], into: .pair }
+      - transform: '. = { "pair": .pair, "again": pair!(to_int!(.pair[0]) + 1) }'
+    on_error: dead_letter
+    to: [{ topic: { name: paired, key: "to_string!(.pair[0])" } }]
+"#;
+    let pipeline = write("pipeline.yaml", text.as_bytes());
+    let case = |after: &str, expected: &str| {
+        let event = format!("events: [{{ public.movie: {{ op: c, after: {after} }} }}]");
+        write("cases.yaml", format!("- case: pairs\n  stream: paired\n  {event}\n  expect: {expected}\n").as_bytes())
+    };
+    let expected = "{ events: [{ pair: [7, Alien], again: [8, null] }] }";
+    let (code, said) = test(&[], &[pipeline.clone(), case("{ id: 7, title: Alien }", expected)]);
+    assert!(code == Some(0) && said.contains("1 passed"), "{said}");
+    // Another type is the event's fault.
+    let (code, said) = test(&[], &[pipeline.clone(), case("{ id: seven, title: Alien }", expected)]);
+    assert!(code == Some(1) && said.contains("`id` takes integer, and was given string"), "{said}");
+    let lies = write("lies.yaml", text.replace("answers: array", "answers: object").as_bytes());
+    let (code, said) = test(&[], &[lies, case("{ id: 7, title: Alien }", expected)]);
+    assert!(code == Some(1) && said.contains("it answered [integer, string], and `answers` says object"), "{said}");
+    let none = write("none.yaml", text.replace("pair.wasm", "pipeline.yaml").as_bytes());
+    let (code, said) = test(&[], &[none, case("{ id: 7 }", expected)]);
+    assert!(code != Some(0) && said.contains("`pipeline.yaml` cannot be called: it is no component"), "{said}");
+}
+
 const TITLED: &str = r#"
 services:
   catalog: { graphql: "GRAPH" }

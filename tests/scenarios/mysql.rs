@@ -1,4 +1,5 @@
-//! Streams over MySQL and MariaDB: each change is in the topic once, in order, whatever becomes of the process on the way.
+//! Streams over MySQL and MariaDB: each change is in the topic once, in order, with rows of another table that are never older than it,
+//! whatever becomes of the process on the way.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,17 @@ use crate::world::{Own, Pair, World};
 /// Rows of the table.
 const ROWS: u64 = 20;
 
+/// Keys of the other table.
+const STUDIOS: [&str; 5] = ["Ä0", "b1", "C2", "d3", "É4"];
+
 /// What a pipeline says of a database and the topic that its stream writes.
 const STREAM: &str = r#"
 sources:
   studio:
-    KIND: { url: "URL", tables: [DATABASE.movie] }
+    KIND: { url: "URL", tables: [DATABASE.movie, DATABASE.studio] }
+tables:
+  studios: { from: DATABASE.studio, value: [id, name] }
+  kept: { from: DATABASE.studio, value: name, keep: disk }
 streams:
   even:
     from: DATABASE.movie
@@ -25,8 +32,12 @@ streams:
     steps:
       - changed: [votes]
       - filter: mod!(int!(.after.votes), 2) == 0
+      - lookup: { table: studios, key: .after.studio_id, into: .studio, wait: position }
+      - lookup: { table: kept, key: .after.studio_id, into: .kept, wait: position }
       - transform: |
-          . = { "id": .after.id, "votes": .after.votes, "headline": string!(.after.title) + "!" }
+          . = {
+            "id": .after.id, "votes": .after.votes, "headline": string!(.after.title) + "!", "studio": .studio.name, "kept": .kept.name
+          }
     to:
       - topic: { name: OUT, key: .id }
 "#;
@@ -53,11 +64,15 @@ async fn killed(kind: &str, variable: &str) {
     for statement in [
         format!("create database {database} character set utf8mb4"),
         format!("use {database}"),
-        "create table movie (id int primary key, title varchar(80), votes int)".to_owned(),
+        "create table movie (id int primary key, title varchar(80), votes int, studio_id varchar(20))".to_owned(),
+        // No name is like another one to its collation, and most are as the first capture finds them.
+        "create table studio (id varchar(20) character set latin1 collate latin1_swedish_ci primary key, name varchar(80))".to_owned(),
+        "insert into studio values ('Ä0', 'old'), ('b1', 'old'), ('C2', 'old'), ('d3', 'old'), ('É4', 'old')".to_owned(),
     ] {
         sql.query_drop(statement).await.expect("a table");
     }
-    let rows: Vec<String> = (1..=ROWS).map(|id| format!("({id}, 'Höhle {id}', 1)")).collect();
+    let rows: Vec<String> =
+        (1..=ROWS).map(|id| format!("({id}, 'Höhle {id}', 1, '{}')", STUDIOS[id as usize % STUDIOS.len()])).collect();
     sql.query_drop(format!("insert into movie values {}", rows.join(","))).await.expect("rows");
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let (head, tail) =
@@ -75,6 +90,11 @@ async fn killed(kind: &str, variable: &str) {
         for i in 0..150 {
             votes += 1;
             let id = 1 + (votes * 7) % ROWS;
+            let studio = id as usize % STUDIOS.len();
+            if studio > 0 && votes % 3 == 0 {
+                let renamed = format!("update studio set name = '{votes}' where id = '{}'", STUDIOS[studio]);
+                sql.query_drop(renamed).await.expect("updated");
+            }
             sql.query_drop(format!("update movie set votes = {votes} where id = {id}")).await.expect("updated");
             if votes % 2 == 0 {
                 expected.entry(id).or_default().push(votes);
@@ -86,7 +106,7 @@ async fn killed(kind: &str, variable: &str) {
             if round == 1 && i == 100 {
                 sql.query_drop("alter table movie add released date after id").await.expect("altered");
             }
-            last += 1;
+            last += if studio > 0 && votes % 3 == 0 { 2 } else { 1 };
         }
         if round == 2 {
             // What follows is captured by one process.
@@ -106,7 +126,17 @@ async fn killed(kind: &str, variable: &str) {
         let json: Json = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
         let id = json["id"].as_u64().expect("an id");
         assert_eq!(json["headline"], format!("Höhle {id}!"));
-        made.entry(id).or_default().push(json["votes"].as_u64().expect("votes"));
+        let votes = json["votes"].as_u64().expect("votes");
+        for table in ["studio", "kept"] {
+            let name = json[table].as_str().expect("a row that was there before the capture");
+            let named: u64 = name.parse().unwrap_or(0);
+            match id as usize % STUDIOS.len() {
+                0 => assert_eq!(name, "old"),
+                _ if votes.is_multiple_of(3) => assert!(named >= votes, "{table} of {votes} is older: {name}"),
+                _ => {}
+            }
+        }
+        made.entry(id).or_default().push(votes);
     }
     assert_eq!(made, expected);
     sql.query_drop(format!("drop database {database}")).await.expect("dropped");

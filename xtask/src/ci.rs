@@ -1,5 +1,6 @@
 //! `x ci`: everything that a submission must pass. All checks run even if one fails, so that one run shows everything.
 
+use crate::tools::WASM;
 use crate::{test, tools};
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) async fn run() -> Result<ExitCode> {
     let mut failed = Vec::new();
     let format = cargo(&["fmt", "--all", "--check"]);
-    let lints = cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    let lints = cargo(&["clippy", "--workspace", "--features", WASM, "--all-targets", "--", "-D", "warnings"]);
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     for (name, command) in [("format", format), ("lints", lints), ("documentation", documentation)] {

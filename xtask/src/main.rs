@@ -34,6 +34,9 @@ enum Command {
     Sql {
         /// The statements
         statements: String,
+        /// On the database of vendors and deals, of a demo with two databases
+        #[arg(long)]
+        contracts: bool,
     },
     /// Run the demo: movies in PostgreSQL, a GraphQL service, a search index that follows
     Demo(demo::Arguments),
@@ -54,7 +57,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
-        Command::Sql { statements } => Box::pin(demo::sql(&statements)).await,
+        Command::Sql { statements, contracts } => Box::pin(demo::sql(&statements, contracts)).await,
         Command::Test(arguments) => Box::pin(test::run(arguments)).await,
         Command::Chaos(arguments) => Box::pin(chaos::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,

@@ -77,7 +77,7 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
-        [vec!["--workspace".to_owned()], cargo].concat()
+        [["--workspace", "--features", tools::WASM].map(str::to_owned).into(), cargo].concat()
     };
     // Compiling first: it needs both the time and the memory that idle servers would take.
     // An hour has room for a few tests on the oldest PostgreSQL, and for no other old server.
@@ -211,7 +211,7 @@ async fn tests_on(wanted: Wanted, room: &str, filters: &[String], without: &str)
     let kafka = wanted.kafka.clone();
     let running = wanted.start().await?;
     let mut tests = tools::cargo();
-    tests.args(["test", "--no-fail-fast", "--workspace", "--test", room]).args(filters);
+    tests.args(["test", "--no-fail-fast", "--workspace", "--features", tools::WASM, "--test", room]).args(filters);
     // Those that start brokers of their own.
     if let Some(version) = kafka {
         tests.env("TRIBUTARY_TEST_KAFKA_VERSION", version);

@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use tokio::process::Command;
 
+/// What checks compile beside the usual: functions that are WebAssembly components. Its crates have the same features without it
+/// (`wasm/Cargo.toml`), so little is compiled twice.
+pub(crate) const WASM: &str = "tributary/wasm";
+
 /// The cargo that runs this program, in the repository's folder.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -6,6 +6,7 @@
 
 mod admission;
 mod database;
+pub mod deals;
 mod faults;
 mod graph;
 mod load;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, NoTls, Transaction};
 
 const SCHEMA: &str = include_str!("../schema.sql");
-const MOVIES: &str = include_str!("../data/movies.csv");
+pub(crate) const MOVIES: &str = include_str!("../data/movies.csv");
 
 /// The distance between the ids of one movie in two neighbouring copies.
 const STRIDE: u32 = 10_000;
@@ -103,7 +103,7 @@ async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
 }
 
 /// The names of a column in alphabetical order, each with its id from 1.
-fn numbered<'a>(movies: &'a [csv::StringRecord], column: usize) -> BTreeMap<&'a str, u32> {
+pub(crate) fn numbered<'a>(movies: &'a [csv::StringRecord], column: usize) -> BTreeMap<&'a str, u32> {
     let names: BTreeSet<&'a str> = movies.iter().filter_map(|movie| movie.get(column)).collect();
     names.into_iter().filter(|name| !name.is_empty()).zip(1..).collect()
 }

@@ -19,7 +19,7 @@ use super::tables::{self, Shape};
 use super::wire::failure::is_unknown_statement;
 use super::wire::session::Session;
 use crate::carried::Carried;
-use crate::dependent::Dependent;
+use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, MySqlSettings};
 use crate::source::Mark as _;
@@ -88,7 +88,7 @@ pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError
     Ok(facts)
 }
 
-fn parsed<T: std::str::FromStr<Err = super::position::ParsePositionError>>(
+pub(super) fn parsed<T: std::str::FromStr<Err = super::position::ParsePositionError>>(
     session: &Session,
     text: &str,
 ) -> Result<T, ConnectorError> {
@@ -98,7 +98,7 @@ fn parsed<T: std::str::FromStr<Err = super::position::ParsePositionError>>(
 }
 
 /// GTIDs that are owned, each of which is followed by its sessions (`uuid:7#21:9#22`), without those.
-fn without_owners(owned: &str) -> String {
+pub(super) fn without_owners(owned: &str) -> String {
     let mut owner = false;
     let mut kept = owned.to_owned();
     kept.retain(|c| {
@@ -127,7 +127,7 @@ pub(super) async fn end_of_log(session: &mut Session, gtids: bool) -> Result<Log
     Ok(LogPosition::File(file_end(session).await?))
 }
 
-async fn file_end(session: &mut Session) -> Result<FilePosition, ConnectorError> {
+pub(super) async fn file_end(session: &mut Session) -> Result<FilePosition, ConnectorError> {
     const DOING: &str = "asking where the log ends";
     let read = |row: Option<mysql_async::Row>| {
         row.and_then(|row| Some(FilePosition { file: row.get::<String, _>(0)?, offset: row.get::<u64, _>(1)? }))
@@ -197,6 +197,8 @@ pub async fn prepare(
         let known = ahead::look(&mut session, &facts, mysql, &checkpoint.position, &checkpoint.at, &unknown).await?;
         for (table, shape) in known {
             tracing::warn!(source = settings.name, %table, "the table is captured from now on; earlier changes may be missing in its topic");
+            let why = "it was not captured before".to_owned();
+            dependent.doubt(&[Doubt { table: table.clone(), why }]).await?;
             history.add(&table, None, shape.clone());
             shapes.insert(table, shape);
         }
@@ -262,6 +264,7 @@ pub(super) fn suffice(
                 super::wire::session::quote(&table.schema),
                 super::wire::session::quote(&table.name)
             ),
+            quote: super::wire::session::quote,
             whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),

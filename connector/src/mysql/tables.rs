@@ -9,7 +9,7 @@ pub(super) mod mapped;
 use serde::{Deserialize, Serialize};
 use tributary_event::TableName;
 
-use super::values::Described;
+use super::values::{Described, Kind};
 use super::wire::session::{Session, literal};
 use crate::carried::AsId;
 use crate::error::ConnectorError;
@@ -117,9 +117,55 @@ fn labels(type_name: &str) -> Vec<String> {
     labels
 }
 
+/// What a column holds, by the catalog alone; `Err`: why that cannot be read.
+pub(super) fn kind(column: &ColumnShape) -> Result<Kind, String> {
+    let described = &column.described;
+    let int = |bytes| Kind::Int { bytes, unsigned: described.unsigned };
+    // `decimal(10,2) unsigned`, `datetime(3)`
+    let numbers =
+        column.type_name.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(numbers, _)| numbers);
+    let number = |at: usize| numbers.and_then(|numbers| numbers.split(',').nth(at)?.trim().parse::<u16>().ok());
+    let digits = number(0).unwrap_or(0).min(6) as u8;
+    let labels = || described.labels.iter().map(|label| label.as_str().into()).collect();
+    Ok(match described.type_name.as_str() {
+        "tinyint" => int(1),
+        "smallint" => int(2),
+        "mediumint" => int(3),
+        "int" => int(4),
+        "bigint" => int(8),
+        "year" => Kind::Year,
+        "float" => Kind::Float,
+        "double" => Kind::Double,
+        "decimal" => Kind::Decimal { precision: number(0).unwrap_or(10) as u8, scale: number(1).unwrap_or(0) as u8 },
+        "bit" => Kind::Bit { bits: number(0).unwrap_or(1) },
+        "date" => Kind::Date,
+        "time" => Kind::Time { digits },
+        "datetime" => Kind::Datetime { digits },
+        "timestamp" => Kind::Timestamp { digits },
+        "enum" => Kind::Enum(labels()),
+        "set" => Kind::Set(labels()),
+        "json" => Kind::Json,
+        "vector" => Kind::Vector,
+        "uuid" => Kind::Uuid,
+        "inet4" => Kind::Inet4,
+        "inet6" => Kind::Inet6,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+        | "geometrycollection" | "geomcollection" => Kind::Geometry { is_point: described.is_point },
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            let name = described.charset.as_deref().unwrap_or_default();
+            match super::values::charset::Charset::named(name) {
+                Some(charset) => Kind::Text(charset),
+                None => return Err(format!("its character set {name} is not known here: convert it to utf8mb4")),
+            }
+        }
+        // Selected, they have the zeros that the log leaves out.
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Kind::Binary { padded: None },
+        name => return Err(format!("its type {name} is not known here")),
+    })
+}
+
 /// What becomes of a column's values where ids are made of them.
 pub(super) fn as_id(described: &Described) -> AsId {
-    use super::values::Kind;
     let digits = 0;
     let kind = match described.type_name.as_str() {
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" => Kind::Year,

@@ -15,9 +15,10 @@ use super::tables::catalog::{self, TableInfo, Which, state};
 use super::tables::known::Known;
 use super::tables::publication::{self, Published};
 use super::wire::hosts;
-use super::wire::sql::{Sql, patiently};
+use super::wire::sql::Sql;
 use crate::dependent::Dependent;
 use crate::error::ConnectorError;
+use crate::pager::patiently;
 use crate::settings::PostgresSettings;
 
 const INTERVAL: Duration = Duration::from_secs(5);

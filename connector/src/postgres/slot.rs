@@ -12,10 +12,11 @@ use tributary_event::{ErrorClass, Lsn};
 
 use super::wire::endpoint::Endpoint;
 use super::wire::hosts;
-use super::wire::sql::{Sql, patiently};
+use super::wire::sql::Sql;
 use super::wire::sqlstate::{literal, replication_privilege};
 use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
+use crate::pager::patiently;
 use crate::settings::PostgresSettings;
 
 /// The facts about a slot that decide.

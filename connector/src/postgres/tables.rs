@@ -9,4 +9,3 @@ pub(super) mod keys;
 pub(super) mod known;
 pub(super) mod publication;
 pub(super) mod relation;
-pub(super) mod rows;

@@ -2,6 +2,7 @@
 
 use mysql_async::prelude::Queryable as _;
 use serde_json::{Value as Json, json};
+use tributary_connector::RowPager;
 
 use crate::server::{Database, METADATA, databases};
 use crate::support::{Recorder, Running};
@@ -165,6 +166,22 @@ async fn check_types(mut db: Database) {
             }
             if !records[1].get(&format!("/after/c{at}")).is_null() {
                 wrong.push(format!("{kind}: null is {}", records[1].get(&format!("/after/c{at}"))));
+            }
+        }
+        // Rows that are listed are those of the log.
+        let table = settings.source.tables()[0].clone();
+        let mut pager =
+            RowPager::open(&settings.source, &table, &[], settings.decimals).await.expect("a pager of rows");
+        let (rows, _) = pager.page(None).await.expect("rows");
+        for (record, row) in records.iter().zip(&rows) {
+            let (after, listed) = (record.get("/after"), serde_json::from_slice::<Json>(&row.row).expect("JSON"));
+            let key: Json = serde_json::from_slice(&row.key).expect("JSON");
+            assert_eq!(record.key.as_ref(), Some(&key));
+            for (at, (kind, literal, _)) in cases.iter().enumerate() {
+                let (logged, listed) = (&after[format!("c{at}")], &listed[format!("c{at}")]);
+                if logged != listed {
+                    wrong.push(format!("{kind} {literal}: {listed} is listed, and the log has {logged}"));
+                }
             }
         }
         assert!(wrong.is_empty(), "{} (MariaDB: {}):\n{}", db.url, db.is_mariadb, wrong.join("\n"));

@@ -9,7 +9,7 @@ use super::Checker;
 use super::fan_out::keys;
 use crate::definition::{IndexText, RootsText, TableText, listed_tables, tables_like};
 use crate::diagnostic::Diagnostic;
-use crate::plan::{Paging, RootIds, SourceSettings};
+use crate::plan::{Paging, RootIds};
 use crate::proposal::alike;
 use crate::query::{Scalars, sent_as};
 use crate::schema::{ArgumentDef, FieldDef, Schema, TypeDef};
@@ -41,12 +41,6 @@ impl Checker<'_> {
             let message = format!("no rule of `graph.vertices` maps `{}` to `{root_type}`", table.shown);
             let help = tables_like(&table.name, self.tables_of(root_type));
             return Err(Box::new(table.spot.error(message).maybe_help(help)));
-        }
-        let is_captured = self.definition.sources.iter().any(|source| source.tables().contains(&table.name));
-        if is_captured && self.table(&table.name).is_none() {
-            let message = format!("the rows of `{}` are not listed: it is no table of PostgreSQL", table.shown);
-            let help = "name a connection of the graph: `roots: { field: <field> }`";
-            return Err(Box::new(table.spot.error(message).help(help)));
         }
         let missing = || Box::new(table.spot.error(format!("no source captures the table `{}`", table.shown)));
         self.table(&table.name).ok_or_else(missing)
@@ -92,7 +86,7 @@ impl Checker<'_> {
         }
         let message = format!("it is unknown where the ids of all `{root_type}` come from");
         let help = format!(
-            "map a table of PostgreSQL to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
+            "map a table to `{root_type}` in `graph.vertices`,\nor name a connection of the graph: `roots: {{ field: <field> }}`"
         );
         Err(Box::new(index.spot.error(message).help(help)))
     }
@@ -122,8 +116,6 @@ impl Checker<'_> {
 
     fn table(&self, table: &TableName) -> Option<RootIds> {
         let source = self.definition.sources.iter().find(|source| source.tables().contains(table))?;
-        // Rows are not read from MySQL: the graph lists what is there.
-        matches!(source.settings, SourceSettings::Postgres(_)).then_some(())?;
         Some(RootIds::Table { source: source.name.clone(), table: table.clone() })
     }
 }

@@ -20,8 +20,6 @@ pub(super) struct Captured {
     pub tables: Vec<(TableName, String, Spot)>,
     /// Sources that publish prepared transactions when they are prepared, and where that is written.
     pub at_prepare: Vec<(String, Spot)>,
-    /// Sources whose tables can be captured and not listed.
-    pub without_rows: Vec<String>,
     /// Not all tables of all sources could be read, so that one's absence from `tables` proves nothing.
     pub unsure: bool,
 }
@@ -67,7 +65,6 @@ pub(super) fn read(r: &mut Reader, pipeline: &Map, name: Option<&str>) -> Captur
                 return Some(SourceSettings::Postgres(postgres(r, &map, &source.name, name, &mut captured)));
             }
             let map = [&key::MYSQL, &key::MARIADB].into_iter().find_map(|key| r.optional(&map, key))?;
-            captured.without_rows.push(source.name.clone());
             Some(SourceSettings::MySql(mysql(r, &map, &source.name, name, &mut captured)))
         });
         let plan = settings.map(|settings| {

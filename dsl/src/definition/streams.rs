@@ -2,6 +2,7 @@
 
 mod answers;
 mod calls;
+mod functions;
 mod lookups;
 mod programs;
 mod queries;
@@ -11,6 +12,7 @@ mod services;
 mod sinks;
 mod steps;
 
+pub(super) use functions::read as functions;
 pub(super) use lookups::read as lookup_tables;
 pub(super) use services::read as services;
 

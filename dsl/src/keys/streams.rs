@@ -1,5 +1,6 @@
 //! Keys of `streams.<stream>`.
 
+pub(crate) mod functions;
 pub(crate) mod lookups;
 pub(crate) mod services;
 pub(crate) mod sinks;

@@ -21,7 +21,8 @@ pub(super) fn pipeline(
     let tables = tables(known, matches, query);
     let mut out = format!(
         "# Proposed by `tributary init` from the graph's schema and the database's keys. Check it: tributary check pipeline.yaml\n\
-         pipeline: {index}-search\n\nsources:\n  database:\n    postgres:\n      url: \"${{DATABASE_URL}}\"\n      tables:\n"
+         pipeline: {index}-search\n\nsources:\n  database:\n    {}:\n      url: \"${{DATABASE_URL}}\"\n      tables:\n",
+        known.kind
     );
     for table in &tables {
         let _ = writeln!(out, "        - {}", quoted(&table.name.to_string()));

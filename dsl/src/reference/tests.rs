@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use tributary_expression::{FunctionSet, Signature, Type};
+use tributary_expression::{Function, FunctionSet, Signature, Type};
 
 use super::page::SMALLEST;
 use super::{json_schema, reference_page};
 use crate::keys::PIPELINE;
 use crate::yaml::{self, Described, Inside, Keys, LeftOut, Node, Rule, Tree};
-use crate::{Definition, Diagnostic, Inputs, parse};
+use crate::{ComponentLimits, Definition, Diagnostic, Inputs, Unusable, parse};
 
 /// A folder with files; every variable has the same value.
 struct Files(PathBuf);
@@ -30,6 +30,10 @@ impl Inputs for Files {
         let mut functions = FunctionSet::default();
         functions.add(signature.each(|_| Err("it is not called".to_owned()))).expect("a name");
         functions
+    }
+
+    fn component(&self, _: &str, _: ComponentLimits, signature: Signature) -> Result<Function, Unusable> {
+        Ok(signature.each(|_| Err("it is not called".to_owned())))
     }
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use vrl::compiler::value::kind;
-use vrl::value::Kind;
 use vrl::value::kind::Collection;
+use vrl::value::{Kind, Value};
 
 /// A type of values.
 #[derive(Clone, PartialEq)]
@@ -87,6 +87,16 @@ impl Type {
     /// Whether nothing is one too.
     pub fn takes_null(&self) -> bool {
         self.0.contains_null()
+    }
+
+    /// The type of a value.
+    pub fn of(value: &Value) -> Self {
+        Self(Kind::from(value))
+    }
+
+    /// Whether a value is of this type.
+    pub fn holds(&self, value: &Value) -> bool {
+        self.0.is_any() || self.takes(&Self::of(value)) == Fit::Always
     }
 
     /// Whether values of another type are taken where this one is asked for.

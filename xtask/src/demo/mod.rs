@@ -2,6 +2,7 @@
 //!
 //! Everything of a run lies in `target/demo`, which is emptied at the start: the pipeline as it is run, and its data.
 
+mod deals;
 mod pipeline;
 mod scenario;
 mod streams;
@@ -37,6 +38,15 @@ pub(crate) struct Arguments {
     /// Show a stream instead of an index: rises of budgets, told with what services know, in five kinds of sinks
     #[arg(long, conflicts_with_all = ["kafka", "elasticsearch", "opensearch"])]
     streams: bool,
+    /// Keep movies, talents, vendors and deals in MySQL, and let the index follow that
+    #[arg(long, conflicts_with_all = ["streams", "mariadb", "two_databases"])]
+    mysql: bool,
+    /// The same in MariaDB
+    #[arg(long, conflicts_with_all = ["streams", "two_databases"])]
+    mariadb: bool,
+    /// Keep movies and talents in PostgreSQL, vendors and deals in MySQL, and show them in one document
+    #[arg(long, conflicts_with = "streams")]
+    two_databases: bool,
 }
 
 /// A demo whose servers run.
@@ -49,6 +59,9 @@ struct Demo {
 
 /// Runs the demo.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.mysql || arguments.mariadb || arguments.two_databases {
+        return Box::pin(deals::run(&arguments)).await;
+    }
     let demo = unless_interrupted(Box::pin(start(&arguments))).await?;
     if arguments.streams {
         return Box::pin(streams::run(demo, arguments.once)).await;
@@ -94,7 +107,7 @@ async fn start(arguments: &Arguments) -> Result<Demo> {
 
 /// Shows what to try and runs until interrupted, or until `tributary` ends by itself.
 async fn follow(demo: &Demo, pipeline: &std::path::Path, process: &mut Child) -> Result<ExitCode> {
-    scenario::until_built(demo, process).await?;
+    scenario::until_built(&demo.folder, process).await?;
     let (tributary, pipeline) = (relative(&binary()), relative(pipeline));
     println!(
         "
@@ -141,10 +154,13 @@ async fn stop(process: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// `x sql`: runs statements on the running demo's database, and prints rows.
-pub(crate) async fn sql(statements: &str) -> Result<ExitCode> {
-    let file = target().join("demo/database-url");
-    let url = std::fs::read_to_string(&file).context("no demo runs here (start one with ./x demo)")?;
+/// `x sql`: runs statements on the running demo's database, and prints rows. `contracts`: on that of deals, where it is another one.
+pub(crate) async fn sql(statements: &str, contracts: bool) -> Result<ExitCode> {
+    let file = target().join(if contracts { "demo/contracts-url" } else { "demo/database-url" });
+    let url = std::fs::read_to_string(&file).context("no such demo runs here (start one with ./x demo)")?;
+    if url.starts_with("mysql://") {
+        return deals::sql(url.trim(), statements).await;
+    }
     let connected = tokio_postgres::connect(url.trim(), tokio_postgres::NoTls).await;
     let (client, connection) =
         connected.context("the demo's database does not answer (start the demo with ./x demo)")?;

@@ -1,11 +1,13 @@
 //! `x demo --once`: changes of every kind, then the proof that the index equals the database.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use movie_graph::truth;
+use serde_json::Value as Json;
 use tokio::process::Child;
 
 use super::Demo;
@@ -34,7 +36,7 @@ const STEPS: [(&str, &str); 10] = [
 /// Runs the steps and compares. Success only if nothing differs.
 pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Result<ExitCode> {
     let started = Instant::now();
-    let address = until_built(demo, process).await?;
+    let address = until_built(&demo.folder, process).await?;
     let built = started.elapsed();
     let (client, connection) = tokio_postgres::connect(&demo.database_url, tokio_postgres::NoTls).await?;
     let driving = tokio::spawn(connection);
@@ -44,20 +46,39 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
         at_rest(&address, process).await?;
     }
     let expected = truth::documents(&client).await?;
+    drop(client);
+    driving.await?.context("closing the connection")?;
+    let times = Times { started, built, steps: STEPS.len() };
+    compare(&expected, &address, pipeline, process, times).await
+}
+
+/// How long a scenario took.
+pub(super) struct Times {
+    pub(super) started: Instant,
+    pub(super) built: Duration,
+    pub(super) steps: usize,
+}
+
+/// Compares the index with what it must hold, and prints it. Success only if nothing differs.
+pub(super) async fn compare(
+    expected: &BTreeMap<String, Json>,
+    address: &str,
+    pipeline: &Path,
+    process: &mut Child,
+    Times { started, built, steps }: Times,
+) -> Result<ExitCode> {
     let (mut differences, mut indexed);
     let compared = Instant::now();
     // At rest twice over: a step's last event may have been on its way when the pipeline was asked.
     loop {
-        at_rest(&address, process).await?;
-        let documents = answers::documents(&address).await?;
-        (differences, indexed) = (truth::differences(&expected, &documents), documents.len());
+        at_rest(address, process).await?;
+        let documents = answers::documents(address).await?;
+        (differences, indexed) = (truth::differences(expected, &documents), documents.len());
         if differences.is_empty() || compared.elapsed() > Duration::from_secs(15) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    drop(client);
-    driving.await?.context("closing the connection")?;
     println!("\n{} compared with the database, field by field, in both directions", pipeline.display());
     for difference in differences.iter().take(20) {
         println!("  {difference}");
@@ -67,15 +88,15 @@ pub(super) async fn run(demo: &Demo, pipeline: &Path, process: &mut Child) -> Re
         indexed,
         differences.len(),
         built.as_secs_f64(),
-        STEPS.len(),
+        steps,
         started.elapsed().as_secs_f64()
     );
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Waits until every root's document is searchable; answers where the pipeline listens.
-pub(super) async fn until_built(demo: &Demo, process: &mut Child) -> Result<String> {
-    let data = demo.folder.join("data");
+pub(super) async fn until_built(folder: &Path, process: &mut Child) -> Result<String> {
+    let data = folder.join("data");
     let started = Instant::now();
     let address = loop {
         alive(process)?;
@@ -90,7 +111,7 @@ pub(super) async fn until_built(demo: &Demo, process: &mut Child) -> Result<Stri
 }
 
 /// Waits until nothing is listed, resolved or built, for two looks in a row.
-async fn at_rest(address: &str, process: &mut Child) -> Result<()> {
+pub(super) async fn at_rest(address: &str, process: &mut Child) -> Result<()> {
     let started = Instant::now();
     let mut looks = 0;
     while looks < 2 {

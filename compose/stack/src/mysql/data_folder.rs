@@ -58,19 +58,21 @@ pub(super) async fn prepare(
 /// A command of the server with this data folder, whoever it is to run as.
 fn command(installation: &Installation, data: &Path, run: &Path, account: Option<Account>) -> Command {
     let mut command = Command::new(installation.line.first().map_or(OsStr::new(""), OsString::as_os_str));
-    command.args(installation.line.iter().skip(1)).args(places(installation, data)).current_dir(run);
+    command.args(installation.line.iter().skip(1)).args(places(installation, data, run)).current_dir(run);
     if let Some(Account { uid, gid }) = account {
         command.uid(uid).gid(gid);
     }
     command
 }
 
-/// Arguments that say where everything is; nothing else of the machine is read.
-pub(super) fn places(installation: &Installation, data: &Path) -> Vec<OsString> {
+/// Arguments that say where everything is; nothing else of the machine is read. Temporary tables have a folder of this server's own:
+/// a server removes at its start what it finds of others in the folder that all share.
+pub(super) fn places(installation: &Installation, data: &Path, run: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--no-defaults".into()];
     let places = [
         ("basedir", &*installation.base),
         ("datadir", data),
+        ("tmpdir", run),
         ("lc-messages-dir", &installation.share),
         ("character-sets-dir", &installation.share.join("charsets")),
         ("plugin-dir", &installation.plugins),

@@ -127,12 +127,11 @@ impl MySql {
 
         let mut line = installation.line.clone().into_iter();
         let program = line.next().context("no program")?.into();
-        let mut arguments: Vec<OsString> = line.chain(data_folder::places(&installation, &data_dir)).collect();
-        arguments.extend([("init-file", &administrator), ("tmpdir", &folder.path)].map(|(name, path)| {
-            let mut argument = OsString::from(format!("--{name}="));
-            argument.push(path);
-            argument
-        }));
+        let mut arguments: Vec<OsString> =
+            line.chain(data_folder::places(&installation, &data_dir, &folder.path)).collect();
+        let mut init_file = OsString::from("--init-file=");
+        init_file.push(&administrator);
+        arguments.push(init_file);
         arguments.push(format!("--port={}", port.number).into());
         arguments.extend(settings(&options).into_iter().map(|(name, value)| format!("--{name}={value}").into()));
         let launch = Launch { program, arguments, account, stop: Signal::TERM };

@@ -21,7 +21,7 @@ pub(in crate::mysql) struct Mapped {
 }
 
 /// A row cannot be read.
-fn unreadable(table: &TableSchema, column: usize, why: Unreadable) -> ConnectorError {
+pub(in crate::mysql) fn unreadable(table: &TableSchema, column: usize, why: Unreadable) -> ConnectorError {
     let name = table.columns.get(column).map_or("?", |column| &*column.name);
     let place = format!("table {}, column {name}", table.qualified_name());
     match why {
@@ -182,16 +182,21 @@ impl Mapped {
 const UNKNOWN: &str = "take the table out of the list and put it in again, or give the source a new name; to be safe from it, run: SET \
      PERSIST binlog_row_metadata = 'FULL';";
 
+/// The columns that events have.
+pub(in crate::mysql) fn columns(shape: &Shape) -> Vec<Column> {
+    let column = |column: &super::ColumnShape| Column {
+        name: column.name.as_str().into(),
+        type_name: column.type_name.as_str().into(),
+    };
+    shape.columns.iter().map(column).collect()
+}
+
 /// The columns and the key that events have.
 pub(in crate::mysql) fn schema(
     table: &TableName,
     shape: &Shape,
     settings: &MySqlSettings,
 ) -> Result<TableSchema, ConnectorError> {
-    let columns = |column: &super::ColumnShape| Column {
-        name: column.name.as_str().into(),
-        type_name: column.type_name.as_str().into(),
-    };
     let declared = settings.keys.iter().find(|(s, t, _)| **s == *table.schema && **t == *table.name);
     let key = match declared {
         None => shape.key.clone(),
@@ -209,7 +214,7 @@ pub(in crate::mysql) fn schema(
             names.iter().map(place).collect::<Result<_, _>>()?
         }
     };
-    Ok(TableSchema::new(table.schema.clone(), table.name.clone(), shape.columns.iter().map(columns).collect(), key))
+    Ok(TableSchema::new(table.schema.clone(), table.name.clone(), columns(shape), key))
 }
 
 /// What the log says of a table by itself.

@@ -107,6 +107,22 @@ impl Session {
         self.answered(doing, done)
     }
 
+    /// Rows of a query, in the binary protocol: numbers exactly as they are stored. It is waited for as long as it takes.
+    pub(in crate::mysql) async fn page(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Vec<Vec<mysql_async::Value>>, ConnectorError> {
+        let read = async {
+            let statement = self.connection.prep(sql).await?;
+            let rows: Vec<mysql_async::Row> = self.connection.exec(&statement, ()).await?;
+            self.connection.close(statement).await?;
+            Ok(rows.into_iter().map(mysql_async::Row::unwrap).collect())
+        };
+        let read: Result<_, Error> = read.await;
+        read.map_err(|error| classify(&self.endpoint, doing, &error))
+    }
+
     /// The first row of a query.
     pub(in crate::mysql) async fn one<T: FromRow + Send + 'static>(
         &mut self,

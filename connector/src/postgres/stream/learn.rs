@@ -328,6 +328,7 @@ fn carried(relation: &Relation<'_>, table: &Relayed, publication: &str) -> Carri
         left_out: Vec::new(),
         quoted_publication: quote(publication),
         quoted_name: quoted(&table.schema),
+        quote,
         whole_rows: whole_rows(&table.schema),
         ids: as_ids(&table.schema, table.codecs()),
         before: relation.columns().map(|c| full || c.identity).collect(),

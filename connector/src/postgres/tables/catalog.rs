@@ -145,6 +145,7 @@ impl TableInfo {
             left_out: left_out.to_vec(),
             quoted_publication: quote(publication),
             quoted_name: quoted(&self.schema),
+            quote,
             whole_rows: whole_rows(&self.schema),
             ids: as_ids(&self.schema, self.codecs.iter()),
             before: (0..self.schema.columns.len()).map(|column| self.is_logged_before(column)).collect(),

@@ -6,26 +6,11 @@ use std::collections::HashMap;
 
 use tributary_event::TableName;
 
+use crate::description::{Description, Reference};
 use crate::error::ConnectorError;
 use crate::postgres::wire::hosts;
 use crate::postgres::wire::sql::Sql;
 use crate::settings::Secret;
-
-/// A foreign key: its columns, and the table whose primary key they name.
-pub type Reference = (Vec<String>, TableName);
-
-/// A table, and how it hangs together with others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// Its name.
-    pub name: TableName,
-    /// Its columns, in their order.
-    pub columns: Vec<String>,
-    /// The columns of its primary key, in the key's order; empty if it has none.
-    pub key: Vec<String>,
-    /// Its foreign keys: columns, and the table whose primary key they name.
-    pub references: Vec<Reference>,
-}
 
 /// Describes the tables that the role may read, partitions and the server's own left out; sorted by name.
 ///

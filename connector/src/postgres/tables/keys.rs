@@ -4,30 +4,20 @@
 //! Keyset pagination: a page starts behind the last key of the page before, so a page costs the same wherever it is,
 //! and rows that come and go meanwhile shift nothing.
 
-use std::time::Duration;
-
 use tributary_event::{TableName, Value};
 
 use super::absent::no_such_table;
 use super::catalog::{self, TableInfo, Which};
 use super::publication::Published;
 use crate::error::ConnectorError;
+use crate::pager::{KeyRow, LONG, no_such_column, patiently};
 use crate::postgres::values::charset::Charset;
 use crate::postgres::values::texts::Texts;
 use crate::postgres::values::value::push_hex;
 use crate::postgres::wire::hosts;
-use crate::postgres::wire::sql::{Sql, patiently};
+use crate::postgres::wire::sql::Sql;
 use crate::postgres::wire::sqlstate::{literal, quote};
 use crate::settings::{InvalidText, PostgresSettings};
-
-/// One row of a page.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KeyRow {
-    /// The columns that were asked for, as the log would give them.
-    pub values: Vec<Value>,
-    /// The row's place in key order: what the next page starts behind. Opaque, and fit to be stored.
-    pub place: Vec<String>,
-}
 
 /// Reads pages of keys, or of rows, over one session.
 pub struct KeyPager {
@@ -41,9 +31,6 @@ pub struct KeyPager {
     /// How texts are read that come as they are stored, once one has come that the server cannot convert.
     stored: Option<Texts>,
 }
-
-/// A page that takes longer is worth a word.
-const LONG: Duration = Duration::from_secs(30);
 
 /// Stands before the hexadecimal digits of a place that is no text; texts of PostgreSQL do not have it.
 const AS_STORED: char = '\0';
@@ -72,7 +59,7 @@ impl KeyPager {
     ///
     /// # Errors
     /// As [`Self::open`]; or the publication leaves out changes.
-    pub(in crate::postgres) async fn open_published(
+    pub(crate) async fn open_published(
         settings: &PostgresSettings,
         table: &TableName,
         columns: &[String],
@@ -138,12 +125,12 @@ impl KeyPager {
     }
 
     /// The columns that are read, by their places in the table.
-    pub(in crate::postgres) fn columns(&self) -> &[usize] {
+    pub(crate) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
     /// Lets other columns be read.
-    pub(in crate::postgres) fn choose(&mut self, columns: &[String]) -> Result<(), ConnectorError> {
+    pub(crate) fn choose(&mut self, columns: &[String]) -> Result<(), ConnectorError> {
         self.columns = indexes(&self.table, columns)?;
         Ok(())
     }
@@ -287,16 +274,7 @@ impl KeyPager {
 
 /// The places of columns in a table.
 fn indexes(table: &TableInfo, columns: &[String]) -> Result<Vec<usize>, ConnectorError> {
-    let index = |column: &String| {
-        table.schema.column(column).ok_or_else(|| {
-            let known: Vec<&str> = table.schema.columns.iter().map(|c| &*c.name).collect();
-            ConnectorError::Table {
-                table: table.schema.qualified_name(),
-                cause: format!("it has no column {column}"),
-                remedy: format!("its columns are {}", known.join(", ")),
-            }
-        })
-    };
+    let index = |column: &String| table.schema.column(column).ok_or_else(|| no_such_column(&table.schema, column));
     columns.iter().map(index).collect()
 }
 

@@ -153,22 +153,6 @@ impl Sql {
     }
 }
 
-/// Waits for a statement, and says so if that takes long: our sessions have no limits that would end it.
-pub(in crate::postgres) async fn patiently<T>(
-    statement: impl Future<Output = T>,
-    long: Duration,
-    say: impl FnOnce(),
-) -> T {
-    tokio::pin!(statement);
-    tokio::select! {
-        done = &mut statement => done,
-        () = tokio::time::sleep(long) => {
-            say();
-            statement.await
-        }
-    }
-}
-
 fn rows(messages: Vec<SimpleQueryMessage>) -> impl Iterator<Item = SimpleQueryRow> {
     messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),

@@ -52,15 +52,6 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map, captured: &Cap
 
 fn captured(r: &mut Reader, from: &TableText, columns: &[Text], captured: &Captured) -> Option<CapturedTable> {
     let source = captured.known_source(r, &from.name, &from.shown, &from.spot)?.to_owned();
-    if captured.without_rows.contains(&source) {
-        let message = format!(
-            "`{}` is of the source `{source}`, whose rows are not listed: it is no PostgreSQL source",
-            from.shown
-        );
-        let help = "name its topic instead of the table: `topic: <source>.<database>.<table>`, and `key`";
-        r.found.push(from.spot.error(message).help(help));
-        return None;
-    }
     if captured.at_prepare.iter().any(|(name, _)| *name == source) {
         let message = format!(
             "`{}` is of the source `{source}`, which tells of changes when they are prepared: of some that are rolled back, too",

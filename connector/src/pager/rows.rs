@@ -3,9 +3,9 @@
 use tributary_event::debezium::{DecimalMode, encode_value, json_string};
 use tributary_event::{TableName, Value};
 
-use super::keys::KeyPager;
+use super::KeyPager;
 use crate::error::ConnectorError;
-use crate::settings::PostgresSettings;
+use crate::settings::SourceSettings;
 
 /// Rows of a page at first, and at most.
 const ROWS: (usize, usize) = (100, 5_000);
@@ -39,16 +39,16 @@ impl RowPager {
     /// # Errors
     /// There is no such table or column, or the table has no primary key to page by.
     pub async fn open(
-        settings: &PostgresSettings,
+        source: &SourceSettings,
         table: &TableName,
         columns: &[String],
         decimals: DecimalMode,
     ) -> Result<Self, ConnectorError> {
-        let mut pager = KeyPager::open_published(settings, table, columns).await?;
-        let schema = pager.table().schema.clone();
+        let mut pager = KeyPager::open_published(source, table, columns).await?;
         let is_it = |(of, name, _): &&(String, String, Vec<String>)| **of == *table.schema && **name == *table.name;
+        let schema = pager.schema();
         let name = |index: &usize| schema.columns.get(*index).map(|column| column.name.to_string());
-        let key: Vec<String> = match settings.keys.iter().find(is_it) {
+        let key: Vec<String> = match source.keys().iter().find(is_it) {
             Some((_, _, columns)) => columns.clone(),
             None => schema.key.iter().filter_map(name).collect(),
         };
@@ -67,6 +67,9 @@ impl RowPager {
         &mut self,
         after: Option<&[String]>,
     ) -> Result<(Vec<TableRow>, Option<Vec<String>>), ConnectorError> {
+        if after.is_none() {
+            self.pager.settle().await?;
+        }
         let found = self.pager.page(after, self.size).await?;
         let next = (found.len() == self.size).then(|| found.last().map(|row| row.place.clone())).flatten();
         let mut bytes = 0;
