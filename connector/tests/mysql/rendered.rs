@@ -436,6 +436,8 @@ async fn other_characters(db: &mut Database, charset: &str, tried: Tried) -> Vec
         Tried::Two(before) => format!("convert(unhex(concat('{before}', lpad(hex(n), 4, '0'))) using {charset})"),
         Tried::Plane => format!("convert(convert(unhex(lpad(hex(n), 8, '0')) using utf32) using {charset})"),
     };
+    // Private characters that the web's table has given others since.
+    let but = if charset == "gb18030" { "and n not between 0xe000 and 0xf8ff" } else { "" };
     let last = if matches!(tried, Tried::One) { 255 } else { 65_535 };
     db.run("drop table if exists t").await;
     db.run(&format!("create table t (id int primary key, x longtext character set {charset})")).await;
@@ -446,9 +448,9 @@ async fn other_characters(db: &mut Database, charset: &str, tried: Tried) -> Vec
     // A row for all with the same first byte, of those that the server takes for one character and can print.
     db.run(&format!(
         "insert into t select n div 256, group_concat(x order by n separator '') from (select n, {of_number} as x from numbers \
-         where n between 1 and {last} and n not between 0xd800 and 0xdfff) as all_of_them \
+         where n between 1 and {last} and n not between 0xd800 and 0xdfff {but}) as all_of_them \
          where x is not null and char_length(x) = 1 and char_length(convert(x using utf8mb4)) = 1 \
-         and (convert(x using utf8mb4) <> '?' or n = 63) group by n div 256"
+         and (convert(x using utf8mb4) not in ('?', '\u{fffd}') or n = 63) group by n div 256"
     ))
     .await;
     let said: Vec<(u32, String)> = db.rows("select id, convert(x using utf8mb4) from t order by id").await;
@@ -481,7 +483,8 @@ async fn the_log_and_a_query_have_the_same_text_of_every_character() {
         db.run("create table numbers (n int primary key)").await;
         db.run("insert into numbers select a.d * 256 + b.d from digits a, digits b").await;
         let mut wrong = Vec::new();
-        for (charset, tried) in CHARSETS {
+        let known: Vec<String> = db.rows("select character_set_name from information_schema.character_sets").await;
+        for (charset, tried) in CHARSETS.iter().filter(|(charset, _)| known.iter().any(|known| known == charset)) {
             wrong.extend(other_characters(&mut db, charset, *tried).await);
         }
         assert!(wrong.is_empty(), "(MariaDB: {})\n{}", db.is_mariadb, wrong.join("\n"));

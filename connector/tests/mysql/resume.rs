@@ -158,9 +158,16 @@ async fn a_dump_thread_that_is_killed_is_replaced() {
         for id in 1..=3 {
             insert(&mut db, id, id).await;
             recorder.wait(id as usize).await;
-            let threads: Vec<u64> =
-                db.rows(&format!("select id from information_schema.processlist where command like 'Binlog Dump%' and user = '{user}'")).await;
-            assert_eq!(threads.len(), 1);
+            let reading = format!(
+                "select id from information_schema.processlist where command like 'Binlog Dump%' and user = '{user}'"
+            );
+            let mut threads: Vec<u64> = Vec::new();
+            // One that was let go, such as that of the look whether the log may be read, ends with the next word of the server.
+            until("one reads the log", async || {
+                threads = db.rows(&reading).await;
+                threads.len() == 1
+            })
+            .await;
             for thread in threads {
                 db.run(&format!("kill {thread}")).await;
             }
