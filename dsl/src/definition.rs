@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use tributary_event::TableName;
 
-use crate::Inputs;
 use crate::diagnostic::{Diagnostic, Spot, sorted};
 use crate::keys;
 use crate::plan::{
@@ -33,6 +32,7 @@ use crate::plan::{
 };
 use crate::written;
 use crate::yaml::{self, At, Node, Reader, Tree};
+use crate::{ComponentLimits, Inputs};
 
 /// A pipeline as written.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Definition {
     pub(crate) indexes: Vec<IndexText>,
     pub(crate) services: Vec<ServicePlan>,
     pub(crate) tables: Vec<LookupTable>,
+    /// The WebAssembly components by their names.
+    pub(crate) components: BTreeMap<String, ComponentLimits>,
     pub(crate) streams: Vec<StreamPlan>,
     pub(crate) http: HttpSettings,
     pub(crate) traces: Option<Arc<TracesPlan>>,
@@ -108,6 +110,11 @@ impl Definition {
     /// The tables that steps of streams look into.
     pub fn tables(&self) -> &[LookupTable] {
         &self.tables
+    }
+
+    /// The WebAssembly components that programs and steps of streams may call, by their names, and what a call of each may take.
+    pub fn components(&self) -> &BTreeMap<String, ComponentLimits> {
+        &self.components
     }
 
     /// What it says, part by part.
@@ -224,7 +231,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
     let indexes = if alone { Vec::new() } else { indexes::read(r, &map, &captured) };
     let services = streams::services(r, &map);
     let tables = streams::lookup_tables(r, &map, &captured);
-    streams::functions(r, &map);
+    let components = streams::functions(r, &map);
     let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
     let streams = streams::read(
         r,
@@ -253,6 +260,7 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         graph: graph?,
         indexes,
         tables,
+        components,
         services: services.into_iter().map(|(service, _)| service).collect(),
         streams,
         http: HttpSettings { listen },

@@ -366,7 +366,7 @@ fn settings(definition: &Definition) -> String {
         .collect();
     let hidden: Vec<u8> = definition.graph.types.values().map(|ty| ty.hidden).filter(|hidden| *hidden > 0).collect();
     format!(
-        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
+        "{:?}\n{:?}\n{:?} {:?} {:?} {:?} {hidden:?}\n{indexes:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
         definition.sources,
         definition.transport,
         definition.graph.timeout,
@@ -375,6 +375,7 @@ fn settings(definition: &Definition) -> String {
         definition.graph.lag,
         definition.services,
         definition.tables,
+        definition.components,
         definition.streams,
         definition.http,
         definition.traces,

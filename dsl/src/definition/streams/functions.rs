@@ -1,5 +1,7 @@
 //! `functions:`: WebAssembly components that steps and programs of streams call.
 
+use std::collections::BTreeMap;
+
 use tributary_expression::{Signature, Type};
 
 use crate::ComponentLimits;
@@ -7,9 +9,10 @@ use crate::keys::FUNCTIONS;
 use crate::keys::streams::functions::{self as key, ValueType};
 use crate::yaml::{Map, Reader};
 
-/// Adds the components of a pipeline to what programs may call.
-pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) {
-    let Some(entries) = r.optional(pipeline, &FUNCTIONS) else { return };
+/// Adds the components of a pipeline to what programs may call; what a call of each may take.
+pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) -> BTreeMap<String, ComponentLimits> {
+    let mut components = BTreeMap::new();
+    let Some(entries) = r.optional(pipeline, &FUNCTIONS) else { return components };
     for entry in entries.entries() {
         let example = "{ wasm: score.wasm, takes: { price: number }, answers: number }";
         let Some(map) = r.entry(&entries, entry, &&key::FUNCTION, example) else { continue };
@@ -39,5 +42,7 @@ pub(in crate::definition) fn read(r: &mut Reader, pipeline: &Map) {
         if let Err(problem) = r.functions.add(function) {
             r.error(entry.0.place, problem.to_string(), None);
         }
+        components.insert(entry.0.name.clone(), limits);
     }
+    components
 }
