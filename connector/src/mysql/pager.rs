@@ -169,12 +169,9 @@ impl KeyPager {
         let rows = patiently(self.session.page("reading a page of keys", statement), LONG, say).await;
         let rows = rows.map_err(|error| match error {
             ConnectorError::Privilege { place, cause, .. } => {
-                let (database, user) = (quote(&self.name.schema), &self.session.endpoint.user);
-                ConnectorError::Privilege {
-                    place,
-                    cause,
-                    remedy: format!("GRANT SELECT ON {database}.* TO '{user}'@'%';"),
-                }
+                let name = format!("{}.{}", quote(&self.name.schema), quote(&self.name.name));
+                let remedy = format!("GRANT SELECT ON {name} TO {};", self.session.endpoint.grantee());
+                ConnectorError::Privilege { place, cause, remedy }
             }
             error => error,
         })?;

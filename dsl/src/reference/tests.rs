@@ -12,6 +12,10 @@ use crate::keys::PIPELINE;
 use crate::yaml::{self, Described, Inside, Keys, LeftOut, Node, Rule, Tree};
 use crate::{ComponentLimits, Definition, Diagnostic, Inputs, Unusable, parse};
 
+mod odd;
+
+use odd::ODD;
+
 /// A folder with files; every variable has the same value.
 struct Files(PathBuf);
 
@@ -256,62 +260,33 @@ fn every_key_is_read() {
     }
 }
 
-/// Values that one kind or another takes, or nearly.
-const ODD: [&str; 42] = [
-    "0",
-    "1",
-    "2",
-    "007",
-    "+5",
-    "-1",
-    "1.5",
-    "10000000000000000000000",
-    "0ms",
-    "1ms",
-    "5 s",
-    "7d",
-    "1week",
-    "64KiB",
-    "1 GB",
-    "1gb",
-    "unlimited",
-    "on",
-    "off",
-    "true",
-    "null",
-    "yes",
-    "none",
-    "http://h",
-    "HTTP://h",
-    "https://h:1/x@y",
-    "http://u@h/x",
-    "http:///x",
-    "postgres://h/d",
-    "postgresql://u:p@h",
-    "mysql://h/d",
-    "mariadb://u:p@h",
-    "127.0.0.1:80",
-    "[::1]:80",
-    "localhost:80",
-    "Movie",
-    "a.b",
-    "a b.c",
-    "-a",
-    "a_b-c",
-    "${SOME}",
-    "$$",
-];
-
 #[test]
 fn editors_accept_whatever_the_reader_accepts() {
-    let validator = validator();
+    let (validator, places) = (validator(), places());
+    // It is by far the longest test of these: each core has its share.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shares: Vec<(usize, usize)> = std::thread::scope(|scope| {
+        let (validator, places) = (&validator, &places);
+        let share = |first| move || accepted_and_refused(validator, places.iter().skip(first).step_by(cores));
+        let shares: Vec<_> = (0..cores).map(|first| scope.spawn(share(first))).collect();
+        shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let (accepted, refused) = shares.iter().fold((0, 0), |all, share| (all.0 + share.0, all.1 + share.1));
+    assert!(accepted > 500 && refused > 500, "{accepted} {refused}");
+}
+
+/// How many odd values the reader accepts, and how many editors refuse.
+fn accepted_and_refused<'a>(
+    validator: &jsonschema::Validator,
+    places: impl Iterator<Item = &'a Place>,
+) -> (usize, usize) {
     let (mut accepted, mut refused) = (0, 0);
-    for place in places() {
+    for place in places {
         for value in ODD {
             // As a quoted text, and as an editor takes the plain one.
             let other = Some(plain(value)).filter(|other| !other.is_string());
             for value in other.into_iter().chain([json!(value)]) {
-                let pipeline = with(&place, value);
+                let pipeline = with(place, value);
                 let fine = read(&format!("{pipeline:#}")).1.is_empty();
                 let wrong: Vec<String> = validator.iter_errors(&pipeline).map(|e| e.to_string()).collect();
                 assert!(!fine || wrong.is_empty(), "{:?}: {pipeline:#}\n{wrong:#?}", place.path);
@@ -320,7 +295,7 @@ fn editors_accept_whatever_the_reader_accepts() {
             }
         }
     }
-    assert!(accepted > 500 && refused > 500, "{accepted} {refused}");
+    (accepted, refused)
 }
 
 #[test]

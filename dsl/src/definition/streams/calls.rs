@@ -65,7 +65,7 @@ fn function(r: &mut Reader, name: &Text) -> Option<Function> {
         let help = match names.is_empty() {
             false => suggestion(&name.value, names),
             true => Some(
-                "describe a component under `functions`, or compile one into a program of your own (STREAMS.md, Functions)"
+                "describe a component under `functions`, or compile a function of Rust into a program of your own (STREAMS.md, Functions)"
                     .to_owned(),
             ),
         };
