@@ -60,11 +60,11 @@ impl Held {
     fn call(
         &self,
         events: &[Vec<Value>],
-        call: impl Fn(&[Vec<Value>]) -> Result<Vec<Made>, String>,
+        call: impl Fn(&[&Vec<Value>]) -> Result<Vec<Made>, String>,
     ) -> Result<Vec<Made>, String> {
         let taken: Vec<Result<(), String>> = events.iter().map(|arguments| self.takes(arguments)).collect();
-        let shown: Vec<Vec<Value>> =
-            events.iter().zip(&taken).filter(|(_, taken)| taken.is_ok()).map(|(event, _)| event.clone()).collect();
+        let shown: Vec<&Vec<Value>> =
+            events.iter().zip(&taken).filter(|(_, taken)| taken.is_ok()).map(|(event, _)| event).collect();
         let made = if shown.is_empty() { Vec::new() } else { call(&shown)? };
         if made.len() != shown.len() {
             return Err(format!("it was given {} events and made {} answers", shown.len(), made.len()));

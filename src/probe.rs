@@ -113,7 +113,7 @@ impl RootIdSource for Probed {
 fn kept(sources: &[SourcePlan]) -> String {
     let (slots, others): (Vec<&SourcePlan>, Vec<&SourcePlan>) =
         sources.iter().partition(|source| matches!(source.settings, SourceSettings::Postgres(_)));
-    let mut told = vec!["nothing was built. Changes are captured from here on".to_owned()];
+    let mut told = Vec::new();
     if !slots.is_empty() {
         let slots: Vec<&str> = slots.iter().map(|source| source.settings.reader()).collect();
         told.push(format!(
@@ -126,7 +126,7 @@ fn kept(sources: &[SourcePlan]) -> String {
         let others = others.join(", ");
         told.push(format!("the server of {others} keeps its log for as long as binlog_expire_logs_seconds says"));
     }
-    told.join("; ").replacen("; ", ": ", 1)
+    format!("nothing was built. Changes are captured from here on: {}", told.join("; "))
 }
 
 /// Compares the ids of a pipeline that never ran, before anything is made for it. True: it was done. Where a source or the graph does not

@@ -7,6 +7,8 @@ pub mod carried;
 pub mod checkpoint;
 pub mod dependent;
 mod description;
+#[cfg(test)]
+mod documentation;
 pub mod error;
 pub mod mysql;
 mod net;

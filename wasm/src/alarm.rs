@@ -1,6 +1,6 @@
 //! The clock that ends calls. It ticks only while somebody is called.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use wasmtime::Engine;
 /// How exact the limits of calls are.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
-/// Ticks of an engine's epoch.
-pub(crate) struct Alarm {
+/// What the clock's thread and whoever is called share.
+#[derive(Default)]
+struct Alarm {
     state: Mutex<State>,
-    begun: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -26,52 +27,55 @@ struct State {
 /// A call that is under way.
 pub(crate) struct Running<'a>(&'a Alarm);
 
-/// An alarm, and the end of its thread.
+/// Ticks of an engine's epoch. Dropping it ends its thread.
 pub(crate) struct Clock(Arc<Alarm>);
+
+impl Alarm {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// Waits until somebody is called. False: nobody will be any more.
+    fn is_wanted(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |state: &mut State| state.calls == 0 && !state.over;
+        !self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner).over
+    }
+}
 
 impl Clock {
     /// The clock of an engine.
     ///
     /// # Errors
     /// There can be no thread.
-    pub fn new(engine: &Engine) -> std::io::Result<Self> {
-        let alarm = Arc::new(Alarm { state: Mutex::default(), begun: Condvar::new() });
-        let (heard, engine) = (Arc::downgrade(&alarm), engine.weak());
-        thread::Builder::new().name("wasm-clock".to_owned()).spawn(move || tick(&heard, &engine))?;
+    pub fn new(engine: Engine) -> std::io::Result<Self> {
+        let alarm = Arc::new(Alarm::default());
+        let heard = alarm.clone();
+        thread::Builder::new().name("wasm-clock".to_owned()).spawn(move || {
+            while heard.is_wanted() {
+                thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        })?;
         Ok(Self(alarm))
     }
 
     /// Says that a call is under way, until what comes back is dropped.
     pub fn run(&self) -> Running<'_> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).calls += 1;
-        self.0.begun.notify_one();
+        self.0.change(|state| state.calls += 1);
         Running(&self.0)
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
-        self.0.begun.notify_one();
+        self.0.change(|state| state.over = true);
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).calls -= 1;
-    }
-}
-
-fn tick(alarm: &Weak<Alarm>, engine: &wasmtime::EngineWeak) {
-    while let (Some(alarm), Some(engine)) = (alarm.upgrade(), engine.upgrade()) {
-        let state = alarm.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |state: &mut State| state.calls == 0 && !state.over;
-        let state = alarm.begun.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-        if state.over {
-            return;
-        }
-        drop(state);
-        thread::sleep(TICK);
-        engine.increment_epoch();
+        self.0.change(|state| state.calls -= 1);
     }
 }

@@ -129,8 +129,11 @@ impl Component {
         let linker = imports::linker(&engine, &code).map_err(|e| LoadError::Code(said(e)))?;
         let linker = linker.map_err(LoadError::Imports)?;
         let instance = linker.instantiate_pre(&code).map_err(|e| LoadError::Code(said(e)))?;
-        let component = Self(Arc::new(Inner { instance, clock: Clock::new(&engine)?, limits }));
-        component.start().map(drop)?;
+        let component = Self(Arc::new(Inner { instance, clock: Clock::new(engine)?, limits }));
+        {
+            let _running = component.0.clock.run();
+            component.start()?;
+        }
         Ok(component)
     }
 
@@ -138,10 +141,10 @@ impl Component {
     ///
     /// # Errors
     /// What the function said, or why it did not come to its end.
-    pub fn call(&self, events: &[Vec<Value>]) -> Result<Vec<Made>, String> {
-        let events = Value::Array(events.iter().map(|arguments| Value::Array(arguments.clone())).collect());
-        let mut asked = Vec::new();
-        json::write(&events, &mut asked);
+    pub fn call<E: AsRef<[Value]>>(&self, events: &[E]) -> Result<Vec<Made>, String> {
+        let asked = list(events, |event, out| {
+            out.extend(list(event.as_ref(), json::write));
+        });
         let _running = self.0.clock.run();
         let (mut store, call) = self.start().map_err(|e| e.to_string())?;
         let (answered,) = call.call(&mut store, (&asked,)).map_err(|e| self.why(&e))?;
@@ -179,4 +182,17 @@ impl Component {
             None => format!("it broke off: {}", error.root_cause()),
         }
     }
+}
+
+/// A list as JSON, whose items are written so.
+fn list<T>(items: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (place, item) in items.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write(item, &mut out);
+    }
+    out.push(b']');
+    out
 }

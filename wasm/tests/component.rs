@@ -119,6 +119,10 @@ fn what_is_no_function_is_refused_with_a_remedy() {
     assert!(matches!(module, LoadError::Module) && module.remedy().is_some_and(|remedy| remedy.contains("wasip2")));
     assert!(matches!(load(b"no wasm at all"), LoadError::Code(_)));
     assert!(matches!(load(&wat::parse_str("(component)").expect("a component")), LoadError::Export));
+    // Looking at it is a call like others.
+    let slow = ECHO.to_owned() + ") (start $forever";
+    let slow = Component::load(&component("", &slow), LIMITS).expect_err("it never starts");
+    assert!(slow.to_string().contains("it did not come to its end within 200ms"), "{slow}");
     let small = Limits { memory: 1 << 10, ..LIMITS };
     let large = Component::load(&component("", ECHO), small).expect_err("it has a page of memory");
     assert!(large.to_string().contains("it needs 65536 bytes of memory"), "{large}");

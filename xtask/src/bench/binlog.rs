@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
 use tributary_stack::{LogReader, MySql, MySqlOptions, MySqlProduct, MySqlSession};
 
+use super::drained::{self, Figures};
 use super::{release_of_drain, usage};
+use crate::parts::empty;
 use crate::tools::target;
 
 /// Of numbers from 1 to a million.
@@ -30,29 +32,6 @@ const NUMBERS: &str =
 
 /// How often each is measured.
 const ROUNDS: u32 = 3;
-
-/// What one run needed.
-#[derive(Clone, Copy)]
-struct Figures {
-    seconds: f64,
-    cpu: f64,
-    rss: f64,
-}
-
-impl Figures {
-    const NONE: Self = Self { seconds: f64::INFINITY, cpu: f64::INFINITY, rss: 0.0 };
-
-    /// The least time of each kind, the most memory.
-    fn better(self, other: Self) -> Self {
-        let (seconds, cpu) = (self.seconds.min(other.seconds), self.cpu.min(other.cpu));
-        Self { seconds, cpu, rss: self.rss.max(other.rss) }
-    }
-
-    fn said(&self, who: &str, rows: u32) -> String {
-        let (rate, cpu) = (f64::from(rows) / self.seconds, self.cpu * 1e6 / f64::from(rows));
-        format!("rate_{who}={rate:.0} cpu_{who}={cpu:.2} rss_{who}={:.0}", self.rss)
-    }
-}
 
 pub(super) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
     ensure!(rows <= MOST_ROWS, "--size: {MOST_ROWS} rows at most");
@@ -75,18 +54,15 @@ pub(super) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
 /// Figures of every reader, from a server that was just started.
 async fn measure(server: &MySql, rows: u32, per_transaction: u32, reader: &LogReader) -> Result<String> {
     let folder = target().join("bench/binlog");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    empty(&folder)?;
     let mut sql = server.session("mysql").await?;
     let first_file = prepared(&mut sql).await?;
     let url = server.server_url();
     let log = |round: u32| folder.join(format!("log{round}"));
     let embedded = |round: u32| format!("embedded:{}", log(round).display());
-    drain("prepare", &url, "nowhere", rows).await?;
+    drained::prepare(&url, DATABASE, "nowhere", rows).await?;
     for round in 0..ROUNDS {
-        drain("prepare", &url, &embedded(round), rows).await?;
+        drained::prepare(&url, DATABASE, &embedded(round), rows).await?;
     }
     fill(&mut sql, rows, per_transaction).await?;
     sql.close().await?;
@@ -97,16 +73,21 @@ async fn measure(server: &MySql, rows: u32, per_transaction: u32, reader: &LogRe
         let runs = [
             read(reader.command(server, &["--verbose"], &first_file)?, &folder).await?,
             read(reader.command(server, &["--raw", &raw], &first_file)?, &folder).await?,
-            drain("run", &url, "nowhere", rows).await?,
-            drain("run", &url, &embedded(round), rows).await?,
+            drained::run(&url, DATABASE, "nowhere", rows).await?,
+            drained::run(&url, DATABASE, &embedded(round), rows).await?,
         ];
         for ((_, best), run) in best.iter_mut().zip(runs) {
             *best = best.better(run);
         }
         std::fs::remove_dir_all(log(round)).with_context(|| format!("removing {}", log(round).display()))?;
     }
-    let said: Vec<String> = best.iter().map(|(who, figures)| figures.said(who, rows)).collect();
+    let said: Vec<String> = best.iter().map(|(who, figures)| said(who, figures, rows)).collect();
     Ok(said.join(" "))
+}
+
+fn said(who: &str, figures: &Figures, rows: u32) -> String {
+    let (rate, cpu) = (f64::from(rows) / figures.seconds, figures.cpu_per_million(rows));
+    format!("rate_{who}={rate:.0} cpu_{who}={cpu:.2} rss_{who}={:.0}", figures.rss)
 }
 
 /// Makes the tables; the file of the log that the rows will be in.
@@ -159,25 +140,4 @@ async fn read(mut command: Command, folder: &Path) -> Result<Figures> {
         bail!("the server's own reader failed: {}", String::from_utf8_lossy(&said.stderr));
     }
     Ok(Figures { seconds, cpu: used.0, rss: used.1 })
-}
-
-/// Runs the measured process.
-async fn drain(action: &str, url: &str, transport: &str, rows: u32) -> Result<Figures> {
-    let output = Command::new(target().join("release/examples/drain"))
-        .args([action, url, DATABASE, transport, &rows.to_string()])
-        .output()
-        .await
-        .context("starting the measured process")?;
-    if !output.status.success() {
-        bail!("{action}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    if action == "prepare" {
-        return Ok(Figures::NONE);
-    }
-    let line = String::from_utf8_lossy(&output.stdout).into_owned();
-    let figure = |key: &str| {
-        let found = line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        found.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{key} in {line:?}"))
-    };
-    Ok(Figures { seconds: figure("seconds")?, cpu: figure("cpu_s")?, rss: figure("peak_rss_mb")? })
 }

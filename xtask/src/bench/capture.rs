@@ -9,6 +9,7 @@ use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
+use super::drained::{self, Figures};
 use super::release;
 use crate::tools::target;
 
@@ -18,24 +19,6 @@ pub(super) const TABLE: &str =
 
 /// How often each is measured.
 const ROUNDS: u32 = 3;
-
-/// What one run needed.
-#[derive(Clone, Copy)]
-struct Figures {
-    seconds: f64,
-    cpu: f64,
-    rss: f64,
-}
-
-impl Figures {
-    const NONE: Self = Self { seconds: f64::INFINITY, cpu: f64::INFINITY, rss: 0.0 };
-
-    /// The least time of each kind, the most memory.
-    fn better(self, other: Self) -> Self {
-        let (seconds, cpu) = (self.seconds.min(other.seconds), self.cpu.min(other.cpu));
-        Self { seconds, cpu, rss: self.rss.max(other.rss) }
-    }
-}
 
 pub(super) async fn run(rows: u32) -> Result<()> {
     release().await?;
@@ -65,10 +48,10 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
         ("kafka", format!("kafka:{brokers}")),
     ];
     let peers = |round| format!("peer_{round}");
-    let drained = |name: &str, round| format!("{shape}_{name}_{round}");
+    let named = |name: &str, round| format!("{shape}_{name}_{round}");
     for round in 0..ROUNDS {
         for (name, transport) in &transports {
-            drain("prepare", &url, &drained(name, round), transport, rows).await?;
+            drained::prepare(&url, &named(name, round), transport, rows).await?;
         }
         client.query("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&peers(round)]).await?;
     }
@@ -77,15 +60,10 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
     let mut peer_seconds = f64::INFINITY;
     let mut best = transports.each_ref().map(|_| Figures::NONE);
     for round in 0..ROUNDS {
-        let publication = format!("tributary_{}", drained("nowhere", round));
+        let publication = format!("tributary_{}", named("nowhere", round));
         peer_seconds = peer_seconds.min(peer(&url, &peers(round), &publication, &end).await?);
         for ((name, transport), best) in transports.iter().zip(&mut best) {
-            let line = drain("run", &url, &drained(name, round), transport, rows).await?;
-            let figure = |key: &str| {
-                let found = line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-                found.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{key} in {line:?}"))
-            };
-            let run = Figures { seconds: figure("seconds")?, cpu: figure("cpu_s")?, rss: figure("peak_rss_mb")? };
+            let run = drained::run(&url, &named(name, round), transport, rows).await?;
             *best = best.better(run);
         }
         if folder.exists() {
@@ -94,8 +72,9 @@ async fn measure(shape: &str, rows: u32, per_transaction: u32, brokers: &str) ->
     }
     println!("{shape}: pg_recvlogical {peer_seconds:.2} s");
     let mut figures = format!("{shape}_pg_recvlogical_s={peer_seconds:.2}");
-    for ((name, _), Figures { seconds, cpu, rss }) in transports.iter().zip(best) {
-        let (ratio, cpu) = (peer_seconds / seconds, cpu * 1e6 / f64::from(rows));
+    for ((name, _), figures_of) in transports.iter().zip(best) {
+        let Figures { seconds, rss, .. } = figures_of;
+        let (ratio, cpu) = (peer_seconds / seconds, figures_of.cpu_per_million(rows));
         println!(
             "{shape}: {name} {seconds:.2} s, {:.0} rows/s, {ratio:.2} of pg_recvlogical's rate, {cpu:.2} CPU-s per million, {rss:.0} MB",
             f64::from(rows) / seconds
@@ -132,16 +111,4 @@ async fn peer(url: &str, slot: &str, publication: &str, end: &str) -> Result<f64
         bail!("pg_recvlogical failed ({status})");
     }
     Ok(begin.elapsed().as_secs_f64())
-}
-
-async fn drain(action: &str, url: &str, name: &str, transport: &str, rows: u32) -> Result<String> {
-    let output = Command::new(target().join("release/examples/drain"))
-        .args([action, url, name, transport, &rows.to_string()])
-        .output()
-        .await
-        .context("starting the measured process")?;
-    if !output.status.success() {
-        bail!("{action} {name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -2,6 +2,7 @@
 
 mod binlog;
 mod capture;
+mod drained;
 mod huge;
 mod index;
 mod latency;
@@ -85,21 +86,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// Builds everything as it would be shipped: always the same set, so that nothing is compiled twice.
 async fn release() -> Result<()> {
-    println!("building the release …");
-    let build = ["build", "-q", "--release", "--workspace", "--bins", "--examples"];
-    let status = cargo().args(build).status().await.context("starting cargo")?;
-    if !status.success() {
-        bail!("the build failed; its errors are above");
-    }
-    Ok(())
+    build(&["--bins", "--examples"]).await
 }
 
 /// Builds the process that connectors are measured in, as it would be shipped.
 async fn release_of_drain() -> Result<()> {
+    build(&["--example", "drain"]).await
+}
+
+async fn build(what: &[&str]) -> Result<()> {
     println!("building the release …");
-    let build = ["build", "-q", "--release", "--workspace", "--example", "drain"];
-    let status = cargo().args(build).status().await.context("starting cargo")?;
-    if !status.success() {
+    let status = cargo().args(["build", "-q", "--release", "--workspace"]).args(what).status().await;
+    if !status.context("starting cargo")?.success() {
         bail!("the build failed; its errors are above");
     }
     Ok(())

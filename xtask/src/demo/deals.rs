@@ -9,10 +9,10 @@ use movie_graph::deals::{Database, Databases, Service, documents, fill};
 use tokio::process::Child;
 
 use super::scenario::{Times, at_rest, compare, until_built};
-use super::{Arguments, binary, pipeline, relative, stop, tributary};
-use crate::interrupt::{asked_to_end, unless_interrupted};
+use super::{Arguments, binary, pipeline, relative, stop, tributary, until_ended};
+use crate::interrupt::unless_interrupted;
 use crate::parts::{Running, Wanted, empty};
-use crate::tools::{exit_code, repository, target};
+use crate::tools::{repository, target};
 
 /// Where vendors and deals lie, and all else where there is one database.
 const DATABASE: &str = "studio";
@@ -192,10 +192,7 @@ Try, in another terminal:
 Every change prints a line here. Ctrl-C stops everything.
 "
     );
-    tokio::select! {
-        asked = asked_to_end() => asked.map(|()| ExitCode::SUCCESS),
-        status = process.wait() => Ok(exit_code(status.context("waiting for tributary")?)),
-    }
+    until_ended(process).await
 }
 
 /// Runs statements on a database of MySQL or MariaDB, and prints rows.

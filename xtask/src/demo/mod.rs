@@ -120,6 +120,11 @@ Try, in another terminal:
 Every change prints a line here. Ctrl-C stops everything.
 "
     );
+    until_ended(process).await
+}
+
+/// Returns when the user has asked for the end, or `tributary` has ended by itself.
+async fn until_ended(process: &mut Child) -> Result<ExitCode> {
     tokio::select! {
         asked = asked_to_end() => asked.map(|()| ExitCode::SUCCESS),
         status = process.wait() => Ok(exit_code(status.context("waiting for tributary")?)),

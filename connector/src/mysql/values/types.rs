@@ -122,15 +122,7 @@ fn table() -> String {
 #[test]
 fn the_documentation_has_the_table_of_the_code() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/MYSQL.md");
-    let page = std::fs::read_to_string(path).expect("the page");
-    let table = table();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        let begin = page.find("| MySQL, MariaDB | JSON |").expect("a table");
-        let end = page[begin..].find("\n\n").map_or(page.len(), |n| begin + n + 1);
-        std::fs::write(path, format!("{}{table}{}", &page[..begin], &page[end..])).expect("written");
-    } else {
-        assert!(page.contains(&table), "run this test with UPDATE_DOCS=1; the table is now\n{table}");
-    }
+    crate::documentation::has_table(path, "| MySQL, MariaDB | JSON |", &table());
 }
 
 #[test]

@@ -14,9 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Child;
 
 use self::outside::{Mood, Outside};
-use super::{Demo, binary, relative, stop, tributary};
-use crate::interrupt::{asked_to_end, unless_interrupted};
-use crate::tools::{exit_code, repository};
+use super::{Demo, binary, relative, stop, tributary, until_ended};
+use crate::interrupt::unless_interrupted;
+use crate::tools::repository;
 
 /// The pipeline's name.
 const PIPELINE: &str = "movie-streams";
@@ -155,10 +155,7 @@ Try, in another terminal:
 Every webhook that arrives prints a line here. Ctrl-C stops everything.
 "
     );
-    tokio::select! {
-        asked = asked_to_end() => asked.map(|()| ExitCode::SUCCESS),
-        status = site.process.wait() => Ok(exit_code(status.context("waiting for tributary")?)),
-    }
+    until_ended(&mut site.process).await
 }
 
 #[cfg(test)]
