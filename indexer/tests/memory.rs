@@ -87,6 +87,9 @@ async fn pages(kind: &str, subject: Subject) {
         written(&*store, &part.iter().map(document).collect::<Vec<_>>()).await;
     }
     store.refresh().await.unwrap();
+    drop(store);
+    // A store that wrote may merge its segments meanwhile, which takes memory too.
+    let store = subject.prepared().await;
     let drama = ["Genre:drama".to_owned()];
     let lookups = measured(async |after| {
         let page = store.lookup(&drama, after.as_deref(), PAGE).await.unwrap();

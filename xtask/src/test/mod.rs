@@ -8,6 +8,8 @@
 //! before 4; `--kafka 4.1,4.3,3.9,2.8` runs all tests of the transport on each. In the end there are two minutes of `x chaos`.
 //! Where `CI` is set, old search servers and brokers are left out, and the oldest PostgreSQL has the tests of its values and of starts again.
 
+mod lanes;
+
 use crate::chaos;
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
@@ -16,10 +18,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
+use tokio::process::Command;
 use tributary_stack::{Clock, GraphqlProduct, MySqlProduct, Part, prefetch};
 
-/// How many tests run at a time: one more than there are cores, for most of them wait most of the time.
-const THREADS: &str = "RUST_TEST_THREADS";
 /// Versions of Kafka on which those tests run that depend on it, where nobody asks for others.
 const OTHER_BROKERS: [&str; 2] = ["3.9", "2.8"];
 /// How those tests begin.
@@ -132,25 +133,8 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
             println!("NOT TESTED: tables of {product}: {cause}");
         }
     }
-    let mut tests = tools::cargo();
-    tests.args(["test", "--no-fail-fast"]).args(&cargo);
-    if std::env::var_os(THREADS).is_none() {
-        tests.env(THREADS, (std::thread::available_parallelism()?.get() + 1).to_string());
-    }
-    // Tests name the servers they need.
-    if !without.is_empty() && at == cargo.len() {
-        tests.arg("--");
-    }
-    for part in &without {
-        let words = part.to_possible_value();
-        tests.arg("--skip").arg(words.as_ref().map_or("", |word| word.get_name()));
-    }
-    for (name, variable, address) in running.addresses() {
+    for (name, _, address) in running.addresses() {
         println!("{name:<14} {address}");
-        tests.env(variable, address);
-    }
-    if let Some(version) = kafka.first() {
-        tests.env("TRIBUTARY_TEST_KAFKA_VERSION", version);
     }
     println!("servers ready after {:.1} s", begin.elapsed().as_secs_f64());
     let words: Vec<String> =
@@ -163,8 +147,29 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
         println!("NOT TESTED: pipelines in front of {products}: {cause}");
     }
     let without = words.join(",");
-    tests.env("TRIBUTARY_TEST_WITHOUT", &without);
-    let mut status = tests.status().await.context("starting cargo")?;
+    let equip = |tests: &mut Command| {
+        for (_, variable, address) in running.addresses() {
+            tests.env(variable, address);
+        }
+        if let Some(version) = kafka.first() {
+            tests.env("TRIBUTARY_TEST_KAFKA_VERSION", version);
+        }
+        tests.env("TRIBUTARY_TEST_WITHOUT", &without);
+        // Tests name the servers they need.
+        if !words.is_empty() && at == cargo.len() {
+            tests.arg("--");
+        }
+        words.iter().for_each(|word| _ = tests.arg("--skip").arg(word));
+    };
+    let mut status = if everything {
+        lanes::run(equip).await?
+    } else {
+        let mut tests = tools::cargo();
+        tests.args(["test", "--no-fail-fast"]).args(&cargo);
+        equip(&mut tests);
+        lanes::limit(&mut tests, lanes::threads());
+        tests.status().await.context("starting cargo")?
+    };
     running.stop().await?;
     let few = ["--", "resume::", "types::"].map(str::to_owned);
     let on_old = if is_short && everything { &few } else { filters };
