@@ -5,7 +5,7 @@ use tributary_event::TableName;
 
 use super::prepare::Facts;
 use super::wire::log::{Identity, LogStream};
-use super::wire::session::{Session, quote};
+use super::wire::session::{Session, TOGETHER, quoted};
 use crate::error::ConnectorError;
 use crate::settings::MySqlSettings;
 
@@ -16,10 +16,25 @@ pub(super) async fn suffice(
     settings: &MySqlSettings,
 ) -> Result<(), ConnectorError> {
     may_read_log(session, facts, settings).await?;
-    for table in &settings.tables {
-        may_see(session, table).await?;
+    for tables in settings.tables.chunks(TOGETHER) {
+        // Which of them it is that may not be seen, is not there, or is being altered, is asked of each.
+        if !may_see_all(session, tables).await? {
+            for table in tables {
+                may_see(session, table).await?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether the user may see the definitions of all these tables, by one statement.
+async fn may_see_all(session: &mut Session, tables: &[TableName]) -> Result<bool, ConnectorError> {
+    let of = |table: &TableName| format!("select 1 from (select * from {} limit 0) as seen", quoted(table));
+    let all: Vec<String> = tables.iter().map(of).collect();
+    match session.run("asking for columns", &all.join(" union all ")).await {
+        Err(error @ ConnectorError::Unreachable { .. }) => Err(error),
+        told => Ok(told.is_ok()),
+    }
 }
 
 /// Whether the user may read the log: it is asked for from its end on.
@@ -42,7 +57,7 @@ async fn may_read_log(session: &mut Session, facts: &Facts, settings: &MySqlSett
 
 /// Whether the user may see the definition of a table as a whole. A table that is not there, and one that is being altered, are no matter of privileges.
 pub(super) async fn may_see(session: &mut Session, table: &TableName) -> Result<(), ConnectorError> {
-    let name = format!("{}.{}", quote(&table.schema), quote(&table.name));
+    let name = quoted(table);
     let all_columns = format!("select * from {name} limit 0");
     match session.rows::<Row>("asking for its columns", &all_columns).await {
         Err(ConnectorError::Privilege { cause, .. }) => Err(ConnectorError::Privilege {

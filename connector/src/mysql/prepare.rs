@@ -3,7 +3,7 @@
 //! There is no slot: the server keeps nothing for us, so a position is durable before anybody relies on the capture. One process reads at a
 //! time, the one that holds a lock of the server by the source's name; the lock goes with its session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tributary_event::{ErrorClass, TableName};
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
@@ -227,7 +227,8 @@ pub(super) async fn read_tables(
     settings: &MySqlSettings,
 ) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
     let found = tables::read(session, &settings.tables).await?;
-    if let Some(table) = settings.tables.iter().find(|table| !found.iter().any(|(name, _)| name == *table)) {
+    let names: HashSet<&TableName> = found.iter().map(|(name, _)| name).collect();
+    if let Some(table) = settings.tables.iter().find(|table| !names.contains(table)) {
         grants::may_see(session, table).await?;
         return Err(tables::missing(session, table).await?);
     }
@@ -259,11 +260,7 @@ pub(super) fn suffice(
         }
         let before = (0..shape.columns.len()).map(|at| facts.whole_rows || schema.key.contains(&at)).collect();
         carried.push(Carried {
-            quoted_name: format!(
-                "{}.{}",
-                super::wire::session::quote(&table.schema),
-                super::wire::session::quote(&table.name)
-            ),
+            quoted_name: super::wire::session::quoted(table),
             quote: super::wire::session::quote,
             whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),

@@ -6,11 +6,13 @@ pub(super) mod charsets;
 pub(super) mod history;
 pub(super) mod mapped;
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::{Deserialize, Serialize};
 use tributary_event::TableName;
 
 use super::values::{Described, Kind};
-use super::wire::session::{Session, literal};
+use super::wire::session::{Session, TOGETHER, literal};
 use crate::carried::AsId;
 use crate::error::ConnectorError;
 
@@ -37,37 +39,59 @@ pub(super) async fn read(
     session: &mut Session,
     tables: &[TableName],
 ) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
-    let mut found = Vec::new();
+    let mut shapes = HashMap::with_capacity(tables.len());
+    for some in tables.chunks(TOGETHER) {
+        read_some(session, some, &mut shapes).await?;
+    }
+    let shape = |table: &TableName| Some((table.clone(), shapes.get(table)?.clone()));
+    Ok(tables.iter().filter_map(shape).collect())
+}
+
+/// Those of some tables. The catalog finds also names that differ from theirs in the case of letters.
+async fn read_some(
+    session: &mut Session,
+    tables: &[TableName],
+    shapes: &mut HashMap<TableName, Shape>,
+) -> Result<(), ConnectorError> {
+    let mut schemas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for table in tables {
-        let of = format!("table_schema = {} and table_name = {}", literal(&table.schema), literal(&table.name));
-        let kind: Option<String> = session
-            .one(
-                "reading information_schema.tables",
-                &format!("select table_type from information_schema.tables where {of}"),
-            )
-            .await?;
-        if !kind.is_some_and(|kind| kind.contains("BASE TABLE") || kind.contains("VERSIONED")) {
-            continue;
+        schemas.entry(&table.schema).or_default().push(literal(&table.name));
+    }
+    let of_schema = |(schema, names): (&&str, &Vec<String>)| {
+        format!("table_schema = {} and table_name in ({})", literal(schema), names.join(", "))
+    };
+    let of = schemas.iter().map(of_schema).collect::<Vec<_>>().join(" or ");
+    let kinds = format!("select table_schema, table_name, table_type from information_schema.tables where {of}");
+    let kinds: Vec<(String, String, String)> = session.rows("reading information_schema.tables", &kinds).await?;
+    for (schema, name, kind) in kinds {
+        if kind.contains("BASE TABLE") || kind.contains("VERSIONED") {
+            shapes.insert(TableName::new(schema, name), Shape::default());
         }
-        let columns = format!(
-            "select column_name, data_type, column_type, character_set_name, is_nullable from information_schema.columns \
-             where {of} order by ordinal_position"
-        );
-        let rows: Vec<(String, String, String, Option<String>, String)> =
-            session.rows("reading information_schema.columns", &columns).await?;
-        let mut shape = Shape::default();
-        for (name, kind, type_name, charset, nullable) in rows {
+    }
+    let columns = format!(
+        "select table_schema, table_name, column_name, data_type, column_type, character_set_name, is_nullable \
+         from information_schema.columns where {of} order by ordinal_position"
+    );
+    type Column = (String, String, String, String, String, Option<String>, String);
+    let columns: Vec<Column> = session.rows("reading information_schema.columns", &columns).await?;
+    for (schema, table, name, kind, type_name, charset, nullable) in columns {
+        if let Some(shape) = shapes.get_mut(&TableName::new(schema, table)) {
             let described = described(kind.to_ascii_lowercase(), &type_name, charset);
             shape.columns.push(ColumnShape { name, type_name, nullable: nullable == "YES", described });
         }
-        let key = format!(
-            "select column_name from information_schema.statistics where {of} and index_name = 'PRIMARY' order by seq_in_index"
-        );
-        let key: Vec<String> = session.rows("reading information_schema.statistics", &key).await?;
-        shape.key = key.iter().filter_map(|name| shape.place(name)).collect();
-        found.push((table.clone(), shape));
     }
-    Ok(found)
+    let keys = format!(
+        "select table_schema, table_name, column_name from information_schema.statistics \
+         where ({of}) and index_name = 'PRIMARY' order by seq_in_index"
+    );
+    let keys: Vec<(String, String, String)> = session.rows("reading information_schema.statistics", &keys).await?;
+    for (schema, table, name) in keys {
+        if let Some(shape) = shapes.get_mut(&TableName::new(schema, table)) {
+            let place = shape.place(&name);
+            shape.key.extend(place);
+        }
+    }
+    Ok(())
 }
 
 impl Shape {

@@ -1,5 +1,10 @@
 //! What the user may do: what lacks is named with the statement that grants it, and nothing more is asked for than what is used.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tributary_connector::{ConnectorSettings, Independent, SourceSettings, mysql};
 use tributary_stack::MySqlProduct;
 
@@ -180,6 +185,98 @@ async fn cascades_that_are_in_no_log_are_told_with_what_ends_them() {
             assert_eq!(ops, ["d", "d", "u"], "a row of each table goes, and one forgets its parent");
         }
         running.stop().await;
+        db.remove().await;
+    }
+}
+
+/// Commands that a server was sent over a way of ours.
+struct Way {
+    port: u16,
+    commands: Arc<AtomicUsize>,
+}
+
+impl Way {
+    /// A way to the server at a port, over connections without TLS.
+    async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let commands = Arc::new(AtomicUsize::new(0));
+        let counted = commands.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", server)).await.expect("the server");
+                let (mut from, mut to) = client.into_split();
+                let (mut answers, mut asks) = server.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to).await });
+                let counted = counted.clone();
+                tokio::spawn(async move {
+                    let mut packet = vec![0; 4];
+                    while from.read_exact(&mut packet[..4]).await.is_ok() {
+                        let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+                        packet.resize(4 + length, 0);
+                        let whole = from.read_exact(&mut packet[4..]).await.is_ok();
+                        if !whole || asks.write_all(&packet).await.is_err() {
+                            break;
+                        }
+                        // Later packets of the same exchange count on.
+                        counted.fetch_add(usize::from(packet[3] == 0), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        Self { port, commands }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tables_take_hardly_more_commands_than_one() {
+    const TABLES: usize = 400;
+    for mut db in databases("many").await {
+        let (user, name) = (format!("u_{}", db.name), db.name.clone());
+        let tables: Vec<String> = (0..TABLES).map(|at| format!("t{at}")).collect();
+        for table in &tables {
+            let parent = if table == "t300" { ", foreign key (b) references t0 (b) on delete cascade" } else { "" };
+            db.run(&format!("create table {table} (a int, b int, c text, primary key (c(9), a), key (b) {parent})")).await;
+        }
+        let watch = if db.is_mariadb { "binlog monitor" } else { "replication client" };
+        db.run(&format!("create user {user} identified by ''")).await;
+        db.run(&format!("grant replication slave, {watch} on *.* to {user}")).await;
+        for table in &tables {
+            db.run(&format!("grant select on {name}.{table} to {user}")).await;
+        }
+        let port = db.url.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let way = Way::to(port.expect("a port")).await;
+        let url = format!("mysql://{user}@127.0.0.1:{}?ssl-mode=DISABLED", way.port);
+        let settings = |tables: &[String]| {
+            let mut settings = db.settings(&tables.iter().map(String::as_str).collect::<Vec<_>>());
+            mysql_mut(&mut settings).url = url.as_str().into();
+            settings
+        };
+        // What a check sends, and what a first start does.
+        let commands = async |tables: &[String]| {
+            let settings = settings(tables);
+            let before = way.commands.load(Ordering::Relaxed);
+            let notes = told(&settings).await.expect("enough");
+            let checked = way.commands.load(Ordering::Relaxed);
+            Running::streaming(&settings, &Recorder::new()).await.stop().await;
+            (notes, checked - before, way.commands.load(Ordering::Relaxed) - checked)
+        };
+        let (_, check, start) = commands(&tables[..1]).await;
+        let (notes, check_all, start_all) = commands(&tables).await;
+        let said = format!("MariaDB: {}; {check} and {start} commands, then {check_all} and {start_all}", db.is_mariadb);
+        eprintln!("{said}");
+        assert!(check > 5 && check_all <= check + 10 && start_all <= start + 20, "{said}");
+        assert_eq!(notes.iter().filter(|note| note.contains("t300`")).count(), usize::from(db.is_mariadb), "{notes:?}");
+        // Of many, the one that lacks is named.
+        db.run(&format!("revoke select on {name}.t333 from {user}")).await;
+        let error = told(&settings(&tables)).await.expect_err("one may not be seen");
+        assert_eq!(remedy(&error), format!("GRANT SELECT ON `{name}`.`t333` TO '{user}'@'%';"), "{error}");
+        db.run(&format!("grant select on {name}.* to {user}")).await;
+        let mut cased = tables.clone();
+        cased[1] = "T1".to_owned();
+        let error = told(&settings(&cased)).await.expect_err("no such table");
+        assert!(error.contains(&format!("did you mean {name}.t1?")), "{error}");
+        db.run(&format!("drop user {user}")).await;
         db.remove().await;
     }
 }

@@ -3,11 +3,10 @@
 //! `information_schema` does not show the rules of foreign keys to who may only read a table (MariaDB); `SHOW CREATE TABLE` does. The server
 //! writes that text itself: a constraint a line, names in backquotes.
 
-use mysql_async::Row;
 use tributary_event::TableName;
 
 use crate::error::ConnectorError;
-use crate::mysql::wire::session::{Session, quote};
+use crate::mysql::wire::session::{Session, quoted as quoted_table};
 
 /// What is done to rows, by its name in a definition.
 const ACTIONS: [&str; 3] = ["CASCADE", "SET NULL", "SET DEFAULT"];
@@ -24,12 +23,13 @@ pub(in crate::mysql) async fn unlogged(
     if native.is_some_and(|(_, native)| native.eq_ignore_ascii_case("OFF")) {
         return Ok(Vec::new());
     }
+    let statements: Vec<String> =
+        tables.iter().map(|table| format!("show create table {}", quoted_table(table))).collect();
     let mut notes = Vec::new();
-    for table in tables {
-        let name = format!("{}.{}", quote(&table.schema), quote(&table.name));
-        let shown = session.one::<Row>("reading foreign keys", &format!("show create table {name}")).await;
+    for (table, shown) in tables.iter().zip(session.each("reading foreign keys", &statements).await?) {
         // One that is being altered is not waited for; who may not see it was told.
-        let Ok(Some(row)) = shown else { continue };
+        let Some(row) = shown else { continue };
+        let name = quoted_table(table);
         let definition: String = row.get(1).unwrap_or_default();
         for cascade in cascades(&definition) {
             let Cascade { key, columns, parent, parent_columns, rules } = cascade;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mysql_async::prelude::{FromRow, Queryable as _};
 use mysql_async::{Conn, DriverError, Error};
 use tokio::time::timeout;
-use tributary_event::ErrorClass;
+use tributary_event::{ErrorClass, TableName};
 
 use super::certified::certified_name;
 use super::endpoint::{self, Endpoint};
@@ -14,6 +14,8 @@ use crate::error::ConnectorError;
 use crate::net::tls::TlsMode;
 use crate::settings::Secret;
 
+/// How many tables one statement asks about, or one packet of statements: the way to the server is gone once for all of them.
+pub(in crate::mysql) const TOGETHER: usize = 250;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP. A table
@@ -132,6 +134,36 @@ impl Session {
         Ok(self.rows(doing, sql).await?.into_iter().next())
     }
 
+    /// The row that each of several statements gives; none: that one was refused. They go together, up to the first that is refused.
+    pub(in crate::mysql) async fn each(
+        &mut self,
+        doing: &str,
+        statements: &[String],
+    ) -> Result<Vec<Option<mysql_async::Row>>, ConnectorError> {
+        let mut all = Vec::with_capacity(statements.len());
+        while let Some(some) = statements.get(all.len()..).and_then(|left| left.chunks(TOGETHER).next()) {
+            let end = all.len() + some.len();
+            let asking = async {
+                let mut sets = self.connection.query_iter(some.join("; ")).await?;
+                while !sets.is_empty() {
+                    sets.for_each(|row| all.push(Some(row))).await?;
+                }
+                sets.drop_result().await
+            };
+            let done = timeout(PATIENCE, asking).await;
+            match self.answered(doing, done) {
+                Ok(()) if all.len() == end => {}
+                Ok(()) => {
+                    let cause = format!("{doing}: a statement gave another number of rows than one");
+                    return Err(ConnectorError::protocol(self.endpoint.place(), cause));
+                }
+                Err(error @ ConnectorError::Unreachable { .. }) => return Err(error),
+                Err(_) => all.push(None),
+            }
+        }
+        Ok(all)
+    }
+
     fn answered<T>(
         &self,
         doing: &str,
@@ -220,4 +252,9 @@ pub(in crate::mysql) fn literal(text: &str) -> String {
 /// A name as SQL writes it.
 pub(in crate::mysql) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
+}
+
+/// A table's name as SQL writes it.
+pub(in crate::mysql) fn quoted(table: &TableName) -> String {
+    format!("{}.{}", quote(&table.schema), quote(&table.name))
 }
