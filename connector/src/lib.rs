@@ -10,6 +10,9 @@ mod description;
 #[cfg(test)]
 mod documentation;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mysql;
 mod net;
 mod oversized;

@@ -9,6 +9,8 @@ mod binlog;
 mod checkpoint;
 mod cursor;
 mod describe;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grants;
 mod inspect;
 mod monitor;

@@ -6,6 +6,8 @@
 //! `stream` (messages of `pgoutput` → events) with `values` (bytes and texts of columns → values) and `tables` (what the server
 //! knows of tables).
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod monitor;
 mod prepare;
 mod slot;

@@ -8,6 +8,8 @@
 pub(super) mod certified;
 pub(super) mod endpoint;
 pub(super) mod failure;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 pub(super) mod log;
 pub(super) mod session;
 

@@ -236,7 +236,8 @@ async fn many_tables_take_hardly_more_commands_than_one() {
         let tables: Vec<String> = (0..TABLES).map(|at| format!("t{at}")).collect();
         for table in &tables {
             let parent = if table == "t300" { ", foreign key (b) references t0 (b) on delete cascade" } else { "" };
-            db.run(&format!("create table {table} (a int, b int, c text, primary key (c(9), a), key (b) {parent})")).await;
+            db.run(&format!("create table {table} (a int, b int, c text, primary key (c(9), a), key (b) {parent})"))
+                .await;
         }
         let watch = if db.is_mariadb { "binlog monitor" } else { "replication client" };
         db.run(&format!("create user {user} identified by ''")).await;
@@ -263,7 +264,8 @@ async fn many_tables_take_hardly_more_commands_than_one() {
         };
         let (_, check, start) = commands(&tables[..1]).await;
         let (notes, check_all, start_all) = commands(&tables).await;
-        let said = format!("MariaDB: {}; {check} and {start} commands, then {check_all} and {start_all}", db.is_mariadb);
+        let said =
+            format!("MariaDB: {}; {check} and {start} commands, then {check_all} and {start_all}", db.is_mariadb);
         eprintln!("{said}");
         assert!(check > 5 && check_all <= check + 10 && start_all <= start + 20, "{said}");
         assert_eq!(notes.iter().filter(|note| note.contains("t300`")).count(), usize::from(db.is_mariadb), "{notes:?}");

@@ -26,7 +26,10 @@ impl GroupStart {
         let mut cursor = Cursor(body);
         cursor.u8()?;
         let (server, number) = (cursor.array::<16>()?, cursor.u64()?);
-        let gtid = (!anonymous).then(|| Gtid::new(server, "", number));
+        let gtid = match anonymous {
+            true => None,
+            false => Some(Gtid::new(server, "", of_gtid(number)?)),
+        };
         let mut commit_us = 0;
         // Logical timestamps, then when it committed, in seven bytes of which one bit says whether another time follows.
         if cursor.u8() == Ok(2) && cursor.take(16).is_ok() && cursor.len() >= 7 {
@@ -53,7 +56,7 @@ impl GroupStart {
                         *byte = u8::try_from(cursor.varlen()?).map_err(|_| Malformed("a byte is none"))?;
                     }
                 }
-                2 => number = u64::try_from(cursor.varlen_signed()?).map_err(|_| Malformed("a number is negative"))?,
+                2 => number = of_gtid(cursor.varlen_signed()? as u64)?,
                 3 => {
                     let length = usize::try_from(cursor.varlen()?).unwrap_or(usize::MAX);
                     tag =
@@ -85,6 +88,11 @@ impl GroupStart {
             completes: flags & COMPLETED != 0,
         })
     }
+}
+
+/// The number of a GTID: one of 63 bits.
+fn of_gtid(number: u64) -> Result<u64, Malformed> {
+    if (1..i64::MAX as u64).contains(&number) { Ok(number) } else { Err(Malformed("a GTID has a number that is none")) }
 }
 
 /// Where the log goes on.
@@ -149,6 +157,17 @@ pub(in super::super) fn format_description(body: &[u8]) -> Result<bool, Malforme
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_no_gtid_has_are_refused() {
+        for (number, fits) in
+            [(0, false), (1, true), (i64::MAX as u64 - 1, true), (i64::MAX as u64, false), (u64::MAX, false)]
+        {
+            let body = [&[0][..], &[7; 16], &number.to_le_bytes()].concat();
+            assert_eq!(GroupStart::mysql(&body, false).is_ok(), fits, "{number}");
+            assert!(GroupStart::mysql(&body, true).is_ok(), "an anonymous group has none");
+        }
+    }
 
     #[test]
     fn a_group_with_a_tag_is_read() {

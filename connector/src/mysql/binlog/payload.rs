@@ -12,6 +12,8 @@ use super::super::cursor::{Cursor, Malformed};
 use super::header::{HEADER, Header};
 
 const CORRUPT: Malformed = Malformed("its compressed content cannot be read");
+/// Sizes of events have 32 bits, whatever a compressed one claims to become.
+const LARGEST: u64 = u32::MAX as u64;
 /// How much memory is taken before content has come that fills it.
 const FIRST: usize = 64 << 10;
 
@@ -87,6 +89,9 @@ pub(in super::super) fn uncompressed(content: &[u8]) -> Result<Vec<u8>, Malforme
         return Err(Malformed("it is compressed in a way that is not known"));
     }
     let size = cursor.uint_be(usize::from(head & 0x07).min(8))?;
+    if size > LARGEST {
+        return Err(CORRUPT);
+    }
     let mut out = Vec::new();
     let read = ZlibDecoder::new(cursor.0).take(size.saturating_add(1)).read_to_end(&mut out).map_err(|_| CORRUPT)?;
     if read as u64 == size { Ok(out) } else { Err(CORRUPT) }

@@ -98,6 +98,7 @@ impl<'a> RowsEvent<'a> {
         if self.columns != table.columns.len() {
             return Err(Malformed("its rows have another number of columns than their table"));
         }
+        let left = self.rows.len();
         if self.change != Change::Insert {
             image(&mut self.rows, table, self.before, &[], before)?;
         }
@@ -108,6 +109,10 @@ impl<'a> RowsEvent<'a> {
                 differences = self.rows.take(documents.div_ceil(8))?;
             }
             image(&mut self.rows, table, self.after, differences, after)?;
+        }
+        if self.rows.len() == left {
+            // There would be no end of them.
+            return Err(Malformed("a row has no bytes"));
         }
         Ok(true)
     }
@@ -190,6 +195,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn rows_without_columns_come_to_an_end() {
+        let columns = vec![ColumnMap { type_code: TINY, ..ColumnMap::default() }];
+        let table = TableMap { id: 1, schema: String::new(), name: String::new(), columns, key: None };
+        // One column, which is in none of the images, and a byte behind.
+        let body = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 7];
+        let mut event = RowsEvent::read(&body, Change::Insert, 2, false).expect("an event");
+        assert!(event.next(&table, &mut Vec::new(), &mut Vec::new()).is_err());
+    }
 
     proptest! {
         #[test]

@@ -25,6 +25,9 @@ pub(in super::super) struct ColumnMap {
     pub dimensions: Option<u64>,
 }
 
+/// The most columns that a table can have.
+const MOST: usize = 4_096;
+
 /// Which table rows are of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct TableMap {
@@ -122,6 +125,9 @@ impl TableMap {
         };
         let (schema, name) = (name()?, name()?);
         let count = usize::try_from(cursor.lenenc()?).unwrap_or(usize::MAX);
+        if count > MOST {
+            return Err(Malformed("it has more columns than there can be"));
+        }
         let codes = cursor.take(count)?;
         let mut meta = Cursor(cursor.lenenc_bytes()?);
         let mut columns = Vec::with_capacity(count);

@@ -113,13 +113,13 @@ impl Tracker {
         {
             return;
         }
-        let counted = self.at.offset + u64::from(header.size);
+        let counted = self.at.offset.saturating_add(u64::from(header.size));
         self.at.offset = match u64::from(header.end) {
             0 if header.kind() == Some(EventKind::FormatDescription) => self.at.offset,
             0 => counted,
             low => {
                 let end = counted & !0xffff_ffff | low;
-                if end < self.at.offset { end + (1 << 32) } else { end }
+                if end < self.at.offset { end.saturating_add(1 << 32) } else { end }
             }
         };
         self.begin = self.at.offset.saturating_sub(u64::from(header.size));

@@ -17,6 +17,12 @@ impl Collations {
         Ok(Self(rows.into_iter().collect()))
     }
 
+    /// Those that are known without a server.
+    #[cfg(feature = "fuzzing")]
+    pub(in crate::mysql) fn of(known: &[(u32, &str)]) -> Self {
+        Self(known.iter().map(|(id, name)| (*id, (*name).to_owned())).collect())
+    }
+
     /// The character set of a collation.
     pub(in crate::mysql) fn charset(&self, collation: u32) -> Option<&str> {
         self.0.get(&collation).map(String::as_str)

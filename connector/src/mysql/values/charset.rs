@@ -14,6 +14,8 @@ pub(in super::super) enum Charset {
     /// They are no texts.
     Binary,
     Utf8,
+    /// Bytes above 0x7f, which old tables have, are no characters, also where they would be some of UTF-8.
+    Ascii,
     /// Of the tables of the web.
     Table(&'static Encoding),
     /// The same but for some characters.
@@ -63,10 +65,11 @@ impl Width {
 impl Charset {
     /// That of a name; none: it is not known here.
     pub(in super::super) fn named(name: &str) -> Option<Self> {
-        use Charset::{Binary, Except, Table, Utf8, Utf16, Utf32, WithControls};
+        use Charset::{Ascii, Binary, Except, Table, Utf8, Utf16, Utf32, WithControls};
         Some(match name {
             "binary" => Binary,
-            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => Utf8,
+            "utf8mb4" | "utf8mb3" | "utf8" => Utf8,
+            "ascii" => Ascii,
             "latin1" => Table(enc::WINDOWS_1252),
             "latin2" => WithControls(enc::ISO_8859_2),
             "latin5" => WithControls(enc::WINDOWS_1254),
@@ -100,7 +103,7 @@ impl Charset {
 
     /// The text of bytes that lie within `owner`; none: they are none. `replace`: U+FFFD stands for what is none.
     pub(in super::super) fn decode(self, owner: &Bytes, raw: &[u8], replace: bool) -> Option<ByteString> {
-        if matches!(self, Self::Utf8) {
+        if self == Self::Utf8 || self == Self::Ascii && raw.is_ascii() {
             return match (ByteString::try_from(owner.slice_ref(raw)), replace) {
                 (Ok(text), _) => Some(text),
                 (Err(_), true) => Some(String::from_utf8_lossy(raw).into_owned().into()),
@@ -118,6 +121,10 @@ impl Charset {
         };
         match self {
             Self::Binary | Self::Utf8 => None,
+            Self::Ascii => {
+                let text = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER };
+                (replace || raw.is_ascii()).then(|| raw.iter().map(text).collect())
+            }
             Self::Table(encoding) => of_encoding(encoding, raw),
             Self::Except(encoding, ..) if raw.is_ascii() => of_encoding(encoding, raw),
             Self::Except(encoding, width, exceptions) => {

@@ -31,15 +31,26 @@ pub(in super::super) fn read(raw: &[u8]) -> Result<Json, Malformed> {
     match raw.split_first() {
         // What a column holds that was never set, in tables with old rows.
         None => Ok(Json::Plain("null".into())),
-        Some((kind, rest)) => value(*kind, rest, 0),
+        Some((kind, rest)) => value(*kind, rest, 0, &mut Budget(raw.len())),
     }
 }
 
-fn value(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
+/// Bytes of a document that were not read yet. Its parts lie behind one another, so that more of them than there are bytes overlap: a document
+/// of a hundred bytes could have as many values as there are atoms.
+struct Budget(usize);
+
+impl Budget {
+    fn spend(&mut self, bytes: usize) -> Result<(), Malformed> {
+        self.0 = self.0.checked_sub(bytes).ok_or(WRONG)?;
+        Ok(())
+    }
+}
+
+fn value(kind: u8, raw: &[u8], depth: usize, budget: &mut Budget) -> Result<Json, Malformed> {
     let mut cursor = Cursor(raw);
     let plain = |text: String| Ok(Json::Plain(text));
     match kind {
-        0..=3 if depth < DEEPEST => container(kind, raw, depth),
+        0..=3 if depth < DEEPEST => container(kind, raw, depth, budget),
         4 => literal(cursor.u8()?),
         5 => plain((cursor.u16()? as i16).to_string()),
         6 => plain(cursor.u16()?.to_string()),
@@ -48,10 +59,16 @@ fn value(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
         9 => plain((cursor.u64()? as i64).to_string()),
         10 => plain(cursor.u64()?.to_string()),
         11 => plain(double(f64::from_bits(cursor.u64()?))),
-        12 => Ok(Json::Text(text(sized(&mut cursor)?))),
+        12 => {
+            let bytes = sized(&mut cursor)?;
+            budget.spend(bytes.len())?;
+            Ok(Json::Text(text(bytes)))
+        }
         15 => {
             let kind = cursor.u8()?;
-            opaque(kind, sized(&mut cursor)?)
+            let bytes = sized(&mut cursor)?;
+            budget.spend(bytes.len())?;
+            opaque(kind, bytes)
         }
         _ => Err(WRONG),
     }
@@ -96,7 +113,7 @@ fn sized<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Malformed> {
 }
 
 /// An object or an array, with offsets of two bytes or four.
-fn container(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
+fn container(kind: u8, raw: &[u8], depth: usize, budget: &mut Budget) -> Result<Json, Malformed> {
     let (is_object, width) = (kind < 2, if kind & 1 == 0 { 2 } else { 4 });
     let mut head = Cursor(raw);
     let (count, size) = (head.uint(width)? as usize, head.uint(width)? as usize);
@@ -105,11 +122,13 @@ fn container(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
     if count.saturating_mul(entry) > head.len() {
         return Err(WRONG);
     }
+    budget.spend(count * entry)?;
     let mut keys = Vec::new();
     if is_object {
         for _ in 0..count {
             let (at, length) = (head.uint(width)? as usize, usize::from(head.u16()?));
             let key = at.checked_add(length).and_then(|end| all.get(at..end)).ok_or(WRONG)?;
+            budget.spend(length)?;
             keys.push(text(key));
         }
     }
@@ -121,7 +140,7 @@ fn container(kind: u8, raw: &[u8], depth: usize) -> Result<Json, Malformed> {
         let is_inline = matches!(kind, 4..=6) || width == 4 && matches!(kind, 7 | 8);
         let at = Cursor(inline).uint(width)? as usize;
         let raw = if is_inline { inline } else { all.get(at..).ok_or(WRONG)? };
-        values.push(value(kind, raw, depth + 1)?);
+        values.push(value(kind, raw, depth + 1, budget)?);
     }
     Ok(if is_object { Json::Object(keys.into_iter().zip(values).collect()) } else { Json::Array(values) })
 }
@@ -333,6 +352,20 @@ mod tests {
         document.apply(b"\x02\x03$.a").expect("applies");
         assert_eq!(print(&document), r#"{"b": true}"#);
         assert!(document.apply(b"\x02\x03$.a").is_err());
+    }
+
+    #[test]
+    fn a_document_whose_parts_are_one_another_is_refused() {
+        // An array of two values, both of which are the array itself.
+        let raw = [2, 2, 0, 10, 0, 2, 0, 0, 2, 0, 0];
+        assert_eq!(read(&raw), Err(WRONG));
+        // Keys that are all the same bytes.
+        let mut raw = vec![0, 200, 0, 0, 0];
+        (0..200).for_each(|_| raw.extend_from_slice(&[0, 0, 0xff, 0]));
+        (0..200).for_each(|_| raw.extend_from_slice(&[4, 0, 0]));
+        let size = (raw.len() - 1) as u16;
+        raw[3..5].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(read(&raw), Err(WRONG));
     }
 
     proptest! {

@@ -2,11 +2,16 @@
 //!
 //! Reference: MySQL Source Code Documentation, "Connection Phase"; MariaDB Knowledge Base, "Connection" and "Authentication Plugin - ed25519".
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mysql_common::crypto::encrypt;
 use mysql_common::scramble::{
     create_response_for_ed25519, create_response_for_parsec, scramble_native, scramble_sha256,
 };
 use rustls::pki_types::{CertificateDer, ServerName};
+use x509_cert::der::Decode as _;
+use x509_cert::der::asn1::UintRef;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::super::cursor::{Cursor, Malformed};
 use super::Wire;
@@ -26,13 +31,13 @@ const LARGEST: u32 = 1 << 30;
 const COLLATION: u8 = 45;
 
 /// What the server says first.
-struct Greeting {
+pub(super) struct Greeting {
     capabilities: u32,
     nonce: Vec<u8>,
     method: String,
 }
 
-fn greeting(packet: &[u8]) -> Result<Greeting, Malformed> {
+pub(super) fn greeting(packet: &[u8]) -> Result<Greeting, Malformed> {
     let mut cursor = Cursor(packet);
     if cursor.u8()? != 10 {
         return Err(Malformed("it speaks another version of the protocol"));
@@ -186,7 +191,7 @@ impl Wire {
         self.send(&[2]).await?;
         let packet = self.packet().await?;
         let key = match packet.split_first() {
-            Some((1, key)) if key.starts_with(b"-----BEGIN PUBLIC KEY-----") => key,
+            Some((1, key)) => key,
             Some((0xff, error)) => return Err(ServerError::read(error).classify(&self.endpoint, LOGGING_IN)),
             _ => return Err(self.unexpected("a key that is none")),
         };
@@ -194,8 +199,8 @@ impl Wire {
         for (byte, mask) in password.iter_mut().zip(nonce.iter().cycle()) {
             *byte ^= mask;
         }
-        let encrypted = encrypt(&password, key);
-        self.send(&encrypted).await
+        let sealed = sealed(&password, key).ok_or_else(|| self.unexpected("a key that is none"))?;
+        self.send(&sealed).await
     }
 
     fn unsupported(&self, method: &str) -> ConnectorError {
@@ -208,15 +213,36 @@ impl Wire {
 }
 
 /// The nonce of a method that the server changes to. Those of 20 bytes, which have no zeros, are followed by one.
-fn nonce_of(data: &[u8]) -> &[u8] {
+pub(super) fn nonce_of(data: &[u8]) -> &[u8] {
     match data {
         [nonce @ .., 0] if data.len() != 32 => nonce,
         _ => data,
     }
 }
 
+/// A password that is encrypted for a server's key; none: that is no key of RSA, or one that this cannot be encrypted for.
+pub(super) fn sealed(password: &[u8], key: &[u8]) -> Option<Vec<u8>> {
+    // What the padding takes, and twice what servers may have.
+    const PADDING: usize = 2 * 20 + 2;
+    const LARGEST: usize = 2 * 16_384 / 8;
+    let body = key.strip_prefix(b"-----BEGIN PUBLIC KEY-----")?;
+    let end = memchr::memmem::find(body, b"-----END PUBLIC KEY-----")?;
+    let body: Vec<u8> = body[..end].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let content = STANDARD.decode(&body).ok()?;
+    let key = SubjectPublicKeyInfoRef::from_der(&content).ok()?;
+    let [modulus, exponent] = <[UintRef<'_>; 2]>::from_der(key.subject_public_key.as_bytes()?).ok()?;
+    let (bytes, odd) = (modulus.as_bytes(), modulus.as_bytes().last().is_some_and(|last| last & 1 == 1));
+    let fits = odd && (password.len() + PADDING + 1..=LARGEST).contains(&bytes.len()) && exponent.as_bytes().len() <= 8;
+    // It is written anew, so that it is read as it was here.
+    fits.then(|| encrypt(password, &pem(&content)))
+}
+
+fn pem(content: &[u8]) -> Vec<u8> {
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(content)).into_bytes()
+}
+
 /// What follows the method's letter: the rounds by which the key is made, and the salt.
-fn parsec_salt(data: &[u8]) -> Option<(u32, &[u8; 18])> {
+pub(super) fn parsec_salt(data: &[u8]) -> Option<(u32, &[u8; 18])> {
     let (factor, salt) = data.split_first()?;
     // Eight times what the server can be asked for, and no work without end.
     (*factor <= 6).then_some(())?;
@@ -254,6 +280,23 @@ mod tests {
         (short[20], long[31]) = (0, 0);
         assert_eq!((nonce_of(&short).len(), nonce_of(&long).len()), (20, 32));
         assert_eq!(nonce_of(&[&long[..], &[0]].concat()), long);
+    }
+
+    #[test]
+    fn a_password_is_sealed_for_keys_alone_that_it_fits() {
+        let key = "-----BEGIN PUBLIC KEY-----\n\
+             MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDGTm3kh2sBHAwuAB7jf+WlmW7f\n\
+             ZlLqD8JSjTjg9l8aI8d4xDcrPs6sHQVTwREWqmTSA3UZXm2uLW/rpDK6FIw9FZx4\n\
+             uhLbHVoObbyDDMKcxzGDnIHcKsVlr+iCj8um7FZmnIQj94TiVl5+DodyWwfY89xN\n\
+             okXKpki16bpFUG8euwIDAQAB\n\
+             -----END PUBLIC KEY-----";
+        assert_eq!(sealed(&[7; 80], key.as_bytes()).map(|sealed| sealed.len()), Some(128));
+        assert_eq!(sealed(&[7; 90], key.as_bytes()), None, "it is longer than the key lets it be");
+        for cut in 0..key.len() {
+            assert_eq!(sealed(b"x", &key.as_bytes()[..cut]), None, "{cut}");
+        }
+        let body = |content: &[u8]| sealed(b"x", &pem(content));
+        assert_eq!((body(b""), body(&[0x30, 0x84]), body(&[0x30, 3, 2, 1, 0])), (None, None, None));
     }
 
     #[test]

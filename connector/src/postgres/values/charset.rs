@@ -97,6 +97,13 @@ impl Charset {
         Ok(Some(Self { known, family }))
     }
 
+    /// Some characters, without a server.
+    #[cfg(feature = "fuzzing")]
+    pub(in crate::postgres) fn of(encoding: &str, known: &[(&[u8], &str)]) -> Option<Self> {
+        let known = known.iter().map(|(bytes, text)| (bytes.to_vec(), Box::from(*text))).collect();
+        Some(Self { known, family: Family::of(encoding)? })
+    }
+
     /// The text of some bytes, with U+FFFD in the place of those that are no character; and whether there were such.
     pub(in crate::postgres) fn read(&self, mut raw: &[u8]) -> (String, bool) {
         let (mut text, mut whole) = (String::with_capacity(raw.len() + raw.len() / 2), true);
