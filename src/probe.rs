@@ -23,7 +23,7 @@ use tributary_dsl::plan::{
     VertexRule, propose,
 };
 use tributary_dsl::{Definition, Diagnostic};
-use tributary_event::{ErrorClass, Reporter, TableName};
+use tributary_event::{ErrorClass, Reporter, TableName, debezium};
 use tributary_indexer::documents::document::assemble;
 use tributary_indexer::graph::{Fetched, Graph, GraphError, IdPage, Identified};
 use tributary_indexer::listing::RootIdSource;
@@ -149,7 +149,17 @@ async fn is_new(definition: &Definition, source: &SourcePlan) -> bool {
                 return !definition.data().join(backends::LOG).exists();
             }
             let Ok(transport) = backends::transport(definition).await else { return false };
-            return matches!(transport.checkpoint(&source.name).await, Ok(None));
+            if !matches!(transport.checkpoint(&source.name).await, Ok(None)) {
+                return false;
+            }
+            for table in source.tables() {
+                // One that is not there has none.
+                let ends = transport.watermarks(&debezium::topic(&source.name, &table.schema, &table.name)).await;
+                if ends.is_ok_and(|ends| ends.iter().any(|ends| ends.high > 0)) {
+                    return false;
+                }
+            }
+            return true;
         }
     };
     matches!(postgres::has_slot(&connection(postgres)).await, Ok(false))

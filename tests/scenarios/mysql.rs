@@ -1,11 +1,12 @@
 //! Streams over MySQL and MariaDB: each change is in the topic once, in order, with rows of another table that are never older than it,
 //! whatever becomes of the process on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
 use serde_json::Value as Json;
+use tributary_transport::{Kafka, KafkaSettings, Transport};
 
 use crate::client;
 use crate::world::topics::records;
@@ -20,7 +21,7 @@ const STUDIOS: [&str; 5] = ["Ä0", "b1", "C2", "d3", "É4"];
 /// What a pipeline says of a database and the topic that its stream writes.
 const STREAM: &str = r#"
 sources:
-  studio:
+  SOURCE:
     KIND: { url: "URL", tables: [DATABASE.movie, DATABASE.studio] }
 tables:
   studios: { from: DATABASE.studio, value: [id, name] }
@@ -53,12 +54,14 @@ async fn progress(address: &str) -> Option<(f64, f64)> {
     Some((sum("tributary_stage_lag_records{stage=\"reader of stream")?, sum("tributary_connector_events_total")?))
 }
 
-async fn killed(kind: &str, variable: &str) {
+async fn killed(kind: &str, variable: &str, pair: Pair) {
     let Ok(server) = std::env::var(variable) else {
         eprintln!("NOT TESTED: {variable} is not set");
         return;
     };
-    let mut world = World::new("mysql", Pair::Embedded, Own::default()).await;
+    let mut world = World::new("mysql", pair, Own::default()).await;
+    // Its own, for brokers are shared.
+    let source = format!("{kind}-{}", world.name);
     let (database, out) = (format!("{kind}_{}", world.name.replace('-', "_")), format!("out-{}", world.name));
     let mut sql = Conn::new(Opts::from_url(&server).expect("a URL")).await.expect("connects");
     for statement in [
@@ -78,7 +81,7 @@ async fn killed(kind: &str, variable: &str) {
     let (head, tail) =
         (text.split_once("\nsources:").expect("sources").0, text.split_once("\nhttp:").expect("a listener").1);
     let stream =
-        STREAM.replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
+        STREAM.replace("SOURCE", &source).replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
     std::fs::write(world.pipeline(), format!("{head}\n{stream}\nhttp:{tail}")).expect("the pipeline");
 
     world.start();
@@ -120,7 +123,7 @@ async fn killed(kind: &str, variable: &str) {
         }
     }
     world.stop_process(0).await;
-    let transport = world.transport(Pair::Embedded);
+    let transport = world.transport(pair);
     let mut made: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for record in records(transport.as_ref(), &out).await.iter().flatten() {
         let json: Json = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
@@ -139,15 +142,58 @@ async fn killed(kind: &str, variable: &str) {
         made.entry(id).or_default().push(votes);
     }
     assert_eq!(made, expected);
+    assert_each_change_once(transport.as_ref(), &format!("{source}.{database}.movie"), 600).await;
+    if pair != Pair::Embedded {
+        without_its_checkpoint(&mut world, &mut sql, &format!("{source}.{database}.movie")).await;
+    }
     sql.query_drop(format!("drop database {database}")).await.expect("dropped");
+}
+
+/// No change is in the topic twice for those who read what was committed.
+async fn assert_each_change_once(transport: &dyn Transport, topic: &str, changes: usize) {
+    let mut seen = HashSet::new();
+    for value in records(transport, topic).await.iter().flatten().filter_map(|record| record.value.as_deref()) {
+        let event: Json = serde_json::from_slice(value).expect("JSON");
+        let place = (event["transaction"]["id"].to_string(), event["transaction"]["total_order"].as_u64());
+        assert!(seen.insert(place), "twice: {event}");
+    }
+    assert_eq!(seen.len(), changes);
+}
+
+/// What the source knows of itself is deleted, and not what it published: it says what is lacking, and goes on.
+async fn without_its_checkpoint(world: &mut World, sql: &mut Conn, topic: &str) {
+    let kafka = Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings");
+    kafka.delete_topic(&format!("{}.checkpoints", world.index())).await.expect("deleted");
+    sql.query_drop("update movie set votes = -1 where id = 1").await.expect("updated");
+    world.start();
+    world.until("it captures", async |address| progress(address).await.is_some()).await;
+    assert!(world.said("there is no checkpoint of the source") > 0, "{}", world.log());
+    sql.query_drop("update movie set votes = -2 where id = 1").await.expect("updated");
+    let votes = async || -> Vec<i64> {
+        let event = |value: &[u8]| serde_json::from_slice::<Json>(value).expect("JSON")["after"]["votes"].as_i64();
+        let records = records(&kafka, topic).await;
+        records.iter().flatten().filter_map(|record| event(record.value.as_deref()?)).filter(|votes| *votes < 0).collect()
+    };
+    world.until("it goes on", async |_: &str| votes().await == [-2]).await;
+    world.stop_process(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_over_mysql_survives_kills() {
-    killed("mysql", "TRIBUTARY_TEST_MYSQL").await;
+    killed("mysql", "TRIBUTARY_TEST_MYSQL", Pair::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_over_mariadb_survives_kills() {
-    killed("mariadb", "TRIBUTARY_TEST_MARIADB").await;
+    killed("mariadb", "TRIBUTARY_TEST_MARIADB", Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_through_kafka_survives_kills() {
+    killed("mysql", "TRIBUTARY_TEST_MYSQL", Pair::KafkaElasticsearch).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_through_kafka_survives_kills() {
+    killed("mariadb", "TRIBUTARY_TEST_MARIADB", Pair::KafkaElasticsearch).await;
 }

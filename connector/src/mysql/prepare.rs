@@ -179,6 +179,7 @@ pub async fn prepare(
         }
         None => {
             history = History::default();
+            doubt_what_was_published(settings, mysql, transport, dependent).await?;
             let (checkpoint, shapes) = first(&mut session, &facts, mysql).await?;
             shapes.into_iter().for_each(|(table, shape)| history.add(&table, None, shape));
             checkpoint
@@ -212,6 +213,34 @@ pub async fn prepare(
         transport.producer(&settings.name, Purpose::Source).await?.append(&batch).await?;
     }
     Ok(Prepared { session, checkpoint, shapes, history, facts })
+}
+
+/// A source without a checkpoint begins where the log ends. If its topics have changes, it ran before, and what came between is in none.
+async fn doubt_what_was_published(
+    settings: &ConnectorSettings,
+    mysql: &MySqlSettings,
+    transport: &dyn Transport,
+    dependent: &dyn Dependent,
+) -> Result<(), ConnectorError> {
+    let mut doubts = Vec::new();
+    for table in &mysql.tables {
+        let ends = match transport.watermarks(&settings.topic(&table.schema, &table.name)).await {
+            Err(error) if error.class == ErrorClass::Transient => return Err(error.into()),
+            // Nobody has made it yet.
+            ends => ends.unwrap_or_default(),
+        };
+        if ends.iter().any(|ends| ends.high > 0) {
+            tracing::warn!(
+                source = settings.name,
+                %table,
+                "the table's topic has changes, and there is no checkpoint of the source (was it deleted?): it begins where the log \
+                 ends, and what changed before is missing in the topic"
+            );
+            let why = "the checkpoint of its source is gone".to_owned();
+            doubts.push(Doubt { table: table.clone(), why });
+        }
+    }
+    if doubts.is_empty() { Ok(()) } else { dependent.doubt(&doubts).await }
 }
 
 impl Facts {
