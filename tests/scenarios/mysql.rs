@@ -80,8 +80,12 @@ async fn killed(kind: &str, variable: &str, pair: Pair) {
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let (head, tail) =
         (text.split_once("\nsources:").expect("sources").0, text.split_once("\nhttp:").expect("a listener").1);
-    let stream =
-        STREAM.replace("SOURCE", &source).replace("KIND", kind).replace("URL", &server).replace("DATABASE", &database).replace("OUT", &out);
+    let stream = STREAM
+        .replace("SOURCE", &source)
+        .replace("KIND", kind)
+        .replace("URL", &server)
+        .replace("DATABASE", &database)
+        .replace("OUT", &out);
     std::fs::write(world.pipeline(), format!("{head}\n{stream}\nhttp:{tail}")).expect("the pipeline");
 
     world.start();
@@ -172,7 +176,12 @@ async fn without_its_checkpoint(world: &mut World, sql: &mut Conn, topic: &str) 
     let votes = async || -> Vec<i64> {
         let event = |value: &[u8]| serde_json::from_slice::<Json>(value).expect("JSON")["after"]["votes"].as_i64();
         let records = records(&kafka, topic).await;
-        records.iter().flatten().filter_map(|record| event(record.value.as_deref()?)).filter(|votes| *votes < 0).collect()
+        records
+            .iter()
+            .flatten()
+            .filter_map(|record| event(record.value.as_deref()?))
+            .filter(|votes| *votes < 0)
+            .collect()
     };
     world.until("it goes on", async |_: &str| votes().await == [-2]).await;
     world.stop_process(0).await;

@@ -3,11 +3,14 @@
 //! There is no slot: the server keeps nothing for us, so a position is durable before anybody relies on the capture. One process reads at a
 //! time, the one that holds a lock of the server by the source's name; the lock goes with its session.
 
+mod place;
+
 use std::collections::{HashMap, HashSet};
 
-use tributary_event::{ErrorClass, TableName};
+use tributary_event::TableName;
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
+use self::place::{continues, doubt_what_was_published, first};
 use super::checkpoint::MySqlCheckpoint;
 use super::grants;
 use super::position::{Domains, FilePosition, GtidSet, LogPosition};
@@ -162,7 +165,13 @@ pub async fn prepare(
     let mut session = Session::open(&mysql.url).await?;
     let facts = facts(&mut session).await?;
     session.lock(&mysql.identity).await?;
-    let known = checkpoint(settings, transport).await?;
+    let mut known = checkpoint(settings, transport).await?;
+    if known.is_none() {
+        // A process that was killed may have left something unfinished that hides it. Opening a producer ends what is this source's.
+        drop(transport.producer(&settings.name, Purpose::Source).await?);
+        transport.checkpoints_are_readable().await?;
+        known = checkpoint(settings, transport).await?;
+    }
     if known.is_none() {
         // Else the stream asks for it at once.
         grants::suffice(&mut session, &facts, mysql).await?;
@@ -213,34 +222,6 @@ pub async fn prepare(
         transport.producer(&settings.name, Purpose::Source).await?.append(&batch).await?;
     }
     Ok(Prepared { session, checkpoint, shapes, history, facts })
-}
-
-/// A source without a checkpoint begins where the log ends. If its topics have changes, it ran before, and what came between is in none.
-async fn doubt_what_was_published(
-    settings: &ConnectorSettings,
-    mysql: &MySqlSettings,
-    transport: &dyn Transport,
-    dependent: &dyn Dependent,
-) -> Result<(), ConnectorError> {
-    let mut doubts = Vec::new();
-    for table in &mysql.tables {
-        let ends = match transport.watermarks(&settings.topic(&table.schema, &table.name)).await {
-            Err(error) if error.class == ErrorClass::Transient => return Err(error.into()),
-            // Nobody has made it yet.
-            ends => ends.unwrap_or_default(),
-        };
-        if ends.iter().any(|ends| ends.high > 0) {
-            tracing::warn!(
-                source = settings.name,
-                %table,
-                "the table's topic has changes, and there is no checkpoint of the source (was it deleted?): it begins where the log \
-                 ends, and what changed before is missing in the topic"
-            );
-            let why = "the checkpoint of its source is gone".to_owned();
-            doubts.push(Doubt { table: table.clone(), why });
-        }
-    }
-    if doubts.is_empty() { Ok(()) } else { dependent.doubt(&doubts).await }
 }
 
 impl Facts {
@@ -302,111 +283,6 @@ pub(super) fn suffice(
         });
     }
     dependent.check(&carried).map_err(ConnectorError::Refused)
-}
-
-/// Where a source begins that never ran, and the tables of that place.
-async fn first(
-    session: &mut Session,
-    facts: &Facts,
-    settings: &MySqlSettings,
-) -> Result<(MySqlCheckpoint, Vec<(TableName, Shape)>), ConnectorError> {
-    loop {
-        // If they are the same before and after, they are so at every moment between.
-        let before = read_tables(session, settings).await?;
-        let position = match facts.gtids {
-            // What is owned is not in the log yet.
-            true => {
-                let text: Option<String> =
-                    session.one("asking where the log ends", "select @@global.gtid_executed").await?;
-                LogPosition::Gtids(parsed(session, &text.unwrap_or_default())?)
-            }
-            false => facts.end(session).await?,
-        };
-        let at = match &position {
-            LogPosition::File(at) => at.clone(),
-            _ => FilePosition::default(),
-        };
-        if read_tables(session, settings).await? != before {
-            continue;
-        }
-        let server = facts.uuid.clone();
-        let checkpoint = MySqlCheckpoint { version: 1, server, position, at, transaction: None, sequence: 0 };
-        return Ok((checkpoint, before));
-    }
-}
-
-/// Whether the server can go on behind a checkpoint.
-async fn continues(
-    session: &mut Session,
-    facts: &Facts,
-    settings: &ConnectorSettings,
-    checkpoint: &MySqlCheckpoint,
-) -> Result<(), ConnectorError> {
-    let place = format!("source {}", settings.name);
-    let lost = |cause: String| Err(ConnectorError::lost(place.clone(), cause, super::wire::failure::AFRESH));
-    match (&checkpoint.position, session.is_mariadb, facts.gtids) {
-        (LogPosition::Gtids(read), false, true) => {
-            let purged: Option<String> = session.one("asking what the log has", "select @@global.gtid_purged").await?;
-            let purged: GtidSet = parsed(session, &purged.unwrap_or_default())?;
-            // What is being committed was sent already, for as long as a replica keeps the server waiting.
-            let LogPosition::Gtids(has) = facts.end(session).await? else { return Ok(()) };
-            let lacking = read.without(&has);
-            if !lacking.is_empty() {
-                return lacks(session, &place, lacking.to_string()).await;
-            }
-            let gone = purged.without(read);
-            if !gone.is_empty() {
-                return lost(format!("the server has purged transactions that were not read: {gone}"));
-            }
-            Ok(())
-        }
-        (LogPosition::Domains(read), true, _) => {
-            let LogPosition::Domains(has) = facts.end(session).await? else { return Ok(()) };
-            if !has.reaches(read) {
-                return lacks(session, &place, format!("{read}, where its log ends at {has}")).await;
-            }
-            Ok(())
-        }
-        (LogPosition::File(read), false, false) => {
-            if checkpoint.server != facts.uuid {
-                return lost(format!(
-                    "the checkpoint is of the server {}, and this is {}: offsets of one say nothing of the other",
-                    checkpoint.server, facts.uuid
-                ));
-            }
-            let end = file_end(session).await?;
-            if !end.reaches(read) {
-                return lacks(session, &place, format!("{read}, where its log ends at {end}")).await;
-            }
-            Ok(())
-        }
-        (LogPosition::Domains(_), false, _) | (LogPosition::Gtids(_) | LogPosition::File(_), true, _) => {
-            lost("the checkpoint is of a server of the other kind".into())
-        }
-        (LogPosition::Gtids(_), false, false) => lost("gtid_mode was ON, and is not any more".into()),
-        (LogPosition::File(_), false, true) => lost("gtid_mode is ON, and was not when the source began".into()),
-    }
-}
-
-/// The server lacks what was read and published. One that follows another may yet get it, and is waited for; one that does not never will.
-async fn lacks(session: &mut Session, place: &str, what: String) -> Result<(), ConnectorError> {
-    if session.follows().await? {
-        return Err(ConnectorError::Server {
-            place: session.endpoint.place(),
-            cause: format!("it is a replica that lacks what was read already ({what})"),
-            remedy: "the source waits until it has that".into(),
-            class: ErrorClass::Transient,
-        });
-    }
-    Err(ConnectorError::lost(
-        place,
-        format!(
-            "changes were published that {} lacks ({what}), and it follows no server that has them: a failover or a backup lost them",
-            session.endpoint.place()
-        ),
-        "where the server before is still there, let this one get those transactions from it; else give the source a new name and run \
-         tributary reindex",
-    ))
 }
 
 #[cfg(test)]
