@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tributary_connector::{ConnectorSettings, Independent, SourceSettings, mysql};
+use tributary_event::TableName;
 use tributary_stack::MySqlProduct;
 
 use crate::server::{Database, databases, films, mysql_mut, products, run, start};
@@ -249,9 +250,8 @@ async fn many_tables_take_hardly_more_commands_than_one() {
         let way = Way::to(port.expect("a port")).await;
         let url = format!("mysql://{user}@127.0.0.1:{}?ssl-mode=DISABLED", way.port);
         let settings = |tables: &[String]| {
-            let mut settings = db.settings(&tables.iter().map(String::as_str).collect::<Vec<_>>());
-            mysql_mut(&mut settings).url = url.as_str().into();
-            settings
+            let tables = tables.iter().map(|table| TableName::new(name.as_str(), table.as_str()));
+            ConnectorSettings::mysql(&name, url.as_str().into(), tables)
         };
         // What a check sends, and what a first start does.
         let commands = async |tables: &[String]| {

@@ -8,6 +8,7 @@ mod grants;
 mod keys;
 mod large;
 mod login;
+mod online;
 mod own;
 mod rendered;
 mod resume;
