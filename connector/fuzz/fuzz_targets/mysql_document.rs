@@ -1,3 +1,5 @@
+//! Fuzz target: JSON in its binary form, and differences.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,3 +1,5 @@
+//! Fuzz target: a connection's events, as the stream takes them: groups, table maps, rows, savepoints, XA, definitions, compressed ones.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

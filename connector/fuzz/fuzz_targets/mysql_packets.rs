@@ -1,3 +1,5 @@
+//! Fuzz target: packets, greeting, keys, salts, errors.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

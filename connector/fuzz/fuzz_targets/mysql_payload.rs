@@ -1,3 +1,5 @@
+//! Fuzz target: transactions that are compressed as a whole, and compressed events of MariaDB.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,3 +1,5 @@
+//! Fuzz target: sets of GTIDs, and MariaDB's positions, as text.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,3 +1,5 @@
+//! Fuzz target: a table map, and rows of it: inserted, updated, deleted, in parts, compressed.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,3 +1,5 @@
+//! Fuzz target: the bytes of a value, of every type and character set.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

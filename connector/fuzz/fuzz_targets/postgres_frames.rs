@@ -1,3 +1,5 @@
+//! Fuzz target: the messages around them.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,3 +1,5 @@
+//! Fuzz target: messages of `pgoutput`, as the stream takes them.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

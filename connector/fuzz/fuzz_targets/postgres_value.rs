@@ -1,3 +1,5 @@
+//! Fuzz target: a value as text and as its type sends it, of every type.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
