@@ -491,3 +491,38 @@ async fn the_log_and_a_query_have_the_same_text_of_every_character() {
         db.remove().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_ascii_columns_that_are_no_text_are_those_that_a_query_has_none_for() {
+    for mut db in databases("ascii").await {
+        db.run("create table t (id int primary key, x varchar(80) character set ascii)").await;
+        let recorder = Recorder::new();
+        let mut settings = db.settings(&["t"]);
+        mysql_mut(&mut settings).invalid_text = InvalidText::Replace;
+        let running = Running::streaming(&settings, &recorder).await;
+        // All bytes, and some that would be characters of UTF-8. MySQL stores what comes before the first above 0x7f.
+        for row in 0..4 {
+            let bytes: String = (row * 64..row * 64 + 64).map(|byte| format!("{byte:02x}")).collect();
+            db.run(&format!("insert into t values ({row}, _binary x'{bytes}')")).await;
+        }
+        db.run("insert into t values (4, _binary x'61c3a962'), (5, _binary x'f09f9880')").await;
+        let said: Vec<String> = db.rows("select convert(x using utf8mb4) from t order by id").await;
+        let records = recorder.wait(6).await;
+        running.stop().await;
+        for (record, said) in records.iter().zip(&said) {
+            let event = record.get("/after/x").as_str().expect("text").to_owned();
+            assert_eq!(event.replace('\u{fffd}', "?"), *said);
+            assert_eq!(event.contains('\u{fffd}'), said.contains('?') && !event.contains('?'), "{event:?}");
+        }
+        if db.is_mariadb {
+            assert_eq!(records[4].get("/after/x"), "a\u{fffd}\u{fffd}b");
+            // Unless one says what becomes of them, the source stops, and says what to do.
+            mysql_mut(&mut settings).invalid_text = InvalidText::Stop;
+            let running = Running::streaming(&settings, &recorder).await;
+            db.run("insert into t values (6, _binary x'61e962')").await;
+            let error = running.error().await.to_string();
+            assert!(error.contains("invalid_text"), "{error}");
+        }
+        db.remove().await;
+    }
+}
