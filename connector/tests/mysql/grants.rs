@@ -237,8 +237,10 @@ async fn many_tables_take_hardly_more_commands_than_one() {
         let tables: Vec<String> = (0..TABLES).map(|at| format!("t{at}")).collect();
         for table in &tables {
             let parent = if table == "t300" { ", foreign key (b) references t0 (b) on delete cascade" } else { "" };
-            db.run(&format!("create table {table} (a int, b int, c text, primary key (c(9), a), key (b) {parent})"))
-                .await;
+            db.run(&format!(
+                "create table {table} (a int, b int, c text, primary key (c(9), a), unique key (b) {parent})"
+            ))
+            .await;
         }
         let watch = if db.is_mariadb { "binlog monitor" } else { "replication client" };
         db.run(&format!("create user {user} identified by ''")).await;

@@ -135,6 +135,7 @@ impl Statement {
                     (None, _, _) => StatementKind::Definition,
                 }
             }
+            "ALTER" | "CREATE" | "DROP" | "RENAME" if self.defines_other_things() => StatementKind::Nothing,
             "ALTER" | "CREATE" | "DROP" | "RENAME" => StatementKind::Definition,
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => StatementKind::Rows,
             _ => StatementKind::Nothing,
@@ -146,10 +147,36 @@ impl Statement {
         self.text.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION")
     }
 
+    /// Whether it defines what has no columns that rows of the log have: tools that alter tables online put triggers on them, between rows.
+    fn defines_other_things(&self) -> bool {
+        const OTHERS: [&str; 9] =
+            ["trigger", "view", "procedure", "function", "event", "user", "role", "server", "package"];
+        const THESE: [&str; 5] = ["table", "tables", "database", "schema", "index"];
+        let is = |word: &Word, names: &[&str]| names.iter().any(|name| word.is(name));
+        // Before it stand whose it is, and how it is to be run; all of these before a name of a table.
+        let thing = self.words().take(24).find(|word| is(word, &OTHERS) || is(word, &THESE));
+        thing.is_some_and(|thing| is(&thing, &OTHERS))
+    }
+
+    /// How many of its words say what it defines: of a table that is made, those up to its name, for what it is made like stays as it is.
+    fn defining(&self) -> usize {
+        let head: Vec<Word> = self.words().take(12).collect();
+        let word = |at: usize| head.get(at).unwrap_or(&Word::Mark(';'));
+        if !word(0).is("create") {
+            return usize::MAX;
+        }
+        let table = head.iter().take_while(|word| matches!(word, Word::Bare(_))).position(|word| word.is("table"));
+        let Some(mut name) = table.map(|at| at + 1) else { return usize::MAX };
+        if word(name).is("if") {
+            name += 3;
+        }
+        if *word(name + 1) == Word::Mark('.') { name + 3 } else { name + 1 }
+    }
+
     /// Whether the table, or its database as a whole, is named in it.
     pub(in super::super) fn may_concern(&self, schema: &str, table: &str) -> bool {
         let (mut names_schema, mut names_table, mut whole) = (false, false, false);
-        for (at, word) in self.words().enumerate() {
+        for (at, word) in self.words().enumerate().take(self.defining()) {
             // Names may be compared without their case, by the server's settings.
             let names = |name: &str| word.name().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
             names_schema |= names(schema);
@@ -320,7 +347,7 @@ mod tests {
         assert_eq!(kind("TRUNCATE t"), Truncate(None, "t".into()));
         for text in [
             "alter table t add x int",
-            "/*!50001 CREATE */ VIEW v AS SELECT 1",
+            "/*!50001 CREATE */ TABLE v AS SELECT 1",
             "-- x\nDROP TABLE t",
             "#x\nRENAME TABLE a TO b",
         ] {
@@ -349,6 +376,37 @@ mod tests {
         assert!(writes("INSERT INTO movie SELECT 1"));
         assert!(!writes("INSERT INTO log SELECT * FROM movie"));
         assert!(writes("UPDATE log, movie SET a = 1"));
+    }
+
+    #[test]
+    fn what_tools_that_alter_online_do_beside_a_table_is_no_definition_of_it() {
+        let concerns = |text: &str| {
+            let statement = statement(text);
+            statement.kind() == StatementKind::Definition && statement.may_concern("films", "movie")
+        };
+        for text in [
+            "CREATE DEFINER=`root`@`localhost` TRIGGER `pt_osc_films_movie_ins` AFTER INSERT ON `films`.`movie` FOR EACH ROW REPLACE INTO x",
+            "DROP TRIGGER IF EXISTS `films`.`movie`",
+            "CREATE OR REPLACE ALGORITHM=UNDEFINED DEFINER=`a`@`%` SQL SECURITY DEFINER VIEW v AS SELECT * FROM movie",
+            "CREATE TABLE `films`.`_movie_gho` LIKE `films`.`movie`",
+            "create /* gh-ost */ table `films`.`_movie_gho` like `films`.`movie`",
+            "CREATE TABLE IF NOT EXISTS copy (id int) SELECT * FROM movie",
+            "CREATE TABLE cast (movie int, FOREIGN KEY (movie) REFERENCES movie (id))",
+        ] {
+            assert!(!concerns(text), "{text}");
+        }
+        for text in [
+            "RENAME TABLE `films`.`movie` TO `films`.`_movie_old`, `films`.`_movie_new` TO `films`.`movie`",
+            "CREATE TABLE movie (id int)",
+            "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS films.movie LIKE x",
+            "CREATE TABLE `trigger`.movie (id int)",
+            "ALTER TABLE movie ADD `trigger` int",
+            "CREATE UNIQUE INDEX `view` ON movie (id)",
+            "DROP TABLE `event`, movie",
+            "ALTER ONLINE IGNORE TABLE movie ADD event int",
+        ] {
+            assert!(concerns(text), "{text}");
+        }
     }
 
     #[test]
