@@ -11,6 +11,9 @@ const GROUP_COMMIT: u8 = 0x2;
 const PREPARED: u8 = 0x40;
 const COMPLETED: u8 = 0x80;
 
+/// Numbers have 63 bits, and tags are letters, digits and `_`: others would be no text that can be read again.
+const NO_GTID: Malformed = Malformed("its GTID is none");
+
 /// The beginning of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum GroupStart {
@@ -28,7 +31,7 @@ impl GroupStart {
         let (server, number) = (cursor.array::<16>()?, cursor.u64()?);
         let gtid = match anonymous {
             true => None,
-            false => Some(Gtid::new(server, "", of_gtid(number)?)),
+            false => Some(Gtid::checked(server, "", number).ok_or(NO_GTID)?),
         };
         let mut commit_us = 0;
         // Logical timestamps, then when it committed, in seven bytes of which one bit says whether another time follows.
@@ -56,7 +59,7 @@ impl GroupStart {
                         *byte = u8::try_from(cursor.varlen()?).map_err(|_| Malformed("a byte is none"))?;
                     }
                 }
-                2 => number = of_gtid(cursor.varlen_signed()? as u64)?,
+                2 => number = cursor.varlen_signed()? as u64,
                 3 => {
                     let length = usize::try_from(cursor.varlen()?).unwrap_or(usize::MAX);
                     tag =
@@ -71,7 +74,8 @@ impl GroupStart {
                 }
             }
         }
-        Ok(Self::MySql { gtid: Some(Gtid::new(server, &tag, number)), commit_us })
+        let gtid = Gtid::checked(server, &tag, number).ok_or(NO_GTID)?;
+        Ok(Self::MySql { gtid: Some(gtid), commit_us })
     }
 
     /// Of MariaDB.
@@ -88,11 +92,6 @@ impl GroupStart {
             completes: flags & COMPLETED != 0,
         })
     }
-}
-
-/// The number of a GTID: one of 63 bits.
-fn of_gtid(number: u64) -> Result<u64, Malformed> {
-    if (1..i64::MAX as u64).contains(&number) { Ok(number) } else { Err(Malformed("a GTID has a number that is none")) }
 }
 
 /// Where the log goes on.
@@ -181,8 +180,13 @@ mod tests {
             }
         }
         fields.extend_from_slice(&[2 << 1, 9 << 2, 3 << 1, 2 << 1, b'a', b'b']);
-        let mut body = vec![1 << 1, (3 + fields.len() as u8) << 1, 2 << 1];
-        body.extend_from_slice(&fields);
+        let head = [1 << 1, (3 + fields.len() as u8) << 1, 2 << 1];
+        let body = [&head[..], &fields].concat();
+        let last = fields.len() - 1;
+        for (byte, fits) in [(b'B', true), (b'_', true), (b':', false), (b' ', false), (0, false)] {
+            fields[last] = byte;
+            assert_eq!(GroupStart::tagged(&[&head[..], &fields].concat()).is_ok(), fits, "{byte}");
+        }
         let mut server = [7; 16];
         (server[0], server[1]) = (0x12, 0xff);
         let gtid = Some(Gtid::new(server, "ab", 9));

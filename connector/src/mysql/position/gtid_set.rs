@@ -37,6 +37,12 @@ impl Gtid {
         Self { issuer: Issuer { server, tag: tag.to_owned() }, number }
     }
 
+    /// The same, if tag and number are some.
+    pub(in crate::mysql) fn checked(server: [u8; 16], tag: &str, number: u64) -> Option<Self> {
+        let fits = (1..END).contains(&number) && (tag.is_empty() || is_tag(tag));
+        fits.then(|| Self::new(server, &tag.to_ascii_lowercase(), number))
+    }
+
     /// Its number.
     pub fn number(&self) -> u64 {
         self.number
@@ -161,8 +167,11 @@ fn server(text: &str) -> Option<[u8; 16]> {
     if digits.len() == 32 { pairs.try_into().ok() } else { None }
 }
 
+/// Whether a text is a tag, in letters of either case.
 fn is_tag(text: &str) -> bool {
-    text.len() <= 32 && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl fmt::Display for Gtid {

@@ -145,7 +145,7 @@ impl Relayed {
             (Cell::Text(raw), _) | (Cell::Binary(raw), Decoder { form: Some(Form::Text), .. }) => Some(raw.to_vec()),
             (Cell::Binary(raw), Decoder { codec, form }) => {
                 let mut json = Vec::new();
-                let value = form.as_ref()?.decode(codec, &Bytes::copy_from_slice(raw), raw)?;
+                let value = form.as_ref()?.decode_alone(codec, raw)?;
                 encode_value(&mut json, &value, DecimalMode::String);
                 Some(
                     json.strip_prefix(b"\"")
@@ -222,6 +222,23 @@ mod tests {
         let message = relation_message(identity, columns);
         let Ok(Message::Relation(relation)) = decode(&message) else { panic!("a relation") };
         key(&relation, &primary.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_row_with_what_is_no_text_is_named_by_its_key_of_bytes() {
+        let message = relation_message(b'd', &[("id", true), ("title", false)]);
+        let Ok(Message::Relation(relation)) = decode(&message) else { panic!("a relation") };
+        let bytea = Codec::Bytea(crate::settings::BinaryHandling::Base64);
+        let decoders = vec![
+            Decoder { codec: bytea, form: Some(Form::Bytea) },
+            Decoder { codec: Codec::Text, form: Some(Form::Text) },
+        ];
+        let (name, types) = (("public".to_owned(), "movie".to_owned()), vec!["bytea".to_owned(), "text".to_owned()]);
+        let table = Relayed::new(&relation, Bytes::new(), &name, &["id".to_owned()], decoders, types, true);
+        let insert = Bytes::from_static(b"I\0\0\0\x09N\0\x02b\0\0\0\x02\x01\xffb\0\0\0\x01\xff");
+        let Ok(Message::Insert { new, .. }) = decode(&insert) else { panic!("a row") };
+        let error = table.row(&insert, &new).expect_err("no text").to_string();
+        assert!(error.contains("column title") && error.contains("\"id\""), "{error}");
     }
 
     #[test]

@@ -127,6 +127,12 @@ impl Form {
         })
     }
 
+    /// The value of bytes that lie nowhere in particular.
+    pub(in crate::postgres) fn decode_alone(&self, codec: &Codec, raw: &[u8]) -> Option<Value> {
+        let owner = Bytes::copy_from_slice(raw);
+        self.decode(codec, &owner, &owner)
+    }
+
     /// The value by way of the text that the type's output function prints.
     fn decode_printed(&self, codec: &Codec, raw: &[u8]) -> Option<Value> {
         codec.decode_owned(self.print(raw)?.as_bytes())

@@ -92,7 +92,7 @@ impl Texts {
             (Form::Array(form), Codec::Array { element, .. }) => {
                 binary::array(raw, &mut |item| self.decode_binary(form, element, item, bad))
             }
-            _ => form.decode(codec, &Bytes::copy_from_slice(raw), raw),
+            _ => form.decode_alone(codec, raw),
         }
     }
 
@@ -316,6 +316,9 @@ mod tests {
         let form = Form::Array(Box::new(Form::Text));
         let expected = Value::Array(vec![Value::text("ok"), Value::text("/w=="), Value::Null]);
         assert_eq!(base64.decode_binary(&form, &array_of_texts(), &raw, &mut bad), Some(expected));
+        let bytea = Codec::Bytea(crate::settings::BinaryHandling::Base64);
+        let bytes = base64.decode_binary(&Form::Bytea, &bytea, b"\x01\xff", &mut bad);
+        assert_eq!(bytes, Some(Value::Bytes(Bytes::from_static(b"\x01\xff"))));
     }
 
     #[test]
