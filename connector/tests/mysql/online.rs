@@ -20,13 +20,16 @@ async fn is_here(program: &str, package: &str) -> bool {
     found
 }
 
-/// Lets a tool add the column `y` to a table whose rows change meanwhile.
-async fn alters(mut db: Database, tool: &mut Command) {
+/// Lets a tool add the column `y` to a table whose rows change meanwhile. `away`: the source does not run then, and reads all of it later.
+async fn alters(mut db: Database, tool: &mut Command, away: bool) {
     db.run("create table t (id int primary key, x int not null)").await;
     let rows: Vec<String> = (1..=ROWS).map(|id| format!("({id}, 0)")).collect();
     db.run(&format!("insert into t values {}", rows.join(","))).await;
     let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
-    let running = Running::streaming(&settings, &recorder).await;
+    let mut running = Some(Running::streaming(&settings, &recorder).await);
+    if let Some(running) = running.take_if(|_| away) {
+        running.kill().await;
+    }
     let (over, updates) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let writing = tokio::spawn({
         let (over, updates, url, name) = (over.clone(), updates.clone(), db.url.clone(), db.name.clone());
@@ -50,6 +53,7 @@ async fn alters(mut db: Database, tool: &mut Command) {
     writing.await.expect("it wrote");
     db.run(&format!("insert into t (id, x, y) values ({}, 1, 8)", ROWS + 1)).await;
     let count = updates.load(Ordering::Relaxed) as usize;
+    let running = running.unwrap_or_else(|| Running::start(&settings, &recorder));
     let records = recorder.wait(count + 1).await;
     let last = records.last().expect("the last row");
     assert_eq!(last.get("/after"), serde_json::json!({"id": ROWS + 1, "x": 1, "y": 8}));
@@ -79,23 +83,15 @@ async fn pt_online_schema_change() {
     if !is_here(TOOL, "apt-get install percona-toolkit").await {
         return;
     }
-    for db in databases("ptosc").await {
-        let (host, port) = address(&db);
-        let table = format!("D={},t=t,h={host},P={port},u=root", db.name);
-        let mut tool = Command::new(TOOL);
-        tool.args(["--alter", "add column y int not null default 7", "--execute", "--no-version-check"]);
-        tool.args([
-            "--recursion-method",
-            "none",
-            "--chunk-size",
-            "100",
-            "--max-load",
-            "",
-            "--critical-load",
-            "",
-            &table,
-        ]);
-        alters(db, &mut tool).await;
+    for away in [false, true] {
+        for db in databases("ptosc").await {
+            let (host, port) = address(&db);
+            let table = format!("D={},t=t,h={host},P={port},u=root", db.name);
+            let mut tool = Command::new(TOOL);
+            tool.args(["--alter", "add column y int not null default 7", "--execute", "--no-version-check"]);
+            tool.args(["--recursion-method", "none", "--chunk-size", "100", "--max-load", "", "--critical-load", ""]);
+            alters(db, tool.arg(&table), away).await;
+        }
     }
 }
 
@@ -124,6 +120,6 @@ async fn gh_ost() {
         ]);
         tool.args(["--default-retries", "20", "--cut-over-lock-timeout-seconds", "5", "--serve-socket-file"]);
         tool.arg(format!("/tmp/gh-ost.{}.sock", db.name));
-        alters(db, &mut tool).await;
+        alters(db, &mut tool, false).await;
     }
 }

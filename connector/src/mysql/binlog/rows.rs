@@ -39,6 +39,8 @@ pub(in super::super) struct RowsEvent<'a> {
     after: &'a [u8],
     columns: usize,
     rows: Cursor<'a>,
+    /// A row was read.
+    begun: bool,
 }
 
 /// Whether a bit is set.
@@ -69,7 +71,7 @@ impl<'a> RowsEvent<'a> {
             Change::Delete => (first, &[]),
             Change::Update => (first, cursor.take(bits)?),
         };
-        Ok(Self { table, change, partial, before, after, columns, rows: cursor })
+        Ok(Self { table, change, partial, before, after, columns, rows: cursor, begun: false })
     }
 
     /// Bytes of rows that were not read yet.
@@ -81,6 +83,7 @@ impl<'a> RowsEvent<'a> {
     pub(in super::super) fn resume(&mut self, left: usize) {
         let skip = self.rows.len().saturating_sub(left);
         self.rows.0 = &self.rows.0[skip..];
+        self.begun = true;
     }
 
     /// Reads the next row into two images; false: there is none.
@@ -92,8 +95,14 @@ impl<'a> RowsEvent<'a> {
     ) -> Result<bool, Malformed> {
         before.clear();
         after.clear();
+        let begun = std::mem::replace(&mut self.begun, true);
         if self.rows.is_empty() {
-            return Ok(false);
+            // An inserted row of which the log has no column, for all have their defaults (`binlog_row_image = MINIMAL`), has no bytes.
+            let is_one = !begun && self.change == Change::Insert && self.after.iter().all(|bits| *bits == 0);
+            if is_one {
+                after.resize(table.columns.len(), Image::Absent);
+            }
+            return Ok(is_one);
         }
         if self.columns != table.columns.len() {
             return Err(Malformed("its rows have another number of columns than their table"));
@@ -204,6 +213,15 @@ mod tests {
         let body = [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 7];
         let mut event = RowsEvent::read(&body, Change::Insert, 2, false).expect("an event");
         assert!(event.next(&table, &mut Vec::new(), &mut Vec::new()).is_err());
+        // Nothing behind: a row that has its defaults.
+        let mut event = RowsEvent::read(&body[..12], Change::Insert, 2, false).expect("an event");
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        assert_eq!(event.next(&table, &mut before, &mut after), Ok(true));
+        assert_eq!((before.len(), &after[..]), (0, &[Image::Absent][..]));
+        assert_eq!(event.next(&table, &mut before, &mut after), Ok(false));
+        let mut event = RowsEvent::read(&body[..12], Change::Insert, 2, false).expect("an event");
+        event.resume(0);
+        assert_eq!(event.next(&table, &mut before, &mut after), Ok(false), "it was given");
     }
 
     proptest! {
