@@ -5,6 +5,7 @@
 
 mod failover;
 mod grants;
+mod kafka;
 mod keys;
 mod large;
 mod login;

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use tributary_event::{TableSchema, Value};
 
 use super::array;
@@ -275,6 +274,7 @@ impl Names<'_, '_> {
 mod tests {
     use super::*;
     use crate::postgres::stream::pgoutput::Message;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn texts(policy: InvalidText) -> Texts {
