@@ -53,7 +53,8 @@ pub(crate) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
     release().await?;
     // Debezium expects topics to be made by use.
     let settings = vec![("auto.create.topics.enable".to_owned(), "true".to_owned())];
-    let kafka = Kafka::start(KafkaOptions { jvm: crate::bench::for_speed(), settings, ..KafkaOptions::default() }).await?;
+    let kafka =
+        Kafka::start(KafkaOptions { jvm: crate::bench::for_speed(), settings, ..KafkaOptions::default() }).await?;
     let server = MySql::start(MySqlOptions {
         fsync: false,
         // Dates that are none are taken.
