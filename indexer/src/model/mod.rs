@@ -78,7 +78,7 @@ fn without_the_last_look_documents_miss_changes() {
 
 #[test]
 fn without_the_late_look_documents_miss_what_the_graph_did_not_show() {
-    is_needed(Rule::LateLook, 0);
+    is_needed(Rule::LateLook, 1152);
 }
 
 #[test]
