@@ -168,7 +168,8 @@ impl Desk {
             let mut keys: Vec<Bytes> = self.pending.drain(..most.min(self.pending.len())).collect();
             // What nobody waits for any more is not asked for.
             keys.retain(|key| {
-                let is_wanted = self.waiting.get(key).is_some_and(|waiting| waiting.iter().any(|w| !w.reply.is_closed()));
+                let is_wanted =
+                    self.waiting.get(key).is_some_and(|waiting| waiting.iter().any(|w| !w.reply.is_closed()));
                 if !is_wanted {
                     self.waiting.remove(key);
                 }
