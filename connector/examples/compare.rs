@@ -1,6 +1,8 @@
 //! Compares the messages of two captures of the same changes: the second half of `x bench peers`.
 //!
-//! `compare <brokers> <our prefix> <their prefix> <topic,topic,…>`
+//! `compare postgres|mysql|mariadb <brokers> <our prefix> <their prefix> <topic,topic,…>`
+//!
+//! `compare wait <brokers> <topic> <messages>` waits until a topic's first partition has so many messages.
 //!
 //! `compare print <brokers> <topic>` prints the messages of a topic's first partition, a line each.
 //!
@@ -69,6 +71,11 @@ const MEANT_WITH: &[(&str, &str, &[&str])] = &[
     ("milliseconds", "always base64: who reads it needs no settings", &["/message/content"]),
 ];
 
+/// The same of MySQL and MariaDB.
+const MEANT_OF_BINLOG: &[(&str, &[&str])] =
+    &[("ours alone: strictly rising per source, also across restarts and failovers", &["/sequence"])];
+const MEANT_OF_BINLOG_WITH: &[(&str, &str, &[&str])] = &[];
+
 type Message = (Option<Json>, Option<Json>);
 
 async fn messages(kafka: &dyn Transport, topic: &str) -> anyhow::Result<Vec<Message>> {
@@ -126,8 +133,22 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let [brokers, ours, theirs, topics] = &arguments[..] else {
-        bail!("usage: compare <brokers> <our prefix> <their prefix> <topic,topic,…>");
+    if let [action, brokers, topic, wanted] = &arguments[..]
+        && action == "wait"
+    {
+        let kafka = Kafka::connect(KafkaSettings::single_broker(brokers))?;
+        let wanted: usize = wanted.parse()?;
+        while messages(&kafka, topic).await?.len() < wanted {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let [kind, brokers, ours, theirs, topics] = &arguments[..] else {
+        bail!("usage: compare postgres|mysql|mariadb <brokers> <our prefix> <their prefix> <topic,topic,…>");
+    };
+    let (everywhere, with) = match kind.as_str() {
+        "postgres" => (MEANT, MEANT_WITH),
+        _ => (MEANT_OF_BINLOG, MEANT_OF_BINLOG_WITH),
     };
     let kafka: Arc<dyn Transport> = Arc::new(Kafka::connect(KafkaSettings::single_broker(brokers))?);
     let mut unexplained = 0;
@@ -143,11 +164,11 @@ async fn main() -> anyhow::Result<ExitCode> {
             differences("", value.as_ref(), their_value.as_ref(), &mut found);
         }
         for (path, (a, b)) in found {
-            let here = MEANT_WITH
+            let here = with
                 .iter()
                 .filter(|(options, ..)| ours.ends_with(options))
                 .map(|(_, reason, paths)| (reason, paths));
-            let mut meant = MEANT.iter().map(|(reason, paths)| (reason, paths)).chain(here);
+            let mut meant = everywhere.iter().map(|(reason, paths)| (reason, paths)).chain(here);
             let reason = meant.find(|(_, paths)| paths.contains(&path.as_str())).map(|(reason, _)| *reason);
             unexplained += usize::from(reason.is_none());
             writeln!(out, "  {path}: {a}, theirs {b} ({})", reason.unwrap_or("NOT EXPLAINED"))?;

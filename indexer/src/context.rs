@@ -197,14 +197,10 @@ pub enum Rule {
     Barrier,
     /// What an earlier owner of a partition may still be building is built again after it.
     Doubt,
-    /// Where the graph lags, it is asked again when it shows what it did not show at first.
+    /// Where the graph lags, it is asked once more who shows what changed, when it knows what it did not know at first.
     LateLook,
     /// What was written so late that a change may have looked for it in vain is built again.
     LateWrite,
-    /// What waits to be built is dropped when its partition is somebody else's.
-    Ours,
-    /// One process has the same partitions of both lanes.
-    Lanes,
     /// Changes are looked at again when the longest deadline is over that any process has.
     Deadlines,
     /// Nobody builds, or looks at changes again, whose clock is behind another one's.

@@ -14,20 +14,9 @@ const CARGO_DENY: &str = "0.20.2";
 /// Runs every check, then the tests.
 pub(crate) async fn run() -> Result<ExitCode> {
     let mut failed = Vec::new();
-    let format = cargo(&["fmt", "--all", "--check"]);
-    let lints = cargo(&["clippy", "--workspace", "--features", WASM, "--all-targets", "--", "-D", "warnings"]);
-    let mut documentation = cargo(&["doc", "--workspace", "--no-deps"]);
-    documentation.env("RUSTDOCFLAGS", "-D warnings");
-    for (name, command) in [("format", format), ("lints", lints), ("documentation", documentation)] {
-        check(name, command, &mut failed).await?;
-    }
-    match cargo_deny().await {
-        Ok(command) => check("licences, bans and sources", command, &mut failed).await?,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            failed.push("licences, bans and sources");
-        }
-    }
+    // What the tests need comes through the network meanwhile. What cannot be had, they ask for again, and say.
+    let (checked, _) = tokio::join!(checks(&mut failed), Box::pin(test::fetch()));
+    checked?;
     let begin = heading("tests");
     let tests = Box::pin(test::run(test::Arguments::default())).await;
     finished("tests", begin);
@@ -45,6 +34,25 @@ pub(crate) async fn run() -> Result<ExitCode> {
     }
     println!("\nFAILED: {}", failed.join("; "));
     Ok(ExitCode::FAILURE)
+}
+
+/// Everything but the tests.
+async fn checks(failed: &mut Vec<&'static str>) -> Result<()> {
+    let format = cargo(&["fmt", "--all", "--check"]);
+    let lints = cargo(&["clippy", "--workspace", "--features", WASM, "--all-targets", "--", "-D", "warnings"]);
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    for (name, command) in [("format", format), ("lints", lints), ("documentation", documentation)] {
+        check(name, command, failed).await?;
+    }
+    match cargo_deny().await {
+        Ok(command) => check("licences, bans and sources", command, failed).await?,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            failed.push("licences, bans and sources");
+        }
+    }
+    Ok(())
 }
 
 async fn check(name: &'static str, mut command: Command, failed: &mut Vec<&'static str>) -> Result<()> {

@@ -292,11 +292,11 @@ impl Builder {
         ToBuild { id: id.clone(), missing_since: job.missing_since, may_be_deleted, in_doubt }
     }
 
-    /// Drops jobs that are another process's by now.
+    /// Drops jobs that are another process's by now, which does them itself: what both build is right too, but done twice.
     fn ours(&mut self, taken: Vec<(Arc<str>, Job<Request>)>) -> Vec<(Arc<str>, Job<Request>)> {
         let mut ours = Vec::with_capacity(taken.len());
         for (id, mut job) in taken {
-            job.requests.retain(|request| request.ticket.since().is_some() || !self.context.obeys(Rule::Ours));
+            job.requests.retain(|request| request.ticket.since().is_some());
             if job.requests.is_empty() {
                 self.schedule.finish(&id, None);
             } else {

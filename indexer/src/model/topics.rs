@@ -18,7 +18,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::process::Gate;
 use super::random::Dice;
-use crate::context::{MUTANT, Rule};
 
 const PARTITIONS: u32 = 2;
 
@@ -448,8 +447,7 @@ impl Transport for ProcessTopics {
     ) -> Result<[Box<dyn Consumer>; 2], TransportError> {
         let group = leading.group.clone();
         let leader = self.join(leading, None);
-        let followed = (MUTANT.get() != Some(Rule::Lanes)).then(|| (group, leader.member.clone()));
-        let follower = self.join(following, followed);
+        let follower = self.join(following, Some((group, leader.member.clone())));
         Ok([Box::new(leader), Box::new(follower)])
     }
 

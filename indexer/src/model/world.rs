@@ -175,7 +175,7 @@ impl World {
         };
         let calm = match MUTANT.get() {
             // What is missed then is missed where partitions move.
-            Some(Rule::Doubt | Rule::Ours | Rule::Lanes) => 5,
+            Some(Rule::Doubt) => 5,
             _ if seed.is_multiple_of(2) => 20,
             _ => 6,
         };
@@ -265,7 +265,7 @@ impl World {
                 let truth = self.shared.truth.clone();
                 // Where a movie changes all the time, it is built again for other reasons.
                 let kinds = match MUTANT.get() {
-                    Some(Rule::LateWrite | Rule::Deadlines | Rule::Ours) => EMBEDDED,
+                    Some(Rule::LateWrite | Rule::Deadlines) => EMBEDDED,
                     _ => KINDS,
                 };
                 let (events, said) = truth.edit(&mut self.random, kinds);

@@ -105,7 +105,8 @@ impl Resolver {
             index.agree_on_time(0).await;
         }
         let stamp = self.clock.now();
-        let (parents, unanswered) = self.parents(batch.asked.keys()).await?;
+        let asks = self.indexes.iter().all(|index| index.obeys(Rule::LateLook));
+        let (parents, unanswered) = self.parents(batch.asked.keys().filter(|_| asks)).await?;
         for (vertex, (place, offset)) in &batch.asked {
             if let Some(error) = unanswered.get(vertex) {
                 self.set_aside(place, *offset, error).await?;
@@ -115,7 +116,7 @@ impl Resolver {
         let news: Vec<Vertex> = parents.into_iter().filter(|parent| batch.changed.last(parent).is_none()).collect();
         news.iter().for_each(|vertex| batch.changed.note(vertex, changed_at));
         let mut gathering = Gathering::default();
-        for index in self.indexes.iter().filter(|index| index.obeys(Rule::LateLook)) {
+        for index in &self.indexes {
             let mut affected = Affected { documents: note(index, &news, self.clock.now()), ..Affected::default() };
             self.look_up(index, &news, &mut affected, &mut gathering).await?;
             affected.documents.extend(self.unsure_roots(index, &batch).await?);

@@ -18,7 +18,7 @@ use crate::tools::target;
 /// Of numbers from 1 to a million.
 const MOST_ROWS: u32 = 1_000_000;
 const DATABASE: &str = "bench";
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "create table bench_row (id bigint primary key, title varchar(100), director varchar(100), budget decimal(14,2),
     rating double, released date, updated timestamp(6) null, body text)";
 
@@ -92,23 +92,30 @@ fn said(who: &str, figures: &Figures, rows: u32) -> String {
 
 /// Makes the tables; the file of the log that the rows will be in.
 async fn prepared(sql: &mut MySqlSession) -> Result<String> {
-    for statement in [
-        &format!("create database {DATABASE}"),
-        &format!("use {DATABASE}"),
-        TABLE,
-        "create table digits (d int primary key)",
-        "insert into digits values (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
-        "create table numbers (n int primary key)",
-        NUMBERS,
-        "flush binary logs",
-    ] {
+    numbers(sql, DATABASE).await?;
+    for statement in [TABLE, "flush binary logs"] {
         sql.run(statement).await?;
     }
     let files = sql.rows("show binary logs").await?;
     files.into_iter().next_back().and_then(|row| row.into_iter().next()).context("the server keeps no log")
 }
 
-async fn fill(sql: &mut MySqlSession, rows: u32, per_transaction: u32) -> Result<()> {
+/// Makes a database with the numbers that rows are made of, and goes to it.
+pub(super) async fn numbers(sql: &mut MySqlSession, database: &str) -> Result<()> {
+    for statement in [
+        &format!("create database {database}"),
+        &format!("use {database}"),
+        "create table digits (d int primary key)",
+        "insert into digits values (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
+        "create table numbers (n int primary key)",
+        NUMBERS,
+    ] {
+        sql.run(statement).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn fill(sql: &mut MySqlSession, rows: u32, per_transaction: u32) -> Result<()> {
     let mut from = 1;
     while from <= rows {
         let to = rows.min(from + per_transaction - 1);

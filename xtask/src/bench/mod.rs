@@ -36,10 +36,10 @@ pub(crate) struct Arguments {
     /// index: on Kafka and Elasticsearch instead of the embedded pair
     #[arg(long)]
     servers: bool,
-    /// capture: out of MySQL's log, beside mysqlbinlog
+    /// capture: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
     #[arg(long, conflicts_with = "mariadb")]
     mysql: bool,
-    /// capture: out of MariaDB's log, beside mariadb-binlog
+    /// capture: out of MariaDB's log, beside mariadb-binlog; peers: beside Debezium's connector of MariaDB
     #[arg(long)]
     mariadb: bool,
 }
@@ -66,12 +66,16 @@ enum Name {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.name {
         Name::Capture if arguments.mysql || arguments.mariadb => {
-            let product = if arguments.mysql { MySqlProduct::MySql } else { MySqlProduct::MariaDb };
-            unless_interrupted(Box::pin(binlog::run(product, arguments.size.unwrap_or(1_000_000)))).await?;
+            let rows = arguments.size.unwrap_or(1_000_000);
+            unless_interrupted(Box::pin(binlog::run(product(&arguments), rows))).await?;
         }
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
         Name::Huge => unless_interrupted(Box::pin(huge::run(arguments.size.unwrap_or(10)))).await?,
         Name::Latency => unless_interrupted(Box::pin(latency::run(arguments.size.unwrap_or(20)))).await?,
+        Name::Peers if arguments.mysql || arguments.mariadb => {
+            let rows = arguments.size.unwrap_or(300_000);
+            unless_interrupted(Box::pin(peers::binlog::run(product(&arguments), rows))).await?;
+        }
         Name::Peers => {
             unless_interrupted(Box::pin(peers::run(arguments.size.unwrap_or(300_000), arguments.server))).await?
         }
@@ -82,6 +86,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn product(arguments: &Arguments) -> MySqlProduct {
+    if arguments.mysql { MySqlProduct::MySql } else { MySqlProduct::MariaDb }
 }
 
 /// Builds everything as it would be shipped: always the same set, so that nothing is compiled twice.

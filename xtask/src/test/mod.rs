@@ -73,61 +73,107 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     unless_interrupted(Box::pin(test(arguments))).await
 }
 
-async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, cargo }: Arguments) -> Result<ExitCode> {
+/// Fetches what all tests need, so that it is there when they begin.
+pub(crate) async fn fetch() -> Result<()> {
+    prefetch(&Versions::of(&Arguments::default()).parts()).await
+}
+
+/// The versions of every server that are tested; those that all tests run on come first.
+struct Versions {
+    postgres: Vec<String>,
+    elasticsearch: Vec<String>,
+    opensearch: Vec<String>,
+    kafka: Vec<String>,
+    /// Those of Kafka on which a few tests run.
+    others: &'static [&'static str],
+    without: Vec<Without>,
+}
+
+impl Versions {
+    /// In an hour of continuous integration there is room for a few tests on the oldest PostgreSQL, and for no other old server.
+    fn of(arguments: &Arguments) -> Self {
+        let Arguments { without, postgres, elasticsearch, opensearch, kafka, cargo } = arguments;
+        let is_short = tools::is_ci();
+        let unless = |part, versions| if without.contains(&part) { Vec::new() } else { versions };
+        let of_stores =
+            |asked: &[String], both: [&str; 2]| if is_short { or(asked, [both[0]]) } else { or(asked, both) };
+        let has_others = kafka.is_empty() && cargo.is_empty() && !without.contains(&Without::Kafka) && !is_short;
+        Self {
+            postgres: or(postgres, ["18", "14"]),
+            elasticsearch: unless(Without::Elasticsearch, of_stores(elasticsearch, ["9", "8"])),
+            opensearch: unless(Without::Opensearch, of_stores(opensearch, ["3", "2"])),
+            kafka: unless(Without::Kafka, or(kafka, ["4.1"])),
+            others: if has_others { &OTHER_BROKERS } else { &[] },
+            without: without.clone(),
+        }
+    }
+
+    /// The servers that all tests run on.
+    fn wanted(&self) -> Wanted {
+        let newest = |part, product: MySqlProduct| {
+            let version = product.newest().map(str::to_owned);
+            version.filter(|_| !self.without.contains(&part) && product.left_out().is_none())
+        };
+        Wanted {
+            postgres: self.postgres.first().cloned(),
+            mysql: newest(Without::Mysql, MySqlProduct::MySql),
+            mariadb: newest(Without::Mariadb, MySqlProduct::MariaDb),
+            kafka: self.kafka.first().cloned(),
+            elasticsearch: self.elasticsearch.first().cloned(),
+            opensearch: self.opensearch.first().cloned(),
+        }
+    }
+
+    /// All that can be fetched before the tests begin.
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = self.wanted().parts();
+        parts.extend(self.postgres.iter().skip(1).cloned().map(Part::Postgres));
+        // Without npm their tests say one by one that they are left out.
+        if !self.without.contains(&Without::Foreign) && GraphqlProduct::left_out().is_none() {
+            parts.extend(GraphqlProduct::ALL.map(Part::Graphql));
+        }
+        if !self.without.contains(&Without::S3) {
+            parts.push(Part::S3);
+        }
+        if Clock::left_out().is_none() {
+            parts.push(Part::Clock);
+        }
+        parts
+    }
+}
+
+async fn test(arguments: Arguments) -> Result<ExitCode> {
+    let versions = Versions::of(&arguments);
+    let Arguments { without, cargo, .. } = arguments;
     let everything = cargo.is_empty();
     let cargo = if cargo.iter().any(|word| word == "-p" || word == "--package" || word == "--workspace") {
         cargo
     } else {
         [["--workspace", "--features", tools::WASM].map(str::to_owned).into(), cargo].concat()
     };
-    // Compiling first: it needs both the time and the memory that idle servers would take.
-    // An hour has room for a few tests on the oldest PostgreSQL, and for no other old server.
     let is_short = tools::is_ci();
     if let (true, Some(cause)) = (is_short, GraphqlProduct::left_out()) {
         bail!("{cause}: with CI=true every part must be tested, GraphQL servers that others wrote too");
     }
-    let postgres = or(postgres, ["18", "14"]);
     let at = cargo.iter().position(|word| word == "--").unwrap_or(cargo.len());
     let (build, filters) = cargo.split_at(at);
-    let status = tools::cargo().args(["test", "--no-run"]).args(build).status().await.context("starting cargo")?;
+    let mut compiling = tools::cargo();
+    compiling.args(["test", "--no-run"]).args(build);
+    let advice = "a part of the stack cannot be had on this machine; `x test --without \
+                  kafka,elasticsearch,opensearch,mysql,mariadb,s3,foreign` leaves parts out, and says so";
+    // The one needs the processor, the other the network. Servers start later: they would take time and memory from the compiler.
+    let parts = versions.parts();
+    let (compiled, fetched) = tokio::join!(compiling.status(), Box::pin(prefetch(&parts)));
+    let status = compiled.context("starting cargo")?;
     if !status.success() {
         return Ok(tools::exit_code(status));
     }
+    fetched.context(advice)?;
 
     let left_out = |part| without.contains(&part);
-    let unless = |part, versions| if left_out(part) { Vec::new() } else { versions };
-    let elasticsearch =
-        unless(Without::Elasticsearch, if is_short { or(elasticsearch, ["9"]) } else { or(elasticsearch, ["9", "8"]) });
-    let opensearch =
-        unless(Without::Opensearch, if is_short { or(opensearch, ["3"]) } else { or(opensearch, ["3", "2"]) });
-    let has_others = kafka.is_empty() && everything && !left_out(Without::Kafka) && !is_short;
-    let others: &[&str] = if has_others { &OTHER_BROKERS } else { &[] };
-    let kafka = unless(Without::Kafka, or(kafka, ["4.1"]));
-    let newest = |part, product: MySqlProduct| {
-        product.newest().map(str::to_owned).filter(|_| !left_out(part) && product.left_out().is_none())
-    };
-    let wanted = Wanted {
-        postgres: postgres.first().cloned(),
-        mysql: newest(Without::Mysql, MySqlProduct::MySql),
-        mariadb: newest(Without::Mariadb, MySqlProduct::MariaDb),
-        kafka: kafka.first().cloned(),
-        elasticsearch: elasticsearch.first().cloned(),
-        opensearch: opensearch.first().cloned(),
-    };
     let begin = Instant::now();
-    let advice = "a part of the stack cannot be had on this machine; `x test --without \
-                  kafka,elasticsearch,opensearch,mysql,mariadb,s3,foreign` leaves parts out, and says so";
-    let running = wanted.start().await.context(advice)?;
-    // Without npm their tests say one by one that they are left out.
-    if !left_out(Without::Foreign) && GraphqlProduct::left_out().is_none() {
-        prefetch(&GraphqlProduct::ALL.map(Part::Graphql)).await.context(advice)?;
-    }
-    if !left_out(Without::S3) {
-        prefetch(&[Part::S3]).await.context(advice)?;
-    }
-    if Clock::left_out().is_none() {
-        prefetch(&[Part::Clock]).await.context(advice)?;
-    }
+    let running = versions.wanted().start().await.context(advice)?;
+    let Versions { postgres, elasticsearch, opensearch, kafka, others, .. } = versions;
     for product in [MySqlProduct::MySql, MySqlProduct::MariaDb] {
         if let Some(cause) = product.left_out() {
             println!("NOT TESTED: tables of {product}: {cause}");
@@ -205,8 +251,8 @@ async fn test(Arguments { without, postgres, elasticsearch, opensearch, kafka, c
 }
 
 /// The versions that were asked for, or these.
-fn or<const N: usize>(asked: Vec<String>, otherwise: [&str; N]) -> Vec<String> {
-    if asked.is_empty() { otherwise.map(str::to_owned).into() } else { asked }
+fn or<const N: usize>(asked: &[String], otherwise: [&str; N]) -> Vec<String> {
+    if asked.is_empty() { otherwise.map(str::to_owned).into() } else { asked.to_vec() }
 }
 
 /// Runs one room's tests on other versions of the servers.

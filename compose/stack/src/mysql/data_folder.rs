@@ -1,4 +1,4 @@
-//! The data folder: made by the server itself when absent, beside its place, so that one that is there is whole.
+//! The data folder: a copy of one that the server made once, beside its place, so that one that is there is whole.
 
 use super::binaries::Installation;
 use super::{MySqlOptions, MySqlProduct};
@@ -9,10 +9,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
-/// Makes the data folder unless it is one already.
+/// Makes the data folder unless it is one already. Without the copy each server would work for seconds on its system tables and keys.
 pub(super) async fn prepare(
     installation: &Installation,
     data: &Path,
@@ -23,36 +23,89 @@ pub(super) async fn prepare(
     if data.join("mysql").is_dir() {
         return Ok(());
     }
-    let mut name = data.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = Path::new(&name);
-    if partial.exists() {
-        std::fs::remove_dir_all(partial).with_context(|| format!("removing {}", partial.display()))?;
+    let folder = match options.product {
+        MySqlProduct::MySql => "mysql",
+        MySqlProduct::MariaDb => "mariadb",
+    };
+    let name = format!("{folder}/{}-data", options.version);
+    let first = cache::subfolder(folder)?.join(format!("{}-data", options.version));
+    {
+        let _lock = cache::lock(&name).await?;
+        if !first.is_dir() {
+            make(installation, &first, run, account, options.product).await?;
+        }
     }
-    cache::make(partial)?;
-    account::give(partial, account)?;
-    let mut server = command(installation, partial, run, account);
+    let partial = emptied(data)?;
+    {
+        let partial = partial.clone();
+        tokio::task::spawn_blocking(move || copy(&first, &partial, account)).await.context("copying")??;
+    }
+    // A folder that the caller made is empty, or this fails.
+    std::fs::rename(&partial, data).with_context(|| format!("{} must be empty or absent", data.display()))
+}
+
+/// The folder in which another one is made, without what is left of an earlier try.
+fn emptied(folder: &Path) -> Result<PathBuf> {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = PathBuf::from(name);
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+    }
+    Ok(partial)
+}
+
+/// Lets the server make a data folder.
+async fn make(
+    installation: &Installation,
+    data: &Path,
+    run: &Path,
+    account: Option<Account>,
+    product: MySqlProduct,
+) -> Result<()> {
+    let partial = emptied(data)?;
+    cache::make(&partial)?;
+    account::give(&partial, account)?;
+    let mut server = command(installation, &partial, run, account);
     let remedy = match account {
         Some(Account { uid, .. }) => {
-            format!(
-                "as root, {} runs as user {uid}, which must be able to enter every folder above it",
-                options.product
-            )
+            format!("as root, {product} runs as user {uid}, which must be able to enter every folder above it")
         }
         None => "it needs libraries that this machine lacks, or room".to_owned(),
     };
-    match options.product {
+    match product {
         MySqlProduct::MySql => {
-            server.args(["--initialize-insecure", "--skip-log-bin"]);
+            // The log of what is not in the tables yet grows to its size when the server starts.
+            server.args(["--initialize-insecure", "--skip-log-bin", "--innodb-redo-log-capacity=8M"]);
             command::run(server, &remedy).await?;
+            // By it a server is known, and each is another one.
+            let known = partial.join("auto.cnf");
+            std::fs::remove_file(&known).with_context(|| format!("removing {}", known.display()))?;
         }
         MySqlProduct::MariaDb => {
             server.args(["--bootstrap", "--innodb-buffer-pool-size=16M"]);
             command::run_with_input(server, system_tables(&installation.share)?.into_bytes(), &remedy).await?;
         }
     }
-    // A folder that the caller made is empty, or this fails.
-    std::fs::rename(partial, data).with_context(|| format!("{} must be empty or absent", data.display()))
+    std::fs::rename(&partial, data).with_context(|| format!("making {}", data.display()))
+}
+
+/// Copies a folder with all that is in it, for an account.
+fn copy(from: &Path, to: &Path, account: Option<Account>) -> Result<()> {
+    cache::make(to)?;
+    account::give(to, account)?;
+    let place = || format!("copying {}", from.display());
+    for entry in std::fs::read_dir(from).with_context(place)? {
+        let entry = entry.with_context(place)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().with_context(place)?.is_dir() {
+            copy(&entry.path(), &target, account)?;
+        } else {
+            std::fs::copy(entry.path(), &target).with_context(|| format!("copying {}", entry.path().display()))?;
+            account::give(&target, account)?;
+        }
+    }
+    Ok(())
 }
 
 /// A command of the server with this data folder, whoever it is to run as.

@@ -1,6 +1,8 @@
 //! `x bench peers`: our connector and Debezium Server on the same changes, both into Kafka. First every message is compared with
 //! its twin, over a table with every type and tables with every kind of change, with the defaults and with other options for
-//! values; then both capture the same rows.
+//! values; then both capture the same rows. `--mysql` and `--mariadb`: the same of a binary log (`binlog.rs`).
+
+pub(super) mod binlog;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,11 +17,11 @@ use super::{capture, release, usage};
 use crate::tools::target;
 
 /// The tables, and what happens to them.
-const SETUP: &str = include_str!("peers/setup.sql");
-const CHANGES: &str = include_str!("peers/changes.sql");
+const SETUP: &str = include_str!("setup.sql");
+const CHANGES: &str = include_str!("changes.sql");
 /// Types of extensions that the stack's PostgreSQL does not bring, on a server that has them.
 const EXTENSIONS: [(&str, &str); 2] =
-    [("postgis", include_str!("peers/postgis.sql")), ("vector", include_str!("peers/vector.sql"))];
+    [("postgis", include_str!("postgis.sql")), ("vector", include_str!("vector.sql"))];
 /// Options for values.
 struct Options {
     name: &'static str,
@@ -122,12 +124,29 @@ async fn compare(client: &Client, url: &str, brokers: &str, options: &Options) -
     for slot in slots {
         client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
     }
+    compared("postgres", brokers, &us, &them, &format!("{tables},message")).await
+}
+
+/// Whether the messages of these topics are alike, but for what is meant of this kind of database.
+async fn compared(kind: &str, brokers: &str, us: &str, them: &str, topics: &str) -> Result<bool> {
     let status = Command::new(target().join("release/examples/compare"))
-        .args([brokers, &us, &them, &format!("{tables},message")])
+        .args([kind, brokers, us, them, topics])
         .status()
         .await
         .context("starting the comparison")?;
     Ok(status.success())
+}
+
+/// Waits until a topic's first partition has so many messages.
+async fn into_kafka(brokers: &str, topic: &str, messages: u32) -> Result<()> {
+    let mut waiting = Command::new(target().join("release/examples/compare"));
+    waiting.args(["wait", brokers, topic, &messages.to_string()]).kill_on_drop(true);
+    let status = tokio::time::timeout(PATIENCE, waiting.status()).await;
+    let status = status.with_context(|| format!("topic {topic} had no {messages} messages within {PATIENCE:?}"))?;
+    if !status.context("starting to wait for messages")?.success() {
+        bail!("waiting for messages of topic {topic} failed");
+    }
+    Ok(())
 }
 
 /// What Flink's `debezium-json` makes of a table's messages, ours and theirs: the number of rows, which must be the same ones.
@@ -174,24 +193,24 @@ async fn race(client: &Client, url: &str, brokers: &str, rows: u32) -> Result<St
     let mut ours = start(url, "race_ours", "race", brokers, "public.bench_row", "").await?;
     until_confirmed(client, &["tributary_race_ours"], &end).await?;
     let seconds = begin.elapsed().as_secs_f64();
-    let (cpu, rss) = usage(ours.id().unwrap_or_default());
+    let used = usage(ours.id().unwrap_or_default());
     stop(&mut ours).await?;
-    let first = line("ours", rows, seconds, cpu, rss);
+    let first = figures("ours", rows, seconds, used);
 
     let begin = Instant::now();
     let theirs = Debezium::start(&debezium(url, "race_theirs", "race", brokers, "public.bench_row")?).await?;
     until_confirmed(client, &["race_theirs"], &end).await?;
     let seconds = begin.elapsed().as_secs_f64();
-    let (cpu, rss) = usage(theirs.pid().await.unwrap_or_default());
+    let used = usage(theirs.pid().await.unwrap_or_default());
     theirs.stop().await?;
     for slot in ["tributary_race_ours", "race_theirs"] {
         client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
     }
-    Ok(format!("{first} {}", line("debezium", rows, seconds, cpu, rss)))
+    Ok(format!("{first} {}", figures("debezium", rows, seconds, used)))
 }
 
 /// From the start of the process, so that what it needs to start counts.
-fn line(who: &str, rows: u32, seconds: f64, cpu: f64, rss: f64) -> String {
+fn figures(who: &str, rows: u32, seconds: f64, (cpu, rss): (f64, f64)) -> String {
     let rows = f64::from(rows);
     println!("{who}: {:.0} rows/s, {:.1} CPU-s per million, {rss:.0} MB", rows / seconds, cpu * 1e6 / rows);
     format!("{who}_s={seconds:.2} {who}_cpu_s_per_million={:.1} {who}_rss_mb={rss:.0}", cpu * 1e6 / rows)
@@ -233,18 +252,9 @@ fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &st
     };
     let user = config.get_user().unwrap_or("postgres").to_owned();
     let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
-    let serializer = "org.apache.kafka.common.serialization.StringSerializer";
     let (port, tables) = (port.to_string(), tables.to_owned());
-    let producer = |key: &str| format!("debezium.sink.kafka.producer.{key}");
     let source = |key: &str| format!("debezium.source.{key}");
     let pairs = [
-        ("debezium.sink.type".to_owned(), "kafka"),
-        (producer("bootstrap.servers"), brokers),
-        (producer("key.serializer"), serializer),
-        (producer("value.serializer"), serializer),
-        (producer("linger.ms"), "20"),
-        (producer("batch.size"), "262144"),
-        (producer("compression.type"), "lz4"),
         (source("connector.class"), "io.debezium.connector.postgresql.PostgresConnector"),
         (source("database.hostname"), &host),
         (source("database.port"), &port),
@@ -265,10 +275,28 @@ fn debezium(url: &str, name: &str, publication: &str, brokers: &str, tables: &st
         (source("max.batch.size"), "16384"),
         (source("max.queue.size"), "65536"),
         (source("poll.interval.ms"), "10"),
+    ];
+    let mut settings = sink(brokers);
+    settings.extend(pairs.into_iter().map(|(key, value)| (key, value.to_owned())));
+    Ok(settings)
+}
+
+/// Its settings of the way into Kafka.
+fn sink(brokers: &str) -> Vec<(String, String)> {
+    let serializer = "org.apache.kafka.common.serialization.StringSerializer";
+    let producer = |key: &str| format!("debezium.sink.kafka.producer.{key}");
+    let pairs = [
+        ("debezium.sink.type".to_owned(), "kafka"),
+        (producer("bootstrap.servers"), brokers),
+        (producer("key.serializer"), serializer),
+        (producer("value.serializer"), serializer),
+        (producer("linger.ms"), "20"),
+        (producer("batch.size"), "262144"),
+        (producer("compression.type"), "lz4"),
         ("debezium.format.value.schemas.enable".to_owned(), "false"),
         ("debezium.format.key.schemas.enable".to_owned(), "false"),
     ];
-    Ok(pairs.into_iter().map(|(key, value)| (key, value.to_owned())).collect())
+    pairs.into_iter().map(|(key, value)| (key, value.to_owned())).collect()
 }
 
 async fn until_active(client: &Client, slots: &[&str]) -> Result<()> {
