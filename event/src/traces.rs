@@ -155,12 +155,18 @@ pub struct Begun {
     parent: u64,
     begun_us: i64,
     inside: Vec<Span>,
+    next: Context,
 }
 
 impl Begun {
     /// One that came of another one, and begins now.
     pub fn after(parent: Context) -> Self {
-        Self { context: parent.child(), parent: parent.span, begun_us: now_us(), inside: Vec::new() }
+        Self::of(parent.child(), parent)
+    }
+
+    /// The same, and which one it is was said before.
+    pub fn of(context: Context, parent: Context) -> Self {
+        Self { context, parent: parent.span, begun_us: now_us(), inside: Vec::new(), next: context.child() }
     }
 
     /// The same, and it began before: so many microseconds since the Unix epoch.
@@ -168,10 +174,16 @@ impl Begun {
         Self { begun_us: begun_us.min(self.begun_us), ..self }
     }
 
+    /// The part that ends next: what is asked during it came of it.
+    pub fn next_part(&self) -> Context {
+        self.next
+    }
+
     /// Something inside of it has ended now.
     pub fn part(&mut self, name: String, kind: SpanKind, begun_us: i64, outcome: &str, error: Option<String>) {
+        let context = std::mem::replace(&mut self.next, self.context.child());
         self.inside.push(Span {
-            context: self.context.child(),
+            context,
             parent: Some(self.context.span),
             name,
             kind,
@@ -184,7 +196,7 @@ impl Begun {
 
     /// It ends now, and is handed in with all that is inside of it.
     pub fn end(self, name: String, kind: SpanKind, attributes: Vec<(&'static str, String)>, error: Option<String>) {
-        let Self { context, parent, begun_us, inside } = self;
+        let Self { context, parent, begun_us, inside, next: _ } = self;
         inside.into_iter().for_each(record);
         let ended_us = now_us().max(begun_us);
         record(Span { context, parent: Some(parent), name, kind, begun_us, ended_us, attributes, error });

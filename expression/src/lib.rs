@@ -5,6 +5,7 @@
 //! a program may find there is its [`Shape`]; a [`Program`] knows the shape of what it leaves behind. Users may bring functions of their
 //! own, which programs and steps call: [`function`].
 
+mod clock;
 mod fields;
 pub mod function;
 pub mod json;
@@ -13,6 +14,7 @@ mod problem;
 mod program;
 mod shape;
 
+pub use clock::by_clock;
 pub use fields::Fields;
 pub use function::{Fit, Function, FunctionError, FunctionSet, Made, Signature, Type};
 pub use path::Path;

@@ -4,6 +4,7 @@
 //! document is built after all. What may pass is tried again by the pipeline itself (see `replay`).
 
 pub mod book;
+pub mod origins;
 pub mod replay;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tributary_transport::dead_letter::{DeadLetter, Outline, WayBack};
 use tributary_transport::{Headers, Polled};
 
 use crate::context::IndexContext;
+use crate::letters::origins::Origins;
 use crate::request::{BuildRequest, Cause, Lane, names};
 
 /// Why a build was given up.
@@ -39,12 +41,13 @@ pub struct Failure {
 pub struct Letters {
     context: Arc<IndexContext>,
     outbox: Outbox,
+    origins: Arc<Origins>,
 }
 
 impl Letters {
     /// Letters that go out by this outbox.
-    pub fn new(context: Arc<IndexContext>, outbox: Outbox) -> Self {
-        let letters = Self { context, outbox };
+    pub fn new(context: Arc<IndexContext>, outbox: Outbox, origins: Origins) -> Self {
+        let letters = Self { context, outbox, origins: Arc::new(origins) };
         count(&letters.context);
         letters
     }
@@ -52,6 +55,11 @@ impl Letters {
     /// The way out.
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Which topics requests are read from.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// Sets a document aside whose build was given up. The tickets are done when its letter is durable.
@@ -72,6 +80,7 @@ impl Letters {
             id: name.clone(),
             stage,
             topic: names::builds(&self.context.pipeline, &self.context.plan.name, Lane::Live),
+            // It is about a document, whichever of its requests asked for it.
             topic_id: None,
             partition: failure.partition,
             offset: failure.offset,
@@ -96,6 +105,7 @@ impl Letters {
     pub async fn undecodable(&self, record: &Polled, reason: String, ticket: Ticket) -> Result<(), StageError> {
         let stage = build_stage(&self.context.plan.name);
         let letter = DeadLetter::of_record(stage, record.place.topic.to_string(), record, ErrorClass::Definite, reason);
+        let letter = self.origins.of(letter, &record.place).await;
         send(&self.outbox, &self.context.pipeline, &letter, vec![ticket]).await
     }
 

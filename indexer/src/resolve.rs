@@ -41,6 +41,7 @@ pub use self::looks::Waiting;
 use self::settle::{Batch, Times};
 use crate::context::IndexContext;
 use crate::graph::{Graph, GraphError, Vertex};
+use crate::letters::origins::Origins;
 use crate::letters::{self, replay::RESOLVE};
 use crate::request::{Cause, names};
 use crate::resolve::lost::{Concerned, noted};
@@ -86,6 +87,8 @@ pub struct Resolver {
     pub(crate) concerned: Arc<Concerned>,
     /// Whether what is read is all there.
     pub(crate) watcher: Arc<Watcher>,
+    /// Which topics they are that it reads.
+    pub(crate) origins: Arc<Origins>,
 }
 
 /// An event on its way through the stage.
@@ -99,6 +102,7 @@ pub(crate) struct Taken {
 pub struct ResolveHandler {
     concerned: Arc<Concerned>,
     watcher: Arc<Watcher>,
+    origins: Arc<Origins>,
     decoder: Mutex<Decoder>,
     groups: mpsc::Sender<Vec<Taken>>,
     outbox: Outbox,
@@ -117,6 +121,7 @@ pub fn resolve_stage(resolver: Resolver) -> (ResolveHandler, ResolveTask) {
     let handler = ResolveHandler {
         concerned: resolver.concerned.clone(),
         watcher: resolver.watcher.clone(),
+        origins: resolver.origins.clone(),
         decoder: Mutex::new(Decoder::new()),
         groups: sender,
         outbox: resolver.outbox.clone(),
@@ -140,6 +145,7 @@ impl Handler for ResolveHandler {
                 Ok(None) => ticket.done(),
                 Err(error) => {
                     let letter = letter(&self.pipeline, &record, ErrorClass::Definite, error.to_string(), 1);
+                    let letter = self.origins.of(letter, &record.place).await;
                     letters::send(&self.outbox, &self.pipeline, &letter, vec![ticket]).await?;
                 }
             }
@@ -154,6 +160,7 @@ impl Handler for ResolveHandler {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.origins.read(assignments.iter().map(|assignment| &assignment.place)).await;
         self.watcher.assigned(assignments);
         self.concerned.joined(assignments).await
     }
@@ -164,6 +171,7 @@ impl Handler for ResolveHandler {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.origins.read(losses.iter().map(|loss| &loss.place)).await;
         self.watcher.forget(losses.iter().map(|loss| &loss.place));
         self.concerned.make_up(losses).await
     }
@@ -267,7 +275,7 @@ impl Resolver {
             }
         }
         if !unanswered.is_empty() {
-            self.outbox.post(self.letters(&group, &unanswered)).await?;
+            self.outbox.post(self.letters(&group, &unanswered).await).await?;
         }
         let changed = if is_shown { self.times.changed_if_shown(stamp) } else { stamp };
         drop(gathering);
@@ -311,20 +319,21 @@ impl Resolver {
     }
 
     /// Dead letters of the events with a vertex whose parents could not be asked for.
-    pub(crate) fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
+    pub(crate) async fn letters(&self, group: &[Taken], unanswered: &Unanswered) -> Vec<OutRecord> {
         let mut records = Vec::new();
         for taken in group {
             let vertices = touched(&taken.event, &self.vertices).vertices;
             if let Some(error) = vertices.iter().find_map(|v| unanswered.get(v)) {
-                records.push(self.letter_of(&taken.record, error));
+                records.push(self.letter_of(&taken.record, error).await);
             }
         }
         records
     }
 
-    fn letter_of(&self, record: &Polled, error: &GraphError) -> OutRecord {
+    async fn letter_of(&self, record: &Polled, error: &GraphError) -> OutRecord {
         let reason = format!("the parents of a changed vertex could not be fetched: {}", error.message);
         let letter = letter(&self.pipeline, record, error.class, reason, self.retry.attempts);
+        let letter = self.origins.of(letter, &record.place).await;
         letters::record(&self.outbox, &self.pipeline, &letter)
     }
 }

@@ -27,6 +27,7 @@ use crate::context::IndexContext;
 use crate::engine::{IndexHandle, Parts};
 use crate::graph::WITNESSES;
 use crate::letters::Letters;
+use crate::letters::origins::Origins;
 use crate::listing::fingerprint::shown_tables;
 use crate::listing::{self, Guarded, RootIdSource, Sources, Turn};
 use crate::request::{Lane, names};
@@ -192,6 +193,7 @@ impl Stages {
             outbox,
             concerned,
             watcher: Arc::new(watcher),
+            origins: Arc::new(Origins::new(self.parts.transport.clone())),
         };
         let (handler, task) = resolve_stage(resolver);
         running.behind.spawn(task.run(running.workers.clone()));
@@ -214,7 +216,7 @@ impl Stages {
         let Some((outbox, task)) = self.outbox(&stage, &running.shutdown).await? else { return Ok(()) };
         running.behind.spawn(task.run(running.workers.clone()));
         let visibility = Arc::new(Visibility::default());
-        let letters = Letters::new(context.clone(), outbox);
+        let letters = Letters::new(context.clone(), outbox, Origins::new(self.parts.transport.clone()));
         let (handlers, builder) = builder(context.clone(), visibility.clone(), letters);
         running.behind.spawn(builder.run(running.workers.clone()));
         let (seen, token) = (context.clone(), running.workers.clone());

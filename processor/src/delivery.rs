@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{DeliveryOrder, DeliveryPlan, SinkPlan, own_topic};
 use tributary_event::Reporter;
 use tributary_event::clock::now_us;
-use tributary_event::traces::{self, Begun, SpanKind, TRACEPARENT};
+use tributary_event::traces::{self, Begun, Context, SpanKind, TRACEPARENT};
 use tributary_transport::{Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
 use crate::answered::until_answered;
@@ -152,8 +152,15 @@ impl Delivery {
         }
     }
 
-    /// What became of a record, if it is traced: so long after it was tried first.
-    fn traced(&self, record: &Polled, took: Duration, outcome: &str, tries: u32, error: Option<&str>) {
+    /// What became of a record, if it is traced: so long after it was tried first. `span`: that of its delivery, if others were told of it.
+    fn traced(
+        &self,
+        (record, span): (&Polled, Option<Context>),
+        took: Duration,
+        outcome: &str,
+        tries: u32,
+        error: Option<&str>,
+    ) {
         if !traces::is_on() {
             return;
         }
@@ -168,7 +175,8 @@ impl Delivery {
             ("tributary.tries", tries.to_string()),
         ];
         let name = format!("sink {}/{}", self.stream, self.plan.name);
-        Begun::after(parent).since(begun_us).end(name, SpanKind::Client, attributes, error.map(str::to_owned));
+        let begun = Begun::of(span.unwrap_or_else(|| parent.child()), parent);
+        begun.since(begun_us).end(name, SpanKind::Client, attributes, error.map(str::to_owned));
     }
 
     /// Counts what became of events.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::ErrorClass;
+use tributary_event::traces::Context;
 use tributary_transport::Polled;
 
 /// A failure of a service or a sink as a whole, whatever it is asked or given.
@@ -55,6 +56,14 @@ pub trait Enricher: Send + Sync {
     /// # Errors
     /// It does not answer now, or refuses us.
     async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError>;
+
+    /// The same, within a span of a trace: requests say that they came of it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    async fn ask_within(&self, keys: &[Bytes], _span: Option<Context>) -> Result<Vec<Answer>, OutsideError> {
+        self.ask(keys).await
+    }
 
     /// Waits until its answers have all changes that a source made before one that the caller has read: that of this number, if it has
     /// one. Cancel-safe.

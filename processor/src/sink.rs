@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_event::Op;
+use tributary_event::traces::Context;
 use tributary_transport::{TopicId, TopicPartition};
 
 use crate::outside::OutsideError;
@@ -36,6 +37,8 @@ pub struct OutEvent {
     pub content: Option<Bytes>,
     /// For sinks that keep rows: the values of the row's key as a JSON object, `{"id":7}`.
     pub row_key: Option<Bytes>,
+    /// The span of its delivery, if its change is traced: requests that tell of it say that they came of it.
+    pub span: Option<Context>,
 }
 
 /// What became of an event.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tributary_dsl::plan::{CallPlan, EnrichPlan};
 use tributary_event::ErrorClass;
+use tributary_event::traces::Context;
 use tributary_processor::{Answer, Enricher, OutsideError};
 
 use crate::cache::{Cache, Falls};
@@ -60,6 +61,10 @@ impl Asking {
 #[async_trait]
 impl Enricher for Asking {
     async fn ask(&self, keys: &[Bytes]) -> Result<Vec<Answer>, OutsideError> {
+        self.ask_within(keys, None).await
+    }
+
+    async fn ask_within(&self, keys: &[Bytes], span: Option<Context>) -> Result<Vec<Answer>, OutsideError> {
         let mut known: HashMap<&Bytes, Answer> = HashMap::with_capacity(keys.len());
         let mut unknown: Vec<Bytes> = Vec::new();
         let mut seen: HashSet<&Bytes> = HashSet::with_capacity(keys.len());
@@ -80,7 +85,7 @@ impl Enricher for Asking {
         }
         let mut failed: Option<OutsideError> = None;
         if !unknown.is_empty() {
-            let outcomes = self.gathering.outcomes(unknown.clone()).await;
+            let outcomes = self.gathering.outcomes(unknown.clone(), span).await;
             for (key, outcome) in unknown.iter().zip(outcomes) {
                 match outcome {
                     Ok(answer) => {

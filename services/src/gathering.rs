@@ -14,10 +14,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 use tributary_dsl::plan::BatchSettings;
+use tributary_event::traces::Context;
 use tributary_processor::OutsideError;
 
 use crate::cache::Cache;
 use crate::questions::{Outcome, Questions};
+use crate::traced::within;
 
 /// So many callers may hand in wishes before the next one waits.
 const WISHES: usize = 256;
@@ -26,7 +28,15 @@ const WISHES: usize = 256;
 #[derive(Debug)]
 struct Wish {
     key: Bytes,
+    waiting: Waiting,
+}
+
+/// Somebody who waits for a key.
+#[derive(Debug)]
+struct Waiting {
     reply: oneshot::Sender<Outcome>,
+    /// Within which span, if that is traced.
+    span: Option<Context>,
 }
 
 /// The place where wishes are handed in.
@@ -56,13 +66,14 @@ impl Gathering {
         Self { wishes: sender, _task: task }
     }
 
-    /// The outcome of each key, in their order. Keys do not repeat.
-    pub(crate) async fn outcomes(&self, keys: Vec<Bytes>) -> Vec<Outcome> {
+    /// The outcome of each key, in their order. Keys do not repeat. A request came of the span of whoever waits for its first key that is
+    /// asked for within one.
+    pub(crate) async fn outcomes(&self, keys: Vec<Bytes>, span: Option<Context>) -> Vec<Outcome> {
         let mut replies = Vec::with_capacity(keys.len());
         let mut wishes = Vec::with_capacity(keys.len());
         for key in keys {
             let (reply, receiver) = oneshot::channel();
-            wishes.push(Wish { key, reply });
+            wishes.push(Wish { key, waiting: Waiting { reply, span } });
             replies.push(receiver);
         }
         // Nobody takes it only if the task has ended, and then the replies say so.
@@ -85,7 +96,7 @@ struct Desk {
     cache: Arc<Cache>,
     batch: BatchSettings,
     /// Whoever waits for a key that is pending or being asked for.
-    waiting: HashMap<Bytes, Vec<oneshot::Sender<Outcome>>>,
+    waiting: HashMap<Bytes, Vec<Waiting>>,
     /// Keys that wait for others.
     pending: Vec<Bytes>,
     /// Since when the first of them does.
@@ -123,15 +134,15 @@ impl Desk {
 
     async fn take(&mut self, wishes: Vec<Wish>) {
         let mut joined = 0_u64;
-        for Wish { key, reply } in wishes {
-            if let Some(waiting) = self.waiting.get_mut(&key) {
-                waiting.push(reply);
+        for Wish { key, waiting } in wishes {
+            if let Some(others) = self.waiting.get_mut(&key) {
+                others.push(waiting);
                 joined += 1;
             } else if let Some(answer) = self.cache.get(&key).await {
                 // It was answered after the caller looked. A caller that is gone does not mind.
-                let _ = reply.send(Ok(answer));
+                let _ = waiting.reply.send(Ok(answer));
             } else {
-                self.waiting.insert(key.clone(), vec![reply]);
+                self.waiting.insert(key.clone(), vec![waiting]);
                 self.pending.push(key);
             }
         }
@@ -157,14 +168,17 @@ impl Desk {
             let mut keys: Vec<Bytes> = self.pending.drain(..most.min(self.pending.len())).collect();
             // What nobody waits for any more is not asked for.
             keys.retain(|key| {
-                let is_wanted = self.waiting.get(key).is_some_and(|waiting| waiting.iter().any(|w| !w.is_closed()));
+                let is_wanted =
+                    self.waiting.get(key).is_some_and(|waiting| waiting.iter().any(|w| !w.reply.is_closed()));
                 if !is_wanted {
                     self.waiting.remove(key);
                 }
                 is_wanted
             });
             if !keys.is_empty() {
-                let task = asking(self.questions.clone(), self.cache.clone(), keys.clone());
+                let spans = |key| self.waiting.get(key).into_iter().flatten().find_map(|waiting| waiting.span);
+                let span = keys.iter().find_map(spans);
+                let task = within(span, asking(self.questions.clone(), self.cache.clone(), keys.clone()));
                 self.keys.insert(self.under_way.spawn(task).id(), keys);
             }
             self.since = Some(Instant::now());
@@ -187,8 +201,8 @@ impl Desk {
             }
         };
         for (key, outcome) in outcomes {
-            for reply in self.waiting.remove(&key).unwrap_or_default() {
-                let _ = reply.send(outcome.clone());
+            for waiting in self.waiting.remove(&key).unwrap_or_default() {
+                let _ = waiting.reply.send(outcome.clone());
             }
         }
     }

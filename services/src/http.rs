@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, redirect};
 use tributary_dsl::plan::{ServiceKind, ServicePlan};
+use tributary_event::traces::Begun;
 use tributary_processor::{Answer, OutsideError};
 use url::{Host, Url};
 
@@ -18,6 +19,7 @@ use crate::answers::Said;
 use crate::excerpt::Secrets;
 use crate::pace::retry_after;
 use crate::stand_in::{Asked, Instead, StandIn};
+use crate::traced;
 use crate::trouble::Trouble;
 
 /// An answer longer than this, after decompression, is not read to its end.
@@ -123,11 +125,14 @@ impl Client {
     }
 
     /// Sends a request. `Ok`: a status of success, or 404, 410 and such, of which only the call knows what they mean.
-    pub(crate) async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
+    pub(crate) async fn exchange(&self, request: Request, span: Option<&Begun>) -> Result<Reply, Failure> {
         if let Some(stand_in) = &self.stand_in {
             return self.instead(stand_in.as_ref(), &request).await;
         }
         let mut building = self.http.request(request.method, request.url);
+        if let Some((name, value)) = span.and_then(traced::header) {
+            building = building.header(name, value);
+        }
         if let Some(body) = request.body {
             if !self.says_type {
                 building = building.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -26,6 +26,7 @@ mod questions;
 mod raw;
 mod service;
 mod stand_in;
+mod traced;
 mod trouble;
 mod typed;
 mod witness;

@@ -14,6 +14,7 @@ use crate::breaker::{Admission, Breaker, Mark, Position};
 use crate::http::{Client, Reply, Request};
 use crate::pace::{Pause, Rate};
 use crate::stand_in::StandIn;
+use crate::traced;
 use crate::trouble::Trouble;
 
 /// Requests wait for the end of a pause that the service asked for, if it is no longer than this; else they fail at once.
@@ -121,13 +122,14 @@ impl Service {
             rate.wait().await;
             self.wait_for_pause().await?;
         }
-        let begun = Instant::now();
-        let exchanged = self.client.exchange(request).await;
+        let (begun, span, keys) = (Instant::now(), traced::begin(), request.keys.len());
+        let exchanged = self.client.exchange(request, span.as_ref()).await;
         let took = begun.elapsed();
         let outcome = exchanged.as_ref().map_or_else(|failure| failure.trouble.word(), |_| "answered");
         metrics::counter!("tributary_service_requests_total", "service" => self.label(), "outcome" => outcome)
             .increment(1);
         metrics::histogram!("tributary_service_request_seconds", "service" => self.label()).record(took.as_secs_f64());
+        traced::end(span, &self.name, keys, outcome);
         match exchanged {
             Ok(reply) => {
                 self.throttled().reset();

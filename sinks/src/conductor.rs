@@ -38,7 +38,7 @@ use tributary_processor::sink::{DeliverySink, OutEvent, Verdict};
 use url::Url;
 
 use crate::http::answer::{Answer, Outcome};
-use crate::http::{Receiver, Sent, Settings, StandIn};
+use crate::http::{Receiver, Sent, Settings, StandIn, traceparent};
 use past::Past;
 
 /// Headers that are the sink's own.
@@ -228,16 +228,16 @@ impl Conductor {
             Err(e) => return Ok(Verdict::Rejected(format!("the input is no JSON: {e}"))),
         };
         match self.flavor {
-            ConductorFlavor::Orkes => self.start_by_key(&key, input).await,
+            ConductorFlavor::Orkes => self.start_by_key(event, &key, input).await,
             ConductorFlavor::Oss => self.start_unless_found(event, &key, input).await,
         }
     }
 
     /// Starts a workflow on a server that keeps the keys of starts.
-    async fn start_by_key(&self, key: &str, input: &RawValue) -> Result<Verdict, OutsideError> {
+    async fn start_by_key(&self, event: &OutEvent, key: &str, input: &RawValue) -> Result<Verdict, OutsideError> {
         let mut url = self.versioned(self.url(&["workflow", &self.workflow]));
         url.query_pairs_mut().append_pair("correlationId", key);
-        let request = self.post(url, input.get().to_owned());
+        let request = self.post(event, url, input.get().to_owned());
         let request = request.header(IDEMPOTENCY_KEY, key).header(ON_CONFLICT, "RETURN_EXISTING");
         match self.receiver.send(request).await? {
             Sent::Answer(response) => self.judge(&Answer::read(response).await),
@@ -261,7 +261,7 @@ impl Conductor {
         let Ok(body) = serde_json::to_string(&start) else {
             return Ok(Verdict::Rejected("the start of its workflow cannot be written".to_owned()));
         };
-        match self.receiver.send(self.post(self.url(&["workflow"]), body)).await {
+        match self.receiver.send(self.post(event, self.url(&["workflow"]), body)).await {
             Ok(Sent::Answer(response)) => {
                 let answer = Answer::read(response).await;
                 let verdict = self.judge(&answer);
@@ -291,8 +291,10 @@ impl Conductor {
         }
     }
 
-    fn post(&self, url: Url, body: String) -> RequestBuilder {
-        self.receiver.request(Method::POST, url).header(CONTENT_TYPE, "application/json").body(body)
+    fn post(&self, event: &OutEvent, url: Url, body: String) -> RequestBuilder {
+        let span = event.span.and_then(traceparent).into_iter().collect();
+        let request = self.receiver.request(Method::POST, url).headers(span);
+        request.header(CONTENT_TYPE, "application/json").body(body)
     }
 
     /// What the answer to a start means.

@@ -17,6 +17,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
 use tokio::sync::Semaphore;
 use tributary_dsl::plan::Secret;
+use tributary_event::traces::{Context, TRACEPARENT};
 use tributary_processor::OutsideError;
 use url::Url;
 
@@ -164,6 +165,12 @@ impl Receiver {
             format!("the connection ended before an answer came ({cause})")
         })
     }
+}
+
+/// What a request says of the span that it came of.
+pub(crate) fn traceparent(span: Context) -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::try_from(span.to_string()).ok()?;
+    Some((HeaderName::from_static(TRACEPARENT), value))
 }
 
 /// Scheme, host and port.

@@ -19,7 +19,7 @@ use tributary_processor::OutsideError;
 use tributary_processor::sink::{DeliverySink, OutEvent, Verdict};
 
 use crate::http::answer::{Answer, Outcome};
-use crate::http::{Receiver, Sent, Settings, StandIn};
+use crate::http::{Receiver, Sent, Settings, StandIn, traceparent};
 use body::Message;
 use signature::Keys;
 
@@ -101,7 +101,10 @@ impl Webhook {
             Err(why) => return Ok(Verdict::Rejected(why)),
         };
         let request = self.receiver.request(Method::POST, self.receiver.url.clone());
-        match self.receiver.send(request.headers(self.sign(&message)?).body(message.body)).await? {
+        let mut headers = self.sign(&message)?;
+        // Of several events, the first one that is traced: a request has one span.
+        headers.extend(events.iter().find_map(|event| event.span).and_then(traceparent));
+        match self.receiver.send(request.headers(headers).body(message.body)).await? {
             Sent::Answer(response) => match Answer::read(response).await.outcome() {
                 Outcome::Event(verdict) => Ok(verdict),
                 Outcome::Receiver(why) => Err(self.receiver.fatal(&why)),

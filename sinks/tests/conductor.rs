@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tributary_dsl::plan::{ConductorFlavor, ConductorPlan, Secret};
 use tributary_event::ErrorClass;
+use tributary_event::traces::Context;
 use tributary_processor::sink::{DeliverySink as _, OutEvent, Verdict};
 use tributary_sinks::Conductor;
 
@@ -74,6 +75,21 @@ async fn each_event_starts_a_workflow_with_its_input() {
             assert_eq!(requests[1].headers["x-on-conflict"], "RETURN_EXISTING");
         }
         assert!(!format!("{sink:?}").contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_start_says_which_span_it_came_of() {
+    for flavor in BOTH {
+        let stub = Stub::start(flavor).await;
+        let traced = OutEvent { span: Some(Context { trace: 7, span: 8 }), ..event(7) };
+        assert_eq!(told(&sink(&stub, flavor), &traced).await, Verdict::Delivered);
+        let requests = stub.requests();
+        let start = requests.last().expect("a request");
+        assert_eq!(
+            start.headers["traceparent"], "00-00000000000000000000000000000007-0000000000000008-01",
+            "{flavor:?}"
+        );
     }
 }
 

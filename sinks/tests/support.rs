@@ -16,6 +16,7 @@ pub fn event(sequence: u64) -> OutEvent {
         key: Some(format!("{{\"id\":{sequence}}}").into()),
         content: Some(format!("{{\"id\":{sequence},\"status\":\"shipped\"}}").into()),
         row_key: None,
+        span: None,
     }
 }
 

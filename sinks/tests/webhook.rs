@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tributary_dsl::plan::{Secret, WebhookFormat, WebhookPlan};
 use tributary_event::ErrorClass;
+use tributary_event::traces::Context;
 use tributary_processor::sink::{DeliverySink as _, OutEvent, Verdict};
 use tributary_sinks::Webhook;
 
@@ -131,6 +132,20 @@ async fn requests_are_signed_as_the_specification_says() {
         hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &signed, &mac).expect("the signature");
     }
     assert_eq!((text(&headers, "content-type"), text(&headers, "authorization")), ("application/json", "Bearer 7"));
+}
+
+/// Of a list it is the first one that is traced. Where nothing is, nobody is told of a span.
+#[tokio::test]
+async fn a_request_says_which_span_it_came_of() {
+    let receiver = Receiver::start().await;
+    let span = |span| Some(Context { trace: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, span });
+    let mut plan = receiver.plan();
+    plan.batch = 3;
+    let traced = |sequence, number| OutEvent { span: span(number), ..event(sequence) };
+    deliver(&plan, &[event(1), traced(2, 0xb7ad_6b71_6920_3331), traced(3, 8), event(4)]).await;
+    let requests = receiver.requests();
+    assert_eq!(text(&requests[0].0, "traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    assert_eq!((requests.len(), requests[1].0.get("traceparent")), (2, None));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_dsl::Definition;
 use tributary_dsl::plan::{DeliveryOrder, Start, StepPlan, StreamPlan, own_topic};
 use tributary_event::{Health, HealthState};
+use tributary_expression::by_clock;
 use tributary_processor::{Delivery, Enricher, Lag, Parked, StageError, Stream};
 use tributary_services::{Asking, Service};
 use tributary_transport::{
@@ -71,10 +72,18 @@ pub(super) fn run(definition: &Definition, case: &Case, plan: StreamPlan, way: W
     let folder = tempfile::tempdir().map_err(other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.map_err(other)?;
-    let came = runtime.block_on(Box::pin(async {
-        let world = World::new(definition, case, plan, folder.path()).await?;
-        world.run(case, way).await
-    }));
+    let begun = {
+        let _entered = runtime.enter();
+        Instant::now()
+    };
+    // Changes are dated from the epoch on, and programs run in this thread alone.
+    let clock = move || std::time::SystemTime::UNIX_EPOCH + begun.elapsed();
+    let came = by_clock(clock, || {
+        runtime.block_on(Box::pin(async {
+            let world = World::new(definition, case, plan, folder.path()).await?;
+            world.run(case, way).await
+        }))
+    });
     // What is left of sinks and of the log may need a moment.
     runtime.shutdown_timeout(Duration::from_secs(5));
     came

@@ -8,9 +8,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::Value as Json;
+use tributary_dsl::plan::own_topic;
+use tributary_event::traces::{Context, TRACEPARENT};
+use tributary_transport::{Kafka, KafkaSettings, Polled};
 
 use crate::client;
 use crate::world::hook::Hook;
+use crate::world::topics::records;
 use crate::world::{MOVIES, Own, Pair, World};
 
 /// A collector that takes OTLP over HTTP, but for its first request.
@@ -82,6 +86,7 @@ traces: { otlp: "COLLECTOR", ratio: 1, headers: { authorization: "Bearer ${COLLE
 
 services:
   catalog: { graphql: "GRAPH" }
+  pricing: { rest: "HOOK" }
 
 streams:
   titled:
@@ -91,20 +96,67 @@ streams:
       - filter: .after.title != "Quiet"
         name: loud
       - enrich: { service: catalog, query: titles.graphql, key: .after.id, into: .known }
-      - transform: '. = { "id": .after.id, "known": .known.title }'
+      - enrich: { service: pricing, request: POST /prices, body: '{ "ids": .keys }', each: .prices, match: .sku, key: .after.id, into: .price }
+      - transform: '. = { "id": .after.id, "known": .known.title, "usd": .price.usd }'
     to:
       - webhook: { url: "HOOK/hook", secret: "${SIGNATURE:-s}", private: on, format: plain }
       - files: { folder: "FOLDER", every: 100ms }
   again:
     from: { stream: titled }
     to:
-      - topic: { name: again, key: .id }
+      - topic: { name: AGAIN, key: .id }
+  last:
+    from: { topic: AGAIN }
+    start: first
+    to:
+      - webhook: { url: "HOOK/hook", secret: "${SIGNATURE:-s}", private: on, format: plain }
 "#;
 
-/// One change, one trace: its capture, each stream with its steps, each sink, one behind the other by the headers of records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_is_followed_from_its_commit_to_each_sink() {
-    let mut world = World::new("traces", Pair::Embedded, Own::default()).await;
+    let (mut world, trace) = followed(Pair::Embedded).await;
+    assert_eq!(trace.len(), ALL.len() + 3);
+    world.assert_converged().await;
+}
+
+/// What crosses Kafka has its trace in a header of its record, as whoever else reads the topics finds it too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_followed_through_topics_of_kafka() {
+    let (mut world, trace) = followed(Pair::KafkaElasticsearch).await;
+    let brokers = Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings");
+    let (own, again) = (own_topic(&world.name, "titled"), format!("again-{}", world.name));
+    for (topic, of) in
+        [(world.topic("public.movie"), "capture public.movie"), (own, "stream titled"), (again, "stream again")]
+    {
+        let records = records(&brokers, &topic).await;
+        let said = |record: &Polled| Context::parse(record.headers.view().get(TRACEPARENT)?);
+        let said: Vec<String> = records.iter().flatten().filter_map(said).map(|context| id(context.span)).collect();
+        assert!(said.contains(&text(&trace[of]["spanId"])), "{topic}: {said:?} {}", trace[of]);
+    }
+    world.assert_converged().await;
+}
+
+/// The spans that a whole trace has, beside those of the other steps.
+const ALL: [&str; 10] = [
+    "capture public.movie",
+    "stream titled",
+    "step loud",
+    "request catalog",
+    "request pricing",
+    "sink titled/webhook",
+    "sink titled/files",
+    "stream again",
+    "stream last",
+    "sink last/webhook",
+];
+
+fn id(span: u64) -> String {
+    format!("{span:016x}")
+}
+
+/// One change, one trace: its capture, each stream with its steps, each request, each sink, one behind the other by the headers of records.
+async fn followed(pair: Pair) -> (World, BTreeMap<String, Json>) {
+    let mut world = World::new("traces", pair, Own::default()).await;
     let (collector, url) = Collector::start().await;
     let hook = Hook::start().await;
     let query = "query Titles($ids: [ID!]!) { movies(ids: $ids) { id title } }";
@@ -114,6 +166,7 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
         .replace("COLLECTOR\"", &format!("{url}\""))
         .replace("GRAPH", &world.graph_url())
         .replace("HOOK", &hook.url())
+        .replace("AGAIN", &format!("again-{}", world.name))
         .replace("FOLDER", folder.to_str().expect("a path"));
     let text_of_world = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     std::fs::write(world.pipeline(), format!("{text_of_world}{streams}")).expect("the pipeline");
@@ -121,15 +174,7 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
     world.until_documents(MOVIES).await;
     world.execute("UPDATE movie SET title = 'Quiet' WHERE id = 2").await;
     world.execute("UPDATE movie SET title = 'Loud' WHERE id = 1").await;
-    let all = [
-        "capture public.movie",
-        "stream titled",
-        "step loud",
-        "sink titled/webhook",
-        "sink titled/files",
-        "stream again",
-    ];
-    let whole = || collector.traces().into_values().find(|trace| all.iter().all(|name| trace.contains_key(*name)));
+    let whole = || collector.traces().into_values().find(|trace| ALL.iter().all(|name| trace.contains_key(*name)));
     let has_quiet = || collector.spans().iter().any(|span| attribute(span, "tributary.outcome") == "dropped");
     world.until("a trace is whole", async |_| whole().is_some() && has_quiet()).await;
     let trace = whole().expect("a trace");
@@ -137,10 +182,15 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
         ("stream titled", "capture public.movie"),
         ("step loud", "stream titled"),
         ("step enrich-2", "stream titled"),
-        ("step transform-3", "stream titled"),
+        ("step enrich-3", "stream titled"),
+        ("step transform-4", "stream titled"),
+        ("request catalog", "step enrich-2"),
+        ("request pricing", "step enrich-3"),
         ("sink titled/webhook", "stream titled"),
         ("sink titled/files", "stream titled"),
         ("stream again", "stream titled"),
+        ("stream last", "stream again"),
+        ("sink last/webhook", "stream last"),
     ] {
         let (span, parent) = (&trace[name], &trace[parent]);
         assert_eq!(span["parentSpanId"], parent["spanId"], "{name}: {span} {parent}");
@@ -151,6 +201,13 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
     assert!(capture.get("parentSpanId").is_none() && attribute(capture, "tributary.op") == "u", "{capture}");
     assert!(attribute(&trace["sink titled/webhook"], "tributary.outcome") == "delivered");
     assert_eq!((text(&capture["traceId"]).len(), text(&capture["spanId"]).len()), (32, 16));
+    // Who is asked, or told, hears which span that is.
+    let heard = |said: &str| Context::parse(said.as_bytes()).map(|context| id(context.span));
+    let told: Vec<_> = hook.received().iter().filter_map(|one| heard(one.traceparent.as_deref()?)).collect();
+    let asked: Vec<_> = hook.prices_traced().iter().filter_map(|said| heard(said)).collect();
+    for (name, heard) in [("sink titled/webhook", &told), ("sink last/webhook", &told), ("request pricing", &asked)] {
+        assert!(heard.contains(&text(&trace[name]["spanId"])), "{name}: {heard:?} {}", trace[name]);
+    }
     // One that ends at a filter is followed up to it.
     let quiet = collector
         .traces()
@@ -164,5 +221,5 @@ async fn a_change_is_followed_from_its_commit_to_each_sink() {
             .is_some_and(|metrics| metrics.contains("tributary_trace_spans_sent_total"))
     };
     world.until("spans are counted", is_counted).await;
-    world.assert_converged().await;
+    (world, trace)
 }

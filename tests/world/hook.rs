@@ -16,6 +16,8 @@ use serde_json::{Value as Json, json};
 pub struct Received {
     /// The header `webhook-id`.
     pub id: String,
+    /// The header `traceparent`, if it had one.
+    pub traceparent: Option<String>,
     /// Its body.
     pub body: Json,
 }
@@ -28,6 +30,8 @@ struct Seen {
     refused: Mutex<Option<String>>,
     received: Mutex<Vec<Received>>,
     prices_asked: AtomicU64,
+    /// What questions for prices said in the header `traceparent`.
+    prices_traced: Mutex<Vec<String>>,
 }
 
 /// The receiver, for as long as it is kept.
@@ -74,11 +78,16 @@ impl Hook {
         self.seen.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the requests for prices that were traced said in the header `traceparent`.
+    pub fn prices_traced(&self) -> Vec<String> {
+        self.seen.prices_traced.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// By what a body says it is, the events that arrived, each once, in the order in which they came first.
     pub fn by(&self, key: impl Fn(&Json) -> i64) -> BTreeMap<i64, Vec<Json>> {
         let mut ids = std::collections::HashMap::new();
         let mut by: BTreeMap<i64, Vec<Json>> = BTreeMap::new();
-        for Received { id, body } in self.received() {
+        for Received { id, body, .. } in self.received() {
             match ids.get(&id) {
                 Some(before) => assert_eq!(before, &body, "{id} came with another body"),
                 None => {
@@ -102,13 +111,23 @@ async fn hook(State(seen): State<Arc<Seen>>, headers: HeaderMap, Body(body): Bod
     }
     let id = headers["webhook-id"].to_str().expect("an id").to_owned();
     assert!(headers["webhook-signature"].to_str().expect("a signature").starts_with("v1,"));
-    seen.received.lock().unwrap_or_else(PoisonError::into_inner).push(Received { id, body });
+    let received = Received { id, traceparent: traceparent(&headers), body };
+    seen.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     // It arrived, and the answer is lost.
     if number % 29 == 7 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
 }
 
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    headers.get("traceparent")?.to_str().ok().map(str::to_owned)
+}
+
 /// The price of each id is half as much again.
-async fn prices(State(seen): State<Arc<Seen>>, Body(body): Body<Json>) -> Result<Body<Json>, StatusCode> {
+async fn prices(
+    State(seen): State<Arc<Seen>>,
+    headers: HeaderMap,
+    Body(body): Body<Json>,
+) -> Result<Body<Json>, StatusCode> {
+    seen.prices_traced.lock().unwrap_or_else(PoisonError::into_inner).extend(traceparent(&headers));
     let number = seen.prices_asked.fetch_add(1, Ordering::AcqRel);
     if number % 11 == 3 {
         return Err(StatusCode::BAD_GATEWAY);

@@ -8,6 +8,7 @@ use vrl::compiler::Function as LanguageFunction;
 
 use super::Function;
 use super::language::Callable;
+use crate::clock::Now;
 
 /// Words that the language keeps for itself.
 const KEPT: [&str; 23] = [
@@ -88,6 +89,8 @@ impl FunctionSet {
     /// The language's own, and these.
     pub(crate) fn with_those_of_the_language(&self) -> Vec<Box<dyn LanguageFunction>> {
         let mut all = vrl::stdlib::all();
+        all.retain(|function| function.identifier() != Now.identifier());
+        all.push(Box::new(Now));
         all.extend(self.0.values().map(|function| Box::new(Callable(function.clone())) as Box<dyn LanguageFunction>));
         all
     }

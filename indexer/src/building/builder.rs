@@ -145,6 +145,7 @@ impl Handler for BuildHandler {
     }
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
+        self.letters.origins().read(assignments.iter().map(|assignment| &assignment.place)).await;
         self.owns(|owned| owned.extend(assignments.iter().map(|assignment| assignment.place.partition))).await;
         self.concerned.joined(assignments).await
     }
@@ -155,6 +156,7 @@ impl Handler for BuildHandler {
     }
 
     async fn lost(&self, losses: &[Loss]) -> Result<(), StageError> {
+        self.letters.origins().read(losses.iter().map(|loss| &loss.place)).await;
         self.concerned.make_up(losses).await
     }
 }

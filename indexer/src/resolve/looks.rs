@@ -169,7 +169,7 @@ impl Resolver {
     /// A dead letter of an event with a vertex whose parents could not be asked for.
     async fn set_aside(&self, place: &TopicPartition, offset: u64, error: &GraphError) -> Result<(), StageError> {
         match self.watcher.record(place, offset, &self.fan_out_health).await? {
-            Some(record) => self.outbox.post([self.letter_of(&record, error)]).await,
+            Some(record) => self.outbox.post([self.letter_of(&record, error).await]).await,
             // It is gone meanwhile, so that there is nothing to set aside.
             None => {
                 let why = format!("an event of topic {} was removed before it was resolved", place.topic);

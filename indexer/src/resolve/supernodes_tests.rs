@@ -17,6 +17,7 @@ use tributary_transport::{Batch as Records, Producer, Transport, TransportError}
 use super::*;
 use crate::engine::{Indexer, Parts};
 use crate::graph::Vertex;
+use crate::letters::origins::Origins;
 use crate::listing::{Board, Listings};
 use crate::model::graph::{ModelGraph, ModelRoots};
 use crate::model::process::Gate;
@@ -164,6 +165,7 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
     let plan = plan(Duration::from_millis(1500));
     let (gate, dice, health) = (Arc::new(Gate::new()), Dice::new(1), Health::default());
     let transport: Arc<dyn Transport> = Arc::new(Topics::new(dice.clone()).of(gate.clone()));
+    let origins = Arc::new(Origins::new(transport.clone()));
     let watcher = Watcher::new("movies", Vec::new(), transport.clone(), Arc::default(), health.part("order"));
     let truth = Truth::new(State::default());
     let (lag, slow) = (plan.graph.lag, plan.indexes[0].build.deadline);
@@ -203,6 +205,7 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
         outbox,
         concerned: Default::default(),
         watcher: Arc::new(watcher),
+        origins,
     };
     (resolver, task)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tributary_dsl::plan::RowPlan;
 use tributary_event::Op;
+use tributary_event::traces::{self, Context, TRACEPARENT};
 use tributary_expression::{Failure, Flow, Program, Value, json};
 use tributary_transport::Polled;
 
@@ -38,7 +39,8 @@ pub(super) fn of(record: &Polled, when: Option<&Program>, made: Made) -> Result<
     let attributes = Attributes::read(record).ok_or("it is no event of a stream: its headers do not say who it is")?;
     let Attributes { id, source, kind, op, sequence, committed_us } = attributes;
     let key = record.key.clone();
-    let event = OutEvent { id, source, kind, op, sequence, committed_us, key, content: Some(value), row_key: None };
+    let (content, span) = (Some(value), traces::continued(record.headers.view().get(TRACEPARENT)).map(Context::child));
+    let event = OutEvent { id, source, kind, op, sequence, committed_us, key, content, row_key: None, span };
     match made {
         // It is of the table, not of a row.
         Made::Row(_) if op == Op::Truncate => Ok(Some(OutEvent { content: None, ..event })),

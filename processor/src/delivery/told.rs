@@ -301,7 +301,7 @@ impl Work {
     async fn arrived(&self, head: Head<Item>, outcome: &'static str, begun: Instant) {
         self.delivery.count(outcome, 1);
         let took = head.since.unwrap_or(begun).elapsed();
-        self.delivery.traced(&head.item.record, took, outcome, head.tries + 1, None);
+        self.delivery.traced(head.item.traced(), took, outcome, head.tries + 1, None);
         if let Some(again) = &head.item.again {
             let mut batch = Batch::new();
             self.delivery.parked.take_out(&mut batch, again);
@@ -324,7 +324,7 @@ impl Work {
         if self.delivery.plan.on_error == OnError::DeadLetter {
             self.delivery.count("set_aside", 1);
             let took = head.since.map(|since| since.elapsed()).unwrap_or_default();
-            self.delivery.traced(&head.item.record, took, "set_aside", head.tries + 1, Some(&cause));
+            self.delivery.traced(head.item.traced(), took, "set_aside", head.tries + 1, Some(&cause));
             warn!(
                 stream = self.delivery.stream,
                 sink = self.delivery.plan.name,

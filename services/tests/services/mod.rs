@@ -10,3 +10,4 @@ mod random;
 mod rest;
 mod server;
 mod together;
+mod traced;

@@ -42,6 +42,7 @@ mod tests {
             key: None,
             content: None,
             row_key: None,
+            span: None,
         }
     }
 

@@ -161,6 +161,7 @@ mod tests {
             key: None,
             content: content.map(|content| content.to_owned().into()),
             row_key: Some("{\"id\":1}".into()),
+            span: None,
         }
     }
 

@@ -131,6 +131,7 @@ mod tests {
             key: None,
             content: content.map(Into::into),
             row_key: Some(r#"{"id":1}"#.into()),
+            span: None,
         }
     }
 

@@ -144,6 +144,7 @@ mod tests {
             key: Some("a key".into()),
             content: Some(r#"{"price":0.12345678901234567890}"#.into()),
             row_key: None,
+            span: None,
         }
     }
 

@@ -1,13 +1,24 @@
-//! `x bench streams`: what the steps of a stream cost, and what it costs that somebody could watch them.
+//! `x bench streams`: what the steps of a stream and its deliveries cost, what it costs that somebody could watch them, and the same work
+//! by Benthos' core.
+
+mod peer;
+mod receiver;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
+use tributary_stack::Kafka;
 
-use super::quantile;
+use self::peer::Peer;
+use self::receiver::Receiver;
+use super::{as_shipped, quantile};
 use crate::tools::{cargo, target};
 
 /// So often each figure is taken, in turns with the others.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
+/// Of so many events one is delivered by requests of its own.
+const REQUESTS: u32 = 10;
 
 /// What one run took.
 struct Run {
@@ -16,15 +27,73 @@ struct Run {
     rss: f64,
 }
 
-/// Medians of runs of one kind.
-#[derive(Default)]
-struct Runs(Vec<Run>);
+/// Runs of one kind.
+struct Runs {
+    name: &'static str,
+    events: u32,
+    runs: Vec<Run>,
+}
 
 impl Runs {
     fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
-        let mut figures: Vec<f64> = self.0.iter().map(figure).collect();
+        let mut figures: Vec<f64> = self.runs.iter().map(figure).collect();
         figures.sort_by(f64::total_cmp);
         quantile(&figures, 0.5)
+    }
+
+    fn rate(&self) -> f64 {
+        f64::from(self.events) / self.median(|run| run.seconds)
+    }
+
+    /// CPU seconds for a million events.
+    fn cpu(&self) -> f64 {
+        self.median(|run| run.cpu) * 1e6 / f64::from(self.events)
+    }
+}
+
+/// All that was measured, in the order in which it came first.
+#[derive(Default)]
+struct Figures(Vec<Runs>);
+
+impl Figures {
+    fn take(&mut self, name: &'static str, events: u32, run: Run) {
+        match self.0.iter_mut().find(|runs| runs.name == name) {
+            Some(runs) => runs.runs.push(run),
+            None => self.0.push(Runs { name, events, runs: vec![run] }),
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<&Runs> {
+        self.0.iter().find(|runs| runs.name == name)
+    }
+
+    fn cpu(&self, name: &str) -> f64 {
+        self.of(name).map_or(f64::NAN, Runs::cpu)
+    }
+
+    /// What is told last, beside what stands there already.
+    fn say(&self, mut last: Vec<String>) {
+        println!(
+            "\n{:<18} {:>10} {:>10} {:>14} {:>12} {:>6}",
+            "work", "events", "events/s", "CPU-s/million", "a core's/s", "MB"
+        );
+        for runs in &self.0 {
+            let (name, cpu, rss) = (runs.name, runs.cpu(), runs.median(|run| run.rss));
+            println!("{name:<18} {:>10} {:>10.0} {cpu:>14.2} {:>12.0} {rss:>6.0}", runs.events, runs.rate(), 1e6 / cpu);
+            let key = name.replace(' ', "_");
+            last.push(format!(
+                "{key}_per_second={:.0} {key}_per_core={:.0} {key}_rss_mb={rss:.0}",
+                runs.rate(),
+                1e6 / cpu
+            ));
+        }
+        for kind in ["dropped", "mapped"] {
+            let unwatched = self.cpu(kind);
+            let [left, watched] = ["left", "watched"].map(|watcher| self.cpu(&format!("{kind} {watcher}")) / unwatched);
+            last.push(format!("{kind}_tap_left={left:.3} {kind}_tap_watched={watched:.3}"));
+        }
+        last.push(format!("webhook_overhead_us={:.1}", self.cpu("webhook") - self.cpu("posts")));
+        println!("\n{}", last.join(" "));
     }
 }
 
@@ -35,45 +104,90 @@ pub(super) async fn run(events: u32) -> Result<()> {
     if !cargo().args(build).status().await.context("starting cargo")?.success() {
         bail!("the build failed; its errors are above");
     }
-    let kinds = ["dropped", "mapped"];
-    let watchers = ["unwatched", "left", "watched"];
-    let mut all: Vec<Vec<Runs>> = kinds.iter().map(|_| watchers.iter().map(|_| Runs::default()).collect()).collect();
+    let peer = Peer::build().await.inspect_err(|why| println!("Benthos is left out: {why:#}")).ok();
+    let kafka = Kafka::start(as_shipped()).await?;
+    let (brokers, receiver) = (kafka.bootstrap(), Receiver::start().await?);
+    let folder = target().join("bench-streams");
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let lines = folder.join("events.jsonl");
+    flow(&["lines", &events.to_string(), text(&lines)?]).await?;
+    let (few, topic) = (events / REQUESTS, "movies");
+    let (hook, service) = (receiver.url("/hook"), receiver.url(""));
+    let mut figures = Figures::default();
+    let loads = [load()];
     for round in 1..=ROUNDS {
         println!("round {round} of {ROUNDS}");
-        for (kind, of_kind) in kinds.iter().zip(&mut all) {
-            for (watcher, runs) in watchers.iter().zip(of_kind) {
-                runs.0.push(flow(kind, events, watcher).await?);
+        for (name, kind, watcher) in [
+            ("dropped", "dropped", "unwatched"),
+            ("dropped left", "dropped", "left"),
+            ("dropped watched", "dropped", "watched"),
+            ("mapped", "mapped", "unwatched"),
+            ("mapped left", "mapped", "left"),
+            ("mapped watched", "mapped", "watched"),
+        ] {
+            figures.take(name, events, measured(&[kind, &events.to_string(), watcher]).await?);
+        }
+        for (name, events, kind, place) in [
+            ("enriched", events, "enriched", &service),
+            ("webhook", few, "webhook", &hook),
+            ("posts", few, "posts", &hook),
+        ] {
+            figures.take(name, events, measured(&[kind, &events.to_string(), place]).await?);
+        }
+        figures.take("kafka", events, measured(&["kafka", &events.to_string(), &brokers, topic]).await?);
+        if let Some(peer) = &peer {
+            for (name, config) in [
+                ("benthos dropped", peer::of_lines(peer::DROPS, &lines, &folder.join("dropped.jsonl"))),
+                ("benthos mapped", peer::of_lines(peer::MAPS, &lines, &folder.join("mapped.jsonl"))),
+                ("benthos kafka", peer::of_topics(peer::MAPS, &brokers, topic, &format!("peer-{round}"), events)),
+            ] {
+                figures.take(name, events, peer.run(&folder, &config).await?);
             }
         }
     }
-    println!("\n{:<8} {:<10} {:>10} {:>14} {:>8}", "events", "steps", "events/s", "CPU-s/million", "MB");
-    let mut last = Vec::new();
-    for (kind, of_kind) in kinds.iter().zip(&all) {
-        for (watcher, runs) in watchers.iter().zip(of_kind) {
-            let rate = f64::from(events) / runs.median(|run| run.seconds);
-            let cpu = runs.median(|run| run.cpu) * 1e6 / f64::from(events);
-            println!("{kind:<8} {watcher:<10} {rate:>10.0} {cpu:>14.2} {:>8.0}", runs.median(|run| run.rss));
-            if *watcher == "unwatched" {
-                last.push(format!("{kind}_per_second={rate:.0} {kind}_per_core={:.0}", 1e6 / cpu));
-            }
-        }
-        let [unwatched, left, watched] = [0, 1, 2].map(|n| of_kind[n].median(|run| run.cpu));
-        last.push(format!("{kind}_tap_left={:.3} {kind}_tap_watched={:.3}", left / unwatched, watched / unwatched));
-    }
-    println!("\n{}", last.join(" "));
+    kafka.stop().await?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    let (requests, keys) = receiver.asked();
+    let loads = [loads[0], load()];
+    let asked = format!("requests_per_100_misses={:.2}", requests as f64 * 100.0 / keys as f64);
+    figures.say(vec![format!("load_before={:.1} load_after={:.1}", loads[0], loads[1]), asked]);
     Ok(())
 }
 
-async fn flow(kind: &str, events: u32, watcher: &str) -> Result<Run> {
-    let program = target().join("release/examples/flow");
-    let output = Command::new(program).args([kind, &events.to_string(), watcher]).output().await.context("flow")?;
-    let said = String::from_utf8_lossy(&output.stdout);
+/// The machine's load average of the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|figure| figure.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no text", path.display()))
+}
+
+/// What `flow` measures.
+async fn measured(words: &[&str]) -> Result<Run> {
+    said(&flow(words).await?)
+}
+
+async fn flow(words: &[&str]) -> Result<String> {
+    output(Command::new(target().join("release/examples/flow")).args(words)).await
+}
+
+/// What a process prints that ends well.
+async fn output(command: &mut Command) -> Result<String> {
+    let output = command.kill_on_drop(true).output().await.with_context(|| format!("starting {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!("flow {kind}: {}{said}", String::from_utf8_lossy(&output.stderr));
+        bail!("{command:?}: {}{said}", String::from_utf8_lossy(&output.stderr));
     }
+    Ok(said)
+}
+
+/// The figures of a line.
+fn said(line: &str) -> Result<Run> {
     let figure = |name: &str| {
-        let found = said.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        found.and_then(|figure| figure.parse::<f64>().ok()).with_context(|| format!("flow does not say {name}: {said}"))
+        let found = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        found.and_then(|figure| figure.parse::<f64>().ok()).with_context(|| format!("{name} is not said: {line}"))
     };
     Ok(Run { seconds: figure("seconds")?, cpu: figure("cpu_seconds")?, rss: figure("rss_mb")? })
 }

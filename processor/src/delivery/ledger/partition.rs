@@ -212,7 +212,7 @@ impl Partition {
                     let took = self.since.map(|since| since.elapsed()).unwrap_or_default();
                     for gathered in self.gathered.drain(..count) {
                         if matches!(gathered.event, Ok(Some(_))) {
-                            shared.delivery.traced(&gathered.record, took, "delivered", self.tries + 1, None);
+                            shared.delivery.traced((&gathered.record, None), took, "delivered", self.tries + 1, None);
                         }
                         gathered.ticket.done();
                     }
@@ -284,7 +284,7 @@ impl Partition {
             let (stream, sink) = (&shared.delivery.stream, &shared.delivery.plan.name);
             warn!(stream, sink, error = why, "an event is set aside");
             let mut batch = Batch::new();
-            shared.delivery.traced(&gathered.record, Duration::ZERO, "set_aside", 1, Some(why));
+            shared.delivery.traced((&gathered.record, None), Duration::ZERO, "set_aside", 1, Some(why));
             shared.delivery.parked.set_aside(&mut batch, &gathered.record, why.to_owned(), 1);
             gathered.event = Ok(None);
             shared.letters.append(&batch, &shared.delivery).await;

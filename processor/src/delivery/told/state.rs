@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
+use tributary_event::traces::Context;
 use tributary_transport::{Polled, TopicPartition};
 
 use crate::delivery::lanes::{Lane, Lanes};
@@ -37,6 +38,13 @@ pub(super) struct Item {
     pub ticket: Option<Ticket>,
     /// If it was set aside before.
     pub again: Option<Again>,
+}
+
+impl Item {
+    /// What a trace has of it: its record, and the span that requests said they came of.
+    pub fn traced(&self) -> (&Polled, Option<Context>) {
+        (&self.record, self.event.as_ref().ok().and_then(|event| event.span))
+    }
 }
 
 /// What is to be done with an event before the sink is told of it.

@@ -5,7 +5,7 @@ use tributary_dsl::plan::{Missing, Step, StepPlan, Wait};
 use tributary_expression::{Value, json};
 
 use super::waits::wait_for;
-use super::{Steps, Traveller};
+use super::{Steps, Traveller, traced};
 use crate::outside::{Answer, Enricher, OutsideError};
 
 impl Steps {
@@ -21,6 +21,7 @@ impl Steps {
             StepPlan::Lookup(plan) => (&plan.table, &plan.key, &plan.into, plan.missing),
             _ => return Ok(()),
         };
+        let span = traced::step(travellers);
         let mut keys: Vec<Bytes> = Vec::new();
         let mut asked: Vec<Vec<Option<usize>>> = Vec::with_capacity(travellers.len());
         for traveller in travellers.iter_mut() {
@@ -54,7 +55,7 @@ impl Steps {
         if matches!(&step.plan, StepPlan::Lookup(plan) if plan.wait == Wait::Position) && !keys.is_empty() {
             wait_for(enricher, travellers).await?;
         }
-        let answers = if keys.is_empty() { Vec::new() } else { enricher.ask(&keys).await? };
+        let answers = if keys.is_empty() { Vec::new() } else { enricher.ask_within(&keys, span).await? };
         for (traveller, asked) in travellers.iter_mut().zip(asked) {
             let Ok(events) = &mut traveller.events else { continue };
             let mut made = Vec::with_capacity(events.len());

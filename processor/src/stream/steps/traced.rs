@@ -1,7 +1,7 @@
 //! The part of a trace that a stream is: a span for the way of each record that is traced, from its reading until what came of it is durable,
 //! and one inside of it for each step. A step takes records together; its span is that of all of them.
 
-use tributary_dsl::plan::{Step, StepPlan};
+use tributary_dsl::plan::Step;
 use tributary_event::clock::now_us;
 use tributary_event::traces::{self, Begun, Context, SpanKind, TRACEPARENT};
 use tributary_transport::{Batch, Polled};
@@ -26,6 +26,11 @@ impl Traced {
         self.0.context
     }
 
+    /// The step that ends next.
+    fn step(&self) -> Context {
+        self.0.next_part()
+    }
+
     /// What came of it is durable, or it was set aside, and why.
     pub fn end(self, stream: &str, record: &str, outcome: &str, error: Option<String>) {
         let attributes = vec![
@@ -47,6 +52,12 @@ pub(super) fn put(traced: Option<&Traced>, batch: &mut Batch) {
 /// When a step begins, if any of its records is traced.
 pub(super) fn begin(travellers: &[Traveller]) -> Option<i64> {
     travellers.iter().any(|traveller| traveller.traced.is_some()).then(now_us)
+}
+
+/// The step that records come to, as the first one that is traced has it: what is asked for all of them together came of it.
+pub(super) fn step(travellers: &[Traveller]) -> Option<Context> {
+    let comes = |traveller: &&Traveller| traveller.events.as_ref().is_ok_and(|events| !events.is_empty());
+    travellers.iter().filter(comes).find_map(|traveller| traveller.traced.as_ref()).map(Traced::step)
 }
 
 impl Steps {
@@ -92,6 +103,5 @@ impl Steps {
 }
 
 fn part(traced: &mut Traced, step: &Step, begun_us: i64, outcome: &str, error: Option<String>) {
-    let kind = if matches!(step.plan, StepPlan::Enrich(_)) { SpanKind::Client } else { SpanKind::Internal };
-    traced.0.part(format!("step {}", step.name), kind, begun_us, outcome, error);
+    traced.0.part(format!("step {}", step.name), SpanKind::Internal, begun_us, outcome, error);
 }
