@@ -164,10 +164,8 @@ async fn main() -> anyhow::Result<ExitCode> {
             differences("", value.as_ref(), their_value.as_ref(), &mut found);
         }
         for (path, (a, b)) in found {
-            let here = with
-                .iter()
-                .filter(|(options, ..)| ours.ends_with(options))
-                .map(|(_, reason, paths)| (reason, paths));
+            let here =
+                with.iter().filter(|(options, ..)| ours.ends_with(options)).map(|(_, reason, paths)| (reason, paths));
             let mut meant = everywhere.iter().map(|(reason, paths)| (reason, paths)).chain(here);
             let reason = meant.find(|(_, paths)| paths.contains(&path.as_str())).map(|(reason, _)| *reason);
             unexplained += usize::from(reason.is_none());
