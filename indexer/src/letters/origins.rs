@@ -89,7 +89,7 @@ mod tests {
                 Arc::new(Embedded::open(folder.path(), EmbeddedSettings::default()).expect("a log"));
             let origins = Origins::new(log.clone());
             // It is not there yet.
-            assert_eq!(origins.of(letter(), &place).await, letter());
+            assert_eq!(origins.of(letter(), &place).await.topic_id, None);
             log.ensure_topics(std::slice::from_ref(&spec)).await.expect("a topic");
             origins.read([&place].into_iter()).await;
             let made = origins.of(letter(), &place).await;
