@@ -4,7 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::time::{Duration, Instant, sleep};
 use tributary_stack::{Debezium, Kafka, KafkaOptions, MySql, MySqlOptions, MySqlProduct, MySqlSession};
 
-use super::{Options, PATIENCE, compared, figures, into_kafka, start, stop};
+use super::{
+    DEFAULT, MICROSECONDS, MILLISECONDS, NANOSECONDS, Options, PATIENCE, compared, figures, into_kafka, start, stop,
+};
 use crate::bench::binlog::{TABLE, fill, numbers};
 use crate::bench::{release, usage};
 use crate::parts::empty;
@@ -17,29 +19,16 @@ const TABLES: &str =
 /// The user of Debezium, by whom its reading of the log is known.
 const USER: &str = "debezium";
 
-const OPTIONS: [Options; 5] = [
-    Options { name: "default", ours: "", theirs: &[] },
-    Options {
-        name: "texts",
-        ours: "decimals=string,times=iso,binary=hex",
-        theirs: &[
-            ("decimal.handling.mode", "string"),
-            ("time.precision.mode", "isostring"),
-            ("binary.handling.mode", "hex"),
-        ],
-    },
-    Options {
-        name: "milliseconds",
-        ours: "decimals=double,times=milliseconds,binary=base64_url",
-        theirs: &[
-            ("decimal.handling.mode", "double"),
-            ("time.precision.mode", "connect"),
-            ("binary.handling.mode", "base64-url-safe"),
-        ],
-    },
-    Options { name: "microseconds", ours: "times=microseconds", theirs: &[("time.precision.mode", "microseconds")] },
-    Options { name: "nanoseconds", ours: "times=nanoseconds", theirs: &[("time.precision.mode", "nanoseconds")] },
-];
+const TEXTS: Options = Options {
+    name: "texts",
+    ours: "decimals=string,times=iso,binary=hex",
+    theirs: &[
+        ("decimal.handling.mode", "string"),
+        ("time.precision.mode", "isostring"),
+        ("binary.handling.mode", "hex"),
+    ],
+};
+const OPTIONS: [Options; 5] = [DEFAULT, TEXTS, MILLISECONDS, MICROSECONDS, NANOSECONDS];
 
 /// The server, and what reads it.
 struct Site {

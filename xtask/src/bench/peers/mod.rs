@@ -29,31 +29,32 @@ struct Options {
     theirs: &'static [(&'static str, &'static str)],
 }
 
-const OPTIONS: [Options; 5] = [
-    Options { name: "default", ours: "", theirs: &[] },
-    Options {
-        name: "texts",
-        ours: "decimals=string,times=iso,binary=hex,hstore=map,intervals=text",
-        theirs: &[
-            ("decimal.handling.mode", "string"),
-            ("time.precision.mode", "isostring"),
-            ("binary.handling.mode", "hex"),
-            ("hstore.handling.mode", "map"),
-            ("interval.handling.mode", "string"),
-        ],
-    },
-    Options {
-        name: "milliseconds",
-        ours: "decimals=double,times=milliseconds,binary=base64_url",
-        theirs: &[
-            ("decimal.handling.mode", "double"),
-            ("time.precision.mode", "connect"),
-            ("binary.handling.mode", "base64-url-safe"),
-        ],
-    },
-    Options { name: "microseconds", ours: "times=microseconds", theirs: &[("time.precision.mode", "microseconds")] },
-    Options { name: "nanoseconds", ours: "times=nanoseconds", theirs: &[("time.precision.mode", "nanoseconds")] },
-];
+const DEFAULT: Options = Options { name: "default", ours: "", theirs: &[] };
+const MILLISECONDS: Options = Options {
+    name: "milliseconds",
+    ours: "decimals=double,times=milliseconds,binary=base64_url",
+    theirs: &[
+        ("decimal.handling.mode", "double"),
+        ("time.precision.mode", "connect"),
+        ("binary.handling.mode", "base64-url-safe"),
+    ],
+};
+const MICROSECONDS: Options =
+    Options { name: "microseconds", ours: "times=microseconds", theirs: &[("time.precision.mode", "microseconds")] };
+const NANOSECONDS: Options =
+    Options { name: "nanoseconds", ours: "times=nanoseconds", theirs: &[("time.precision.mode", "nanoseconds")] };
+const TEXTS: Options = Options {
+    name: "texts",
+    ours: "decimals=string,times=iso,binary=hex,hstore=map,intervals=text",
+    theirs: &[
+        ("decimal.handling.mode", "string"),
+        ("time.precision.mode", "isostring"),
+        ("binary.handling.mode", "hex"),
+        ("hstore.handling.mode", "map"),
+        ("interval.handling.mode", "string"),
+    ],
+};
+const OPTIONS: [Options; 5] = [DEFAULT, TEXTS, MILLISECONDS, MICROSECONDS, NANOSECONDS];
 const TABLES: &str = "public.everything,public.kinds,public.whole,public.pairs,public.nokey";
 const PATIENCE: Duration = Duration::from_secs(300);
 
