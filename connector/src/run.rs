@@ -135,7 +135,7 @@ async fn take_over(
         // Slot and checkpoint are ours now, so neither moves while they are compared.
         postgres::continues(&postgres.slot, postgres::position(postgres).await?, checkpoint)?;
     }
-    Ok((producer, Known::load(&settings.name, prepared.checkpoint.is_none(), transport).await?))
+    Ok((producer, Known::load(&settings.name, transport).await?))
 }
 
 async fn attempt(

@@ -171,6 +171,25 @@ async fn what_changes_no_row_is_not_doubted() {
     db.remove().await;
 }
 
+/// Who reads rows does so from here on, so what changes them is noticed from here on, though nothing was streamed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_rows_before_the_first_stream_is_doubted() {
+    let db = Database::create("prepared_only").await;
+    db.run("create table t (id int primary key, n int); insert into t values (1, 1)").await;
+    let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+    let witness = Witness::new(|_| Ok(()));
+    tributary_connector::postgres::prepare(&settings, &recorder, &witness).await.expect("prepared");
+    assert_eq!(recorder.checkpoint_json(), None);
+    db.run("alter table t alter n type bigint using n * 2").await;
+    let running = Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
+    let doubts = witness.wait(1).await;
+    assert!(doubts[0].contains("rewrote"), "{doubts:?}");
+    // Nothing that is captured changed, and the place is noted all the same.
+    until("a checkpoint", async || recorder.checkpoint_json().is_some()).await;
+    running.stop().await;
+    db.remove().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_reenters_the_publication_is_doubted() {
     let db = Database::create("reenters").await;

@@ -48,7 +48,8 @@ pub struct Prepared {
 /// there is a checkpoint was lost, and is not created again. Another process may stream the source meanwhile; so whether the slot
 /// still has everything behind the checkpoint is found out later, by who holds the slot.
 ///
-/// Before anything is made, whoever depends on the tables sees them, and may refuse them in its own words.
+/// Before anything is made, whoever depends on the tables sees them, and may refuse them in its own words. What is known of tables
+/// that nobody looked at before is kept in the transport.
 ///
 /// # Errors
 /// Whatever makes streaming impossible or would lose changes, with its remedy.
@@ -65,8 +66,8 @@ pub async fn prepare(
         ));
     };
     let checkpoint = checkpoint(settings, transport).await?;
-    let known = Known::load(&settings.name, checkpoint.is_none(), transport).await?;
-    prepare_from(postgres, checkpoint, &known, dependent).await
+    let known = Known::load(&settings.name, transport).await?;
+    prepare_from(postgres, checkpoint, known, dependent, transport).await
 }
 
 /// What the transport has as the source's last durable place; none before its first.
@@ -81,8 +82,9 @@ pub(crate) async fn checkpoint(
 async fn prepare_from(
     settings: &PostgresSettings,
     checkpoint: Option<PostgresCheckpoint>,
-    known: &Known,
+    mut known: Known,
     dependent: &dyn Dependent,
+    transport: &dyn Transport,
 ) -> Result<Prepared, ConnectorError> {
     let endpoint = hosts::find(&settings.url).await?;
     if settings.tables.is_empty() {
@@ -93,7 +95,7 @@ async fn prepare_from(
     let published = Published::read(&sql, &settings.publication).await?;
     let tables = catalog::tables(&sql, &settings.table_names(), Which::Published(&published)).await?;
     if let Some(name) = missing(settings, &tables) {
-        return Err(gone(&sql, &name, known).await?);
+        return Err(gone(&sql, &name, &known).await?);
     }
     suffice(&tables, &endpoint, settings, &published.left_out, dependent)?;
     let hosts = hosts::endpoints(&settings.url)?;
@@ -133,6 +135,11 @@ async fn prepare_from(
     let make_failover = hosts.len() > 1 && !standby && facts.as_ref().is_some_and(|f| f.failover == Some(false));
     let two_phase = facts.is_some_and(|f| f.two_phase);
     let earlier_types = known.types();
+    if known.is_none() {
+        // Before anybody reads rows: what changes them without events from now on is noticed, whatever happens to this process.
+        let of = (settings.publication.as_str(), settings.tables.as_slice());
+        known.look(&sql, server_version, of, &tables, dependent, transport).await?;
+    }
     Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase, earlier_types })
 }
 

@@ -155,6 +155,8 @@ impl PostgresSource {
             kind: SourceKind::PostgreSql,
             database: endpoint.database.as_str().into(),
         });
+        // Where a source begins is its first mark: a database in which nothing happens would not give it another for long.
+        let first = prepared.checkpoint.is_none().then(|| mark.clone());
         Ok(Self {
             stream,
             assembler: Assembler::new(source, mark).with_texts(texts.clone()),
@@ -181,7 +183,7 @@ impl PostgresSource {
             two_phase_waits: at_prepare && !two_phase,
             replay: None,
             visibility,
-            held: Part::default(),
+            held: Part { mark: first, ..Part::default() },
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
         })
     }

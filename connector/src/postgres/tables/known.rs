@@ -16,7 +16,7 @@ use crate::postgres::wire::sql::Sql;
 pub(crate) struct Known {
     /// Name of the checkpoint and the producer.
     name: String,
-    /// None before the first look at a source that has a checkpoint: an earlier version wrote that.
+    /// None before the first look.
     tables: Option<BTreeMap<String, TableState>>,
     /// The types that tables had when the process began, by OID: the log may have values of them, whether anything was derived of
     /// the tables or not.
@@ -24,8 +24,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What is known of the tables of a source; `begins`: it has no checkpoint, so nothing was derived of them yet.
-    pub(crate) async fn load(source: &str, begins: bool, transport: &dyn Transport) -> Result<Self, ConnectorError> {
+    /// What is known of the tables of a source.
+    pub(crate) async fn load(source: &str, transport: &dyn Transport) -> Result<Self, ConnectorError> {
         let name = format!("{source}.tables");
         let content = transport.checkpoint(&name).await?;
         // What cannot be read says as little as what is not there.
@@ -33,7 +33,7 @@ impl Known {
             content.and_then(|content| serde_json::from_slice(&content).ok());
         let states = tables.iter().flat_map(BTreeMap::values);
         let types = states.flat_map(|state| state.types.clone()).collect();
-        Ok(Self { name, tables: tables.filter(|_| !begins), types })
+        Ok(Self { name, tables, types })
     }
 
     /// Whether nothing is known yet.
