@@ -72,9 +72,23 @@ const MEANT_WITH: &[(&str, &str, &[&str])] = &[
 ];
 
 /// The same of MySQL and MariaDB.
-const MEANT_OF_BINLOG: &[(&str, &[&str])] =
-    &[("ours alone: strictly rising per source, also across restarts and failovers", &["/sequence"])];
-const MEANT_OF_BINLOG_WITH: &[(&str, &str, &[&str])] = &[];
+const MEANT_OF_BINLOG: &[(&str, &[&str])] = &[
+    ("ours alone: strictly rising per source, also across restarts and failovers", &["/sequence"]),
+    ("as the server writes the document, in the log as in a SELECT", &["/after/t_json", "/after/t_json_v3"]),
+    ("the number, instead of one that wrapped around", &["/after/t_bigint_unsigned_v2"]),
+    (
+        "what is stored, instead of null: it is no date of the calendar, and no null",
+        &["/after/t_date_v3", "/after/t_date_v4", "/after/t_datetime_v3", "/after/t_timestamp_v2"],
+    ),
+    ("the year that is stored: none is guessed", &["/after/t_date_v5", "/after/t_year_v2"]),
+    ("the shortest digits of the FLOAT that is stored, instead of those of a double", &["/after/t_float_7_3"]),
+    ("a TRUNCATE has its transaction too", &["/transaction"]),
+];
+const MEANT_OF_BINLOG_WITH: &[(&str, &str, &[&str])] = &[
+    ("texts", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
+    ("milliseconds", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
+    ("milliseconds", "the digits that are stored: the scale is 0", &["/after/t_decimal_5_0"]),
+];
 
 type Message = (Option<Json>, Option<Json>);
 
@@ -113,7 +127,8 @@ fn differences(path: &str, ours: Option<&Json>, theirs: Option<&Json>, out: &mut
         }
         (a, b) if a == b || VOLATILE.contains(&path) => {}
         (a, b) => {
-            let text = |json: Option<&Json>| json.map_or("absent".to_owned(), ToString::to_string);
+            let text =
+                |json: Option<&Json>| json.map_or("absent".to_owned(), |json| json.to_string().chars().take(300).collect());
             out.entry(path.to_owned()).or_insert_with(|| (text(a), text(b)));
         }
     }

@@ -9,14 +9,16 @@
 //!
 //! `prepare` makes publication and slot, or notes where the log ends; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
 //!
-//! `drain verify <database url> <name> embedded:<folder>|kafka:<brokers> <events>`
+//! `drain verify|count <database url> <name> embedded:<folder>|kafka:<brokers> <events>`
 //!
-//! reads the topic and fails unless it holds rows with the ids from 1 to that number, each once and in order.
+//! reads the topic and fails unless it holds rows with the ids from 1 up, each once and in order; `verify` also unless that is the number
+//! of events, and `count` says how many there are.
 //!
 //! `drain latency <database url> <name> embedded:<folder>|kafka:<brokers> <seconds>`
 //!
-//! inserts rows, each in a transaction of its own, and prints the milliseconds from the commit, as the server's log has its
-//! time, to a consumer of the topic: quantiles at 10 and at 1,000 rows a second, then the share of a core when idle.
+//! inserts rows, each in a transaction of its own, and prints the milliseconds from the commit to a consumer of the topic: quantiles
+//! at 10 and at 1,000 rows a second, then the share of a core when idle. PostgreSQL's log has the time of the commit; of MySQL and
+//! MariaDB it counts from the moment when the row is sent to the server (MariaDB's log has seconds only), so the commit is in it.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
+use mysql_async::prelude::Queryable as _;
 use tokio_util::sync::CancellationToken;
 use tributary_connector::{ConnectorSettings, Independent, SourceSettings};
 use tributary_event::{Health, TableName};
@@ -141,7 +144,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [action, url, name, transport, events, folder @ ..] = &arguments[..] else {
         bail!(
-            "usage: drain prepare|run|verify|latency <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> \
+            "usage: drain prepare|run|verify|count|latency <database url> <name> nowhere|embedded:<folder>|kafka:<brokers> \
              <events|seconds> [folder]"
         );
     };
@@ -161,24 +164,20 @@ async fn main() -> anyhow::Result<()> {
         let transport = counting.transport.context("latency is measured at a consumer: name a transport")?;
         return latency(settings, transport, url, Duration::from_secs(wanted)).await;
     }
-    if action == "verify" {
+    if action == "verify" || action == "count" {
         let transport = counting.transport.context("a transport")?;
-        return verify(&settings, transport.as_ref(), wanted).await;
+        let rows = verified(&settings, transport.as_ref()).await?;
+        if action == "verify" && rows != wanted {
+            bail!("{rows} rows are there, not {wanted}");
+        }
+        return writeln!(std::io::stdout(), "verified={rows}").context("saying it");
     }
     if action == "prepare" {
         if counting.transport.is_none() && counting.folder.exists() {
             // What another server left under that name.
             std::fs::remove_dir_all(&counting.folder).context("removing an old checkpoint")?;
         }
-        match &settings.source {
-            SourceSettings::Postgres(_) => {
-                tributary_connector::postgres::prepare(&settings, &counting, &Independent).await?;
-            }
-            SourceSettings::MySql(mysql) => {
-                tributary_connector::mysql::prepare(&settings, mysql, &counting, &Independent).await?.close().await;
-            }
-        }
-        return Ok(());
+        return prepare(&settings, &counting).await;
     }
     let begin = Instant::now();
     let (health, shutdown) = (Health::default(), CancellationToken::new());
@@ -205,14 +204,69 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn verify(settings: &ConnectorSettings, transport: &dyn Transport, rows: u64) -> anyhow::Result<()> {
+/// Makes publication and slot, or notes where the log ends.
+async fn prepare(settings: &ConnectorSettings, transport: &dyn Transport) -> anyhow::Result<()> {
+    match &settings.source {
+        SourceSettings::Postgres(_) => {
+            tributary_connector::postgres::prepare(settings, transport, &Independent).await?;
+        }
+        SourceSettings::MySql(mysql) => {
+            tributary_connector::mysql::prepare(settings, mysql, transport, &Independent).await?.close().await;
+        }
+    }
+    Ok(())
+}
+
+/// A session that inserts rows.
+enum Writer {
+    Postgres(tokio_postgres::Client, tokio_postgres::Statement),
+    MySql(mysql_async::Conn, mysql_async::Statement),
+}
+
+impl Writer {
+    async fn connect(settings: &ConnectorSettings, url: &str) -> anyhow::Result<Self> {
+        if let SourceSettings::Postgres(_) = &settings.source {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+            tokio::spawn(connection);
+            let insert = client.prepare("INSERT INTO bench_row (id, title) VALUES ($1, 'The Movie')").await?;
+            return Ok(Self::Postgres(client, insert));
+        }
+        let mut session = mysql_async::Conn::new(mysql_async::Opts::from_url(url)?).await?;
+        let insert = format!("INSERT INTO {}.bench_row (id, title) VALUES (?, ?)", settings.name);
+        let insert = session.prep(insert).await?;
+        Ok(Self::MySql(session, insert))
+    }
+
+    async fn insert(&mut self, id: i64) -> anyhow::Result<()> {
+        match self {
+            Self::Postgres(client, insert) => client.execute(&*insert, &[&id]).await.map(drop)?,
+            Self::MySql(session, insert) => {
+                let sent = tributary_event::clock::now_us().to_string();
+                session.exec_drop(&*insert, (id, sent)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the row was sent to the server, where it says so.
+fn sent_us(event: &tributary_event::ChangeEvent) -> Option<i64> {
+    let row = event.after.as_ref()?;
+    match row.values.get(row.table.column("title")?)? {
+        tributary_event::Value::Text(sent) => sent.parse().ok(),
+        _ => None,
+    }
+}
+
+/// How many rows the topic holds, with the ids from 1 up, each once and in order.
+async fn verified(settings: &ConnectorSettings, transport: &dyn Transport) -> anyhow::Result<u64> {
     let spec = settings.topic_specs()?.into_iter().next().context("a topic")?;
     let place = TopicPartition { topic: spec.name.into(), partition: 0 };
     let mut decoder = tributary_event::debezium::Decoder::new();
     let (mut offset, mut last) = (0, 0);
     loop {
         let records = transport.read(&place, offset, 16).await?;
-        let Some(end) = records.last() else { break };
+        let Some(end) = records.last() else { return Ok(last) };
         offset = end.offset + 1;
         for record in &records {
             let event = decoder.decode(record.key.as_deref(), record.value.as_deref())?.context("a change")?;
@@ -224,11 +278,6 @@ async fn verify(settings: &ConnectorSettings, transport: &dyn Transport, rows: u
             }
         }
     }
-    if last != rows {
-        bail!("{last} rows are there, not {rows}");
-    }
-    writeln!(std::io::stdout(), "verified={rows}")?;
-    Ok(())
 }
 
 /// Measures for so long at each rate.
@@ -239,9 +288,8 @@ async fn latency(
     each: Duration,
 ) -> anyhow::Result<()> {
     let topics: Vec<String> = settings.topic_specs()?.into_iter().map(|spec| spec.name).collect();
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    tributary_connector::postgres::prepare(&settings, transport.as_ref(), &Independent).await?;
+    let mut writer = Writer::connect(&settings, url).await?;
+    prepare(&settings, transport.as_ref()).await?;
     transport.ensure_topics(&settings.topic_specs()?).await?;
     let (health, shutdown) = (Health::default(), CancellationToken::new());
     let task = tokio::spawn(tributary_connector::run(
@@ -262,13 +310,13 @@ async fn latency(
             for record in records {
                 let event = decoder.decode(record.key.as_deref(), record.value.as_deref());
                 let Ok(Some(event)) = event else { continue };
-                if heard.send((now - event.commit_us) as f64 / 1_000.0).await.is_err() {
+                let committed = sent_us(&event).unwrap_or(event.commit_us);
+                if heard.send((now - committed) as f64 / 1_000.0).await.is_err() {
                     return;
                 }
             }
         }
     });
-    let insert = client.prepare("INSERT INTO bench_row (id, title) VALUES ($1, 'The Movie')").await?;
     let (mut id, mut line) = (0_i64, String::new());
     // A broker that has just started compiles its code while it runs it: it is warmed first.
     for (rate, count, counts) in
@@ -279,7 +327,7 @@ async fn latency(
         for n in 0..count + 20 {
             ticks.tick().await;
             id += 1;
-            client.execute(&insert, &[&id]).await?;
+            writer.insert(id).await?;
             // The first ones open connections and fill caches.
             let skip = n < 20;
             while let Ok(ms) = hears.try_recv() {

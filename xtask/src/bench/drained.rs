@@ -33,14 +33,21 @@ pub(super) async fn prepare(url: &str, name: &str, transport: &str, rows: u32) -
     drain("prepare", url, name, transport, rows).await.map(drop)
 }
 
+/// How many of the rows a transport has, from the first one on, each once and in order.
+pub(super) async fn count(url: &str, name: &str, transport: &str, rows: u32) -> Result<u32> {
+    Ok(figure(&drain("count", url, name, transport, rows).await?, "verified")? as u32)
+}
+
 /// Captures the rows into a transport, in a process of its own.
 pub(super) async fn run(url: &str, name: &str, transport: &str, rows: u32) -> Result<Figures> {
     let line = drain("run", url, name, transport, rows).await?;
-    let figure = |key: &str| {
-        let found = line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        found.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{key} in {line:?}"))
-    };
+    let figure = |key: &str| figure(&line, key);
     Ok(Figures { seconds: figure("seconds")?, cpu: figure("cpu_s")?, rss: figure("peak_rss_mb")? })
+}
+
+fn figure(line: &str, key: &str) -> Result<f64> {
+    let found = line.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    found.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{key} in {line:?}"))
 }
 
 async fn drain(action: &str, url: &str, name: &str, transport: &str, rows: u32) -> Result<String> {

@@ -1,5 +1,6 @@
 //! `x bench huge`: one transaction of many gigabytes, streamed while it is in progress, kept on disk until it commits, and
-//! captured into the embedded log; the process is killed twice on the way.
+//! captured into the embedded log; the process is killed twice on the way. `--mysql` and `--mariadb`: a binary log has a transaction when it
+//! is committed, so nothing is kept, and the process is killed once.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,9 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
-use tributary_stack::{Postgres, PostgresOptions};
+use tributary_stack::{MySql, MySqlOptions, MySqlProduct, Postgres, PostgresOptions};
 
-use super::{release, usage};
+use super::{binlog, drained, release, release_of_drain, usage};
+use crate::parts::empty;
 use crate::tools::target;
 
 /// The rows are of a megabyte.
@@ -29,9 +31,7 @@ pub(super) async fn run(gigabytes: u32) -> Result<()> {
         )
         .await?;
     let folder = target().join("bench/huge");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
+    empty(&folder)?;
     let kept = folder.join("transactions");
     let transport = format!("embedded:{}", folder.join("log").display());
     let prepared = drain("prepare", &url, &transport, rows, &kept)?.wait_with_output().await?;
@@ -58,10 +58,10 @@ pub(super) async fn run(gigabytes: u32) -> Result<()> {
         .await
         .context("emptying the table")?;
     let log = folder.join("log");
-    let empty = bytes(&log);
+    let before = bytes(&log);
     let mut second = drain("run", &url, &transport, rows, &kept)?;
     // Rows are compressed there to a few kilobytes.
-    until("a part is in the log", || bytes(&log) > empty + (u64::from(gigabytes) << 20)).await?;
+    until("a part is in the log", || bytes(&log) > before + (u64::from(gigabytes) << 20)).await?;
     let second_rss = usage(second.id().unwrap_or_default()).1;
     second.kill().await?;
 
@@ -84,6 +84,50 @@ pub(super) async fn run(gigabytes: u32) -> Result<()> {
     postgres.stop().await?;
     println!(
         "gigabytes={gigabytes} first_rss_mb={first_rss:.0} second_rss_mb={second_rss:.0} last_rss_mb={third_rss:.0} last_s={seconds:.1} last_cpu_s={cpu:.1}"
+    );
+    std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
+}
+
+/// The same of a binary log.
+pub(super) async fn of_binlog(product: MySqlProduct, gigabytes: u32) -> Result<()> {
+    const NAME: &str = "huge";
+    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    release_of_drain().await?;
+    let rows = gigabytes * ROWS_PER_GIGABYTE;
+    let settings = [("max-allowed-packet", "64M"), ("innodb-redo-log-capacity", "1G")];
+    let of_both = if product == MySqlProduct::MySql { settings.len() } else { 1 };
+    let settings = settings[..of_both].iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let server = MySql::start(MySqlOptions { fsync: false, settings, ..MySqlOptions::of(product, version) }).await?;
+    let mut sql = server.session("mysql").await?;
+    binlog::numbers(&mut sql, NAME).await?;
+    sql.run("create table bench_row (id bigint primary key, body longtext)").await?;
+    let folder = target().join("bench/huge");
+    empty(&folder)?;
+    let (url, log) = (server.server_url(), folder.join("log"));
+    let transport = format!("embedded:{}", log.display());
+    drained::prepare(&url, NAME, &transport, rows).await?;
+    let begin = Instant::now();
+    let fill = "insert into bench_row select n, repeat(sha2(n, 256), 16384) from numbers where n <=";
+    sql.run(&format!("{fill} {rows} order by n")).await?;
+    println!("{gigabytes} GB committed after {:.0} s", begin.elapsed().as_secs_f64());
+    sql.close().await?;
+
+    let (before, nothing) = (bytes(&log), folder.join("nothing"));
+    let mut first = drain("run", &url, &transport, rows, &nothing)?;
+    // Rows are compressed there to a few kilobytes.
+    until("a part is in the log", || bytes(&log) > before + (u64::from(gigabytes) << 20)).await?;
+    let first_rss = usage(first.id().unwrap_or_default()).1;
+    first.kill().await?;
+    let there = drained::count(&url, NAME, &transport, rows).await?;
+    ensure!(there < rows, "all rows were there when the process was killed: take more gigabytes");
+    let last = drained::run(&url, NAME, &transport, rows - there).await?;
+    let all = drained::count(&url, NAME, &transport, rows).await?;
+    ensure!(all == rows, "{all} rows are there, not {rows}");
+    println!("every row once and in order; {there} before the process was killed");
+    server.stop().await?;
+    println!(
+        "gigabytes={gigabytes} first_rss_mb={first_rss:.0} last_rss_mb={:.0} last_s={:.1} last_cpu_s={:.1}",
+        last.rss, last.seconds, last.cpu
     );
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
 }

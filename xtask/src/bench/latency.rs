@@ -1,49 +1,75 @@
 //! `x bench latency`: from the commit of one row to a consumer of its topic, at 10 and at 1,000 rows a second, on the embedded
-//! log and on Kafka, and what an idle connector costs.
+//! log and on Kafka, and what an idle connector costs. `--mysql` and `--mariadb`: from the moment when the row is sent.
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 use tokio_postgres::NoTls;
-use tributary_stack::{Kafka, Postgres, PostgresOptions};
+use tributary_stack::{Kafka, MySql, MySqlOptions, MySqlProduct, Postgres, PostgresOptions};
 
-use super::capture::TABLE;
-use super::release;
+use super::{binlog, capture, release};
+use crate::parts::empty;
 use crate::tools::target;
 
-pub(super) async fn run(seconds: u32) -> Result<()> {
+/// Of PostgreSQL, or of a binary log.
+pub(super) async fn run(product: Option<MySqlProduct>, seconds: u32) -> Result<()> {
     release().await?;
     let kafka = Kafka::start(super::as_shipped()).await?;
     let folder = target().join("bench/latency");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
-    }
+    empty(&folder)?;
     let transports = [
         ("embedded", format!("embedded:{}", folder.join("log").display())),
         ("kafka", format!("kafka:{}", kafka.bootstrap())),
     ];
     let mut figures = Vec::new();
     for (name, transport) in &transports {
-        let postgres = Postgres::start(PostgresOptions::default()).await?;
-        let url = postgres.url("postgres");
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
-        let driving = tokio::spawn(connection);
-        client.batch_execute(TABLE).await?;
-        let output = Command::new(target().join("release/examples/drain"))
-            .args(["latency", &url, &format!("latency_{name}"), transport, &seconds.to_string()])
-            .output()
-            .await
-            .context("starting the measured process")?;
-        if !output.status.success() {
-            bail!("{name}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let source = format!("latency_{name}");
+        let line = match product {
+            None => of_postgres(&source, transport, seconds).await,
+            Some(product) => of_binlog(product, &source, transport, seconds).await,
+        };
+        let line = line.with_context(|| (*name).to_owned())?;
         println!("{name}: {line}");
         figures.extend(line.split_whitespace().map(|pair| format!("{name}_{pair}")));
-        drop(client);
-        driving.await?.context("closing the connection")?;
-        postgres.stop().await?;
     }
     kafka.stop().await?;
     println!("{}", figures.join(" "));
     Ok(())
+}
+
+async fn of_postgres(source: &str, transport: &str, seconds: u32) -> Result<String> {
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let url = postgres.url("postgres");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    let driving = tokio::spawn(connection);
+    client.batch_execute(capture::TABLE).await?;
+    let line = measure(&url, source, transport, seconds).await?;
+    drop(client);
+    driving.await?.context("closing the connection")?;
+    postgres.stop().await?;
+    Ok(line)
+}
+
+async fn of_binlog(product: MySqlProduct, source: &str, transport: &str, seconds: u32) -> Result<String> {
+    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    let server = MySql::start(MySqlOptions::of(product, version)).await?;
+    let mut sql = server.session("mysql").await?;
+    for statement in [&format!("create database {source}"), &format!("use {source}"), binlog::TABLE] {
+        sql.run(statement).await?;
+    }
+    sql.close().await?;
+    let line = measure(&server.server_url(), source, transport, seconds).await?;
+    server.stop().await?;
+    Ok(line)
+}
+
+async fn measure(url: &str, source: &str, transport: &str, seconds: u32) -> Result<String> {
+    let output = Command::new(target().join("release/examples/drain"))
+        .args(["latency", url, source, transport, &seconds.to_string()])
+        .output()
+        .await
+        .context("starting the measured process")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

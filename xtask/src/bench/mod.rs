@@ -36,10 +36,10 @@ pub(crate) struct Arguments {
     /// index: on Kafka and Elasticsearch instead of the embedded pair
     #[arg(long)]
     servers: bool,
-    /// capture: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
+    /// capture, latency, huge: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
     #[arg(long, conflicts_with = "mariadb")]
     mysql: bool,
-    /// capture: out of MariaDB's log, beside mariadb-binlog; peers: beside Debezium's connector of MariaDB
+    /// capture, latency, huge: out of MariaDB's log, beside mariadb-binlog; peers: beside Debezium's connector of MariaDB
     #[arg(long)]
     mariadb: bool,
 }
@@ -70,8 +70,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             unless_interrupted(Box::pin(binlog::run(product(&arguments), rows))).await?;
         }
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
+        Name::Huge if arguments.mysql || arguments.mariadb => {
+            let gigabytes = arguments.size.unwrap_or(10);
+            unless_interrupted(Box::pin(huge::of_binlog(product(&arguments), gigabytes))).await?;
+        }
         Name::Huge => unless_interrupted(Box::pin(huge::run(arguments.size.unwrap_or(10)))).await?,
-        Name::Latency => unless_interrupted(Box::pin(latency::run(arguments.size.unwrap_or(20)))).await?,
+        Name::Latency => {
+            let product = (arguments.mysql || arguments.mariadb).then(|| product(&arguments));
+            unless_interrupted(Box::pin(latency::run(product, arguments.size.unwrap_or(20)))).await?;
+        }
         Name::Peers if arguments.mysql || arguments.mariadb => {
             let rows = arguments.size.unwrap_or(300_000);
             unless_interrupted(Box::pin(peers::binlog::run(product(&arguments), rows))).await?;

@@ -4,9 +4,9 @@
 //! `…_OPENSEARCH`. A test that stops or breaks a server starts one of its own.
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
-//! oldest Elasticsearch and OpenSearch. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
+//! oldest Elasticsearch and OpenSearch, and those of binary logs on older MariaDB. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
 //! before 4; `--kafka 4.1,4.3,3.9,2.8` runs all tests of the transport on each. In the end there are two minutes of `x chaos`.
-//! Where `CI` is set, old search servers and brokers are left out, and the oldest PostgreSQL has the tests of its values and of starts again.
+//! Where `CI` is set, old search servers, brokers and MariaDB are left out, and the oldest PostgreSQL has the tests of its values and of starts again.
 
 mod lanes;
 
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Versions of Kafka: all tests run on the first, those of the transport on each [default: 4.1, and what depends on the version on 3.9 and 2.8]
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     kafka: Vec<String>,
+    /// Versions of MariaDB: all tests run on the first, those of binary logs on each [default: those that this machine can have]
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    mariadb: Vec<String>,
     /// What `cargo test` gets instead of `--workspace`, for example `-p tributary-indexer -- store`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     cargo: Vec<String>,
@@ -84,6 +87,7 @@ struct Versions {
     elasticsearch: Vec<String>,
     opensearch: Vec<String>,
     kafka: Vec<String>,
+    mariadb: Vec<String>,
     /// Those of Kafka on which a few tests run.
     others: &'static [&'static str],
     without: Vec<Without>,
@@ -92,17 +96,20 @@ struct Versions {
 impl Versions {
     /// In an hour of continuous integration there is room for a few tests on the oldest PostgreSQL, and for no other old server.
     fn of(arguments: &Arguments) -> Self {
-        let Arguments { without, postgres, elasticsearch, opensearch, kafka, cargo } = arguments;
+        let Arguments { without, postgres, elasticsearch, opensearch, kafka, mariadb, cargo } = arguments;
         let is_short = tools::is_ci();
         let unless = |part, versions| if without.contains(&part) { Vec::new() } else { versions };
         let of_stores =
             |asked: &[String], both: [&str; 2]| if is_short { or(asked, [both[0]]) } else { or(asked, both) };
+        let mariadbs = MySqlProduct::MariaDb.versions().iter().take(if is_short { 1 } else { usize::MAX });
+        let to_have = mariadbs.map(|version| (*version).to_owned()).collect();
         let has_others = kafka.is_empty() && cargo.is_empty() && !without.contains(&Without::Kafka) && !is_short;
         Self {
             postgres: or(postgres, ["18", "14"]),
             elasticsearch: unless(Without::Elasticsearch, of_stores(elasticsearch, ["9", "8"])),
             opensearch: unless(Without::Opensearch, of_stores(opensearch, ["3", "2"])),
             kafka: unless(Without::Kafka, or(kafka, ["4.1"])),
+            mariadb: unless(Without::Mariadb, if mariadb.is_empty() { to_have } else { mariadb.clone() }),
             others: if has_others { &OTHER_BROKERS } else { &[] },
             without: without.clone(),
         }
@@ -110,14 +117,12 @@ impl Versions {
 
     /// The servers that all tests run on.
     fn wanted(&self) -> Wanted {
-        let newest = |part, product: MySqlProduct| {
-            let version = product.newest().map(str::to_owned);
-            version.filter(|_| !self.without.contains(&part) && product.left_out().is_none())
-        };
+        let mysql = MySqlProduct::MySql;
+        let leaves_mysql_out = self.without.contains(&Without::Mysql) || mysql.left_out().is_some();
         Wanted {
             postgres: self.postgres.first().cloned(),
-            mysql: newest(Without::Mysql, MySqlProduct::MySql),
-            mariadb: newest(Without::Mariadb, MySqlProduct::MariaDb),
+            mysql: mysql.newest().filter(|_| !leaves_mysql_out).map(str::to_owned),
+            mariadb: self.mariadb.first().cloned(),
             kafka: self.kafka.first().cloned(),
             elasticsearch: self.elasticsearch.first().cloned(),
             opensearch: self.opensearch.first().cloned(),
@@ -173,7 +178,8 @@ async fn test(arguments: Arguments) -> Result<ExitCode> {
     let left_out = |part| without.contains(&part);
     let begin = Instant::now();
     let running = versions.wanted().start().await.context(advice)?;
-    let Versions { postgres, elasticsearch, opensearch, kafka, others, .. } = versions;
+    let mysql = versions.wanted().mysql;
+    let Versions { postgres, elasticsearch, opensearch, kafka, mariadb, others, .. } = versions;
     for product in [MySqlProduct::MySql, MySqlProduct::MariaDb] {
         if let Some(cause) = product.left_out() {
             println!("NOT TESTED: tables of {product}: {cause}");
@@ -222,6 +228,12 @@ async fn test(arguments: Arguments) -> Result<ExitCode> {
     for version in postgres.into_iter().skip(1) {
         let wanted = Wanted { postgres: Some(version), kafka: kafka.first().cloned(), ..Wanted::default() };
         let again = tests_on(wanted, "postgres", on_old, &without).await?;
+        status = if status.success() { again } else { status };
+    }
+    for version in mariadb.into_iter().skip(1) {
+        // Tests want one of each.
+        let wanted = Wanted { mysql: mysql.clone(), mariadb: Some(version), ..Wanted::default() };
+        let again = tests_on(wanted, "mysql", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
     for version in kafka.iter().skip(1) {

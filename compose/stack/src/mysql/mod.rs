@@ -35,14 +35,19 @@ pub enum MySqlProduct {
 }
 
 impl MySqlProduct {
-    /// The newest version that this machine can have; none: it can have none, see [`MySqlProduct::left_out`].
-    pub fn newest(self) -> Option<&'static str> {
+    /// The versions that this machine can have, the newest first; none: see [`MySqlProduct::left_out`].
+    pub fn versions(self) -> &'static [&'static str] {
         match (self, debian::is_here()) {
-            (MySqlProduct::MySql, true) => Some("9.7"),
-            (MySqlProduct::MySql, false) => None,
-            (MySqlProduct::MariaDb, true) => Some("11.8"),
-            (MySqlProduct::MariaDb, false) => Some("11.4"),
+            (MySqlProduct::MySql, true) => &["9.7"],
+            (MySqlProduct::MySql, false) => &[],
+            (MySqlProduct::MariaDb, true) => &["11.8", "11.4", "10.11"],
+            (MySqlProduct::MariaDb, false) => &["11.4"],
         }
+    }
+
+    /// The newest of them.
+    pub fn newest(self) -> Option<&'static str> {
+        self.versions().first().copied()
     }
 
     /// Why it cannot be had here, if so.

@@ -203,7 +203,8 @@ impl Codec {
                 Value::Decimal { text, scale: Some(u16::from(*scale)) }
             }
             Kind::Bit { bits: 1 } => Value::Bool(raw.last().is_some_and(|byte| byte & 1 == 1)),
-            Kind::Bit { .. } => self.bytes(Bytes::from_iter(raw.iter().rev().copied())),
+            // Whatever form bytes have, as in Debezium's messages.
+            Kind::Bit { .. } => Value::Bytes(raw.iter().rev().copied().collect()),
             Kind::Date => temporal::date_value(temporal::date(raw)?, times),
             Kind::Time { digits } => temporal::time_value(temporal::time(raw)?, *digits, times),
             Kind::OldTime => temporal::time_value(temporal::old_time(raw)?, 0, times),

@@ -12,10 +12,11 @@ use crate::bench::{release, usage};
 use crate::parts::empty;
 use crate::tools::target;
 
-/// The tables, and what happens to them; then those of one product.
+/// The tables, and what happens to them. Left out: rows with a minimal image, at the first of which Debezium's connector stops, and updates
+/// with `PARTIAL_JSON`, which it loses.
 const ALL: &str = include_str!("binlog.sql");
 const TABLES: &str =
-    "peers.everything,peers.kinds,peers.pairs,peers.nokey,peers.partitioned,peers.myisam,peers.narrow,peers.done";
+    "peers.everything,peers.kinds,peers.pairs,peers.nokey,peers.partitioned,peers.myisam,peers.done";
 /// The user of Debezium, by whom its reading of the log is known.
 const USER: &str = "debezium";
 
@@ -75,7 +76,7 @@ impl Site {
             sql.run(statement).await?;
         }
         let (kind, more, tables) = match self.product {
-            MySqlProduct::MySql => ("mysql", include_str!("mysql.sql"), "peers.of_mysql,peers.parts"),
+            MySqlProduct::MySql => ("mysql", include_str!("mysql.sql"), "peers.of_mysql"),
             MySqlProduct::MariaDb => ("mariadb", include_str!("mariadb.sql"), "peers.of_mariadb"),
         };
         let tables = format!("{tables},{TABLES}");

@@ -25,7 +25,6 @@ create table pairs (b int, a int, x varchar(10), primary key (a, b));
 create table nokey (x int, y text);
 create table partitioned (id int primary key, x int) partition by range (id) (partition low values less than (10), partition high values less than maxvalue);
 create table myisam (id int primary key, x int) engine = myisam;
-create table narrow (id int primary key, a int, b text, c int default 7);
 create table done (id int primary key);
 -- Changes.
 insert into everything values (1,
@@ -73,11 +72,6 @@ insert into kinds values (60, 1, null);
 rollback;
 alter table kinds add column more int default 5, modify n bigint;
 insert into kinds values (70, 1, 'after', 6);
-set session binlog_row_image = minimal;
-insert into narrow (id, a) values (1, 10);
-update narrow set a = 11;
-delete from narrow;
-set session binlog_row_image = full;
 truncate kinds;
 insert into kinds values (80, 1, 'after', 6);
 insert into done values (1);
