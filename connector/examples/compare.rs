@@ -84,10 +84,15 @@ const MEANT_OF_BINLOG: &[(&str, &[&str])] = &[
     ("the shortest digits of the FLOAT that is stored, instead of those of a double", &["/after/t_float_7_3"]),
     ("a TRUNCATE has its transaction too", &["/transaction"]),
 ];
+const MEANT_OF_MARIADB: &[(&str, &[&str])] = &[(
+    "the server leaves offsets out of a transaction's events: ours rises within it, theirs stays where the transaction begins",
+    &["/source/pos"],
+)];
 const MEANT_OF_BINLOG_WITH: &[(&str, &str, &[&str])] = &[
     ("texts", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
     ("milliseconds", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
     ("milliseconds", "the digits that are stored: the scale is 0", &["/after/t_decimal_5_0"]),
+    ("nanoseconds", "the text, instead of null: nanoseconds in 64 bits do not reach that far", &["/after/t_datetime_v2"]),
 ];
 
 type Message = (Option<Json>, Option<Json>);
@@ -161,9 +166,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let [kind, brokers, ours, theirs, topics] = &arguments[..] else {
         bail!("usage: compare postgres|mysql|mariadb <brokers> <our prefix> <their prefix> <topic,topic,…>");
     };
-    let (everywhere, with) = match kind.as_str() {
-        "postgres" => (MEANT, MEANT_WITH),
-        _ => (MEANT_OF_BINLOG, MEANT_OF_BINLOG_WITH),
+    let (everywhere, of_product, with) = match kind.as_str() {
+        "postgres" => (MEANT, &[][..], MEANT_WITH),
+        "mysql" => (MEANT_OF_BINLOG, &[][..], MEANT_OF_BINLOG_WITH),
+        _ => (MEANT_OF_BINLOG, MEANT_OF_MARIADB, MEANT_OF_BINLOG_WITH),
     };
     let kafka: Arc<dyn Transport> = Arc::new(Kafka::connect(KafkaSettings::single_broker(brokers))?);
     let mut unexplained = 0;
@@ -181,7 +187,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         for (path, (a, b)) in found {
             let here =
                 with.iter().filter(|(options, ..)| ours.ends_with(options)).map(|(_, reason, paths)| (reason, paths));
-            let mut meant = everywhere.iter().map(|(reason, paths)| (reason, paths)).chain(here);
+            let everywhere = everywhere.iter().chain(of_product).map(|(reason, paths)| (reason, paths));
+            let mut meant = everywhere.chain(here);
             let reason = meant.find(|(_, paths)| paths.contains(&path.as_str())).map(|(reason, _)| *reason);
             unexplained += usize::from(reason.is_none());
             writeln!(out, "  {path}: {a}, theirs {b} ({})", reason.unwrap_or("NOT EXPLAINED"))?;

@@ -1,7 +1,8 @@
-//! Flink's reader of Debezium's JSON, for comparisons: its jars from Maven, 80 MB, so no test waits for it.
+//! Flink, for comparisons, with its jars from Maven, so no test waits for it: its reader of Debezium's JSON (80 MB), and its SQL (140 MB).
 
 use crate::java::JavaPart;
 use anyhow::{Context as _, Result, ensure};
+use std::path::Path;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 
@@ -15,6 +16,47 @@ static PART: JavaPart = JavaPart {
     main_class: "tributary.stack.ReadDebeziumJson",
     options: &[],
 };
+
+static SQL: JavaPart = JavaPart {
+    name: "flink-sql",
+    pom: include_str!("../flink-sql/pom.xml"),
+    sources: &[("tributary/stack/RunSql.java", include_str!("../flink-sql/src/tributary/stack/RunSql.java"))],
+    main_class: "tributary.stack.RunSql",
+    // Memory and compilers as for work that lasts; its serializers look into classes of the runtime.
+    options: &[
+        "-Xmx1g",
+        "-XX:TieredStopAtLevel=4",
+        "--add-opens=java.base/java.util=ALL-UNNAMED",
+        "--add-opens=java.base/java.lang=ALL-UNNAMED",
+        "--add-opens=java.base/java.time=ALL-UNNAMED",
+    ],
+};
+
+/// How Flink goes about a statement.
+#[derive(Clone, Copy, Debug)]
+pub enum FlinkMode {
+    /// All of its input, then the end.
+    Batch,
+    /// As input comes.
+    Streaming,
+}
+
+/// Runs the statements of a file, each of which ends with a semicolon and a line's end, in a process of its own; the last one writes to a
+/// table. What it took: `seconds=… cpu_seconds=… rss_mb=…`, without the start of the process, with that of the job.
+///
+/// # Errors
+/// If Flink's jars cannot be fetched, or a statement fails; the error shows what it says.
+pub async fn run_flink_sql(mode: FlinkMode, file: &Path) -> Result<String> {
+    let installation = SQL.install().await?;
+    let mode = match mode {
+        FlinkMode::Batch => "batch",
+        FlinkMode::Streaming => "streaming",
+    };
+    let mut tool = installation.tool(SQL.main_class);
+    let output = tool.arg(mode).arg(file).kill_on_drop(true).output().await.context("starting Flink")?;
+    ensure!(output.status.success(), "Flink failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
 
 /// What Flink makes of messages of a table with the columns `id`, `n` and `body`, a line of JSON each: a line for each row,
 /// with its kind (`+I`, `-U`, `+U`, `-D`).

@@ -49,7 +49,7 @@ pub use clock::Clock;
 pub use command::run as run_command;
 pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
-pub use flink::read_with_flink;
+pub use flink::{FlinkMode, read_with_flink, run_flink_sql};
 pub use graphql::{GraphqlProduct, GraphqlServer};
 pub use kafka::{Kafka, KafkaOptions};
 pub use mysql::{LogReader, MySql, MySqlOptions, MySqlProduct, MySqlSession};

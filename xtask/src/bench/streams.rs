@@ -1,6 +1,7 @@
 //! `x bench streams`: what the steps of a stream and its deliveries cost, what it costs that somebody could watch them, and the same work
-//! by Benthos' core.
+//! by Benthos' core and by Flink's SQL.
 
+mod flink;
 mod peer;
 mod receiver;
 
@@ -143,6 +144,13 @@ pub(super) async fn run(events: u32) -> Result<()> {
             ] {
                 figures.take(name, events, peer.run(&folder, &config).await?);
             }
+        }
+        for (name, statements) in [
+            ("flink dropped", flink::of_lines(flink::DROPS, &lines, &folder.join("flink-dropped"))),
+            ("flink mapped", flink::of_lines(flink::MAPS, &lines, &folder.join("flink-mapped"))),
+            ("flink kafka", flink::of_topics(flink::MAPS, &brokers, topic, &format!("flink-{round}"))),
+        ] {
+            figures.take(name, events, flink::run(&folder, &statements).await?);
         }
     }
     kafka.stop().await?;
