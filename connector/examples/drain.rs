@@ -204,8 +204,9 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes publication and slot, or notes where the log ends.
+/// Makes the topics, and publication and slot, or notes where the log ends.
 async fn prepare(settings: &ConnectorSettings, transport: &dyn Transport) -> anyhow::Result<()> {
+    transport.ensure_topics(&settings.topic_specs()?).await?;
     match &settings.source {
         SourceSettings::Postgres(_) => {
             tributary_connector::postgres::prepare(settings, transport, &Independent).await?;
@@ -290,7 +291,6 @@ async fn latency(
     let topics: Vec<String> = settings.topic_specs()?.into_iter().map(|spec| spec.name).collect();
     let mut writer = Writer::connect(&settings, url).await?;
     prepare(&settings, transport.as_ref()).await?;
-    transport.ensure_topics(&settings.topic_specs()?).await?;
     let (health, shutdown) = (Health::default(), CancellationToken::new());
     let task = tokio::spawn(tributary_connector::run(
         settings,
