@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
-use super::load::{Observed, What, latencies};
+use super::load::{self, Observed, What, latencies};
 use super::pipeline::{self, address, start_graph, start_tributary, store, transport};
 use super::{quantile, release, usage};
 use crate::parts::empty;
@@ -90,6 +90,9 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
             " {name}_p50_ms={p50:.0} {name}_p99_ms={p99:.0} {name}_builds_per_change={built:.2} {name}_cpu_ms_per_change={cpu_ms:.2}"
         );
     }
+    for what in [What::Root, What::Leaf] {
+        figures += &unsearched(&observed, &client, what, pid).await?;
+    }
     figures += &burst(&observed, &client).await?;
     figures += &supernode(&observed, &client).await?;
     observed.at_rest().await?;
@@ -101,6 +104,19 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     drop(client);
     driving.await?.context("closing the connection")?;
     postgres.stop().await
+}
+
+/// What a change costs when nobody searches for it, at a hundred a second.
+async fn unsearched(observed: &Observed, client: &Client, what: What, pid: u32) -> Result<String> {
+    const CHANGES: u32 = 2000;
+    observed.at_rest().await?;
+    let before = usage(pid).0;
+    load::make(client, what, (CHANGES, 100), drop).await?;
+    tokio::time::sleep(SETTLED).await;
+    observed.at_rest().await?;
+    let cpu_ms = (usage(pid).0 - before) * 1e3 / f64::from(CHANGES);
+    println!("{what:?} changes that nobody searches for: {cpu_ms:.2} CPU-ms a change");
+    Ok(format!(" {}_unsearched_cpu_ms_per_change={cpu_ms:.2}", format!("{what:?}").to_lowercase()))
 }
 
 /// Five thousand changes of roots in autocommit; seconds from the last one until search shows them all.

@@ -96,22 +96,30 @@ pub(super) async fn latencies(
     changes: u32,
     per_second: u32,
 ) -> Result<Vec<f64>> {
-    let directors = client.query_one("SELECT count(DISTINCT talent_id) FROM movie_talent", &[]).await?.get::<_, i64>(0);
     let (written, marks) = tokio::sync::mpsc::unbounded_channel();
-    let change = async move {
-        let begin = Instant::now();
-        for i in 0..changes {
-            let due = begin + Duration::from_secs(1) * i / per_second;
-            tokio::time::sleep_until(due.into()).await;
-            let mark = format!("mark{:x}", rand_mark(i));
-            client.batch_execute(&what.statement(i64::from(i), directors, &mark)).await?;
-            let _ = written.send((mark, Instant::now()));
-        }
-        Ok(())
-    };
+    let change = make(client, what, (changes, per_second), move |mark| drop(written.send((mark, Instant::now()))));
     let ((), mut found) = tokio::try_join!(Box::pin(change), Box::pin(observed.found(what.field(), marks)))?;
     found.sort_by(f64::total_cmp);
     Ok(found)
+}
+
+/// Makes so many changes at an even rate, and tells the mark of each.
+pub(super) async fn make(
+    client: &Client,
+    what: What,
+    (changes, per_second): (u32, u32),
+    mut tell: impl FnMut(String),
+) -> Result<()> {
+    let directors = client.query_one("SELECT count(DISTINCT talent_id) FROM movie_talent", &[]).await?.get::<_, i64>(0);
+    let begin = Instant::now();
+    for i in 0..changes {
+        let due = begin + Duration::from_secs(1) * i / per_second;
+        tokio::time::sleep_until(due.into()).await;
+        let mark = format!("mark{:x}", rand_mark(i));
+        client.batch_execute(&what.statement(i64::from(i), directors, &mark)).await?;
+        tell(mark);
+    }
+    Ok(())
 }
 
 impl What {
