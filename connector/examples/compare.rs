@@ -92,7 +92,11 @@ const MEANT_OF_BINLOG_WITH: &[(&str, &str, &[&str])] = &[
     ("texts", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
     ("milliseconds", "the time, instead of null: it is no time of a day", &["/after/t_time", "/after/t_time_3"]),
     ("milliseconds", "the digits that are stored: the scale is 0", &["/after/t_decimal_5_0"]),
-    ("nanoseconds", "the text, instead of null: nanoseconds in 64 bits do not reach that far", &["/after/t_datetime_v2"]),
+    (
+        "nanoseconds",
+        "the text, instead of null: nanoseconds in 64 bits do not reach that far",
+        &["/after/t_datetime_v2"],
+    ),
 ];
 
 type Message = (Option<Json>, Option<Json>);
@@ -132,8 +136,9 @@ fn differences(path: &str, ours: Option<&Json>, theirs: Option<&Json>, out: &mut
         }
         (a, b) if a == b || VOLATILE.contains(&path) => {}
         (a, b) => {
-            let text =
-                |json: Option<&Json>| json.map_or("absent".to_owned(), |json| json.to_string().chars().take(300).collect());
+            let text = |json: Option<&Json>| {
+                json.map_or("absent".to_owned(), |json| json.to_string().chars().take(300).collect())
+            };
             out.entry(path.to_owned()).or_insert_with(|| (text(a), text(b)));
         }
     }

@@ -43,8 +43,9 @@ use crate::outside::{Changes, Enricher};
 use crate::parked::Parked;
 use crate::tickets::Ticket;
 
-/// Records of one delivery at most.
-const DELIVERY: usize = 2_000;
+/// Records of one delivery at most. What becomes of those of a partition is appended together, and a broker needs some time for each
+/// transaction, however small.
+const DELIVERY: usize = 8_000;
 /// How often letters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// What stands still is tried again after so many looks.

@@ -342,8 +342,13 @@ async fn the_log_and_a_query_have_the_same_values_of_every_type() {
         let mut wrong = differences(&mut db, NUMBERS, "numbers").await;
         wrong.extend(differences(&mut db, TIMES, "times").await);
         wrong.extend(differences(&mut db, TEXTS, "texts").await);
-        let own = if db.is_mariadb { OF_MARIADB } else { OF_MYSQL };
-        wrong.extend(differences(&mut db, own, "own").await);
+        let mut own = Vec::new();
+        for column in if db.is_mariadb { OF_MARIADB } else { OF_MYSQL } {
+            if db.knows(column.0).await {
+                own.push(*column);
+            }
+        }
+        wrong.extend(differences(&mut db, &own, "own").await);
         assert!(wrong.is_empty(), "(MariaDB: {})\n{}", db.is_mariadb, wrong.join("\n"));
         db.remove().await;
     }

@@ -67,6 +67,16 @@ impl Database {
         self.sql.query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}"))
     }
 
+    /// Whether the server knows a type: MariaDB has vectors from 11.7 on.
+    pub async fn knows(&mut self, kind: &str) -> bool {
+        if !kind.starts_with("vector") || !self.is_mariadb {
+            return true;
+        }
+        let version: Vec<String> = self.rows("select version()").await;
+        let mut numbers = version[0].split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or_default());
+        (numbers.next(), numbers.next()) >= (Some(11), Some(7))
+    }
+
     /// Runs a statement that must fail.
     pub async fn refuses(&mut self, statement: &str) {
         assert!(self.sql.query_drop(statement).await.is_err(), "{statement} is allowed");

@@ -148,7 +148,11 @@ async fn every_type_has_its_json() {
 async fn check_types(mut db: Database) {
     {
         let mut cases = common();
-        cases.extend(if db.is_mariadb { mariadb() } else { mysql() });
+        for case in if db.is_mariadb { mariadb() } else { mysql() } {
+            if db.knows(case.0).await {
+                cases.push(case);
+            }
+        }
         let columns: Vec<String> = cases.iter().enumerate().map(|(at, (kind, ..))| format!("c{at} {kind}")).collect();
         // Two tables, for a row has 65,535 bytes.
         db.run(&format!("create table t (id int primary key, {})", columns.join(", "))).await;

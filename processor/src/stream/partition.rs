@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use tributary_dsl::plan::{OnError, Start};
+use tributary_dsl::plan::{OnError, Start, Step, StepPlan};
 use tributary_event::{ErrorClass, Reporter};
 use tributary_transport::{
     Batch, Checkpoint, Loss, LossCause, Polled, Producer, Purpose, TopicId, TopicPartition, Transport, TransportError,
@@ -28,6 +28,8 @@ use crate::tickets::Ticket;
 const BATCH: usize = 1 << 20;
 /// Records that go through the steps together.
 const TURN: usize = 256;
+/// The same where a step asks a service, so that a request has many of its keys though most answers are known.
+const ASKING_TURN: usize = 2_048;
 
 /// Up to where a partition was read by what is in the sinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub(super) struct Partition {
     standstill: Option<Standstill>,
     /// Records that are not done because of that. They count as in flight, so that the partition is paused before they are many.
     waiting: Vec<(Polled, Ticket)>,
+    /// Records that go through the steps together.
+    together: usize,
     /// Whether records are appended one by one, as one of them cannot be.
     careful: bool,
     /// What waits behind dead letters.
@@ -74,6 +78,11 @@ pub(super) struct Partition {
     traced: Vec<(Traced, u64, &'static str, Option<String>)>,
     /// What becomes of an event that cannot be appended.
     on_error: OnError,
+}
+
+fn together(steps: &[Step]) -> usize {
+    let asks = steps.iter().any(|step| matches!(step.plan, StepPlan::Enrich(_)));
+    if asks { ASKING_TURN } else { TURN }
 }
 
 /// Why a partition does not go on.
@@ -125,6 +134,7 @@ impl Partition {
             made_of: Vec::new(),
             standstill: None,
             waiting: Vec::new(),
+            together: together(&stream.plan.steps),
             careful: false,
             parked: stream.parked.clone(),
             aside: Vec::new(),
@@ -219,7 +229,7 @@ impl Partition {
         while self.standstill.is_none() && !records.is_empty() {
             let next = records.iter().position(|(record, _)| record.offset >= self.next).unwrap_or(records.len());
             records.drain(..next).for_each(|(_, ticket)| ticket.done());
-            let turn: Vec<(Polled, Ticket)> = records.drain(..records.len().min(TURN)).collect();
+            let turn: Vec<(Polled, Ticket)> = records.drain(..records.len().min(self.together)).collect();
             self.turn(steps, turn, health).await;
             tokio::task::yield_now().await;
         }

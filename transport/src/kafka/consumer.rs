@@ -240,7 +240,7 @@ fn rebalancing(error: &KafkaError) -> bool {
 #[async_trait]
 impl Consumer for KafkaConsumer {
     async fn next(&mut self) -> Result<Delivery, TransportError> {
-        match self.membership.mailbox.next().await {
+        match self.membership.mailbox.next(self.settings.max_records.max(1)).await {
             Item::Assigned(news) => {
                 self.current.extend(news.iter().map(|(assignment, number)| (assignment.place.clone(), *number)));
                 Ok(Delivery::Assigned(news.into_iter().map(|(assignment, _)| assignment).collect()))

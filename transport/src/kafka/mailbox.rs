@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use crate::contract::{Assignment, Loss, Polled, TopicPartition, TransportError};
 
 /// Deliveries of records that may wait.
-const COUNT: usize = 4;
+const COUNT: usize = 16;
 /// Bytes of records that may wait; one delivery is always let in.
-const BYTES: usize = 2 << 20;
+const BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(super) enum Item {
@@ -137,31 +137,40 @@ impl Mailbox {
         state.aside.keys().cloned().collect()
     }
 
-    /// The next item. Cancel-safe.
-    pub async fn next(&self) -> Item {
+    /// The next item; of records all that wait, up to so many, so that a caller who is slow gets those of many partitions together.
+    /// Cancel-safe.
+    pub async fn next(&self, most: usize) -> Item {
         loop {
-            if let Some(item) = self.take() {
+            if let Some(item) = self.take(most) {
                 return item;
             }
             self.news.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Item> {
+    fn take(&self, most: usize) -> Option<Item> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let mut item = state.items.pop_front()?;
-            if let Item::Records(records) = &mut item {
-                state.deliveries -= 1;
-                state.bytes = if state.deliveries == 0 { 0 } else { state.bytes.saturating_sub(size(records)) };
-                self.room.notify_one();
-                state.set_aside(records);
-                if records.is_empty() {
-                    continue;
+        let mut together = Vec::new();
+        while let Some(item) = state.items.pop_front() {
+            let mut records = match item {
+                Item::Records(records) if together.is_empty() || together.len() + records.len() <= most => records,
+                item if together.is_empty() => return Some(item),
+                item => {
+                    state.items.push_front(item);
+                    break;
                 }
+            };
+            state.deliveries -= 1;
+            state.bytes = if state.deliveries == 0 { 0 } else { state.bytes.saturating_sub(size(&records)) };
+            self.room.notify_one();
+            state.set_aside(&mut records);
+            if together.is_empty() {
+                together = records;
+            } else {
+                together.append(&mut records);
             }
-            return Some(item);
         }
+        (!together.is_empty()).then_some(Item::Records(together))
     }
 
     /// Lets the thread go.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
-use tributary_stack::Kafka;
+use tributary_stack::{Kafka, KafkaOptions};
 
 use self::peer::Peer;
 use self::receiver::Receiver;
@@ -106,7 +106,10 @@ pub(super) async fn run(events: u32) -> Result<()> {
         bail!("the build failed; its errors are above");
     }
     let peer = Peer::build().await.inspect_err(|why| println!("Benthos is left out: {why:#}")).ok();
-    let kafka = Kafka::start(as_shipped()).await?;
+    // The others make their topics by using them.
+    let settings = [("auto.create.topics.enable", "true"), ("num.partitions", "4")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let kafka = Kafka::start(KafkaOptions { settings, ..as_shipped() }).await?;
     let (brokers, receiver) = (kafka.bootstrap(), Receiver::start().await?);
     let folder = target().join("bench-streams");
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;

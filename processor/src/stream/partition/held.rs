@@ -7,7 +7,7 @@ use tributary_transport::Polled;
 
 use tokio::time::Instant;
 
-use super::{BATCH, Partition, Standstill, TURN};
+use super::{BATCH, Partition, Standstill};
 use crate::stream::holding::{Bounds, Coming, Holding};
 use crate::stream::steps::{Steps, Tally, Traveller};
 use crate::tickets::Ticket;
@@ -90,7 +90,7 @@ impl Partition {
         while self.standstill.is_none() {
             let Some(holding) = &mut self.holding else { return };
             let read = self.next;
-            let due: Vec<Waiting> = std::iter::from_fn(|| holding.take(read, now)).take(TURN).collect();
+            let due: Vec<Waiting> = std::iter::from_fn(|| holding.take(read, now)).take(self.together).collect();
             if due.is_empty() {
                 self.done = holding.first().unwrap_or(self.next);
                 return;
@@ -107,7 +107,7 @@ impl Partition {
         let all = self.holding.as_mut().map(Holding::take_all).unwrap_or_default();
         let mut all = all.into_iter();
         while self.standstill.is_none() {
-            let some: Vec<Waiting> = all.by_ref().take(TURN).collect();
+            let some: Vec<Waiting> = all.by_ref().take(self.together).collect();
             if some.is_empty() {
                 self.done = self.next;
                 return self.append(health).await;

@@ -15,8 +15,7 @@ use crate::tools::target;
 /// The tables, and what happens to them. Left out: rows with a minimal image, at the first of which Debezium's connector stops, updates with
 /// `PARTIAL_JSON`, which it loses, and MariaDB's addresses, with which it cannot read the definition of a table.
 const ALL: &str = include_str!("binlog.sql");
-const TABLES: &str =
-    "peers.everything,peers.kinds,peers.pairs,peers.nokey,peers.partitioned,peers.myisam,peers.done";
+const TABLES: &str = "peers.everything,peers.kinds,peers.pairs,peers.nokey,peers.partitioned,peers.myisam,peers.done";
 /// The user of Debezium, by whom its reading of the log is known.
 const USER: &str = "debezium";
 

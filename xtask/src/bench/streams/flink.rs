@@ -25,14 +25,17 @@ pub(super) struct Statements {
 
 /// From lines of a file into files of a folder.
 pub(super) fn of_lines(passes: &str, from: &Path, to: &Path) -> Statements {
-    let table = |path: &Path| format!("'connector' = 'filesystem', 'format' = 'json', 'path' = 'file://{}'", path.display());
+    let table =
+        |path: &Path| format!("'connector' = 'filesystem', 'format' = 'json', 'path' = 'file://{}'", path.display());
     Statements { mode: FlinkMode::Batch, text: statements(passes, &table(from), &table(to), "") }
 }
 
 /// From the records that a topic has into another one.
 pub(super) fn of_topics(passes: &str, brokers: &str, from: &str, to: &str) -> Statements {
     let table = |topic: &str, more: &str| {
-        format!("'connector' = 'kafka', 'format' = 'json', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{brokers}', {more}")
+        format!(
+            "'connector' = 'kafka', 'format' = 'json', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{brokers}', {more}"
+        )
     };
     let reads = "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset', 'properties.isolation.level' = 'read_committed'";
     let writes = format!(
