@@ -183,3 +183,55 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::Headers;
+
+    fn records(partition: u32, offsets: std::ops::Range<u64>) -> Vec<Polled> {
+        let place = TopicPartition { topic: "t".into(), partition };
+        let record = |offset| {
+            let (place, headers) = (place.clone(), Headers::default());
+            Polled { place, offset, key: None, value: None, headers, timestamp_ms: 0 }
+        };
+        offsets.map(record).collect()
+    }
+
+    fn taken(mailbox: &Mailbox, most: usize) -> Option<Vec<(u32, u64)>> {
+        match mailbox.take(most)? {
+            Item::Records(records) => Some(records.iter().map(|r| (r.place.partition, r.offset)).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_that_wait_come_together_and_nothing_overtakes_them() {
+        let mailbox = Mailbox::default();
+        for (partition, offsets) in [(0, 0..2), (1, 0..2), (0, 2..4)] {
+            assert!(mailbox.put(records(partition, offsets), Duration::ZERO).is_none());
+        }
+        mailbox.tell(Item::Revoked(vec![TopicPartition { topic: "t".into(), partition: 7 }]));
+        assert!(mailbox.put(records(1, 2..3), Duration::ZERO).is_none());
+        assert_eq!(taken(&mailbox, 5), Some(vec![(0, 0), (0, 1), (1, 0), (1, 1)]));
+        // One delivery comes as a whole, however little is wanted.
+        assert_eq!(taken(&mailbox, 1), Some(vec![(0, 2), (0, 3)]));
+        assert!(matches!(mailbox.take(5), Some(Item::Revoked(_))));
+        assert_eq!(taken(&mailbox, 5), Some(vec![(1, 2)]));
+        assert!(mailbox.take(5).is_none());
+    }
+
+    #[test]
+    fn records_of_paused_partitions_wait() {
+        let mailbox = Mailbox::default();
+        let paused = TopicPartition { topic: "t".into(), partition: 0 };
+        mailbox.pause([paused.clone()].into_iter());
+        for (partition, offsets) in [(0, 0..2), (1, 0..2), (0, 2..4), (1, 2..3)] {
+            assert!(mailbox.put(records(partition, offsets), Duration::ZERO).is_none());
+        }
+        assert_eq!(taken(&mailbox, 9), Some(vec![(1, 0), (1, 1), (1, 2)]));
+        assert!(mailbox.take(9).is_none());
+        mailbox.resume([&paused].into_iter());
+        assert_eq!(taken(&mailbox, 9), Some(vec![(0, 0), (0, 1), (0, 2), (0, 3)]));
+    }
+}
