@@ -9,6 +9,7 @@
 //! and indexes go on. So do other partitions, until as many records wait as may be in flight.
 
 mod attributes;
+mod beginning;
 mod holding;
 mod memory;
 mod partition;
@@ -34,6 +35,7 @@ use tributary_dsl::plan::StreamPlan;
 use tributary_event::{Op, Reporter};
 use tributary_transport::{Assignment, Batch, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
 
+use self::beginning::Beginning;
 use self::partition::Partition;
 use self::steps::Steps;
 use self::tap::Taps;
@@ -99,6 +101,9 @@ impl Stream {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), StageError> {
         let stage = Self::stage(&self.plan.name);
         let failed = |message: String| StageError::new(&stage, message);
+        let note = || Beginning::note(&self.pipeline, &self.plan, self.transport.as_ref());
+        let noted = until_answered(&self.reading, "note where a stream begins", &shutdown, note).await;
+        let Some(beginning) = noted.map_err(|e| failed(e.message))? else { return Ok(()) };
         let settings = ConsumerSettings {
             group: self.group(),
             topics: self.plan.from.iter().map(|table| table.topic.clone()).collect(),
@@ -115,6 +120,7 @@ impl Stream {
         let work = Arc::new(Work {
             steps: Arc::new(self.steps()),
             stream: Arc::new(self),
+            beginning,
             partitions: Mutex::default(),
             shutdown: shutdown.clone(),
             opening: AtomicBool::default(),
@@ -161,6 +167,7 @@ impl Stream {
 /// The work on the partitions that are this process's.
 struct Work {
     stream: Arc<Stream>,
+    beginning: Beginning,
     steps: Arc<Steps>,
     partitions: Mutex<HashMap<TopicPartition, Partition>>,
     shutdown: CancellationToken,
@@ -186,7 +193,7 @@ impl Handler for Work {
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
         self.opening.store(true, Ordering::Release);
         for Assignment { place, .. } in assignments {
-            let open = || Partition::open(&self.stream, place);
+            let open = || Partition::open(&self.stream, &self.beginning, place);
             let what = "take a partition of a stream over";
             let opened = until_answered(&self.stream.working, what, &self.shutdown, open).await;
             let failed = |e: tributary_transport::TransportError| {
@@ -279,7 +286,7 @@ impl Work {
     async fn retry(&self) {
         let mut partitions = self.partitions.lock().await;
         for partition in partitions.values_mut().filter(|partition| partition.standstill().is_some()) {
-            partition.retry(&self.stream, &self.steps).await;
+            partition.retry(&self.stream, &self.beginning, &self.steps).await;
         }
         self.tell(&partitions);
     }
@@ -327,6 +334,28 @@ impl Work {
             None => {
                 self.stream.working.up();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_dsl::plan::{OnError, Origin, Start, StreamInput, StreamPlan};
+
+    /// A stream without steps over topics.
+    pub(super) fn plan(topics: &[&str], start: Start) -> StreamPlan {
+        let input = |topic: &&str| StreamInput { topic: (*topic).into(), origin: Origin::Topic };
+        StreamPlan {
+            name: "s".into(),
+            from: topics.iter().map(input).collect(),
+            ops: Vec::new(),
+            start,
+            steps: Vec::new(),
+            on_error: OnError::Stop,
+            max_event: 8 << 20,
+            deliveries: Vec::new(),
+            keeps_events: false,
+            topics: Vec::new(),
         }
     }
 }

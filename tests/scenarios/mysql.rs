@@ -1,6 +1,7 @@
 //! Streams over MySQL and MariaDB: each change is in the topic once, in order, with rows of another table that are never older than it,
 //! whatever becomes of the process on the way.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ streams:
     to:
       - topic: { name: OUT, key: .id }
 "#;
+
+/// So many answers in turn say that nothing is to be done.
+const QUIET: u32 = 30;
 
 /// The lag of the stream's reader, and the changes that the process has captured.
 async fn progress(address: &str) -> Option<(f64, f64)> {
@@ -118,10 +122,16 @@ async fn killed(kind: &str, variable: &str, pair: Pair) {
             }
         }
     }
-    // The last of a process's events may be on their way when it has nothing to do for a moment, so it is asked until all are there.
+    // The last of a process's events may be on their way, or not be captured yet, when it has nothing to do for a moment. So it is asked until
+    // all are there, and has time to begin each time.
     let wanted: usize = expected.values().map(Vec::len).sum();
     let transport = loop {
-        let idle = async |address: &str| progress(address).await.is_some_and(|(lag, _)| lag == 0.0);
+        let quiet = Cell::new(0);
+        let idle = async |address: &str| {
+            let is_quiet = progress(address).await.is_some_and(|(lag, _)| lag == 0.0);
+            quiet.set(if is_quiet { quiet.get() + 1 } else { 0 });
+            quiet.get() >= QUIET
+        };
         world.until("everything has come through", idle).await;
         world.stop_process(0).await;
         let transport = world.transport(pair);

@@ -138,7 +138,7 @@ async fn prepare_from(
     if known.is_none() {
         // Before anybody reads rows: what changes them without events from now on is noticed, whatever happens to this process.
         let of = (settings.publication.as_str(), settings.tables.as_slice());
-        known.look(&sql, server_version, of, &tables, dependent, transport).await?;
+        known.begin(&sql, server_version, of, &tables, transport).await?;
     }
     Ok(Prepared { tables, checkpoint, slot_position, server_version, make_failover, two_phase, earlier_types })
 }

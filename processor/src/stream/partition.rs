@@ -16,6 +16,7 @@ use tributary_transport::{
 };
 
 use self::held::Waiting;
+use super::beginning::Beginning;
 use super::holding::Holding;
 use super::seen::Seen;
 use super::steps::{StepError, Steps, Traced, Traveller};
@@ -94,7 +95,7 @@ struct Standstill {
 
 impl Partition {
     /// Takes a partition over from whoever had it.
-    pub async fn open(stream: &Stream, place: &TopicPartition) -> Result<Self, TransportError> {
+    pub async fn open(stream: &Stream, beginning: &Beginning, place: &TopicPartition) -> Result<Self, TransportError> {
         let TopicPartition { topic, partition } = place;
         let name = format!("{}.{}.{topic}-{partition}", stream.pipeline, stream.plan.name);
         let producer = stream.transport.producer(&name, Purpose::Stage).await?;
@@ -117,7 +118,7 @@ impl Partition {
             }
             (Some(mark), _) => mark.next,
             (None, Start::First) => 0,
-            (None, Start::Now) => end,
+            (None, Start::Now) => beginning.of(place, topic_id, end),
         };
         let mut opened = Self {
             place: place.clone(),
@@ -201,10 +202,10 @@ impl Partition {
 
     /// Tries again what it stands still at: the program may have had too little time, the producer may have been taken away while the
     /// brokers were.
-    pub async fn retry(&mut self, stream: &Stream, steps: &Steps) {
+    pub async fn retry(&mut self, stream: &Stream, beginning: &Beginning, steps: &Steps) {
         let Some(standstill) = &self.standstill else { return };
         if standstill.is_broken {
-            match Self::open(stream, &self.place).await {
+            match Self::open(stream, beginning, &self.place).await {
                 Ok(opened) => {
                     let waiting = std::mem::take(&mut self.waiting);
                     *self = Self { waiting, careful: self.careful, ..opened };

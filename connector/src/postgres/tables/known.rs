@@ -2,15 +2,20 @@
 //! so that what changed rows without events is noticed also if it happened while nobody looked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tributary_event::TableName;
+use tributary_event::{ErrorClass, TableName};
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
 use super::catalog::state::{self, TableState};
 use super::catalog::{TableInfo, TypeRow};
-use crate::dependent::{Dependent, Doubt};
+use crate::dependent::{Dependent, Doubt, Independent};
 use crate::error::ConnectorError;
 use crate::postgres::wire::sql::Sql;
+
+/// How often it is looked for what another process keeps, and the pause before each.
+const TRIES: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The last known state of each table, by the name that is listed.
 pub(crate) struct Known {
@@ -26,7 +31,10 @@ pub(crate) struct Known {
 impl Known {
     /// What is known of the tables of a source.
     pub(crate) async fn load(source: &str, transport: &dyn Transport) -> Result<Self, ConnectorError> {
-        let name = format!("{source}.tables");
+        Self::read(format!("{source}.tables"), transport).await
+    }
+
+    async fn read(name: String, transport: &dyn Transport) -> Result<Self, ConnectorError> {
         let content = transport.checkpoint(&name).await?;
         // What cannot be read says as little as what is not there.
         let tables: Option<BTreeMap<String, TableState>> =
@@ -49,6 +57,32 @@ impl Known {
     /// The OID that a listed table had.
     pub(in crate::postgres) fn oid_of(&self, (schema, name): &(String, String)) -> Option<u32> {
         Some(self.tables.as_ref()?.get(&TableName::new(&**schema, &**name).to_string())?.oid)
+    }
+
+    /// Looks at tables that nobody looked at before. Another process of the source may do so at the same moment: one of the two is refused,
+    /// and goes by what the other one keeps.
+    ///
+    /// # Errors
+    /// As of [`Known::look`].
+    pub(in crate::postgres) async fn begin(
+        &mut self,
+        sql: &Sql,
+        version: i32,
+        of: (&str, &[TableName]),
+        tables: &[TableInfo],
+        transport: &dyn Transport,
+    ) -> Result<(), ConnectorError> {
+        let mut tries = 0;
+        while self.is_none() {
+            match self.look(sql, version, of, tables, &Independent, transport).await {
+                Ok(()) => break,
+                Err(error) if error.class() == ErrorClass::Fatal && tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+            *self = Self::read(std::mem::take(&mut self.name), transport).await?;
+        }
+        Ok(())
     }
 
     /// Looks at the tables, tells what may have changed without events, and keeps what it saw.
