@@ -135,7 +135,8 @@ async fn moved_targets(world: &World, round: u32) {
     }
 }
 
-/// A graph that answers from a cache, and a pipeline that knows how old the answers may be.
+/// A graph that answers from a cache, and a pipeline that knows how old the answers may be. There are fewer deletes than the brake lets
+/// through in a minute, for what the cache does not have yet counts too.
 async fn cached_answers(pair: Pair, processes: usize) {
     let mut world = World::new("cache", pair, Own::default()).await;
     world.edit_pipeline("graph:\n", "graph:\n  lag: 4s\n");
@@ -144,7 +145,7 @@ async fn cached_answers(pair: Pair, processes: usize) {
         world.start_process(process);
     }
     world.until_documents(MOVIES).await;
-    for round in 1..=100 {
+    for round in 1..=70 {
         let (movie, new, leaf) = (round * 12, 900_000 + round, 100_000 + round);
         world.execute(&format!("UPDATE talent SET name = 'Cached {round}' WHERE id % 101 = {}", round % 101)).await;
         world.execute(&format!("INSERT INTO movie (id, title) VALUES ({new}, 'New')")).await;
