@@ -43,8 +43,6 @@ impl Source {
     /// Makes publication and slot ready, or notes where the log is read from.
     async fn prepare_once(&self) -> Result<(), ConnectorError> {
         let (transport, dependent) = (self.transport.as_ref(), self.dependent.as_ref());
-        // What is noted goes to one of them.
-        transport.ensure_topics(&self.settings.topic_specs()?).await?;
         match &self.settings.source {
             SourceSettings::Postgres(_) => postgres::prepare(&self.settings, transport, dependent).await.map(drop),
             SourceSettings::MySql(mysql) => {

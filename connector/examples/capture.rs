@@ -53,7 +53,6 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let transport: Arc<dyn Transport> = Arc::new(Kafka::connect(KafkaSettings::single_broker(brokers))?);
-    transport.ensure_topics(&settings.topic_specs()?).await?;
     match &settings.source {
         SourceSettings::Postgres(_) => {
             tributary_connector::postgres::prepare(&settings, transport.as_ref(), &Independent).await?;

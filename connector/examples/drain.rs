@@ -204,9 +204,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the topics, and publication and slot, or notes where the log ends.
+/// Makes publication and slot, or notes where the log ends.
 async fn prepare(settings: &ConnectorSettings, transport: &dyn Transport) -> anyhow::Result<()> {
-    transport.ensure_topics(&settings.topic_specs()?).await?;
     match &settings.source {
         SourceSettings::Postgres(_) => {
             tributary_connector::postgres::prepare(settings, transport, &Independent).await?;

@@ -148,7 +148,6 @@ async fn attempt(
 ) -> Result<(), ConnectorError> {
     let opening = async {
         postgres::wait_turn(postgres).await?;
-        transport.ensure_topics(&settings.topic_specs()?).await?;
         let prepared = match postgres::prepare(settings, transport, dependent.as_ref()).await {
             Err(error @ ConnectorError::PositionLost { .. }) => {
                 // Is it that of the last checkpoint?

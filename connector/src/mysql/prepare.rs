@@ -152,7 +152,7 @@ pub(crate) async fn checkpoint(
     content.map(|content| MySqlCheckpoint::decode(&settings.name, &content)).transpose()
 }
 
-/// Takes the lock and makes everything ready; where the source never ran, it notes where it begins.
+/// Makes the topics, takes the lock and makes everything ready; where the source never ran, it notes where it begins.
 ///
 /// # Errors
 /// The server does not fit or cannot be reached, a table is missing, the log was lost, or another process captures the source.
@@ -162,6 +162,7 @@ pub async fn prepare(
     transport: &dyn Transport,
     dependent: &dyn Dependent,
 ) -> Result<Prepared, ConnectorError> {
+    transport.ensure_topics(&settings.topic_specs()?).await?;
     let mut session = Session::open(&mysql.url).await?;
     let facts = facts(&mut session).await?;
     session.lock(&mysql.identity).await?;

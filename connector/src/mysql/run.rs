@@ -31,7 +31,6 @@ pub(crate) async fn attempt(
     streamed: &mut bool,
 ) -> Result<Option<Published>, ConnectorError> {
     let opening = async {
-        transport.ensure_topics(&settings.topic_specs()?).await?;
         let prepared = match prepare(settings, mysql, transport.as_ref(), dependent.as_ref()).await {
             Err(error @ ConnectorError::PositionLost { .. }) => {
                 // Is it that of the last checkpoint?

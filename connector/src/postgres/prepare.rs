@@ -43,7 +43,7 @@ pub struct Prepared {
     pub(super) earlier_types: Vec<TypeRow>,
 }
 
-/// Checks the source and creates its publication and slot if they are absent. When it returns, no later change is
+/// Checks the source and creates its topics, publication and slot if they are absent. When it returns, no later change is
 /// missed: rows may be read. Reads the source's checkpoint from the transport, for a slot that is missing although
 /// there is a checkpoint was lost, and is not created again. Another process may stream the source meanwhile; so whether the slot
 /// still has everything behind the checkpoint is found out later, by who holds the slot.
@@ -65,6 +65,7 @@ pub async fn prepare(
             "name another",
         ));
     };
+    transport.ensure_topics(&settings.topic_specs()?).await?;
     let checkpoint = checkpoint(settings, transport).await?;
     let known = Known::load(&settings.name, transport).await?;
     prepare_from(postgres, checkpoint, known, dependent, transport).await

@@ -35,7 +35,7 @@ const ROUNDS: u32 = 3;
 
 pub(super) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
     ensure!(rows <= MOST_ROWS, "--size: {MOST_ROWS} rows at most");
-    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    let version = newest(product)?;
     release_of_drain().await?;
     let reader = LogReader::fetch(product, version).await?;
     let mut last = String::new();
@@ -49,6 +49,11 @@ pub(super) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
     }
     println!("{last}");
     Ok(())
+}
+
+/// The newest version that this machine can have.
+pub(super) fn newest(product: MySqlProduct) -> Result<&'static str> {
+    product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))
 }
 
 /// Figures of every reader, from a server that was just started.

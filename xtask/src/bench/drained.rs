@@ -38,6 +38,11 @@ pub(super) async fn count(url: &str, name: &str, transport: &str, rows: u32) -> 
     Ok(figure(&drain("count", url, name, transport, rows).await?, "verified")? as u32)
 }
 
+/// The line of latencies at a consumer, measured for so many seconds at each rate.
+pub(super) async fn latency(url: &str, name: &str, transport: &str, seconds: u32) -> Result<String> {
+    drain("latency", url, name, transport, seconds).await
+}
+
 /// Captures the rows into a transport, in a process of its own.
 pub(super) async fn run(url: &str, name: &str, transport: &str, rows: u32) -> Result<Figures> {
     let line = drain("run", url, name, transport, rows).await?;
@@ -50,9 +55,10 @@ fn figure(line: &str, key: &str) -> Result<f64> {
     found.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{key} in {line:?}"))
 }
 
-async fn drain(action: &str, url: &str, name: &str, transport: &str, rows: u32) -> Result<String> {
+/// `amount`: of rows, or of seconds, as the action has it.
+async fn drain(action: &str, url: &str, name: &str, transport: &str, amount: u32) -> Result<String> {
     let output = Command::new(target().join("release/examples/drain"))
-        .args([action, url, name, transport, &rows.to_string()])
+        .args([action, url, name, transport, &amount.to_string()])
         .output()
         .await
         .context("starting the measured process")?;

@@ -91,12 +91,10 @@ pub(super) async fn run(gigabytes: u32) -> Result<()> {
 /// The same of a binary log.
 pub(super) async fn of_binlog(product: MySqlProduct, gigabytes: u32) -> Result<()> {
     const NAME: &str = "huge";
-    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    let version = binlog::newest(product)?;
     release_of_drain().await?;
     let rows = gigabytes * ROWS_PER_GIGABYTE;
-    let settings = [("max-allowed-packet", "64M"), ("innodb-redo-log-capacity", "1G")];
-    let of_both = if product == MySqlProduct::MySql { settings.len() } else { 1 };
-    let settings = settings[..of_both].iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let settings = vec![("max-allowed-packet".to_owned(), "64M".to_owned())];
     let server = MySql::start(MySqlOptions { fsync: false, settings, ..MySqlOptions::of(product, version) }).await?;
     let mut sql = server.session("mysql").await?;
     binlog::numbers(&mut sql, NAME).await?;

@@ -1,12 +1,11 @@
 //! `x bench latency`: from the commit of one row to a consumer of its topic, at 10 and at 1,000 rows a second, on the embedded
 //! log and on Kafka, and what an idle connector costs. `--mysql` and `--mariadb`: from the moment when the row is sent.
 
-use anyhow::{Context, Result, bail};
-use tokio::process::Command;
+use anyhow::{Context, Result};
 use tokio_postgres::NoTls;
 use tributary_stack::{Kafka, MySql, MySqlOptions, MySqlProduct, Postgres, PostgresOptions};
 
-use super::{binlog, capture, release};
+use super::{binlog, capture, drained, release};
 use crate::parts::empty;
 use crate::tools::target;
 
@@ -42,7 +41,7 @@ async fn of_postgres(source: &str, transport: &str, seconds: u32) -> Result<Stri
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     client.batch_execute(capture::TABLE).await?;
-    let line = measure(&url, source, transport, seconds).await?;
+    let line = drained::latency(&url, source, transport, seconds).await?;
     drop(client);
     driving.await?.context("closing the connection")?;
     postgres.stop().await?;
@@ -50,26 +49,14 @@ async fn of_postgres(source: &str, transport: &str, seconds: u32) -> Result<Stri
 }
 
 async fn of_binlog(product: MySqlProduct, source: &str, transport: &str, seconds: u32) -> Result<String> {
-    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    let version = binlog::newest(product)?;
     let server = MySql::start(MySqlOptions::of(product, version)).await?;
     let mut sql = server.session("mysql").await?;
     for statement in [&format!("create database {source}"), &format!("use {source}"), binlog::TABLE] {
         sql.run(statement).await?;
     }
     sql.close().await?;
-    let line = measure(&server.server_url(), source, transport, seconds).await?;
+    let line = drained::latency(&server.server_url(), source, transport, seconds).await?;
     server.stop().await?;
     Ok(line)
-}
-
-async fn measure(url: &str, source: &str, transport: &str, seconds: u32) -> Result<String> {
-    let output = Command::new(target().join("release/examples/drain"))
-        .args(["latency", url, source, transport, &seconds.to_string()])
-        .output()
-        .await
-        .context("starting the measured process")?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -7,7 +7,7 @@ use tributary_stack::{Debezium, Kafka, KafkaOptions, MySql, MySqlOptions, MySqlP
 use super::{
     DEFAULT, MICROSECONDS, MILLISECONDS, NANOSECONDS, Options, PATIENCE, compared, figures, into_kafka, start, stop,
 };
-use crate::bench::binlog::{TABLE, fill, numbers};
+use crate::bench::binlog::{TABLE, fill, newest, numbers};
 use crate::bench::{release, usage};
 use crate::parts::empty;
 use crate::tools::target;
@@ -38,7 +38,7 @@ struct Site {
 }
 
 pub(crate) async fn run(product: MySqlProduct, rows: u32) -> Result<()> {
-    let version = product.newest().with_context(|| format!("{product}: {}", product.left_out().unwrap_or("none")))?;
+    let version = newest(product)?;
     release().await?;
     // Debezium expects topics to be made by use.
     let settings = vec![("auto.create.topics.enable".to_owned(), "true".to_owned())];
