@@ -26,14 +26,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tributary_dsl::plan::StreamPlan;
-use tributary_event::{Op, Reporter};
-use tributary_transport::{Assignment, Batch, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport};
+use tributary_event::{ErrorClass, Op, Reporter};
+use tributary_transport::{
+    Assignment, Batch, Consumer, ConsumerSettings, Loss, Polled, TopicPartition, Transport, TransportError,
+};
 
 use self::beginning::Beginning;
 use self::partition::Partition;
@@ -48,6 +52,8 @@ use crate::tickets::Ticket;
 /// Records of one delivery at most. What becomes of those of a partition is appended together, and a broker needs some time for each
 /// transaction, however small.
 const DELIVERY: usize = 8_000;
+/// Partitions that are taken over at a time.
+const OPENING: usize = 16;
 /// How often letters are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// What stands still is tried again after so many looks.
@@ -192,16 +198,12 @@ impl Handler for Work {
 
     async fn assigned(&self, assignments: &[Assignment]) -> Result<(), StageError> {
         self.opening.store(true, Ordering::Release);
-        for Assignment { place, .. } in assignments {
-            let open = || Partition::open(&self.stream, &self.beginning, place);
-            let what = "take a partition of a stream over";
-            let opened = until_answered(&self.stream.working, what, &self.shutdown, open).await;
-            let failed = |e: tributary_transport::TransportError| {
-                StageError::new(Stream::stage(&self.stream.plan.name), e.message)
-            };
-            let Some(partition) = opened.map_err(failed)? else { return Ok(()) };
-            self.partitions.lock().await.insert(place.clone(), partition);
-        }
+        self.partitions.lock().await.retain(|place, _| !assignments.iter().any(|given| given.place == *place));
+        let open = || self.open(assignments);
+        let what = "take partitions of a stream over";
+        let opened = until_answered(&self.stream.working, what, &self.shutdown, open).await;
+        let failed = |e: TransportError| StageError::new(Stream::stage(&self.stream.plan.name), e.message);
+        let Some(()) = opened.map_err(failed)? else { return Ok(()) };
         self.opening.store(false, Ordering::Release);
         self.tell(&*self.partitions.lock().await);
         Ok(())
@@ -218,9 +220,7 @@ impl Handler for Work {
         for loss in losses {
             let ask = || self.stream.transport.topic_id(&loss.place.topic);
             let asked = until_answered(&self.stream.working, "find out which topic it is", &self.shutdown, ask).await;
-            let failed = |e: tributary_transport::TransportError| {
-                StageError::new(Stream::stage(&self.stream.plan.name), e.message)
-            };
+            let failed = |e: TransportError| StageError::new(Stream::stage(&self.stream.plan.name), e.message);
             let Some(topic) = asked.map_err(failed)? else { return Ok(()) };
             let mut partitions = self.partitions.lock().await;
             let Some(partition) = partitions.get_mut(&loss.place) else { continue };
@@ -235,6 +235,25 @@ impl Handler for Work {
 }
 
 impl Work {
+    /// Takes partitions over that are not taken over yet, some at a time: a broker takes its time to fence a former owner.
+    async fn open(&self, assignments: &[Assignment]) -> Result<(), TransportError> {
+        let taken: HashSet<TopicPartition> = self.partitions.lock().await.keys().cloned().collect();
+        let mut left = assignments.iter().filter(|assignment| !taken.contains(&assignment.place));
+        let (mut opening, mut opened) = (FuturesUnordered::new(), Ok(()));
+        loop {
+            for Assignment { place, .. } in left.by_ref().take(OPENING - opening.len()) {
+                opening.push(Partition::open(&self.stream, &self.beginning, place));
+            }
+            match opening.next().await {
+                None => break,
+                Some(Ok(partition)) => drop(self.partitions.lock().await.insert(partition.place().clone(), partition)),
+                Some(Err(error)) if opened.is_ok() || error.class != ErrorClass::Transient => opened = Err(error),
+                Some(Err(_)) => {}
+            }
+        }
+        opened
+    }
+
     /// Does records of partitions, each by itself, and lets go of what they have held long enough.
     async fn work(&self, by_place: HashMap<TopicPartition, Vec<(Polled, Ticket)>>) -> Result<(), StageError> {
         let mut partitions = self.partitions.lock().await;

@@ -299,6 +299,8 @@ pub enum Purpose {
     /// The changes of a source: many, all the time. It outlives brokers that are away for minutes. Its records are numbered: see
     /// [`crate::numbers`].
     Source,
+    /// What a stream hands on: much, all the time. If its process dies in the middle, readers wait for seconds only.
+    Stream,
     /// What a stage or a command has to append now and then. If its process dies in the middle, readers wait for seconds only.
     Stage,
 }
@@ -308,7 +310,7 @@ impl Purpose {
     pub fn limit(self) -> Duration {
         match self {
             Self::Source => Duration::from_secs(300),
-            Self::Stage => Duration::from_secs(5),
+            Self::Stream | Self::Stage => Duration::from_secs(5),
         }
     }
 }

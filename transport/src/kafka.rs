@@ -227,8 +227,8 @@ impl Transport for Kafka {
     async fn producer(&self, id: &str, purpose: Purpose) -> Result<Box<dyn Producer>, TransportError> {
         let limit = transaction::limit(&self.settings, purpose)?;
         let why = match (self.settings.appending, purpose) {
-            (Appending::Fitting, Purpose::Source) => {
-                match KafkaProducer::open(&self.settings, &self.reader, id, limit).await {
+            (Appending::Fitting, Purpose::Source | Purpose::Stream) => {
+                match KafkaProducer::open(&self.settings, &self.reader, id, (purpose, limit)).await {
                     Ok(producer) => {
                         tracing::info!(producer = id, "appending by our own protocol");
                         return Ok(Box::new(producer));

@@ -98,7 +98,7 @@ impl Partition {
     pub async fn open(stream: &Stream, beginning: &Beginning, place: &TopicPartition) -> Result<Self, TransportError> {
         let TopicPartition { topic, partition } = place;
         let name = format!("{}.{}.{topic}-{partition}", stream.pipeline, stream.plan.name);
-        let producer = stream.transport.producer(&name, Purpose::Stage).await?;
+        let producer = stream.transport.producer(&name, Purpose::Stream).await?;
         stream.transport.checkpoints_are_readable().await?;
         let mark = stream.transport.checkpoint(&name).await?;
         let unknown = |e| {
@@ -151,6 +151,11 @@ impl Partition {
             opened.batch.clear();
         }
         Ok(opened)
+    }
+
+    /// Which one it is.
+    pub fn place(&self) -> &TopicPartition {
+        &self.place
     }
 
     fn mark(&self) -> Mark {

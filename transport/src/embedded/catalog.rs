@@ -1,13 +1,13 @@
 //! What the embedded log holds, in memory: topics, and the ends of their partitions. Changed only after a commit, so
 //! that readers, who look here first, never see a part of a batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tributary_event::ErrorClass;
 
 use super::store::{self, Failure};
@@ -81,16 +81,23 @@ pub(super) struct Topic {
     pub partitions: Arc<[Partition]>,
 }
 
-/// All topics, and the signal that something was appended.
-#[derive(Debug)]
+/// All topics, and who waits for something to be appended to them.
+#[derive(Debug, Default)]
 pub(super) struct Catalog {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
-    news: watch::Sender<u64>,
+    readers: Mutex<Vec<Reader>>,
+}
+
+/// Who reads topics: waking those that read others would cost more than the append.
+#[derive(Debug)]
+struct Reader {
+    topics: Vec<String>,
+    news: Weak<Notify>,
 }
 
 impl Catalog {
     pub fn load(txn: &ReadTransaction) -> Result<Self, Failure> {
-        let catalog = Self { topics: RwLock::default(), news: watch::Sender::new(0) };
+        let catalog = Self::default();
         catalog.refresh(txn)?;
         Ok(catalog)
     }
@@ -152,13 +159,29 @@ impl Catalog {
         }
     }
 
-    /// Wakes everybody who waits for records or for a change of a group.
-    pub fn announce(&self) {
-        self.news.send_modify(|n| *n = n.wrapping_add(1));
+    /// Wakes whoever reads one of these topics.
+    pub fn announce(&self, topics: &HashSet<Arc<str>>) {
+        self.wake(|reader| reader.topics.iter().any(|topic| topics.contains(topic.as_str())));
     }
 
-    pub fn listen(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    /// Wakes everybody: a group has changed.
+    pub fn announce_to_all(&self) {
+        self.wake(|_| true);
+    }
+
+    fn wake(&self, whom: impl Fn(&Reader) -> bool) {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = readers.iter().filter(|reader| whom(reader)).filter_map(|reader| reader.news.upgrade());
+        news.for_each(|news| news.notify_one());
+    }
+
+    /// What tells one reader of these topics that there may be something new. News that come while it does something else wait for it.
+    pub fn listen(&self, topics: &[String]) -> Arc<Notify> {
+        let news = Arc::new(Notify::new());
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|reader| reader.news.strong_count() > 0);
+        readers.push(Reader { topics: topics.to_vec(), news: Arc::downgrade(&news) });
+        news
     }
 }
 

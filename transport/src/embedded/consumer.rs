@@ -1,6 +1,7 @@
 //! Reading the embedded log as a member of a group.
 //!
-//! A thread reads for the consumer, one read at a time. The read is kept in the consumer and not in the future of a call, so that
+//! A thread reads for the consumer, one read at a time: of every partition that has something, so that whoever works on partitions
+//! beside one another has work for all of them. The read is kept in the consumer and not in the future of a call, so that
 //! a caller that gives up waiting costs nothing: the next call waits for the same read. Nothing is fetched ahead but the rest of
 //! the blobs that were read last, so a caller that stays away costs nothing either.
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use redb::ReadTransaction;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::Log;
@@ -23,14 +24,18 @@ use crate::contract::{
 };
 use crate::metric;
 
-/// What one read fetches at most, before decompression of its last blob.
-const READ_BYTES: usize = 512 * 1024;
+/// What one read fetches of all partitions at most; its last blob may be more.
+const READ_BYTES: usize = 4 << 20;
+/// What it fetches of one partition.
+const PARTITION_BYTES: usize = 1 << 20;
 
 pub(super) struct EmbeddedConsumer {
     log: Arc<Log>,
     settings: ConsumerSettings,
     member: u64,
-    news: watch::Receiver<u64>,
+    news: Arc<Notify>,
+    /// What is to be read, as of so many changes of groups.
+    assigned: Option<(u64, Arc<BTreeMap<TopicPartition, u64>>)>,
     /// The assignment as the caller knows it.
     current: BTreeMap<TopicPartition, Position>,
     pending: VecDeque<Polled>,
@@ -59,25 +64,41 @@ impl Position {
 enum Found {
     /// Where partitions that were gained begin.
     Positions(Vec<(TopicPartition, Position)>),
-    /// Records of a partition under an assignment.
-    Records { place: TopicPartition, assignment: u64, stretch: Stretch },
+    /// Records of partitions under an assignment each.
+    Records(Vec<Piece>),
+}
+
+/// What a read brings of one partition.
+struct Piece {
+    place: TopicPartition,
+    assignment: u64,
+    stretch: Stretch,
 }
 
 impl EmbeddedConsumer {
     pub fn join(log: Arc<Log>, settings: ConsumerSettings) -> Result<Self, TransportError> {
-        let news = log.catalog.listen();
+        let news = log.catalog.listen(&settings.topics);
         let mut places = Vec::new();
         for name in &settings.topics {
             places.extend(self::places(&*log.catalog.topic(name)?));
         }
         let member = log.groups.join(&settings.group, places);
-        log.catalog.announce();
+        log.catalog.announce_to_all();
         let (current, pending) = (BTreeMap::new(), VecDeque::new());
-        Ok(Self { log, settings, member, news, current, pending, last: None, reading: None })
+        Ok(Self { log, settings, member, news, assigned: None, current, pending, last: None, reading: None })
     }
 
-    fn assigned(&self) -> BTreeMap<TopicPartition, u64> {
-        self.log.groups.assigned(&self.settings.group, self.member)
+    /// What is to be read, by partition the number of the assignment.
+    fn assigned(&mut self) -> Arc<BTreeMap<TopicPartition, u64>> {
+        let changes = self.log.groups.changes();
+        match &self.assigned {
+            Some((as_of, assigned)) if *as_of == changes => assigned.clone(),
+            _ => {
+                let assigned = Arc::new(self.log.groups.assigned(&self.settings.group, self.member));
+                self.assigned = Some((changes, assigned.clone()));
+                assigned
+            }
+        }
     }
 
     /// Gives up what is not ours any more.
@@ -94,13 +115,13 @@ impl EmbeddedConsumer {
         Some(Delivery::Revoked(lost))
     }
 
-    /// Begins to read what is wanted next: where gained partitions begin, else records of the partition whose turn it is.
+    /// Begins to read what is wanted next: where gained partitions begin, else records of partitions that have some.
     fn begin(&mut self) -> Result<(), TransportError> {
         let mut gained = Vec::new();
-        for (place, assignment) in self.assigned() {
-            if !self.current.contains_key(&place) {
+        for (place, assignment) in self.assigned().iter() {
+            if !self.current.contains_key(place) {
                 let topic = self.log.catalog.topic(&place.topic)?;
-                gained.push((place, assignment, topic));
+                gained.push((place.clone(), *assignment, topic));
             }
         }
         if !gained.is_empty() {
@@ -108,16 +129,26 @@ impl EmbeddedConsumer {
             self.reading = Some(self.log.spawn(move |log| log.positions(gained, &group, from_start)));
             return Ok(());
         }
-        let Some(place) = self.choose() else { return Ok(()) };
-        let Some(Position { assignment, topic, next, .. }) = self.current.get(&place) else { return Ok(()) };
-        let (assignment, topic, next) = (*assignment, topic.clone(), *next);
-        let bounds = Bounds { records: self.settings.max_records, bytes: READ_BYTES };
+        let wanted = self.choose();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let max_records = self.settings.max_records.max(1);
         self.reading = Some(self.log.spawn(move |log| {
-            if let Some(hook) = &log.before_read {
-                hook(&place);
+            let (mut pieces, mut records, mut bytes) = (Vec::new(), 0, 0);
+            for (place, (assignment, topic, next)) in wanted {
+                if records >= max_records || bytes >= READ_BYTES {
+                    break;
+                }
+                if let Some(hook) = &log.before_read {
+                    hook(&place);
+                }
+                let bounds = Bounds { records: max_records - records, bytes: PARTITION_BYTES.min(READ_BYTES - bytes) };
+                let stretch = stretch(&log.store, &topic, place.partition, next, bounds)?;
+                (records, bytes) = (records + stretch.records.len(), bytes + stretch.bytes);
+                pieces.push(Piece { place, assignment, stretch });
             }
-            let stretch = stretch(&log.store, &topic, place.partition, next, bounds)?;
-            Ok(Found::Records { place, assignment, stretch })
+            Ok(Found::Records(pieces))
         }));
         Ok(())
     }
@@ -135,21 +166,24 @@ impl EmbeddedConsumer {
                 }
                 (!news.is_empty()).then_some(Delivery::Assigned(news))
             }
-            Found::Records { place, assignment, stretch } => {
-                let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment)?;
-                self.last = Some(place.clone());
-                if position.is_paused {
-                    return None;
-                }
-                if position.next < stretch.low || position.next > position.ends().next {
-                    let low = stretch.low;
-                    return Some(self.lose(&place, low));
-                }
-                position.next = stretch.next;
-                self.pending.extend(stretch.records);
-                None
-            }
+            // What stands behind a loss is read again.
+            Found::Records(pieces) => pieces.into_iter().find_map(|piece| self.take_piece(piece)),
         }
+    }
+
+    fn take_piece(&mut self, piece: Piece) -> Option<Delivery> {
+        let Piece { place, assignment, stretch } = piece;
+        let position = self.current.get_mut(&place).filter(|at| at.assignment == assignment)?;
+        self.last = Some(place.clone());
+        if position.is_paused {
+            return None;
+        }
+        if position.next < stretch.low || position.next > position.ends().next {
+            return Some(self.lose(&place, stretch.low));
+        }
+        position.next = stretch.next;
+        self.pending.extend(stretch.records);
+        None
     }
 
     /// What a partition has next was removed before it was read, or the log was put back to an earlier state: it reads on at the first
@@ -168,12 +202,16 @@ impl EmbeddedConsumer {
         Delivery::Lost(losses)
     }
 
-    /// The partition whose turn it is and that has something to read.
-    fn choose(&self) -> Option<TopicPartition> {
+    /// The partitions that have something to read, from the one whose turn it is on: the assignment, the topic, and where to read on.
+    fn choose(&self) -> Vec<(TopicPartition, (u64, Arc<Topic>, u64))> {
         let has_more =
             |(_, position): &(&TopicPartition, &Position)| !position.is_paused && position.next != position.ends().next;
-        let after = self.current.iter().filter(|(place, _)| self.last.as_ref().is_none_or(|last| *place > last));
-        after.chain(self.current.iter()).find(has_more).map(|(place, _)| place.clone())
+        let is_after = |place: &TopicPartition| self.last.as_ref().is_none_or(|last| place > last);
+        let (after, before): (Vec<_>, Vec<_>) =
+            self.current.iter().filter(has_more).partition(|(place, _)| is_after(place));
+        let wanted =
+            |(place, at): (&TopicPartition, &Position)| (place.clone(), (at.assignment, at.topic.clone(), at.next));
+        after.into_iter().chain(before).map(wanted).collect()
     }
 }
 
@@ -220,7 +258,6 @@ fn offset(txn: &ReadTransaction, group: &str, topic: &Topic, partition: u32) -> 
 impl Consumer for EmbeddedConsumer {
     async fn next(&mut self) -> Result<Delivery, TransportError> {
         loop {
-            self.news.mark_unchanged();
             if let Some(delivery) = self.revoke() {
                 return Ok(delivery);
             }
@@ -233,16 +270,15 @@ impl Consumer for EmbeddedConsumer {
             if self.reading.is_none() {
                 self.begin()?;
             }
-            // The sender of news lives in the log, which this consumer holds.
             let Some(reading) = &mut self.reading else {
-                let _ = self.news.changed().await;
+                self.news.notified().await;
                 continue;
             };
             let done = tokio::select! {
                 biased;
                 done = reading => done,
                 // Perhaps a partition is not ours any more.
-                _ = self.news.changed() => continue,
+                () = self.news.notified() => continue,
             };
             self.reading = None;
             let found = done.unwrap_or_else(|error| Err(super::interrupted(error)))?;
@@ -288,7 +324,8 @@ impl Consumer for EmbeddedConsumer {
 
     fn lag(&mut self, come_to: HashMap<TopicPartition, u64>) -> Measuring {
         // Also of what the caller has not heard of yet.
-        self.behind(self.assigned().into_keys().collect(), &come_to)
+        let assigned = self.assigned();
+        self.behind(assigned.keys().cloned().collect(), &come_to)
     }
 
     fn backlog(&mut self) -> Measuring {
@@ -331,6 +368,6 @@ impl EmbeddedConsumer {
 impl Drop for EmbeddedConsumer {
     fn drop(&mut self) {
         self.log.groups.leave(&self.settings.group, self.member);
-        self.log.catalog.announce();
+        self.log.catalog.announce_to_all();
     }
 }

@@ -4,13 +4,18 @@
 //! commit counts only under the number it was read under, so a member that lost a partition cannot move its offset.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::contract::TopicPartition;
 
 /// All groups.
 #[derive(Debug, Default)]
-pub(super) struct Groups(Mutex<State>);
+pub(super) struct Groups {
+    state: Mutex<State>,
+    /// How often somebody joined or left.
+    changes: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -35,37 +40,44 @@ pub(super) struct Assignment {
 impl Groups {
     /// Adds a member that reads these partitions, and returns its number.
     pub fn join(&self, group: &str, places: Vec<TopicPartition>) -> u64 {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.members += 1;
         let member = state.members;
         let group = state.groups.entry(group.to_owned()).or_default();
         group.members.insert(member, places);
         group.rebalance();
+        self.changes.fetch_add(1, Ordering::Release);
         member
     }
 
     /// Removes a member.
     pub fn leave(&self, group: &str, member: u64) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = state.groups.get_mut(group) {
             found.members.remove(&member);
             found.rebalance();
             if found.members.is_empty() {
                 state.groups.remove(group);
             }
+            self.changes.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// How often somebody joined or left. As long as it stays, so do all assignments.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The groups that read a topic now.
     pub fn readers(&self, topic: &str) -> Vec<String> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let reads = |group: &Group| group.assigned.keys().any(|place| &*place.topic == topic);
         state.groups.iter().filter(|(_, group)| reads(group)).map(|(name, _)| name.clone()).collect()
     }
 
     /// The partitions of a member, each with the number of its assignment.
     pub fn assigned(&self, group: &str, member: u64) -> BTreeMap<TopicPartition, u64> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = state.groups.get(group) else { return BTreeMap::new() };
         group.assigned.iter().filter(|(_, a)| a.member == member).map(|(place, a)| (place.clone(), a.number)).collect()
     }

@@ -19,6 +19,8 @@ pub(super) struct Stretch {
     pub next: u64,
     /// The first offset that was kept when this was read: what stood before it had been removed by then.
     pub low: u64,
+    /// Bytes of its blobs, decompressed.
+    pub bytes: usize,
 }
 
 /// How much one call reads; at least one blob.
@@ -39,7 +41,7 @@ pub(super) fn stretch(
     let ends = of_partition(topic, partition)?;
     let from = from.max(ends.low);
     if from >= ends.next {
-        return Ok(Stretch { records: Vec::new(), next: from, low: ends.low });
+        return Ok(Stretch { next: from, low: ends.low, ..Stretch::default() });
     }
     store.read(|txn| {
         let stored = txn.open_table(store::ENDS)?.get((topic.stored.id, partition))?;
@@ -97,18 +99,17 @@ fn in_transaction(
     let id = topic.stored.id;
     let place = TopicPartition { topic: topic.name.clone(), partition };
     let table = txn.open_table(store::BLOBS)?;
-    let mut stretch = Stretch { records: Vec::new(), next: from, low: 0 };
-    let mut bytes = 0;
-    let mut take = |value: &[u8], base: u64, stretch: &mut Stretch| {
+    let mut stretch = Stretch { next: from, ..Stretch::default() };
+    let take = |value: &[u8], base: u64, stretch: &mut Stretch| {
         let damaged = |cause| Failure::Transport(damaged(topic, partition, base, cause));
         let header = blob::header(value).map_err(damaged)?;
         let after = base + u64::from(header.last_delta) + 1;
         if after > from {
             blob::decode(value, &place, base, from, &mut stretch.records).map_err(damaged)?;
             stretch.next = after;
-            bytes += header.raw_length as usize;
+            stretch.bytes += header.raw_length as usize;
         }
-        Ok::<_, Failure>(stretch.records.len() >= bounds.records || bytes >= bounds.bytes)
+        Ok::<_, Failure>(stretch.records.len() >= bounds.records || stretch.bytes >= bounds.bytes)
     };
     // A range looks at the blobs at both of its ends, whatever their size; most reads begin where a blob does and go on where
     // the next one does, which needs one at a time.

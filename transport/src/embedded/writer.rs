@@ -7,7 +7,7 @@
 //! A failure before the commit leaves nothing behind. A failure *in* the commit is settled by reopening the file and
 //! comparing the number of its last commit, which is tried for as long as it takes: whoever appended waits for the disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -186,10 +186,14 @@ impl Writer {
                 for (name, stored) in effects.topics {
                     self.catalog.put(&name, stored);
                 }
+                let mut changed = HashSet::new();
                 for ((_, partition), (topic, ends)) in effects.ends {
                     self.catalog.publish(&topic, partition, ends);
+                    changed.insert(topic.name.clone());
                 }
-                self.catalog.announce();
+                if !changed.is_empty() {
+                    self.catalog.announce(&changed);
+                }
                 for reply in replies {
                     let _ = reply.send(Ok(()));
                 }

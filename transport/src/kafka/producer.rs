@@ -1,5 +1,5 @@
-//! Appending to Kafka as fast as a source needs: one transaction a batch, spoken to the brokers by ourselves (`wire`). What that
-//! does not speak, and who has little to append, goes through librdkafka (`library`).
+//! Appending to Kafka as fast as a source or a stream needs: one transaction a batch, spoken to the brokers by ourselves
+//! (`wire`). What that does not speak, and who has little to append, goes through librdkafka (`library`).
 //!
 //! A transaction is: its partitions are told to the coordinator, the records go to the leaders, the coordinator ends it. No
 //! request with records is ever repeated: whatever goes wrong, the transaction is aborted and the producer asks for the next
@@ -36,7 +36,7 @@ use super::client::KafkaSettings;
 use super::reader::Reader;
 use super::transaction::{self, Ended, INIT, Kept, PAUSE, REPEATS, TURN, Together, is_passing};
 use super::wire::{Ask, Cluster, Coordinator, Fault, ProducerId};
-use crate::contract::{Batch, Producer, TransportError};
+use crate::contract::{Batch, Producer, Purpose, TransportError};
 use crate::metric;
 use crate::numbers::{End, Numbers};
 
@@ -59,7 +59,7 @@ pub(super) struct KafkaProducer {
     /// How long a transaction may last.
     transaction: Duration,
     reader: Arc<Reader>,
-    /// The numbers of its records.
+    /// The numbers of its records, if it gives them any.
     numbers: Option<Numbers>,
     /// Where they go on behind the batch that is under way.
     ends: Vec<End>,
@@ -111,7 +111,7 @@ impl KafkaProducer {
         settings: &Arc<KafkaSettings>,
         reader: &Arc<Reader>,
         name: &str,
-        transaction: Duration,
+        (purpose, transaction): (Purpose, Duration),
     ) -> Result<Self, Fault> {
         let mut cluster = Cluster::new(settings)?;
         let turn = Identity::take(&mut cluster, name, false, transaction).await?;
@@ -128,7 +128,7 @@ impl KafkaProducer {
             together: Together::default(),
             transaction,
             reader: reader.clone(),
-            numbers: Some(Numbers::new(name)),
+            numbers: (purpose == Purpose::Source).then(|| Numbers::new(name)),
             ends: Vec::new(),
         })
     }

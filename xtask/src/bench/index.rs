@@ -1,6 +1,7 @@
 //! `x bench index`: first build against what the GraphQL service itself can answer, change to searchable, a burst of root
-//! changes, and the rename of a vertex in very many documents with changes beside it.
+//! changes, the rename of a vertex in very many documents with changes beside it, and every document built again.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,8 +19,18 @@ use crate::tools::{repository, target};
 /// Longer than the default lag of a graph: what is built once more has begun by then.
 const SETTLED: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
+/// Measures this build; before it, on servers of its own that it leaves as it found them, another one.
+pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>) -> Result<()> {
     release().await?;
+    if let Some(other) = beside {
+        println!("measuring {} …", other.display());
+        measure(&other, copies, servers).await?;
+        println!("measuring this build …");
+    }
+    measure(&target().join("release/tributary"), copies, servers).await
+}
+
+async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
     let loaded = movie_graph::load(&url, LoadOptions { copies, ..LoadOptions::default() }).await?;
@@ -51,7 +62,7 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     pipeline::write(&folder, &url, &endpoint, &transport, &store)?;
     let begin = Instant::now();
     let data = folder.join("data");
-    let mut process = start_tributary(&folder, &data)?;
+    let mut process = start_tributary(tributary, &folder, &data)?;
     let observed = Observed { http, address: address(&data).await? };
     observed.until("*", loaded.movies).await?;
     let build = begin.elapsed().as_secs_f64();
@@ -95,7 +106,7 @@ pub(super) async fn run(copies: u32, servers: bool) -> Result<()> {
     }
     figures += &burst(&observed, &client).await?;
     figures += &supernode(&observed, &client).await?;
-    observed.at_rest().await?;
+    figures += &everything(&observed, &client, pid).await?;
     figures += &verify(&observed, &client).await?;
     let (cpu, rss) = usage(pid);
     println!("{figures} cpu_s={cpu:.1} rss_mb={rss:.0}");
@@ -155,6 +166,26 @@ async fn supernode(observed: &Observed, client: &Client) -> Result<String> {
         "supernode: {movies} documents searchable {seconds:.2} s after the rename; changes beside it p50 {p50:.0} ms, p99 {p99:.0} ms"
     );
     Ok(format!(" supernode_documents={movies} supernode_s={seconds:.2} beside_p50_ms={p50:.0} beside_p99_ms={p99:.0}"))
+}
+
+/// Every document is built again, by a listing and then for a table that is emptied.
+async fn everything(observed: &Observed, client: &Client, pid: u32) -> Result<String> {
+    observed.at_rest().await?;
+    let begin = Instant::now();
+    observed.reindex().await?;
+    observed.at_rest().await?;
+    let (listed, rss_listed) = (begin.elapsed().as_secs_f64(), usage(pid).1);
+    println!("reindex: {listed:.1} s, peak so far {rss_listed:.0} MB");
+    let begin = Instant::now();
+    client.batch_execute("TRUNCATE movie_talent").await?;
+    // A document without talents answers no search for one.
+    observed.until("talents.name:*", 0).await?;
+    observed.at_rest().await?;
+    let (emptied, rss_emptied) = (begin.elapsed().as_secs_f64(), usage(pid).1);
+    println!("a table that all documents come from is emptied: {emptied:.1} s, peak so far {rss_emptied:.0} MB");
+    Ok(format!(
+        " reindex_s={listed:.1} reindex_rss_mb={rss_listed:.0} truncate_s={emptied:.1} truncate_rss_mb={rss_emptied:.0}"
+    ))
 }
 
 /// Compares the first ten thousand documents with the database, and the count of all.

@@ -12,6 +12,7 @@ mod pipeline;
 mod scale;
 mod streams;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// index: on Kafka and Elasticsearch instead of the embedded pair
     #[arg(long)]
     servers: bool,
+    /// index: the same of another build of tributary first, for comparison
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// capture, latency, huge: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
     #[arg(long, conflicts_with = "mariadb")]
     mysql: bool,
@@ -89,7 +93,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Name::Scale => unless_interrupted(Box::pin(scale::run(arguments.size.unwrap_or(1)))).await?,
         Name::Streams => unless_interrupted(Box::pin(streams::run(arguments.size.unwrap_or(500_000)))).await?,
         Name::Index => {
-            unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers))).await?;
+            unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers, arguments.beside)))
+                .await?;
         }
     }
     Ok(ExitCode::SUCCESS)

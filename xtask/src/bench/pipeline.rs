@@ -63,14 +63,14 @@ pub(super) fn write(folder: &Path, database: &str, endpoint: &str, transport: &s
 }
 
 /// Starts a process of the pipeline in this folder, with a data folder of its own.
-pub(super) fn start_tributary(folder: &Path, data: &Path) -> Result<Child> {
-    Command::new(target().join("release/tributary"))
+pub(super) fn start_tributary(tributary: &Path, folder: &Path, data: &Path) -> Result<Child> {
+    Command::new(tributary)
         .args(["run", "--quiet"])
         .arg(folder.join("pipeline.yaml"))
         .env("TRIBUTARY_DATA", data)
         .kill_on_drop(true)
         .spawn()
-        .context("starting tributary")
+        .with_context(|| format!("starting {}", tributary.display()))
 }
 
 /// Where the process with this data folder listens.
