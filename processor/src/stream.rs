@@ -239,19 +239,21 @@ impl Work {
     async fn open(&self, assignments: &[Assignment]) -> Result<(), TransportError> {
         let taken: HashSet<TopicPartition> = self.partitions.lock().await.keys().cloned().collect();
         let mut left = assignments.iter().filter(|assignment| !taken.contains(&assignment.place));
-        let (mut opening, mut opened) = (FuturesUnordered::new(), Ok(()));
+        let (mut opening, mut partitions, mut outcome) = (FuturesUnordered::new(), Vec::new(), Ok(()));
         loop {
             for Assignment { place, .. } in left.by_ref().take(OPENING - opening.len()) {
                 opening.push(Partition::open(&self.stream, &self.beginning, place));
             }
+            // Nothing else is waited for meanwhile: what is half open may hold what whoever has the partitions waits for.
             match opening.next().await {
                 None => break,
-                Some(Ok(partition)) => drop(self.partitions.lock().await.insert(partition.place().clone(), partition)),
-                Some(Err(error)) if opened.is_ok() || error.class != ErrorClass::Transient => opened = Err(error),
+                Some(Ok(partition)) => partitions.push((partition.place().clone(), partition)),
+                Some(Err(error)) if outcome.is_ok() || error.class != ErrorClass::Transient => outcome = Err(error),
                 Some(Err(_)) => {}
             }
         }
-        opened
+        self.partitions.lock().await.extend(partitions);
+        outcome
     }
 
     /// Does records of partitions, each by itself, and lets go of what they have held long enough.

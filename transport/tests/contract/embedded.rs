@@ -65,7 +65,9 @@ async fn old_records_are_removed_by_size_and_the_newest_stay() {
     until(|| async { bench.transport.watermarks(&topic).await.unwrap()[0].low >= 140 }).await;
     let ends = bench.transport.watermarks(&topic).await.unwrap()[0];
     let kept = bench.all(&topic).await;
-    assert_eq!(kept.len() as u64, ends.high - ends.low);
+    // More may have been removed since.
+    assert!(kept[0].offset >= ends.low);
+    assert_eq!(kept.len() as u64, ends.high - kept[0].offset);
     assert!(kept.iter().map(|record| record.value.as_ref().unwrap().len()).sum::<usize>() >= 45_000);
     assert_eq!(kept.last().unwrap().offset, 199);
 }
