@@ -68,6 +68,14 @@ enum Found {
     Records(Vec<Piece>),
 }
 
+/// What is to be read of one partition: from which record on, under which assignment.
+struct Wanted {
+    place: TopicPartition,
+    assignment: u64,
+    topic: Arc<Topic>,
+    next: u64,
+}
+
 /// What a read brings of one partition.
 struct Piece {
     place: TopicPartition,
@@ -136,7 +144,7 @@ impl EmbeddedConsumer {
         let max_records = self.settings.max_records.max(1);
         self.reading = Some(self.log.spawn(move |log| {
             let (mut pieces, mut records, mut bytes) = (Vec::new(), 0, 0);
-            for (place, (assignment, topic, next)) in wanted {
+            for Wanted { place, assignment, topic, next } in wanted {
                 if records >= max_records || bytes >= READ_BYTES {
                     break;
                 }
@@ -202,15 +210,19 @@ impl EmbeddedConsumer {
         Delivery::Lost(losses)
     }
 
-    /// The partitions that have something to read, from the one whose turn it is on: the assignment, the topic, and where to read on.
-    fn choose(&self) -> Vec<(TopicPartition, (u64, Arc<Topic>, u64))> {
+    /// What partitions have to read, from the one whose turn it is on.
+    fn choose(&self) -> Vec<Wanted> {
         let has_more =
             |(_, position): &(&TopicPartition, &Position)| !position.is_paused && position.next != position.ends().next;
         let is_after = |place: &TopicPartition| self.last.as_ref().is_none_or(|last| place > last);
         let (after, before): (Vec<_>, Vec<_>) =
             self.current.iter().filter(has_more).partition(|(place, _)| is_after(place));
-        let wanted =
-            |(place, at): (&TopicPartition, &Position)| (place.clone(), (at.assignment, at.topic.clone(), at.next));
+        let wanted = |(place, at): (&TopicPartition, &Position)| Wanted {
+            place: place.clone(),
+            assignment: at.assignment,
+            topic: at.topic.clone(),
+            next: at.next,
+        };
         after.into_iter().chain(before).map(wanted).collect()
     }
 }
