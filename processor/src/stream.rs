@@ -202,8 +202,7 @@ impl Handler for Work {
         let open = || self.open(assignments);
         let what = "take partitions of a stream over";
         let opened = until_answered(&self.stream.working, what, &self.shutdown, open).await;
-        let failed = |e: TransportError| StageError::new(Stream::stage(&self.stream.plan.name), e.message);
-        let Some(()) = opened.map_err(failed)? else { return Ok(()) };
+        let Some(()) = opened.map_err(|e| self.failed(e.message))? else { return Ok(()) };
         self.opening.store(false, Ordering::Release);
         self.tell(&*self.partitions.lock().await);
         Ok(())
@@ -220,8 +219,7 @@ impl Handler for Work {
         for loss in losses {
             let ask = || self.stream.transport.topic_id(&loss.place.topic);
             let asked = until_answered(&self.stream.working, "find out which topic it is", &self.shutdown, ask).await;
-            let failed = |e: TransportError| StageError::new(Stream::stage(&self.stream.plan.name), e.message);
-            let Some(topic) = asked.map_err(failed)? else { return Ok(()) };
+            let Some(topic) = asked.map_err(|e| self.failed(e.message))? else { return Ok(()) };
             let mut partitions = self.partitions.lock().await;
             let Some(partition) = partitions.get_mut(&loss.place) else { continue };
             if let Some(first) = partition.skips(&self.steps, loss, topic, &self.stream.working).await {
@@ -235,6 +233,11 @@ impl Handler for Work {
 }
 
 impl Work {
+    /// What ends the stage.
+    fn failed(&self, message: String) -> StageError {
+        StageError::new(Stream::stage(&self.stream.plan.name), message)
+    }
+
     /// Takes partitions over that are not taken over yet, some at a time: a broker takes its time to fence a former owner.
     async fn open(&self, assignments: &[Assignment]) -> Result<(), TransportError> {
         let taken: HashSet<TopicPartition> = self.partitions.lock().await.keys().cloned().collect();
@@ -270,8 +273,7 @@ impl Work {
             });
         }
         while let Some(worked) = working.join_next().await {
-            let panicked = |e| StageError::new(Stream::stage(&self.stream.plan.name), format!("a task panicked: {e}"));
-            let (place, partition) = worked.map_err(panicked)?;
+            let (place, partition) = worked.map_err(|e| self.failed(format!("a task panicked: {e}")))?;
             partitions.insert(place, partition);
         }
         self.tell(&partitions);

@@ -10,7 +10,7 @@ use tributary_transport::Polled;
 use crate::client;
 use crate::world::hook::Hook;
 use crate::world::topics::records;
-use crate::world::{MOVIES, Own, Pair, World};
+use crate::world::{MOVIES, Own, Pair, World, connect};
 
 const STREAM: &str = r#"
 services:
@@ -73,6 +73,42 @@ fn expected(records: &[Vec<Polled>]) -> BTreeMap<i64, Vec<u64>> {
         }
     }
     expected
+}
+
+/// By id, what the last event of each row that passes the filter says of it.
+fn last_rows(records: &[Vec<Polled>]) -> BTreeMap<i64, Json> {
+    let mut last: BTreeMap<i64, Json> = BTreeMap::new();
+    for event in records.iter().flatten().filter_map(json) {
+        if event["op"] == "d" {
+            last.remove(&id(&event));
+        } else if !event["after"]["imdb_votes"].is_null() {
+            last.insert(id(&event), event["after"].clone());
+        }
+    }
+    last
+}
+
+/// What the table should say of a row: title, votes and price.
+fn row((id, after): (&i64, &Json)) -> (i64, (String, i64, f64)) {
+    let title = after["title"].as_str().unwrap_or_default().to_owned();
+    (*id, (title, after["imdb_votes"].as_i64().expect("votes"), *id as f64 * 1.5))
+}
+
+/// What the index should say of a row.
+fn document((id, after): (&i64, &Json)) -> (i64, Json) {
+    (*id, serde_json::json!({ "title": after["title"], "imdb_votes": after["imdb_votes"] }))
+}
+
+/// What the table says.
+async fn copied(sql: &tokio_postgres::Client) -> BTreeMap<i64, (String, i64, f64)> {
+    let rows = sql.query("SELECT id, title, votes, usd::float8 FROM copies.movie WHERE NOT _deleted", &[]).await;
+    rows.expect("rows").iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect()
+}
+
+/// What the index says; nothing if nobody answers for it.
+async fn indexed(address: &str, index: &str) -> Option<BTreeMap<i64, Json>> {
+    let documents = client::documents(address, index).await?;
+    Some(documents.into_iter().map(|(id, document)| (id.parse().expect("a number"), document)).collect())
 }
 
 /// Every event of the files of a folder.
@@ -172,22 +208,33 @@ async fn disturbed(pair: Pair, by: Disturbance) {
     let count = "SELECT count(*) FROM movie WHERE id <= 40 AND imdb_votes IS NOT NULL";
     let still: i64 = world.sql.query_one(count, &[]).await.expect("a count").get(0);
     assert!(still > 10, "{still}");
-    // The last change of all: when it is everywhere, all that came before in its partition is; the rest is waited for below.
-    let idle = async |address: &str| {
-        let metrics = client::text(address, "/metrics").await.unwrap_or_default();
-        let lags = metrics.lines().filter(|line| line.starts_with("tributary_stage_lag_records"));
-        let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-        lags.len() >= 5 && lags.iter().all(|lag| *lag == 0.0)
-    };
-    if pair != Pair::Embedded {
-        // Those of a process that was killed are another one's only after a while.
-        tokio::time::sleep(Duration::from_secs(20)).await;
+    if pair == Pair::Embedded {
+        let idle = async |address: &str| {
+            let metrics = client::text(address, "/metrics").await.unwrap_or_default();
+            let lags = metrics.lines().filter(|line| line.starts_with("tributary_stage_lag_records"));
+            let lags: Vec<f64> = lags.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+            lags.len() >= 5 && lags.iter().all(|lag| *lag == 0.0)
+        };
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.until("nothing waits", idle).await;
+    } else {
+        // A process that was killed keeps its partitions for a while, and nobody measures those: until everything is everywhere.
+        let (transport, table) = (world.transport(pair), world.topic("public.movie"));
+        let sql = connect(&world.database_url()).await;
+        let complete = async |address: &str| {
+            let events = records(transport.as_ref(), &table).await;
+            let to_come = expected(&events).values().map(Vec::len).sum::<usize>();
+            let arrived = hook.by(|body| id(&body["data"])).values().map(Vec::len).sum::<usize>();
+            records(transport.as_ref(), &out).await.iter().map(Vec::len).sum::<usize>() >= to_come
+                && arrived >= to_come
+                && lines(&folder).len() >= to_come
+                && copied(&sql).await == last_rows(&events).iter().map(row).collect()
+                && indexed(address, &rows).await == Some(last_rows(&events).iter().map(document).collect())
+        };
+        world.until("everything is everywhere", complete).await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    world.until("nothing waits", idle).await;
     // The index of rows, while somebody answers for it.
-    let address = world.address().expect("an address");
-    let documents = client::documents(&address, &rows).await.expect("documents");
+    let documents = indexed(&world.address().expect("an address"), &rows).await.expect("documents");
     for process in 0..processes {
         world.stop_process(process).await;
     }
@@ -228,29 +275,9 @@ async fn disturbed(pair: Pair, by: Disturbance) {
     assert_eq!(filed, all);
 
     // The table, and the index: what the last event of each row that passed says.
-    let mut last: BTreeMap<i64, Json> = BTreeMap::new();
-    for event in events.iter().flatten().filter_map(json) {
-        if event["op"] == "d" {
-            last.remove(&id(&event));
-        } else if !event["after"]["imdb_votes"].is_null() {
-            last.insert(id(&event), event["after"].clone());
-        }
-    }
-    let copied =
-        world.sql.query("SELECT id, title, votes, usd::float8 FROM copies.movie WHERE NOT _deleted", &[]).await;
-    let copied: BTreeMap<i64, (String, i64, f64)> =
-        copied.expect("rows").iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect();
-    let row = |(id, after): (&i64, &Json)| {
-        let title = after["title"].as_str().unwrap_or_default().to_owned();
-        (*id, (title, after["imdb_votes"].as_i64().expect("votes"), *id as f64 * 1.5))
-    };
-    assert_eq!(copied, last.iter().map(row).collect());
-    let indexed: BTreeMap<i64, Json> =
-        documents.into_iter().map(|(id, document)| (id.parse().expect("a number"), document)).collect();
-    let document = |(id, after): (&i64, &Json)| {
-        (*id, serde_json::json!({ "title": after["title"], "imdb_votes": after["imdb_votes"] }))
-    };
-    assert_eq!(indexed, last.iter().map(document).collect());
+    let last = last_rows(&events);
+    assert_eq!(copied(&world.sql).await, last.iter().map(row).collect());
+    assert_eq!(documents, last.iter().map(document).collect());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,6 +35,10 @@ use tributary_transport::{
 
 use self::receiver::Counting;
 
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Partitions of topics where several work beside one another, as many as the embedded log gives a topic.

@@ -2,24 +2,30 @@
 //! changes, the rename of a vertex in very many documents with changes beside it, and every document built again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use movie_graph::{LoadOptions, truth};
 use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::load::{self, Observed, What, latencies};
 use super::pipeline::{self, address, start_graph, start_tributary, store, transport};
-use super::{quantile, release, usage};
+use super::{memory, quantile, release, usage};
 use crate::parts::empty;
 use crate::tools::{repository, target};
+
+/// Between two looks at how much memory a process has.
+const LOOKS: Duration = Duration::from_millis(100);
 
 /// Longer than the default lag of a graph: what is built once more has begun by then.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Measures this build; before it, on servers of its own that it leaves as it found them, another one.
+/// Measures this build; before it, another program if one is given. Each has servers of its own, one after the other.
 pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>) -> Result<()> {
     release().await?;
     if let Some(other) = beside {
@@ -27,7 +33,7 @@ pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>) -> 
         measure(&other, copies, servers).await?;
         println!("measuring this build …");
     }
-    measure(&target().join("release/tributary"), copies, servers).await
+    measure(&pipeline::shipped(), copies, servers).await
 }
 
 async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
@@ -63,20 +69,22 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     let begin = Instant::now();
     let data = folder.join("data");
     let mut process = start_tributary(tributary, &folder, &data)?;
+    let pid = process.id().context("tributary ended")?;
+    let own = OwnMemory::watch(pid);
     let observed = Observed { http, address: address(&data).await? };
     observed.until("*", loaded.movies).await?;
     let build = begin.elapsed().as_secs_f64();
     observed.at_rest().await?;
-    let pid = process.id().context("tributary ended")?;
-    let (cpu, rss) = usage(pid);
+    let ((cpu, rss), own_mb) = (usage(pid), own.peak());
     let rate = loaded.movies as f64 / build;
     println!(
-        "first build: {} documents in {build:.2} s, {rate:.0}/s, {:.2} of the service's rate, {cpu:.1} CPU-s, {rss:.0} MB",
+        "first build: {} documents in {build:.2} s, {rate:.0}/s, {:.2} of the service's rate, {cpu:.1} CPU-s, {rss:.0} MB, \
+         {own_mb} MB of them its own",
         loaded.movies,
         rate / graph_rate
     );
     let mut figures = format!(
-        "documents={} servers={servers} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0}",
+        "documents={} servers={servers} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0} build_own_mb={own_mb}",
         loaded.movies,
         rate / graph_rate
     );
@@ -106,7 +114,7 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     }
     figures += &burst(&observed, &client).await?;
     figures += &supernode(&observed, &client).await?;
-    figures += &everything(&observed, &client, pid).await?;
+    figures += &everything(&observed, &client, (pid, &own)).await?;
     figures += &verify(&observed, &client).await?;
     let (cpu, rss) = usage(pid);
     println!("{figures} cpu_s={cpu:.1} rss_mb={rss:.0}");
@@ -115,6 +123,38 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     drop(client);
     driving.await?.context("closing the connection")?;
     postgres.stop().await
+}
+
+/// The most memory of its own that a process has had: without the pages of files that it reads, which the kernel takes back when it
+/// needs them.
+struct OwnMemory {
+    /// In megabytes.
+    peak: Arc<AtomicU64>,
+    looking: JoinHandle<()>,
+}
+
+impl OwnMemory {
+    fn watch(pid: u32) -> Self {
+        let peak = Arc::<AtomicU64>::default();
+        let seen = peak.clone();
+        let looking = tokio::spawn(async move {
+            loop {
+                seen.fetch_max(memory(pid, "RssAnon:") as u64, Ordering::Relaxed);
+                tokio::time::sleep(LOOKS).await;
+            }
+        });
+        Self { peak, looking }
+    }
+
+    fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OwnMemory {
+    fn drop(&mut self) {
+        self.looking.abort();
+    }
 }
 
 /// What a change costs when nobody searches for it, at a hundred a second.
@@ -169,22 +209,26 @@ async fn supernode(observed: &Observed, client: &Client) -> Result<String> {
 }
 
 /// Every document is built again, by a listing and then for a table that is emptied.
-async fn everything(observed: &Observed, client: &Client, pid: u32) -> Result<String> {
+async fn everything(observed: &Observed, client: &Client, (pid, own): (u32, &OwnMemory)) -> Result<String> {
     observed.at_rest().await?;
     let begin = Instant::now();
     observed.reindex().await?;
     observed.at_rest().await?;
-    let (listed, rss_listed) = (begin.elapsed().as_secs_f64(), usage(pid).1);
-    println!("reindex: {listed:.1} s, peak so far {rss_listed:.0} MB");
+    let (listed, rss_listed, own_listed) = (begin.elapsed().as_secs_f64(), usage(pid).1, own.peak());
+    println!("reindex: {listed:.1} s, peak so far {rss_listed:.0} MB, of its own {own_listed} MB");
     let begin = Instant::now();
     client.batch_execute("TRUNCATE movie_talent").await?;
     // A document without talents answers no search for one.
     observed.until("talents.name:*", 0).await?;
     observed.at_rest().await?;
-    let (emptied, rss_emptied) = (begin.elapsed().as_secs_f64(), usage(pid).1);
-    println!("a table that all documents come from is emptied: {emptied:.1} s, peak so far {rss_emptied:.0} MB");
+    let (emptied, rss_emptied, own_emptied) = (begin.elapsed().as_secs_f64(), usage(pid).1, own.peak());
+    println!(
+        "a table that all documents come from is emptied: {emptied:.1} s, peak so far {rss_emptied:.0} MB, of its own \
+         {own_emptied} MB"
+    );
     Ok(format!(
-        " reindex_s={listed:.1} reindex_rss_mb={rss_listed:.0} truncate_s={emptied:.1} truncate_rss_mb={rss_emptied:.0}"
+        " reindex_s={listed:.1} reindex_rss_mb={rss_listed:.0} reindex_own_mb={own_listed} truncate_s={emptied:.1} \
+         truncate_rss_mb={rss_emptied:.0} truncate_own_mb={own_emptied}"
     ))
 }
 
@@ -214,7 +258,7 @@ async fn graph_capacity(http: &reqwest::Client, endpoint: &str, documents: u64) 
     let begin = Instant::now();
     let ids: Vec<u64> = (1..=documents).collect();
     let mut tasks = tokio::task::JoinSet::new();
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(4));
+    let gate = Arc::new(tokio::sync::Semaphore::new(4));
     for chunk in ids.chunks(100) {
         let ids: Vec<String> = chunk.iter().map(ToString::to_string).collect();
         let request = http.post(endpoint).json(&json!({ "query": query, "variables": { "ids": ids } }));

@@ -1,6 +1,6 @@
 //! The demo's pipeline as the benchmarks run it: its graph, its files, its processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,11 @@ pub(super) fn write(folder: &Path, database: &str, endpoint: &str, transport: &s
     std::fs::write(folder.join("pipeline.yaml"), text)?;
     std::fs::copy(demo.join("movies.graphql"), folder.join("movies.graphql"))?;
     Ok(())
+}
+
+/// The command as it would be shipped.
+pub(super) fn shipped() -> PathBuf {
+    target().join("release/tributary")
 }
 
 /// Starts a process of the pipeline in this folder, with a data folder of its own.

@@ -49,7 +49,7 @@ pub(super) async fn run(copies: u32) -> Result<()> {
     for count in PROCESSES {
         while members.len() < count {
             let data = folder.join(format!("data-{}", members.len()));
-            let process = start_tributary(&target().join("release/tributary"), &folder, &data)?;
+            let process = start_tributary(&pipeline::shipped(), &folder, &data)?;
             let observed = Observed { http: http.clone(), address: address(&data).await? };
             members.push(Member { process, observed });
         }
