@@ -28,7 +28,7 @@ use tributary_indexer::resolve::vertices::id_value;
 use tributary_indexer::store::{DocumentStore, open, open_read_only};
 use tributary_transport::{Embedded, EmbeddedSettings, Kafka, KafkaSettings, Retention, TopicSpec, Transport};
 
-use crate::exit::Failure;
+use crate::cli::exit::Failure;
 use crate::probe::Probed;
 
 /// Where all pipelines kept their checkpoints before each had a topic of its own.

@@ -29,9 +29,9 @@ use tributary_event::TableName;
 use self::answers::Given;
 use self::engine::{Came, Problem};
 use self::sinks::SinkGiven;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{self, Draft, PipelineFile};
-use crate::exit::Failure;
-use crate::output::line;
 
 /// Cases that run at a time.
 const AT_A_TIME: usize = 4;

@@ -1,5 +1,12 @@
 //! The command line: what can be said, and help that teaches it.
 
+mod entry;
+pub mod exit;
+pub mod logs;
+pub mod output;
+
+pub use self::entry::cli;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

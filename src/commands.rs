@@ -10,11 +10,11 @@ mod running;
 use std::sync::Arc;
 
 use crate::cases::{Way, recording, test};
+use crate::cli::exit::Failure;
 use crate::cli::{Cli, Command, Dlq, Pipeline};
 use crate::definition::PipelineFile;
-use crate::exit::Failure;
 use crate::functions::Functions;
-use crate::tap::{Wish, tap};
+use crate::run::tap::{Wish, tap};
 
 /// Carries a command out.
 pub async fn execute(cli: Cli, functions: Functions) -> Result<(), Failure> {

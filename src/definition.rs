@@ -1,5 +1,10 @@
 //! From a pipeline's file to its checked plan: reads files and variables, asks the graph for its schema, prints what is wrong.
 
+#[cfg(feature = "wasm")]
+mod components;
+mod described;
+pub mod planning;
+
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,8 +21,8 @@ use tributary_expression::FunctionSet;
 use tributary_expression::{Function, Signature};
 use tributary_indexer::graph::{Graph, GraphError};
 
-use crate::described::Described;
-use crate::exit::Failure;
+use self::described::Described;
+use crate::cli::exit::Failure;
 use crate::functions::Functions;
 
 /// A pipeline's file, and what this program adds to it.
@@ -38,7 +43,7 @@ struct Surroundings {
     /// The files that were named.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
     #[cfg(feature = "wasm")]
-    components: crate::components::Components,
+    components: crate::definition::components::Components,
 }
 
 impl Inputs for Surroundings {

@@ -4,6 +4,9 @@
 //! Sources run whether there is a plan or not. Before there is one, what is wrong whatever the plan will be is refused, every doubt
 //! is one of every index, and how the log carried each table is remembered: when the plan comes, it is held to that too.
 
+pub mod derived;
+pub mod rules;
+
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,10 +22,10 @@ use tributary_event::{ErrorClass, TableName};
 use tributary_indexer::listing::{Absent, Listings};
 use tributary_processor::Backoff;
 
-use crate::derived::Derived;
-use crate::rules::{self, Written};
+use self::derived::Derived;
+use self::rules::Written;
 use crate::streams::Shown;
-use crate::tables::list_anew;
+use crate::streams::tables::list_anew;
 
 /// The indexes of a pipeline, as they depend on one of its sources.
 pub struct Indexes {

@@ -13,6 +13,12 @@
 //! Order matters at start: the slots of the sources that an index shows exist before its first root is listed, so that no
 //! change falls between the first build and the log. Everything else begins at once, whichever source does not answer.
 
+pub mod http;
+pub mod record;
+mod source;
+pub mod tap;
+pub(crate) mod traces;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
@@ -33,18 +39,16 @@ use tributary_processor::{Taps, Tasks, supervise, until_answered};
 use tributary_transport::dead_letter::DeadLetters;
 use tributary_transport::{TopicSpec, Transport};
 
+use self::http::{Api, Started, listen, serve};
+use self::source::Source;
 use crate::backends;
+use crate::cli::exit::Failure;
 use crate::definition::Draft;
+use crate::definition::planning::Planning;
 use crate::dependent::Indexes;
-use crate::exit::Failure;
-use crate::http::{Api, Started, listen, serve};
-use crate::planning::Planning;
 use crate::probe;
-use crate::record;
-use crate::source::Source;
+use crate::streams::tables::Surroundings;
 use crate::streams::{self, Reload, Shown, Streams};
-use crate::tables::Surroundings;
-use crate::traces;
 
 /// Hears of the indexes when they start.
 pub type OnStart = Box<dyn FnOnce(&[IndexHandle]) + Send>;

@@ -3,6 +3,7 @@
 //! anew where it was.
 
 mod falling;
+pub(crate) mod tables;
 mod unit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,11 +25,11 @@ use tributary_services::Service;
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
 
 use self::falling::Falling;
+use self::tables::Surroundings;
 use self::unit::{Parts, Unit, unusable};
 use crate::backends::retention;
+use crate::cli::exit::Failure;
 use crate::definition::Draft;
-use crate::exit::Failure;
-use crate::tables::Surroundings;
 
 /// A stream that is told to stop has so long.
 const STOPPING: Duration = Duration::from_secs(15);

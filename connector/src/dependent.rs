@@ -1,10 +1,13 @@
 //! Whoever derives something of a source's tables: what it needs of them, and what it must hear of.
 
+pub mod carried;
+pub mod description;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tributary_event::TableName;
 
-use crate::carried::Carried;
+use self::carried::Carried;
 use crate::error::ConnectorError;
 
 /// Rows of a table may have changed without an event.

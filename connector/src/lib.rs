@@ -3,10 +3,7 @@
 //! [`source`] is the contract of a source, [`publish`] the small loop that drives one into a transport's producer,
 //! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`] and [`mysql`].
 
-pub mod carried;
-pub mod checkpoint;
 pub mod dependent;
-mod description;
 #[cfg(test)]
 mod documentation;
 pub mod error;
@@ -15,21 +12,19 @@ pub mod error;
 pub mod fuzzing;
 pub mod mysql;
 mod net;
-mod oversized;
 mod pager;
 pub mod postgres;
 pub mod publish;
 pub mod run;
 pub mod settings;
 pub mod source;
-mod traced;
 
-pub use carried::{AsId, Carried};
-pub use checkpoint::{InProgress, PostgresCheckpoint};
+pub use dependent::carried::{AsId, Carried};
+pub use dependent::description::{Description, Reference};
 pub use dependent::{Dependent, Doubt, Independent};
-pub use description::{Description, Reference};
 pub use error::ConnectorError;
 pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
+pub use postgres::checkpoint::{InProgress, PostgresCheckpoint};
 pub use run::run;
 pub use settings::{
     BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,

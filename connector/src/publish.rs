@@ -9,6 +9,9 @@
 //! writer is busy the batch grows up to its limits, which makes batches small when there is little to do and large under
 //! load.
 
+pub(crate) mod oversized;
+pub(crate) mod traced;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +24,11 @@ use tributary_event::debezium::{Encoder, encode_event_key};
 use tributary_event::{ChangeEvent, ErrorClass, Op, Reporter, TableSchema, Trouble, traces};
 use tributary_transport::{Batch, Checkpoint, CloudEvent, Producer};
 
+use self::oversized::Guard;
+use self::traced::Traced;
 use crate::error::ConnectorError;
-use crate::oversized::Guard;
 use crate::settings::{BatchLimits, ConnectorSettings};
 use crate::source::{Mark, Part, Source};
-use crate::traced::Traced;
 
 /// How long an append that failed transiently waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(500);

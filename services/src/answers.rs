@@ -1,7 +1,9 @@
 //! What an answer says of each key that was asked for. Pure: bytes in, words out.
 
+pub(crate) mod excerpt;
 pub(crate) mod graphql;
 mod matching;
+pub(crate) mod raw;
 pub(crate) mod rest;
 
 use bytes::Bytes;

@@ -1,5 +1,8 @@
 //! A step's way to a service: repeated keys asked for once, answers that are kept, and the order of the caller.
 
+pub(crate) mod call;
+mod gathering;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -11,13 +14,13 @@ use tributary_event::ErrorClass;
 use tributary_event::traces::Context;
 use tributary_processor::{Answer, Enricher, OutsideError};
 
-use crate::cache::{Cache, Falls};
-use crate::call::Call;
-use crate::gathering::Gathering;
-use crate::held::Held;
+use self::call::Call;
+use self::gathering::Gathering;
+use crate::kept::cache::{Cache, Falls};
+use crate::kept::held::Held;
+use crate::kept::typed::Typed;
 use crate::questions::Questions;
 use crate::service::Service;
-use crate::typed::Typed;
 
 /// What one step asks of a service. One for the step in all its partitions, so that they share requests and answers.
 #[derive(Debug)]

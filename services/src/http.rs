@@ -1,5 +1,9 @@
 //! One request over HTTP: sends it, reads a bounded answer, and says what kind of trouble a trouble is.
 
+pub(crate) mod stand_in;
+pub(crate) mod traced;
+pub(crate) mod trouble;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,12 +19,11 @@ use tributary_event::traces::Begun;
 use tributary_processor::{Answer, OutsideError};
 use url::{Host, Url};
 
+use self::stand_in::{Asked, Instead, StandIn};
+use self::trouble::Trouble;
 use crate::answers::Said;
-use crate::excerpt::Secrets;
-use crate::pace::retry_after;
-use crate::stand_in::{Asked, Instead, StandIn};
-use crate::traced;
-use crate::trouble::Trouble;
+use crate::answers::excerpt::Secrets;
+use crate::service::pace::retry_after;
 
 /// An answer longer than this, after decompression, is not read to its end.
 const MOST_BYTES: usize = 64 * 1024 * 1024;

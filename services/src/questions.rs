@@ -5,6 +5,9 @@
 //! an answer without any element ends: a page of nothing is no page. Where errors, or nulls that filled a page, may have hidden them, only
 //! a request for each alone does.
 
+mod ceiling;
+mod witness;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +18,12 @@ use tokio::time::Instant;
 use tracing::debug;
 use tributary_processor::{Answer, Backoff, OutsideError};
 
+use self::ceiling::Ceiling;
+use self::witness::{Verdict, Witness};
 use crate::answers::{Reading, Said};
-use crate::call::Call;
-use crate::ceiling::Ceiling;
+use crate::asking::call::Call;
+use crate::http::trouble::Trouble;
 use crate::service::Service;
-use crate::trouble::Trouble;
-use crate::witness::{Verdict, Witness};
 
 /// So often a request is sent again that failed for a cause that may pass.
 const RETRIES: u32 = 2;

@@ -1,5 +1,8 @@
 //! A service: what all steps that ask it share. Its requests in flight, its rate, its breaker, and how it is.
 
+mod breaker;
+pub(crate) mod pace;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +13,12 @@ use tributary_dsl::plan::ServicePlan;
 use tributary_event::Reporter;
 use tributary_processor::{Backoff, OutsideError};
 
-use crate::breaker::{Admission, Breaker, Mark, Position};
+use self::breaker::{Admission, Breaker, Mark, Position};
+use self::pace::{Pause, Rate};
+use crate::http::stand_in::StandIn;
+use crate::http::traced;
+use crate::http::trouble::Trouble;
 use crate::http::{Client, Reply, Request};
-use crate::pace::{Pause, Rate};
-use crate::stand_in::StandIn;
-use crate::traced;
-use crate::trouble::Trouble;
 
 /// Requests wait for the end of a pause that the service asked for, if it is no longer than this; else they fail at once.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -18,11 +18,11 @@ use self::journey::Journeys;
 use super::answers::Given;
 use super::engine::{Came, Problem};
 use super::{Case, Way, came, chosen, written};
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{self, Draft, PipelineFile};
-use crate::exit::Failure;
-use crate::output::line;
-use crate::record;
-use crate::tap::Wish;
+use crate::run::record;
+use crate::run::tap::Wish;
 
 /// What cases are made of.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use tributary_event::clock::now_us;
 use tributary_indexer::audit::{self, Audit, Scope, Subject};
 
 use crate::backends;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{self, PipelineFile};
-use crate::exit::Failure;
-use crate::output::line;
-use crate::record::{self, expect_ok};
+use crate::run::record::{self, expect_ok};
 
 /// The indexes of a pipeline that does not run here.
 fn subjects(plan: &Arc<Plan>) -> Result<Vec<Subject>, Failure> {

@@ -15,14 +15,14 @@ use tributary_indexer::documents::mapping::{Dialect, mapping};
 use tributary_indexer::graph::Graph;
 
 use crate::backends;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::cli::{Cli, GraphFormat};
 use crate::definition::{Draft, PipelineFile, load, print, read_described, warn};
+use crate::dependent::derived::{self, Columns, notes};
+use crate::dependent::rules::refusal;
 use crate::dependent::{Rules, of_source};
-use crate::derived::{self, Columns, notes};
-use crate::exit::Failure;
-use crate::output::line;
 use crate::probe::{Problem, Silence, compare};
-use crate::rules::refusal;
 
 /// `check`.
 pub async fn check(file: &PipelineFile) -> Result<(), Failure> {

@@ -7,11 +7,11 @@ use tributary_dsl::Definition;
 use tributary_indexer::store::{DocumentStore, SearchRequest, open_read_only};
 
 use crate::backends;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{Draft, PipelineFile, read};
-use crate::exit::Failure;
-use crate::http::document_json;
-use crate::output::line;
-use crate::record::{self, expect_ok};
+use crate::run::http::document_json;
+use crate::run::record::{self, expect_ok};
 use crate::streams::row_indexes;
 
 /// `get`.

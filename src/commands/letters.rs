@@ -8,11 +8,11 @@ use tributary_indexer::request::names;
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
 use crate::backends;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{self, Draft, PipelineFile};
-use crate::exit::Failure;
-use crate::http::Replay;
-use crate::output::line;
-use crate::record::{self, expect_ok};
+use crate::run::http::Replay;
+use crate::run::record::{self, expect_ok};
 
 /// The definition, which is all that is needed: the graph may be away.
 async fn definition(file: &PipelineFile) -> Result<Draft, Failure> {

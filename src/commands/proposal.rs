@@ -12,9 +12,9 @@ use tributary_event::TableName;
 use tributary_indexer::graph::{Graph, GraphError};
 
 use crate::backends;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::print;
-use crate::exit::Failure;
-use crate::output::line;
 use crate::probe::compare;
 
 /// What is asked for.

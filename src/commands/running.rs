@@ -14,12 +14,12 @@ use tributary_dsl::Definition;
 use tributary_indexer::engine::IndexHandle;
 use tributary_indexer::report::ChangeReport;
 
+use crate::cli::exit::Failure;
+use crate::cli::output::{change, line, show_first_build};
 use crate::definition::{Draft, PipelineFile, read};
-use crate::exit::Failure;
-use crate::http::IndexStatus;
-use crate::output::{change, line, show_first_build};
-use crate::record::{self, expect_ok};
 use crate::run::Settings;
+use crate::run::http::IndexStatus;
+use crate::run::record::{self, expect_ok};
 use crate::streams::{Reload, Reloaded};
 
 /// How often it is looked whether files have changed.

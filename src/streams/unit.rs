@@ -18,7 +18,7 @@ use tributary_sinks::{Conductor, Files, Sql, Webhook};
 use tributary_transport::{DeadLetters, Transport};
 
 use super::falling::Falling;
-use crate::exit::Failure;
+use crate::cli::exit::Failure;
 
 /// What every stream of a pipeline is made with.
 pub(super) struct Parts<'a> {

@@ -1,6 +1,9 @@
 //! Where fetched parts and run folders live, and locks between processes that use them at the same time.
 
-use crate::account;
+pub(crate) mod artifact;
+pub(crate) mod debian;
+
+use crate::server::account;
 use anyhow::{Context as _, Result, bail};
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;

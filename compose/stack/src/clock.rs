@@ -1,8 +1,8 @@
 //! A wall clock that a test sets, for processes that are started with its environment: libfaketime, of Debian. Clocks that only go forward
 //! (`CLOCK_MONOTONIC`), by which timers go, stay as they are, as on a machine whose time somebody sets.
 
-use crate::debian::{self, Packages};
-use crate::run_folder::RunFolder;
+use crate::cache::debian::{self, Packages};
+use crate::server::run_folder::RunFolder;
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
 //! Debezium Server, for benchmarks and comparisons: its distribution from Maven, 780 MB, so no test waits for it.
 
 use crate::java::{Runtime, find_or_fetch, maven};
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use crate::server::{Launch, Server};
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;

@@ -4,12 +4,12 @@
 //! Transactions and groups work with one broker: the replication of the internal topics follows the number of brokers.
 //! Topics are never made by use.
 
-use crate::command;
 use crate::java::{ClassData, Installation, JavaPart, claim_class_data};
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
 use crate::server::Server;
+use crate::server::command;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::join_all;
 use std::fmt::Write as _;

@@ -18,14 +18,10 @@
 //!
 //! Nothing here is meant for production: the parts listen on loopback only, mostly without passwords.
 
-mod account;
-mod artifact;
 mod authority;
 mod cache;
 mod clock;
-mod command;
 mod debezium;
-mod debian;
 mod elasticsearch;
 mod flink;
 mod graphql;
@@ -33,12 +29,8 @@ mod java;
 mod kafka;
 mod mysql;
 mod opensearch;
-mod port;
 mod postgres;
 mod prefetch;
-mod probe;
-mod process_table;
-mod run_folder;
 mod s3;
 mod search_node;
 mod server;
@@ -46,7 +38,6 @@ mod server;
 pub use authority::Authority;
 pub use cache::folder as cache_folder;
 pub use clock::Clock;
-pub use command::run as run_command;
 pub use debezium::Debezium;
 pub use elasticsearch::{Elasticsearch, ElasticsearchOptions, Security};
 pub use flink::{FlinkMode, read_with_flink, run_flink_sql};
@@ -57,3 +48,4 @@ pub use opensearch::{OpenSearch, OpenSearchOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use prefetch::{Part, prefetch};
 pub use s3::S3;
+pub use server::command::run as run_command;

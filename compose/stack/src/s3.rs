@@ -2,10 +2,10 @@
 //! keeps conditional writes.
 
 use crate::java::{ClassData, Installation, JavaPart, claim_class_data};
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
 use crate::server::Server;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 

@@ -1,11 +1,11 @@
 //! What Elasticsearch and OpenSearch have in common: one Java process, a home folder, an HTTP port.
 
-use crate::account::{self, Account};
 use crate::java::{ClassData, Installation, JavaPart, claim_class_data};
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
 use crate::server::Server;
+use crate::server::account::{self, Account};
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 use std::fmt::Write as _;

@@ -1,10 +1,16 @@
 //! One server process: start and wait until it is ready, stop, kill, start again on the same port and data.
 
-use crate::account::Account;
-use crate::command;
-use crate::probe::Probe;
-use crate::process_table::{self, Process};
-use crate::run_folder::RunFolder;
+pub(crate) mod account;
+pub(crate) mod command;
+pub(crate) mod port;
+pub(crate) mod probe;
+pub(crate) mod process_table;
+pub(crate) mod run_folder;
+
+use self::account::Account;
+use self::probe::Probe;
+use self::process_table::Process;
+use self::run_folder::RunFolder;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use std::ffi::OsString;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use tributary_event::TableName;
 
 use super::wire::session::{Session, literal};
-use crate::description::{Description, Reference};
+use crate::dependent::description::{Description, Reference};
 use crate::error::ConnectorError;
 use crate::settings::Secret;
 

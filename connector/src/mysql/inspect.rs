@@ -9,8 +9,8 @@ use super::tables;
 use super::tables::cascades::unlogged;
 use super::wire::endpoint::endpoints;
 use super::wire::session::Session;
-use crate::carried::AsId;
 use crate::dependent::Dependent;
+use crate::dependent::carried::AsId;
 use crate::error::ConnectorError;
 use crate::settings::{MySqlSettings, TimePrecision};
 

@@ -21,7 +21,7 @@ use super::tables::mapped::schema;
 use super::tables::{self, Shape};
 use super::wire::failure::is_unknown_statement;
 use super::wire::session::Session;
-use crate::carried::Carried;
+use crate::dependent::carried::Carried;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 use crate::settings::{ConnectorSettings, MySqlSettings};

@@ -13,7 +13,7 @@ use tributary_event::TableName;
 
 use super::values::{Described, Kind};
 use super::wire::session::{Session, TOGETHER, literal};
-use crate::carried::AsId;
+use crate::dependent::carried::AsId;
 use crate::error::ConnectorError;
 
 /// A column.

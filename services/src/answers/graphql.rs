@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::matching::Matching;
+use super::raw::{Walked, elements, kind, walk};
 use super::rest::lost;
 use super::{Reading, Said, Unread, dotted};
-use crate::raw::{Walked, elements, kind, walk};
 
 #[derive(Deserialize)]
 struct Envelope<'a> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::raw::{Identity, Walked, identity, is_null, kind, walk};
 use super::{Reading, Said, dotted};
-use crate::raw::{Identity, Walked, identity, is_null, kind, walk};
 
 /// What may lie under the name of a key.
 enum Slot<'a> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::matching::Matching;
+use super::raw::{Identity, Walked, elements, is_null, kind, members, walk};
 use super::{Reading, Said, Unread, dotted};
-use crate::raw::{Identity, Walked, elements, is_null, kind, members, walk};
 
 /// What an answer about one key says.
 pub(crate) fn single(body: &[u8], each: &[String]) -> Result<Said, Unread> {

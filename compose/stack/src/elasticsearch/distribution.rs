@@ -3,13 +3,13 @@
 //!
 //! It refuses to run as root, and its Java needs a module that small runtimes lack.
 
-use crate::account::{self, Account};
 use crate::java::launcher::{self, Sources};
 use crate::java::{find_complete, maven};
-use crate::port;
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
 use crate::search_node::{self, Choice, LOGGING, SearchNode, write};
+use crate::server::account::{self, Account};
+use crate::server::port;
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use crate::server::{Launch, Server};
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;

@@ -5,9 +5,9 @@
 
 mod npm;
 
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use crate::server::{Launch, Server};
 use anyhow::Result;
 use npm::Project;

@@ -1,7 +1,7 @@
 //! Packages of the npm registry, fetched by npm as a pinned project and its lock name them, and the Node.js that runs them.
 
-use crate::artifact::{self, Claim};
-use crate::command;
+use crate::cache::artifact::{self, Claim};
+use crate::server::command;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 use tokio::process::Command;

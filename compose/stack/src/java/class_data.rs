@@ -2,7 +2,7 @@
 //! (JEP 350). Without one a server starts all the same.
 
 use super::Installation;
-use crate::artifact::{self, Claim, Making};
+use crate::cache::artifact::{self, Claim, Making};
 use anyhow::Result;
 use std::ffi::OsString;
 use std::path::PathBuf;

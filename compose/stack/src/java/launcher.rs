@@ -3,8 +3,8 @@
 
 use super::maven;
 use super::runtime::Runtime;
-use crate::artifact::{self, Claim};
-use crate::command;
+use crate::cache::artifact::{self, Claim};
+use crate::server::command;
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,7 +1,8 @@
 //! Jars, fetched by Maven as a pinned project names them.
 
-use crate::artifact::{self, Claim};
-use crate::{cache, command};
+use crate::cache;
+use crate::cache::artifact::{self, Claim};
+use crate::server::command;
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use tokio::process::Command;

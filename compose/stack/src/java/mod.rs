@@ -6,7 +6,7 @@ pub(crate) mod maven;
 mod runtime;
 mod wheel;
 
-use crate::artifact;
+use crate::cache::artifact;
 use crate::server::Launch;
 use anyhow::Result;
 pub(crate) use runtime::{Runtime, find_complete, find_or_fetch};

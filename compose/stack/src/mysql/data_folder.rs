@@ -2,8 +2,9 @@
 
 use super::binaries::Installation;
 use super::{MySqlOptions, MySqlProduct};
-use crate::account::{self, Account};
-use crate::{cache, command};
+use crate::cache;
+use crate::server::account::{self, Account};
+use crate::server::command;
 use anyhow::{Context as _, Result};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

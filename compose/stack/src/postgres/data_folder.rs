@@ -1,8 +1,9 @@
 //! The data folder: made by initdb when absent, with our settings in a file of their own.
 
 use super::{PostgresOptions, SUPERUSER};
-use crate::account::{self, Account};
-use crate::{cache, command};
+use crate::cache;
+use crate::server::account::{self, Account};
+use crate::server::command;
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 use std::fs::File;

@@ -7,10 +7,10 @@ mod binaries;
 mod data_folder;
 mod standby;
 
-use crate::account;
-use crate::port::{self, Port};
-use crate::probe::Probe;
-use crate::run_folder::RunFolder;
+use crate::server::account;
+use crate::server::port::{self, Port};
+use crate::server::probe::Probe;
+use crate::server::run_folder::RunFolder;
 use crate::server::{Launch, Server};
 use anyhow::Result;
 use rustix::process::Signal;

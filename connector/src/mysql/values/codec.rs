@@ -13,7 +13,7 @@ use super::super::binlog::{ColumnMap, types};
 use super::super::cursor::{Cursor, Malformed};
 use super::charset::Charset;
 use super::{decimal, json, temporal};
-use crate::carried::AsId;
+use crate::dependent::carried::AsId;
 use crate::settings::{BinaryHandling, InvalidText, ValueOptions};
 
 /// What a column holds.

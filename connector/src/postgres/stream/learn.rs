@@ -20,7 +20,7 @@ use tributary_event::TableName;
 
 use super::pgoutput::{self, Message, Relation};
 use super::visibility::{Held, Snapshot, now_visible, until_over};
-use crate::carried::Carried;
+use crate::dependent::carried::Carried;
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
 use crate::postgres::tables::catalog::{

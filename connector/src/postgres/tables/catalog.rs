@@ -14,7 +14,7 @@ use tributary_event::{TableName, TableSchema};
 
 use super::absent::no_such_table;
 use super::relation::schema_name;
-use crate::carried::{AsId, Carried};
+use crate::dependent::carried::{AsId, Carried};
 use crate::error::ConnectorError;
 use crate::postgres::stream::pgoutput::{Relation, RelationColumn};
 use crate::postgres::values::value::Codec;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use tributary_event::TableName;
 
-use crate::description::{Description, Reference};
+use crate::dependent::description::{Description, Reference};
 use crate::error::ConnectorError;
 use crate::postgres::wire::hosts;
 use crate::postgres::wire::sql::Sql;

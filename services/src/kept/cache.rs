@@ -11,8 +11,8 @@ use moka::future::Cache as Kept;
 use tributary_dsl::plan::CacheSettings;
 use tributary_processor::Answer;
 
-use crate::held::{Begun, Held};
-use crate::typed::untyped;
+use super::held::{Begun, Held};
+use super::typed::untyped;
 
 /// About what an entry takes beside its key and its answer, in bytes.
 const ENTRY: usize = 160;

@@ -12,9 +12,9 @@ use tributary_processor::OutsideError;
 use url::Url;
 
 use crate::answers::{Reading, Said, Unread, graphql, rest};
+use crate::http::trouble::Trouble;
 use crate::http::{Reply, Request};
 use crate::service::Service;
-use crate::trouble::Trouble;
 
 /// What stands for the key in a path.
 const PLACE_OF_KEY: &str = "{key}";

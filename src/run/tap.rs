@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tributary_expression::{Flow, Program, Shape, Value};
 use tributary_processor::stream::tap::{Tapped, Watcher};
 
+use super::http::{Api, refused};
+use super::record;
+use crate::cli::exit::Failure;
+use crate::cli::output::line;
 use crate::definition::{self, PipelineFile};
-use crate::exit::Failure;
-use crate::http::{Api, refused};
-use crate::output::line;
-use crate::record;
 
 /// Events of which it is known that they are shown.
 const SHOWN: usize = 1_000;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::exit::Failure;
+use crate::cli::exit::Failure;
 
 /// What is recorded.
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::raw::elements;
+use crate::answers::raw::elements;
 
 /// What types are asked for as: no service has such a field.
 const FIELD: &str = "tributary_type";

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cache::Cache;
-use crate::typed::SOME;
+use super::cache::Cache;
+use super::typed::SOME;
 
 /// Changes that are remembered at most. Where more come so close to one another, nothing is kept that was asked for before they are over.
 const MOST: usize = 200_000;

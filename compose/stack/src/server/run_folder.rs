@@ -3,9 +3,9 @@
 //! The owner holds `owner.lock` as long as it lives. A folder whose lock is free belongs to an owner that was killed: its
 //! server, known by pid and start time, is ended and the folder removed when any process starts its next server.
 
-use crate::account::{self, Account};
+use super::account::{self, Account};
+use super::process_table::{self, Process};
 use crate::cache::{self, Lock};
-use crate::process_table::{self, Process};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

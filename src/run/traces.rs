@@ -16,7 +16,7 @@ use tributary_event::Trouble;
 use tributary_event::traces::{Recorder, Span, SpanKind, install};
 use tributary_processor::Backoff;
 
-use crate::exit::Failure;
+use crate::cli::exit::Failure;
 
 /// Spans that wait at most.
 const WAITING: usize = 16_384;

@@ -4,8 +4,8 @@
 //! as it is, and fetches all that the wanted packages depend on, down to the C library; it checks the archive's signature and the
 //! digests. The programs are started by the loader that comes with that C library.
 
-use crate::artifact::{self, Claim};
-use crate::command;
+use super::artifact::{self, Claim};
+use crate::server::command;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

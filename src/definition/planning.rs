@@ -16,8 +16,8 @@ use tributary_dsl::plan::Plan;
 use tributary_event::Reporter;
 use tributary_processor::Backoff;
 
-use crate::definition::{Draft, NoSchema};
-use crate::exit::Failure;
+use super::{Draft, NoSchema};
+use crate::cli::exit::Failure;
 
 /// The first answer is waited for so long before others begin without it.
 const SOON: Duration = Duration::from_secs(3);

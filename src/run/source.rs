@@ -11,8 +11,8 @@ use tributary_event::{ErrorClass, Reporter};
 use tributary_processor::Backoff;
 use tributary_transport::Transport;
 
+use crate::cli::exit::Failure;
 use crate::dependent::Indexes;
-use crate::exit::Failure;
 
 /// A source of a running pipeline.
 pub struct Source {

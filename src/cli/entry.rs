@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::cli::Cli;
+use super::Cli;
 use crate::functions::Functions;
 
 /// What is still under way when a command has ended may take so long, such as a function of a user that does not come to its end.
@@ -17,7 +17,7 @@ const ENDING: Duration = Duration::from_secs(10);
 pub fn cli(functions: Functions) -> ExitCode {
     let cli = Cli::parse();
     let say = |message: &dyn std::fmt::Display| drop(writeln!(std::io::stderr(), "error: {message}"));
-    if let Err(message) = crate::logs::init(cli.log_format, cli.log_filter()) {
+    if let Err(message) = crate::cli::logs::init(cli.log_format, cli.log_filter()) {
         say(&message);
         return ExitCode::from(2);
     }

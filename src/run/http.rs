@@ -81,7 +81,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/reindex", post(reindex))
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/audit", get(audit))
-        .route("/tap", get(crate::tap::serve))
+        .route("/tap", get(crate::run::tap::serve))
         .route("/reload", post(reload))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
@@ -92,9 +92,9 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
 }
 
 /// Listens where the pipeline says.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, crate::exit::Failure> {
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, crate::cli::exit::Failure> {
     let listener = TcpListener::bind(address).await.map_err(|e| {
-        crate::exit::Failure::Stopped(format!(
+        crate::cli::exit::Failure::Stopped(format!(
             "cannot listen on {address}: {e} (http.listen in the pipeline names the address; is this pipeline running already?)"
         ))
     })?;

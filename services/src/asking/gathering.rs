@@ -17,9 +17,9 @@ use tributary_dsl::plan::BatchSettings;
 use tributary_event::traces::Context;
 use tributary_processor::OutsideError;
 
-use crate::cache::Cache;
+use crate::http::traced::within;
+use crate::kept::cache::Cache;
 use crate::questions::{Outcome, Questions};
-use crate::traced::within;
 
 /// So many callers may hand in wishes before the next one waits.
 const WISHES: usize = 256;
