@@ -38,10 +38,6 @@ use tributary_transport::{
     Purpose, TopicId, TopicPartition, TopicSpec, Transport, TransportError, Watermarks,
 };
 
-/// As the command has it.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Counts what became durable on its way into a transport; without one, drops it.
 struct Counting {
     transport: Option<Arc<dyn Transport>>,

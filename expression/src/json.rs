@@ -2,6 +2,7 @@
 //! whole number of 64 bits is a float.
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -30,7 +31,9 @@ pub fn read(bytes: &[u8]) -> Result<Value, ReadError> {
 /// # Errors
 /// It is no JSON, or has more than [`DEPTH`] values inside of one another in what is read.
 pub fn read_some(bytes: &[u8], fields: &Fields) -> Result<Value, ReadError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // All of it at once: looking at each text by itself costs ten times as much.
+    let text = std::str::from_utf8(bytes).map_err(serde_json::Error::custom)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Seed { depth: 0, fields }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
@@ -186,11 +189,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     }
                 },
             };
-            let name = KeyString::from(name);
-            if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the key {name:?} is there twice")));
-            }
-            object.insert(name, entries.next_value_seed(Seed { depth, fields })?);
+            match object.entry(KeyString::from(name)) {
+                Entry::Vacant(place) => place.insert(entries.next_value_seed(Seed { depth, fields })?),
+                Entry::Occupied(place) => {
+                    return Err(A::Error::custom(format_args!("the key {:?} is there twice", place.key())));
+                }
+            };
         }
         Ok(Value::Object(object))
     }
@@ -224,6 +228,7 @@ mod tests {
         {
             assert!(read(text.as_bytes()).is_err());
         }
+        assert!(read(b"\"\xff\"").is_err());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use self::looks::{fields, has_changed, op};
 use self::waits::sequence;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -58,6 +59,9 @@ pub(super) struct Steps {
     looked_at: Fields,
     /// Whether events that came through those are read whole.
     with_all: bool,
+    /// Whether most of the last records came through the first steps: to read the next ones whole at once costs less then than to look at
+    /// some fields first.
+    most_pass: AtomicBool,
     sinks: Vec<Sink>,
     /// The topic of the stream's own, if it has one.
     own: Option<Arc<str>>,
@@ -163,6 +167,7 @@ impl Steps {
             first: first.len(),
             with_all: plan.steps.len() > first.len()
                 || plan.topics.iter().any(|sink| sink.key.is_some() || sink.when.is_some()),
+            most_pass: AtomicBool::new(false),
             looked_at,
             steps: plan.steps.iter().map(|step| (step.clone(), enricher(&step.name))).collect(),
             on_error: plan.on_error,
@@ -184,12 +189,18 @@ impl Steps {
         let is_watched = self.taps.is_watched();
         // Whoever watches wants to see events whole, and each step by itself.
         let first = if is_watched { 0 } else { self.first };
+        let is_read_whole = self.with_all && self.most_pass.load(Ordering::Relaxed);
         let begun = Instant::now();
         let begin = |record: &&Polled| {
             let traced = Traced::of(record);
-            Traveller { traced, ..self.begin(record, first, is_watched) }
+            let fits = record.value.as_ref().is_none_or(|value| value.len() <= self.max_event);
+            Traveller { traced, ..self.begin(record, first, is_watched || is_read_whole && fits) }
         };
         let mut travellers: Vec<Traveller> = records.iter().map(begin).collect();
+        if !is_watched {
+            let passed = travellers.iter().filter(|traveller| !traveller.has_ended()).count();
+            self.most_pass.store(passed * 3 > travellers.len() * 2, Ordering::Relaxed);
+        }
         self.counts.began(&travellers, first, begun.elapsed());
         let began_us = traced::begin(&travellers);
         self.looked(first, began_us, &mut travellers);

@@ -94,6 +94,30 @@ fn other_operations_do_not_flow() {
     assert_eq!(became(&creates, Some(UPDATE)), Ok(vec![]));
 }
 
+/// Once most events have come through the first steps, the next ones are read whole before these: nothing else of it changes.
+#[test]
+fn events_that_are_read_whole_at_once_become_the_same() {
+    let made = || {
+        let looks = vec![StepPlan::Filter(program(".after.id == 1")), StepPlan::Changed(vec!["title".into()])];
+        let transform = StepPlan::Transform(program(".n = to_int!(.after.id)"));
+        steps(&ALL, looks.into_iter().chain([transform]).collect(), vec![to(None, false)])
+    };
+    let deep = format!(r#"{{"op":"u","after":{{"id":2}},"source":{}{}}}"#, "[".repeat(70), "]".repeat(70));
+    let deep_and_wanted = deep.replace(r#""id":2"#, r#""id":1"#);
+    let text = r#"{"op":"u","before":{"id":1,"title":"Alien"},"after":{"id":1,"title":"Aliens"}}"#;
+    let other = r#"{"op":"u","before":{"id":2,"title":"Alien"},"after":{"id":2,"title":"Aliens"}}"#;
+    for event in [UPDATE, DELETE, text, other, deep.as_str(), deep_and_wanted.as_str(), "{", "[]"] {
+        let (looking, whole) = (made(), made());
+        became(&whole, Some(UPDATE)).expect("it passes");
+        assert!(whole.most_pass.load(Ordering::Relaxed) && !looking.most_pass.load(Ordering::Relaxed));
+        assert_eq!(became(&whole, Some(event)), became(&looking, Some(event)), "{event}");
+    }
+    let whole = made();
+    became(&whole, Some(UPDATE)).expect("it passes");
+    became(&whole, Some(other)).expect("it is dropped");
+    assert!(!whole.most_pass.load(Ordering::Relaxed), "one that is dropped changes that again");
+}
+
 #[test]
 fn what_fails_names_its_step() {
     let fails = |step: StepPlan| became(&steps(&ALL, vec![step], vec![to(None, false)]), Some(UPDATE)).unwrap_err();
