@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tributary_event::ErrorClass;
 use tributary_stack::KafkaOptions;
@@ -85,7 +85,13 @@ impl Bench {
 
     pub async fn topic_with(&self, name: &str, partitions: u32, retention: Retention) -> Arc<str> {
         let name = self.name(name);
-        self.transport.ensure_topics(&[TopicSpec { name: name.clone(), partitions, retention }]).await.unwrap();
+        let spec = [TopicSpec { name: name.clone(), partitions, retention }];
+        let started = Instant::now();
+        // Brokers that were just started may not know of one another yet.
+        while let Err(error) = self.transport.ensure_topics(&spec).await {
+            assert!(error.class == ErrorClass::Transient && started.elapsed() < PATIENCE, "{error}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         name.into()
     }
 
