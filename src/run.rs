@@ -17,7 +17,7 @@ pub mod http;
 pub mod record;
 mod source;
 pub mod tap;
-pub(crate) mod traces;
+mod traces;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};

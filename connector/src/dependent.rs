@@ -1,7 +1,7 @@
 //! Whoever derives something of a source's tables: what it needs of them, and what it must hear of.
 
-pub mod carried;
-pub mod description;
+pub(crate) mod carried;
+pub(crate) mod description;
 
 use async_trait::async_trait;
 use tokio::sync::watch;

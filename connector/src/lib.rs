@@ -3,6 +3,7 @@
 //! [`source`] is the contract of a source, [`publish`] the small loop that drives one into a transport's producer,
 //! [`run`](run()) the composition of both with retries and health. Only this room knows database protocols: [`postgres`] and [`mysql`].
 
+pub mod checkpoint;
 pub mod dependent;
 #[cfg(test)]
 mod documentation;
@@ -19,12 +20,13 @@ pub mod run;
 pub mod settings;
 pub mod source;
 
+pub use checkpoint::{InProgress, PostgresCheckpoint};
 pub use dependent::carried::{AsId, Carried};
 pub use dependent::description::{Description, Reference};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
-pub use postgres::checkpoint::{InProgress, PostgresCheckpoint};
+
 pub use run::run;
 pub use settings::{
     BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,

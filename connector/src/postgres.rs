@@ -6,7 +6,6 @@
 //! `stream` (messages of `pgoutput` → events) with `values` (bytes and texts of columns → values) and `tables` (what the server
 //! knows of tables).
 
-pub mod checkpoint;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod monitor;

@@ -9,8 +9,8 @@
 //! writer is busy the batch grows up to its limits, which makes batches small when there is little to do and large under
 //! load.
 
-pub(crate) mod oversized;
-pub(crate) mod traced;
+mod oversized;
+mod traced;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -46,6 +46,7 @@ fn what_a_condition_does_not_look_at_need_not_be_read() {
         ("is_object(.a) && .a.d == 7", r#"{"a":{"b":[{"c":1},{"c":2}],"d":7,"e":null}}"#),
         ("length(object(.)) == 4", event),
         (".op.b == null", r#"{"op":"u"}"#),
+        ("unnest!(.a.b)[0].a.d == 7", event),
     ] {
         let program = compiled(text, &Shape::any());
         let some = json::read_some(event.as_bytes(), &program.fields()).expect("JSON");

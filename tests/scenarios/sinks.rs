@@ -218,7 +218,8 @@ async fn disturbed(pair: Pair, by: Disturbance) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         world.until("nothing waits", idle).await;
     } else {
-        // A process that was killed keeps its partitions for a while, and nobody measures those: until everything is everywhere.
+        // A process that was killed keeps its partitions for a while, and nobody measures their lag: so it is waited until everything is
+        // everywhere, and then for so long that whoever takes such partitions over late would have repeated something.
         let (transport, table) = (world.transport(pair), world.topic("public.movie"));
         let sql = connect(&world.database_url()).await;
         let complete = async |address: &str| {
@@ -232,6 +233,7 @@ async fn disturbed(pair: Pair, by: Disturbance) {
                 && indexed(address, &rows).await == Some(last_rows(&events).iter().map(document).collect())
         };
         world.until("everything is everywhere", complete).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
     }
     // The index of rows, while somebody answers for it.
     let documents = indexed(&world.address().expect("an address"), &rows).await.expect("documents");

@@ -4,7 +4,7 @@ pub(crate) mod account;
 pub(crate) mod command;
 pub(crate) mod port;
 pub(crate) mod probe;
-pub(crate) mod process_table;
+mod process_table;
 pub(crate) mod run_folder;
 
 use self::account::Account;

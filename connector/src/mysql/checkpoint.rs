@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::position::{FilePosition, GroupId, LogPosition};
+use crate::checkpoint::read;
 use crate::error::ConnectorError;
-use crate::postgres::checkpoint::read;
 use crate::source::Mark;
 
 /// A group of which a first part is durable.

@@ -97,6 +97,9 @@ pub(super) async fn watch(
     let seconds_left = metrics::gauge!("tributary_connector_log_seconds_left", "source" => label);
     let mut trouble = Trouble::default();
     let mut round = 0;
+    if let Err(error) = session.must_ask().await {
+        return error;
+    }
     loop {
         match session.is_free(&mysql.identity).await {
             Ok(true) => {}

@@ -15,7 +15,7 @@ use super::values::charset::Charset;
 use super::values::texts::Texts;
 use super::values::value::Codec;
 use super::wire::frame::{self, Frame};
-use crate::postgres::checkpoint::PostgresCheckpoint;
+use crate::checkpoint::PostgresCheckpoint;
 use crate::settings::{BinaryHandling, InvalidText, TimePrecision, ValueOptions};
 
 /// Types that are built in, and the functions that send them.

@@ -18,10 +18,10 @@ use super::wire::hosts;
 use super::wire::session;
 use super::wire::sql::Sql;
 use super::wire::sqlstate::{quote, replication_privilege};
+use crate::checkpoint::PostgresCheckpoint;
 use crate::dependent::Dependent;
 use crate::dependent::carried::Carried;
 use crate::error::ConnectorError;
-use crate::postgres::checkpoint::PostgresCheckpoint;
 use crate::settings::{ConnectorSettings, PostgresSettings, PreparedTransactions, SourceSettings};
 
 /// A source that can be streamed.

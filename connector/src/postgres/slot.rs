@@ -14,9 +14,9 @@ use super::wire::endpoint::Endpoint;
 use super::wire::hosts;
 use super::wire::sql::Sql;
 use super::wire::sqlstate::{literal, replication_privilege};
+use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
 use crate::pager::patiently;
-use crate::postgres::checkpoint::PostgresCheckpoint;
 use crate::settings::PostgresSettings;
 
 /// The facts about a slot that decide.

@@ -35,7 +35,7 @@ use tributary_transport::{
 
 use self::receiver::Counting;
 
-/// As the command has it.
+/// The allocator of the command, so that memory is measured as the command uses it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -6,6 +6,7 @@ mod calls;
 mod counts;
 mod error;
 mod looks;
+mod reading;
 mod remembering;
 mod traced;
 mod waits;
@@ -17,21 +18,19 @@ pub(crate) use self::looks::metadata;
 pub(super) use self::traced::Traced;
 
 use self::counts::Counts;
-use self::looks::{fields, has_changed, op};
-use self::waits::sequence;
+use self::looks::{fields, has_changed};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tributary_dsl::plan::{OnError, Origin, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
+use tributary_dsl::plan::{OnError, Step, StepPlan, StreamInput, StreamPlan, TopicSink, own_topic};
 use tributary_event::Op;
 use tributary_expression::json::Excess;
 use tributary_expression::{Fields, Flow, Program, Value, json};
 use tributary_transport::Polled;
 
-use super::attributes::{Attributes, committed_us};
+use super::attributes::Attributes;
 use super::seen::Seen;
 use super::tap::{Outcome, Taps};
 use crate::outside::{Enricher, OutsideError};
@@ -59,8 +58,8 @@ pub(super) struct Steps {
     looked_at: Fields,
     /// Whether events that came through those are read whole.
     with_all: bool,
-    /// Whether most of the last records came through the first steps: to read the next ones whole at once costs less then than to look at
-    /// some fields first.
+    /// Whether more than two thirds of the last records came through the first steps. Then the next ones are read whole at once, which costs
+    /// less than to read some fields first and then everything.
     most_pass: AtomicBool,
     sinks: Vec<Sink>,
     /// The topic of the stream's own, if it has one.
@@ -189,7 +188,7 @@ impl Steps {
         let is_watched = self.taps.is_watched();
         // Whoever watches wants to see events whole, and each step by itself.
         let first = if is_watched { 0 } else { self.first };
-        let is_read_whole = self.with_all && self.most_pass.load(Ordering::Relaxed);
+        let is_read_whole = first > 0 && self.with_all && self.most_pass.load(Ordering::Relaxed);
         let begun = Instant::now();
         let begin = |record: &&Polled| {
             let traced = Traced::of(record);
@@ -198,7 +197,8 @@ impl Steps {
         };
         let mut travellers: Vec<Traveller> = records.iter().map(begin).collect();
         if !is_watched {
-            let passed = travellers.iter().filter(|traveller| !traveller.has_ended()).count();
+            let has_passed = |traveller: &&Traveller| !traveller.has_ended() && !traveller.has_failed();
+            let passed = travellers.iter().filter(has_passed).count();
             self.most_pass.store(passed * 3 > travellers.len() * 2, Ordering::Relaxed);
         }
         self.counts.began(&travellers, first, begun.elapsed());
@@ -338,95 +338,6 @@ impl Steps {
 
     fn at(&self, step: &str, cause: impl Into<String>) -> StepError {
         StepError { step: step.to_owned(), cause: cause.into(), on_error: self.on_error }
-    }
-
-    /// When the event of a record was, if it has one that says so.
-    pub fn time_us(&self, record: &Polled) -> Option<i64> {
-        self.begin(record, 0, false).time_us
-    }
-
-    /// Reads a record, and runs the first steps, which only look.
-    fn begin(&self, record: &Polled, first: usize, whole: bool) -> Traveller {
-        let size = record.value.as_ref().map_or(0, Bytes::len);
-        let (op, events) = (Op::Update, Ok(Vec::new()));
-        let mut traveller =
-            Traveller { size, op, looked: None, time_us: None, events, attributes: None, sequence: None, traced: None };
-        let mut read = self.read(record, first, whole, &mut traveller);
-        if whole && read.is_err() {
-            // What nobody watches may be read in part only; whether somebody watches changes nothing.
-            read = self.read(record, self.first, false, &mut traveller);
-        }
-        match read {
-            Ok(Some(event)) => traveller.events = Ok(vec![event]),
-            Ok(None) => {}
-            Err(error) => traveller.events = Err(error),
-        }
-        traveller
-    }
-
-    fn read(
-        &self,
-        record: &Polled,
-        first: usize,
-        whole: bool,
-        traveller: &mut Traveller,
-    ) -> Result<Option<Event>, StepError> {
-        // A tombstone follows the event of its delete.
-        let Some(value) = &record.value else { return Ok(None) };
-        let unreadable = |e: json::ReadError| self.at(RECORD, e.to_string());
-        let is_pruned = !whole && (first > 0 || !self.with_all);
-        let fields = if is_pruned { &self.looked_at } else { &Fields::All };
-        let mut flow = Flow::new(json::read_some(value, fields).map_err(unreadable)?);
-        let input = self.inputs.iter().find(|input| *input.topic == *record.place.topic);
-        let upstream = Attributes::read(record);
-        let op = match input.map(|input| &input.origin) {
-            // What its programs left need not say it any more.
-            Some(Origin::Stream(_)) => upstream.as_ref().map(|upstream| upstream.op),
-            Some(Origin::Topic) => Some(Op::Create),
-            _ => op(&flow.event),
-        };
-        if self.with_time {
-            let time_us = match input.map(|input| &input.origin) {
-                Some(Origin::Stream(_)) => upstream.as_ref().and_then(|upstream| upstream.committed_us),
-                Some(Origin::Topic) => None,
-                _ => committed_us(&flow.event),
-            };
-            // Who does not say it is as late as its record.
-            traveller.time_us = time_us.or(Some(record.timestamp_ms.saturating_mul(1_000)));
-        }
-        let op = op.ok_or_else(|| self.at(RECORD, "it is no change event: it has no `op`"))?;
-        if !self.ops.contains(&op) {
-            return Ok(None);
-        }
-        (traveller.op, traveller.looked) = (op, Some(0));
-        if self.with_metadata {
-            flow.metadata = metadata(record);
-        }
-        for (step, _) in &self.steps[..first] {
-            let passes = match &step.plan {
-                StepPlan::Filter(program) => self.call(step, program, &mut flow)? == Value::Boolean(true),
-                StepPlan::Changed(columns) => op != Op::Update || has_changed(&flow.event, columns),
-                _ => true,
-            };
-            if !passes {
-                return Ok(None);
-            }
-            traveller.looked = traveller.looked.map(|looked| looked + 1);
-        }
-        if let Some(Who { pipeline, kind }) = &self.who {
-            traveller.attributes = Some(match (input.map(|input| &input.origin), upstream) {
-                (Some(Origin::Stream(_)), Some(upstream)) => upstream.passed_on(pipeline, kind),
-                (Some(Origin::Table { source, .. }), _) => {
-                    Attributes::of(&flow.event, op, record, pipeline, source, kind)
-                }
-                _ => Attributes::of_record(op, record, pipeline, kind),
-            });
-        }
-        if self.with_all && *fields != Fields::All {
-            flow.event = json::read(value).map_err(unreadable)?;
-        }
-        traveller.sequence = sequence(input, &flow.event);
-        Ok(Some(Event { flow, is_new: false, parts: Vec::new() }))
     }
 
     fn call(&self, step: &Step, program: &Program, flow: &mut Flow) -> Result<Value, StepError> {

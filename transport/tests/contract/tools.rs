@@ -87,7 +87,7 @@ impl Bench {
         let name = self.name(name);
         let spec = [TopicSpec { name: name.clone(), partitions, retention }];
         let started = Instant::now();
-        // Brokers that were just started may not know of one another yet.
+        // Brokers that were just started may not know of one another yet, so what may pass is tried again.
         while let Err(error) = self.transport.ensure_topics(&spec).await {
             assert!(error.class == ErrorClass::Transient && started.elapsed() < PATIENCE, "{error}");
             tokio::time::sleep(Duration::from_millis(200)).await;

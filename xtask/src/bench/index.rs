@@ -125,7 +125,7 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     postgres.stop().await
 }
 
-/// The most memory of its own that a process has had: without the pages of files that it reads, which the kernel takes back when it
+/// The most memory of its own that a process has had, as far as it was looked at: without the pages of files that it reads, which the kernel takes back when it
 /// needs them.
 struct OwnMemory {
     /// In megabytes.

@@ -3,6 +3,8 @@
 
 use super::super::cursor::{Cursor, Malformed};
 
+/// What a statement that inserts writes to stands in its first words, so many at most; behind them come rows.
+const WRITTEN: usize = 16_384;
 /// The modes of SQL that change how a statement is read.
 const ANSI_QUOTES: u64 = 4;
 const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
@@ -138,6 +140,8 @@ impl Statement {
             "ALTER" | "CREATE" | "DROP" | "RENAME" if self.defines_other_things() => StatementKind::Nothing,
             "ALTER" | "CREATE" | "DROP" | "RENAME" => StatementKind::Definition,
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" => StatementKind::Rows,
+            // In the log for a function or a procedure that changes rows.
+            "SELECT" | "DO" | "CALL" => StatementKind::Rows,
             _ => StatementKind::Nothing,
         }
     }
@@ -175,8 +179,13 @@ impl Statement {
 
     /// Whether the table, or its database as a whole, is named in it.
     pub(in super::super) fn may_concern(&self, schema: &str, table: &str) -> bool {
+        self.names(schema, table, self.defining())
+    }
+
+    /// The same of its first words, so many.
+    fn names(&self, schema: &str, table: &str, words: usize) -> bool {
         let (mut names_schema, mut names_table, mut whole) = (false, false, false);
-        for (at, word) in self.words().enumerate().take(self.defining()) {
+        for (at, word) in self.words().enumerate().take(words) {
             // Names may be compared without their case, by the server's settings.
             let names = |name: &str| word.name().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
             names_schema |= names(schema);
@@ -186,24 +195,32 @@ impl Statement {
         names_table && (names_schema || self.schema.to_lowercase() == schema.to_lowercase()) || whole && names_schema
     }
 
-    /// Whether rows of the table may be changed by it: of one that reads elsewhere, only what it writes to counts.
+    /// Whether rows of the table may be changed by it: of one that reads elsewhere, only what it writes to counts; one that calls a function
+    /// does not say what that changes, so it may be any table of a database that it names or was run in.
     pub(in super::super) fn may_write_to(&self, schema: &str, table: &str) -> bool {
-        let inserts = self.words().next().is_some_and(|word| word.is("insert") || word.is("replace"));
-        if !inserts {
+        let first = self.words().next();
+        let begins = |keywords: &[&str]| first.as_ref().is_some_and(|first| keywords.iter().any(|word| first.is(word)));
+        if begins(&["select", "do", "call"]) {
+            let named = |word: Word| word.name().is_some_and(|word| word.to_lowercase() == schema.to_lowercase());
+            return self.schema.to_lowercase() == schema.to_lowercase() || self.words().take(WRITTEN).any(named);
+        }
+        if !begins(&["insert", "replace"]) {
             return self.may_concern(schema, table);
         }
-        let written = self.text.len().min(1 << 16);
-        let text: String = self.text.chars().take(written).collect();
-        let mut head = Self { text, ..self.clone() };
-        let lower = head.text.to_ascii_lowercase();
-        if let Some(at) = lower.find("select") {
-            head.text.truncate(at);
-        }
-        head.may_concern(schema, table)
+        let words = self.words().take(WRITTEN).position(|word| word.is("select")).unwrap_or(WRITTEN);
+        self.names(schema, table, words)
     }
 
+    /// Its words, behind the settings that MariaDB lets stand before a statement (`SET STATEMENT … FOR`).
     fn words(&self) -> Words<'_> {
-        Words { text: &self.text, mode: self.mode }
+        let all = Words { text: &self.text, mode: self.mode };
+        let mut words = Words { text: &self.text, mode: self.mode };
+        let is_set = |words: &mut Words<'_>, keyword: &str| words.next().is_some_and(|word| word.is(keyword));
+        if is_set(&mut words, "set") && is_set(&mut words, "statement") && words.any(|word| word.is("for")) {
+            words
+        } else {
+            all
+        }
     }
 }
 
@@ -354,6 +371,18 @@ mod tests {
             assert_eq!(kind(text), Definition, "{text}");
         }
         assert_eq!(kind("/*M!100100 insert */ into t values (1)"), Rows);
+        assert_eq!(
+            kind("SET STATEMENT max_statement_time=1, sort_buffer_size = 2 FOR TRUNCATE t"),
+            Truncate(None, "t".into())
+        );
+        assert_eq!(kind("set statement lock_wait_timeout=1 for alter table t add x int"), Definition);
+        assert_eq!(kind("SET STATEMENT a=1 FOR insert into t values (1)"), Rows);
+        assert_eq!(kind("SELECT `films`.`f`()"), Rows);
+        for text in
+            ["SET statement = 1", "SET STATEMENT", "SET x = 'statement for'", "SET STATEMENT a = 'for truncate t'"]
+        {
+            assert_eq!(kind(text), Nothing, "{text}");
+        }
         assert_eq!(kind("GRANT ALL ON *.* TO a"), Nothing);
         assert_eq!(kind("SAVEPOINT `a`"), Savepoint("a".into()));
         assert_eq!(kind("RELEASE SAVEPOINT a"), Nothing);
@@ -375,6 +404,14 @@ mod tests {
         let writes = |text: &str| statement(text).may_write_to("films", "movie");
         assert!(writes("INSERT INTO movie SELECT 1"));
         assert!(!writes("INSERT INTO log SELECT * FROM movie"));
+        assert!(!writes("INSERT INTO selections (id) SELECT id FROM movie"));
+        assert!(statement("INSERT INTO selections VALUES (1)").may_write_to("films", "selections"));
+        assert!(statement("replace into `select` values (1)").may_write_to("films", "select"));
+        assert!(statement("SET STATEMENT a=1 FOR INSERT INTO movie VALUES (1)").may_write_to("films", "movie"));
+        assert!(writes("SELECT f(1)"));
+        let elsewhere =
+            |text: &str| Statement { schema: "other".into(), ..statement(text) }.may_write_to("films", "movie");
+        assert!(elsewhere("SELECT `films`.`f`()") && elsewhere("do films.f()") && !elsewhere("SELECT `other`.`f`()"));
         assert!(writes("UPDATE log, movie SET a = 1"));
     }
 

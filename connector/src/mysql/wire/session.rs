@@ -16,6 +16,8 @@ use crate::settings::Secret;
 
 /// How many tables one statement asks about, or one packet of statements: the way to the server is gone once for all of them.
 pub(in crate::mysql) const TOGETHER: usize = 250;
+/// How long a session that watches may ask nothing before the server ends it; it asks every few seconds.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP. A table
@@ -209,6 +211,13 @@ impl Session {
             self.one("asking who holds the lock", &format!("select is_used_lock({quoted})")).await?;
         let holder = holder.flatten().map_or_else(String::new, |session| format!(" (session {session})"));
         Err(ConnectorError::Locked { name: name.to_owned(), cause: format!("another process holds it{holder}") })
+    }
+
+    /// Lets the server end the session, and free its locks, once it has asked nothing for a while: a process whose machine or network is gone
+    /// ends no session, and whoever waits for its lock could not take over.
+    pub(in crate::mysql) async fn must_ask(&mut self) -> Result<(), ConnectorError> {
+        let ends = format!("set session wait_timeout = {}", SILENCE.as_secs());
+        self.run("limiting how long the session may ask nothing", &ends).await
     }
 
     /// Whether the lock is free, or held by this session.

@@ -11,8 +11,8 @@
 
 use tributary_event::{ErrorClass, Lsn};
 
+use crate::checkpoint::PostgresCheckpoint;
 use crate::error::ConnectorError;
-use crate::postgres::checkpoint::PostgresCheckpoint;
 use crate::postgres::wire::Wire;
 use crate::postgres::wire::replication::System;
 

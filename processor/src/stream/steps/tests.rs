@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tributary_dsl::plan::{FunctionPlan, Start};
+use tributary_dsl::plan::{FunctionPlan, Origin, Start};
 use tributary_expression::{Path, Shape, Signature, Type};
 use tributary_transport::{Batch, Headers, TopicPartition};
 
@@ -94,7 +94,7 @@ fn other_operations_do_not_flow() {
     assert_eq!(became(&creates, Some(UPDATE)), Ok(vec![]));
 }
 
-/// Once most events have come through the first steps, the next ones are read whole before these: nothing else of it changes.
+/// Once most events have come through the first steps, the next ones are read whole before these: what becomes of them does not change.
 #[test]
 fn events_that_are_read_whole_at_once_become_the_same() {
     let made = || {

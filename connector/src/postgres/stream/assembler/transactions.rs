@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tributary_event::{ChangeEvent, LogicalMessage, Lsn, Op, Origin, Position, Scope, TransactionInfo};
 
 use super::{Assembler, Next, find, is_captured};
+use crate::checkpoint::InProgress;
 use crate::error::ConnectorError;
-use crate::postgres::checkpoint::InProgress;
 use crate::postgres::slot::heartbeat;
 use crate::postgres::stream::pgoutput::{Message, Oids};
 use crate::postgres::stream::sink::Sink;
