@@ -1,4 +1,5 @@
-//! The command line: what can be said, and help that teaches it.
+//! The command line: what can be said, with help that teaches it; how a command begins (`entry`), what people see of it (`output`, `logs`),
+//! and how it ends (`exit`).
 
 mod entry;
 pub mod exit;

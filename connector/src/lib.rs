@@ -26,7 +26,6 @@ pub use dependent::description::{Description, Reference};
 pub use dependent::{Dependent, Doubt, Independent};
 pub use error::ConnectorError;
 pub use pager::{KeyPager, KeyRow, RowPager, TableRow};
-
 pub use run::run;
 pub use settings::{
     BatchLimits, BinaryHandling, ConnectorSettings, DroppedTypes, InvalidText, MySqlSettings, Oversized,

@@ -17,7 +17,7 @@ const ENDING: Duration = Duration::from_secs(10);
 pub fn cli(functions: Functions) -> ExitCode {
     let cli = Cli::parse();
     let say = |message: &dyn std::fmt::Display| drop(writeln!(std::io::stderr(), "error: {message}"));
-    if let Err(message) = crate::cli::logs::init(cli.log_format, cli.log_filter()) {
+    if let Err(message) = super::logs::init(cli.log_format, cli.log_filter()) {
         say(&message);
         return ExitCode::from(2);
     }

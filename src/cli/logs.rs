@@ -13,7 +13,7 @@ pub fn init(format: Option<LogFormat>, filter: &str) -> Result<(), String> {
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let filter = EnvFilter::try_new(filter)
         .map_err(|e| format!("--log {filter:?} is no log filter: {e} (try info, or info,tributary_connector=debug)"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(crate::cli::output::LogWriter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(super::output::LogWriter);
     let result = match format {
         LogFormat::Text => {
             let time = ChronoLocal::new("%H:%M:%S%.3f".into());

@@ -81,7 +81,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/reindex", post(reindex))
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/audit", get(audit))
-        .route("/tap", get(crate::run::tap::serve))
+        .route("/tap", get(super::tap::serve))
         .route("/reload", post(reload))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))

@@ -53,7 +53,7 @@ pub(super) struct Steps {
     on_error: OnError,
     /// Bytes that an event may have.
     max_event: usize,
-    /// The steps that come first and only look: of most events nothing else is read than what they look at.
+    /// The steps that come first and only look: nothing else is read than what they look at, unless most events pass them.
     first: usize,
     looked_at: Fields,
     /// Whether events that came through those are read whole.
