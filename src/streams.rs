@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{IndexSinkPlan, SinkPlan, StepPlan, StreamPlan, own_topic};
-use tributary_event::Health;
+use tributary_dsl::plan::{DeliveryPlan, IndexSinkPlan, Secret, SinkPlan, StepPlan, StreamPlan, own_topic};
+use tributary_event::{Health, TableName};
 use tributary_indexer::request::names;
 use tributary_indexer::store::DocumentStore;
 use tributary_processor::{Table, Taps};
@@ -333,6 +333,9 @@ impl Streams {
                  alone: stop it and start it again"
             )));
         }
+        if let Some(why) = given_another_table(self.draft.definition(), draft.definition()) {
+            return Err(Failure::Stopped(why));
+        }
         let mut changed = Changed::between(self.draft.definition(), draft.definition());
         // One that did not come back at another time.
         let (kept, ended): (Vec<_>, Vec<_>) =
@@ -422,6 +425,31 @@ impl Changed {
         changed.stopped = gone.map(|stream| stream.name.clone()).collect();
         Self { kept_services, kept_tables, ..changed }
     }
+}
+
+/// A sink that would go on in another table of the same database, which would lack the rows of before.
+fn given_another_table(before: &Definition, now: &Definition) -> Option<String> {
+    let tables = |definition: &Definition| -> HashMap<(String, String), (Secret, TableName)> {
+        let deliveries =
+            definition.streams().iter().flat_map(|stream| stream.deliveries.iter().map(move |d| (stream, d)));
+        let table = |(stream, delivery): (&StreamPlan, &DeliveryPlan)| match &delivery.sink {
+            SinkPlan::Sql(sql) => {
+                Some(((stream.name.clone(), delivery.name.clone()), (sql.url.clone(), sql.table.clone())))
+            }
+            _ => None,
+        };
+        deliveries.filter_map(table).collect()
+    };
+    let before = tables(before);
+    tables(now).into_iter().find_map(|((stream, sink), (url, table))| {
+        let (old_url, old) = before.get(&(stream.clone(), sink.clone()))?;
+        (*old_url == url && *old != table).then(|| {
+            format!(
+                "the sink {sink} of the stream {stream} is given the table {table} in place of {old}, and would go on there without the rows of \
+                 before: give it another `name` too, under which it begins with what the stream's topic still has"
+            )
+        })
+    })
 }
 
 /// The indexes that streams fill.

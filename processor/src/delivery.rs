@@ -69,9 +69,13 @@ impl Delivery {
         format!("sink {stream}/{sink}")
     }
 
-    /// The group that reads for it.
+    /// The group that reads for it. An index of another name has none of what was read for the one before, so it has a group of its own.
     pub fn group(&self) -> String {
-        format!("{}.{}.{}.sink", self.pipeline, self.stream, self.plan.name)
+        let Self { pipeline, stream, plan, .. } = self;
+        match &plan.sink {
+            SinkPlan::Index(index) => format!("{pipeline}.{stream}.{}.{}.sink", plan.name, index.name),
+            _ => format!("{pipeline}.{stream}.{}.sink", plan.name),
+        }
     }
 
     /// Runs until shutdown or a fatal error.

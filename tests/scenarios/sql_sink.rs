@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mysql_async::prelude::Queryable as _;
 use tributary_stack::{MySql, MySqlOptions, MySqlProduct};
 
+use crate::client;
 use crate::world::{Own, Pair, World};
 
 const STREAM: &str = r#"
@@ -87,6 +88,32 @@ async fn killed(product: MySqlProduct) {
         tables.query_first("select count(*) from copies.movie where _deleted").await.expect("a count");
     assert_eq!(deleted, Some(8), "what was deleted is marked");
     drop(tables);
+    // Another table would lack the rows of before, whether it is given while the pipeline runs or not.
+    let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    world.edit_pipeline("table: copies.movie", "table: copies.film");
+    let (code, said, error) = world.run(&["reload", &pipeline]).await;
+    assert!(
+        code == 1 && error.contains("is given the table copies.film in place of copies.movie"),
+        "{code} {said}{error}"
+    );
+    world.kill();
+    world.start();
+    let is_told = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let why = health["parts"]["sink copied/sql"]["why"].as_str().unwrap_or_default().to_owned();
+        why.contains("has written the table movie up to offset") && why.contains("give the sink another name")
+    };
+    world.until("the sink says that it was given another table", is_told).await;
+    world.edit_pipeline("table: copies.film", "name: films, table: copies.film");
+    let (code, said, error) = world.run(&["reload", &pipeline]).await;
+    assert_eq!(code, 0, "{said}{error}");
+    let is_there = async |_: &str| {
+        let Ok(mut tables) = pool.get_conn().await else { return false };
+        let rows: Result<Option<usize>, _> =
+            tables.query_first("select count(*) from copies.film where not _deleted").await;
+        rows.is_ok_and(|rows| rows == Some(truth.len()))
+    };
+    world.until("another table has all rows under another name", is_there).await;
     world.stop_process(0).await;
     pool.disconnect().await.expect("closed");
 }

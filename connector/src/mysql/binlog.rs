@@ -2,6 +2,7 @@
 //!
 //! Reference: MySQL Source Code Documentation, `libs/mysql/binlog/event`; MariaDB Knowledge Base, "Replication Protocol", binlog events.
 
+mod definition;
 mod group;
 mod header;
 mod payload;
@@ -9,6 +10,7 @@ mod rows;
 mod statement;
 mod table_map;
 
+pub(super) use definition::Unlogged;
 pub(super) use group::{GroupStart, format_description, heartbeat, rotation};
 pub(super) use header::{EventKind, HEADER, Header};
 pub(super) use payload::{Payload, uncompressed};

@@ -50,7 +50,7 @@ pub fn events(data: &[u8]) {
         let mut next = assembler.take(&event.into(), false, 0, &mut out);
         loop {
             match next {
-                Ok(Next::Define(tables, _)) => assembler.define(&tables, Vec::new()),
+                Ok(Next::Define(definition)) => assembler.define(&definition.tables, Vec::new()),
                 Ok(Next::GoOn) => {}
                 Err(_) => return,
             }

@@ -273,7 +273,7 @@ pub(super) fn suffice(
         carried.push(Carried {
             quoted_name: super::wire::session::quoted(table),
             quote: super::wire::session::quote,
-            whole_rows: "SET PERSIST binlog_row_image = 'FULL';".into(),
+            whole_rows: "SET GLOBAL binlog_row_image = 'FULL';".into(),
             ids: shape.columns.iter().map(|column| tables::as_id(&column.described)).collect(),
             schema: schema.into(),
             unpublished: Vec::new(),

@@ -3,6 +3,7 @@
 //! The servers come from `TRIBUTARY_TEST_MYSQL` and `TRIBUTARY_TEST_MARIADB`, administrators' URLs without a database. One that is not
 //! set is left out.
 
+mod doubt;
 mod failover;
 mod grants;
 mod kafka;

@@ -234,7 +234,7 @@ async fn a_row_of_which_the_log_has_no_column_is_a_row() {
         assert_eq!((records[0].op(), records[0].get("/after")), ("c", after));
         assert_eq!(records[1].get("/after"), json!({"a": 1, "b": 2}));
         db.run("insert into k values ()").await;
-        running.wait_down("lacks the column id of its key; run: SET PERSIST binlog_row_image = 'FULL'").await;
+        running.wait_down("lacks the column id of its key; run: SET GLOBAL binlog_row_image = 'FULL'").await;
         running.kill().await;
         db.remove().await;
     }

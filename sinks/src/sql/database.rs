@@ -60,8 +60,8 @@ pub(super) trait Session: Send + Sync {
         self.has_marks(marks).await
     }
 
-    /// The mark of a partition.
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure>;
+    /// The mark of a partition, and the table that was written up to it, where that was noted.
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<(Mark, Option<String>)>, Failure>;
 
     /// Moves the mark, if it is where the entry says.
     async fn advance(&mut self, marks: &Marks, entry: &Entry<'_>) -> Result<bool, Failure>;

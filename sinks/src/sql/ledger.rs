@@ -188,7 +188,14 @@ impl<D: Database> LedgerSink for Writer<D> {
             asked.begin().await?;
             asked.lock(&self.marks, place).await?;
             let next = match asked.has_marks(&self.marks).await? {
-                true => asked.mark(&self.marks, place).await?,
+                true => match asked.mark(&self.marks, place).await? {
+                    Some((mark, target)) => {
+                        let fatal = |why| OutsideError::fatal(format!("{}: {why}", self.sessions.place()));
+                        self.marks.are_of(target.as_deref(), mark, asked.dialect()).map_err(fatal)?;
+                        Some(mark)
+                    }
+                    None => None,
+                },
                 false => None,
             };
             asked.run("commit").await?;

@@ -16,6 +16,8 @@ pub(super) const SAMPLES: &str = "tributary_samples";
 #[derive(Debug)]
 pub(super) struct Marks {
     pub(super) schema: String,
+    /// The table that is written.
+    pub(super) target: String,
     pub(super) stream: String,
     pub(super) sink: String,
 }
@@ -32,7 +34,12 @@ pub(super) fn topic(mark: Mark) -> Option<String> {
 
 impl Marks {
     pub(super) fn new(table: &TableName, stream: &str, sink: &str) -> Self {
-        Self { schema: table.schema.to_string(), stream: stream.to_owned(), sink: sink.to_owned() }
+        Self {
+            schema: table.schema.to_string(),
+            target: table.name.to_string(),
+            stream: stream.to_owned(),
+            sink: sink.to_owned(),
+        }
     }
 
     /// The tables in SQL: of marks, and of samples.
@@ -44,6 +51,25 @@ impl Marks {
     pub(super) fn lock(&self, dialect: &dyn Dialect, place: &TopicPartition) -> String {
         let [marks, _] = self.tables(dialect);
         format!("{marks} {:?} {:?} {:?} {}", self.stream, self.sink, place.topic, place.partition)
+    }
+
+    /// Whether what the mark says was written to this very table.
+    ///
+    /// # Errors
+    /// It was another one: the rows of before are there, and not here.
+    pub(super) fn are_of(&self, target: Option<&str>, mark: Mark, dialect: &dyn Dialect) -> Result<(), String> {
+        let Some(other) = target.filter(|other| *other != self.target) else { return Ok(()) };
+        let Self { target, stream, sink, .. } = self;
+        let [marks, _] = self.tables(dialect);
+        Err(format!(
+            "the sink {sink} of the stream {stream} has written the table {other} up to offset {}, and {target} would lack the rows of before: \
+             give the sink another name, under which it begins with what the topic still has; if {target} has them already (it was renamed), run: \
+             update {marks} set target = '{}' where stream = '{}' and sink = '{}'",
+            mark.next,
+            target.replace('\'', "''"),
+            stream.replace('\'', "''"),
+            sink.replace('\'', "''"),
+        ))
     }
 
     /// Makes the tables, while definitions may be changed.

@@ -17,7 +17,7 @@ pub(in super::super) struct Statement {
     /// The database that was chosen.
     pub schema: String,
     pub text: String,
-    mode: u64,
+    pub(super) mode: u64,
 }
 
 /// What a statement does.
@@ -46,7 +46,7 @@ pub(in super::super) enum StatementKind {
 
 /// A word of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     /// An identifier or keyword without quotes.
     Bare(String),
     /// An identifier in quotes.
@@ -57,11 +57,11 @@ enum Word {
 }
 
 impl Word {
-    fn is(&self, keyword: &str) -> bool {
+    pub(super) fn is(&self, keyword: &str) -> bool {
         matches!(self, Self::Bare(word) if word.eq_ignore_ascii_case(keyword))
     }
 
-    fn name(&self) -> Option<&str> {
+    pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::Bare(name) | Self::Quoted(name) => Some(name),
             Self::Text(_) | Self::Mark(_) => None,
@@ -212,7 +212,7 @@ impl Statement {
     }
 
     /// Its words, behind the settings that MariaDB lets stand before a statement (`SET STATEMENT … FOR`).
-    fn words(&self) -> Words<'_> {
+    pub(super) fn words(&self) -> Words<'_> {
         let all = Words { text: &self.text, mode: self.mode };
         let mut words = Words { text: &self.text, mode: self.mode };
         let is_set = |words: &mut Words<'_>, keyword: &str| words.next().is_some_and(|word| word.is(keyword));
@@ -255,7 +255,7 @@ fn xid(words: &[Word]) -> Vec<u8> {
 }
 
 /// The words of a statement, without comments; those that only MySQL or MariaDB reads count.
-struct Words<'a> {
+pub(super) struct Words<'a> {
     text: &'a str,
     mode: u64,
 }
@@ -476,6 +476,7 @@ mod tests {
         fn any_text_is_read(text in "[a-z`'\"\\\\/*#! \n.x-]{0,40}", mode: u64, bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let statement = Statement { mode, ..statement(&text) };
             let _ = (statement.kind(), statement.may_concern("a", "b"), statement.may_write_to("a", "b"));
+            let _ = (statement.unlogged("a", "b"), Statement { text: format!("alter table a {text}"), ..statement.clone() }.unlogged("a", "a"));
             let _ = Statement::read(&bytes, false);
             let _ = Statement::read(&bytes, true);
             let _ = Statement::read_load(&bytes);

@@ -20,7 +20,7 @@ use self::savepoints::{Kept, Savepoints};
 use super::held::Held;
 use super::tracker::{Group, Step, Tracker};
 use crate::error::ConnectorError;
-use crate::mysql::binlog::{EventKind, Payload, TableMap};
+use crate::mysql::binlog::{EventKind, Payload, TableMap, Unlogged};
 use crate::mysql::checkpoint::{HalfDone, MySqlCheckpoint};
 use crate::mysql::cursor::Malformed;
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
@@ -34,8 +34,20 @@ use crate::settings::MySqlSettings;
 pub(in crate::mysql) enum Next {
     /// Nothing.
     GoOn,
-    /// A definition may have changed these tables: look them up, then [`Assembler::define`] them, before the next event.
-    Define(Vec<TableName>, GroupId),
+    /// Tables may be others from here on: look them up, then [`Assembler::define`] them, before the next event.
+    Define(Definition),
+}
+
+/// A definition in which captured tables are named.
+#[derive(Debug)]
+pub(in crate::mysql) struct Definition {
+    pub tables: Vec<TableName>,
+    /// Its group.
+    pub group: GroupId,
+    /// What it may do to rows of them without events.
+    pub unlogged: Vec<(TableName, Unlogged)>,
+    /// How it begins.
+    pub text: String,
 }
 
 /// Puts events together.

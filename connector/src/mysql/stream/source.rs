@@ -8,12 +8,13 @@ use tributary_event::clock::now_us;
 use tributary_event::{SourceInfo, SourceKind, TableName};
 use tributary_transport::Transport;
 
-use super::assembler::{Assembler, Next};
-use crate::dependent::Dependent;
+use super::assembler::{Assembler, Definition, Next};
+use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
+use crate::mysql::binlog::Unlogged;
 use crate::mysql::checkpoint::MySqlCheckpoint;
 use crate::mysql::monitor::Progress;
-use crate::mysql::position::{FilePosition, GroupId, LogPosition};
+use crate::mysql::position::{FilePosition, LogPosition};
 use crate::mysql::prepare::{Facts, Prepared, suffice};
 use crate::mysql::tables::Shape;
 use crate::mysql::tables::ahead;
@@ -59,8 +60,10 @@ struct Learner {
 }
 
 impl Learner {
-    /// The tables behind the definition that is `group`, at a place that was read up to there.
-    async fn learn(&mut self, tables: &[TableName], group: &GroupId, from: LogPosition, at: FilePosition) -> Learnt {
+    /// The tables behind a definition, at a place that was read up to there. What it may have done to rows without events is told before the
+    /// place is passed, so at least once.
+    async fn learn(&mut self, definition: &Definition, from: LogPosition, at: FilePosition) -> Learnt {
+        let Definition { tables, group, .. } = definition;
         let known = |table: &TableName| Some((table.clone(), self.history.behind(table, group)?.clone()));
         let mut all: Vec<(TableName, Shape)> = tables.iter().filter_map(known).collect();
         let unknown: Vec<TableName> =
@@ -68,13 +71,19 @@ impl Learner {
         if !unknown.is_empty() {
             let mut session = Session::open(&self.settings.url).await?;
             let found = ahead::look(&mut session, &self.facts, &self.settings, &from, &at, &unknown).await?;
+            let is_found = |table: &TableName| found.iter().any(|(name, _)| name == table);
+            let is_renamed = |table: &TableName| definition.unlogged.contains(&(table.clone(), Unlogged::Name));
+            if let Some(table) = unknown.iter().find(|table| !is_found(table) && is_renamed(table)) {
+                // Its rows may change under a name that nobody captures.
+                return Err(renamed(table, &definition.text));
+            }
+            for table in unknown.iter().filter(|table| !is_found(table)) {
+                tracing::warn!(source = self.name, %table, "the table was dropped");
+            }
             session.close().await;
             for (table, shape) in &found {
                 tracing::info!(source = self.name, %table, columns = shape.columns.len(), "the table was defined anew");
                 self.history.add(table, Some(group.clone()), shape.clone());
-            }
-            for table in unknown.iter().filter(|table| !found.iter().any(|(name, _)| name == *table)) {
-                tracing::warn!(source = self.name, %table, "the table was dropped or renamed");
             }
             if !found.is_empty() {
                 // Before any row behind the definition is.
@@ -83,7 +92,26 @@ impl Learner {
             all.extend(found);
         }
         suffice(&all, &self.settings, &self.facts, self.dependent.as_ref())?;
+        let doubt = |(table, _): &(TableName, Unlogged)| Doubt {
+            table: table.clone(),
+            why: format!("a statement may have changed its rows without an event for each ({})", definition.text),
+        };
+        let doubts: Vec<Doubt> = definition.unlogged.iter().map(doubt).collect();
+        if !doubts.is_empty() {
+            self.dependent.doubt(&doubts).await?;
+        }
         Ok(all)
+    }
+}
+
+/// A captured table has no table's name any more.
+fn renamed(table: &TableName, statement: &str) -> ConnectorError {
+    ConnectorError::Table {
+        table: table.to_string(),
+        cause: format!("it was renamed while it was captured, and no table has its name now ({statement})"),
+        remedy: "give it its name again; or list the new name under tables in its place (its changes go to a topic of their own), and start \
+                 again"
+            .into(),
     }
 }
 
@@ -149,13 +177,13 @@ impl MySqlSource {
         Ok(())
     }
 
-    fn begin(&mut self, tables: Vec<TableName>, group: GroupId) {
+    fn begin(&mut self, definition: Definition) {
         let (mut position, at) = (self.assembler.position().clone(), self.assembler.at().clone());
-        position.insert(&group, &at);
+        position.insert(&definition.group, &at);
         self.learning = match std::mem::replace(&mut self.learning, Learning::Over) {
             Learning::Idle(mut learner) => Learning::Busy(AbortOnDropHandle::new(tokio::spawn(async move {
-                let learnt = learner.learn(&tables, &group, position, at).await;
-                (learner, tables, learnt)
+                let learnt = learner.learn(&definition, position, at).await;
+                (learner, definition.tables, learnt)
             }))),
             other => other,
         };
@@ -173,8 +201,8 @@ impl MySqlSource {
                 bytes += event.len();
                 self.assembler.take(&event, false, capture_us, &mut part.events)?
             };
-            if let Next::Define(tables, group) = next {
-                self.begin(tables, group);
+            if let Next::Define(definition) = next {
+                self.begin(definition);
                 break;
             }
         }

@@ -70,7 +70,7 @@ pub(in crate::mysql) async fn look(
                 "its definition changed twice before the first change was read, with rows between the two, so that nobody knows the columns \
                  of those rows ({place})"
             ),
-            "run: SET PERSIST binlog_row_metadata = 'FULL' (MySQL), with which rows tell their columns; and give the source a new name",
+            "run: (MySQL) SET PERSIST binlog_row_metadata = 'FULL', with which rows tell their columns; and give the source a new name",
         )),
         None => Ok(shapes),
     }

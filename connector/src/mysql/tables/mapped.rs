@@ -164,7 +164,7 @@ impl Mapped {
             return Err(ConnectorError::Table {
                 table: self.schema.qualified_name(),
                 cause: format!("a row in the log lacks the column {name} of its key"),
-                remedy: "run: SET PERSIST binlog_row_image = 'FULL'; sessions keep theirs until they end".into(),
+                remedy: "run: SET GLOBAL binlog_row_image = 'FULL'; and keep it in the server's configuration; sessions keep theirs until they end".into(),
             });
         }
         Ok(Row { table: self.schema.clone(), values })
@@ -179,7 +179,7 @@ impl Mapped {
     }
 }
 
-const UNKNOWN: &str = "take the table out of the list and put it in again, or give the source a new name; to be safe from it, run: SET \
+const UNKNOWN: &str = "take the table out of the list and put it in again, or give the source a new name; to be safe from it (MySQL), run: SET \
      PERSIST binlog_row_metadata = 'FULL';";
 
 /// The columns that events have.

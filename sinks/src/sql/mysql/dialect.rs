@@ -62,7 +62,7 @@ impl Dialect for MySql {
         let options = format!("engine = InnoDB default character set utf8mb4 collate {}", self.collation);
         format!(
             "create table if not exists {marks} (stream varchar(250), sink varchar(250), topic varchar(250), `partition` bigint, \
-             next bigint not null, topic_id varchar(64), primary key (stream, sink, topic, `partition`)) {options}; \
+             next bigint not null, topic_id varchar(64), target varchar(250), primary key (stream, sink, topic, `partition`)) {options}; \
              create table if not exists {samples} (stream varchar(250), sink varchar(250), at datetime(6), seq bigint not null, \
              primary key (stream, sink, at)) {options};"
         )

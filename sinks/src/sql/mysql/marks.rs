@@ -40,19 +40,19 @@ fn topic_of(mark: Mark) -> String {
     topic(mark).map_or("null".to_owned(), |topic| quote(&topic))
 }
 
-/// The mark of a partition. It waits for a transaction that is moving it.
+/// The mark of a partition, and the table that was written up to it. It waits for a transaction that is moving it.
 pub(super) async fn next(
     session: &mut MySqlSession,
     marks: &Marks,
     place: &TopicPartition,
-) -> Result<Option<Mark>, Failure> {
+) -> Result<Option<(Mark, Option<String>)>, Failure> {
     let [table, _] = marks.tables(session.words());
-    let select = format!("select next, topic_id from {table} where {} for update", of(marks, place));
+    let select = format!("select next, topic_id, target from {table} where {} for update", of(marks, place));
     let rows = session.texts(&select).await?;
     Ok(rows.first().and_then(|row| {
         let next = row.first()?.as_ref()?.parse().ok()?;
         let topic = row.get(1).and_then(Option::as_ref).and_then(|topic| topic.parse().ok());
-        Some(Mark { next, topic })
+        Some((Mark { next, topic }, row.get(2).cloned().flatten()))
     }))
 }
 
@@ -62,17 +62,19 @@ pub(super) async fn advance(session: &mut MySqlSession, marks: &Marks, entry: &E
     let moved = match entry.from {
         None => {
             let insert = format!(
-                "insert into {table} (stream, sink, topic, `partition`, next, topic_id) values ({}, {}, {}, {}, {to}, {to_topic})",
+                "insert into {table} (stream, sink, topic, `partition`, next, topic_id, target) values ({}, {}, {}, {}, {to}, {to_topic}, {})",
                 quote(&marks.stream),
                 quote(&marks.sink),
                 quote(&entry.place.topic),
-                entry.place.partition
+                entry.place.partition,
+                quote(&marks.target)
             );
             session.execute_unless(&insert, THERE_ALREADY).await?
         }
         Some(from) => {
             let update = format!(
-                "update {table} set next = {to}, topic_id = {to_topic} where {} and next = {} and topic_id <=> {}",
+                "update {table} set next = {to}, topic_id = {to_topic}, target = {} where {} and next = {} and topic_id <=> {}",
+                quote(&marks.target),
                 of(marks, entry.place),
                 bigint(from.next),
                 topic_of(from)

@@ -218,7 +218,7 @@ impl Session for MySqlSession {
         marks::are_there(self, marks).await
     }
 
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<(Mark, Option<String>)>, Failure> {
         marks::next(self, marks, place).await
     }
 

@@ -36,8 +36,8 @@ impl Dialect for Postgres {
         let [marks, samples] = marks.tables(self);
         format!(
             "create table if not exists {marks} (stream text, sink text, topic text, \"partition\" bigint, next bigint not null, \
-             topic_id text, primary key (stream, sink, topic, \"partition\")); \
-             alter table {marks} add column if not exists topic_id text; \
+             topic_id text, target text, primary key (stream, sink, topic, \"partition\")); \
+             alter table {marks} add column if not exists topic_id text, add column if not exists target text; \
              create table if not exists {samples} (stream text, sink text, at timestamptz, seq bigint not null, \
              primary key (stream, sink, at));"
         )

@@ -18,8 +18,8 @@ pub(super) async fn are_there(session: &PostgresSession, marks: &Marks) -> Resul
 
 /// Whether they have what this version keeps in them.
 pub(super) async fn are_complete(session: &PostgresSession, marks: &Marks) -> Result<bool, Failure> {
-    let condition = "pg_catalog.to_regclass($2) is not null and exists (select from pg_catalog.pg_attribute where attrelid = \
-                     pg_catalog.to_regclass($1) and attname = 'topic_id' and not attisdropped)";
+    let condition = "pg_catalog.to_regclass($2) is not null and (select count(*) from pg_catalog.pg_attribute where attrelid = \
+                     pg_catalog.to_regclass($1) and attname in ('topic_id', 'target') and not attisdropped) = 2";
     is_true(session, marks, condition).await
 }
 
@@ -30,15 +30,15 @@ async fn is_true(session: &PostgresSession, marks: &Marks, condition: &str) -> R
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// The mark of a partition.
+/// The mark of a partition, and the table that was written up to it.
 pub(super) async fn next(
     session: &PostgresSession,
     marks: &Marks,
     place: &TopicPartition,
-) -> Result<Option<Mark>, Failure> {
-    // A table that was made before topics had identities has no column for them.
+) -> Result<Option<(Mark, Option<String>)>, Failure> {
+    // A table of marks that an earlier version made has fewer columns.
     let select = format!(
-        "select next, pg_catalog.to_jsonb(m) ->> 'topic_id' from {} m where stream = $1 and sink = $2 and topic = $3 and \
+        "select next, pg_catalog.to_jsonb(m) ->> 'topic_id', pg_catalog.to_jsonb(m) ->> 'target' from {} m where stream = $1 and sink = $2 and topic = $3 and \
          \"partition\" = $4",
         marks.tables(&Postgres)[0]
     );
@@ -47,7 +47,7 @@ pub(super) async fn next(
     Ok(rows.first().and_then(|row| {
         let next = u64::try_from(row.get::<_, i64>(0)).ok()?;
         let topic = row.get::<_, Option<String>>(1).and_then(|topic| topic.parse().ok());
-        Some(Mark { next, topic })
+        Some((Mark { next, topic }, row.get(2)))
     }))
 }
 
@@ -56,21 +56,21 @@ pub(super) async fn advance(session: &PostgresSession, marks: &Marks, entry: &En
     let (partition, to, to_topic) = (i64::from(entry.place.partition), bigint(entry.to.next), topic_of(entry.to));
     let topic = &*entry.place.topic;
     let mut parameters = of(marks, &topic, &partition).to_vec();
-    parameters.extend([(&to as &(dyn ToSql + Sync), Type::INT8), (&to_topic, Type::TEXT)]);
+    parameters.extend([(&to as &(dyn ToSql + Sync), Type::INT8), (&to_topic, Type::TEXT), (&marks.target, Type::TEXT)]);
     let [marks, _] = marks.tables(&Postgres);
     let from = entry.from.map(|from| (bigint(from.next), topic_of(from)));
     let moved = match &from {
         None => {
             let insert = format!(
-                "insert into {marks} (stream, sink, topic, \"partition\", next, topic_id) values ($1, $2, $3, $4, $5, $6) \
+                "insert into {marks} (stream, sink, topic, \"partition\", next, topic_id, target) values ($1, $2, $3, $4, $5, $6, $7) \
                  on conflict do nothing"
             );
             session.execute(&insert, &parameters).await?
         }
         Some((from, from_topic)) => {
             let update = format!(
-                "update {marks} set next = $5, topic_id = $6 where stream = $1 and sink = $2 and topic = $3 and \
-                 \"partition\" = $4 and next = $7 and topic_id is not distinct from $8"
+                "update {marks} set next = $5, topic_id = $6, target = $7 where stream = $1 and sink = $2 and topic = $3 and \
+                 \"partition\" = $4 and next = $8 and topic_id is not distinct from $9"
             );
             parameters.extend([(from as &(dyn ToSql + Sync), Type::INT8), (from_topic, Type::TEXT)]);
             session.execute(&update, &parameters).await?

@@ -157,7 +157,7 @@ impl Session for PostgresSession {
         marks::are_complete(self, marks).await
     }
 
-    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<Mark>, Failure> {
+    async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<(Mark, Option<String>)>, Failure> {
         marks::next(self, marks, place).await
     }
 

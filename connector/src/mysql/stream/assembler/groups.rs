@@ -8,11 +8,14 @@ use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 use super::super::held::HeldGroup;
 use super::super::tracker::End;
 use super::savepoints::Kept;
-use super::{Assembler, EventKind, Next};
+use super::{Assembler, Definition, EventKind, Next};
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{Statement, StatementKind, TableMap};
 use crate::mysql::position::LogPosition;
 use crate::mysql::tables::mapped;
+
+/// Letters of a statement that people are shown.
+const SHOWN: usize = 60;
 
 impl Assembler {
     pub(super) fn statement(
@@ -40,7 +43,11 @@ impl Assembler {
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 self.maps.clear();
                 if let (false, Some(group)) = (tables.is_empty(), group) {
-                    return Ok(Next::Define(tables, group));
+                    let unlogged =
+                        |table: &TableName| Some((table.clone(), statement.unlogged(&table.schema, &table.name)?));
+                    let unlogged = tables.iter().filter_map(unlogged).collect();
+                    let text = statement.text.chars().take(SHOWN).collect();
+                    return Ok(Next::Define(Definition { tables, group, unlogged, text }));
                 }
             }
             StatementKind::Rows => {
@@ -50,9 +57,9 @@ impl Assembler {
                         format!("table {table}"),
                         format!(
                             "the log has a statement that changes it, and not the rows ({})",
-                            statement.text.chars().take(60).collect::<String>()
+                            statement.text.chars().take(SHOWN).collect::<String>()
                         ),
-                        "run: SET PERSIST binlog_format = 'ROW' (MariaDB: SET GLOBAL), end sessions that have another one, and give the \
+                        "run: SET GLOBAL binlog_format = 'ROW', keep it in the server's configuration, end sessions that have another one, and give the \
                          source a new name",
                     ));
                 }

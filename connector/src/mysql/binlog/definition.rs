@@ -1,0 +1,254 @@
+//! What definitions do to the rows of tables without an event for each: partitions that go with their rows, tables that take another's name,
+//! columns that are given or converted. There is no grammar here either: what is not known to leave rows as they are is taken to change them.
+
+use super::statement::{Statement, Word};
+
+/// What a definition may do to a table's rows without events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Unlogged {
+    /// They may be others.
+    Rows,
+    /// The name may be another table's, or nobody's.
+    Name,
+}
+
+/// Clauses of `ALTER TABLE` that leave rows as they are, by their first word, which is that of no column.
+const HARMLESS: [&str; 48] = [
+    "algorithm",
+    "alter",
+    "analyze",
+    "auto_increment",
+    "autoextend_size",
+    "avg_row_length",
+    "character",
+    "charset",
+    "check",
+    "checksum",
+    "coalesce",
+    "collate",
+    "comment",
+    "compression",
+    "default",
+    "delay_key_write",
+    "disable",
+    "enable",
+    "encrypted",
+    "encryption",
+    "encryption_key_id",
+    "engine",
+    "force",
+    "insert_method",
+    "key_block_size",
+    "lock",
+    "max_rows",
+    "min_rows",
+    "optimize",
+    "order",
+    "pack_keys",
+    "page_checksum",
+    "page_compressed",
+    "page_compression_level",
+    "partition",
+    "rebuild",
+    "remove",
+    "reorganize",
+    "repair",
+    "row_format",
+    "secondary_engine",
+    "secondary_load",
+    "secondary_unload",
+    "stats_auto_recalc",
+    "stats_persistent",
+    "stats_sample_pages",
+    "tablespace",
+    "transactional",
+];
+/// What `ADD` and `DROP` name beside columns; these words are reserved, so that no column is called so without quotes.
+const ADDED: [&str; 9] =
+    ["index", "key", "unique", "fulltext", "spatial", "constraint", "foreign", "check", "partition"];
+const DROPPED: [&str; 6] = ["index", "key", "foreign", "check", "constraint", "primary"];
+
+impl Statement {
+    /// What the definition, which concerns the table, may do to its rows without events; none: it leaves them as they are, or makes a table that
+    /// has none before its events.
+    pub(in super::super) fn unlogged(&self, schema: &str, table: &str) -> Option<Unlogged> {
+        let words: Vec<Word> = self.words().collect();
+        let word = |at: usize| words.get(at).unwrap_or(&Word::Mark(';'));
+        let is = |at: usize, names: &[&str]| names.iter().any(|name| word(at).is(name));
+        // Before what is defined stand words that say how.
+        let things = ["table", "tables", "database", "schema", "index"];
+        let thing = (1..words.len().min(24)).find(|at| is(*at, &things)).unwrap_or(0);
+        let before = |name: &str| words[..thing].iter().any(|word| word.is(name));
+        match () {
+            () if is(0, &["rename"]) => Some(Unlogged::Name),
+            () if is(thing, &["index"]) => None,
+            () if is(0, &["drop"]) => (!before("temporary")).then_some(Unlogged::Rows),
+            () if is(0, &["create"]) => (before("replace") && !before("temporary")).then_some(Unlogged::Rows),
+            () if is(thing, &["database", "schema"]) => None,
+            () if is(thing, &["table"]) && !before("ignore") => {
+                let mut name = thing + 1;
+                if is(name, &["if"]) {
+                    name += 2;
+                }
+                let (within, name, behind) = match *word(name + 1) == Word::Mark('.') {
+                    true => (word(name).name(), word(name + 2), name + 3),
+                    false => (None, word(name), name + 1),
+                };
+                let is_it = |a: Option<&str>, b: &str| a.is_some_and(|a| a.to_lowercase() == b.to_lowercase());
+                let is_it = is_it(within.or(Some(&self.schema)), schema) && is_it(name.name(), table);
+                let clauses = clauses(words.get(behind..).unwrap_or_default());
+                clauses.into_iter().filter_map(|clause| altered(clause, is_it)).max_by_key(|found| *found as u8)
+            }
+            () => Some(Unlogged::Rows),
+        }
+    }
+}
+
+/// What stands between commas, outside of parentheses.
+fn clauses(words: &[Word]) -> Vec<&[Word]> {
+    let mut depth = 0_usize;
+    words
+        .split(|word| {
+            match word {
+                Word::Mark('(') => depth += 1,
+                Word::Mark(')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && *word == Word::Mark(',')
+        })
+        .collect()
+}
+
+/// What a clause of `ALTER TABLE` may do to rows of a table: of the altered one, or of one that is named elsewhere in the statement.
+fn altered(clause: &[Word], is_it: bool) -> Option<Unlogged> {
+    // MariaDB: how long to wait stands before the first.
+    let clause = match clause {
+        [word, _, rest @ ..] if word.is("wait") => rest,
+        [word, rest @ ..] if word.is("nowait") => rest,
+        _ => clause,
+    };
+    let second = |names: &[&str]| clause.get(1).is_some_and(|word| names.iter().any(|name| word.is(name)));
+    let first = clause.first()?;
+    let effect = match () {
+        () if first.is("rename") && second(&["index", "key", "column"]) => None,
+        () if first.is("rename") => Some(Unlogged::Name),
+        () if first.is("exchange") || first.is("convert") => Some(Unlogged::Rows),
+        // All others are about the altered table alone.
+        () if !is_it => None,
+        () if first.is("add") && second(&ADDED) => None,
+        () if first.is("add") => gives_values(clause).then_some(Unlogged::Rows),
+        () if first.is("drop") && second(&DROPPED) => None,
+        () if HARMLESS.iter().any(|name| first.is(name)) => None,
+        () => Some(Unlogged::Rows),
+    };
+    effect.or_else(|| (is_it && leaves_innodb(clause)).then_some(Unlogged::Rows))
+}
+
+/// Whether columns that are added have values in rows that are there.
+fn gives_values(clause: &[Word]) -> bool {
+    const GIVING: [&str; 6] = ["as", "generated", "auto_increment", "serial", "timestamp", "primary"];
+    clause.iter().enumerate().any(|(at, word)| {
+        let is_null = clause.get(at + 1).is_some_and(|next| next.is("null"));
+        GIVING.iter().any(|giving| word.is(giving))
+            || word.is("default") && !is_null && !is_charset(clause, at + 1)
+            || word.is("not") && is_null
+    })
+}
+
+/// Whether a default is that of character sets.
+fn is_charset(clause: &[Word], at: usize) -> bool {
+    clause.get(at).is_some_and(|word| ["character", "charset", "collate"].iter().any(|name| word.is(name)))
+}
+
+/// Whether the table goes to an engine that may not keep its rows (`BLACKHOLE`).
+fn leaves_innodb(clause: &[Word]) -> bool {
+    let engine = clause.iter().position(|word| word.is("engine"));
+    let named = engine.and_then(|at| clause[at + 1..].iter().find(|word| **word != Word::Mark('=')));
+    named.is_some_and(|engine| !engine.name().is_some_and(|name| name.eq_ignore_ascii_case("innodb")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unlogged(text: &str) -> Option<Unlogged> {
+        let statement = Statement { thread: 1, schema: "films".into(), text: text.into(), ..Statement::default() };
+        assert!(statement.may_concern("films", "movie"), "{text}");
+        statement.unlogged("films", "movie")
+    }
+
+    #[test]
+    fn what_changes_rows_without_events_is_told() {
+        for text in [
+            "ALTER TABLE movie TRUNCATE PARTITION p0",
+            "alter table `films`.`movie` drop partition p0, p1",
+            "ALTER TABLE movie EXCHANGE PARTITION p0 WITH TABLE other WITHOUT VALIDATION",
+            "ALTER TABLE other EXCHANGE PARTITION p0 WITH TABLE films.movie",
+            "ALTER TABLE other CONVERT TABLE movie TO PARTITION p0 VALUES LESS THAN (5)",
+            "ALTER TABLE movie IMPORT TABLESPACE",
+            "ALTER TABLE movie ADD COLUMN year INT NOT NULL",
+            "ALTER TABLE movie ADD KEY (id), ADD (a int, b int default 5)",
+            "ALTER TABLE movie WAIT 5 ADD a int AS (id + 1) VIRTUAL",
+            "ALTER TABLE movie ADD a int default (uuid())",
+            "ALTER TABLE movie MODIFY title VARCHAR(10)",
+            "ALTER TABLE movie CHANGE a b int",
+            "ALTER TABLE movie CONVERT TO CHARACTER SET latin1",
+            "ALTER TABLE movie DROP COLUMN a",
+            "ALTER TABLE movie DROP a, LOCK=NONE",
+            "ALTER TABLE movie DROP `key`",
+            "ALTER TABLE movie ENGINE = BLACKHOLE",
+            "ALTER TABLE movie ROW_FORMAT=DYNAMIC ENGINE=MyISAM",
+            "ALTER TABLE movie UNION = (a, b)",
+            "ALTER IGNORE TABLE movie ADD UNIQUE (title)",
+            "ALTER TABLE movie ADD PRIMARY KEY (title)",
+            "SET STATEMENT lock_wait_timeout=1 FOR ALTER TABLE movie DROP PARTITION p0",
+            "DROP TABLE movie",
+            "DROP TABLE IF EXISTS `movie` /* generated by server */",
+            "DROP DATABASE films",
+            "CREATE OR REPLACE TABLE movie (id int)",
+        ] {
+            assert_eq!(unlogged(text), Some(Unlogged::Rows), "{text}");
+        }
+        for text in [
+            "RENAME TABLE movie TO old, new TO movie",
+            "RENAME TABLE other TO movie",
+            "ALTER TABLE movie RENAME TO old",
+            "ALTER TABLE movie DROP COLUMN a, RENAME old",
+            "ALTER TABLE other ADD COLUMN a int, RENAME AS films.movie",
+        ] {
+            assert_eq!(unlogged(text), Some(Unlogged::Name), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_rows_as_they_are_is_not() {
+        for text in [
+            "ALTER TABLE movie ADD COLUMN year INT",
+            "ALTER TABLE movie ADD COLUMN IF NOT EXISTS year INT NULL DEFAULT NULL COMMENT 'not null default 5' AFTER title",
+            "ALTER TABLE movie ADD INDEX (title), ALGORITHM=INPLACE, LOCK=NONE",
+            "ALTER TABLE movie ADD UNIQUE KEY k (title, a), DROP INDEX old, ADD CONSTRAINT c FOREIGN KEY (a) REFERENCES b (a)",
+            "ALTER TABLE movie DROP PRIMARY KEY",
+            "ALTER TABLE movie RENAME COLUMN a TO b, RENAME INDEX x TO y",
+            "ALTER TABLE movie ALTER a SET DEFAULT 5, COMMENT = 'x, drop column y'",
+            "ALTER TABLE movie ENGINE=InnoDB",
+            "ALTER TABLE movie FORCE",
+            "ALTER TABLE movie AUTO_INCREMENT = 100",
+            "ALTER TABLE movie DEFAULT CHARACTER SET utf8mb4",
+            "ALTER TABLE movie ADD PARTITION (PARTITION p9 VALUES LESS THAN (100) ENGINE = InnoDB)",
+            "ALTER TABLE movie REORGANIZE PARTITION p0 INTO (PARTITION a VALUES LESS THAN (5), PARTITION b VALUES LESS THAN (9))",
+            "ALTER TABLE movie PARTITION BY HASH (id) PARTITIONS 4",
+            "ALTER TABLE other ADD CONSTRAINT FOREIGN KEY (a) REFERENCES movie (id)",
+            "ALTER TABLE other ADD COLUMN movie int NOT NULL DEFAULT 5",
+            "ALTER DATABASE films CHARACTER SET utf8mb4",
+            "CREATE TABLE movie (id int primary key)",
+            "CREATE TABLE IF NOT EXISTS movie (id int primary key)",
+            "CREATE DATABASE films",
+            "CREATE UNIQUE INDEX i ON movie (title)",
+            "DROP INDEX i ON movie",
+            "DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `movie`",
+            "CREATE OR REPLACE TEMPORARY TABLE movie (id int)",
+        ] {
+            assert_eq!(unlogged(text), None, "{text}");
+        }
+    }
+}
