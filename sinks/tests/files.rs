@@ -1,5 +1,6 @@
 //! Files of a folder: what is in them, and what is there after crashes and handovers.
 
+mod duckdb;
 mod s3;
 mod turns;
 

@@ -34,6 +34,7 @@ mod prefetch;
 mod s3;
 mod search_node;
 mod server;
+mod wheels;
 
 pub use authority::Authority;
 pub use cache::folder as cache_folder;
@@ -49,3 +50,4 @@ pub use postgres::{Postgres, PostgresOptions};
 pub use prefetch::{Part, prefetch};
 pub use s3::S3;
 pub use server::command::run as run_command;
+pub use wheels::DuckDb;

