@@ -32,6 +32,7 @@ mod scenarios {
     mod s3_files;
     mod schema;
     mod several;
+    mod sink_checks;
     mod sinks;
     mod sql_sink;
     mod standby;

@@ -69,13 +69,9 @@ impl Delivery {
         format!("sink {stream}/{sink}")
     }
 
-    /// The group that reads for it. An index of another name has none of what was read for the one before, so it has a group of its own.
+    /// The group that reads for it.
     pub fn group(&self) -> String {
-        let Self { pipeline, stream, plan, .. } = self;
-        match &plan.sink {
-            SinkPlan::Index(index) => format!("{pipeline}.{stream}.{}.{}.sink", plan.name, index.name),
-            _ => format!("{pipeline}.{stream}.{}.sink", plan.name),
-        }
+        format!("{}.{}.{}.sink", self.pipeline, self.stream, self.plan.name)
     }
 
     /// Runs until shutdown or a fatal error.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{
-    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, OnError, Origin, Redelivery, Secret, SinkPlan, Start,
-    StreamInput, StreamPlan, own_topic,
+    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, OnError, Origin, Place, Redelivery, Secret, SinkPlan,
+    Start, StreamInput, StreamPlan, own_topic,
 };
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
@@ -71,6 +71,7 @@ fn plan() -> DeliveryPlan {
         on_error: OnError::Stop,
         redelivery: Redelivery { within: None, max_pause: Duration::from_secs(1) },
         order: DeliveryOrder::Key,
+        place: Place::default(),
     }
 }
 

@@ -136,12 +136,12 @@ impl Conductor {
         })
     }
 
-    /// Asks the server whether the workflow is there. It is done before the first event is delivered, until the server has answered.
-    /// Parameters that the input will never have are told in the log.
+    /// Asks the server whether the workflow is there, and gives what a person may have to look at: parameters that the input will never have.
+    /// It is done before the first event is delivered, until the server has answered; nothing is started.
     ///
     /// # Errors
     /// Fatal: the workflow is not registered, or the server refuses us, or it is none. Transient: it does not answer now.
-    pub async fn check(&self) -> Result<(), OutsideError> {
+    pub async fn check(&self) -> Result<Option<String>, OutsideError> {
         let transient = |why: &str| OutsideError::transient(format!("{}: {why}", self.receiver.place));
         let url = self.versioned(self.url(&["metadata", "workflow", &self.workflow]));
         let answer = match self.receiver.send(self.receiver.request(Method::GET, url)).await? {
@@ -151,14 +151,10 @@ impl Conductor {
         match (answer.status, answer.outcome()) {
             (StatusCode::NOT_FOUND, _) => Err(self.unknown(&answer)),
             // Whoever may start a workflow may lack the right to see its definition.
-            (StatusCode::FORBIDDEN, _) => {
-                tracing::warn!(
-                    sink = self.name,
-                    workflow = self.workflow,
-                    "the server does not let us see the definition of a workflow, so it is not known whether the workflow is there"
-                );
-                Ok(())
-            }
+            (StatusCode::FORBIDDEN, _) => Ok(Some(format!(
+                "the server does not let us see the definition of the workflow {:?}, so it is not known whether the workflow is there",
+                self.workflow
+            ))),
             (_, Outcome::Event(Verdict::Delivered | Verdict::Superseded)) if !answer.is_whole => {
                 Err(transient(BROKEN_OFF))
             }
@@ -169,17 +165,23 @@ impl Conductor {
     }
 
     /// Holds the definition against what will be sent.
-    fn compare(&self, answer: &Answer) -> Result<(), OutsideError> {
+    fn compare(&self, answer: &Answer) -> Result<Option<String>, OutsideError> {
         let lacking = asked::lacking(&answer.body, &self.workflow, self.input_fields.as_deref());
         let lacking = lacking.map_err(|()| self.stranger("the definition of the workflow"))?;
-        if !lacking.is_empty() {
-            tracing::warn!(
-                sink = self.name,
-                workflow = self.workflow,
-                parameters = lacking.join(", "),
-                "a workflow has input parameters that the sink's `input` will never have; add them there, or remove them from the \
-                 definition"
-            );
+        Ok((!lacking.is_empty()).then(|| {
+            format!(
+                "the workflow {:?} has input parameters that the sink's `input` will never have ({}): add them there, or remove them from \
+                 the definition",
+                self.workflow,
+                lacking.join(", ")
+            )
+        }))
+    }
+
+    /// The check before the first event, whose note goes to the log.
+    async fn look(&self) -> Result<(), OutsideError> {
+        if let Some(note) = self.check().await? {
+            tracing::warn!(sink = self.name, "{note}");
         }
         Ok(())
     }
@@ -220,7 +222,7 @@ impl Conductor {
     }
 
     async fn start(&self, event: &OutEvent) -> Result<Verdict, OutsideError> {
-        self.checked.get_or_try_init(|| self.check()).await?;
+        self.checked.get_or_try_init(|| self.look()).await?;
         let key = key::key(event, &self.name);
         let content = event.content.as_deref().unwrap_or(b"null");
         let input: &RawValue = match serde_json::from_slice(content) {

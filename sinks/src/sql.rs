@@ -67,6 +67,17 @@ impl Sql {
         };
         Ok(Self(kind))
     }
+
+    /// Looks whether the table can take rows, as far as that is known without one. Nothing is changed.
+    ///
+    /// # Errors
+    /// Fatal: somebody has to change something first. Transient: the database does not answer now.
+    pub async fn check(&self) -> Result<(), OutsideError> {
+        match &self.0 {
+            Kind::Postgres(writer) => writer.check().await,
+            Kind::MySql(writer) => writer.check().await,
+        }
+    }
 }
 
 fn check_names(plan: &SqlPlan, place: &str) -> Result<(), OutsideError> {

@@ -8,11 +8,12 @@ use tributary_connector::Carried;
 use tributary_connector::mysql;
 use tributary_connector::postgres::inspect;
 use tributary_connector::{ConnectorError, Dependent, Doubt};
-use tributary_dsl::plan::{IndexPlan, Plan, SourceSettings, StorePlan};
+use tributary_dsl::plan::{DeliveryPlan, IndexPlan, Plan, SinkPlan, SourceSettings, StorePlan};
 use tributary_dsl::{Diagnostic, GraphFormat as DslFormat, check_rules, render_graph, render_plan};
 use tributary_event::ErrorClass;
 use tributary_indexer::documents::mapping::{Dialect, mapping};
 use tributary_indexer::graph::Graph;
+use tributary_sinks::{Conductor, Sql};
 
 use crate::backends;
 use crate::cli::exit::Failure;
@@ -140,6 +141,31 @@ impl Looked {
         }
     }
 
+    /// Asks what a sink leads to whether it can take what it will be given. Nothing is sent or changed.
+    async fn at_sink(&mut self, pipeline: &str, stream: &str, delivery: &DeliveryPlan) {
+        let looked = match &delivery.sink {
+            SinkPlan::Conductor(conductor) => match Conductor::new(conductor, &delivery.name) {
+                Ok(sink) => sink.check().await,
+                Err(error) => Err(error),
+            },
+            SinkPlan::Sql(sql) => match Sql::new(sql, &format!("{pipeline}.{stream}"), &delivery.name) {
+                Ok(sink) => sink.check().await.map(|()| None),
+                Err(error) => Err(error),
+            },
+            // A webhook and a store cannot be asked without being given something.
+            SinkPlan::Webhook(_) | SinkPlan::Files(_) | SinkPlan::Index(_) => Ok(None),
+        };
+        let told = |text: String| format!("stream {stream}, sink {}: {text}", delivery.name);
+        match looked {
+            Ok(None) => {}
+            Ok(Some(note)) => self.notes.push(delivery.place.warning(told(note))),
+            Err(error) if error.class == ErrorClass::Transient => {
+                self.unsure.push(delivery.place.warning(told(format!("it could not be looked at: {}", error.message))));
+            }
+            Err(error) => self.errors.push(delivery.place.error(told(error.message))),
+        }
+    }
+
     /// Compares ids of rows with those of the graph: of what an index shows, or of all types.
     async fn at_ids(&mut self, plan: &Plan, index: Option<&IndexPlan>, graph: &dyn Graph) {
         let name = index.map_or_else(String::new, |index| format!("index {}: ", index.name));
@@ -185,9 +211,14 @@ async fn without_plan(draft: &Draft, failure: Failure) -> Failure {
     }
 }
 
-/// Looks at sources and graph.
+/// Looks at sources, sinks and graph.
 async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     let mut looked = Looked::default();
+    for stream in &plan.streams {
+        for delivery in &stream.deliveries {
+            looked.at_sink(&plan.pipeline, &stream.name, delivery).await;
+        }
+    }
     for source in &plan.sources {
         looked.at_tables(&Rules::Planned(plan.clone(), source.clone())).await;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tributary_dsl::plan::{
     BatchSettings, BreakerSettings, CacheSettings, CallPlan, DeliveryOrder, DeliveryPlan, EnrichPlan, Missing, OnError,
-    Origin, Redelivery, Secret, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput, StreamPlan,
-    TopicSink, WebhookFormat, WebhookPlan,
+    Origin, Place, Redelivery, Secret, ServiceKind, ServicePlan, SinkPlan, Start, Step, StepPlan, StreamInput,
+    StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use tributary_event::Op;
 use tributary_expression::{Path, Program, Shape};
@@ -118,5 +118,6 @@ pub fn delivery(webhook: WebhookPlan) -> DeliveryPlan {
         on_error: OnError::Stop,
         redelivery: Redelivery { within: None, max_pause: Duration::from_secs(60) },
         order: DeliveryOrder::Key,
+        place: Place::default(),
     }
 }

@@ -127,6 +127,26 @@ impl<D: Database> Writer<D> {
         Ok(session.table(&self.target).await?.map(Arc::new))
     }
 
+    /// Looks whether the table can take rows, and changes nothing.
+    ///
+    /// # Errors
+    /// Fatal: somebody has to change something first. Transient: the database does not answer now.
+    pub(super) async fn check(&self) -> Result<(), OutsideError> {
+        let mut session = self.sessions.get().await?;
+        let asked: &mut D::Session = &mut session;
+        let table = async {
+            asked.begin().await?;
+            let table = asked.table(&self.target).await?;
+            asked.run("rollback").await?;
+            Ok(table)
+        };
+        let table = table.await.map_err(|failure: Failure| failure.outside(self.sessions.place()))?;
+        let fatal = |why| OutsideError::fatal(format!("{}: {why}", self.sessions.place()));
+        changes(table.as_ref(), &self.target, &[], session.dialect()).map_err(fatal)?;
+        session.give_back();
+        Ok(())
+    }
+
     /// What is known of tables may no longer be so.
     fn forget(&self) {
         self.has_marks.store(false, Ordering::Relaxed);

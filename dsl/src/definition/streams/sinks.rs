@@ -18,8 +18,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan, Step,
-    StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Place, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan,
+    Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
@@ -84,7 +84,8 @@ pub(super) fn read(
             "index" => r.value(&map, &key::ROW_ORDER),
             _ => DeliveryOrder::Partition,
         };
-        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery, order }));
+        let place = Place::of(&r.spot(map.place));
+        deliveries.extend(sink.map(|sink| DeliveryPlan { name, when, sink, on_error, redelivery, order, place }));
     }
     (topics, deliveries)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tributary_expression::Program;
 
 use super::OnError;
-use crate::plan::{LeafType, Secret, StorePlan};
+use crate::plan::{LeafType, Place, Secret, StorePlan};
 
 /// A topic that events go to.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct DeliveryPlan {
     pub redelivery: Redelivery,
     /// Which events wait for which, where the sink is told of them.
     pub order: DeliveryOrder,
+    /// Where it is written.
+    pub place: Place,
 }
 
 /// Which events of a sink that is told wait until others have arrived.
