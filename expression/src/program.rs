@@ -21,6 +21,12 @@ use crate::shape::{Shape, kind};
 /// Between two looks at the clock so many expressions are run.
 const EXPRESSIONS: u32 = 64;
 
+/// The fields that an object can have, if there are no others.
+fn fields(kind: &Kind) -> Option<Vec<String>> {
+    let fields = kind.as_object().filter(|fields| kind.is_object() && fields.unknown_kind().is_undefined())?;
+    Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
+}
+
 /// A program that may be run.
 #[derive(Clone)]
 pub struct Program {
@@ -149,10 +155,14 @@ impl Program {
 
     /// The fields that its answer can have; none: it may have others too, or be no object.
     pub fn answer_fields(&self) -> Option<Vec<String>> {
-        let info = self.program.final_type_info();
-        let kind = info.result.kind();
-        let fields = kind.as_object().filter(|fields| kind.is_object() && fields.unknown_kind().is_undefined())?;
-        Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
+        fields(self.program.final_type_info().result.kind())
+    }
+
+    /// The same of what may be null instead.
+    pub fn row_fields(&self) -> Option<Vec<String>> {
+        let mut kind = self.program.final_type_info().result.kind().clone();
+        kind.remove_null();
+        fields(&kind)
     }
 
     /// What it answers.

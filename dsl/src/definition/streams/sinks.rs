@@ -23,6 +23,9 @@ use crate::plan::{
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
 
+/// Fields of a row that are named at most where one is missing.
+const SHOWN: usize = 12;
+
 /// What is around a sink.
 pub(super) struct Surroundings<'a> {
     /// The pipeline's name, if it has one.
@@ -60,7 +63,7 @@ pub(super) fn read(
             let sink = conductor(r, &map, shape).map(SinkPlan::Conductor);
             ("conductor", map, sink)
         } else if let Some(map) = r.optional(&map, &key::SQL) {
-            let sink = sql(r, &map, shape, steps).map(SinkPlan::Sql);
+            let sink = sql(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Sql);
             ("sql", map, sink)
         } else if let Some(map) = r.optional(&map, &key::INDEX) {
             let sink = index(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Index);
@@ -262,14 +265,29 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
     Some(ConductorPlan { url: url?, workflow: workflow?.value, input, ..plan })
 }
 
-fn sql(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<SqlPlan> {
+fn sql(
+    r: &mut Reader,
+    map: &Map,
+    shape: Option<&Shape>,
+    steps: &[Step],
+    around: &Surroundings,
+    before: &[DeliveryPlan],
+) -> Option<SqlPlan> {
     secrets::in_url(r, map, &key::SQL_URL);
     let url = r.required(map, &key::SQL_URL);
     let table = r.required(map, &key::TABLE);
     let row = row(r, map, shape, steps);
     let create = r.value(map, &key::CREATE);
     let keep_deleted = r.value(map, &key::KEEP_DELETED);
-    Some(SqlPlan { url: Secret::new(url?.value), table: table?.name, row: row?, create, keep_deleted })
+    let (url, table) = (Secret::new(url?.value), table?);
+    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
+    if others.any(|other| matches!(&other.sink, SinkPlan::Sql(sql) if sql.url == url && sql.table == table.name)) {
+        let message = format!("the table `{}` is written by two sinks", table.shown);
+        let help = "a TRUNCATE of the one would delete rows of the other: give each a table, or let one stream read `from` both";
+        r.found.push(table.spot.error(message).help(help));
+        return None;
+    }
+    Some(SqlPlan { url, table: table.name, row: row?, create, keep_deleted })
 }
 
 /// Whether what a step leaves is made by it alone.
@@ -283,8 +301,7 @@ fn is_row(step: &StepPlan) -> bool {
 
 /// Which row an event is about.
 fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<RowPlan> {
-    let key: Option<Vec<String>> =
-        r.required(map, &key::ROW_KEY).map(|columns| columns.into_iter().map(|column| column.value).collect());
+    let columns = r.required(map, &key::ROW_KEY);
     let is_written = map.node(&key::ROW).is_some();
     let row = expression(r, map, &key::ROW, shape, "a row");
     let last = steps.iter().rev().find(|step| step.plan.changes());
@@ -299,7 +316,16 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
     if is_written && row.is_none() && shape.is_some() {
         return None;
     }
-    Some(RowPlan { row, is_envelope, key: key? })
+    let columns = columns?;
+    let whole = || Some(Program::compile(if is_envelope { ".after" } else { "." }, shape?).ok()?.0);
+    if let Some(fields) = row.clone().or_else(whole).and_then(|row| row.row_fields()) {
+        for column in columns.iter().filter(|column| !fields.contains(&column.value)) {
+            let message = format!("the row never has the field `{}`, so no row would have a key", column.shown);
+            let known: Vec<String> = fields.iter().take(SHOWN).map(|field| format!("`{field}`")).collect();
+            r.found.push(column.spot.error(message).help(format!("it has {}", known.join(", "))));
+        }
+    }
+    Some(RowPlan { row, is_envelope, key: columns.into_iter().map(|column| column.value).collect() })
 }
 
 fn index(
