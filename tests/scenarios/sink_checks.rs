@@ -28,7 +28,9 @@ async fn definition(
     Query(query): Query<Vec<(String, String)>>,
 ) -> (StatusCode, axum::Json<Json>) {
     let registered = registered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match registered.filter(|known| known["name"] == name && query == [("version".to_owned(), known["version"].to_string())]) {
+    match registered
+        .filter(|known| known["name"] == name && query == [("version".to_owned(), known["version"].to_string())])
+    {
         Some(known) => (StatusCode::OK, axum::Json(known)),
         None => (StatusCode::NOT_FOUND, axum::Json(json!({ "message": format!("No such workflow: {name}") }))),
     }

@@ -1,5 +1,5 @@
-//! When a root is taken to be gone: the graph has to say it twice, at least a second apart, and the second time where it is asked
-//! for that root alone.
+//! When a root is taken to be gone: the graph has to say it twice, at least a second apart and as far as it may lag, and the second time
+//! where it is asked for that root alone.
 //!
 //! An answer may lack a root that is there, without an error: it was cut, or what answers it is wrong for a moment. What is asked
 //! of many at once may be refused in silence, so each is asked for alone. Where a person said that documents may be deleted, some of
@@ -15,16 +15,22 @@ use tributary_dsl::plan::IndexPlan;
 
 use crate::graph::{Fetched, Graph, GraphError};
 
-/// Between the two answers that a root is not there.
-pub const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// Between the two answers that a root is not there, at least.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Of many that may be deleted so many are asked for alone.
 const SOME: usize = 5;
 /// Requests at a time.
 const WIDTH: usize = 8;
 
+/// How long after the first answer that a root is not there a graph is asked again which lags by so much: one that answers from several
+/// copies may have asked one that does not have the root yet.
+pub fn confirm_after(lag: Duration) -> Duration {
+    CONFIRM_AFTER.max(lag)
+}
+
 /// Whether a root that was missing first at this moment may be taken to be gone if it is missing now.
-pub fn is_old_enough(missing_since: Instant, asked: Instant) -> bool {
-    asked.saturating_duration_since(missing_since) >= CONFIRM_AFTER
+pub fn is_old_enough(missing_since: Instant, asked: Instant, lag: Duration) -> bool {
+    asked.saturating_duration_since(missing_since) >= confirm_after(lag)
 }
 
 /// Which of these roots, all missing in an answer about many, are gone: one answer for each, in order; none where it was not answered,
@@ -148,6 +154,16 @@ mod tests {
         // Time is up: the rest is asked another time.
         assert_eq!(of(&[], 100, false).await, ((WIDTH..100).collect(), WIDTH));
         assert_eq!(of(&[0], 6, true).await, (vec![0], SOME + 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_graph_that_lags_is_given_the_time_to_know_a_root() {
+        let since = Instant::now();
+        for (lag, after) in [(0, 1_000), (1_000, 1_000), (3_000, 3_000)] {
+            let (lag, after) = (Duration::from_millis(lag), Duration::from_millis(after));
+            assert!(!is_old_enough(since, since + after - Duration::from_millis(1), lag));
+            assert!(is_old_enough(since, since + after, lag));
+        }
     }
 
     #[test]

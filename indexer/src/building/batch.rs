@@ -202,7 +202,7 @@ async fn compare(
             {
                 Step::Over(Built::Unchanged(document.refs.clone()))
             }
-            (Step::Absent(since), head) if !is_old_enough(*since, now) => {
+            (Step::Absent(since), head) if !is_old_enough(*since, now, context.times.lag) => {
                 missing += u64::from(head.is_some() && batch[at].missing_since.is_none());
                 Step::Over(Built::Missing(*since))
             }

@@ -26,17 +26,17 @@ const LOOKS: Duration = Duration::from_millis(100);
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// Measures this build; before it, another program if one is given. Each has servers of its own, one after the other.
-pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>) -> Result<()> {
+pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>, lag: &str) -> Result<()> {
     release().await?;
     if let Some(other) = beside {
         println!("measuring {} …", other.display());
-        measure(&other, copies, servers).await?;
+        measure(&other, copies, servers, lag).await?;
         println!("measuring this build …");
     }
-    measure(&pipeline::shipped(), copies, servers).await
+    measure(&pipeline::shipped(), copies, servers, lag).await
 }
 
-async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
+async fn measure(tributary: &Path, copies: u32, servers: bool, lag: &str) -> Result<()> {
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
     let loaded = movie_graph::load(&url, LoadOptions { copies, ..LoadOptions::default() }).await?;
@@ -65,7 +65,7 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
     println!("the GraphQL service alone answers {graph_rate:.0} documents/s");
     let transport = kafka.as_ref().map(|kafka| transport(kafka, 4)).unwrap_or_default();
     let store = elasticsearch.as_ref().map(store).unwrap_or_default();
-    pipeline::write(&folder, &url, &endpoint, &transport, &store)?;
+    pipeline::write(&folder, &url, &endpoint, &transport, &store, lag)?;
     let begin = Instant::now();
     let data = folder.join("data");
     let mut process = start_tributary(tributary, &folder, &data)?;
@@ -84,14 +84,14 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
         rate / graph_rate
     );
     let mut figures = format!(
-        "documents={} servers={servers} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0} build_own_mb={own_mb}",
+        "documents={} servers={servers} lag={lag} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0} build_own_mb={own_mb}",
         loaded.movies,
         rate / graph_rate
     );
     for (what, changes, per_second) in
         [(What::Root, 40, 1), (What::Leaf, 40, 1), (What::Root, 1000, 100), (What::Leaf, 1000, 100)]
     {
-        let (before, cpu_before) = (observed.built().await?, usage(pid).0);
+        let (before, fetched_before, cpu_before) = (observed.built().await?, observed.fetched().await?, usage(pid).0);
         let found = latencies(&observed, &client, what, changes, per_second).await?;
         let (p50, p99) = (quantile(&found, 0.5), quantile(&found, 0.99));
         // What a change costs is known when it has been looked at for the last time.
@@ -99,14 +99,15 @@ async fn measure(tributary: &Path, copies: u32, servers: bool) -> Result<()> {
         observed.at_rest().await?;
         let each = |total: f64| total / f64::from(changes);
         let built = each((observed.built().await? - before) as f64);
+        let fetched = each((observed.fetched().await? - fetched_before) as f64);
         let cpu_ms = each((usage(pid).0 - cpu_before) * 1e3);
         println!(
-            "{what:?} changes at {per_second}/s: searchable after p50 {p50:.0} ms, p99 {p99:.0} ms; {built:.2} builds and {cpu_ms:.2} \
-             CPU-ms a change"
+            "{what:?} changes at {per_second}/s: searchable after p50 {p50:.0} ms, p99 {p99:.0} ms; {built:.2} builds, \
+             {fetched:.2} documents out of the graph and {cpu_ms:.2} CPU-ms a change"
         );
         let name = format!("{}_{per_second}", format!("{what:?}").to_lowercase());
         figures += &format!(
-            " {name}_p50_ms={p50:.0} {name}_p99_ms={p99:.0} {name}_builds_per_change={built:.2} {name}_cpu_ms_per_change={cpu_ms:.2}"
+            " {name}_p50_ms={p50:.0} {name}_p99_ms={p99:.0} {name}_builds_per_change={built:.2} {name}_fetched_per_change={fetched:.2} {name}_cpu_ms_per_change={cpu_ms:.2}"
         );
     }
     for what in [What::Root, What::Leaf] {

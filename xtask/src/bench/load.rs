@@ -56,10 +56,19 @@ impl Observed {
         Ok(())
     }
 
-    /// Documents that the process has built so far, whatever became of them.
+    /// Documents that the process has built for changes so far, whatever became of them: one for each change that it answers.
     pub(super) async fn built(&self) -> Result<u64> {
+        self.total("tributary_documents_total").await
+    }
+
+    /// Documents that it has asked the graph for so far.
+    pub(super) async fn fetched(&self) -> Result<u64> {
+        self.total("tributary_graph_documents_total").await
+    }
+
+    async fn total(&self, metric: &str) -> Result<u64> {
         let text = self.http.get(format!("http://{}/metrics", self.address)).send().await?.text().await?;
-        let lines = text.lines().filter(|line| line.starts_with("tributary_documents_total"));
+        let lines = text.lines().filter(|line| line.starts_with(metric));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 

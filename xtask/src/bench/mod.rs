@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// index: the same of another build of tributary first, for comparison
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
+    /// index: `graph.lag` of the pipeline; the demo's graph is on the primary, so none
+    #[arg(long, default_value = "0s")]
+    lag: String,
     /// capture, latency, huge: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
     #[arg(long, conflicts_with = "mariadb")]
     mysql: bool,
@@ -93,8 +96,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Name::Scale => unless_interrupted(Box::pin(scale::run(arguments.size.unwrap_or(1)))).await?,
         Name::Streams => unless_interrupted(Box::pin(streams::run(arguments.size.unwrap_or(500_000)))).await?,
         Name::Index => {
-            unless_interrupted(Box::pin(index::run(arguments.size.unwrap_or(1), arguments.servers, arguments.beside)))
-                .await?;
+            unless_interrupted(Box::pin(index::run(
+                arguments.size.unwrap_or(1),
+                arguments.servers,
+                arguments.beside,
+                &arguments.lag,
+            )))
+            .await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -49,12 +49,20 @@ pub(super) fn store(elasticsearch: &Elasticsearch) -> String {
 }
 
 /// Writes the pipeline and its query: `transport` is a key of the pipeline, `index` are keys of the index.
-pub(super) fn write(folder: &Path, database: &str, endpoint: &str, transport: &str, index: &str) -> Result<()> {
+pub(super) fn write(
+    folder: &Path,
+    database: &str,
+    endpoint: &str,
+    transport: &str,
+    index: &str,
+    lag: &str,
+) -> Result<()> {
     let demo = repository().join("compose/demo");
     let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
         .replace("${STUDIO_URL}", database)
         .replace("${GRAPH_URL}", endpoint)
         .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
+        .replace("lag: 0s", &format!("lag: {lag}"))
         .replace("    refresh: 100ms\n", &format!("    refresh: 100ms\n{index}"))
         .replace("\ngraph:\n", &format!("\n{transport}graph:\n"));
     std::fs::write(folder.join("pipeline.yaml"), text)?;

@@ -40,7 +40,7 @@ pub(super) async fn run(copies: u32) -> Result<()> {
     parts::empty(&folder)?;
     let (mut graph, endpoint) = start_graph(&url, LATENCY).await?;
     let index = format!("    build: {{ batch: {BATCH}, concurrency: {CONCURRENCY} }}\n{}", store(&elasticsearch));
-    pipeline::write(&folder, &url, &endpoint, &transport(&kafka, PARTITIONS), &index)?;
+    pipeline::write(&folder, &url, &endpoint, &transport(&kafka, PARTITIONS), &index, "0s")?;
 
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
     let mut members: Vec<Member> = Vec::new();
