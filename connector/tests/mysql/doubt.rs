@@ -1,5 +1,6 @@
 //! Definitions that change rows without events: whoever derives something of the rows is told, whether the connector ran or not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -7,11 +8,9 @@ use serde_json::json;
 use crate::server::{databases, run};
 use crate::support::{Recorder, Running, Witness, until};
 
-/// What was doubted; one that is told again, for the process was stopped before it had passed the place, counts once.
-fn whys(witness: &Witness) -> Vec<String> {
-    let mut whys: Vec<String> = witness.doubts().into_iter().map(|doubt| doubt.why).collect();
-    whys.dedup();
-    whys
+/// What was doubted; what is told again, for the process was stopped before it had passed the place, counts once.
+fn whys(witness: &Witness) -> BTreeSet<String> {
+    witness.doubts().into_iter().map(|doubt| doubt.why).collect()
 }
 
 /// Alternately while the connector runs and while it does not.

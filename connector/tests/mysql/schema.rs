@@ -87,3 +87,76 @@ async fn two_definitions_with_rows_between_them_that_nobody_read_are_told() {
         db.remove().await;
     }
 }
+
+/// Faster than anybody asks the catalog, on a source that runs; changes of another table come between, and of the table where no column changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_in_a_burst_are_followed() {
+    for mut db in databases("burst").await {
+        db.run("create table t (id int primary key)").await;
+        db.run("create table other (id int primary key)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t", "other"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        for n in 0..8 {
+            db.run(&format!("alter table t add column c{n} int")).await;
+            db.run(&format!("insert into other values ({n})")).await;
+        }
+        db.run("insert into t values (1, 0, 1, 2, 3, 4, 5, 6, 7)").await;
+        // What changes no column may come between rows.
+        db.run("create index i on t (c0)").await;
+        db.run("update t set c0 = 9").await;
+        db.run("alter table t add index j (c1), alter c2 set default 5, comment = 'x'").await;
+        let records = recorder.wait(10).await;
+        let rows: Vec<_> = records.iter().filter(|r| r.topic.ends_with(".t")).map(|r| r.get("/after")).collect();
+        let row = |c0| json!({"id": 1, "c0": c0, "c1": 1, "c2": 2, "c3": 3, "c4": 4, "c5": 5, "c6": 6, "c7": 7});
+        assert_eq!(rows, [row(0), row(9)]);
+        running.stop().await;
+        db.remove().await;
+    }
+}
+
+/// Where rows tell their columns (MySQL), rows between such definitions are those of their moment too.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_between_definitions_in_a_burst_have_the_columns_of_their_moment() {
+    let _alone = METADATA.lock().await;
+    for mut db in databases("moments").await {
+        if db.is_mariadb {
+            db.remove().await;
+            continue;
+        }
+        db.run("set global binlog_row_metadata = 'FULL'").await;
+        db.run("create table t (id int primary key, a int, b int)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        for n in 0..10 {
+            db.run(&format!("insert into t (id, a, b) values ({n}, 1, 2)")).await;
+            db.run("alter table t rename column a to b, rename column b to a").await;
+        }
+        let records = recorder.wait(10).await;
+        for (n, record) in records.iter().enumerate() {
+            assert_eq!(record.get("/after"), json!({"id": n, "a": 1, "b": 2}));
+        }
+        running.stop().await;
+        db.run("set global binlog_row_metadata = 'MINIMAL'").await;
+        db.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_the_log_does_not_have_stops_the_source() {
+    let _alone = METADATA.lock().await;
+    for mut db in databases("unlogged").await {
+        db.run("create table t (id int primary key, a int)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("insert into t values (1, 10)").await;
+        recorder.wait(1).await;
+        db.run("set sql_log_bin = 0").await;
+        db.run("alter table t add column b varchar(5) first").await;
+        db.run("set sql_log_bin = 1").await;
+        db.run("insert into t values ('x', 2, 20)").await;
+        let error = running.error().await.to_string();
+        assert!(error.contains("sql_log_bin = 0") && error.contains("take the table out of the list"), "{error}");
+        assert_eq!(recorder.len(), 1);
+        db.remove().await;
+    }
+}

@@ -73,34 +73,81 @@ impl Statement {
     /// has none before its events.
     pub(in super::super) fn unlogged(&self, schema: &str, table: &str) -> Option<Unlogged> {
         let words: Vec<Word> = self.words().collect();
-        let word = |at: usize| words.get(at).unwrap_or(&Word::Mark(';'));
-        let is = |at: usize, names: &[&str]| names.iter().any(|name| word(at).is(name));
-        // Before what is defined stand words that say how.
-        let things = ["table", "tables", "database", "schema", "index"];
-        let thing = (1..words.len().min(24)).find(|at| is(*at, &things)).unwrap_or(0);
-        let before = |name: &str| words[..thing].iter().any(|word| word.is(name));
+        let head = Head::of(&words);
         match () {
-            () if is(0, &["rename"]) => Some(Unlogged::Name),
-            () if is(thing, &["index"]) => None,
-            () if is(0, &["drop"]) => (!before("temporary")).then_some(Unlogged::Rows),
-            () if is(0, &["create"]) => (before("replace") && !before("temporary")).then_some(Unlogged::Rows),
-            () if is(thing, &["database", "schema"]) => None,
-            () if is(thing, &["table"]) && !before("ignore") => {
-                let mut name = thing + 1;
-                if is(name, &["if"]) {
-                    name += 2;
-                }
-                let (within, name, behind) = match *word(name + 1) == Word::Mark('.') {
-                    true => (word(name).name(), word(name + 2), name + 3),
-                    false => (None, word(name), name + 1),
-                };
-                let is_it = |a: Option<&str>, b: &str| a.is_some_and(|a| a.to_lowercase() == b.to_lowercase());
-                let is_it = is_it(within.or(Some(&self.schema)), schema) && is_it(name.name(), table);
-                let clauses = clauses(words.get(behind..).unwrap_or_default());
+            () if head.begins("rename") => Some(Unlogged::Name),
+            () if head.is_about("index") => None,
+            () if head.begins("drop") => (!head.says("temporary")).then_some(Unlogged::Rows),
+            () if head.begins("create") => (head.says("replace") && !head.says("temporary")).then_some(Unlogged::Rows),
+            () if head.is_about("database") || head.is_about("schema") => None,
+            () if head.is_about("table") && !head.says("ignore") => {
+                let (is_it, clauses) = self.alters(&head, schema, table);
                 clauses.into_iter().filter_map(|clause| altered(clause, is_it)).max_by_key(|found| *found as u8)
             }
             () => Some(Unlogged::Rows),
         }
+    }
+
+    /// Whether the definition, which concerns the table, leaves it the columns and the key that it had.
+    pub(in super::super) fn keeps_columns(&self, schema: &str, table: &str) -> bool {
+        let words: Vec<Word> = self.words().collect();
+        let head = Head::of(&words);
+        match () {
+            () if head.begins("rename") => false,
+            () if head.is_about("index") || head.says("temporary") => true,
+            () if !head.begins("alter") => false,
+            () if head.is_about("table") => {
+                let (is_it, clauses) = self.alters(&head, schema, table);
+                clauses.into_iter().all(|clause| is_about_rows(clause, is_it))
+            }
+            () => head.is_about("database") || head.is_about("schema"),
+        }
+    }
+
+    /// Whether it is the table that is altered, and the clauses that say how.
+    fn alters<'a>(&self, head: &Head<'a>, schema: &str, table: &str) -> (bool, Vec<&'a [Word]>) {
+        let mut name = head.thing + 1;
+        if head.word(name).is("if") {
+            name += 2;
+        }
+        let (within, name, behind) = match *head.word(name + 1) == Word::Mark('.') {
+            true => (head.word(name).name(), head.word(name + 2), name + 3),
+            false => (None, head.word(name), name + 1),
+        };
+        let is_it = |a: Option<&str>, b: &str| a.is_some_and(|a| a.to_lowercase() == b.to_lowercase());
+        let is_it = is_it(within.or(Some(&self.schema)), schema) && is_it(name.name(), table);
+        (is_it, clauses(head.words.get(behind..).unwrap_or_default()))
+    }
+}
+
+/// The words before what a definition is about say how it is to be done.
+struct Head<'a> {
+    words: &'a [Word],
+    /// Where that stands.
+    thing: usize,
+}
+
+impl<'a> Head<'a> {
+    fn of(words: &'a [Word]) -> Self {
+        const THINGS: [&str; 5] = ["table", "tables", "database", "schema", "index"];
+        let is_thing = |at: &usize| THINGS.iter().any(|name| words[*at].is(name));
+        Self { words, thing: (1..words.len().min(24)).find(is_thing).unwrap_or(0) }
+    }
+
+    fn word(&self, at: usize) -> &'a Word {
+        self.words.get(at).unwrap_or(&Word::Mark(';'))
+    }
+
+    fn begins(&self, keyword: &str) -> bool {
+        self.word(0).is(keyword)
+    }
+
+    fn is_about(&self, thing: &str) -> bool {
+        self.word(self.thing).is(thing)
+    }
+
+    fn says(&self, keyword: &str) -> bool {
+        self.words[..self.thing].iter().any(|word| word.is(keyword))
     }
 }
 
@@ -119,14 +166,18 @@ fn clauses(words: &[Word]) -> Vec<&[Word]> {
         .collect()
 }
 
-/// What a clause of `ALTER TABLE` may do to rows of a table: of the altered one, or of one that is named elsewhere in the statement.
-fn altered(clause: &[Word], is_it: bool) -> Option<Unlogged> {
-    // MariaDB: how long to wait stands before the first.
-    let clause = match clause {
+/// A clause without how long to wait, which stands before the first one of MariaDB.
+fn plain(clause: &[Word]) -> &[Word] {
+    match clause {
         [word, _, rest @ ..] if word.is("wait") => rest,
         [word, rest @ ..] if word.is("nowait") => rest,
         _ => clause,
-    };
+    }
+}
+
+/// What a clause of `ALTER TABLE` may do to rows of a table: of the altered one, or of one that is named elsewhere in the statement.
+fn altered(clause: &[Word], is_it: bool) -> Option<Unlogged> {
+    let clause = plain(clause);
     let second = |names: &[&str]| clause.get(1).is_some_and(|word| names.iter().any(|name| word.is(name)));
     let first = clause.first()?;
     let effect = match () {
@@ -135,13 +186,34 @@ fn altered(clause: &[Word], is_it: bool) -> Option<Unlogged> {
         () if first.is("exchange") || first.is("convert") => Some(Unlogged::Rows),
         // All others are about the altered table alone.
         () if !is_it => None,
-        () if first.is("add") && second(&ADDED) => None,
+        () if first.is("add") && second(&ADDED) && !names_primary(clause) => None,
         () if first.is("add") => gives_values(clause).then_some(Unlogged::Rows),
         () if first.is("drop") && second(&DROPPED) => None,
         () if HARMLESS.iter().any(|name| first.is(name)) => None,
         () => Some(Unlogged::Rows),
     };
     effect.or_else(|| (is_it && leaves_innodb(clause)).then_some(Unlogged::Rows))
+}
+
+/// Whether a clause of `ALTER TABLE` is about rows, indexes or storage, and neither about columns nor the key.
+fn is_about_rows(clause: &[Word], is_it: bool) -> bool {
+    const ROWS: [&str; 5] = ["truncate", "exchange", "discard", "import", "union"];
+    let clause = plain(clause);
+    let Some(first) = clause.first() else { return true };
+    let second = |names: &[&str]| clause.get(1).is_some_and(|word| names.iter().any(|name| word.is(name)));
+    let is = |names: &[&str]| names.iter().any(|name| first.is(name));
+    match () {
+        () if first.is("rename") => second(&["index", "key"]),
+        // All others are about the altered table alone.
+        () if !is_it => !first.is("convert"),
+        () if first.is("add") => second(&ADDED) && !names_primary(clause),
+        () if first.is("drop") => (second(&DROPPED) || second(&["partition"])) && !names_primary(clause),
+        () => is(&HARMLESS) || is(&ROWS),
+    }
+}
+
+fn names_primary(clause: &[Word]) -> bool {
+    clause.iter().any(|word| word.is("primary"))
 }
 
 /// Whether columns that are added have values in rows that are there.
@@ -217,6 +289,46 @@ mod tests {
             "ALTER TABLE other ADD COLUMN a int, RENAME AS films.movie",
         ] {
             assert_eq!(unlogged(text), Some(Unlogged::Name), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_changes_columns_or_the_key_is_told_from_what_does_not() {
+        let keeps = |text: &str| {
+            let statement = Statement { thread: 1, schema: "films".into(), text: text.into(), ..Statement::default() };
+            assert!(statement.may_concern("films", "movie"), "{text}");
+            statement.keeps_columns("films", "movie")
+        };
+        for text in [
+            "CREATE UNIQUE INDEX i ON movie (title)",
+            "ALTER TABLE movie WAIT 5 ADD INDEX (title), ALGORITHM=INPLACE",
+            "ALTER TABLE movie ALTER a SET DEFAULT 5, COMMENT 'add x int'",
+            "ALTER TABLE movie TRUNCATE PARTITION p0",
+            "ALTER TABLE movie DROP PARTITION p0",
+            "ALTER TABLE other ADD COLUMN movie int",
+            "ALTER TABLE movie ADD CONSTRAINT c FOREIGN KEY (a) REFERENCES b (a), DROP INDEX d",
+            "ALTER TABLE movie RENAME INDEX a TO b",
+            "DROP TEMPORARY TABLE movie",
+            "ALTER TABLE movie",
+        ] {
+            assert!(keeps(text), "{text}");
+        }
+        for text in [
+            "ALTER TABLE movie ADD a int",
+            "ALTER TABLE movie ADD INDEX (title), ADD (a int)",
+            "ALTER TABLE movie DROP a",
+            "ALTER TABLE movie DROP PRIMARY KEY",
+            "ALTER TABLE movie ADD CONSTRAINT PRIMARY KEY (id)",
+            "ALTER TABLE movie RENAME COLUMN a TO b",
+            "ALTER TABLE movie MODIFY a int unsigned",
+            "ALTER TABLE movie CONVERT TO CHARACTER SET latin1",
+            "ALTER TABLE other RENAME TO movie",
+            "RENAME TABLE movie TO x",
+            "DROP TABLE movie",
+            "CREATE TABLE movie (id int)",
+            "CREATE OR REPLACE TABLE movie (id int)",
+        ] {
+            assert!(!keeps(text), "{text}");
         }
     }
 

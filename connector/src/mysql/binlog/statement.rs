@@ -476,7 +476,7 @@ mod tests {
         fn any_text_is_read(text in "[a-z`'\"\\\\/*#! \n.x-]{0,40}", mode: u64, bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let statement = Statement { mode, ..statement(&text) };
             let _ = (statement.kind(), statement.may_concern("a", "b"), statement.may_write_to("a", "b"));
-            let _ = (statement.unlogged("a", "b"), Statement { text: format!("alter table a {text}"), ..statement.clone() }.unlogged("a", "a"));
+            let _ = (statement.unlogged("a", "b"), statement.keeps_columns("a", "b"), Statement { text: format!("alter table a {text}"), ..statement.clone() }.unlogged("a", "a"));
             let _ = Statement::read(&bytes, false);
             let _ = Statement::read(&bytes, true);
             let _ = Statement::read_load(&bytes);

@@ -97,7 +97,10 @@ impl Scan {
             }
             Step::Statement(statement, kind) => {
                 if kind == StatementKind::Definition {
-                    let concerned = |table: &TableName| statement.may_concern(&table.schema, &table.name);
+                    let concerned = |table: &TableName| {
+                        statement.may_concern(&table.schema, &table.name)
+                            && !statement.keeps_columns(&table.schema, &table.name)
+                    };
                     let defined: Vec<TableName> = self.open.iter().filter(|table| concerned(table)).cloned().collect();
                     self.open.retain(|table| !defined.contains(table));
                     let place = self.tracker.place();

@@ -39,7 +39,11 @@ impl Assembler {
                 }
             }
             StatementKind::Definition => {
-                let tables = concerned(&|table| statement.may_concern(&table.schema, &table.name));
+                let is_other = |table: &TableName| {
+                    !statement.keeps_columns(&table.schema, &table.name)
+                        || statement.unlogged(&table.schema, &table.name).is_some()
+                };
+                let tables = concerned(&|table| statement.may_concern(&table.schema, &table.name) && is_other(table));
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 self.maps.clear();
                 if let (false, Some(group)) = (tables.is_empty(), group) {
