@@ -427,7 +427,7 @@ impl Changed {
     }
 }
 
-/// A sink that would go on in another table of the same database, which would lack the rows of before.
+/// A sink that would go on in another table of the same schema, whose marks it would find there, without the rows of before.
 fn given_another_table(before: &Definition, now: &Definition) -> Option<String> {
     let tables = |definition: &Definition| -> HashMap<(String, String), (Secret, TableName)> {
         let deliveries =
@@ -443,7 +443,7 @@ fn given_another_table(before: &Definition, now: &Definition) -> Option<String> 
     let before = tables(before);
     tables(now).into_iter().find_map(|((stream, sink), (url, table))| {
         let (old_url, old) = before.get(&(stream.clone(), sink.clone()))?;
-        (*old_url == url && *old != table).then(|| {
+        (*old_url == url && old.schema == table.schema && old.name != table.name).then(|| {
             format!(
                 "the sink {sink} of the stream {stream} is given the table {table} in place of {old}, and would go on there without the rows of \
                  before: give it another `name` too, under which it begins with what the stream's topic still has"

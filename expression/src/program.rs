@@ -160,9 +160,18 @@ impl Program {
 
     /// The same of what may be null instead.
     pub fn row_fields(&self) -> Option<Vec<String>> {
+        if self.renames_fields() {
+            return None;
+        }
         let mut kind = self.program.final_type_info().result.kind().clone();
         kind.remove_null();
         fields(&kind)
+    }
+
+    /// Whether it gives fields names that nothing knows before it runs.
+    pub fn renames_fields(&self) -> bool {
+        // The language takes what it answers to have the fields that it was given.
+        calls(&self.code, "map_keys")
     }
 
     /// What it answers.

@@ -160,7 +160,7 @@ impl Looked {
             Ok(None) => {}
             Ok(Some(note)) => self.notes.push(delivery.place.warning(told(note))),
             Err(error) if error.class == ErrorClass::Transient => {
-                self.unsure.push(delivery.place.warning(told(format!("it could not be looked at: {}", error.message))));
+                self.notes.push(delivery.place.warning(told(format!("it could not be looked at: {}", error.message))));
             }
             Err(error) => self.errors.push(delivery.place.error(told(error.message))),
         }
@@ -214,17 +214,17 @@ async fn without_plan(draft: &Draft, failure: Failure) -> Failure {
 /// Looks at sources, sinks and graph.
 async fn look(plan: &Arc<Plan>) -> Result<Looked, Failure> {
     let mut looked = Looked::default();
-    for stream in &plan.streams {
-        for delivery in &stream.deliveries {
-            looked.at_sink(&plan.pipeline, &stream.name, delivery).await;
-        }
-    }
     for source in &plan.sources {
         looked.at_tables(&Rules::Planned(plan.clone(), source.clone())).await;
     }
     looked.notes.extend(notes(plan, &looked.columns));
     // Ids are made of rows: where those cannot be read, there is nothing to compare.
     let is_readable = looked.errors.is_empty() && looked.unsure.is_empty();
+    for stream in &plan.streams {
+        for delivery in &stream.deliveries {
+            looked.at_sink(&plan.pipeline, &stream.name, delivery).await;
+        }
+    }
     // A pipeline of streams alone may have no graph.
     if !is_readable || !plan.graph.probe || plan.indexes.is_empty() {
         return Ok(looked);

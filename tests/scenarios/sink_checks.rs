@@ -82,6 +82,7 @@ async fn what_sinks_lead_to_is_asked_before_anything_runs() {
     let (code, said, error) = world.run(&["check", &pipeline]).await;
     assert_eq!(code, 0, "{said}{error}");
     assert!(error.contains("sink conductor: it could not be looked at"), "{error}");
+    assert!(said.contains("rows and graph agree on ids"), "{said}{error}");
     // Nothing was made.
     assert!(!world.folder.path().join("data/log").exists(), "a log was made");
 }

@@ -160,3 +160,31 @@ async fn a_definition_that_the_log_does_not_have_stops_the_source() {
         db.remove().await;
     }
 }
+
+/// What changes rows and no column may come between rows and a definition that nobody read; what is done to the key may not be overlooked.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_and_keys_between_definitions_are_followed() {
+    for mut db in databases("partitions").await {
+        db.run("create table t (id int primary key, a int) partition by range (id) (partition p0 values less than (10), partition p1 values less than (20), partition p2 values less than (30))").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("insert into t values (1, 10)").await;
+        recorder.wait(1).await;
+        running.stop().await;
+        db.run("alter table t truncate partition p0, p1").await;
+        db.run("insert into t values (2, 11)").await;
+        db.run("alter table t drop partition p1, p2").await;
+        db.run("insert into t values (3, 12)").await;
+        db.run("alter table t add column b int").await;
+        db.run("insert into t values (4, 13, 14)").await;
+        let running = Running::streaming(&settings, &recorder).await;
+        let records = recorder.wait(4).await;
+        let rows: Vec<_> = records[1..].iter().map(|r| r.get("/after")).collect();
+        assert_eq!(rows, [json!({"id": 2, "a": 11}), json!({"id": 3, "a": 12}), json!({"id": 4, "a": 13, "b": 14})]);
+        db.run("alter table t drop index `PRIMARY`, add primary key (id, a)").await;
+        db.run("insert into t values (5, 15, 16)").await;
+        assert_eq!(recorder.wait(5).await[4].key, Some(json!({"id": 5, "a": 15})));
+        running.stop().await;
+        db.remove().await;
+    }
+}

@@ -22,15 +22,17 @@ const SOME: usize = 5;
 /// Requests at a time.
 const WIDTH: usize = 8;
 
-/// How long after the first answer that a root is not there a graph is asked again which lags by so much: one that answers from several
-/// copies may have asked one that does not have the root yet.
-pub fn confirm_after(lag: Duration) -> Duration {
-    CONFIRM_AFTER.max(lag)
+/// Whether a root that was missing first at this moment may be taken to be gone if it is missing now, of a graph that lags by so much: one that
+/// answers from several copies may have asked one that does not have the root yet.
+pub fn is_old_enough(missing_since: Instant, asked: Instant, lag: Duration) -> bool {
+    asked.saturating_duration_since(missing_since) >= CONFIRM_AFTER.max(lag)
 }
 
-/// Whether a root that was missing first at this moment may be taken to be gone if it is missing now.
-pub fn is_old_enough(missing_since: Instant, asked: Instant, lag: Duration) -> bool {
-    asked.saturating_duration_since(missing_since) >= confirm_after(lag)
+/// How long it is until such a root is asked for again: soon at first, for the graph may know it by then, and when it is old enough at the latest.
+pub fn ask_after(missing_since: Instant, now: Instant, lag: Duration) -> Duration {
+    let waited = now.saturating_duration_since(missing_since);
+    let left = CONFIRM_AFTER.max(lag).saturating_sub(waited);
+    if left.is_zero() { CONFIRM_AFTER } else { CONFIRM_AFTER.max(waited).min(left) }
 }
 
 /// Which of these roots, all missing in an answer about many, are gone: one answer for each, in order; none where it was not answered,
@@ -164,6 +166,14 @@ mod tests {
             assert!(!is_old_enough(since, since + after - Duration::from_millis(1), lag));
             assert!(is_old_enough(since, since + after, lag));
         }
+        let (mut now, mut asked) = (since, Vec::new());
+        while !is_old_enough(since, now, Duration::from_secs(30)) {
+            now += ask_after(since, now, Duration::from_secs(30));
+            asked.push((now - since).as_secs());
+        }
+        assert_eq!(asked, [1, 2, 4, 8, 16, 30]);
+        // It was asked for before it was old enough, and not answered alone.
+        assert_eq!(ask_after(since, now, Duration::ZERO), CONFIRM_AFTER);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tributary_event::clock::now_us;
 use tributary_processor::{Backoff, Handler, StageError, Ticket};
 use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
-use crate::building::absence::confirm_after;
+use crate::building::absence::ask_after;
 use crate::building::batch::{BatchResult, Built, ToBuild, build};
 use crate::building::schedule::{Job, Schedule};
 use crate::building::visibility::{Finished, Request, Visibility};
@@ -347,7 +347,7 @@ impl Builder {
             Built::Deleted => (Vec::new(), false, Outcome::Deleted),
             Built::Missing(since) => {
                 job.missing_since = Some(since);
-                self.schedule.finish(&id, Some((job, now + confirm_after(self.context.times.lag))));
+                self.schedule.finish(&id, Some((job, now + ask_after(since, now, self.context.times.lag))));
                 return Ok(());
             }
             Built::Held(reason) => return self.hold(id, job, reason).await,

@@ -184,15 +184,26 @@ impl Statement {
 
     /// The same of its first words, so many.
     fn names(&self, schema: &str, table: &str, words: usize) -> bool {
-        let (mut names_schema, mut names_table, mut whole) = (false, false, false);
+        // Names may be compared without their case, by the server's settings.
+        let is = |word: &Word, name: &str| word.name().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
+        let is_chosen = self.schema.to_lowercase() == schema.to_lowercase();
+        let (mut names_schema, mut whole) = (false, false);
+        let (mut owner, mut before) = (None, None);
         for (at, word) in self.words().enumerate().take(words) {
-            // Names may be compared without their case, by the server's settings.
-            let names = |name: &str| word.name().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
-            names_schema |= names(schema);
-            names_table |= names(table);
+            if is(&word, table) {
+                // `schema.table`, or a table of the database that was chosen.
+                // MariaDB lets the point stand alone (`TABLE .movie`).
+                let is_alone = |owner: &Word| ["table", "exists", "to", "with"].iter().any(|word| owner.is(word));
+                let within = owner.as_ref().filter(|o| before == Some(Word::Mark('.')) && !is_alone(o));
+                if within.and_then(Word::name).map_or(is_chosen, |_| within.is_some_and(|within| is(within, schema))) {
+                    return true;
+                }
+            }
+            names_schema |= is(&word, schema);
             whole |= at <= 4 && (word.is("database") || word.is("schema"));
+            owner = std::mem::replace(&mut before, Some(word));
         }
-        names_table && (names_schema || self.schema.to_lowercase() == schema.to_lowercase()) || whole && names_schema
+        whole && names_schema
     }
 
     /// Whether rows of the table may be changed by it: of one that reads elsewhere, only what it writes to counts; one that calls a function
@@ -394,6 +405,8 @@ mod tests {
         assert!(concerns("ALTER TABLE movie ADD x int"));
         assert!(concerns("RENAME TABLE `_movie_new` TO `Movie`"));
         assert!(concerns("DROP DATABASE films"));
+        assert!(concerns("DROP TABLE other.movie, movie") && !concerns("DROP TABLE other.movie"));
+        assert!(concerns("ALTER TABLE . movie ADD x int") && !concerns("RENAME TABLE staging.movie TO staging.old"));
         assert!(!concerns("ALTER TABLE talent COMMENT 'movie'"));
         assert!(!concerns("CREATE TABLE other.talent (id int) -- movie"));
         let other = Statement { schema: "other".into(), ..statement("ALTER TABLE movie ADD x int") };
@@ -436,7 +449,7 @@ mod tests {
             "RENAME TABLE `films`.`movie` TO `films`.`_movie_old`, `films`.`_movie_new` TO `films`.`movie`",
             "CREATE TABLE movie (id int)",
             "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS films.movie LIKE x",
-            "CREATE TABLE `trigger`.movie (id int)",
+            "CREATE TABLE movie (`trigger` int)",
             "ALTER TABLE movie ADD `trigger` int",
             "CREATE UNIQUE INDEX `view` ON movie (id)",
             "DROP TABLE `event`, movie",

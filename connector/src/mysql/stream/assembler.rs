@@ -41,6 +41,7 @@ pub(in crate::mysql) enum Next {
 /// A definition in which captured tables are named.
 #[derive(Debug)]
 pub(in crate::mysql) struct Definition {
+    /// Those whose columns or key may be others.
     pub tables: Vec<TableName>,
     /// Its group.
     pub group: GroupId,

@@ -35,6 +35,8 @@ pub struct MySqlSource {
     learning: Learning,
     bytes: metrics::Counter,
     progress: Progress,
+    /// Groups that the last mark has.
+    marked: u64,
 }
 
 type Learnt = Result<Vec<(TableName, Shape)>, ConnectorError>;
@@ -91,7 +93,9 @@ impl Learner {
             }
             all.extend(found);
         }
-        suffice(&all, &self.settings, &self.facts, self.dependent.as_ref())?;
+        if !all.is_empty() {
+            suffice(&all, &self.settings, &self.facts, self.dependent.as_ref())?;
+        }
         let doubt = |(table, _): &(TableName, Unlogged)| Doubt {
             table: table.clone(),
             why: format!("a statement may have changed its rows without an event for each ({})", definition.text),
@@ -149,6 +153,7 @@ impl MySqlSource {
             })),
             bytes: metrics::counter!("tributary_connector_bytes_total", "source" => name.to_owned()),
             progress,
+            marked: 0,
         })
     }
 
@@ -192,7 +197,7 @@ impl MySqlSource {
     /// Reads what has arrived until the part is full, tables must be looked up, or there is no more.
     fn read(&mut self, part: &mut Part<MySqlCheckpoint>) -> Result<(), ConnectorError> {
         let capture_us = now_us();
-        let (mut bytes, groups) = (0, self.assembler.groups());
+        let mut bytes = 0;
         while part.events.len() < PART_EVENTS && bytes < PART_BYTES {
             let next = if self.assembler.is_busy() {
                 self.assembler.go_on(capture_us, &mut part.events, PART_EVENTS)?
@@ -207,7 +212,8 @@ impl MySqlSource {
             }
         }
         self.bytes.increment(bytes as u64);
-        if !part.events.is_empty() || self.assembler.groups() > groups {
+        if !part.events.is_empty() || self.assembler.groups() > self.marked {
+            self.marked = self.assembler.groups();
             part.mark = Some(self.assembler.mark(part.events.last()));
             part.lag = self.assembler.lag(capture_us);
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tributary_event::TableName;
+use tributary_event::{ErrorClass, TableName};
 
 use super::Shape;
 use crate::error::ConnectorError;
@@ -13,7 +13,7 @@ use crate::mysql::position::{FilePosition, LogPosition};
 use crate::mysql::prepare::Facts;
 use crate::mysql::stream::tracker::{Step, Tracker};
 use crate::mysql::wire::log::{Identity, LogStream};
-use crate::mysql::wire::session::Session;
+use crate::mysql::wire::session::{Session, quoted};
 use crate::settings::MySqlSettings;
 
 /// The tables as they are at a place of the log, which the catalog may be ahead of. One that is not there any more is left out.
@@ -25,6 +25,7 @@ pub(in crate::mysql) async fn look(
     at: &FilePosition,
     tables: &[TableName],
 ) -> Result<Vec<(TableName, Shape)>, ConnectorError> {
+    settle(session, tables).await?;
     let mut shapes = super::read(session, tables).await?;
     let end = facts.end(session).await?;
     if from.reaches(&end) {
@@ -74,6 +75,22 @@ pub(in crate::mysql) async fn look(
         )),
         None => Ok(shapes),
     }
+}
+
+/// Waits until definitions that the log has are over: it has them before their commit is, and the catalog shows them behind it alone. Until then
+/// they hold a lock that nobody reads the table beside.
+async fn settle(session: &mut Session, tables: &[TableName]) -> Result<(), ConnectorError> {
+    const DOING: &str = "waiting for a definition to be over";
+    session.run(DOING, "set lock_wait_timeout = 60").await?;
+    for table in tables {
+        let read = format!("select 1 from {} limit 0", quoted(table));
+        match session.run(DOING, &read).await {
+            Err(error) if error.class() == ErrorClass::Transient => return Err(error),
+            // It is not there any more, or not to be read: the catalog tells.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What was found on the way.

@@ -317,8 +317,10 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
         return None;
     }
     let columns = columns?;
+    let is_known =
+        !steps.iter().any(|step| matches!(&step.plan, StepPlan::Transform(program) if program.renames_fields()));
     let whole = || Some(Program::compile(if is_envelope { ".after" } else { "." }, shape?).ok()?.0);
-    if let Some(fields) = row.clone().or_else(whole).and_then(|row| row.row_fields()) {
+    if let Some(fields) = row.clone().or_else(whole).and_then(|row| row.row_fields()).filter(|_| is_known) {
         for column in columns.iter().filter(|column| !fields.contains(&column.value)) {
             let message = format!("the row never has the field `{}`, so no row would have a key", column.shown);
             let known: Vec<String> = fields.iter().take(SHOWN).map(|field| format!("`{field}`")).collect();

@@ -4,6 +4,7 @@ use super::super::database::Dialect;
 use super::super::marks::Marks;
 use super::super::table::{Column, Kind};
 use super::literal::quote;
+use super::marks::targets;
 
 /// A server of one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +59,18 @@ impl Dialect for MySql {
     }
 
     fn create_marks(&self, marks: &Marks) -> String {
+        // The two have no statement in common that adds a column where it is not there.
+        let targets = targets(&marks.schema);
         let [marks, samples] = marks.tables(self);
+        let widen = quote(&format!("alter table {marks} add column target varchar(250)"));
         let options = format!("engine = InnoDB default character set utf8mb4 collate {}", self.collation);
         format!(
             "create table if not exists {marks} (stream varchar(250), sink varchar(250), topic varchar(250), `partition` bigint, \
              next bigint not null, topic_id varchar(64), target varchar(250), primary key (stream, sink, topic, `partition`)) {options}; \
              create table if not exists {samples} (stream varchar(250), sink varchar(250), at datetime(6), seq bigint not null, \
-             primary key (stream, sink, at)) {options};"
+             primary key (stream, sink, at)) {options}; \
+             set @widen = (select if(count(*) = 0, {widen}, 'do 0') from {targets}); \
+             prepare widen from @widen; execute widen; deallocate prepare widen;"
         )
     }
 

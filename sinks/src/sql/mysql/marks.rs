@@ -24,6 +24,25 @@ pub(super) async fn are_there(session: &mut MySqlSession, marks: &Marks) -> Resu
     Ok(session.numbers(&count).await?.first() == Some(&2))
 }
 
+/// Whether they have what this version keeps in them.
+pub(super) async fn are_complete(session: &mut MySqlSession, marks: &Marks) -> Result<bool, Failure> {
+    Ok(are_there(session, marks).await? && has_targets(session, marks).await?)
+}
+
+async fn has_targets(session: &mut MySqlSession, marks: &Marks) -> Result<bool, Failure> {
+    let count = format!("select cast(count(*) as signed) from {}", targets(&marks.schema));
+    Ok(session.numbers(&count).await?.first() == Some(&1))
+}
+
+/// Where the catalog has the column for the table that is written, which a table of marks of an earlier version lacks.
+pub(super) fn targets(schema: &str) -> String {
+    format!(
+        "information_schema.columns where table_schema = {} and table_name = {} and column_name = 'target'",
+        quote(schema),
+        quote(MARKS)
+    )
+}
+
 /// Which row of marks is a partition's.
 fn of(marks: &Marks, place: &TopicPartition) -> String {
     format!(
@@ -47,7 +66,8 @@ pub(super) async fn next(
     place: &TopicPartition,
 ) -> Result<Option<(Mark, Option<String>)>, Failure> {
     let [table, _] = marks.tables(session.words());
-    let select = format!("select next, topic_id, target from {table} where {} for update", of(marks, place));
+    let target = if has_targets(session, marks).await? { "target" } else { "null" };
+    let select = format!("select next, topic_id, {target} from {table} where {} for update", of(marks, place));
     let rows = session.texts(&select).await?;
     Ok(rows.first().and_then(|row| {
         let next = row.first()?.as_ref()?.parse().ok()?;

@@ -218,6 +218,10 @@ impl Session for MySqlSession {
         marks::are_there(self, marks).await
     }
 
+    async fn has_complete_marks(&mut self, marks: &Marks) -> Result<bool, Failure> {
+        marks::are_complete(self, marks).await
+    }
+
     async fn mark(&mut self, marks: &Marks, place: &TopicPartition) -> Result<Option<(Mark, Option<String>)>, Failure> {
         marks::next(self, marks, place).await
     }

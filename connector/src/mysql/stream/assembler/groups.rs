@@ -10,7 +10,7 @@ use super::super::tracker::End;
 use super::savepoints::Kept;
 use super::{Assembler, Definition, EventKind, Next};
 use crate::error::ConnectorError;
-use crate::mysql::binlog::{Statement, StatementKind, TableMap};
+use crate::mysql::binlog::{Statement, StatementKind, TableMap, Unlogged};
 use crate::mysql::position::LogPosition;
 use crate::mysql::tables::mapped;
 
@@ -39,17 +39,16 @@ impl Assembler {
                 }
             }
             StatementKind::Definition => {
-                let is_other = |table: &TableName| {
-                    !statement.keeps_columns(&table.schema, &table.name)
-                        || statement.unlogged(&table.schema, &table.name).is_some()
-                };
-                let tables = concerned(&|table| statement.may_concern(&table.schema, &table.name) && is_other(table));
+                let all = concerned(&|table| statement.may_concern(&table.schema, &table.name));
+                let unlogged =
+                    |table: &TableName| Some((table.clone(), statement.unlogged(&table.schema, &table.name)?));
+                let unlogged: Vec<(TableName, Unlogged)> = all.iter().filter_map(unlogged).collect();
+                let is_other = |table: &TableName| !statement.keeps_columns(&table.schema, &table.name);
+                let tables: Vec<TableName> = all.into_iter().filter(is_other).collect();
+                let is_something = !tables.is_empty() || !unlogged.is_empty();
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 self.maps.clear();
-                if let (false, Some(group)) = (tables.is_empty(), group) {
-                    let unlogged =
-                        |table: &TableName| Some((table.clone(), statement.unlogged(&table.schema, &table.name)?));
-                    let unlogged = tables.iter().filter_map(unlogged).collect();
+                if let (true, Some(group)) = (is_something, group) {
                     let text = statement.text.chars().take(SHOWN).collect();
                     return Ok(Next::Define(Definition { tables, group, unlogged, text }));
                 }
