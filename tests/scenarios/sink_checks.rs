@@ -43,7 +43,7 @@ async fn what_sinks_lead_to_is_asked_before_anything_runs() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = format!("http://{}", listener.local_addr().expect("an address"));
     let serving = tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") });
-    let mut world = World::new("sink_checks", Pair::Embedded, Own::default()).await;
+    let world = World::new("sink_checks", Pair::Embedded, Own::default()).await;
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let streams = STREAMS.replace("SERVER", &server);
     std::fs::write(world.pipeline(), format!("{text}{streams}")).expect("the pipeline");

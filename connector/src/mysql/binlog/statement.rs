@@ -201,7 +201,7 @@ impl Statement {
             }
             names_schema |= is(&word, schema);
             whole |= at <= 4 && (word.is("database") || word.is("schema"));
-            owner = std::mem::replace(&mut before, Some(word));
+            owner = before.replace(word);
         }
         whole && names_schema
     }
