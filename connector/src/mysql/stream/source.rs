@@ -17,8 +17,8 @@ use crate::mysql::monitor::Progress;
 use crate::mysql::position::{FilePosition, LogPosition};
 use crate::mysql::prepare::{Facts, Prepared, suffice};
 use crate::mysql::tables::Shape;
-use crate::mysql::tables::ahead;
 use crate::mysql::tables::history::History;
+use crate::mysql::tables::{ahead, read};
 use crate::mysql::wire::log::{Identity, LogStream};
 use crate::mysql::wire::session::Session;
 use crate::settings::MySqlSettings;
@@ -75,11 +75,15 @@ impl Learner {
             let found = ahead::look(&mut session, &self.facts, &self.settings, &from, &at, &unknown).await?;
             let is_found = |table: &TableName| found.iter().any(|(name, _)| name == table);
             let is_renamed = |table: &TableName| definition.unlogged.contains(&(table.clone(), Unlogged::Name));
-            if let Some(table) = unknown.iter().find(|table| !is_found(table) && is_renamed(table)) {
-                // Its rows may change under a name that nobody captures.
-                return Err(renamed(table, &definition.text));
-            }
             for table in unknown.iter().filter(|table| !is_found(table)) {
+                if !read(&mut session, std::slice::from_ref(table)).await?.is_empty() {
+                    // It was defined again behind rows that tell their columns, so nothing is known of it beside them.
+                    continue;
+                }
+                if is_renamed(table) {
+                    // Its rows may change under a name that nobody captures.
+                    return Err(renamed(table, &definition.text));
+                }
                 tracing::warn!(source = self.name, %table, "the table was dropped");
             }
             session.close().await;
