@@ -92,6 +92,11 @@ impl<D: Database> Writer<D> {
         Ok(Committed::Done)
     }
 
+    /// Somebody has to change something first.
+    fn fatal(&self, why: String) -> OutsideError {
+        OutsideError::fatal(format!("{}: {why}", self.sessions.place()))
+    }
+
     async fn reject(&self, session: &mut D::Session, event: usize, why: String) -> Result<Committed, Failure> {
         session.run("rollback").await?;
         let why = format!("{}: {why}", self.sessions.place());
@@ -107,7 +112,6 @@ impl<D: Database> Writer<D> {
         {
             return Ok(Some(known));
         }
-        let fatal = |why| OutsideError::fatal(format!("{}: {why}", self.sessions.place()));
         // What is against a table that somebody is making just now is no more than a moment's.
         let table = session.table(&self.target).await?;
         let needed = changes(table.as_ref(), &self.target, &rows, session.dialect());
@@ -116,10 +120,12 @@ impl<D: Database> Writer<D> {
         }
         session.begin_definitions(&self.target.name.schema).await?;
         let table = session.table(&self.target).await?;
-        for statement in changes(table.as_ref(), &self.target, &rows, session.dialect()).map_err(fatal)? {
+        for statement in
+            changes(table.as_ref(), &self.target, &rows, session.dialect()).map_err(|why| self.fatal(why))?
+        {
             session.run(&statement).await.map_err(|failure| match failure {
                 // There is no row in such a statement that could be left out.
-                Failure::Row(why) => Failure::Outside(fatal(why)),
+                Failure::Row(why) => Failure::Outside(self.fatal(why)),
                 other => other,
             })?;
         }
@@ -141,8 +147,7 @@ impl<D: Database> Writer<D> {
             Ok(table)
         };
         let table = table.await.map_err(|failure: Failure| failure.outside(self.sessions.place()))?;
-        let fatal = |why| OutsideError::fatal(format!("{}: {why}", self.sessions.place()));
-        changes(table.as_ref(), &self.target, &[], session.dialect()).map_err(fatal)?;
+        changes(table.as_ref(), &self.target, &[], session.dialect()).map_err(|why| self.fatal(why))?;
         session.give_back();
         Ok(())
     }
@@ -210,8 +215,7 @@ impl<D: Database> LedgerSink for Writer<D> {
             let next = match asked.has_marks(&self.marks).await? {
                 true => match asked.mark(&self.marks, place).await? {
                     Some((mark, target)) => {
-                        let fatal = |why| OutsideError::fatal(format!("{}: {why}", self.sessions.place()));
-                        self.marks.are_of(target.as_deref(), mark, asked.dialect()).map_err(fatal)?;
+                        self.marks.are_of(target.as_deref(), mark, asked.dialect()).map_err(|why| self.fatal(why))?;
                         Some(mark)
                     }
                     None => None,

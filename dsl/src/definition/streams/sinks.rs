@@ -38,6 +38,13 @@ pub(super) struct Surroundings<'a> {
     pub streams: &'a [StreamPlan],
 }
 
+impl Surroundings<'_> {
+    /// The sinks of the streams before this one, and those of this one that were read.
+    fn sinks<'s>(&'s self, read: &'s [DeliveryPlan]) -> impl Iterator<Item = &'s SinkPlan> {
+        self.streams.iter().flat_map(|stream| &stream.deliveries).chain(read).map(|delivery| &delivery.sink)
+    }
+}
+
 /// The topics, and the other sinks.
 pub(super) fn read(
     r: &mut Reader,
@@ -280,8 +287,8 @@ fn sql(
     let create = r.value(map, &key::CREATE);
     let keep_deleted = r.value(map, &key::KEEP_DELETED);
     let (url, table) = (Secret::new(url?.value), table?);
-    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
-    if others.any(|other| matches!(&other.sink, SinkPlan::Sql(sql) if sql.url == url && sql.table == table.name)) {
+    let mut others = around.sinks(before);
+    if others.any(|other| matches!(other, SinkPlan::Sql(sql) if sql.url == url && sql.table == table.name)) {
         let message = format!("the table `{}` is written by two sinks", table.shown);
         let help = "a TRUNCATE of the one would delete rows of the other: give each a table, or let one stream read `from` both";
         r.found.push(table.spot.error(message).help(help));
@@ -350,8 +357,8 @@ fn index(
     });
     let store = r.optional(map, &STORE).map_or(StorePlan::Embedded, |map| store(r, &map));
     let name = name?;
-    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
-    let is_taken = others.any(|other| match &other.sink {
+    let mut others = around.sinks(before);
+    let is_taken = others.any(|other| match other {
         SinkPlan::Index(index) => index.name == name.value,
         _ => false,
     });

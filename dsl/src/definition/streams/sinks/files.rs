@@ -16,8 +16,8 @@ pub(super) fn read(r: &mut Reader, map: &Map, around: &Surroundings, before: &[D
     let folder = r.required(map, &key::FOLDER);
     let s3 = r.optional(map, &key::S3).map(|map| s3(r, &map));
     let place = folder.and_then(|folder| place(r, map, folder, s3));
-    let mut others = around.streams.iter().flat_map(|stream| &stream.deliveries).chain(before);
-    let is_taken = others.any(|other| match (&other.sink, &place) {
+    let mut others = around.sinks(before);
+    let is_taken = others.any(|other| match (other, &place) {
         (SinkPlan::Files(other), Some(place)) => other.place.is(place),
         _ => false,
     });
