@@ -9,6 +9,7 @@ mod payload;
 mod rows;
 mod statement;
 mod table_map;
+mod xa;
 
 pub(super) use definition::Unlogged;
 pub(super) use group::{GroupStart, format_description, heartbeat, rotation};

@@ -1,5 +1,6 @@
 //! Doors for the fuzz targets: bytes as a server of MySQL or MariaDB would send them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::binlog::{
 };
 use super::checkpoint::MySqlCheckpoint;
 use super::position::{DomainGtid, Domains, FilePosition, Gtid, GtidSet, LogPosition};
-use super::prepare::without_owners;
+use super::prepare::{Facts, without_owners};
 use super::stream::assembler::{Assembler, Next};
 use super::tables::charsets::Collations;
 use super::values::charset::Charset;
@@ -29,14 +30,23 @@ pub fn events(data: &[u8]) {
         1 => LogPosition::Domains(Domains::default()),
         _ => LogPosition::File(at.clone()),
     };
-    let mark = MySqlCheckpoint { version: 1, server: String::new(), position, at, transaction: None, sequence: 0 };
+    let mark = MySqlCheckpoint {
+        version: 1,
+        server: String::new(),
+        position,
+        at,
+        file: None,
+        prepared: BTreeSet::new(),
+        transaction: None,
+        sequence: 0,
+    };
     let settings = ConnectorSettings::mysql("fuzz", "mysql://u@h".into(), ["d.t", "d.u"]);
     let SourceSettings::MySql(settings) = settings.source else { return };
     let source = SourceInfo { name: "fuzz".into(), kind: SourceKind::MySql, database: "".into() };
     let collations =
         Some(Collations::of(&[(8, "latin1"), (45, "utf8mb4"), (63, "binary"), (11, "ascii"), (33, "sjis")]));
-    let has_checksum = kind & 4 != 0;
-    let mut assembler = Assembler::new(Arc::new(source), &settings, mark, [].into(), collations, has_checksum);
+    let facts = Facts { has_checksum: kind & 4 != 0, collations, ..Facts::default() };
+    let mut assembler = Assembler::new(Arc::new(source), &settings, mark, [].into(), &facts);
     let mut out = Vec::new();
     while let Some((size, more)) = rest.split_first_chunk::<2>() {
         let (event, more) = more.split_at(more.len().min(usize::from(u16::from_le_bytes(*size))));

@@ -73,7 +73,7 @@ pub(super) async fn may_see(session: &mut Session, table: &TableName) -> Result<
 pub(super) async fn lacks(session: &mut Session, has_several_hosts: bool) -> Result<Vec<String>, ConnectorError> {
     let mut asked = vec![(
         "show binary logs",
-        "how long the server keeps what was not read cannot be told, so there is no warning before changes are lost",
+        "how long the server keeps what was not read cannot be told, so there is no warning before changes are lost; and a log that is begun anew (RESET) is seen only while it is shorter than what was read",
     )];
     if has_several_hosts {
         let replicas = if session.is_mariadb { "show all slaves status" } else { "show replica status" };

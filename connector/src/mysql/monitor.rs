@@ -119,9 +119,6 @@ pub(super) async fn watch(
                     tell(name, kept, health, &mut trouble);
                 }
                 Ok(None) => {}
-                Err(error @ ConnectorError::Privilege { .. }) => {
-                    tracing::debug!(source = name, %error, "the log's files are not known")
-                }
                 Err(error) => return error,
             }
         }
@@ -159,9 +156,7 @@ fn tell(name: &str, kept: Kept, health: &Reporter, trouble: &mut Trouble) {
 /// What the server keeps of its log; none: it does not say, or the reader is in another one's.
 async fn look(session: &mut Session, progress: &Progress) -> Result<Option<Kept>, ConnectorError> {
     const DOING: &str = "asking what the server keeps of its log";
-    let rows: Vec<mysql_async::Row> = session.rows(DOING, "show binary logs").await?;
-    let file = |row: &mysql_async::Row| Some((row.get::<String, _>(0)?, row.get::<u64, _>(1)?));
-    let files: Vec<(String, u64)> = rows.iter().filter_map(file).collect();
+    let Some(files) = session.logs(DOING).await? else { return Ok(None) };
     const EXPIRES: &str = "select cast(@@global.binlog_expire_logs_seconds as unsigned)";
     let expires: Option<u64> = session.one(DOING, EXPIRES).await?;
     let limit: Option<u64> = match session.is_mariadb {

@@ -4,6 +4,7 @@
 //! time, the one that holds a lock of the server by the source's name; the lock goes with its session.
 
 mod place;
+mod reset;
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,6 +12,7 @@ use tributary_event::TableName;
 use tributary_transport::{Batch, Checkpoint, Purpose, Transport};
 
 use self::place::{continues, doubt_what_was_published, first};
+use self::reset::is_the_log_that_was_read;
 use super::checkpoint::MySqlCheckpoint;
 use super::grants;
 use super::position::{Domains, FilePosition, GtidSet, LogPosition};
@@ -48,7 +50,8 @@ impl Prepared {
 /// What the server says of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
-    pub uuid: String,
+    /// What tells it from others: its UUID, of MariaDB its `server_id`.
+    pub server: String,
     pub has_checksum: bool,
     /// Where the log says everything of tables by itself.
     pub collations: Option<Collations>,
@@ -83,10 +86,13 @@ pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError
         let row: Option<(String, String, String)> =
             session.one(DOING, "select @@server_uuid, @@global.gtid_mode, @@global.binlog_row_metadata").await?;
         let (uuid, gtids, metadata) = row.unwrap_or_default();
-        (facts.uuid, facts.gtids) = (uuid, gtids.eq_ignore_ascii_case("ON"));
+        (facts.server, facts.gtids) = (uuid, gtids.eq_ignore_ascii_case("ON"));
         if metadata.eq_ignore_ascii_case("FULL") {
             facts.collations = Some(Collations::read(session).await?);
         }
+    } else {
+        let id: Option<u32> = session.one(DOING, "select @@global.server_id").await?;
+        facts.server = id.unwrap_or_default().to_string();
     }
     Ok(facts)
 }
@@ -184,6 +190,7 @@ pub async fn prepare(
     let checkpoint = match known {
         Some(checkpoint) => {
             continues(&mut session, &facts, settings, &checkpoint).await?;
+            is_the_log_that_was_read(&mut session, &facts, settings, mysql, &checkpoint).await?;
             history.prune(&mysql.tables, &checkpoint.position);
             checkpoint
         }

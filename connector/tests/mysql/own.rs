@@ -1,10 +1,12 @@
 //! What needs a server of its own: one without GTIDs, whose log is purged.
 
+use std::sync::Arc;
+
 use tributary_connector::ConnectorSettings;
 use tributary_event::TableName;
 use tributary_stack::{MySql, MySqlOptions, MySqlProduct};
 
-use crate::support::{Recorder, Running};
+use crate::support::{Recorder, Running, Witness, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_gtids_files_and_offsets_tell_what_was_read() {
@@ -116,5 +118,108 @@ async fn a_log_that_is_encrypted_on_the_disk_is_read() {
     for log in logs {
         let bytes = std::fs::read(log.path()).expect("a file of the log");
         assert!(!bytes.windows(8).any(|window| window == b"a secret"), "{:?} is not encrypted", log.path());
+    }
+}
+
+/// A log that was begun anew has other changes under the same numbers, files and offsets; also when it is longer than what was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_begun_anew_stops_the_source() {
+    let off: &[(&str, &str)] = &[("gtid-mode", "OFF"), ("enforce-gtid-consistency", "OFF")];
+    let products = crate::server::products();
+    let all = [(MySqlProduct::MySql, &[] as &[(&str, &str)]), (MySqlProduct::MySql, off), (MySqlProduct::MariaDb, &[])];
+    for (product, options) in all.into_iter().filter(|(product, _)| products.contains(product)) {
+        let (server, mut sql) = crate::server::start(product, options).await;
+        crate::server::run(&mut sql, "create table t (id int primary key auto_increment, x varchar(20))").await;
+        let (recorder, settings) = (Recorder::new(), crate::server::films(&server.server_url(), &["t"]));
+        let insert = "insert into t (x) values ('x')";
+        for count in 1..=3 {
+            // A log with more files, and starts again, are no matter.
+            let running = Running::streaming(&settings, &recorder).await;
+            crate::server::run(&mut sql, insert).await;
+            recorder.wait(count).await;
+            running.stop().await;
+            crate::server::run(&mut sql, "flush binary logs").await;
+        }
+        let reset = match product {
+            MySqlProduct::MySql => "reset binary logs and gtids",
+            MySqlProduct::MariaDb => "reset master",
+        };
+        // Files are told by the second that they were made in.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        for is_shorter in [false, true] {
+            crate::server::run(&mut sql, reset).await;
+            let times = if is_shorter { 1 } else { 40 };
+            for n in 0..times {
+                crate::server::run(&mut sql, insert).await;
+                if n % 4 == 3 {
+                    crate::server::run(&mut sql, "flush binary logs").await;
+                }
+            }
+            let error = Running::start(&settings, &recorder).error().await.to_string();
+            let says = error.contains("has begun its log anew") || is_shorter && error.contains("lacks");
+            assert!(says && error.contains("a new name"), "{product}, shorter: {is_shorter}: {error}");
+        }
+        assert_eq!(recorder.len(), 3);
+    }
+}
+
+/// Its rows are in the log before the place where the source began, and count behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_xa_transaction_that_was_prepared_before_the_source_began_is_doubted_when_it_commits() {
+    // Of its own: others would hear of it too, for the log does not say what it was about.
+    for product in crate::server::products() {
+        let (server, mut sql) = crate::server::start(product, &[]).await;
+        crate::server::run(&mut sql, "create table t (id int primary key)").await;
+        crate::server::run(&mut sql, "create table other (id int primary key)").await;
+        // In a session that ends then: one of MariaDB can do nothing else before what it has prepared is over.
+        let prepare = async |xid: &str, statement: &str| {
+            let mut sql = crate::server::session(&server.url("films")).await;
+            let steps =
+                [&format!("xa start '{xid}'"), statement, &format!("xa end '{xid}'"), &format!("xa prepare '{xid}'")];
+            for step in steps {
+                crate::server::run(&mut sql, step).await;
+            }
+            sql.disconnect().await.expect("disconnects");
+        };
+        prepare("before", "insert into t values (1)").await;
+        prepare("undone", "insert into t values (9)").await;
+        let (recorder, settings) = (Recorder::new(), crate::server::films(&server.server_url(), &["t"]));
+        let witness = Witness::new(|_| Ok(()));
+        let start = async || Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
+        let running = start().await;
+        // Of these it knows that they have no rows of its tables, also when it was away meanwhile.
+        if product == MySqlProduct::MySql {
+            prepare("empty", "select * from t").await;
+        }
+        prepare("other", "insert into other values (1)").await;
+        crate::server::run(&mut sql, "insert into t values (2)").await;
+        recorder.wait(1).await;
+        running.kill().await;
+        let running = start().await;
+        for end in ["commit 'other'", "commit 'empty'", "rollback 'undone'"] {
+            // MariaDB keeps no transaction that has written nothing.
+            if product == MySqlProduct::MySql || !end.contains("empty") {
+                crate::server::run(&mut sql, &format!("xa {end}")).await;
+            }
+        }
+        crate::server::run(&mut sql, "insert into t values (3)").await;
+        recorder.wait(2).await;
+        assert_eq!(witness.doubts(), [], "{product}: {:?}", recorder.checkpoint_json());
+        crate::server::run(&mut sql, "xa commit 'before'").await;
+        let why = async || witness.doubts().first().map(|doubt| doubt.why.clone());
+        until("it is doubted", async || why().await.is_some()).await;
+        let why = why().await.unwrap_or_default().to_lowercase();
+        assert!(why.contains("xa commit") && why.contains("prepared before the source began"), "{why}");
+        crate::server::run(&mut sql, "insert into t values (4)").await;
+        recorder.wait(3).await;
+        if product == MySqlProduct::MariaDb {
+            // Its positions cannot leave a transaction out, so that it could be read again.
+            prepare("later", "insert into t values (5)").await;
+            let error = running.error().await.to_string();
+            assert!(error.contains("an XA transaction with rows of captured tables is prepared"), "{error}");
+            assert_eq!(recorder.len(), 3);
+        } else {
+            running.stop().await;
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::super::cursor::{Cursor, Malformed};
 use super::super::position::{DomainGtid, Gtid};
+use super::xa;
 
 /// The flag of MariaDB's groups that are one statement, without an end of their own.
 const STANDALONE: u8 = 0x1;
 /// The flag of MariaDB's groups with the number of a group commit.
 const GROUP_COMMIT: u8 = 0x2;
-/// The flags of MariaDB's groups that prepare a transaction, and that end one which was prepared.
+/// The flag of MariaDB's groups that prepare an XA transaction, of which they have the name.
 const PREPARED: u8 = 0x40;
-const COMPLETED: u8 = 0x80;
 
 /// Numbers have 63 bits, and tags are letters, digits and `_`: others would be no text that can be read again.
 const NO_GTID: Malformed = Malformed("its GTID is none");
@@ -19,8 +19,8 @@ const NO_GTID: Malformed = Malformed("its GTID is none");
 pub(in super::super) enum GroupStart {
     /// MySQL: its GTID, if it has one, and when it committed on this server, in microseconds since the Unix epoch (zero: it does not say).
     MySql { gtid: Option<Gtid>, commit_us: i64 },
-    /// MariaDB: its GTID, whether it is one statement without an end of its own, and the transaction that it prepares or ends.
-    MariaDb { gtid: DomainGtid, standalone: bool, prepares: bool, completes: bool },
+    /// MariaDB: its GTID, whether it is one statement without an end of its own, and the name of the XA transaction that it prepares.
+    MariaDb { gtid: DomainGtid, standalone: bool, prepares: Option<Vec<u8>> },
 }
 
 impl GroupStart {
@@ -88,8 +88,7 @@ impl GroupStart {
         Ok(Self::MariaDb {
             gtid: DomainGtid { domain, server, number },
             standalone: flags & STANDALONE != 0,
-            prepares: flags & PREPARED != 0,
-            completes: flags & COMPLETED != 0,
+            prepares: if flags & PREPARED != 0 { Some(xa::prepared(&mut cursor)?) } else { None },
         })
     }
 }

@@ -2,6 +2,7 @@
 //! what may concern a captured table is taken to concern it.
 
 use super::super::cursor::{Cursor, Malformed};
+use super::xa;
 
 /// What a statement that inserts writes to stands in its first words, so many at most; behind them come rows.
 const WRITTEN: usize = 16_384;
@@ -51,7 +52,7 @@ pub(super) enum Word {
     Bare(String),
     /// An identifier in quotes.
     Quoted(String),
-    /// A text, and whether it is written in hexadecimal digits.
+    /// A text; of one in hexadecimal digits, its bytes.
     Text(Vec<u8>),
     Mark(char),
 }
@@ -122,9 +123,9 @@ impl Statement {
                 let all: Vec<Word> = self.words().skip(2).collect();
                 let is = |keyword: &str| word(1).is(keyword);
                 match () {
-                    () if is("start") || is("begin") => StatementKind::Begin(Some(xid(&all))),
-                    () if is("commit") => StatementKind::XaCommit(xid(&all)),
-                    () if is("rollback") => StatementKind::XaRollback(xid(&all)),
+                    () if is("start") || is("begin") => StatementKind::Begin(Some(xa::stated(&all))),
+                    () if is("commit") => StatementKind::XaCommit(xa::stated(&all)),
+                    () if is("rollback") => StatementKind::XaRollback(xa::stated(&all)),
                     () => StatementKind::Nothing,
                 }
             }
@@ -247,24 +248,6 @@ fn mode(mut status: Cursor<'_>) -> u64 {
     0
 }
 
-/// The name of an XA transaction, as it is told apart from others.
-fn xid(words: &[Word]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for word in words {
-        match word {
-            Word::Text(text) => {
-                out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                out.extend_from_slice(text);
-            }
-            Word::Bare(number) if number.starts_with(|c: char| c.is_ascii_digit()) => {
-                out.extend_from_slice(number.as_bytes());
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
 /// The words of a statement, without comments; those that only MySQL or MariaDB reads count.
 pub(super) struct Words<'a> {
     text: &'a str,
@@ -334,8 +317,8 @@ impl Iterator for Words<'_> {
                 '\'' | '"' => Word::Text(self.quoted(first, escapes).into_bytes()),
                 'x' | 'X' if rest.starts_with('\'') => {
                     self.text = &rest[1..];
-                    let digits = self.quoted('\'', false);
-                    Word::Text(digits.to_ascii_lowercase().into_bytes())
+                    let digits = self.quoted('\'', false).into_bytes();
+                    Word::Text(xa::bytes(&digits).unwrap_or(digits))
                 }
                 c if c.is_alphanumeric() || "_$".contains(c) => {
                     let end = rest.find(|c: char| !(c.is_alphanumeric() || "_$".contains(c))).unwrap_or(rest.len());

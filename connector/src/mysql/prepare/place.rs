@@ -1,8 +1,11 @@
 //! Where a source begins that has no checkpoint, and whether the server can go on behind the one that it has.
 
+use std::collections::BTreeSet;
+
 use tributary_event::{ErrorClass, TableName};
 use tributary_transport::Transport;
 
+use super::reset::newest;
 use super::{Facts, file_end, parsed, read_tables};
 use crate::dependent::{Dependent, Doubt};
 use crate::error::ConnectorError;
@@ -66,8 +69,10 @@ pub(super) async fn first(
         if read_tables(session, settings).await? != before {
             continue;
         }
-        let server = facts.uuid.clone();
-        let checkpoint = MySqlCheckpoint { version: 1, server, position, at, transaction: None, sequence: 0 };
+        let server = facts.server.clone();
+        let file = newest(session, facts, settings).await?;
+        let (prepared, transaction, sequence) = (BTreeSet::new(), None, 0);
+        let checkpoint = MySqlCheckpoint { version: 1, server, position, at, file, prepared, transaction, sequence };
         return Ok((checkpoint, before));
     }
 }
@@ -105,10 +110,10 @@ pub(super) async fn continues(
             Ok(())
         }
         (LogPosition::File(read), false, false) => {
-            if checkpoint.server != facts.uuid {
+            if checkpoint.server != facts.server {
                 return lost(format!(
                     "the checkpoint is of the server {}, and this is {}: offsets of one say nothing of the other",
-                    checkpoint.server, facts.uuid
+                    checkpoint.server, facts.server
                 ));
             }
             let end = file_end(session).await?;

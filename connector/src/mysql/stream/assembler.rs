@@ -8,7 +8,7 @@ mod groups;
 mod rows;
 mod savepoints;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::mysql::binlog::{EventKind, Payload, TableMap, Unlogged};
 use crate::mysql::checkpoint::{HalfDone, MySqlCheckpoint};
 use crate::mysql::cursor::Malformed;
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
+use crate::mysql::prepare::Facts;
 use crate::mysql::tables::Shape;
 use crate::mysql::tables::charsets::Collations;
 use crate::mysql::tables::mapped::Mapped;
@@ -56,7 +57,11 @@ pub(in crate::mysql) struct Assembler {
     source: Arc<SourceInfo>,
     settings: MySqlSettings,
     tracker: Tracker,
+    /// The server that is read, and the one that the checkpoint is of.
+    reading: String,
     server: String,
+    /// XA transactions that were prepared without rows of captured tables.
+    prepared: BTreeSet<String>,
     shapes: HashMap<TableName, Shape>,
     /// Where the log says everything of tables by itself, the character sets of its collations.
     collations: Option<Collations>,
@@ -97,16 +102,17 @@ impl Assembler {
         settings: &MySqlSettings,
         mark: MySqlCheckpoint,
         shapes: HashMap<TableName, Shape>,
-        collations: Option<Collations>,
-        has_checksum: bool,
+        facts: &Facts,
     ) -> Self {
         Self {
             source,
             settings: settings.clone(),
-            tracker: Tracker::new(mark.position, mark.at, has_checksum),
+            tracker: Tracker::new(mark.position, mark.at, facts.has_checksum),
+            reading: facts.server.clone(),
             server: mark.server,
+            prepared: mark.prepared,
             shapes,
-            collations,
+            collations: facts.collations.clone(),
             maps: HashMap::new(),
             clock: HybridClock::starting_after(mark.sequence),
             half_done: mark.transaction,
@@ -179,6 +185,8 @@ impl Assembler {
             server: self.server.clone(),
             position: self.tracker.position.clone(),
             at: self.tracker.at.clone(),
+            file: self.tracker.file(&self.reading),
+            prepared: self.prepared.clone(),
             transaction,
             sequence: self.sequence,
         }

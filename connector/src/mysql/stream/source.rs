@@ -141,12 +141,11 @@ impl MySqlSource {
         let kind = if session.is_mariadb { SourceKind::MariaDb } else { SourceKind::MySql };
         let source = Arc::new(SourceInfo { name: name.into(), kind, database: "".into() });
         let shapes: HashMap<TableName, Shape> = shapes.clone();
-        let collations = facts.collations.clone();
         let progress = Progress::default();
         progress.set(&checkpoint.at, 0);
         Ok(Self {
             stream,
-            assembler: Assembler::new(source, settings, checkpoint.clone(), shapes, collations, facts.has_checksum),
+            assembler: Assembler::new(source, settings, checkpoint.clone(), shapes, facts),
             learning: Learning::Idle(Box::new(Learner {
                 name: name.to_owned(),
                 settings: settings.clone(),

@@ -9,6 +9,7 @@ use crate::error::ConnectorError;
 use crate::mysql::binlog::{
     EventKind, GroupStart, HEADER, Header, Statement, StatementKind, format_description, heartbeat, rotation,
 };
+use crate::mysql::checkpoint::LogFile;
 use crate::mysql::cursor::Malformed;
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
 
@@ -58,16 +59,29 @@ pub(in crate::mysql) struct Tracker {
     pub begin: u64,
     pub group: Option<Group>,
     has_checksum: bool,
+    /// When the file was made, in seconds since the Unix epoch; none: its description has not come yet.
+    made: Option<u32>,
 }
 
 impl Tracker {
     pub(in crate::mysql) fn new(position: LogPosition, at: FilePosition, has_checksum: bool) -> Self {
-        Self { position, at, begin: 0, group: None, has_checksum }
+        Self { position, at, begin: 0, group: None, has_checksum, made: None }
     }
 
     /// The place of the last event, for people.
     pub(in crate::mysql) fn place(&self) -> String {
         format!("the event at {}:{}", self.at.file, self.begin)
+    }
+
+    /// Whether the description of the file's format has come.
+    pub(in crate::mysql) fn is_described(&self) -> bool {
+        self.made.is_some()
+    }
+
+    /// The file that is being read, of a server.
+    pub(in crate::mysql) fn file(&self, server: &str) -> Option<LogFile> {
+        let made = self.made.filter(|made| *made > 0)?;
+        Some(LogFile { server: server.to_owned(), name: self.at.file.clone(), made })
     }
 
     fn wrong(&self, malformed: Malformed) -> ConnectorError {
@@ -99,6 +113,7 @@ impl Tracker {
         if kind == EventKind::FormatDescription {
             let content = event.get(HEADER..).unwrap_or_default();
             self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
+            self.made = Some(header.timestamp);
         }
         let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
         self.advance(&header, inner);
@@ -131,6 +146,7 @@ impl Tracker {
                 let rotation = rotation(&body)?;
                 if !rotation.file.is_empty() {
                     self.at = FilePosition { file: rotation.file, offset: rotation.offset };
+                    self.made = None;
                 }
             }
             EventKind::FormatDescription | EventKind::Nothing | EventKind::Heartbeat => {}
@@ -166,14 +182,15 @@ impl Tracker {
     fn begin(&mut self, header: &Header, start: GroupStart) {
         let file = FilePosition { file: self.at.file.clone(), offset: self.begin };
         let seconds = i64::from(header.timestamp) * 1_000_000;
-        let (id, gtid, commit_us, begun) = match start {
+        let (id, gtid, commit_us, begun, xa) = match start {
             GroupStart::MySql { gtid: Some(gtid), commit_us } => {
                 let text = gtid.to_string();
-                (GroupId::Gtid(gtid), Some(text), commit_us, false)
+                (GroupId::Gtid(gtid), Some(text), commit_us, false, None)
             }
-            GroupStart::MySql { gtid: None, commit_us } => (GroupId::File(file.clone()), None, commit_us, false),
-            GroupStart::MariaDb { gtid, standalone, .. } => {
-                (GroupId::Domain(gtid), Some(gtid.to_string()), 0, !standalone)
+            GroupStart::MySql { gtid: None, commit_us } => (GroupId::File(file.clone()), None, commit_us, false, None),
+            GroupStart::MariaDb { gtid, standalone, prepares } => {
+                // One that prepares has an end of its own, whatever it says.
+                (GroupId::Domain(gtid), Some(gtid.to_string()), 0, !standalone || prepares.is_some(), prepares)
             }
         };
         let log = LogGroup {
@@ -184,7 +201,7 @@ impl Tracker {
             offset: file.offset,
         };
         let commit_us = if commit_us == 0 { seconds } else { commit_us };
-        self.group = Some(Group { id, log: Arc::new(log), commit_us, begun, xa: None });
+        self.group = Some(Group { id, log: Arc::new(log), commit_us, begun, xa });
     }
 
     fn statement(&mut self, statement: Statement) -> Step {

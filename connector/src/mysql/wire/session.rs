@@ -200,6 +200,16 @@ impl Session {
         Ok(rows.iter().any(reads))
     }
 
+    /// The files of its log and their sizes in bytes, the newest last; none: the user may not see them.
+    pub(in crate::mysql) async fn logs(&mut self, doing: &str) -> Result<Option<Vec<(String, u64)>>, ConnectorError> {
+        let rows: Vec<mysql_async::Row> = match self.rows(doing, "show binary logs").await {
+            Err(ConnectorError::Privilege { .. }) => return Ok(None),
+            rows => rows?,
+        };
+        let file = |row: &mysql_async::Row| Some((row.get::<String, _>(0)?, row.get::<u64, _>(1)?));
+        Ok(Some(rows.iter().filter_map(file).collect()))
+    }
+
     /// Takes the lock of a name, waiting a second for a session that is ending, which the session holds until it ends; an error that says who holds it, if another one does.
     pub(in crate::mysql) async fn lock(&mut self, name: &str) -> Result<(), ConnectorError> {
         let quoted = literal(&lock_name(name));

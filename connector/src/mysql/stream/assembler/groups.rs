@@ -17,6 +17,16 @@ use crate::mysql::tables::mapped;
 /// Letters of a statement that people are shown.
 const SHOWN: usize = 60;
 
+/// A statement as people are shown it.
+fn shown(statement: &Statement) -> String {
+    statement.text.chars().take(SHOWN).collect()
+}
+
+/// The name of an XA transaction as text.
+fn told(name: &[u8]) -> String {
+    name.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Assembler {
     pub(super) fn statement(
         &mut self,
@@ -49,7 +59,7 @@ impl Assembler {
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 self.maps.clear();
                 if let (true, Some(group)) = (is_something, group) {
-                    let text = statement.text.chars().take(SHOWN).collect();
+                    let text = shown(statement);
                     return Ok(Next::Define(Definition { tables, group, unlogged, text }));
                 }
             }
@@ -58,10 +68,7 @@ impl Assembler {
                 if let Some(table) = tables.first() {
                     return Err(ConnectorError::lost(
                         format!("table {table}"),
-                        format!(
-                            "the log has a statement that changes it, and not the rows ({})",
-                            statement.text.chars().take(SHOWN).collect::<String>()
-                        ),
+                        format!("the log has a statement that changes it, and not the rows ({})", shown(statement)),
                         "run: SET GLOBAL binlog_format = 'ROW', keep it in the server's configuration, end sessions that have another one, and give the \
                          source a new name",
                     ));
@@ -74,12 +81,18 @@ impl Assembler {
                     self.replay_held(held);
                     return Ok(Next::GoOn);
                 }
-            }
-            StatementKind::XaRollback(name) => {
-                if let Some(held) = self.held.take(&name) {
-                    self.tracker.read(&held.id);
+                let group = self.tracker.group.as_ref().map(|group| group.id.clone());
+                if let (false, Some(group)) = (self.prepared.remove(&told(&name)), group) {
+                    // It was prepared before the source began: its rows are in the log before that, if it has some.
+                    let unlogged = self.settings.tables.iter().map(|table| (table.clone(), Unlogged::Rows)).collect();
+                    let text = format!("{}, prepared before the source began", shown(statement));
+                    return Ok(Next::Define(Definition { tables: Vec::new(), group, unlogged, text }));
                 }
             }
+            StatementKind::XaRollback(name) => match self.held.take(&name) {
+                Some(held) => self.tracker.read(&held.id),
+                None => _ = self.prepared.remove(&told(&name)),
+            },
             StatementKind::Begin(_) | StatementKind::Commit | StatementKind::Rollback | StatementKind::Nothing => {}
         }
         if self.tracker.is_ended_by_statement() {
@@ -149,7 +162,8 @@ impl Assembler {
                     self.close(true);
                     return Ok(());
                 }
-                End::Prepared | End::RolledBack => {}
+                End::Prepared => _ = self.prepared.insert(told(&name)),
+                End::RolledBack => {}
             }
         } else if end == End::RolledBack {
             self.savepoints = None;
