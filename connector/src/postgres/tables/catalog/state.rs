@@ -14,6 +14,7 @@
 //! | `ALTER TYPE … RENAME VALUE` | another label of an enum |
 //! | `ADD COLUMN` with a constant default, or with a virtual generated value | a new column that has a value in old rows |
 //! | `DROP COLUMN` | a column less |
+//! | `RENAME COLUMN` (also to a name that another column had) | a column with another name |
 //!
 //! `VACUUM FULL`, `CLUSTER` and their like of a partition look like the truncation of it, and of a table without long values, under a
 //! publication of all tables or of a schema, so does `TRUNCATE`, like a while in which it was unlogged; and `ALTER TABLE` to a type whose
@@ -40,6 +41,9 @@ pub(in crate::postgres) struct TableState {
     columns: u16,
     /// Changes whenever a column is altered.
     altered: String,
+    /// The names of the columns, by their numbers. Those of a state that was kept before names were are not known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    names: BTreeMap<i16, String>,
     /// Changes with the expressions of virtual columns.
     virtuals: String,
     /// The tables that keep its rows, itself or its partitions, by OID.
@@ -76,8 +80,6 @@ struct Part {
 pub(in crate::postgres) struct Reading {
     /// What is kept.
     pub(in crate::postgres) state: TableState,
-    /// Numbers of the columns.
-    numbers: BTreeSet<i16>,
     /// Numbers of the columns that have a value in rows that are older than they are.
     valued: BTreeSet<i16>,
     /// Parts that have rows and were not made as partitions.
@@ -139,8 +141,10 @@ impl Reading {
             "its rows are in another file, and it may have been unlogged meanwhile"
         } else if self.valued.iter().any(|number| !is_old(&number)) {
             "a column was added that has a value in every row"
-        } else if self.numbers.iter().filter(is_old).count() < usize::from(before.columns) {
+        } else if now.names.keys().filter(is_old).count() < usize::from(before.columns) {
             "a column was dropped"
+        } else if before.names.iter().any(|(number, name)| now.names.get(number).is_some_and(|now| now != name)) {
+            "a column was renamed"
         } else if before.virtuals != now.virtuals {
             "the expression of a virtual column was changed"
         } else {
@@ -178,7 +182,8 @@ async fn read_columns(
 ) -> Result<(), ConnectorError> {
     let is_virtual = if version >= 180_000 { "a.attgenerated = 'v'" } else { "false" };
     let statement = format!(
-        "select a.attrelid, max(a.attnum), array_agg(a.attnum) filter (where not a.attisdropped), \
+        "select a.attrelid, max(a.attnum), array_agg(a.attnum order by a.attnum) filter (where not a.attisdropped), \
+         array_agg(a.attname::text order by a.attnum) filter (where not a.attisdropped), \
          coalesce(array_agg(a.attnum) filter (where not a.attisdropped and (a.atthasmissing or {is_virtual})), '{{}}'), \
          hashtextextended(string_agg(a.attnum || ':' || a.xmin, ',' order by a.attnum), 0)::text, \
          hashtextextended(coalesce(string_agg(a.attnum || ':' || d.adbin::text, ',' order by a.attnum) filter (where {is_virtual}), ''), 0)::text \
@@ -187,13 +192,13 @@ async fn read_columns(
     );
     for row in sql.query("reading pg_attribute", &statement, &[&oids]).await? {
         let Some(reading) = readings.get_mut(&row.get(0)) else { continue };
-        let (numbers, valued): (Option<Vec<i16>>, Vec<i16>) = (row.get(2), row.get(3));
-        reading.numbers = numbers.unwrap_or_default().into_iter().collect();
-        reading.valued = valued.into_iter().collect();
+        let (numbers, names): (Option<Vec<i16>>, Option<Vec<String>>) = (row.get(2), row.get(3));
+        reading.state.names = numbers.into_iter().flatten().zip(names.into_iter().flatten()).collect();
+        reading.valued = row.get::<_, Vec<i16>>(4).into_iter().collect();
         reading.state.newest = row.get(1);
-        reading.state.columns = u16::try_from(reading.numbers.len()).unwrap_or(u16::MAX);
-        reading.state.altered = row.get(4);
-        reading.state.virtuals = row.get(5);
+        reading.state.columns = u16::try_from(reading.state.names.len()).unwrap_or(u16::MAX);
+        reading.state.altered = row.get(5);
+        reading.state.virtuals = row.get(6);
     }
     Ok(())
 }
@@ -329,6 +334,7 @@ mod tests {
             newest: 3,
             columns: 2,
             altered: "a".into(),
+            names: BTreeMap::from([(1, "a".into()), (3, "c".into())]),
             virtuals: String::new(),
             parts: BTreeMap::from([(1, part(10))]),
             labels: BTreeMap::from([(7, "sad".into())]),
@@ -336,13 +342,7 @@ mod tests {
             published: "p".into(),
             unfit: false,
         };
-        Reading {
-            state,
-            numbers: BTreeSet::from([1, 3]),
-            valued: BTreeSet::from([3]),
-            attached: BTreeSet::new(),
-            named: true,
-        }
+        Reading { state, valued: BTreeSet::from([3]), attached: BTreeSet::new(), named: true }
     }
 
     fn partitioned(parts: &[(u32, u32)]) -> Reading {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(doubt(&|now| now.named = false), None);
         assert_eq!(doubt(&|now| now.state.altered = "b".into()), None);
         let added = |now: &mut Reading| {
-            now.numbers.insert(4);
+            now.state.names.insert(4, "d".into());
             (now.state.newest, now.state.columns, now.state.altered) = (4, 3, "b".into());
         };
         assert_eq!(doubt(&added), None);
@@ -392,10 +392,17 @@ mod tests {
         // One column went, another came.
         let swapped = doubt(&|now| {
             added(now);
-            now.numbers.remove(&1);
+            now.state.names.remove(&1);
             now.state.columns = 2;
         });
         assert_eq!(swapped, Some("a column was dropped"));
+        let renamed = |names: [(i16, String); 2]| doubt(&|now| now.state.names = BTreeMap::from(names.clone()));
+        assert_eq!(renamed([(1, "c".into()), (3, "a".into())]), Some("a column was renamed"));
+        assert_eq!(renamed([(1, "b".into()), (3, "c".into())]), Some("a column was renamed"));
+        // What was kept by a version that knew no names.
+        let mut nameless = before.state.clone();
+        nameless.names.clear();
+        assert_eq!(reading().doubt(&nameless), None);
         assert!(doubt(&|now| now.state.labels = BTreeMap::from([(7, "glum".into()), (8, "ok".into())])).is_some());
         assert_eq!(doubt(&|now| drop(now.state.labels.insert(8, "ok".into()))), None);
         assert!(doubt(&|now| now.state.oid = 2).is_some_and(|why| why.contains("another table")));
