@@ -108,6 +108,15 @@ impl Shape {
         self.certain.is_object() || self.described.is_object()
     }
 
+    /// Whether events have a field at a place, as far as descriptions say; also one that is left out sometimes.
+    pub fn has(&self, place: &Path) -> bool {
+        let Some((OwnedSegment::Field(name), way)) = place.inner().segments.split_last() else { return false };
+        let around = self.described.at_path(&OwnedValuePath { segments: way.to_vec() });
+        let fields = around.as_object().map(Collection::known);
+        fields
+            .is_some_and(|fields| fields.iter().any(|(field, kind)| field.as_str() == &**name && !kind.is_undefined()))
+    }
+
     /// If nothing is at a path, as far as descriptions say: the name on the way that is not there, and those that are.
     pub(crate) fn lacks(&self, path: &OwnedValuePath) -> Option<(String, Vec<String>)> {
         if !self.described.at_path(path).is_undefined() {

@@ -3,6 +3,7 @@
 use tributary_expression::{Fit, Function, Path, Program, Shape, Type};
 
 use super::programs::looking;
+use super::steps::taken;
 use crate::keys::streams::steps as key;
 use crate::plan::FunctionPlan;
 use crate::suggest::suggestion;
@@ -16,6 +17,9 @@ pub(super) fn call(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<F
     // One that is wrong was told of.
     if (with.is_none() && map.node(&key::WITH).is_some()) || (into.is_none() && map.node(&key::CALL_INTO).is_some()) {
         return None;
+    }
+    if let Some((path, text)) = &into {
+        taken(r, shape, path, text);
     }
     let into = into.map_or_else(Path::root, |(path, _)| path);
     let programs: Vec<Option<Program>> = match &with {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tributary_event::{ColumnType, debezium};
-use tributary_expression::{Content, Shape};
+use tributary_event::{ColumnType, JsonType, debezium};
+use tributary_expression::{Content, Program, Shape};
 
 use super::programs::looking;
 use crate::definition::sources::Captured;
@@ -84,6 +84,35 @@ pub(super) fn content(r: &Reader, table: &LookupTable, missing: Missing) -> Opti
     });
     let row = Content::object(fields);
     Some(if missing == Missing::Keep { row.or_null() } else { row })
+}
+
+/// Why no row of a table can have such a key, as far as its columns are known, and what to do; none: one can.
+pub(super) fn never_found(r: &Reader, table: &LookupTable, key: &Program) -> Option<(String, String)> {
+    let captured = table.captured.as_ref().filter(|_| table.key.is_none())?;
+    let columns = r.inputs.columns(&captured.table)?;
+    let keys: Vec<&ColumnType> = columns.iter().filter(|column| column.is_key).collect();
+    let (wanted, shown, help) = match keys.as_slice() {
+        [] => return None,
+        [column] => {
+            let help = match column.json {
+                JsonType::Integer => "write `to_int!(…)`",
+                JsonType::Text => "write `to_string!(…)`",
+                _ => "give it what the column has",
+            };
+            (column.json, format!("`{}`", column.name), help.to_owned())
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|column| format!("{}: …", column.name)).collect();
+            (
+                JsonType::Object,
+                "several columns".to_owned(),
+                format!("write an object of them: {{ {} }}", names.join(", ")),
+            )
+        }
+    };
+    let message =
+        || format!("the key of `{}` is {shown}, {:?}, and this is {}", table.name, Content::of(wanted), key.answer());
+    (!key.may_answer(wanted)).then(|| (message(), help))
 }
 
 /// The sources whose changes a stream has, directly or by way of other streams; none: it has what somebody else writes.

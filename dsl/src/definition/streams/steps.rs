@@ -6,7 +6,7 @@ use tributary_event::{ColumnType, JsonType};
 use tributary_expression::{Content, Path, Program, Shape};
 
 use super::answers::{self, Answers};
-use super::lookups::{content, waits_in_vain};
+use super::lookups::{content, never_found, waits_in_vain};
 use super::programs::{looking, program};
 use super::queries::{KeyQuery, look};
 use super::remembering::{self, Ground};
@@ -95,7 +95,7 @@ fn step(
     }
     if let Some(split) = r.optional(map, &key::SPLIT) {
         let each = r.required(&split, &key::SPLIT_EACH);
-        let into = r.required(&split, &key::SPLIT_INTO).and_then(|(path, text)| below(r, path, &text));
+        let into = r.required(&split, &key::SPLIT_INTO).and_then(|(path, text)| below(r, shape, path, &text));
         let left = shape.cloned().zip(into.clone()).map(|(shape, into)| shape.with(&into));
         return (each.zip(into).map(|((each, _), into)| StepPlan::Split { each, into }), left);
     }
@@ -166,6 +166,11 @@ fn lookup(
         found
     });
     let (key, into) = key_and_place(r, map, shape);
+    if let (Some(table), Some(key)) = (table, &key)
+        && let Some((message, help)) = never_found(r, table, key)
+    {
+        r.error(map.key_place(&key::ENRICH_KEY), message, Some(help));
+    }
     let (missing, wait) = (r.value(map, &key::MISSING), r.value(map, &key::WAIT));
     if let (Some(table), Wait::Position) = (table, wait)
         && let Some((message, help)) = waits_in_vain(table, sources)
@@ -179,7 +184,7 @@ fn lookup(
 fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
     let key = r.required(map, &key::ENRICH_KEY);
     let key = key.and_then(|text| looking(r, &text, shape, "a key"));
-    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, path, &text));
+    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, shape, path, &text));
     (key, into)
 }
 
@@ -207,9 +212,10 @@ fn transform(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Progr
     compiled
 }
 
-/// Refuses a place that would take that of the whole event.
-fn below(r: &mut Reader, path: Path, text: &Text) -> Option<Path> {
+/// Refuses a place that would take that of the whole event, and tells of one that takes another value's.
+fn below(r: &mut Reader, shape: Option<&Shape>, path: Path, text: &Text) -> Option<Path> {
     if !path.is_root() {
+        taken(r, shape, &path, text);
         return Some(path);
     }
     let message = "this would take the place of the whole event".to_owned();
@@ -217,6 +223,15 @@ fn below(r: &mut Reader, path: Path, text: &Text) -> Option<Path> {
         text.spot.error(message).help("name a field, such as `.movie`; a `transform` after it can keep that alone"),
     );
     None
+}
+
+/// Tells of a place where events have a value already.
+pub(super) fn taken(r: &mut Reader, shape: Option<&Shape>, place: &Path, text: &Text) {
+    if shape.is_some_and(|shape| shape.has(place)) {
+        let message = format!("events have `{}` already, and this takes its place", text.shown);
+        let help = "name a field that they do not have; where it is meant so, a `transform` before it can move the other one away (`.old = del(…)`)";
+        r.found.push(text.spot.warning(message).help(help));
+    }
 }
 
 /// The step, and what it puts into events.

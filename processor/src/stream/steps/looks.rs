@@ -32,10 +32,12 @@ pub(super) fn op(event: &Value) -> Option<Op> {
     Op::from_letter(&fields.get("op")?.to_str_lossy()?)
 }
 
-/// What is known about an event beside what stands in it.
+/// What is known about an event beside what stands in it. Of several headers of a name the last counts.
 pub(crate) fn metadata(record: &Polled) -> Value {
     let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
     let key = record.key.as_deref().map_or(Value::Null, |key| json::read(key).unwrap_or_else(|_| text(key)));
+    let headers = record.headers.view();
+    let headers = headers.iter().map(|(name, value)| (name.into(), text(value)));
     let whole = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     Value::Object(
         [
@@ -43,7 +45,32 @@ pub(crate) fn metadata(record: &Polled) -> Value {
             ("topic".into(), Value::from(&*record.place.topic)),
             ("partition".into(), Value::Integer(record.place.partition.into())),
             ("offset".into(), whole(record.offset)),
+            ("headers".into(), Value::Object(headers.collect())),
         ]
         .into(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_transport::{Headers, TopicPartition};
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_record_beside_its_value_can_be_asked_for() {
+        let headers: [(&str, &[u8]); 3] = [("trace", b"1"), ("trace", b"2"), ("odd", &[0xff])];
+        let record = Polled {
+            place: TopicPartition { topic: "t".into(), partition: 3 },
+            offset: 7,
+            key: Some(br#"{"id":1}"#.as_slice().into()),
+            value: None,
+            headers: Headers::of(headers),
+            timestamp_ms: 1,
+        };
+        let mut known = Vec::new();
+        json::write(&metadata(&record), &mut known);
+        let expected = "{\"headers\":{\"odd\":\"\u{fffd}\",\"trace\":\"2\"},\"key\":{\"id\":1},\"offset\":7,\"partition\":3,\"topic\":\"t\"}";
+        assert_eq!(String::from_utf8_lossy(&known), expected);
+    }
 }
