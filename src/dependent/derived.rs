@@ -72,7 +72,8 @@ pub fn notes(plan: &Plan, columns: &Columns) -> Vec<Diagnostic> {
             );
             let help = format!(
                 "if it is made of rows of another table (a count, an average), map that table to {vertex} as well, under\n\
-                 graph.vertices: schema.table: [{{ type: {vertex}, id: \"{{…}}\" }}];\n\
+                 graph.vertices: schema.table: [{{ type: {vertex}, id: \"{{…}}\" }}],\n\
+                 and let the log keep its rows as they were (REPLICA IDENTITY FULL, binlog_row_image = FULL), for one may move to another {vertex};\n\
                  otherwise documents keep the old value when those rows change"
             );
             notes.push(place.note(message).help(help));

@@ -96,3 +96,50 @@ async fn what_no_event_tells_is_listed_when_the_lag_is_over() {
 async fn what_no_event_tells_is_listed_when_the_graph_says_so() {
     what_no_event_tells("saying", true).await;
 }
+
+/// Writes beside `change`, in a session of its own: several commits wait for the standby at a time.
+async fn write(database: String, round: i32) {
+    let sql = connect(&database).await;
+    for number in 0..20 {
+        let statement = format!("UPDATE movie SET imdb_votes = {round} WHERE id % 97 = {}", 50 + number);
+        sql.batch_execute(&statement).await.expect("written");
+    }
+}
+
+/// Commits that wait for a standby are in the log, and nobody sees them: neither the graph, which reads the primary, nor does anybody say how
+/// far that is behind. Their events are held back meanwhile, over a kill as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_synchronous_standby_that_is_away_for_seconds_leaves_nothing_stale() {
+    let own = Own { postgres: true, ..Own::default() };
+    let mut world = World::new("synchronous", Pair::Embedded, own).await;
+    let primary = world.postgres.as_ref().expect("its own PostgreSQL");
+    let options = PostgresOptions { password: Some("of-the-owner".into()), ..PostgresOptions::default() };
+    let standby = primary.standby(options).await.expect("the standby starts");
+    world.reconnect().await;
+    world.start();
+    world.until_documents(MOVIES).await;
+    world.execute("ALTER SYSTEM SET synchronous_standby_names = 'walreceiver'").await;
+    world.execute("SELECT pg_reload_conf()").await;
+    let database = world.database_url();
+    for round in 0..2 {
+        standby.pause().await;
+        let back = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            standby.resume().await;
+        };
+        let writer = tokio::spawn(write(database.clone(), round));
+        if round == 1 {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            let sql = connect(&database).await;
+            while sql.query_one(waiting, &[]).await.expect("a number").get::<_, i64>(0) == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            world.kill();
+            world.start();
+        }
+        tokio::join!(change(&world, round as u32), back);
+        writer.await.expect("it writes");
+        world.assert_converged_after("a synchronous standby was away").await;
+    }
+    standby.stop().await.expect("it stops");
+}

@@ -29,21 +29,26 @@ struct Arguments {
     /// Milliseconds that every request waits for its answer, as in front of a service far away
     #[arg(long, default_value_t = 0)]
     delay: u64,
+    /// Say with every answer how far the database, which is a standby, has replayed its log (X-Tributary-Position)
+    #[arg(long)]
+    say_position: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { database_url, listen, pool_size, load: fill, copies, delay } = Arguments::parse();
+    let Arguments { database_url, listen, pool_size, load: fill, copies, delay, say_position } = Arguments::parse();
     let mut out = std::io::stdout();
     if fill {
         let report = load(&database_url, LoadOptions { copies, ..LoadOptions::default() }).await?;
         let verb = if report.filled { "loaded" } else { "found" };
         writeln!(out, "{verb} {} movies and {} talents", report.movies, report.talents)?;
-    } else {
+    } else if !say_position {
+        // A standby has what its primary has.
         create_schema(&database_url).await?;
     }
     let service = Service::start(Settings { database_url, listen, pool_size }).await?;
     service.faults().set_delay(Duration::from_millis(delay));
+    service.faults().say_position(say_position);
     writeln!(out, "listening on {}", service.url())?;
     interrupted().await?;
     service.stop().await;

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::load::{self, Observed, What, latencies};
-use super::pipeline::{self, address, start_graph, start_tributary, store, transport};
+use super::pipeline::{self, address, start_graph, start_graph_on_standby, start_tributary, store, transport};
 use super::{memory, quantile, release, usage};
 use crate::parts::empty;
 use crate::tools::{repository, target};
@@ -25,21 +25,38 @@ const LOOKS: Duration = Duration::from_millis(100);
 /// Longer than the default lag of a graph: what is built once more has begun by then.
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// Under which it is measured.
+pub(super) struct Conditions {
+    /// How often the demo's movies are written.
+    pub(super) copies: u32,
+    /// On Kafka and Elasticsearch.
+    pub(super) servers: bool,
+    /// `graph.lag`.
+    pub(super) lag: String,
+    /// The graph reads a standby, and says how far that has come.
+    pub(super) standby: bool,
+}
+
 /// Measures this build; before it, another program if one is given. Each has servers of its own, one after the other.
-pub(super) async fn run(copies: u32, servers: bool, beside: Option<PathBuf>, lag: &str) -> Result<()> {
+pub(super) async fn run(beside: Option<PathBuf>, conditions: &Conditions) -> Result<()> {
     release().await?;
     if let Some(other) = beside {
         println!("measuring {} …", other.display());
-        measure(&other, copies, servers, lag).await?;
+        measure(&other, conditions).await?;
         println!("measuring this build …");
     }
-    measure(&pipeline::shipped(), copies, servers, lag).await
+    measure(&pipeline::shipped(), conditions).await
 }
 
-async fn measure(tributary: &Path, copies: u32, servers: bool, lag: &str) -> Result<()> {
+async fn measure(tributary: &Path, conditions: &Conditions) -> Result<()> {
+    let Conditions { copies, servers, ref lag, standby } = *conditions;
     let postgres = Postgres::start(PostgresOptions::default()).await?;
     let url = postgres.url("postgres");
     let loaded = movie_graph::load(&url, LoadOptions { copies, ..LoadOptions::default() }).await?;
+    let standby = match standby {
+        true => Some(postgres.standby(PostgresOptions::default()).await?),
+        false => None,
+    };
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let driving = tokio::spawn(connection);
     let (kafka, elasticsearch) = if servers {
@@ -59,7 +76,10 @@ async fn measure(tributary: &Path, copies: u32, servers: bool, lag: &str) -> Res
     };
     let folder = target().join("bench/index");
     empty(&folder)?;
-    let (mut graph, endpoint) = start_graph(&url, 0).await?;
+    let (mut graph, endpoint) = match &standby {
+        Some(standby) => start_graph_on_standby(&standby.url("postgres")).await?,
+        None => start_graph(&url, 0).await?,
+    };
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
     let graph_rate = graph_capacity(&http, &endpoint, loaded.movies.min(6402)).await?;
     println!("the GraphQL service alone answers {graph_rate:.0} documents/s");
@@ -84,8 +104,9 @@ async fn measure(tributary: &Path, copies: u32, servers: bool, lag: &str) -> Res
         rate / graph_rate
     );
     let mut figures = format!(
-        "documents={} servers={servers} lag={lag} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0} build_own_mb={own_mb}",
+        "documents={} servers={servers} lag={lag} standby={} graph_docs_per_s={graph_rate:.0} build_s={build:.2} build_docs_per_s={rate:.0} build_ratio={:.2} build_cpu_s={cpu:.1} build_rss_mb={rss:.0} build_own_mb={own_mb}",
         loaded.movies,
+        standby.is_some(),
         rate / graph_rate
     );
     for (what, changes, per_second) in
@@ -123,6 +144,9 @@ async fn measure(tributary: &Path, copies: u32, servers: bool, lag: &str) -> Res
     graph.kill().await?;
     drop(client);
     driving.await?.context("closing the connection")?;
+    if let Some(standby) = standby {
+        standby.stop().await?;
+    }
     postgres.stop().await
 }
 

@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// index: `graph.lag` of the pipeline; the demo's graph is on the primary, so none
     #[arg(long, default_value = "0s")]
     lag: String,
+    /// index: the graph reads a standby, and says with every answer how far that has replayed the log
+    #[arg(long)]
+    standby: bool,
     /// capture, latency, huge: out of MySQL's log, beside mysqlbinlog; peers: beside Debezium's connector of MySQL
     #[arg(long, conflicts_with = "mariadb")]
     mysql: bool,
@@ -97,10 +100,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Name::Streams => unless_interrupted(Box::pin(streams::run(arguments.size.unwrap_or(500_000)))).await?,
         Name::Index => {
             unless_interrupted(Box::pin(index::run(
-                arguments.size.unwrap_or(1),
-                arguments.servers,
                 arguments.beside,
-                &arguments.lag,
+                &index::Conditions {
+                    copies: arguments.size.unwrap_or(1),
+                    servers: arguments.servers,
+                    lag: arguments.lag,
+                    standby: arguments.standby,
+                },
             )))
             .await?;
         }

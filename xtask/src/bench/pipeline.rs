@@ -16,11 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the GraphQL service, which holds every answer back for `delay` milliseconds: its process and its endpoint.
 pub(super) async fn start_graph(database: &str, delay: u64) -> Result<(Child, String)> {
+    graph(database, &["--delay", &delay.to_string()]).await
+}
+
+async fn graph(database: &str, options: &[&str]) -> Result<(Child, String)> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     drop(listener);
     let child = Command::new(target().join("release/movie-graph"))
-        .args(["--database-url", database, "--listen", &address.to_string(), "--delay", &delay.to_string()])
+        .args(["--database-url", database, "--listen", &address.to_string()])
+        .args(options)
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -33,6 +38,11 @@ pub(super) async fn start_graph(database: &str, delay: u64) -> Result<(Child, St
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok((child, format!("http://{address}/graphql")))
+}
+
+/// The same, in front of a standby: it says with every answer how far that has come.
+pub(super) async fn start_graph_on_standby(database: &str) -> Result<(Child, String)> {
+    graph(database, &["--say-position"]).await
 }
 
 /// The pipeline's key `transport` on a broker.

@@ -3,6 +3,7 @@
 //!
 //! A seed decides what comes. Logs and the pipeline are in `target/chaos`.
 
+mod graph;
 mod member;
 mod network;
 mod schedule;
@@ -67,7 +68,7 @@ async fn chaos(Arguments { minutes, seed }: Arguments) -> Result<ExitCode> {
     parts::empty(&folder)?;
     let cuts = Namespace::missing().await;
     if let Some(cause) = cuts {
-        println!("NOT DONE: the network of process {REMOTE} is not cut: {cause}");
+        println!("NOT DONE: the networks of processes {REMOTE:?} are not cut: {cause}");
     }
     // Its graph reads the primary; but that is not what most pipelines say of theirs.
     let lags = seed % 2 == 1;

@@ -30,9 +30,9 @@ impl Namespace {
         ip("-V").await.is_err().then_some("`ip` is missing: apt-get install iproute2")
     }
 
-    /// A namespace in which these ports of 127.0.0.1 lead to the servers that listen there outside of it.
-    pub(super) async fn new(ports: &[u16]) -> Result<Self> {
-        let name = format!("tributary-chaos-{}", std::process::id());
+    /// A namespace for a process, in which these ports of 127.0.0.1 lead to the servers that listen there outside of it.
+    pub(super) async fn new(process: usize, ports: &[u16]) -> Result<Self> {
+        let name = format!("tributary-chaos-{}-{process}", std::process::id());
         ip(&format!("netns add {name}")).await?;
         let mut namespace = Self { name, _relays: JoinSet::new() };
         namespace.mend().await?;

@@ -50,13 +50,13 @@ pub(super) struct Step {
 pub(super) enum Sequence {
     Servers,
     Processes {
-        /// Whether the network of a process can be cut.
+        /// Whether networks of processes can be cut.
         cuts: bool,
     },
 }
 
-/// The process whose network is cut, if any is.
-pub(super) const REMOTE: usize = 1;
+/// The processes whose networks are cut, if any are. The first one can be asked at any time.
+pub(super) const REMOTE: [usize; 2] = [1, PASSING];
 /// The process that comes and goes.
 pub(super) const PASSING: usize = 2;
 
@@ -79,8 +79,8 @@ impl Sequence {
             Sequence::Processes { .. } => Target::Process(random.random_range(0..3)),
         };
         let harms: &[Harm] = match target {
-            Target::Graph => &[Harm::Stop, Harm::Pause, Harm::Late, Harm::Late],
-            Target::Process(REMOTE) if self == (Sequence::Processes { cuts: true }) => {
+            Target::Graph => &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late, Harm::Late],
+            Target::Process(number) if self == (Sequence::Processes { cuts: true }) && REMOTE.contains(&number) => {
                 &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Cut, Harm::Cut, Harm::Cut]
             }
             _ => &[Harm::Kill, Harm::Stop, Harm::Pause],
@@ -148,8 +148,15 @@ mod tests {
             let steps = first(Sequence::Processes { cuts: true }, 1, 500);
             assert!((0..3).all(|number| is_hurt(&steps, Target::Process(number), harm)), "{harm}");
         }
-        assert!(is_hurt(&steps, Target::Graph, Harm::Late));
-        let cut = |cuts| is_hurt(&first(Sequence::Processes { cuts }, 1, 500), Target::Process(REMOTE), Harm::Cut);
-        assert!(cut(true) && !cut(false));
+        assert!([Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late].iter().all(|harm| is_hurt(
+            &steps,
+            Target::Graph,
+            *harm
+        )));
+        let cut = |cuts| {
+            let steps = first(Sequence::Processes { cuts }, 1, 500);
+            [0, 1, 2].map(|number| is_hurt(&steps, Target::Process(number), Harm::Cut))
+        };
+        assert_eq!((cut(true), cut(false)), ([false, true, true], [false; 3]));
     }
 }

@@ -1,27 +1,24 @@
 //! Everything that may be hurt: a database, three brokers, a search server, a graph, and three processes of one pipeline.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use movie_graph::{LoadOptions, Service, Settings};
-use tokio::sync::Mutex;
+use movie_graph::{LoadOptions, Settings};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
+use super::graph::Graph;
 use super::member::Member;
 use super::network::Namespace;
 use super::schedule::{Harm, PASSING, REMOTE, Step, Target};
 use crate::tools::repository;
 
-/// How late a late graph answers.
-const LATE: Duration = Duration::from_secs(3);
-
 pub(super) struct Site {
     /// They end before what they use.
     pub(super) members: Vec<Member>,
-    pub(super) namespace: Option<Namespace>,
-    graph: Mutex<Option<Service>>,
-    graph_settings: Settings,
+    /// Those of processes whose networks can be cut, by their numbers.
+    namespaces: BTreeMap<usize, Namespace>,
+    graph: Graph,
     postgres: Postgres,
     kafka: Kafka,
     elasticsearch: Elasticsearch,
@@ -40,19 +37,12 @@ impl Site {
         let database_url = postgres.url("postgres");
         movie_graph::load(&database_url, LoadOptions::default()).await?;
         let settings = Settings { database_url, listen: ([127, 0, 0, 1], 0).into(), pool_size: 8 };
-        let graph = Service::start(settings.clone()).await?;
-        let graph_settings = Settings { listen: graph.address(), ..settings };
-        let mut site = Self {
-            members: Vec::new(),
-            namespace: None,
-            graph: Mutex::new(Some(graph)),
-            graph_settings,
-            postgres,
-            kafka,
-            elasticsearch,
-        };
+        let graph = Graph::start(settings).await?;
+        let mut site = Self { members: Vec::new(), namespaces: BTreeMap::new(), graph, postgres, kafka, elasticsearch };
         if cuts {
-            site.namespace = Some(Namespace::new(&site.ports()?).await?);
+            for number in REMOTE {
+                site.namespaces.insert(number, Namespace::new(number, &site.ports()?).await?);
+            }
         }
         let pipeline = site.write_pipeline(folder, lags)?;
         for number in 0..=PASSING {
@@ -62,12 +52,12 @@ impl Site {
     }
 
     pub(super) fn database_url(&self) -> String {
-        self.graph_settings.database_url.clone()
+        self.graph.settings().database_url.clone()
     }
 
     /// Where the servers listen.
     fn ports(&self) -> Result<Vec<u16>> {
-        let mut ports = vec![self.postgres.port(), self.elasticsearch.port(), self.graph_settings.listen.port()];
+        let mut ports = vec![self.postgres.port(), self.elasticsearch.port(), self.graph.settings().listen.port()];
         for address in self.kafka.bootstrap().split(',') {
             let (_, port) = address.rsplit_once(':').context("a broker without a port")?;
             ports.push(port.parse()?);
@@ -88,7 +78,7 @@ impl Site {
         );
         let text = std::fs::read_to_string(demo.join("pipeline.yaml"))?
             .replace("${STUDIO_URL}", &self.database_url())
-            .replace("${GRAPH_URL}", &format!("http://{}/graphql", self.graph_settings.listen))
+            .replace("${GRAPH_URL}", &format!("http://{}/graphql", self.graph.settings().listen))
             .replace("${TRIBUTARY_LISTEN:-127.0.0.1:7676}", "127.0.0.1:0")
             .replace("    refresh: 100ms\n", &index)
             .replace("\ngraph:\n", &format!("\n{transport}graph:\n"));
@@ -101,8 +91,7 @@ impl Site {
 
     /// Starts a process, unless it runs.
     pub(super) async fn start_member(&self, number: usize) -> Result<()> {
-        let namespace = self.namespace.as_ref().filter(|_| number == REMOTE);
-        self.member(number)?.start(namespace).await
+        self.member(number)?.start(self.namespaces.get(&number)).await
     }
 
     fn member(&self, number: usize) -> Result<&Member> {
@@ -111,8 +100,7 @@ impl Site {
 
     /// The processes that can be asked from here and may be asked now.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let reachable = |number: &usize| self.namespace.is_none() || *number != REMOTE;
-        let members = self.members.iter().enumerate().filter(|(number, _)| reachable(number));
+        let members = self.members.iter().enumerate().filter(|(number, _)| !self.namespaces.contains_key(number));
         members.filter_map(|(_, member)| member.address()).collect()
     }
 
@@ -135,12 +123,12 @@ impl Site {
                 Ok(())
             }
             (Target::Graph, harm) => {
-                self.hurt_graph(harm).await;
+                self.graph.hurt(harm).await;
                 Ok(())
             }
             (Target::Process(number), Harm::Kill) => self.member(number)?.kill().await,
             (Target::Process(number), Harm::Stop) => self.member(number)?.stop().await.map(drop),
-            (Target::Process(_), Harm::Cut) => match &self.namespace {
+            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
                 Some(namespace) => namespace.cut().await,
                 None => Ok(()),
             },
@@ -163,9 +151,9 @@ impl Site {
                 self.elasticsearch.resume().await;
                 Ok(())
             }
-            (Target::Graph, harm) => self.heal_graph(harm).await,
+            (Target::Graph, harm) => self.graph.heal(harm).await,
             (Target::Process(number), Harm::Kill | Harm::Stop) => self.start_member(number).await,
-            (Target::Process(_), Harm::Cut) => match &self.namespace {
+            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
                 Some(namespace) => namespace.mend().await,
                 None => Ok(()),
             },
@@ -173,41 +161,12 @@ impl Site {
         }
     }
 
-    async fn hurt_graph(&self, harm: Harm) {
-        let mut graph = self.graph.lock().await;
-        match harm {
-            Harm::Pause => graph.iter().for_each(|service| service.faults().set_delay(Duration::from_secs(3600))),
-            Harm::Late => graph.iter().for_each(|service| service.faults().set_late(LATE)),
-            _ => {
-                if let Some(service) = graph.take() {
-                    service.stop().await;
-                }
-            }
-        }
-    }
-
-    /// A service that was paused, and answers nothing to those who asked meanwhile, is one that is started anew.
-    async fn heal_graph(&self, harm: Harm) -> Result<()> {
-        let mut graph = self.graph.lock().await;
-        if harm == Harm::Late {
-            graph.iter().for_each(|service| service.faults().set_late(Duration::ZERO));
-            return Ok(());
-        }
-        if let Some(service) = graph.take() {
-            service.stop().await;
-        }
-        *graph = Some(Service::start(self.graph_settings.clone()).await?);
-        Ok(())
-    }
-
     /// Ends everything, the processes first.
     pub(super) async fn stop(&self) -> Result<()> {
         for member in &self.members {
             member.kill().await?;
         }
-        if let Some(service) = self.graph.lock().await.take() {
-            service.stop().await;
-        }
+        self.graph.stop().await;
         self.kafka.kill().await?;
         self.elasticsearch.kill().await?;
         self.postgres.stop().await
