@@ -160,12 +160,12 @@ async fn what_changes_no_row_is_not_doubted() {
         })
     };
     until("the tables were looked at again", seen).await;
-    db.run("insert into t (id, m) values (1000, 1)").await;
+    db.run("insert into t (id, n) values (1000, 1)").await;
     recorder.wait(2).await;
     running.stop().await;
     // Looked at once more, at the start.
     let running = Running::streaming_for(Arc::new(witness.clone()), &settings, &recorder).await;
-    db.run("insert into t (id, m) values (1001, 1)").await;
+    db.run("insert into t (id, n) values (1001, 1)").await;
     recorder.wait(3).await;
     running.stop().await;
     assert_eq!(witness.doubts(), []);
