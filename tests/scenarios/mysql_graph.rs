@@ -12,8 +12,8 @@ use crate::world::studio::Studio;
 use crate::world::{Own, Pair, World};
 
 const TABLES: &str = "create table distributor (id int primary key, name varchar(80) not null);
-create table movie (id int primary key, title varchar(80) not null, votes int not null, distributor_id int);
-create table screening (id int primary key, hall varchar(80) not null, movie_id int)";
+create table movie (id int primary key, title varchar(80) not null, votes int not null, distributor_id int, key (distributor_id));
+create table screening (id int primary key, hall varchar(80) not null, movie_id int, key (movie_id))";
 
 const QUERY: &str = "query Movies($ids: [ID!]!) {
   movies(ids: $ids) { id title votes distributor { id name } screenings @nested { id hall } }
