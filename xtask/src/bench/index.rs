@@ -135,6 +135,7 @@ async fn measure(tributary: &Path, conditions: &Conditions) -> Result<()> {
         figures += &unsearched(&observed, &client, what, pid).await?;
     }
     figures += &burst(&observed, &client).await?;
+    figures += &resolved(&observed, &client).await?;
     figures += &supernode(&observed, &client).await?;
     figures += &everything(&observed, &client, (pid, &own)).await?;
     figures += &verify(&observed, &client).await?;
@@ -214,6 +215,29 @@ async fn burst(observed: &Observed, client: &Client) -> Result<String> {
     let after = begin.elapsed().as_secs_f64();
     println!("burst: 5,000 root changes in {writing:.2} s, all searchable {after:.2} s after the last");
     Ok(format!(" burst_write_s={writing:.2} burst_after_last_s={after:.2}"))
+}
+
+/// A hundred thousand rows that no document shows, in one transaction: events a second until all of them were resolved, and looked at for the
+/// last time.
+async fn resolved(observed: &Observed, client: &Client) -> Result<String> {
+    const EVENTS: u32 = 100_000;
+    observed.at_rest().await?;
+    let begin = Instant::now();
+    let rows = format!(
+        "INSERT INTO talent (id, name) SELECT 10000000 + i, 'Nobody ' || i FROM generate_series(1, {EVENTS}) i"
+    );
+    // The last event says that the others are in their topics.
+    client
+        .batch_execute(&format!("BEGIN; {rows}; UPDATE movie SET imdb_votes = 778000000 WHERE id = 1; COMMIT"))
+        .await?;
+    observed.until("imdbVotes:778000000", 1).await?;
+    observed.at_rest().await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let rate = f64::from(EVENTS) / seconds;
+    println!(
+        "{EVENTS} events that concern no document: resolved for good {seconds:.1} s after the commit began, {rate:.0}/s"
+    );
+    Ok(format!(" resolved_events_per_s={rate:.0}"))
 }
 
 /// Renames the distributor with the most movies; meanwhile other movies change at 20/s.
