@@ -206,7 +206,7 @@ impl World {
                 )
             }
             Pair::KafkaOpenSearch => {
-                let url = shared("TRIBUTARY_TEST_OPENSEARCH");
+                let url = self.opensearch_url();
                 (transport(self.brokers()), format!("    store: {{ opensearch: {{ url: \"{url}\", replicas: 0 }} }}\n"))
             }
         };
@@ -253,6 +253,11 @@ impl World {
     /// The brokers of this world's Kafka.
     pub fn brokers(&self) -> String {
         self.kafka.as_ref().map_or_else(|| shared("TRIBUTARY_TEST_KAFKA"), Kafka::bootstrap)
+    }
+
+    /// The URL of this world's OpenSearch.
+    pub fn opensearch_url(&self) -> String {
+        shared("TRIBUTARY_TEST_OPENSEARCH")
     }
 
     /// The URL of this world's Elasticsearch.
@@ -371,6 +376,11 @@ impl World {
     /// Lets it go on.
     pub fn resume_process(&mut self, process: usize) {
         self.processes[process].resume();
+    }
+
+    /// Asks a process to take what its pipeline's file says now.
+    pub fn hang_up(&self, process: usize) {
+        self.processes[process].hang_up();
     }
 
     /// Waits for the process to end by itself: its exit code.

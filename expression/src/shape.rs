@@ -113,8 +113,9 @@ impl Shape {
         let Some((OwnedSegment::Field(name), way)) = place.inner().segments.split_last() else { return false };
         let around = self.described.at_path(&OwnedValuePath { segments: way.to_vec() });
         let fields = around.as_object().map(Collection::known);
-        fields
-            .is_some_and(|fields| fields.iter().any(|(field, kind)| field.as_str() == &**name && !kind.is_undefined()))
+        fields.is_some_and(|fields| {
+            fields.iter().any(|(field, kind)| field.as_str() == &**name && !kind.is_undefined() && !kind.is_null())
+        })
     }
 
     /// If nothing is at a path, as far as descriptions say: the name on the way that is not there, and those that are.

@@ -5,5 +5,6 @@ pub mod absence;
 pub mod batch;
 pub mod brake;
 pub mod builder;
+mod latest;
 pub mod schedule;
 pub mod visibility;

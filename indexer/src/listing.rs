@@ -230,10 +230,15 @@ async fn page_in_time(
     listing: &Listing,
     roots_listed: &Mutex<Ids>,
 ) -> Result<IdPage, PageError> {
-    while backlog.get().is_none_or(|waiting| waiting > AHEAD) {
+    until_short(|| backlog.get()).await;
+    page(context, roots, listing, roots_listed).await
+}
+
+/// Waits until fewer requests wait than a listing may be ahead of builds; where nobody knows how many do, there may be any number.
+async fn until_short(waiting: impl Fn() -> Option<u64>) {
+    while waiting().is_none_or(|waiting| waiting > AHEAD) {
         tokio::time::sleep(BACKLOG).await;
     }
-    page(context, roots, listing, roots_listed).await
 }
 
 /// A page that could not be had.
@@ -301,4 +306,28 @@ fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
         batch.push(topic, now / 1_000, Some(request.id.as_bytes()), Some(&request.encode()));
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_waits_while_the_bulk_lane_is_long_or_nobody_knows_how_long_it_is() {
+        let waiting = Cell::new(None);
+        let mut listing = pin!(until_short(|| waiting.get()));
+        for count in [None, Some(AHEAD + 1), Some(u64::MAX - 1), None] {
+            waiting.set(count);
+            tokio::time::sleep(10 * BACKLOG).await;
+            assert!(poll!(&mut listing).is_pending(), "{count:?}");
+        }
+        waiting.set(Some(AHEAD));
+        tokio::time::sleep(2 * BACKLOG).await;
+        assert!(poll!(&mut listing).is_ready());
+    }
 }

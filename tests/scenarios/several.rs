@@ -1,6 +1,8 @@
 //! Several processes of one pipeline at a time: they share its work, and whatever happens to some of them, the index is right.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tributary_stack::Clock;
 
 use crate::client;
 use crate::world::{ALL, MOVIES, Own, Pair, World};
@@ -72,7 +74,8 @@ async fn slowly_visible(pair: Pair) {
     world.start_process(1);
     world.until_documents(MOVIES).await;
     // Nobody else refreshes it.
-    let settings = reqwest::Client::new().put(format!("{}/{}/_settings", world.store_url(), world.index()));
+    let store = if pair == Pair::KafkaOpenSearch { world.opensearch_url() } else { world.store_url() };
+    let settings = reqwest::Client::new().put(format!("{store}/{}/_settings", world.index()));
     let settings = settings.json(&serde_json::json!({ "index": { "refresh_interval": "-1" } }));
     settings.send().await.expect("asked").error_for_status().expect("the index refreshes itself no more");
     world.execute("INSERT INTO venue SELECT i, 'First', 'A' FROM generate_series(1, 200) i").await;
@@ -95,6 +98,11 @@ async fn slowly_visible(pair: Pair) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slowly_visible_kafka_elasticsearch() {
     slowly_visible(Pair::KafkaElasticsearch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slowly_visible_kafka_opensearch() {
+    slowly_visible(Pair::KafkaOpenSearch).await;
 }
 
 /// Searches go to either copy of a shard, and one copy goes away and comes back.
@@ -222,6 +230,48 @@ async fn coming_and_going(pair: Pair) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coming_and_going_kafka_elasticsearch() {
     coming_and_going(Pair::KafkaElasticsearch).await;
+}
+
+/// One of two machines has a clock that is five seconds behind: it says so, and builds nothing until that is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_that_differ_kafka_elasticsearch() {
+    if let Some(cause) = Clock::left_out() {
+        eprintln!("NOT TESTED: {cause}");
+        return;
+    }
+    let clock = Clock::new().await.expect("a clock");
+    clock.set(-5).expect("it is set");
+    let mut world = World::new("clocks", Pair::KafkaElasticsearch, Own::default()).await;
+    world.start_process(0);
+    world.until_documents(MOVIES).await;
+    world.environment.extend(clock.environment());
+    world.start_process(1);
+    let started = Instant::now();
+    let health = async |address: &String| match reqwest::get(format!("http://{address}/health")).await {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    let mut changes = 0;
+    let behind = loop {
+        // It is told when there is something to do.
+        changes += 1;
+        world.execute(&format!("UPDATE movie SET imdb_votes = {changes} WHERE id % 100 = 7")).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if let [_, second] = world.addresses().as_slice()
+            && health(second).await.contains("ms behind that of")
+        {
+            break second.clone();
+        }
+        assert!(started.elapsed() < Duration::from_secs(180), "nobody says so:\n{}", world.log());
+    };
+    let first = world.address().expect("it runs");
+    assert!(!health(&first).await.contains("ms behind that of"), "whose clock is right is not told that it is wrong");
+    burst(&world, 0).await;
+    assert_eq!(built(&behind).await, 0, "it builds by a clock that is wrong:\n{}", world.log());
+    clock.set(0).expect("it is set");
+    burst(&world, 1).await;
+    world.assert_converged_after("the clocks agree").await;
+    assert_shared(&world).await;
 }
 
 /// One root gets children without a pause; another root, and the first one itself, are searchable meanwhile.

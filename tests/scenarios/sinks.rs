@@ -155,7 +155,12 @@ async fn disturbed(pair: Pair, by: Disturbance) {
     std::fs::write(world.folder.path().join("titles.graphql"), query).expect("the query");
     let store = match pair {
         Pair::Embedded => String::new(),
-        _ => format!("store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}", world.store_url()),
+        Pair::KafkaElasticsearch => {
+            format!("store: {{ elasticsearch: {{ url: \"{}\", replicas: 0 }} }}", world.store_url())
+        }
+        Pair::KafkaOpenSearch => {
+            format!("store: {{ opensearch: {{ url: \"{}\", replicas: 0 }} }}", world.opensearch_url())
+        }
     };
     let streams = STREAM
         .replace("GRAPH", &world.graph_url())
@@ -290,6 +295,11 @@ async fn killed_embedded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_kafka() {
     disturbed(Pair::KafkaElasticsearch, Disturbance::Kills(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_kafka_opensearch() {
+    disturbed(Pair::KafkaOpenSearch, Disturbance::Kills(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,13 +70,12 @@ fn define(world: &World, out: &str) {
     std::fs::write(world.pipeline(), text).expect("the pipeline");
 }
 
-/// Updates under which every process is killed in turn.
-async fn killed(pair: Pair, processes: usize) {
+/// Updates, a dozen times among them something happens: the number of the time, and how many processes there are.
+async fn disturbed(pair: Pair, processes: usize, disturb: impl AsyncFn(&mut World, usize, usize)) {
     let mut world = World::new("streams", pair, Own::default()).await;
     // A machine that stands still for as long as a transaction may last lets another process take over.
     world.supervised = true;
     let out = format!("out-{}", world.name);
-    let loud = format!("{out}.loud");
     define(&world, &out);
     for process in 0..processes {
         world.start_process(process);
@@ -88,12 +87,16 @@ async fn killed(pair: Pair, processes: usize) {
             let sql = format!("UPDATE movie SET title = 'R{round}-{i}', imdb_votes = {i} WHERE id = {id}");
             world.execute(&sql).await;
             if i % 100 == 50 {
-                let process = (i as usize / 100 + round as usize) % processes;
-                world.kill_process(process);
-                world.start_process(process);
+                disturb(&mut world, (round * 3 + i / 100) as usize, processes).await;
             }
         }
     }
+    complete(world, pair, processes, &out).await;
+}
+
+/// Waits until all that was captured has come through, and looks at it.
+async fn complete(mut world: World, pair: Pair, processes: usize, out: &str) {
+    let loud = format!("{out}.loud");
     // All that was captured has been done: the streams' readers have nothing left.
     let idle = async |address: &str| {
         let metrics = client::text(address, "/metrics").await.unwrap_or_default();
@@ -121,7 +124,63 @@ async fn killed(pair: Pair, processes: usize) {
     for process in 0..processes {
         world.stop_process(process).await;
     }
-    assert_each_once(&world, pair, &out).await;
+    assert_each_once(&world, pair, out).await;
+}
+
+/// Every process is killed in turn.
+async fn killed(pair: Pair, processes: usize) {
+    let kill = async |world: &mut World, number: usize, processes: usize| {
+        let process = number % processes;
+        world.kill_process(process);
+        world.start_process(process);
+    };
+    disturbed(pair, processes, kill).await;
+}
+
+/// The table is altered, the pipeline's file is written anew and taken in both ways, and with several processes one stands still for so long that
+/// another one takes its partitions, and goes on in the middle of what it did.
+async fn changed_under_way(pair: Pair, processes: usize) {
+    let change = async |world: &mut World, number: usize, processes: usize| match number % 4 {
+        0 => {
+            world.execute(&format!("ALTER TABLE movie ADD COLUMN added_{number} text DEFAULT 'x'")).await;
+            if number == 8 {
+                world.execute("ALTER TABLE movie RENAME COLUMN added_0 TO renamed").await;
+                world.execute("ALTER TABLE movie DROP COLUMN added_4").await;
+            }
+        }
+        1 => {
+            // Another text of the same meaning, so that streams begin anew.
+            let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
+            let (head, behind) = text.split_once(", 2) == 0").expect("the filter");
+            let tail = behind.split_once('\n').expect("another line").1;
+            let text = format!("{head}, 2) == 0 && {number} > 0\n{tail}");
+            std::fs::write(world.pipeline(), text).expect("the pipeline");
+            world.hang_up(0);
+            if processes > 1 {
+                let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+                let (code, said, error) = world.run(&["reload", &pipeline]).await;
+                assert_eq!((code, error.as_str()), (0, ""), "{said}");
+                world.hang_up(1);
+            }
+        }
+        2 if processes > 1 => {
+            world.pause_process(1);
+            tokio::time::sleep(Duration::from_secs(15)).await;
+        }
+        3 if processes > 1 => world.resume_process(1),
+        _ => world.execute("ALTER TABLE movie ALTER COLUMN imdb_votes TYPE bigint").await,
+    };
+    disturbed(pair, processes, change).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_under_way_embedded() {
+    changed_under_way(Pair::Embedded, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_under_way_kafka() {
+    changed_under_way(Pair::KafkaElasticsearch, 2).await;
 }
 
 /// Each event that passes is in every topic of the streams once, in order. The pipeline is over.

@@ -81,6 +81,10 @@ impl Process {
         self.paused = false;
     }
 
+    pub(super) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(self.id(), signal).expect("a signal");
     }

@@ -36,7 +36,7 @@ pub struct LogFile {
 pub struct MySqlCheckpoint {
     /// Version of this format: 1.
     pub version: u32,
-    /// What tells the server from others: its UUID, of MariaDB its `server_id`.
+    /// What tells the server from others: its UUID; of MariaDB its number, host and port.
     pub server: String,
     /// What was read.
     pub position: LogPosition,

@@ -50,7 +50,7 @@ impl Prepared {
 /// What the server says of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
-    /// What tells it from others: its UUID, of MariaDB its `server_id`.
+    /// What tells it from others: its UUID; of MariaDB its number, host and port.
     pub server: String,
     pub has_checksum: bool,
     /// Where the log says everything of tables by itself.
@@ -91,8 +91,9 @@ pub(super) async fn facts(session: &mut Session) -> Result<Facts, ConnectorError
             facts.collations = Some(Collations::read(session).await?);
         }
     } else {
-        let id: Option<u32> = session.one(DOING, "select @@global.server_id").await?;
-        facts.server = id.unwrap_or_default().to_string();
+        // Servers of a cluster may share their number.
+        const WHO: &str = "select concat(@@global.server_id, '@', @@hostname, ':', @@port)";
+        facts.server = session.one(DOING, WHO).await?.unwrap_or_default();
     }
     Ok(facts)
 }
@@ -187,7 +188,7 @@ pub async fn prepare(
     suffice(&wanted, mysql, &facts, dependent)?;
     let mut history = History::load(&settings.name, transport).await?;
     let before = history.clone();
-    let checkpoint = match known {
+    let mut checkpoint = match known {
         Some(checkpoint) => {
             continues(&mut session, &facts, settings, &checkpoint).await?;
             is_the_log_that_was_read(&mut session, &facts, settings, mysql, &checkpoint).await?;
@@ -211,6 +212,11 @@ pub async fn prepare(
         }
     }
     if !unknown.is_empty() {
+        if !checkpoint.prepared.is_empty() {
+            // They may have rows of tables that are newly listed. Durable before those tables are known.
+            checkpoint.prepared.clear();
+            note(settings, transport, &checkpoint).await?;
+        }
         // Newly listed: as they are now, unless they were others since.
         let known = ahead::look(&mut session, &facts, mysql, &checkpoint.position, &checkpoint.at, &unknown).await?;
         for (table, shape) in known {
@@ -225,11 +231,21 @@ pub async fn prepare(
         history.keep(&settings.name, transport).await?;
     }
     if self::checkpoint(settings, transport).await?.is_none() {
-        let mut batch = Batch::new();
-        batch.checkpoint = Some(Checkpoint { name: settings.name.clone(), content: checkpoint.encode() });
-        transport.producer(&settings.name, Purpose::Source).await?.append(&batch).await?;
+        note(settings, transport, &checkpoint).await?;
     }
     Ok(Prepared { session, checkpoint, shapes, history, facts })
+}
+
+/// Makes a checkpoint durable. The source's lock is held.
+async fn note(
+    settings: &ConnectorSettings,
+    transport: &dyn Transport,
+    checkpoint: &MySqlCheckpoint,
+) -> Result<(), ConnectorError> {
+    let mut batch = Batch::new();
+    batch.checkpoint = Some(Checkpoint { name: settings.name.clone(), content: checkpoint.encode() });
+    transport.producer(&settings.name, Purpose::Source).await?.append(&batch).await?;
+    Ok(())
 }
 
 impl Facts {

@@ -10,7 +10,7 @@
 
 mod failure;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use tributary_transport::{Assignment, Loss, Polled, TopicPartition};
 
 use crate::building::absence::ask_after;
 use crate::building::batch::{BatchResult, Built, ToBuild, build};
+use crate::building::latest::Latest;
 use crate::building::schedule::{Job, Schedule};
 use crate::building::visibility::{Finished, Request, Visibility};
 use crate::context::{IndexContext, Rule};
@@ -227,8 +228,7 @@ impl Builder {
             let since = request.ticket.since().filter(|_| self.context.listings.is_shared());
             request.doubt_until =
                 since.map(|since| since + self.context.times().longest_build()).filter(|until| *until > now);
-        } else if stamp > 0 && self.latest.began(&id).is_some_and(|began| began >= self.context.times.seen_from(stamp))
-        {
+        } else if stamp > 0 && self.latest.serves(&id, self.context.times.seen_from(stamp)) {
             // Built since: while the request waited in its topic, another one for the same document was served.
             let (causes, tickets) = (vec![request.cause], vec![request.ticket]);
             let outcome = Outcome::Unchanged;
@@ -456,33 +456,4 @@ fn split(requests: Vec<Request>, began: Instant) -> Split {
         }
     }
     split
-}
-
-/// When the last builds of documents began, so that requests that waited longer need no build.
-#[derive(Debug, Default)]
-struct Latest {
-    at: HashMap<Arc<str>, u64>,
-    order: VecDeque<(Arc<str>, u64)>,
-}
-
-/// Documents whose last build is remembered, at most, of about 100 bytes each.
-const LATEST: usize = 200_000;
-
-impl Latest {
-    fn note(&mut self, id: &Arc<str>, stamp: u64) {
-        self.at.insert(id.clone(), stamp);
-        self.order.push_back((id.clone(), stamp));
-        while self.order.len() > LATEST {
-            if let Some((id, stamp)) = self.order.pop_front()
-                && self.at.get(&id) == Some(&stamp)
-            {
-                self.at.remove(&id);
-            }
-        }
-    }
-
-    /// The stamp of a document's last build; none if it was deleted or is not remembered.
-    fn began(&self, id: &str) -> Option<u64> {
-        self.at.get(id).copied()
-    }
 }

@@ -4,10 +4,10 @@
 //! The description of the format at the begin of each file has that time, and the server gives it with the file's own description wherever it
 //! begins to send (MySQL documentation, "Format_description_event").
 
-use super::Facts;
+use super::{Facts, parsed};
 use crate::error::ConnectorError;
 use crate::mysql::checkpoint::{LogFile, MySqlCheckpoint};
-use crate::mysql::position::{FilePosition, LogPosition};
+use crate::mysql::position::{FilePosition, GtidSet, LogPosition};
 use crate::mysql::stream::tracker::Tracker;
 use crate::mysql::wire::failure::AFRESH;
 use crate::mysql::wire::log::{Identity, LogStream};
@@ -16,8 +16,9 @@ use crate::settings::{ConnectorSettings, MySqlSettings};
 
 const DOING: &str = "asking whether the log is the one that was read";
 
-/// An error where the server has begun its log anew since the checkpoint. Of another server than the checkpoint's nothing is said, and where
-/// that file was purged, what is left was written behind it or the server lacks what was read: others look at that.
+/// An error where the server has begun its log anew since the checkpoint. Of another server than the checkpoint's nothing is said. Where that
+/// file is gone, MySQL tells by its GTIDs: all that was read is removed with it, or the log is another one. MariaDB, and offsets, do not tell
+/// that from a file that expired.
 pub(super) async fn is_the_log_that_was_read(
     session: &mut Session,
     facts: &Facts,
@@ -40,9 +41,17 @@ pub(super) async fn is_the_log_that_was_read(
     } else {
         let place = |name: &str| FilePosition { file: name.to_owned(), offset: 0 };
         let is_alike = |name: &&String| base(name) == base(&read.name);
-        match names.iter().rfind(is_alike) {
-            Some(newest) if !place(newest).reaches(&place(&read.name)) => {
+        match (names.iter().rfind(is_alike), &checkpoint.position) {
+            (Some(newest), _) if !place(newest).reaches(&place(&read.name)) => {
                 format!("its newest file is {newest}, and {} was read", read.name)
+            }
+            (Some(_), LogPosition::Gtids(position)) if !session.is_mariadb => {
+                let purged: Option<String> = session.one(DOING, "select @@global.gtid_purged").await?;
+                let kept = position.without(&parsed::<GtidSet>(session, &purged.unwrap_or_default())?);
+                if kept.is_empty() {
+                    return Ok(());
+                }
+                format!("{} is gone, in which {kept} was read at the latest, and was not removed with it", read.name)
             }
             _ => return Ok(()),
         }

@@ -1,7 +1,7 @@
 //! XA transactions that are prepared: their rows are in the log when they are prepared, and count when they commit. They are kept in memory
 //! meanwhile, and left out of what was read, so that the server sends them again after a restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -10,6 +10,8 @@ use crate::mysql::position::GroupId;
 
 /// What is kept at most, bytes.
 const MOST: usize = 64 << 20;
+/// What an event takes beside its content, bytes.
+const EVENT: usize = 64;
 
 /// A group with its table maps and rows.
 #[derive(Debug)]
@@ -24,17 +26,41 @@ pub(in crate::mysql) struct Held {
     groups: HashMap<Vec<u8>, HeldGroup>,
     /// Those of the group that is being read.
     events: Vec<(EventKind, Bytes)>,
+    /// The numbers of its captured tables.
+    tables: HashSet<u64>,
     bytes: usize,
 }
 
 fn size(events: &[(EventKind, Bytes)]) -> usize {
-    events.iter().map(|(_, body)| body.len()).sum()
+    events.iter().map(|(_, body)| body.len() + EVENT).sum()
+}
+
+impl HeldGroup {
+    /// Whether rows of captured tables are in it.
+    pub(in crate::mysql) fn has_captured_rows(&self) -> bool {
+        self.events.iter().any(|(kind, _)| *kind == EventKind::TableMap)
+    }
 }
 
 impl Held {
+    /// The group that is being read names a table.
+    pub(in crate::mysql) fn map(&mut self, table: u64, is_captured: bool) {
+        match is_captured {
+            true => _ = self.tables.insert(table),
+            false => _ = self.tables.remove(&table),
+        }
+    }
+
+    /// Whether an event with rows is of a captured table of the group that is being read: all begin with the table's number.
+    pub(in crate::mysql) fn has_table_of(&self, rows: &[u8]) -> bool {
+        let number =
+            rows.get(..6).map(|bytes| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+        number.is_some_and(|number| self.tables.contains(&number))
+    }
+
     /// Adds an event of the group that is being read; false: there is no room.
     pub(in crate::mysql) fn add(&mut self, kind: EventKind, body: &Bytes) -> bool {
-        self.bytes += body.len();
+        self.bytes += body.len() + EVENT;
         self.events.push((kind, Bytes::copy_from_slice(body)));
         self.bytes <= MOST
     }
@@ -42,6 +68,7 @@ impl Held {
     /// The events of the group that was read.
     pub(in crate::mysql) fn finish(&mut self) -> Vec<(EventKind, Bytes)> {
         self.bytes -= size(&self.events);
+        self.tables.clear();
         std::mem::take(&mut self.events)
     }
 

@@ -59,13 +59,13 @@ pub(in crate::mysql) struct Tracker {
     pub begin: u64,
     pub group: Option<Group>,
     has_checksum: bool,
-    /// When the file was made, in seconds since the Unix epoch; none: its description has not come yet.
-    made: Option<u32>,
+    /// The file whose description came last, and when it was made, in seconds since the Unix epoch.
+    described: Option<(String, u32)>,
 }
 
 impl Tracker {
     pub(in crate::mysql) fn new(position: LogPosition, at: FilePosition, has_checksum: bool) -> Self {
-        Self { position, at, begin: 0, group: None, has_checksum, made: None }
+        Self { position, at, begin: 0, group: None, has_checksum, described: None }
     }
 
     /// The place of the last event, for people.
@@ -73,15 +73,15 @@ impl Tracker {
         format!("the event at {}:{}", self.at.file, self.begin)
     }
 
-    /// Whether the description of the file's format has come.
+    /// Whether the description of a file's format has come.
     pub(in crate::mysql) fn is_described(&self) -> bool {
-        self.made.is_some()
+        self.described.is_some()
     }
 
-    /// The file that is being read, of a server.
+    /// The file that is being read, of a server; the one before, until the description of its format has come.
     pub(in crate::mysql) fn file(&self, server: &str) -> Option<LogFile> {
-        let made = self.made.filter(|made| *made > 0)?;
-        Some(LogFile { server: server.to_owned(), name: self.at.file.clone(), made })
+        let (name, made) = self.described.clone().filter(|(_, made)| *made > 0)?;
+        Some(LogFile { server: server.to_owned(), name, made })
     }
 
     fn wrong(&self, malformed: Malformed) -> ConnectorError {
@@ -113,7 +113,7 @@ impl Tracker {
         if kind == EventKind::FormatDescription {
             let content = event.get(HEADER..).unwrap_or_default();
             self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
-            self.made = Some(header.timestamp);
+            self.described = Some((self.at.file.clone(), header.timestamp));
         }
         let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
         self.advance(&header, inner);
@@ -146,7 +146,6 @@ impl Tracker {
                 let rotation = rotation(&body)?;
                 if !rotation.file.is_empty() {
                     self.at = FilePosition { file: rotation.file, offset: rotation.offset };
-                    self.made = None;
                 }
             }
             EventKind::FormatDescription | EventKind::Nothing | EventKind::Heartbeat => {}

@@ -18,14 +18,15 @@ pub(super) fn call(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<F
     if (with.is_none() && map.node(&key::WITH).is_some()) || (into.is_none() && map.node(&key::CALL_INTO).is_some()) {
         return None;
     }
-    if let Some((path, text)) = &into {
-        taken(r, shape, path, text);
-    }
-    let into = into.map_or_else(Path::root, |(path, _)| path);
     let programs: Vec<Option<Program>> = match &with {
         Some(texts) => texts.iter().map(|text| looking(r, text, shape, "an argument")).collect(),
         None => vec![Program::compile(".", shape?).ok().map(|(program, _)| program)],
     };
+    if let Some((path, text)) = into.as_ref().filter(|(path, _)| !path.is_root()) {
+        let read: Vec<String> = programs.iter().flatten().flat_map(Program::reads).collect();
+        taken(r, (shape, &read), path, text);
+    }
+    let into = into.map_or_else(Path::root, |(path, _)| path);
     let function = function?;
     let place = map.node(&key::FUNCTION).map_or(map.place, |node| node.place);
     let (given, parameters) = (programs.len(), function.parameters());

@@ -6,6 +6,7 @@ use tributary_event::{ColumnType, JsonType, debezium};
 use tributary_expression::{Content, Program, Shape};
 
 use super::programs::looking;
+use super::remembering::Ground;
 use crate::definition::sources::Captured;
 use crate::keys::TABLES;
 use crate::keys::streams::lookups as key;
@@ -86,33 +87,31 @@ pub(super) fn content(r: &Reader, table: &LookupTable, missing: Missing) -> Opti
     Some(if missing == Missing::Keep { row.or_null() } else { row })
 }
 
-/// Why no row of a table can have such a key, as far as its columns are known, and what to do; none: one can.
-pub(super) fn never_found(r: &Reader, table: &LookupTable, key: &Program) -> Option<(String, String)> {
+/// Why no row of a table can have such a key, as far as its columns are known, and what to do; none: one can. Text and a number are the same
+/// key where they are written alike.
+pub(super) fn never_found(r: &Reader, table: &LookupTable, key: &Program, ground: &Ground) -> Option<(String, String)> {
     let captured = table.captured.as_ref().filter(|_| table.key.is_none())?;
-    let columns = r.inputs.columns(&captured.table)?;
-    let keys: Vec<&ColumnType> = columns.iter().filter(|column| column.is_key).collect();
-    let (wanted, shown, help) = match keys.as_slice() {
+    // What the pipeline says goes before what the database has.
+    let said = ground.keys.iter().find_map(|keys| keys.get(&captured.table)).cloned();
+    let names = said.or_else(|| {
+        let columns = r.inputs.columns(&captured.table)?.into_iter();
+        Some(columns.filter(|column| column.is_key).map(|column| column.name).collect())
+    })?;
+    let may_be = |kinds: &[JsonType]| kinds.iter().any(|kind| key.may_answer(*kind));
+    let (is_right, shown, help) = match names.as_slice() {
         [] => return None,
-        [column] => {
-            let help = match column.json {
-                JsonType::Integer => "write `to_int!(…)`",
-                JsonType::Text => "write `to_string!(…)`",
-                _ => "give it what the column has",
-            };
-            (column.json, format!("`{}`", column.name), help.to_owned())
+        [name] => {
+            let is_right = may_be(&[JsonType::Text, JsonType::Integer, JsonType::Number, JsonType::Boolean]);
+            (is_right, format!("`{name}`"), "give it what that column has".to_owned())
         }
         several => {
-            let names: Vec<String> = several.iter().map(|column| format!("{}: …", column.name)).collect();
-            (
-                JsonType::Object,
-                "several columns".to_owned(),
-                format!("write an object of them: {{ {} }}", names.join(", ")),
-            )
+            let fields: Vec<String> = several.iter().map(|name| format!("{name}: …")).collect();
+            let help = format!("write an object of them: `{{ {} }}`", fields.join(", "));
+            (may_be(&[JsonType::Object]), format!("`{}`", several.join("`, `")), help)
         }
     };
-    let message =
-        || format!("the key of `{}` is {shown}, {:?}, and this is {}", table.name, Content::of(wanted), key.answer());
-    (!key.may_answer(wanted)).then(|| (message(), help))
+    let message = || format!("the key of `{}` is {shown}, and this is {}: no row has it", table.name, key.answer());
+    (!is_right).then(|| (message(), help))
 }
 
 /// The sources whose changes a stream has, directly or by way of other streams; none: it has what somebody else writes.

@@ -1,7 +1,5 @@
 //! `steps:` of a stream.
 
-use std::collections::BTreeSet;
-
 use tributary_event::{ColumnType, JsonType};
 use tributary_expression::{Content, Path, Program, Shape};
 
@@ -95,7 +93,10 @@ fn step(
     }
     if let Some(split) = r.optional(map, &key::SPLIT) {
         let each = r.required(&split, &key::SPLIT_EACH);
-        let into = r.required(&split, &key::SPLIT_INTO).and_then(|(path, text)| below(r, shape, path, &text));
+        let into = r.required(&split, &key::SPLIT_INTO).and_then(|(path, text)| {
+            let read: Vec<String> = each.iter().map(|(each, _)| each.to_string()).collect();
+            below(r, (shape, &read), path, &text)
+        });
         let left = shape.cloned().zip(into.clone()).map(|(shape, into)| shape.with(&into));
         return (each.zip(into).map(|((each, _), into)| StepPlan::Split { each, into }), left);
     }
@@ -106,7 +107,7 @@ fn step(
         return (plan.map(|(plan, _)| StepPlan::Enrich(Box::new(plan))), left);
     }
     if let Some(lookup_map) = r.optional(map, &key::LOOKUP) {
-        let plan = lookup(r, &lookup_map, shape, asked.tables, ground.sources);
+        let plan = lookup(r, &lookup_map, shape, asked.tables, ground);
         let left = shape.cloned().zip(plan.as_ref()).map(|(shape, plan)| {
             let table = asked.tables.iter().find(|table| table.name == plan.table);
             match table.and_then(|table| content(r, table, plan.missing)) {
@@ -154,7 +155,7 @@ fn lookup(
     map: &Map,
     shape: Option<&Shape>,
     tables: &[LookupTable],
-    sources: Option<&BTreeSet<&str>>,
+    ground: &Ground,
 ) -> Option<LookupPlan> {
     let table = r.required(map, &key::TABLE).and_then(|name| {
         let found = tables.iter().find(|table| table.name == name.value);
@@ -167,13 +168,13 @@ fn lookup(
     });
     let (key, into) = key_and_place(r, map, shape);
     if let (Some(table), Some(key)) = (table, &key)
-        && let Some((message, help)) = never_found(r, table, key)
+        && let Some((message, help)) = never_found(r, table, key, ground)
     {
         r.error(map.key_place(&key::ENRICH_KEY), message, Some(help));
     }
     let (missing, wait) = (r.value(map, &key::MISSING), r.value(map, &key::WAIT));
     if let (Some(table), Wait::Position) = (table, wait)
-        && let Some((message, help)) = waits_in_vain(table, sources)
+        && let Some((message, help)) = waits_in_vain(table, ground.sources)
     {
         r.error(map.key_place(&key::WAIT), message, Some(help.to_owned()));
     }
@@ -184,7 +185,8 @@ fn lookup(
 fn key_and_place(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> (Option<Program>, Option<Path>) {
     let key = r.required(map, &key::ENRICH_KEY);
     let key = key.and_then(|text| looking(r, &text, shape, "a key"));
-    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, shape, path, &text));
+    let read = key.as_ref().map(Program::reads).unwrap_or_default();
+    let into = r.required(map, &key::INTO).and_then(|(path, text)| below(r, (shape, &read), path, &text));
     (key, into)
 }
 
@@ -213,9 +215,9 @@ fn transform(r: &mut Reader, text: &Text, shape: Option<&Shape>) -> Option<Progr
 }
 
 /// Refuses a place that would take that of the whole event, and tells of one that takes another value's.
-fn below(r: &mut Reader, shape: Option<&Shape>, path: Path, text: &Text) -> Option<Path> {
+fn below(r: &mut Reader, known: (Option<&Shape>, &[String]), path: Path, text: &Text) -> Option<Path> {
     if !path.is_root() {
-        taken(r, shape, &path, text);
+        taken(r, known, &path, text);
         return Some(path);
     }
     let message = "this would take the place of the whole event".to_owned();
@@ -225,9 +227,11 @@ fn below(r: &mut Reader, shape: Option<&Shape>, path: Path, text: &Text) -> Opti
     None
 }
 
-/// Tells of a place where events have a value already.
-pub(super) fn taken(r: &mut Reader, shape: Option<&Shape>, place: &Path, text: &Text) {
-    if shape.is_some_and(|shape| shape.has(place)) {
+/// Tells of a place where events have a value already that the step does not read: one that it reads is replaced on purpose.
+pub(super) fn taken(r: &mut Reader, (shape, read): (Option<&Shape>, &[String]), place: &Path, text: &Text) {
+    let (name, inside) = (place.to_string(), format!("{place}."));
+    let is_read = read.iter().any(|path| *path == name || path.starts_with(&inside));
+    if !is_read && shape.is_some_and(|shape| shape.has(place)) {
         let message = format!("events have `{}` already, and this takes its place", text.shown);
         let help = "name a field that they do not have; where it is meant so, a `transform` before it can move the other one away (`.old = del(…)`)";
         r.found.push(text.spot.warning(message).help(help));

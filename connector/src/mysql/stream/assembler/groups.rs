@@ -10,12 +10,16 @@ use super::super::tracker::End;
 use super::savepoints::Kept;
 use super::{Assembler, Definition, EventKind, Next};
 use crate::error::ConnectorError;
-use crate::mysql::binlog::{Statement, StatementKind, TableMap, Unlogged};
+use crate::mysql::binlog::{Change, Statement, StatementKind, TableMap, Unlogged};
 use crate::mysql::position::LogPosition;
 use crate::mysql::tables::mapped;
 
 /// Letters of a statement that people are shown.
 const SHOWN: usize = 60;
+
+/// An event with rows of no table, none of them: it is counted as any other.
+const OTHERS: (EventKind, &[u8]) =
+    (EventKind::Rows { change: Change::Insert, version: 1, compressed: false }, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
 
 /// A statement as people are shown it.
 fn shown(statement: &Statement) -> String {
@@ -83,9 +87,9 @@ impl Assembler {
                 }
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
                 if let (false, Some(group)) = (self.prepared.remove(&told(&name)), group) {
-                    // It was prepared before the source began: its rows are in the log before that, if it has some.
+                    // It was prepared before the source began, or captured all that it does now: its rows were not read, if it has some.
                     let unlogged = self.settings.tables.iter().map(|table| (table.clone(), Unlogged::Rows)).collect();
-                    let text = format!("{}, prepared before the source began", shown(statement));
+                    let text = format!("{}, whose rows were not read", shown(statement));
                     return Ok(Next::Define(Definition { tables: Vec::new(), group, unlogged, text }));
                 }
             }
@@ -117,9 +121,19 @@ impl Assembler {
         Ok(())
     }
 
-    /// Keeps an event of an XA transaction until that commits.
+    /// Keeps an event of an XA transaction until that commits; of rows of other tables, that there was one.
     pub(super) fn hold(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
-        if self.held.add(kind, &body) {
+        let fits = match kind {
+            EventKind::TableMap => {
+                let map = TableMap::read(&body).map_err(|malformed| self.malformed(malformed))?;
+                let is_captured = self.is_captured(&map);
+                self.held.map(map.id, is_captured);
+                !is_captured || self.held.add(kind, &body)
+            }
+            _ if self.held.has_table_of(&body) => self.held.add(kind, &body),
+            _ => self.held.add(OTHERS.0, &Bytes::from_static(OTHERS.1)),
+        };
+        if fits {
             return Ok(());
         }
         Err(ConnectorError::Table {
@@ -147,14 +161,15 @@ impl Assembler {
                     self.replay_held(held);
                     return Ok(());
                 }
-                End::Prepared if self.has_captured_rows(&held)? => {
+                End::Prepared if held.has_captured_rows() => {
                     if !matches!(self.tracker.position, LogPosition::Gtids(_)) {
                         return Err(ConnectorError::Server {
                             place: self.tracker.place(),
                             cause: "an XA transaction with rows of captured tables is prepared, which can be resumed with MySQL's GTIDs \
                                     alone"
                                 .into(),
-                            remedy: "use transactions that are no XA transactions for these tables, or MySQL with gtid_mode = ON".into(),
+                            remedy: "use transactions that are no XA transactions for these tables, or MySQL with gtid_mode = ON; then give the source a new \
+                                     name and run tributary reindex".into(),
                             class: tributary_event::ErrorClass::Fatal,
                         });
                     }
@@ -188,17 +203,5 @@ impl Assembler {
             ),
             "give the source a new name and run tributary reindex; keep tables without transactions (MyISAM) out of transactions with these",
         )
-    }
-
-    fn has_captured_rows(&self, held: &HeldGroup) -> Result<bool, ConnectorError> {
-        for (kind, body) in &held.events {
-            if *kind == EventKind::TableMap {
-                let map = TableMap::read(body).map_err(|malformed| self.malformed(malformed))?;
-                if self.is_captured(&map) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
     }
 }
