@@ -4,7 +4,7 @@
 //! Changes are looked at again when no build is under way that does not know of them, so whoever looks must know the longest deadline that
 //! any process builds by: those of a deployment that is rolled out may differ. And what a clock has stamped that is ahead seems to
 //! have seen changes which it has not. That a greeting comes late makes a clock look right, never wrong; so who finds itself behind
-//! is behind, and says so.
+//! is behind, and says so, until greetings of half a minute say otherwise.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub(super) struct Peers(BTreeMap<String, Peer>);
 struct Peer {
     heard: Instant,
     deadlines: BTreeMap<String, u64>,
-    /// By how much its clock is ahead, at least.
-    ahead: Duration,
+    /// By how much its clock is ahead, at least, and when that was heard.
+    ahead: (Duration, Instant),
 }
 
 impl Peer {
@@ -55,6 +55,10 @@ impl Peers {
         let (age, ahead) = (micros(wall_us - said_us), micros(said_us - wall_us));
         // What was said long ago is read at the start.
         let Some(heard) = now.checked_sub(age) else { return };
+        let before = self.0.get(by).map(|peer| peer.ahead);
+        // One that says less may be late: it counts when the other one is old.
+        let more = before.filter(|(more, at)| *more > ahead && now.saturating_duration_since(*at) < SILENCE);
+        let ahead = more.unwrap_or((ahead, now));
         self.0.insert(by.to_owned(), Peer { heard, deadlines: greeting.deadlines, ahead });
     }
 
@@ -70,8 +74,8 @@ impl Peers {
     /// A process whose clock is ahead by more than clocks may differ, and by how much at least.
     pub fn ahead(&self, now: Instant) -> Option<(&str, Duration)> {
         let there = self.0.iter().filter(|(_, peer)| now.saturating_duration_since(peer.heard) < SILENCE);
-        let worst = there.max_by_key(|(_, peer)| peer.ahead)?;
-        (worst.1.ahead > SKEW).then_some((worst.0.as_str(), worst.1.ahead))
+        let (by, ahead) = there.map(|(by, peer)| (by.as_str(), peer.ahead.0)).max_by_key(|(_, ahead)| *ahead)?;
+        (ahead > SKEW).then_some((by, ahead))
     }
 }
 
@@ -104,12 +108,20 @@ mod tests {
     fn a_clock_is_ahead_if_it_is_for_sure() {
         let (mut peers, now) = (Peers::default(), Instant::now());
         let ms = |ms: i64| ms * 1_000;
-        for (said, read, ahead) in [(0, 0, None), (900, 0, None), (3_000, 1_400, Some(1_600)), (3_000, 5_000, None)] {
+        let seen = |peers: &Peers, at| peers.ahead(at).map(|(_, ahead)| ahead.as_millis());
+        for (said, read, ahead) in
+            [(0, 0, None), (900, 0, None), (3_000, 1_400, Some(1_600)), (3_000, 2_000, Some(1_600))]
+        {
             peers.hear("other", greeting(WALL + ms(said), 1), WALL + ms(read), now);
-            assert_eq!(peers.ahead(now).map(|(_, ahead)| ahead), ahead.map(Duration::from_millis), "{said} {read}");
+            assert_eq!(seen(&peers, now), ahead, "{said} {read}");
         }
         peers.hear("other", greeting(WALL + ms(9_000), 1), WALL, now);
         assert!(peers.ahead(now).is_some_and(|(by, _)| by == "other"));
         assert_eq!(peers.ahead(now + SILENCE), None, "it is gone");
+        // The clocks agree by now, or greetings come late: that is not told apart at once.
+        peers.hear("other", greeting(WALL, 1), WALL, now + SILENCE / 2);
+        assert_eq!(seen(&peers, now + SILENCE / 2), Some(9_000));
+        peers.hear("other", greeting(WALL, 1), WALL, now + SILENCE);
+        assert_eq!(seen(&peers, now + SILENCE), None);
     }
 }
