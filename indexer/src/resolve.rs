@@ -245,7 +245,7 @@ impl Resolver {
         }
         let vertices: Vec<Vertex> = vertices.into_iter().collect();
         let is_shown = self.shown(&group).await?;
-        let stamp = self.clock.now();
+        let stamp = self.clock.now().max(captured(&group));
         let mut affected: Vec<Affected> = Vec::with_capacity(self.indexes.len());
         let mut gathering = Gathering::default();
         for index in &self.indexes {
@@ -341,6 +341,13 @@ impl Resolver {
 fn note(index: &IndexContext, vertices: &[Vertex], stamp: u64) -> BTreeSet<String> {
     let references: Vec<String> = vertices.iter().map(Vertex::reference).collect();
     index.recent.note(&references, stamp).iter().map(ToString::to_string).collect()
+}
+
+/// When the last of these events came into its topic, by the clock of who captured it. What was built before that has not seen its change, also where
+/// the clock of this process is behind and nobody knows yet.
+fn captured(group: &[Taken]) -> u64 {
+    let last = group.iter().map(|taken| taken.record.timestamp_ms).max().unwrap_or(0);
+    HybridClock::at(last.saturating_mul(1_000))
 }
 
 /// The cause of a group: its one change, or how many changes of which tables.
