@@ -1,7 +1,7 @@
 //! Statements of the log: as much of them as says what they may do to tables. There is no grammar here: a statement is read word by word, and
 //! what may concern a captured table is taken to concern it.
 
-use super::super::cursor::{Cursor, Malformed};
+use super::super::cursor::{Cursor, Malformed, from_digits};
 use super::xa;
 
 /// What a statement that inserts writes to stands in its first words, so many at most; behind them come rows.
@@ -318,7 +318,7 @@ impl Iterator for Words<'_> {
                 'x' | 'X' if rest.starts_with('\'') => {
                     self.text = &rest[1..];
                     let digits = self.quoted('\'', false).into_bytes();
-                    Word::Text(xa::bytes(&digits).unwrap_or(digits))
+                    Word::Text(from_digits(&digits).unwrap_or(digits))
                 }
                 c if c.is_alphanumeric() || "_$".contains(c) => {
                     let end = rest.find(|c: char| !(c.is_alphanumeric() || "_$".contains(c))).unwrap_or(rest.len());

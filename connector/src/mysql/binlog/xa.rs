@@ -35,14 +35,6 @@ fn put(name: &mut Vec<u8>, text: &[u8]) {
     name.extend_from_slice(text);
 }
 
-/// Bytes that are written in hexadecimal digits; none: they are not.
-pub(super) fn bytes(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let digits: Option<Vec<u32>> = digits.iter().map(digit).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::group::GroupStart;

@@ -8,7 +8,7 @@ use mysql_async::Value as Raw;
 use tributary_event::Value;
 use tributary_event::calendar::days_from_civil;
 
-use crate::mysql::cursor::Malformed;
+use crate::mysql::cursor::{Malformed, to_digits};
 use crate::mysql::tables::{ColumnShape, kind};
 use crate::mysql::values::temporal::{self, Civil};
 use crate::mysql::values::{Codec, Kind, Unreadable};
@@ -89,7 +89,7 @@ impl Cell {
             (Kind::Bit { .. }, Raw::Bytes(raw)) => {
                 raw.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)).to_string()
             }
-            (Kind::Text(_) | Kind::Binary { .. }, Raw::Bytes(raw)) => hex(raw),
+            (Kind::Text(_) | Kind::Binary { .. }, Raw::Bytes(raw)) => to_digits(raw),
             (Kind::Year, raw) => format!("{:04}", number(raw).unwrap_or_default()),
             (_, Raw::Bytes(text)) => String::from_utf8_lossy(text).into_owned(),
             (_, Raw::Int(number)) => number.to_string(),
@@ -119,10 +119,6 @@ impl Cell {
             _ => Some(literal(place)),
         }
     }
-}
-
-fn hex(raw: &[u8]) -> String {
-    raw.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parsed<T: FromStr>(text: &[u8]) -> Option<T> {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::super::cursor::from_digits;
 use super::ParsePositionError;
 
 /// Who gave a number: a server, and the tag if there is one.
@@ -162,9 +163,8 @@ fn write_server(f: &mut fmt::Formatter<'_>, server: &[u8; 16]) -> fmt::Result {
 
 /// Reads a UUID, with its dashes or without.
 fn server(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u32> = text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let pairs: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
-    if digits.len() == 32 { pairs.try_into().ok() } else { None }
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    from_digits(&digits)?.try_into().ok()
 }
 
 /// Whether a text is a tag, in letters of either case.

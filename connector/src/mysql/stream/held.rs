@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::mysql::binlog::EventKind;
+use crate::mysql::cursor::Cursor;
 use crate::mysql::position::GroupId;
 
 /// What is kept at most, bytes.
@@ -32,7 +33,12 @@ pub(in crate::mysql) struct Held {
 }
 
 fn size(events: &[(EventKind, Bytes)]) -> usize {
-    events.iter().map(|(_, body)| body.len() + EVENT).sum()
+    events.iter().map(|(_, body)| room(body)).sum()
+}
+
+/// What an event takes.
+fn room(body: &Bytes) -> usize {
+    body.len() + EVENT
 }
 
 impl HeldGroup {
@@ -53,14 +59,12 @@ impl Held {
 
     /// Whether an event with rows is of a captured table of the group that is being read: all begin with the table's number.
     pub(in crate::mysql) fn has_table_of(&self, rows: &[u8]) -> bool {
-        let number =
-            rows.get(..6).map(|bytes| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)));
-        number.is_some_and(|number| self.tables.contains(&number))
+        Cursor(rows).uint(6).is_ok_and(|number| self.tables.contains(&number))
     }
 
     /// Adds an event of the group that is being read; false: there is no room.
     pub(in crate::mysql) fn add(&mut self, kind: EventKind, body: &Bytes) -> bool {
-        self.bytes += body.len() + EVENT;
+        self.bytes += room(body);
         self.events.push((kind, Bytes::copy_from_slice(body)));
         self.bytes <= MOST
     }

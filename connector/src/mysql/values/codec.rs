@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tributary_event::Value;
 
 use super::super::binlog::{ColumnMap, types};
-use super::super::cursor::{Cursor, Malformed};
+use super::super::cursor::{Cursor, Malformed, to_digits};
 use super::charset::Charset;
 use super::{decimal, json, temporal};
 use crate::dependent::carried::AsId;
@@ -248,7 +248,7 @@ impl Codec {
         match self.values.binary {
             BinaryHandling::Base64 => Value::Bytes(bytes),
             BinaryHandling::Base64Url => Value::text(URL_SAFE.encode(bytes)),
-            BinaryHandling::Hex => Value::text(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            BinaryHandling::Hex => Value::text(to_digits(&bytes)),
         }
     }
 }

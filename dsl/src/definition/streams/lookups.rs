@@ -91,12 +91,7 @@ pub(super) fn content(r: &Reader, table: &LookupTable, missing: Missing) -> Opti
 /// key where they are written alike.
 pub(super) fn never_found(r: &Reader, table: &LookupTable, key: &Program, ground: &Ground) -> Option<(String, String)> {
     let captured = table.captured.as_ref().filter(|_| table.key.is_none())?;
-    // What the pipeline says goes before what the database has.
-    let said = ground.keys.iter().find_map(|keys| keys.get(&captured.table)).cloned();
-    let names = said.or_else(|| {
-        let columns = r.inputs.columns(&captured.table)?.into_iter();
-        Some(columns.filter(|column| column.is_key).map(|column| column.name).collect())
-    })?;
+    let names = ground.key(&captured.table, || r.inputs.columns(&captured.table))?;
     let may_be = |kinds: &[JsonType]| kinds.iter().any(|kind| key.may_answer(*kind));
     let (is_right, shown, help) = match names.as_slice() {
         [] => return None,

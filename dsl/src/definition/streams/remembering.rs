@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tributary_event::TableName;
+use tributary_event::{ColumnType, TableName};
 use tributary_expression::{Program, Shape};
 
 use super::columns;
@@ -22,6 +22,18 @@ pub(super) struct Ground<'a> {
     pub keys: &'a [&'a BTreeMap<TableName, Vec<String>>],
     /// The sources whose changes it has; none: it has what somebody else writes.
     pub sources: Option<&'a BTreeSet<&'a str>>,
+}
+
+impl Ground<'_> {
+    /// The columns that make the key of a table: what the pipeline says goes before what the database has, as far as that is known.
+    pub(super) fn key(
+        &self,
+        table: &TableName,
+        known: impl FnOnce() -> Option<Vec<ColumnType>>,
+    ) -> Option<Vec<String>> {
+        let said = self.keys.iter().find_map(|keys| keys.get(table)).cloned();
+        said.or_else(|| Some(known()?.into_iter().filter(|column| column.is_key).map(|column| column.name).collect()))
+    }
 }
 
 pub(super) fn dedupe(
@@ -110,13 +122,8 @@ fn has_whole_key(r: &Reader, program: &Program, ground: &Ground) -> bool {
             let reads_it = |column: &String| {
                 ["%key", ".after", ".before"].iter().any(|row| reads.contains(&format!("{row}.{column}")))
             };
-            // What the pipeline says goes before what the database has.
-            let said = ground.keys.iter().find_map(|keys| keys.get(table)).cloned();
-            let key = said.or_else(|| {
-                let columns = columns(r, input)?.into_iter();
-                Some(columns.filter(|column| column.is_key).map(|column| column.name).collect())
-            });
-            let is_read = key.is_some_and(|key| !key.is_empty() && key.iter().all(reads_it));
+            let is_read =
+                ground.key(table, || columns(r, input)).is_some_and(|key| !key.is_empty() && key.iter().all(reads_it));
             ground.transport.partitions() == 1 || is_read
         }
         Origin::Stream(_) => ground.transport.partitions() == 1,

@@ -11,6 +11,7 @@ use super::savepoints::Kept;
 use super::{Assembler, Definition, EventKind, Next};
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{Change, Statement, StatementKind, TableMap, Unlogged};
+use crate::mysql::cursor::to_digits;
 use crate::mysql::position::LogPosition;
 use crate::mysql::tables::mapped;
 
@@ -24,11 +25,6 @@ const OTHERS: (EventKind, &[u8]) =
 /// A statement as people are shown it.
 fn shown(statement: &Statement) -> String {
     statement.text.chars().take(SHOWN).collect()
-}
-
-/// The name of an XA transaction as text.
-fn told(name: &[u8]) -> String {
-    name.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Assembler {
@@ -86,7 +82,7 @@ impl Assembler {
                     return Ok(Next::GoOn);
                 }
                 let group = self.tracker.group.as_ref().map(|group| group.id.clone());
-                if let (false, Some(group)) = (self.prepared.remove(&told(&name)), group) {
+                if let (false, Some(group)) = (self.prepared.remove(&to_digits(&name)), group) {
                     // It was prepared before the source began, or captured all that it does now: its rows were not read, if it has some.
                     let unlogged = self.settings.tables.iter().map(|table| (table.clone(), Unlogged::Rows)).collect();
                     let text = format!("{}, whose rows were not read", shown(statement));
@@ -95,7 +91,7 @@ impl Assembler {
             }
             StatementKind::XaRollback(name) => match self.held.take(&name) {
                 Some(held) => self.tracker.read(&held.id),
-                None => _ = self.prepared.remove(&told(&name)),
+                None => _ = self.prepared.remove(&to_digits(&name)),
             },
             StatementKind::Begin(_) | StatementKind::Commit | StatementKind::Rollback | StatementKind::Nothing => {}
         }
@@ -177,7 +173,7 @@ impl Assembler {
                     self.close(true);
                     return Ok(());
                 }
-                End::Prepared => _ = self.prepared.insert(told(&name)),
+                End::Prepared => _ = self.prepared.insert(to_digits(&name)),
                 End::RolledBack => {}
             }
         } else if end == End::RolledBack {
