@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::Definition;
@@ -104,11 +105,18 @@ struct Asked {
 /// What runs.
 struct Running {
     tasks: JoinSet<(String, Result<(), Failure>)>,
-    /// By name: how it is told to stop, and its parts in `/health`.
-    units: BTreeMap<String, (CancellationToken, Vec<String>)>,
+    units: BTreeMap<String, Begun>,
     tables: HashMap<String, CancellationToken>,
     /// Whether changes are followed that let answers fall.
     is_following: bool,
+}
+
+/// A stream that runs.
+struct Begun {
+    stop: CancellationToken,
+    /// Its parts in `/health`.
+    parts: Vec<String>,
+    task: AbortHandle,
 }
 
 impl Streams {
@@ -266,11 +274,12 @@ impl Streams {
             let stop = shutdown.child_token();
             let parts = unit.health_parts();
             parts.iter().for_each(|part| drop(self.health.part(part.as_str())));
-            running.units.insert(unit.name.clone(), (stop.clone(), parts));
-            running.tasks.spawn(async move {
+            let (name, token) = (unit.name.clone(), stop.clone());
+            let task = running.tasks.spawn(async move {
                 let name = unit.name.clone();
-                (name, Box::pin(unit.run(stop)).await)
+                (name, Box::pin(unit.run(token)).await)
             });
+            running.units.insert(name, Begun { stop, parts, task });
         }
     }
 
@@ -361,22 +370,17 @@ impl Streams {
         }
     }
 
-    /// Lets a stream come to its end. What it did not finish comes again.
-    /// Its parts in `/health`.
+    /// Lets a stream come to its end: its parts in `/health`. What it did not finish comes again.
     async fn stop(&self, running: &mut Running, name: &str) -> Result<Vec<String>, Failure> {
-        let Some((stop, parts)) = running.units.remove(name) else { return Ok(Vec::new()) };
+        let Some(Begun { stop, parts, task }) = running.units.remove(name) else { return Ok(Vec::new()) };
         stop.cancel();
-        let ending = async {
-            while let Some(joined) = running.tasks.join_next().await {
-                match joined {
-                    Ok((ended, result)) if ended == name => return result,
-                    Ok((_, result)) => result?,
-                    Err(error) => return Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
-                }
-            }
-            Ok(())
-        };
-        let ended = tokio::time::timeout(STOPPING, ending).await;
+        let mut ended = timeout(STOPPING, ending(&mut running.tasks, name)).await;
+        if ended.is_err() {
+            warn!(stream = name, "the stream waits for something that does not answer; it is ended as by a crash");
+            task.abort();
+            ended = timeout(STOPPING, ending(&mut running.tasks, name)).await;
+        }
+        // A function that never returns cannot be ended from outside.
         ended.map_err(|_| Failure::Stopped(format!("the stream {name} does not come to its end")))??;
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         for index in row_indexes(self.draft.definition().streams().iter().filter(|stream| stream.name == name)) {
@@ -384,6 +388,19 @@ impl Streams {
         }
         Ok(parts)
     }
+}
+
+/// Waits until a stream has ended, or was aborted.
+async fn ending(tasks: &mut JoinSet<(String, Result<(), Failure>)>, name: &str) -> Result<(), Failure> {
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((ended, result)) if ended == name => return result,
+            Ok((_, result)) => result?,
+            Err(error) if error.is_cancelled() => return Ok(()),
+            Err(error) => return Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
+        }
+    }
+    Ok(())
 }
 
 /// What is otherwise in another text of the same pipeline.

@@ -414,6 +414,12 @@ impl World {
         self.until_or(what, of_first, String::new).await;
     }
 
+    /// Waits until every process that was started, and is not paused, listens.
+    pub async fn until_all_listen(&mut self) {
+        let running = self.processes.iter().filter(|process| process.is_up()).count();
+        self.until_or("every process listens", async |addresses| addresses.len() == running, String::new).await;
+    }
+
     /// Waits until something is true of the processes that run; `why` says more if it never is.
     async fn until_or(&mut self, what: &str, condition: impl AsyncFn(&[String]) -> bool, why: impl Fn() -> String) {
         let started = Instant::now();
@@ -421,18 +427,27 @@ impl World {
             if condition(&self.addresses()).await {
                 return;
             }
-            for process in 0..self.processes.len() {
-                let Some(status) = self.processes[process].ended() else { continue };
-                let replaced = self.processes[process].output().contains("another process took over");
-                assert!(
-                    self.supervised && replaced,
-                    "process {process} ended ({status}) while the test waited until {what}:\n{}",
-                    self.log()
-                );
-                self.start_process(process);
-            }
+            self.start_replaced_while(what);
             assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}\n{}\n{}", why(), self.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Starts processes again that ended because another one captures in their place.
+    pub fn start_replaced(&mut self) {
+        self.start_replaced_while("its next step came");
+    }
+
+    fn start_replaced_while(&mut self, what: &str) {
+        for process in 0..self.processes.len() {
+            let Some(status) = self.processes[process].ended() else { continue };
+            let replaced = self.processes[process].output().contains("another process took over");
+            assert!(
+                self.supervised && replaced,
+                "process {process} ended ({status}) while the test waited until {what}:\n{}",
+                self.log()
+            );
+            self.start_process(process);
         }
     }
 

@@ -87,6 +87,7 @@ async fn disturbed(pair: Pair, processes: usize, disturb: impl AsyncFn(&mut Worl
             let sql = format!("UPDATE movie SET title = 'R{round}-{i}', imdb_votes = {i} WHERE id = {id}");
             world.execute(&sql).await;
             if i % 100 == 50 {
+                world.start_replaced();
                 disturb(&mut world, (round * 3 + i / 100) as usize, processes).await;
             }
         }
@@ -96,7 +97,7 @@ async fn disturbed(pair: Pair, processes: usize, disturb: impl AsyncFn(&mut Worl
 
 /// Waits until all that was captured has come through, and looks at it.
 async fn complete(mut world: World, pair: Pair, processes: usize, out: &str) {
-    let loud = format!("{out}.loud");
+    let places = [out.to_owned(), format!("{out}.raw"), format!("{out}.loud")];
     // All that was captured has been done: the streams' readers have nothing left.
     let idle = async |address: &str| {
         let metrics = client::text(address, "/metrics").await.unwrap_or_default();
@@ -116,7 +117,12 @@ async fn complete(mut world: World, pair: Pair, processes: usize, out: &str) {
             let (transport, table) = (world.transport(pair), world.topic("public.movie"));
             let complete = async |_: &str| {
                 let to_come = expected(&records(transport.as_ref(), &table).await).values().map(Vec::len).sum();
-                records(transport.as_ref(), &loud).await.iter().map(Vec::len).sum::<usize>() >= to_come
+                for place in &places {
+                    if records(transport.as_ref(), place).await.iter().map(Vec::len).sum::<usize>() < to_come {
+                        return false;
+                    }
+                }
+                true
             };
             world.until("everything has come through", complete).await;
         }
@@ -155,11 +161,12 @@ async fn changed_under_way(pair: Pair, processes: usize) {
             let tail = behind.split_once('\n').expect("another line").1;
             let text = format!("{head}, 2) == 0 && {number} > 0\n{tail}");
             std::fs::write(world.pipeline(), text).expect("the pipeline");
+            world.until_all_listen().await;
             world.hang_up(0);
             if processes > 1 {
                 let pipeline = world.pipeline().to_str().expect("a path").to_owned();
                 let (code, said, error) = world.run(&["reload", &pipeline]).await;
-                assert_eq!((code, error.as_str()), (0, ""), "{said}");
+                assert_eq!((code, error.as_str()), (0, ""), "{said}\n{}", world.log());
                 world.hang_up(1);
             }
         }
