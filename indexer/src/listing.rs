@@ -155,7 +155,7 @@ pub(crate) async fn run(
                 progress.new_index.store(listing.new_index, Ordering::Release);
                 progress.expected.store(roots.expected().await.unwrap_or(0), Ordering::Release);
                 info!(index, resumed_at = listing.listed, "building every document");
-                match list(context, roots, backlog, listing, &shutdown).await? {
+                match list(context, roots, &|| backlog.get(), listing, &shutdown).await? {
                     End::Complete(documents) => info!(index, documents, "all documents are asked for"),
                     End::Replaced => {}
                     End::Shutdown => {
@@ -189,7 +189,7 @@ enum End {
 async fn list(
     context: &IndexContext,
     roots: &dyn RootIdSource,
-    backlog: &Lag,
+    backlog: &(impl Fn() -> Option<u64> + Sync),
     mut listing: Listing,
     shutdown: &CancellationToken,
 ) -> Result<End, StageError> {
@@ -224,13 +224,13 @@ async fn list(
 
 /// Waits until what was asked for before is built so far that retention cannot take the rest, then gives the next page.
 async fn page_in_time(
-    backlog: &Lag,
+    backlog: impl Fn() -> Option<u64>,
     context: &IndexContext,
     roots: &dyn RootIdSource,
     listing: &Listing,
     roots_listed: &Mutex<Ids>,
 ) -> Result<IdPage, PageError> {
-    until_short(|| backlog.get()).await;
+    until_short(backlog).await;
     page(context, roots, listing, roots_listed).await
 }
 
@@ -307,6 +307,9 @@ fn requests(topic: &Arc<str>, ids: Vec<String>, stamp: u64) -> Batch {
     }
     batch
 }
+
+#[cfg(test)]
+mod multitude_tests;
 
 #[cfg(test)]
 mod tests {

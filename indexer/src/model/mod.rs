@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 pub(crate) mod graph;
+pub(crate) mod multitude;
 pub(crate) mod process;
 pub(crate) mod random;
 mod store;

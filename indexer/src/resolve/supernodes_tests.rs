@@ -1,7 +1,5 @@
 //! A vertex that millions of documents embed, in the memory of a few pages.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,146 +7,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tributary_dsl::plan::Selection;
-use tributary_event::{ErrorClass, Health, HybridClock};
+use tributary_event::HybridClock;
 use tributary_processor::outbox;
-use tributary_transport::{Batch as Records, Producer, Transport, TransportError};
+use tributary_transport::{Batch as Records, Producer, TransportError};
 
 use super::*;
-use crate::engine::{Indexer, Parts};
 use crate::graph::Vertex;
 use crate::letters::origins::Origins;
-use crate::listing::{Board, Listings};
-use crate::model::graph::{ModelGraph, ModelRoots};
-use crate::model::process::Gate;
-use crate::model::random::Dice;
-use crate::model::topics::Topics;
-use crate::model::truth::{State, Truth};
-use crate::model::world::plan;
+use crate::model::multitude::{Kept, Multitude, documents, is_child, measured, resident};
 use crate::resolve::affected::{Affected, Gathering};
 use crate::resolve::order::Watcher;
 use crate::resolve::{GROUPS, Waiting};
-use crate::store::{
-    DocumentStore, DocumentWrite, Head, IdPage, Older, OlderPage, Prepared, SearchRequest, SearchResponse, StoreError,
-    StoredDocument, Verdict,
-};
 
-/// Set in the process that is measured.
-const CHILD: &str = "TRIBUTARY_TEST_MULTITUDE";
-/// How many documents there are, if not [`DOCUMENTS`].
-const COUNT: &str = "TRIBUTARY_TEST_DOCUMENTS";
-/// So many that their ids alone need more than [`MOST`].
-const DOCUMENTS: u64 = 1_000_000;
 /// What asking for all of them may need beyond what was there before, in bytes.
 const MOST: u64 = 24 << 20;
-
-/// Documents that hold one vertex, or so many for each vertex, all written long ago.
-struct Multitude {
-    documents: u64,
-    stamp: u64,
-    is_each: bool,
-}
-
-impl Multitude {
-    fn page(&self, after: Option<&str>, size: usize) -> (Vec<String>, Option<String>) {
-        let first = after.map_or(0, |after| after.parse::<u64>().expect("an id of ours") + 1);
-        let end = self.documents.min(first + size as u64);
-        let ids: Vec<String> = (first..end).map(|id| format!("{id:020}")).collect();
-        let next = ids.last().cloned().filter(|_| end < self.documents);
-        (ids, next)
-    }
-
-    /// Those of vertices whose ids are numbers, of which each is in other documents.
-    fn page_of_each(&self, references: &[String], after: Option<&str>, size: usize) -> (Vec<String>, Option<String>) {
-        let (of_one, all) = (self.documents, self.documents * references.len() as u64);
-        let number =
-            |reference: &String| reference.rsplit(':').next().and_then(|id| id.parse::<u64>().ok()).expect("an id");
-        let first = after.map_or(0, |after| {
-            let id = after.parse::<u64>().expect("an id of ours");
-            let at = references.iter().position(|reference| number(reference) == id / of_one).expect("one of these");
-            at as u64 * of_one + id % of_one + 1
-        });
-        let end = all.min(first + size as u64);
-        let id = |n: u64| format!("{:020}", number(&references[(n / of_one) as usize]) * of_one + n % of_one);
-        let ids: Vec<String> = (first..end).map(id).collect();
-        let next = ids.last().cloned().filter(|_| end < all);
-        (ids, next)
-    }
-}
-
-fn unused<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(ErrorClass::Fatal, "nobody asks for this here"))
-}
-
-#[async_trait]
-impl DocumentStore for Multitude {
-    async fn prepare(&self, _: &Selection) -> Result<Prepared, StoreError> {
-        unused()
-    }
-
-    async fn write(&self, _: &[DocumentWrite]) -> Result<Vec<Verdict>, StoreError> {
-        unused()
-    }
-
-    async fn refresh(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn heads(&self, _: &[String]) -> Result<Vec<Option<Head>>, StoreError> {
-        unused()
-    }
-
-    async fn lookup(&self, references: &[String], after: Option<&str>, size: usize) -> Result<IdPage, StoreError> {
-        let (ids, next) = match self.is_each {
-            true => self.page_of_each(references, after, size),
-            false => self.page(after, size),
-        };
-        Ok(IdPage { ids, next })
-    }
-
-    async fn older(
-        &self,
-        references: &[String],
-        stamps: Range<u64>,
-        after: Option<&str>,
-        size: usize,
-    ) -> Result<OlderPage, StoreError> {
-        if !stamps.contains(&self.stamp) {
-            return Ok(OlderPage::default());
-        }
-        let (ids, next) = self.page(after, size);
-        let older = |id| Older { id, stamp: self.stamp, refs: references.to_vec() };
-        Ok(OlderPage { documents: ids.into_iter().map(older).collect(), next })
-    }
-
-    async fn frequencies(&self, references: &[String]) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![self.documents; references.len()])
-    }
-
-    async fn newest_stamp(&self) -> Result<u64, StoreError> {
-        unused()
-    }
-
-    async fn scan(&self, _: Option<&str>, _: usize) -> Result<Vec<String>, StoreError> {
-        unused()
-    }
-
-    async fn get(&self, _: &str) -> Result<Option<StoredDocument>, StoreError> {
-        unused()
-    }
-
-    async fn search(&self, _: &SearchRequest) -> Result<SearchResponse, StoreError> {
-        unused()
-    }
-
-    async fn count(&self) -> Result<u64, StoreError> {
-        Ok(self.documents)
-    }
-
-    async fn probe(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
 
 /// Counts records.
 struct Counter(Arc<AtomicU64>);
@@ -162,31 +34,9 @@ impl Producer for Counter {
 }
 
 fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_processor::OutboxTask) {
-    let plan = plan(Duration::from_millis(1500));
-    let (gate, dice, health) = (Arc::new(Gate::new()), Dice::new(1), Health::default());
-    let transport: Arc<dyn Transport> = Arc::new(Topics::new(dice.clone()).of(gate.clone()));
+    let Kept { plan, indexer, transport, health, .. } = Kept::new(store);
     let origins = Arc::new(Origins::new(transport.clone()));
-    let watcher = Watcher::new("movies", Vec::new(), transport.clone(), Arc::default(), health.part("order"));
-    let truth = Truth::new(State::default());
-    let (lag, slow) = (plan.graph.lag, plan.indexes[0].build.deadline);
-    let graph = ModelGraph { truth: truth.clone(), dice: dice.clone(), process: gate.clone(), lag, says: false, slow };
-    let board = Arc::new(Board::new((&plan.pipeline, "0"), transport.clone(), true));
-    let listings = Listings::new("movies", board.clone(), health.part("listing of movies"));
-    let name = || "movies".to_owned();
-    let parts = Parts {
-        transport,
-        partitions: 2,
-        graph: Arc::new(graph),
-        stores: HashMap::from([(name(), Arc::new(store) as _)]),
-        board,
-        listings: HashMap::from([(name(), Arc::new(listings))]),
-        roots: HashMap::from([(name(), Arc::new(ModelRoots { truth, dice, process: gate }) as _)]),
-        captured: HashMap::new(),
-        health: health.clone(),
-        on_change: Arc::new(|_| {}),
-        instance: "0".to_owned(),
-    };
-    let indexer = Indexer::new(&plan, parts).expect("an indexer");
+    let watcher = Watcher::new("movies", Vec::new(), transport, Arc::default(), health.part("order"));
     let context = indexer.indexes()[0].context.clone();
     let (outbox, task) = outbox("resolve", Box::new(Counter(appended)), health.part("out"));
     let resolver = Resolver {
@@ -210,20 +60,13 @@ fn resolver(store: Multitude, appended: Arc<AtomicU64>) -> (Resolver, tributary_
     (resolver, task)
 }
 
-/// Bytes of the process that are not files: now, or the most there were.
-fn resident(what: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").expect("our own status");
-    let line = text.lines().find_map(|line| line.strip_prefix(what)).expect("a line of it");
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().expect("a number") << 10
-}
-
 /// Not a test by itself: what [`a_vertex_in_millions_of_documents_needs_the_memory_of_some_pages`] starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_asks_for_all_documents_of_a_vertex() {
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         return;
     }
-    let documents = std::env::var(COUNT).map_or(DOCUMENTS, |text| text.parse().expect("a number"));
+    let documents = documents();
     let appended = Arc::new(AtomicU64::new(0));
     let stamp = HybridClock::earlier(HybridClock::default().now(), Duration::from_secs(3600));
     let (resolver, task) = resolver(Multitude { documents, stamp, is_each: false }, appended.clone());
@@ -259,7 +102,7 @@ async fn child_that_asks_for_all_documents_of_a_vertex() {
 /// Not a test by itself: what [`many_groups_of_changes_need_the_memory_of_one`] starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_asks_for_the_documents_of_many_vertices() {
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         return;
     }
     const VERTICES: u64 = 100;
@@ -302,19 +145,10 @@ async fn child_that_asks_for_the_documents_of_many_vertices() {
 
 #[test]
 fn many_groups_of_changes_need_the_memory_of_one() {
-    measured("child_that_asks_for_the_documents_of_many_vertices");
+    measured("resolve::supernodes::tests::child_that_asks_for_the_documents_of_many_vertices");
 }
 
 #[test]
 fn a_vertex_in_millions_of_documents_needs_the_memory_of_some_pages() {
-    measured("child_that_asks_for_all_documents_of_a_vertex");
-}
-
-fn measured(child: &str) {
-    let name = format!("resolve::supernodes::tests::{child}");
-    let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
-    let output = child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stdout));
-    assert!(said.contains("MiB more at most"), "nothing was measured: {said}");
+    measured("resolve::supernodes::tests::child_that_asks_for_all_documents_of_a_vertex");
 }
