@@ -59,11 +59,13 @@ impl Graph {
             Harm::Late => faults.iter().for_each(|faults| faults.set_late(LATE)),
             // The runtime first: a service that is dropped says goodbye.
             Harm::Kill => drop(running.take().map(|Running { service, runtime }| (drop(runtime), service))),
-            Harm::Stop | Harm::Cut => {
+            Harm::Stop => {
                 if let Some(running) = running.take() {
                     running.service.stop().await;
                 }
             }
+            // Relays to it are cut; it goes on.
+            Harm::Cut => {}
         }
     }
 

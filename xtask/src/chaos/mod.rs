@@ -6,6 +6,7 @@
 mod graph;
 mod member;
 mod network;
+mod relay;
 mod schedule;
 mod site;
 mod verdict;
@@ -68,7 +69,7 @@ async fn chaos(Arguments { minutes, seed }: Arguments) -> Result<ExitCode> {
     parts::empty(&folder)?;
     let cuts = Namespace::missing().await;
     if let Some(cause) = cuts {
-        println!("NOT DONE: the networks of processes {REMOTE:?} are not cut: {cause}");
+        println!("NOT DONE: processes {REMOTE:?} are not cut off, nor is a server from them: {cause}");
     }
     // Its graph reads the primary; but that is not what most pipelines say of theirs.
     let lags = seed % 2 == 1;
@@ -88,7 +89,7 @@ async fn chaos(Arguments { minutes, seed }: Arguments) -> Result<ExitCode> {
         .collect();
     let begin = Instant::now();
     let until = begin + Duration::from_secs(60) * minutes;
-    let servers = Sequence::Servers;
+    let servers = Sequence::Servers { cuts: cuts.is_none() };
     let processes = Sequence::Processes { cuts: cuts.is_none() };
     let hurting =
         [servers, processes].map(|sequence| Box::pin(hurt(site.clone(), report.clone(), sequence, seed, begin, until)));

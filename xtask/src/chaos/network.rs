@@ -1,8 +1,9 @@
 //! A network namespace whose only way out are relays to our servers, under the same addresses: the network of a process in it
-//! can be cut so that no packet arrives, and nobody is told.
+//! can be cut so that no packet arrives, and nobody is told; and so can the way to one of the servers, by its relay.
 //!
 //! It needs root and `ip` (iproute2).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd as _;
@@ -10,15 +11,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::task::JoinSet;
+
+use super::relay::Relay;
 
 /// A network namespace; removed when dropped.
 pub(super) struct Namespace {
     name: String,
-    /// A task for each server.
-    _relays: JoinSet<()>,
+    /// One for each server, by its port.
+    relays: BTreeMap<u16, Relay>,
 }
 
 impl Namespace {
@@ -34,10 +35,11 @@ impl Namespace {
     pub(super) async fn new(process: usize, ports: &[u16]) -> Result<Self> {
         let name = format!("tributary-chaos-{}-{process}", std::process::id());
         ip(&format!("netns add {name}")).await?;
-        let mut namespace = Self { name, _relays: JoinSet::new() };
+        let mut namespace = Self { name, relays: BTreeMap::new() };
         namespace.mend().await?;
         for listener in listen(&namespace.name, ports.to_vec()).await? {
-            namespace._relays.spawn(relay(tokio::net::TcpListener::from_std(listener)?));
+            let to = listener.local_addr()?;
+            namespace.relays.insert(to.port(), Relay::new(tokio::net::TcpListener::from_std(listener)?, to));
         }
         Ok(namespace)
     }
@@ -57,6 +59,11 @@ impl Namespace {
     /// Packets arrive again.
     pub(super) async fn mend(&self) -> Result<()> {
         ip(&format!("-n {} link set lo up", self.name)).await
+    }
+
+    /// The way to the server that listens on this port outside.
+    pub(super) fn relay(&self, port: u16) -> Result<&Relay> {
+        self.relays.get(&port).with_context(|| format!("no relay of namespace {} leads to port {port}", self.name))
     }
 }
 
@@ -82,23 +89,6 @@ async fn listen(name: &str, ports: Vec<u16>) -> Result<Vec<TcpListener>> {
     match tokio::task::spawn_blocking(|| made.join()).await? {
         Ok(listeners) => listeners,
         Err(_) => bail!("the thread that listens in the namespace panicked"),
-    }
-}
-
-/// Passes on whatever comes, in both directions, until one of the two ends.
-async fn relay(listener: tokio::net::TcpListener) {
-    let Ok(to) = listener.local_addr() else { return };
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((mut inside, _)) = listener.accept().await else { continue };
-        connections.spawn(async move {
-            // Without a server the connection ends at once, as one that is refused.
-            if let Ok(mut outside) = TcpStream::connect(to).await {
-                let _ = (inside.set_nodelay(true), outside.set_nodelay(true));
-                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-            }
-        });
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) enum Harm {
     Pause,
     /// The graph reads at once, and answers three seconds later.
     Late,
-    /// No packet reaches it, nor leaves it.
+    /// Packets are lost, in both directions; no connection is closed, and nobody is told. A process is cut off from every server. A
+    /// server is cut off from the processes of [`REMOTE`] alone: the first process, the other servers and the writers reach it.
     Cut,
 }
 
@@ -48,14 +49,17 @@ pub(super) struct Step {
 /// the next one begins: two brokers of three that are away at once would only be an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sequence {
-    Servers,
+    Servers {
+        /// Whether a server can be cut off from processes.
+        cuts: bool,
+    },
     Processes {
         /// Whether networks of processes can be cut.
         cuts: bool,
     },
 }
 
-/// The processes whose networks are cut, if any are. The first one can be asked at any time.
+/// The processes whose networks are cut, and that servers are cut off from, if any are. The first one can be asked at any time.
 pub(super) const REMOTE: [usize; 2] = [1, PASSING];
 /// The process that comes and goes.
 pub(super) const PASSING: usize = 2;
@@ -63,14 +67,14 @@ pub(super) const PASSING: usize = 2;
 impl Sequence {
     /// The same steps for the same seed.
     pub(super) fn steps(self, seed: u64) -> impl Iterator<Item = Step> {
-        let number = u64::from(self != Sequence::Servers);
+        let number = u64::from(matches!(self, Sequence::Processes { .. }));
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(2).wrapping_add(number));
         std::iter::repeat_with(move || self.step(&mut random))
     }
 
     fn step(self, random: &mut StdRng) -> Step {
         let target = match self {
-            Sequence::Servers => match random.random_range(0..8) {
+            Sequence::Servers { .. } => match random.random_range(0..8) {
                 0 | 1 => Target::Postgres,
                 2..=4 => Target::Broker(random.random_range(0..3)),
                 5 => Target::Elasticsearch,
@@ -78,12 +82,18 @@ impl Sequence {
             },
             Sequence::Processes { .. } => Target::Process(random.random_range(0..3)),
         };
-        let harms: &[Harm] = match target {
-            Target::Graph => &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late, Harm::Late],
-            Target::Process(number) if self == (Sequence::Processes { cuts: true }) && REMOTE.contains(&number) => {
-                &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Cut, Harm::Cut, Harm::Cut]
+        let is_cut = match (self, target) {
+            (Sequence::Processes { cuts }, Target::Process(number)) => cuts && REMOTE.contains(&number),
+            (Sequence::Servers { cuts } | Sequence::Processes { cuts }, _) => cuts,
+        };
+        let harms: &[Harm] = match (target, is_cut) {
+            (Target::Graph, false) => &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late, Harm::Late],
+            (Target::Graph, true) => {
+                &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late, Harm::Late, Harm::Cut, Harm::Cut]
             }
-            _ => &[Harm::Kill, Harm::Stop, Harm::Pause],
+            (Target::Process(_), true) => &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Cut, Harm::Cut, Harm::Cut],
+            (_, true) => &[Harm::Kill, Harm::Stop, Harm::Pause, Harm::Cut, Harm::Cut],
+            (_, false) => &[Harm::Kill, Harm::Stop, Harm::Pause],
         };
         let harm = harms[random.random_range(0..harms.len())];
         let seconds = match (target, harm) {
@@ -131,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_seed_decides_every_step() {
-        for sequence in [Sequence::Servers, Sequence::Processes { cuts: true }] {
+        for sequence in [Sequence::Servers { cuts: true }, Sequence::Processes { cuts: true }] {
             assert_eq!(first(sequence, 7, 100), first(sequence, 7, 100));
             assert_ne!(first(sequence, 7, 100), first(sequence, 8, 100));
         }
@@ -139,24 +149,26 @@ mod tests {
 
     #[test]
     fn everybody_is_hurt_in_every_way_that_is_possible() {
-        let steps = first(Sequence::Servers, 1, 500);
-        let is_hurt = |steps: &[Step], target, harm| steps.iter().any(|s| (s.target, s.harm) == (target, harm));
-        let servers =
-            [Target::Postgres, Target::Broker(0), Target::Broker(1), Target::Broker(2), Target::Elasticsearch];
-        for harm in [Harm::Kill, Harm::Stop, Harm::Pause] {
-            assert!(servers.iter().all(|target| is_hurt(&steps, *target, harm)), "{harm}");
-            let steps = first(Sequence::Processes { cuts: true }, 1, 500);
-            assert!((0..3).all(|number| is_hurt(&steps, Target::Process(number), harm)), "{harm}");
-        }
-        assert!([Harm::Kill, Harm::Stop, Harm::Pause, Harm::Late].iter().all(|harm| is_hurt(
-            &steps,
+        let servers = [
+            Target::Postgres,
+            Target::Broker(0),
+            Target::Broker(1),
+            Target::Broker(2),
+            Target::Elasticsearch,
             Target::Graph,
-            *harm
-        )));
-        let cut = |cuts| {
-            let steps = first(Sequence::Processes { cuts }, 1, 500);
-            [0, 1, 2].map(|number| is_hurt(&steps, Target::Process(number), Harm::Cut))
-        };
-        assert_eq!((cut(true), cut(false)), ([false, true, true], [false; 3]));
+        ];
+        let processes = [0, 1, 2].map(Target::Process);
+        let is_hurt = |steps: &[Step], target, harm| steps.iter().any(|s| (s.target, s.harm) == (target, harm));
+        for cuts in [true, false] {
+            let of_servers = first(Sequence::Servers { cuts }, 1, 500);
+            let of_processes = first(Sequence::Processes { cuts }, 1, 500);
+            for harm in [Harm::Kill, Harm::Stop, Harm::Pause] {
+                assert!(servers.iter().all(|target| is_hurt(&of_servers, *target, harm)), "{harm}");
+                assert!(processes.iter().all(|target| is_hurt(&of_processes, *target, harm)), "{harm}");
+            }
+            assert!(is_hurt(&of_servers, Target::Graph, Harm::Late));
+            assert_eq!(servers.map(|target| is_hurt(&of_servers, target, Harm::Cut)), [cuts; 6]);
+            assert_eq!(processes.map(|target| is_hurt(&of_processes, target, Harm::Cut)), [false, cuts, cuts]);
+        }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use movie_graph::{LoadOptions, Settings};
 use tributary_stack::{Elasticsearch, ElasticsearchOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use super::graph::Graph;
 use super::member::Member;
 use super::network::Namespace;
+use super::relay::Relay;
 use super::schedule::{Harm, PASSING, REMOTE, Step, Target};
 use crate::tools::repository;
 
@@ -57,12 +58,32 @@ impl Site {
 
     /// Where the servers listen.
     fn ports(&self) -> Result<Vec<u16>> {
-        let mut ports = vec![self.postgres.port(), self.elasticsearch.port(), self.graph.settings().listen.port()];
-        for address in self.kafka.bootstrap().split(',') {
-            let (_, port) = address.rsplit_once(':').context("a broker without a port")?;
-            ports.push(port.parse()?);
+        let brokers = (0..self.kafka.brokers()).map(Target::Broker);
+        let servers = [Target::Postgres, Target::Elasticsearch, Target::Graph].into_iter().chain(brokers);
+        servers.map(|server| self.port(server)).collect()
+    }
+
+    /// Where a server listens.
+    fn port(&self, server: Target) -> Result<u16> {
+        match server {
+            Target::Postgres => Ok(self.postgres.port()),
+            Target::Broker(number) => {
+                let bootstrap = self.kafka.bootstrap();
+                let address = bootstrap.split(',').nth(number);
+                let address = address.with_context(|| format!("there is no Kafka broker {number}"))?;
+                let (_, port) = address.rsplit_once(':').context("a broker without a port")?;
+                Ok(port.parse()?)
+            }
+            Target::Elasticsearch => Ok(self.elasticsearch.port()),
+            Target::Graph => Ok(self.graph.settings().listen.port()),
+            Target::Process(number) => bail!("process {number} is no server"),
         }
-        Ok(ports)
+    }
+
+    /// The ways to a server from the processes that are in namespaces.
+    fn relays(&self, server: Target) -> Result<Vec<&Relay>> {
+        let port = self.port(server)?;
+        self.namespaces.values().map(|namespace| namespace.relay(port)).collect()
     }
 
     fn write_pipeline(&self, folder: &Path, lags: bool) -> Result<PathBuf> {
@@ -107,6 +128,14 @@ impl Site {
     /// Begins a harm.
     pub(super) async fn hurt(&self, step: Step) -> Result<()> {
         match (step.target, step.harm) {
+            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
+                Some(namespace) => namespace.cut().await,
+                None => Ok(()),
+            },
+            (server, Harm::Cut) => {
+                self.relays(server)?.into_iter().for_each(Relay::cut);
+                Ok(())
+            }
             (Target::Postgres, Harm::Kill) => self.postgres.kill().await,
             (Target::Postgres, Harm::Stop) => self.postgres.stop().await,
             (Target::Postgres, _) => {
@@ -128,10 +157,6 @@ impl Site {
             }
             (Target::Process(number), Harm::Kill) => self.member(number)?.kill().await,
             (Target::Process(number), Harm::Stop) => self.member(number)?.stop().await.map(drop),
-            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
-                Some(namespace) => namespace.cut().await,
-                None => Ok(()),
-            },
             (Target::Process(number), _) => self.member(number)?.pause().await,
         }
     }
@@ -139,6 +164,14 @@ impl Site {
     /// Ends a harm.
     pub(super) async fn heal(&self, step: Step) -> Result<()> {
         match (step.target, step.harm) {
+            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
+                Some(namespace) => namespace.mend().await,
+                None => Ok(()),
+            },
+            (server, Harm::Cut) => {
+                self.relays(server)?.into_iter().for_each(Relay::mend);
+                Ok(())
+            }
             (Target::Postgres, Harm::Kill | Harm::Stop) => self.postgres.start_again().await,
             (Target::Postgres, _) => {
                 self.postgres.resume().await;
@@ -153,10 +186,6 @@ impl Site {
             }
             (Target::Graph, harm) => self.graph.heal(harm).await,
             (Target::Process(number), Harm::Kill | Harm::Stop) => self.start_member(number).await,
-            (Target::Process(number), Harm::Cut) => match self.namespaces.get(&number) {
-                Some(namespace) => namespace.mend().await,
-                None => Ok(()),
-            },
             (Target::Process(number), _) => self.member(number)?.resume().await,
         }
     }
