@@ -5,6 +5,7 @@
 
 mod doubt;
 mod failover;
+mod faults;
 mod grants;
 mod kafka;
 mod keys;
@@ -12,6 +13,7 @@ mod large;
 mod login;
 mod online;
 mod own;
+mod relay;
 mod rendered;
 mod resume;
 mod schema;
