@@ -8,7 +8,7 @@ pub mod dependent;
 #[cfg(test)]
 mod documentation;
 pub mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod mysql;

@@ -9,7 +9,7 @@ mod binlog;
 mod checkpoint;
 mod cursor;
 mod describe;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod grants;
 mod inspect;

@@ -6,7 +6,7 @@
 //! `stream` (messages of `pgoutput` → events) with `values` (bytes and texts of columns → values) and `tables` (what the server
 //! knows of tables).
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod monitor;
 mod prepare;

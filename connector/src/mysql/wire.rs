@@ -8,7 +8,7 @@
 pub(super) mod certified;
 pub(super) mod endpoint;
 pub(super) mod failure;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzzing;
 pub(super) mod log;
 pub(super) mod session;

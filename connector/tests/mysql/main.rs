@@ -5,6 +5,7 @@
 
 mod doubt;
 mod failover;
+mod faults;
 mod grants;
 mod kafka;
 mod keys;
@@ -13,6 +14,7 @@ mod login;
 mod online;
 mod own;
 mod query;
+mod relay;
 mod rendered;
 mod resume;
 mod schema;

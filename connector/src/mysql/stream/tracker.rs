@@ -133,12 +133,20 @@ impl Tracker {
         if header.size as usize != event.len() {
             return Err(self.wrong(Malformed("it has another size than it says")));
         }
-        let Some(kind) = header.kind() else {
+        let kind = header.kind();
+        if kind == Some(EventKind::FormatDescription) {
+            let content = event.get(HEADER..).unwrap_or_default();
+            self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
+            self.described = Some((self.at.file.clone(), header.timestamp));
+        }
+        // So that what is wrong with it is told with its own place.
+        self.advance(&header, inner);
+        // Before its kind is believed: one that is not known may be one that was changed on its way.
+        let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
+        let Some(kind) = kind else {
             if header.is_ignorable() {
-                self.advance(&header, inner);
                 return Ok(Step::Nothing);
             }
-            self.advance(&header, inner);
             return Err(ConnectorError::Server {
                 place: self.place(),
                 cause: format!(
@@ -149,13 +157,6 @@ impl Tracker {
                 class: tributary_event::ErrorClass::Fatal,
             });
         };
-        if kind == EventKind::FormatDescription {
-            let content = event.get(HEADER..).unwrap_or_default();
-            self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
-            self.described = Some((self.at.file.clone(), header.timestamp));
-        }
-        let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
-        self.advance(&header, inner);
         self.step(&header, kind, event.slice_ref(body)).map_err(|e| self.wrong(e))
     }
 
@@ -351,6 +352,33 @@ mod tests {
             (tracker.begin, tracker.at.offset)
         };
         assert_eq!(take(60, 50), (2 * ROUND - 10, 2 * ROUND + 50));
+    }
+
+    /// An event of a kind that nobody knows, which begins at 100, with its checksum.
+    fn unknown(flags: u16) -> Vec<u8> {
+        let mut event = event(40, 140).to_vec();
+        event[4] = 250;
+        event[17..19].copy_from_slice(&flags.to_le_bytes());
+        let sum = crc32fast::hash(&event[..36]);
+        event[36..].copy_from_slice(&sum.to_le_bytes());
+        event
+    }
+
+    #[test]
+    fn the_checksum_is_compared_before_the_kind_is_believed() {
+        let take = |event: Vec<u8>| {
+            let mut tracker = Tracker { has_checksum: true, ..tracker(100) };
+            tracker.take(&event.into(), false).map(|_| tracker.at.offset).map_err(|error| error.to_string())
+        };
+        assert_eq!(take(unknown(0x80)), Ok(140));
+        let error = take(unknown(0)).expect_err("it may not be skipped");
+        assert!(error.contains("bin.000001:100") && error.contains("250, which is not known here"), "{error}");
+        for flags in [0, 0x80] {
+            let mut event = unknown(flags);
+            event[HEADER] ^= 1;
+            let error = take(event).expect_err("it was changed");
+            assert!(error.contains("bin.000001:100") && error.contains("its checksum does not fit"), "{error}");
+        }
     }
 
     #[test]

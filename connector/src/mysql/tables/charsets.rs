@@ -18,7 +18,7 @@ impl Collations {
     }
 
     /// Those that are known without a server.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(in crate::mysql) fn of(known: &[(u32, &str)]) -> Self {
         Self(known.iter().map(|(id, name)| (*id, (*name).to_owned())).collect())
     }

@@ -19,6 +19,9 @@ pub(in crate::mysql) struct ServerError {
 pub(in crate::mysql) const AFRESH: &str = "changes since then are lost to this source; give it a new name and run tributary reindex, and let the \
      server keep its log for longer (binlog_expire_logs_seconds)";
 
+/// What to do where another reader has taken the place of this one.
+const SAME_IDENTITY: &str = "another reader has the same identity: give each source a name of its own";
+
 impl ServerError {
     /// Reads an error packet, from behind its first byte.
     pub(in crate::mysql) fn read(body: &[u8]) -> Self {
@@ -52,6 +55,8 @@ impl ServerError {
                     None => format!("GRANT what is missing there TO {};", endpoint.grantee()),
                 },
             },
+            // Of MariaDB; MySQL says so in the text of another one.
+            4052 => server(SAME_IDENTITY, ErrorClass::Transient),
             1236 | 1789 | 1790 | 1955 | 3861 => self.lost(&place()),
             // Too many connections; shutting down; lock waits; killed; the network.
             1040
@@ -99,7 +104,7 @@ impl ServerError {
             class: ErrorClass::Transient,
         };
         if text.contains("same server_uuid") || text.contains("same server_id") {
-            return transient("another reader has the same identity: give each source a name of its own");
+            return transient(SAME_IDENTITY);
         }
         if text.contains("max_allowed_packet") || text.contains("event exceeds") {
             return ConnectorError::Server {
@@ -173,6 +178,19 @@ mod tests {
         assert_eq!(denied("BINLOG MONITOR").as_deref(), Some("BINLOG MONITOR"));
         assert_eq!(denied("SUPER"), None);
         assert_eq!(lacking("SELECT command denied to user 'u'@'h' for table 't'"), None);
+    }
+
+    #[test]
+    fn who_was_replaced_by_a_reader_of_its_identity_tries_again() {
+        let endpoint = super::super::endpoint::endpoints(&"mysql://u@h".into()).expect("a URL").remove(0);
+        for (code, message) in [
+            (1236, "A replica with the same server_uuid/server_id as this replica has connected to the source"),
+            (4052, "A slave with the same server_id is already connected"),
+        ] {
+            let error = ServerError { code, message: message.to_owned() }.classify(&endpoint, "reading the log");
+            assert_eq!(error.class(), ErrorClass::Transient, "{error}");
+            assert!(error.to_string().contains(SAME_IDENTITY), "{error}");
+        }
     }
 
     #[test]

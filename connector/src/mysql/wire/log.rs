@@ -152,3 +152,36 @@ impl LogStream {
         self.wire.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tributary_event::ErrorClass;
+
+    use super::super::endpoint::endpoints;
+    use super::*;
+    use crate::net::{Socket, Stream};
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_gone_and_one_that_says_something_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let endpoint = endpoints(&format!("mysql://u@{address}").as_str().into()).expect("a URL").remove(0);
+        let tcp = TcpStream::connect(address).await.expect("connects");
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let stream = Stream::Plain(Socket::Watched(tcp));
+        let wire = Wire { stream, input: BytesMut::new(), begun: BytesMut::new(), number: 0, endpoint };
+        let mut log = LogStream { wire };
+        server.write_all(b"a word").await.expect("written");
+        log.wait().await.expect("it said something");
+        // From here on time passes as soon as there is nothing to do.
+        tokio::time::pause();
+        let begun = Instant::now();
+        let error = log.wait().await.expect_err("it is silent");
+        assert!(begun.elapsed() >= SILENCE);
+        assert_eq!(error.class(), ErrorClass::Transient);
+        assert!(error.to_string().contains("the server has been silent for 30s"), "{error}");
+    }
+}

@@ -18,7 +18,7 @@ use crate::settings::Secret;
 /// How many tables one statement asks about, or one packet of statements: the way to the server is gone once for all of them.
 pub(in crate::mysql) const TOGETHER: usize = 250;
 /// How long a session that watches may ask nothing before the server ends it; it asks every few seconds.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Settings of ours, whatever an administrator set in general. Who is gone is noticed by the server within a day, and sooner by TCP. A table

@@ -98,7 +98,7 @@ impl Charset {
     }
 
     /// Some characters, without a server.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(in crate::postgres) fn of(encoding: &str, known: &[(&[u8], &str)]) -> Option<Self> {
         let known = known.iter().map(|(bytes, text)| (bytes.to_vec(), Box::from(*text))).collect();
         Some(Self { known, family: Family::of(encoding)? })
