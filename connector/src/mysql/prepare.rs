@@ -58,7 +58,7 @@ pub(super) struct Facts {
     /// Whether rows are in the log as a whole.
     pub whole_rows: bool,
     /// MySQL with GTIDs.
-    gtids: bool,
+    pub(super) gtids: bool,
 }
 
 /// Checks the server.
