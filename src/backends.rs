@@ -172,6 +172,7 @@ pub fn mysql_connection(mysql: &plan::MySqlSettings) -> MySqlSettings {
         identity: mysql.identity.clone(),
         values: ValueOptions { times: times(mysql.times), binary: binary(mysql.binary), ..ValueOptions::default() },
         invalid_text: invalid_text(mysql.invalid_text),
+        query: mysql.query,
     }
 }
 

@@ -212,6 +212,8 @@ pub struct MySqlSettings {
     pub values: ValueOptions,
     /// What becomes of bytes that are no text.
     pub invalid_text: InvalidText,
+    /// Whether events have the statement that made them, where the server keeps it in its log: of each the first 64 KiB.
+    pub query: bool,
 }
 
 /// What becomes of an event that is larger than the transport takes.
@@ -336,6 +338,7 @@ impl ConnectorSettings {
             identity: format!("tributary_{name}"),
             values: ValueOptions { times: TimePrecision::AdaptiveTimeMicroseconds, ..ValueOptions::default() },
             invalid_text: InvalidText::default(),
+            query: false,
         });
         let url = Secret::new(String::new());
         Self { source, ..Self::postgres(name, url, std::iter::empty::<TableName>()) }

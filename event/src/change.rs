@@ -147,6 +147,8 @@ pub struct ChangeEvent {
     pub transaction: Option<TransactionInfo>,
     /// Where its transaction was made first, if not here.
     pub origin: Option<Arc<Origin>>,
+    /// The statement that made it, where the log says and the source was asked for it; perhaps its beginning alone.
+    pub query: Option<ByteString>,
     /// When its transaction committed, in microseconds since the Unix epoch.
     pub commit_us: i64,
     /// When the connector decoded it, in microseconds since the Unix epoch.

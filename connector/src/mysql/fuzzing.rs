@@ -41,7 +41,8 @@ pub fn events(data: &[u8]) {
         sequence: 0,
     };
     let settings = ConnectorSettings::mysql("fuzz", "mysql://u@h".into(), ["d.t", "d.u"]);
-    let SourceSettings::MySql(settings) = settings.source else { return };
+    let SourceSettings::MySql(mut settings) = settings.source else { return };
+    settings.query = kind & 8 != 0;
     let source = SourceInfo { name: "fuzz".into(), kind: SourceKind::MySql, database: "".into() };
     let collations =
         Some(Collations::of(&[(8, "latin1"), (45, "utf8mb4"), (63, "binary"), (11, "ascii"), (33, "sjis")]));

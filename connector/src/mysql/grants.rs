@@ -43,7 +43,8 @@ async fn may_read_log(session: &mut Session, facts: &Facts, settings: &MySqlSett
     // Not that of the source, whose stream this would end.
     let identity = Identity::of(&format!("{} check", settings.identity));
     let begun = async {
-        let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, &end).await?;
+        let mut stream =
+            LogStream::open(&session.endpoint, session.is_mariadb, &identity, &end, settings.query).await?;
         let first = stream.event().await;
         stream.close().await;
         first.map(drop)

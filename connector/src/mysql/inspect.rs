@@ -31,8 +31,33 @@ pub async fn inspect(settings: &MySqlSettings, dependent: &dyn Dependent) -> Res
 /// What people should know though nothing is refused for it.
 pub(super) async fn notes(session: &mut Session, settings: &MySqlSettings) -> Result<Vec<String>, ConnectorError> {
     let mut notes = unlogged(session, &settings.tables).await?;
+    notes.extend(lacks_queries(session, settings).await?);
     notes.extend(grants::lacks(session, endpoints(&settings.url)?.len() > 1).await?);
     Ok(notes)
+}
+
+/// That statements are asked for, and the server does not keep them in its log.
+async fn lacks_queries(session: &mut Session, settings: &MySqlSettings) -> Result<Option<String>, ConnectorError> {
+    if !settings.query {
+        return Ok(None);
+    }
+    let (variable, remedy) = match session.is_mariadb {
+        true => (
+            "binlog_annotate_row_events",
+            "SET GLOBAL binlog_annotate_row_events = ON; keep it in the server's configuration; sessions keep theirs until they end",
+        ),
+        false => (
+            "binlog_rows_query_log_events",
+            "SET PERSIST binlog_rows_query_log_events = ON; sessions keep theirs until they end",
+        ),
+    };
+    let is_on: Option<i64> =
+        session.one("reading the server's settings", &format!("select @@global.{variable}")).await?;
+    Ok((is_on == Some(0)).then(|| {
+        format!(
+            "query is on, and {variable} is OFF, so events have no statement, but for those of sessions that have set it themselves; run: {remedy}"
+        )
+    }))
 }
 
 /// The columns that events of the listed tables have. A table that does not exist is left out.

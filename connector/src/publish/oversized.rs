@@ -197,6 +197,9 @@ fn in_part(event: &ChangeEvent, encoder: &mut Encoder, whole: &str, limit: usize
     let mut rest = lengths(event, encoder.decimals()).into_iter().peekable();
     let mut scratch = Vec::new();
     let mut size = record_size(&part, encoder, whole, &mut scratch);
+    if size > limit && part.query.take().is_some() {
+        size = record_size(&part, encoder, whole, &mut scratch);
+    }
     if size > limit
         && let Some(message) = &mut part.message
     {
@@ -266,6 +269,9 @@ fn names(event: &ChangeEvent, part: &ChangeEvent) -> Vec<String> {
             }
         }
     }
+    if event.query != part.query {
+        names.push("the statement".to_owned());
+    }
     if event.message != part.message {
         names.push("the message's content".to_owned());
     }
@@ -310,7 +316,7 @@ fn remove_older(folder: &Path, age: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use tributary_event::{Column, Op, Scope, SourceInfo, SourceKind, TableSchema};
+    use tributary_event::{Column, LogGroup, Op, Scope, SourceInfo, SourceKind, TableSchema};
 
     use super::*;
 
@@ -330,6 +336,7 @@ mod tests {
             position: Position::None,
             transaction: None,
             origin: None,
+            query: None,
             commit_us: 1,
             capture_us: 2,
             sequence: 3,
@@ -359,6 +366,18 @@ mod tests {
             let (names, size) = reduced(&large, limit).expect("it fits");
             assert_eq!(names, expected, "{limit}");
             assert!(size <= limit, "{size} > {limit}");
+        }
+    }
+
+    #[test]
+    fn the_statement_is_left_out_before_any_value() {
+        let mut large = event(None, Some(row("5", 1_000, 30_000)));
+        large.query = Some("x".repeat(60_000).into());
+        large.position = Position::MySql { group: Arc::new(LogGroup::default()), offset: 4, row: 0 };
+        for (limit, expected) in
+            [(1_000_000, vec![]), (100_000, vec!["the statement"]), (10_000, vec!["body (after)", "the statement"])]
+        {
+            assert_eq!(reduced(&large, limit).expect("it fits").0, expected, "{limit}");
         }
     }
 

@@ -136,6 +136,7 @@ fn mysql(r: &mut Reader, map: &Map, source: &str, pipeline: Option<&str>, captur
         times: r.value(map, &key::MYSQL_TIMES),
         binary: r.value(map, &key::BINARY),
         invalid_text: r.value(map, &key::INVALID_TEXT),
+        query: r.value(map, &key::QUERY),
     }
 }
 

@@ -48,6 +48,7 @@ static MYSQL_KEYS: Keys = Keys {
         &MYSQL_TIMES,
         &BINARY,
         &INVALID_TEXT,
+        &QUERY,
     ],
     rules: &[],
 };
@@ -83,6 +84,15 @@ pub(crate) static MYSQL_TIMES: Key<Words<TimePrecision>, Is<TimePrecision>> = ke
     Is(TimePrecision::AdaptiveTimeMicroseconds),
     "iso",
     "How dates and times travel in topics: as numbers in units as fine as the column, in one unit, or as ISO 8601 text.",
+);
+
+pub(crate) static QUERY: Key<Words<bool>, Is<bool>> = key(
+    "query",
+    Words(ON_OFF),
+    Is(false),
+    "on",
+    "Whether events have the statement that made them in `source.query`: the first 64 KiB, where the server keeps statements in its log. They \
+     may hold personal data of other rows and tables.",
 );
 
 static POSTGRES_KEYS: Keys = Keys {

@@ -119,6 +119,8 @@ pub struct MySqlSettings {
     pub binary: BinaryHandling,
     /// What becomes of bytes that are no text.
     pub invalid_text: InvalidText,
+    /// Whether events have the statement that made them.
+    pub query: bool,
 }
 
 /// A PostgreSQL source.

@@ -142,6 +142,8 @@ struct Source {
     row: u32,
     #[serde(default)]
     thread: Option<u32>,
+    #[serde(default)]
+    query: Option<String>,
 }
 
 impl Source {
@@ -249,6 +251,7 @@ impl Decoder {
                 let commit = Lsn(envelope.source.origin_lsn.unwrap_or(0));
                 Arc::new(Origin { name: name.into(), commit })
             }),
+            query: envelope.source.query.map(Into::into),
             transaction,
             commit_us,
             capture_us: envelope.ts_us.or(envelope.ts_ms.map(|ms| ms * 1_000)).unwrap_or(commit_us),

@@ -44,6 +44,7 @@ struct SharedBy {
     transaction: Option<u64>,
     commit_us: i64,
     origin: Option<Arc<Origin>>,
+    query: Option<ByteString>,
     dump: bool,
 }
 
@@ -55,8 +56,15 @@ impl SharedBy {
             && self.transaction == event.transaction.map(|t| t.id)
             && self.commit_us == event.commit_us
             && self.origin == event.origin
+            && is_same(self.query.as_ref(), event.query.as_ref())
             && self.dump == (event.op == Op::Read)
     }
+}
+
+/// Whether it is one text in one place. Two that are alike are not compared: rows of a statement have it in common.
+fn is_same(one: Option<&ByteString>, other: Option<&ByteString>) -> bool {
+    let place = |text: &ByteString| text.as_bytes().as_ptr_range();
+    one.map(place) == other.map(place)
 }
 
 /// The times at which events were captured: the same for all that were read together.
@@ -187,6 +195,7 @@ impl Encoder {
             transaction: event.transaction.map(|t| t.id),
             commit_us: event.commit_us,
             origin: event.origin.clone(),
+            query: event.query.clone(),
             dump,
         });
         head.clear();
@@ -318,7 +327,12 @@ fn share_group(event: &ChangeEvent, group: &LogGroup, head: &mut Vec<u8>, middle
         Some(thread) => integer(tail, i64::from(thread)),
         None => tail.extend_from_slice(b"null"),
     }
-    tail.extend_from_slice(b",\"query\":null},\"transaction\":");
+    tail.extend_from_slice(b",\"query\":");
+    match &event.query {
+        Some(query) => json_string(tail, query.as_bytes()),
+        None => tail.extend_from_slice(b"null"),
+    }
+    tail.extend_from_slice(b"},\"transaction\":");
     match event.transaction {
         Some(_) => {
             tail.extend_from_slice(b"{\"id\":");

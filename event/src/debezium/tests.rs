@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -23,6 +24,7 @@ fn event(op: Op, before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> Chang
         position: Position::Postgres { lsn: Lsn(100), commit: Lsn(200) },
         transaction: Some(TransactionInfo { id: 7, total_order: 1, table_order: 1 }),
         origin: None,
+        query: None,
         commit_us: 1_700_000_000_123_456,
         capture_us: 1_700_000_000_223_456,
         sequence: u64::MAX >> 1,
@@ -196,6 +198,31 @@ fn an_event_of_a_binary_log_has_the_members_of_its_connector_and_survives_the_wi
     Encoder::new(&decoded.source, DecimalMode::Precise).value(&decoded, &mut again);
     assert_eq!(serde_json::from_slice::<Json>(&again).expect("valid"), value);
     assert_eq!(decoded.transaction, event.transaction);
+}
+
+#[test]
+fn the_statement_of_a_change_travels_and_is_that_of_no_other() {
+    let group = Arc::new(LogGroup { file: "bin.000007".into(), offset: 100, ..LogGroup::default() });
+    let of = |query: Option<&ByteString>| {
+        let mut event = event(Op::Create, None, Some(vec![Value::Int(1), Value::Null, Value::Null]));
+        event.source = Arc::new(SourceInfo { name: "s".into(), kind: SourceKind::MariaDb, database: "".into() });
+        event.position = Position::MySql { group: group.clone(), offset: 200, row: 0 };
+        event.query = query.cloned();
+        event
+    };
+    let texts: [ByteString; 3] = ["insert into t values ('\"é\n')".into(), "insert 2".into(), "insert 3".into()];
+    let table = of(None).table;
+    let mut encoder = Encoder::new(&of(None).source, DecimalMode::Precise);
+    for query in [None, Some(&texts[0]), Some(&texts[0]), Some(&texts[1]), Some(&texts[2]), None] {
+        let mut event = of(query);
+        event.table = table.clone();
+        let mut bytes = Vec::new();
+        encoder.value(&event, &mut bytes);
+        let value: Json = serde_json::from_slice(&bytes).expect("valid JSON");
+        assert_eq!(value["source"]["query"].as_str(), query.map(|query| &**query));
+        let decoded = Decoder::new().decode(Some(b"{\"id\":1}"), Some(&bytes)).expect("decodes").expect("an event");
+        assert_eq!(decoded.query.as_ref(), query);
+    }
 }
 
 #[test]

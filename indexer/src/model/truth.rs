@@ -275,6 +275,7 @@ impl Database {
             position: Position::Postgres { commit: Lsn(self.sequence), lsn: Lsn(self.sequence) },
             transaction: None,
             origin: None,
+            query: None,
             commit_us: self.clock.wall_us(),
             capture_us: self.clock.wall_us(),
             sequence: self.sequence,

@@ -28,6 +28,8 @@ pub(in super::super) enum EventKind {
     Xid,
     /// The end of a group that is prepared.
     XaPrepare,
+    /// The statement whose rows follow, behind so many bytes.
+    RowsQuery { ahead: usize },
     /// The table of rows that follow.
     TableMap,
     /// Rows: what happens to them, the version of the event, and whether it is compressed.
@@ -103,6 +105,8 @@ impl Header {
             25 => rows(Delete, 1, false),
             26 => Incident,
             27 => Heartbeat,
+            // A byte has its length, which is no length of longer ones.
+            29 => RowsQuery { ahead: 1 },
             30 => rows(Insert, 2, false),
             31 => rows(Update, 2, false),
             32 => rows(Delete, 2, false),
@@ -113,6 +117,7 @@ impl Header {
             40 => Payload,
             41 => HeartbeatV2,
             42 => TaggedGtid,
+            160 => RowsQuery { ahead: 0 },
             162 => MariaDbGtid,
             165 => CompressedQuery,
             166 => rows(Insert, 1, true),
@@ -121,9 +126,9 @@ impl Header {
             169 => rows(Insert, 2, true),
             170 => rows(Update, 2, true),
             171 => rows(Delete, 2, true),
-            // The server stopped; parameters of statements; pieces of files; what may be ignored; statements of rows; sets of GTIDs;
-            // what group replication adds. MariaDB: statements of rows, files that are needed, sets of GTIDs, encryption.
-            3 | 5 | 9 | 11 | 13 | 14 | 17 | 28 | 29 | 35 | 36 | 37 | 160 | 161 | 163 | 164 => Nothing,
+            // The server stopped; parameters of statements; pieces of files; what may be ignored; sets of GTIDs; what group replication
+            // adds. MariaDB: files that are needed, sets of GTIDs, encryption.
+            3 | 5 | 9 | 11 | 13 | 14 | 17 | 28 | 35 | 36 | 37 | 161 | 163 | 164 => Nothing,
             _ => return None,
         })
     }

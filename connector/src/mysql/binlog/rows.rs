@@ -1,6 +1,9 @@
 //! Rows of a table: which columns each image has, and the bytes of their values.
 //!
-//! Reference: MySQL Source Code Documentation, `Rows_event`, `calc_field_size`, and `Partial_update_rows_event`.
+//! Reference: MySQL Source Code Documentation, `Rows_event`, `calc_field_size`, `Partial_update_rows_event` and `Rows_query_event`; MariaDB
+//! Knowledge Base, "ANNOTATE_ROWS_EVENT".
+
+use bytestring::ByteString;
 
 use super::super::cursor::{Cursor, Malformed};
 use super::table_map::types::*;
@@ -8,6 +11,10 @@ use super::table_map::{ColumnMap, TableMap};
 
 /// The option of partial updates: documents travel as differences.
 const PARTIAL_JSON: u64 = 1;
+/// The flag of the last rows of a statement (`STMT_END_F`).
+const STATEMENT_END: u16 = 1;
+/// Bytes of a statement that go with its rows.
+const STATEMENT: usize = 64 << 10;
 
 /// What happens to the rows of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +134,22 @@ impl<'a> RowsEvent<'a> {
     }
 }
 
+/// Whether rows are the last ones of their statement. That stands before what may be compressed.
+pub(in super::super) fn ends_statement(body: &[u8]) -> bool {
+    let mut cursor = Cursor(body);
+    cursor.take(6).is_ok() && cursor.u16().is_ok_and(|flags| flags & STATEMENT_END != 0)
+}
+
+/// The statement whose rows follow, `ahead` bytes behind the beginning of its event: a copy, of a long one the beginning. It has the
+/// character set of its session, so what is no UTF-8 is replaced.
+pub(in super::super) fn rows_query(body: &[u8], ahead: usize) -> ByteString {
+    let text = body.get(ahead..).unwrap_or_default();
+    // Not within a character, of four bytes at most.
+    let is_first = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let end = (STATEMENT - 3..=STATEMENT).rev().find(is_first).unwrap_or(STATEMENT).min(text.len());
+    String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned().into()
+}
+
 /// The body of an event whose rows are compressed (MariaDB), with rows that are not.
 pub(in super::super) fn expanded(body: &[u8], change: Change, version: u8) -> Result<Vec<u8>, Malformed> {
     let read = RowsEvent::read(body, change, version, false)?;
@@ -222,6 +245,22 @@ mod tests {
         let mut event = RowsEvent::read(&body[..12], Change::Insert, 2, false).expect("an event");
         event.resume(0);
         assert_eq!(event.next(&table, &mut before, &mut after), Ok(false), "it was given");
+    }
+
+    #[test]
+    fn of_a_long_statement_there_is_the_beginning() {
+        let short = "a".repeat(STATEMENT);
+        assert_eq!(rows_query(format!("\0{short}").as_bytes(), 1), short);
+        assert_eq!(rows_query(format!("{short}b").as_bytes(), 0), short);
+        for (before, whole) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 0)] {
+            // Four bytes to each, of which the last do not fit.
+            let text = rows_query(format!("{}{}", "a".repeat(before), "🎬".repeat(STATEMENT)).as_bytes(), 0);
+            assert_eq!((text.len() % 4, text.contains('\u{fffd}')), (whole, false), "{before}");
+            assert!(text.len() > STATEMENT - 4 && text.len() <= STATEMENT, "{before}");
+        }
+        assert_eq!(rows_query(b"\x03a\xfcb", 1), "a\u{fffd}b");
+        assert_eq!(rows_query(&[0x80; STATEMENT + 9], 0).chars().count(), STATEMENT);
+        assert_eq!((rows_query(b"\0", 1), rows_query(b"", 1)), ("".into(), "".into()));
     }
 
     proptest! {

@@ -90,7 +90,7 @@ async fn log_file(
     let at = FilePosition { file: name.to_owned(), offset: 0 };
     let from = LogPosition::File(at.clone());
     let identity = Identity::of(&format!("{} file", settings.identity));
-    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, &from).await?;
+    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, &from, false).await?;
     let mut tracker = Tracker::new(from, at, facts.has_checksum);
     while !tracker.is_described() {
         tracker.take(&stream.event().await?, false)?;

@@ -107,7 +107,7 @@ impl Assembler {
         Self {
             source,
             settings: settings.clone(),
-            tracker: Tracker::new(mark.position, mark.at, facts.has_checksum),
+            tracker: Tracker::new(mark.position, mark.at, facts.has_checksum).with_queries(settings.query),
             reading: facts.server.clone(),
             server: mark.server,
             prepared: mark.prepared,
@@ -214,8 +214,8 @@ impl Assembler {
             self.give(capture_us, events, most)?;
             return Ok(Next::GoOn);
         }
-        if let Some((kind, body, begin)) = self.replay.next() {
-            self.body(kind, body, begin)?;
+        if let Some((body, begin)) = self.replay.next() {
+            self.body(body, begin)?;
             return Ok(Next::GoOn);
         }
         if let Some(ids) = self.ends.take() {
@@ -255,9 +255,9 @@ impl Assembler {
             Step::Payload(body) => {
                 self.payload = Some(Payload::open(&body).map_err(|malformed| self.malformed(malformed))?);
             }
-            Step::Body(kind, body) => match &self.tracker.group {
-                Some(Group { xa: Some(_), .. }) => self.hold(kind, body)?,
-                _ => self.body_or_keep(kind, body)?,
+            Step::Body(body) => match &self.tracker.group {
+                Some(Group { xa: Some(_), .. }) => self.hold(&body)?,
+                _ => self.body_or_keep(body)?,
             },
             Step::Statement(statement, kind) => return self.statement(&statement, kind, capture_us, events),
             Step::End(end) => self.end(end)?,
@@ -304,3 +304,6 @@ impl Assembler {
         self.orders.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
-
+use super::tracker::{Body, room};
 use crate::mysql::binlog::EventKind;
 use crate::mysql::cursor::Cursor;
 use crate::mysql::position::GroupId;
@@ -18,7 +17,7 @@ const EVENT: usize = 64;
 #[derive(Debug)]
 pub(in crate::mysql) struct HeldGroup {
     pub id: GroupId,
-    pub events: Vec<(EventKind, Bytes)>,
+    pub events: Vec<Body>,
 }
 
 /// Groups that are prepared, by the names of their transactions.
@@ -26,25 +25,20 @@ pub(in crate::mysql) struct HeldGroup {
 pub(in crate::mysql) struct Held {
     groups: HashMap<Vec<u8>, HeldGroup>,
     /// Those of the group that is being read.
-    events: Vec<(EventKind, Bytes)>,
+    events: Vec<Body>,
     /// The numbers of its captured tables.
     tables: HashSet<u64>,
     bytes: usize,
 }
 
-fn size(events: &[(EventKind, Bytes)]) -> usize {
-    events.iter().map(|(_, body)| room(body)).sum()
-}
-
-/// What an event takes.
-fn room(body: &Bytes) -> usize {
-    body.len() + EVENT
+fn size(events: &[Body]) -> usize {
+    room(events) + events.len() * EVENT
 }
 
 impl HeldGroup {
     /// Whether rows of captured tables are in it.
     pub(in crate::mysql) fn has_captured_rows(&self) -> bool {
-        self.events.iter().any(|(kind, _)| *kind == EventKind::TableMap)
+        self.events.iter().any(|event| event.kind == EventKind::TableMap)
     }
 }
 
@@ -63,14 +57,15 @@ impl Held {
     }
 
     /// Adds an event of the group that is being read; false: there is no room.
-    pub(in crate::mysql) fn add(&mut self, kind: EventKind, body: &Bytes) -> bool {
-        self.bytes += room(body);
-        self.events.push((kind, Bytes::copy_from_slice(body)));
+    pub(in crate::mysql) fn add(&mut self, event: &Body) -> bool {
+        let before = self.events.last();
+        self.bytes += room(before.into_iter().chain([event])) - room(before) + EVENT;
+        self.events.push(event.copied());
         self.bytes <= MOST
     }
 
     /// The events of the group that was read.
-    pub(in crate::mysql) fn finish(&mut self) -> Vec<(EventKind, Bytes)> {
+    pub(in crate::mysql) fn finish(&mut self) -> Vec<Body> {
         self.bytes -= size(&self.events);
         self.tables.clear();
         std::mem::take(&mut self.events)

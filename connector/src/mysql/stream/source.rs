@@ -137,7 +137,8 @@ impl MySqlSource {
     ) -> Result<Self, ConnectorError> {
         let Prepared { session, checkpoint, shapes, history, facts } = prepared;
         let identity = Identity::of(&settings.identity);
-        let stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, &checkpoint.position).await?;
+        let (endpoint, is_mariadb) = (&session.endpoint, session.is_mariadb);
+        let stream = LogStream::open(endpoint, is_mariadb, &identity, &checkpoint.position, settings.query).await?;
         let kind = if session.is_mariadb { SourceKind::MariaDb } else { SourceKind::MySql };
         let source = Arc::new(SourceInfo { name: name.into(), kind, database: "".into() });
         let shapes: HashMap<TableName, Shape> = shapes.clone();

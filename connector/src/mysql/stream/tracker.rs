@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tributary_event::LogGroup;
 
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{
-    EventKind, GroupStart, HEADER, Header, Statement, StatementKind, format_description, heartbeat, rotation,
+    EventKind, GroupStart, HEADER, Header, Statement, StatementKind, ends_statement, format_description, heartbeat,
+    rotation, rows_query,
 };
 use crate::mysql::checkpoint::LogFile;
 use crate::mysql::cursor::Malformed;
@@ -24,6 +26,36 @@ pub(in crate::mysql) struct Group {
     pub begun: bool,
     /// The XA transaction that it is of.
     pub xa: Option<Vec<u8>>,
+    /// The statement whose rows are read, where that is asked for. It goes with its last rows, with any other statement, and with the group.
+    query: Option<ByteString>,
+}
+
+/// A table map, or rows.
+#[derive(Debug)]
+pub(in crate::mysql) struct Body {
+    pub kind: EventKind,
+    pub content: Bytes,
+    /// The statement that they are of, if it is known.
+    pub query: Option<ByteString>,
+}
+
+impl Body {
+    /// A copy, which does not keep all that was read with it. Those of one statement have its text in common.
+    pub(in crate::mysql) fn copied(&self) -> Self {
+        Self { kind: self.kind, content: Bytes::copy_from_slice(&self.content), query: self.query.clone() }
+    }
+}
+
+/// What bodies take in memory, bytes. A statement is counted once for all that follow one another.
+pub(in crate::mysql) fn room<'a>(bodies: impl IntoIterator<Item = &'a Body>) -> usize {
+    let place = |body: &Body| body.query.as_ref().map(|query| query.as_bytes().as_ptr());
+    let (mut bytes, mut last) = (0, None);
+    for body in bodies {
+        let is_other = place(body) != last;
+        let query = body.query.as_ref().filter(|_| is_other).map_or(0, |query| query.len());
+        (bytes, last) = (bytes + body.content.len() + query, place(body));
+    }
+    bytes
 }
 
 /// How a group ended.
@@ -39,8 +71,8 @@ pub(in crate::mysql) enum End {
 pub(in crate::mysql) enum Step {
     /// Nothing is left to do.
     Nothing,
-    /// A table map, or rows: the body.
-    Body(EventKind, Bytes),
+    /// A table map, or rows.
+    Body(Body),
     /// A transaction in one event.
     Payload(Bytes),
     /// A statement. It ends the group, unless the group has an end of its own.
@@ -59,13 +91,20 @@ pub(in crate::mysql) struct Tracker {
     pub begin: u64,
     pub group: Option<Group>,
     has_checksum: bool,
+    /// Whether bodies have the statement that they are of.
+    with_queries: bool,
     /// The file whose description came last, and when it was made, in seconds since the Unix epoch.
     described: Option<(String, u32)>,
 }
 
 impl Tracker {
     pub(in crate::mysql) fn new(position: LogPosition, at: FilePosition, has_checksum: bool) -> Self {
-        Self { position, at, begin: 0, group: None, has_checksum, described: None }
+        Self { position, at, begin: 0, group: None, has_checksum, with_queries: false, described: None }
+    }
+
+    /// The same, whose bodies have the statement that they are of if `asked`.
+    pub(in crate::mysql) fn with_queries(self, asked: bool) -> Self {
+        Self { with_queries: asked, ..self }
     }
 
     /// The place of the last event, for people.
@@ -156,7 +195,13 @@ impl Tracker {
             EventKind::Anonymous => self.begin(header, GroupStart::mysql(&body, true)?),
             EventKind::TaggedGtid => self.begin(header, GroupStart::tagged(&body)?),
             EventKind::MariaDbGtid => self.begin(header, GroupStart::mariadb(header.server_id, &body)?),
+            EventKind::RowsQuery { ahead } => {
+                if let (true, Some(group)) = (self.with_queries, &mut self.group) {
+                    group.query = Some(rows_query(&body, ahead));
+                }
+            }
             EventKind::Query | EventKind::CompressedQuery => {
+                self.forget_query();
                 let statement = Statement::read(&body, kind == EventKind::CompressedQuery)?;
                 return Ok(self.statement(statement));
             }
@@ -167,15 +212,30 @@ impl Tracker {
             }
             EventKind::Payload => return Ok(Step::Payload(body)),
             EventKind::TableMap | EventKind::Rows { .. } | EventKind::PartialUpdate => {
-                return Ok(Step::Body(kind, body));
+                let query = self.query(kind, &body);
+                return Ok(Step::Body(Body { kind, content: body, query }));
             }
             EventKind::Incident => return Err(Malformed("the server says that changes may be missing in the log")),
             EventKind::LoadStatement => {
+                self.forget_query();
                 let statement = Statement::read_load(&body)?;
                 return Ok(Step::Statement(statement, StatementKind::Rows));
             }
         }
         Ok(Step::Nothing)
+    }
+
+    /// The statement that a body is of, if it is known.
+    fn query(&mut self, kind: EventKind, body: &[u8]) -> Option<ByteString> {
+        let query = &mut self.group.as_mut()?.query;
+        let is_last = kind != EventKind::TableMap && ends_statement(body);
+        if is_last { query.take() } else { query.clone() }
+    }
+
+    fn forget_query(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.query = None;
+        }
     }
 
     fn begin(&mut self, header: &Header, start: GroupStart) {
@@ -200,7 +260,7 @@ impl Tracker {
             offset: file.offset,
         };
         let commit_us = if commit_us == 0 { seconds } else { commit_us };
-        self.group = Some(Group { id, log: Arc::new(log), commit_us, begun, xa });
+        self.group = Some(Group { id, log: Arc::new(log), commit_us, begun, xa, query: None });
     }
 
     fn statement(&mut self, statement: Statement) -> Step {

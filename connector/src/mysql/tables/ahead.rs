@@ -11,7 +11,7 @@ use crate::error::ConnectorError;
 use crate::mysql::binlog::{EventKind, Payload, StatementKind, TableMap};
 use crate::mysql::position::{FilePosition, LogPosition};
 use crate::mysql::prepare::Facts;
-use crate::mysql::stream::tracker::{Step, Tracker};
+use crate::mysql::stream::tracker::{Body, Step, Tracker};
 use crate::mysql::wire::log::{Identity, LogStream};
 use crate::mysql::wire::session::{Session, quoted};
 use crate::settings::MySqlSettings;
@@ -32,7 +32,7 @@ pub(in crate::mysql) async fn look(
         return Ok(shapes);
     }
     let identity = Identity::of(&format!("{} ahead", settings.identity));
-    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from).await?;
+    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from, false).await?;
     let mut scan = Scan {
         tracker: Tracker::new(from.clone(), at.clone(), facts.has_checksum),
         rows: BTreeSet::new(),
@@ -107,8 +107,8 @@ struct Scan {
 impl Scan {
     fn examine(&mut self, step: Step) -> Result<(), ConnectorError> {
         match step {
-            Step::Body(EventKind::TableMap, body) => {
-                let map = TableMap::read(&body)
+            Step::Body(Body { kind: EventKind::TableMap, content, .. }) => {
+                let map = TableMap::read(&content)
                     .map_err(|malformed| ConnectorError::protocol(self.tracker.place(), malformed.to_string()))?;
                 self.rows.insert(TableName::new(map.schema, map.name));
             }

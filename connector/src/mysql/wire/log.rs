@@ -21,6 +21,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The first bytes of every file.
 const FIRST: u64 = 4;
+/// The flag that the statements of rows are asked for (MariaDB, `BINLOG_SEND_ANNOTATE_ROWS_EVENT`).
+const ANNOTATED: u16 = 0x2;
 
 /// Who reads, as the server tells readers apart: one that comes again replaces the one before.
 #[derive(Debug, Clone)]
@@ -46,12 +48,13 @@ pub(in crate::mysql) struct LogStream {
 }
 
 impl LogStream {
-    /// Asks for the log.
+    /// Asks for the log. `with_queries`: and for the statements of its rows, which MariaDB sends to who asks for them.
     pub(in crate::mysql) async fn open(
         endpoint: &Endpoint,
         is_mariadb: bool,
         identity: &Identity,
         from: &LogPosition,
+        with_queries: bool,
     ) -> Result<Self, ConnectorError> {
         let mut wire = Wire::connect(endpoint).await?;
         let beat = HEARTBEAT.as_nanos();
@@ -96,7 +99,7 @@ impl LogStream {
                     ));
                 };
                 body.put_u32_le(offset);
-                body.put_u16_le(0);
+                body.put_u16_le(if is_mariadb && with_queries { ANNOTATED } else { 0 });
                 body.put_u32_le(identity.server_id);
                 body.extend_from_slice(file.as_bytes());
                 wire.command(0x12, &body).await?;

@@ -81,6 +81,7 @@ impl Sink<'_> {
                 table_order,
             }),
             origin: transaction.origin.clone(),
+            query: None,
             commit_us: transaction.commit_us,
             capture_us: self.capture_us,
             sequence: self.clock.tick(transaction.commit_us),

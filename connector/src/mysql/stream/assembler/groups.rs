@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 
 use super::super::held::HeldGroup;
-use super::super::tracker::End;
+use super::super::tracker::{Body, End};
+use super::rows::Place;
 use super::savepoints::Kept;
 use super::{Assembler, Definition, EventKind, Next};
 use crate::error::ConnectorError;
@@ -19,8 +20,11 @@ use crate::mysql::tables::mapped;
 const SHOWN: usize = 60;
 
 /// An event with rows of no table, none of them: it is counted as any other.
-const OTHERS: (EventKind, &[u8]) =
-    (EventKind::Rows { change: Change::Insert, version: 1, compressed: false }, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+fn others() -> Body {
+    const CONTENT: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0];
+    let kind = EventKind::Rows { change: Change::Insert, version: 1, compressed: false };
+    Body { kind, content: Bytes::from_static(CONTENT), query: None }
+}
 
 /// A statement as people are shown it.
 fn shown(statement: &Statement) -> String {
@@ -112,22 +116,22 @@ impl Assembler {
             Some(shape) => mapped::schema(table, shape, &self.settings)?,
             None => TableSchema::new(table.schema.clone(), table.name.clone(), Vec::new(), Vec::new()),
         };
-        let place = (self.tracker.begin, self.events);
+        let place = Place { offset: self.tracker.begin, row: self.events, query: None };
         self.event(&Arc::new(schema), Op::Truncate, place, capture_us, (None, None), events);
         Ok(())
     }
 
     /// Keeps an event of an XA transaction until that commits; of rows of other tables, that there was one.
-    pub(super) fn hold(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
-        let fits = match kind {
+    pub(super) fn hold(&mut self, body: &Body) -> Result<(), ConnectorError> {
+        let fits = match body.kind {
             EventKind::TableMap => {
-                let map = TableMap::read(&body).map_err(|malformed| self.malformed(malformed))?;
+                let map = TableMap::read(&body.content).map_err(|malformed| self.malformed(malformed))?;
                 let is_captured = self.is_captured(&map);
                 self.held.map(map.id, is_captured);
-                !is_captured || self.held.add(kind, &body)
+                !is_captured || self.held.add(body)
             }
-            _ if self.held.has_table_of(&body) => self.held.add(kind, &body),
-            _ => self.held.add(OTHERS.0, &Bytes::from_static(OTHERS.1)),
+            _ if self.held.has_table_of(&body.content) => self.held.add(body),
+            _ => self.held.add(&others()),
         };
         if fits {
             return Ok(());
@@ -142,7 +146,7 @@ impl Assembler {
     fn replay_held(&mut self, held: HeldGroup) {
         let own = self.tracker.group.as_ref().map(|group| group.id.clone());
         let begin = self.tracker.begin;
-        let events: Vec<Kept> = held.events.into_iter().map(|(kind, body)| (kind, body, begin)).collect();
+        let events: Vec<Kept> = held.events.into_iter().map(|body| (body, begin)).collect();
         self.replay = events.into_iter();
         self.ends = Some([Some(held.id), own].into_iter().flatten().collect());
     }

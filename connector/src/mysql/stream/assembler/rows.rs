@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tributary_event::{ChangeEvent, Op, Position, Row, Scope, TableSchema, TransactionInfo};
 
 use super::Assembler;
@@ -10,7 +11,7 @@ use crate::error::ConnectorError;
 use crate::mysql::binlog::{Change, EventKind, RowsEvent, expanded};
 use crate::mysql::cursor::Malformed;
 use crate::mysql::position::{GroupId, LogPosition};
-use crate::mysql::stream::tracker::Group;
+use crate::mysql::stream::tracker::{Body, Group};
 use crate::mysql::tables::mapped::Mapped;
 
 /// Rows that were not all given yet.
@@ -24,11 +25,21 @@ pub(super) struct Rows {
     left: Option<usize>,
     pub(super) row: u64,
     offset: u64,
+    query: Option<ByteString>,
+}
+
+/// Where a change lies in the log, and the statement that made it, if it is known.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub offset: u64,
+    pub row: u64,
+    pub query: Option<&'a ByteString>,
 }
 
 impl Assembler {
     /// A table map, or rows, of an event that begins at `offset`.
-    pub(super) fn body(&mut self, kind: EventKind, body: Bytes, offset: u64) -> Result<(), ConnectorError> {
+    pub(super) fn body(&mut self, body: Body, offset: u64) -> Result<(), ConnectorError> {
+        let Body { kind, content: body, query } = body;
         let (change, version, partial, compressed) = match kind {
             EventKind::Rows { change, version, compressed } => (change, version, false, compressed),
             EventKind::PartialUpdate => (Change::Update, 2, true, false),
@@ -62,7 +73,7 @@ impl Assembler {
             });
         }
         self.is_expected()?;
-        self.rows = Some(Rows { body, change, version, partial, table, left: None, row: 0, offset });
+        self.rows = Some(Rows { body, change, version, partial, table, left: None, row: 0, offset, query });
         Ok(())
     }
 
@@ -99,7 +110,7 @@ impl Assembler {
                 return Ok(());
             }
             let table = rows.table.clone();
-            let place = (rows.offset, rows.row);
+            let place = Place { offset: rows.offset, row: rows.row, query: rows.query.as_ref() };
             rows.row += 1;
             match rows.change {
                 Change::Insert => {
@@ -136,7 +147,7 @@ impl Assembler {
         &mut self,
         table: &Mapped,
         op: Op,
-        place: (u64, u64),
+        place: Place<'_>,
         capture_us: i64,
         images: (Option<Row>, Option<Row>),
         events: &mut Vec<ChangeEvent>,
@@ -148,7 +159,7 @@ impl Assembler {
         &mut self,
         schema: &Arc<TableSchema>,
         op: Op,
-        (offset, row): (u64, u64),
+        Place { offset, row, query }: Place<'_>,
         capture_us: i64,
         (before, after): (Option<Row>, Option<Row>),
         events: &mut Vec<ChangeEvent>,
@@ -190,6 +201,7 @@ impl Assembler {
             position: Position::MySql { group: group_of, offset, row: u32::try_from(row).unwrap_or(u32::MAX) },
             transaction: Some(TransactionInfo { id, total_order: self.events, table_order }),
             origin: None,
+            query: query.cloned(),
             commit_us: group.commit_us,
             capture_us,
             sequence: self.clock.tick(group.commit_us),

@@ -4,16 +4,15 @@
 //! transaction. Then the log has the savepoint, the rows, and `ROLLBACK TO`. So rows behind a savepoint are kept until the end of the
 //! transaction, as long as they fit into memory; those of larger transactions are given out, and what undoes them later stops the source.
 
-use bytes::Bytes;
-
-use super::{Assembler, EventKind};
+use super::super::tracker::{Body, room};
+use super::Assembler;
 use crate::error::ConnectorError;
 
 /// Bytes of rows that are kept.
 const MOST: usize = 32 << 20;
 
 /// An event, and where it begins.
-pub(super) type Kept = (EventKind, Bytes, u64);
+pub(super) type Kept = (Body, u64);
 
 /// What came behind the first savepoint of a transaction.
 #[derive(Debug, Default)]
@@ -32,13 +31,21 @@ impl Savepoints {
         self.marks.push((name, self.events.len()));
     }
 
+    /// Keeps an event; false: there is no room for more.
+    fn keep(&mut self, body: &Body, begin: u64) -> bool {
+        let before = self.events.last().map(|(before, _)| before);
+        self.bytes += room(before.into_iter().chain([body])) - room(before);
+        self.events.push((body.copied(), begin));
+        self.bytes <= MOST
+    }
+
     /// Undoes what came behind a savepoint, which stays; false: there is none of that name.
     fn undo(&mut self, name: &str) -> bool {
         let name = name.to_lowercase();
         let Some(at) = self.marks.iter().position(|(known, _)| *known == name) else { return false };
         self.marks.truncate(at + 1);
         self.events.truncate(self.marks[at].1);
-        self.bytes = self.events.iter().map(|(_, body, _)| body.len()).sum();
+        self.bytes = room(self.events.iter().map(|(body, _)| body));
         true
     }
 }
@@ -70,13 +77,10 @@ impl Assembler {
     }
 
     /// Rows, or their table: kept, if a savepoint came before.
-    pub(super) fn body_or_keep(&mut self, kind: EventKind, body: Bytes) -> Result<(), ConnectorError> {
+    pub(super) fn body_or_keep(&mut self, body: Body) -> Result<(), ConnectorError> {
         let begin = self.tracker.begin;
-        let Some(savepoints) = &mut self.savepoints else { return self.body(kind, body, begin) };
-        savepoints.bytes += body.len();
-        // A copy, which does not keep all that was read with it.
-        savepoints.events.push((kind, Bytes::copy_from_slice(&body), begin));
-        if savepoints.bytes > MOST {
+        let Some(savepoints) = &mut self.savepoints else { return self.body(body, begin) };
+        if !savepoints.keep(&body, begin) {
             self.outgrown = true;
             self.give_kept();
         }
@@ -94,13 +98,38 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::mysql::binlog::EventKind;
+
+    fn body(content: &'static [u8], query: Option<&bytestring::ByteString>) -> Body {
+        Body { kind: EventKind::TableMap, content: Bytes::from_static(content), query: query.cloned() }
+    }
+
+    #[test]
+    fn a_statement_is_counted_once_and_no_more_when_it_is_undone() {
+        let mut savepoints = Savepoints::default();
+        let queries: [bytestring::ByteString; 2] = ["0123456789".into(), "01234".into()];
+        savepoints.mark("a");
+        for (query, bytes) in [(Some(0), 13), (Some(0), 16), (Some(1), 24), (None, 27), (Some(1), 35)] {
+            assert!(savepoints.keep(&body(b"abc", query.map(|at: usize| &queries[at])), 1));
+            assert_eq!(savepoints.bytes, bytes);
+            if bytes == 16 {
+                savepoints.mark("b");
+            }
+        }
+        assert!(savepoints.undo("b"));
+        assert_eq!(savepoints.bytes, 16);
+        assert!(savepoints.undo("a"));
+        assert_eq!(savepoints.bytes, 0);
+    }
 
     #[test]
     fn a_savepoint_undoes_what_came_behind_it_and_stays() {
         let mut savepoints = Savepoints::default();
         let add = |savepoints: &mut Savepoints, at: u64| {
-            savepoints.events.push((EventKind::TableMap, Bytes::new(), at));
+            savepoints.keep(&body(b"", None), at);
         };
         savepoints.mark("a");
         add(&mut savepoints, 1);
@@ -112,6 +141,6 @@ mod tests {
         savepoints.mark("a");
         add(&mut savepoints, 4);
         assert!(savepoints.undo("a"));
-        assert_eq!(savepoints.events.iter().map(|(.., at)| *at).collect::<Vec<_>>(), [3]);
+        assert_eq!(savepoints.events.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [3]);
     }
 }

@@ -211,6 +211,7 @@ impl Assembler {
             position: Position::Postgres { lsn, commit },
             transaction,
             origin,
+            query: None,
             commit_us,
             capture_us,
             sequence: self.clock.tick(commit_us),
