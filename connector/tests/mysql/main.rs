@@ -12,6 +12,7 @@ mod large;
 mod login;
 mod online;
 mod own;
+mod query;
 mod rendered;
 mod resume;
 mod schema;
