@@ -105,7 +105,7 @@ impl Header {
             25 => rows(Delete, 1, false),
             26 => Incident,
             27 => Heartbeat,
-            // A byte has its length, which is no length of longer ones.
+            // A byte before it says nothing.
             29 => RowsQuery { ahead: 1 },
             30 => rows(Insert, 2, false),
             31 => rows(Update, 2, false),

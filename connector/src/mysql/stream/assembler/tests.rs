@@ -25,7 +25,7 @@ fn query(text: &str) -> Vec<u8> {
 
 /// The statement whose rows follow: of MySQL behind a byte, of MariaDB by itself.
 fn rows_query(text: &str) -> Vec<u8> {
-    event(29, &[&[text.len() as u8][..], text.as_bytes()].concat())
+    event(29, &[&[0][..], text.as_bytes()].concat())
 }
 
 fn annotation(text: &str) -> Vec<u8> {
