@@ -186,7 +186,7 @@ pub fn value(data: &[u8]) {
 
 const CHARSETS: &[&str] = &[
     "utf8mb4", "ascii", "latin1", "latin2", "greek", "hebrew", "cp866", "koi8u", "tis620", "sjis", "cp932", "ujis",
-    "eucjpms", "euckr", "gb2312", "gbk", "gb18030", "big5", "ucs2", "utf16le", "utf32",
+    "eucjpms", "euckr", "gb2312", "gbk", "gb18030", "big5", "geostd8", "hp8", "swe7", "ucs2", "utf16le", "utf32",
 ];
 
 /// Positions as servers print them.

@@ -2,6 +2,7 @@
 
 pub(super) mod charset;
 pub(super) mod codec;
+mod codepages;
 pub(super) mod decimal;
 mod exceptions;
 pub(super) mod json;

@@ -43,6 +43,8 @@ fn keys(is_mariadb: bool) -> Vec<(&'static str, Vec<String>)> {
         ("varchar(60) character set latin1 collate latin1_german2_ci", quoted(&["ad", "az", "ä", "b", "sz", "ß", "t"])),
         ("char(20) character set utf16", quoted(&["a", "ü", "z", "🎬", "中"])),
         ("varchar(20) character set sjis", quoted(&["日本", "ｱ", "a", "ソ"])),
+        ("varchar(20) character set cp850", quoted(&["a", "é", "ß", "Ø"])),
+        ("varchar(20) character set swe7", quoted(&["a", "Åsa", "Ö", "é", "z"])),
         ("varchar(700) character set latin1", many(&|n| format!("concat(repeat('x', 600), '{n:02}')"))),
         ("binary(16)", many(&|n| format!("x'{:032x}'", u128::from(n) << 122 | u128::from(n)))),
         ("varbinary(8)", plain(&["x''", "x'00'", "x'0000'", "x'00ff'", "x'27'", "x'5c'", "x'ff'", "x'ff00'"])),

@@ -427,6 +427,9 @@ const CHARSETS: &[(&str, Tried)] = &[
     ("utf8mb4", Tried::Plane),
 ];
 
+/// Character sets of one byte of which every byte is tried, also those that are no character.
+const CODEPAGES: [&str; 9] = ["armscii8", "cp850", "cp852", "dec8", "geostd8", "hp8", "keybcs2", "macce", "swe7"];
+
 #[derive(Clone, Copy)]
 enum Tried {
     One,
@@ -489,10 +492,53 @@ async fn the_log_and_a_query_have_the_same_text_of_every_character() {
         db.run("insert into numbers select a.d * 256 + b.d from digits a, digits b").await;
         let mut wrong = Vec::new();
         let known: Vec<String> = db.rows("select character_set_name from information_schema.character_sets").await;
+        let is_tried = |name: &str| {
+            CHARSETS.iter().any(|(charset, _)| *charset == name)
+                || CODEPAGES.contains(&name)
+                // Those of the test below, those that are no texts, and what older servers call utf8mb3.
+                || ["ascii", "binary", "utf8"].contains(&name)
+        };
+        let untried: Vec<&String> = known.iter().filter(|name| !is_tried(name)).collect();
+        assert!(untried.is_empty(), "(MariaDB: {}) {untried:?}", db.is_mariadb);
         for (charset, tried) in CHARSETS.iter().filter(|(charset, _)| known.iter().any(|known| known == charset)) {
             wrong.extend(other_characters(&mut db, charset, *tried).await);
         }
         assert!(wrong.is_empty(), "(MariaDB: {})\n{}", db.is_mariadb, wrong.join("\n"));
+        db.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_and_a_query_have_the_same_text_of_every_byte() {
+    for mut db in databases("codepages").await {
+        let columns = CODEPAGES.map(|charset| format!("{charset} varchar(80) character set {charset}"));
+        db.run(&format!("create table t (id int primary key, {})", columns.join(", "))).await;
+        let recorder = Recorder::new();
+        let mut settings = db.settings(&["t"]);
+        mysql_mut(&mut settings).invalid_text = InvalidText::Replace;
+        let running = Running::streaming(&settings, &recorder).await;
+        for row in 0..4 {
+            let bytes: String = (row * 64..row * 64 + 64).map(|byte| format!("{byte:02x}")).collect();
+            db.run(&format!(
+                "insert into t values ({row}, {})",
+                CODEPAGES.map(|_| format!("_binary x'{bytes}'")).join(", ")
+            ))
+            .await;
+        }
+        let records = recorder.wait(4).await;
+        running.stop().await;
+        for charset in CODEPAGES {
+            let said: Vec<String> =
+                db.rows(&format!("select convert({charset} using utf8mb4) from t order by id")).await;
+            let said = said.concat();
+            let events = records
+                .iter()
+                .map(|record| record.get(&format!("/after/{charset}")).as_str().expect("text").to_owned());
+            let events: String = events.collect();
+            assert_eq!(events.replace('\u{fffd}', "?"), said, "{charset} (MariaDB: {})", db.is_mariadb);
+            // One is the character itself.
+            assert_eq!(events.matches('\u{fffd}').count(), said.matches('?').count() - 1, "{charset}");
+        }
         db.remove().await;
     }
 }

@@ -79,6 +79,9 @@ fn common() -> Vec<(&'static str, &'static str, Json)> {
         ("varchar(20) character set latin5", "'ğş'", json!("ğş")),
         ("varchar(20) character set latin7", "'ąč'", json!("ąč")),
         ("varchar(20) character set tis620", "'ไทย'", json!("ไทย")),
+        ("varchar(20) character set cp850", "'é'", json!("é")),
+        ("varchar(20) character set geostd8", "'ქ№'", json!("ქ№")),
+        ("varchar(20) character set swe7", "'Åsa'", json!("Åsa")),
         ("varchar(20) character set ucs2", "'ü中'", json!("ü中")),
         ("varchar(20) character set utf16", "'ü🎬'", json!("ü🎬")),
         ("varchar(20) character set utf16le", "'ü🎬'", json!("ü🎬")),
@@ -94,6 +97,7 @@ fn common() -> Vec<(&'static str, &'static str, Json)> {
         ("enum('a','it''s','ü')", "'it''s'", json!("it's")),
         ("enum('a','b')", "''", json!("")),
         ("enum('é','b') character set latin1", "'é'", json!("é")),
+        ("enum('Å','b') character set swe7", "'Å'", json!("Å")),
         ("set('a','b','c')", "'c,a'", json!("a,c")),
         ("set('a','b')", "''", json!("")),
         (

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use encoding_rs::{self as enc, Encoding};
 
+use super::codepages::{self, Codepage};
 use super::exceptions;
 
 /// How texts of a column are stored.
@@ -22,6 +23,8 @@ pub(in super::super) enum Charset {
     Except(&'static Encoding, Width, &'static [(u32, char)]),
     /// Of the tables of the web, where bytes 0x80 to 0x9f are control characters.
     WithControls(&'static Encoding),
+    /// Of our own tables.
+    Codepage(&'static Codepage),
     Utf16 {
         little: bool,
     },
@@ -65,7 +68,7 @@ impl Width {
 impl Charset {
     /// That of a name; none: it is not known here.
     pub(in super::super) fn named(name: &str) -> Option<Self> {
-        use Charset::{Ascii, Binary, Except, Table, Utf8, Utf16, Utf32, WithControls};
+        use Charset::{Ascii, Binary, Codepage, Except, Table, Utf8, Utf16, Utf32, WithControls};
         Some(match name {
             "binary" => Binary,
             "utf8mb4" | "utf8mb3" | "utf8" => Utf8,
@@ -94,6 +97,15 @@ impl Charset {
             "gbk" => Table(enc::GBK),
             "gb18030" => Table(enc::GB18030),
             "big5" => Except(enc::BIG5, Width::Two { half: false }, exceptions::BIG5),
+            "armscii8" => Codepage(codepages::ARMSCII8),
+            "cp850" => Codepage(codepages::CP850),
+            "cp852" => Codepage(codepages::CP852),
+            "dec8" => Codepage(codepages::DEC8),
+            "geostd8" => Codepage(codepages::GEOSTD8),
+            "hp8" => Codepage(codepages::HP8),
+            "keybcs2" => Codepage(codepages::KEYBCS2),
+            "macce" => Codepage(codepages::MACCE),
+            "swe7" => Codepage(codepages::SWE7),
             "ucs2" | "utf16" => Utf16 { little: false },
             "utf16le" => Utf16 { little: true },
             "utf32" => Utf32,
@@ -157,6 +169,10 @@ impl Charset {
                     }
                 }
                 Some(text)
+            }
+            Self::Codepage(page) => {
+                let none = replace.then_some(char::REPLACEMENT_CHARACTER);
+                raw.iter().map(|byte| page.character(*byte).or(none)).collect()
             }
             Self::Utf16 { little } => of_encoding(if little { enc::UTF_16LE } else { enc::UTF_16BE }, raw),
             Self::Utf32 => {

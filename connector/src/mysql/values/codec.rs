@@ -352,6 +352,7 @@ mod tests {
             Kind::Text(Charset::Utf8),
             Kind::Text(Charset::Table(encoding_rs::GBK)),
             Kind::Text(Charset::WithControls(encoding_rs::ISO_8859_2)),
+            Kind::Text(Charset::named("geostd8").expect("a character set")),
             Kind::Text(Charset::Utf32),
             Kind::Binary { padded: Some(8) },
             Kind::Enum(labels.clone()),

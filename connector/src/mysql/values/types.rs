@@ -126,12 +126,9 @@ fn the_documentation_has_the_table_of_the_code() {
 }
 
 #[test]
-fn character_sets_that_are_refused_are_those_of_the_documentation() {
-    let page = include_str!("../../../MYSQL.md");
-    let (_, refused) = page.split_once("Refused are columns of the character sets").expect("the sentence");
-    let names: Vec<&str> = refused.split_once('.').expect("a full stop").0.split('`').skip(1).step_by(2).collect();
-    assert_eq!(names.len(), 9);
-    for name in names {
-        assert_eq!(Charset::named(name), None, "{name}");
-    }
+fn a_character_set_that_is_not_known_is_refused_by_its_name() {
+    let map = ColumnMap { type_code: types::VARCHAR, meta: 20, ..ColumnMap::default() };
+    let described = Described { charset: Some("cp851".to_owned()), ..Described::default() };
+    let why = Kind::of(&map, &described).expect_err("it is not known");
+    assert!(why.contains("cp851") && why.contains("utf8mb4"), "{why}");
 }
