@@ -274,7 +274,12 @@ mod tests {
             state ^= state << 17;
             state.to_le_bytes()
         };
-        (0..number).map(|_| event(INSERT, &(0..size / 8).flat_map(|_| word()).collect::<Vec<u8>>(), false)).collect()
+        let mut body = || {
+            let mut body = vec![0; size];
+            body.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&word()));
+            body
+        };
+        (0..number).map(|_| event(INSERT, &body(), false)).collect()
     }
 
     /// A payload with its fields, and one that nobody knows.
