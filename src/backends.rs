@@ -93,7 +93,9 @@ pub fn connector_settings(definition: &Definition, source: &SourcePlan) -> Conne
             (tributary_connector::SourceSettings::Postgres(settings), postgres.cloud_events)
         }
         SourceSettings::MySql(mysql) => {
-            (tributary_connector::SourceSettings::MySql(mysql_connection(mysql)), mysql.cloud_events)
+            let transactions = Some(data.join("transactions").join(&source.name));
+            let settings = MySqlSettings { transactions, ..mysql_connection(mysql) };
+            (tributary_connector::SourceSettings::MySql(settings), mysql.cloud_events)
         }
     };
     ConnectorSettings {
@@ -170,6 +172,7 @@ pub fn mysql_connection(mysql: &plan::MySqlSettings) -> MySqlSettings {
         tables: mysql.tables.clone(),
         keys: mysql.keys.iter().map(|(t, key)| (t.schema.to_string(), t.name.to_string(), key.clone())).collect(),
         identity: mysql.identity.clone(),
+        transactions: None,
         values: ValueOptions { times: times(mysql.times), binary: binary(mysql.binary), ..ValueOptions::default() },
         invalid_text: invalid_text(mysql.invalid_text),
         query: mysql.query,

@@ -5,7 +5,8 @@
 //!
 //! With a folder, transactions in progress are streamed and kept there.
 //!
-//! Of MySQL and MariaDB the table is `bench_row` of the database of that name.
+//! Of MySQL and MariaDB the table is `bench_row` of the database of that name, and large compressed transactions are kept in a folder for
+//! temporary files.
 //!
 //! `prepare` makes publication and slot, or notes where the log ends; `run` drains and prints one line of figures: seconds, CPU seconds, peak memory.
 //!
@@ -154,10 +155,11 @@ async fn main() -> anyhow::Result<()> {
         true => ConnectorSettings::postgres(name, url.as_str().into(), ["public.bench_row"]),
         false => ConnectorSettings::mysql(name, url.as_str().into(), [&TableName::new(name.as_str(), "bench_row")]),
     };
-    if let SourceSettings::Postgres(postgres) = &mut settings.source {
-        postgres.streaming = folder.first().map(Into::into);
-    }
     let kept = std::env::temp_dir().join(format!("drain-{name}"));
+    match &mut settings.source {
+        SourceSettings::Postgres(postgres) => postgres.streaming = folder.first().map(Into::into),
+        SourceSettings::MySql(mysql) => mysql.transactions = Some(kept.clone()),
+    }
     let counting = Counting { transport: open(transport)?, events: Arc::default(), folder: kept };
     let durable = counting.events.clone();
     if action == "latency" {

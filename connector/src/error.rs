@@ -141,15 +141,15 @@ pub enum ConnectorError {
         /// What to do.
         remedy: String,
     },
-    /// A transaction in progress cannot be kept.
-    #[error("{place}: {cause}; {remedy}, or set the source's streaming to off (the server keeps it then)")]
+    /// A transaction cannot be kept on the disk.
+    #[error("{place}: {cause}; {remedy}")]
     Spill {
         /// The file or folder.
         place: String,
         /// What the operating system said.
         cause: String,
         /// What to do.
-        remedy: &'static str,
+        remedy: String,
     },
     /// An event is larger than the transport takes.
     #[error("{place}: {cause}; {remedy}")]
@@ -225,16 +225,31 @@ impl ConnectorError {
         Self::Unreachable { place: place.into(), cause: cause.to_string() }
     }
 
+    /// A transaction in progress cannot be kept.
     pub(crate) fn spill(place: impl Into<String>, error: &std::io::Error) -> Self {
-        let remedy = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "make room there",
-            ErrorKind::InvalidData => "check the disk",
-            _ => "let the user that runs tributary write there",
-        };
-        Self::Spill { place: place.into(), cause: error.to_string(), remedy }
+        let remedy = keeping(error);
+        Self::Spill {
+            place: place.into(),
+            cause: error.to_string(),
+            remedy: format!("{remedy}, or set the source's streaming to off (the server keeps it then)"),
+        }
+    }
+
+    /// A compressed transaction cannot be kept.
+    pub(crate) fn kept(place: impl Into<String>, error: &std::io::Error) -> Self {
+        Self::Spill { place: place.into(), cause: error.to_string(), remedy: keeping(error).to_owned() }
     }
 
     pub(crate) fn lost(place: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::PositionLost { place: place.into(), cause: cause.into(), remedy: remedy.into() }
+    }
+}
+
+/// What lets a file be written and read.
+fn keeping(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "make room there",
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => "check the disk",
+        _ => "let the user that runs tributary write there",
     }
 }

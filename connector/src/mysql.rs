@@ -1,7 +1,7 @@
 //! MySQL and MariaDB: the binary log, read as a replica reads it.
 //!
 //! [`prepare`](prepare()) makes sure that the server fits, that this process is the one that reads, and that a position is durable; [`MySqlSource`]
-//! streams; [`KeyPager`] pages through the rows of a table. The rooms, as data flows: `wire` (URL, protocol, login, TLS, sessions, the log as it comes) → `binlog` (what events say) →
+//! streams; [`KeyPager`] pages through the rows of a table. The rooms, as data flows: `wire` (URL, protocol, login, TLS, sessions, the log as it comes, what of it is `kept` in files) → `binlog` (what events say) →
 //! `stream` (where a reader stands, events → changes) with `position` (places in a log), `values` (bytes of columns → values) and `tables`
 //! (what tables were at each place of the log).
 
@@ -13,6 +13,7 @@ mod describe;
 pub(crate) mod fuzzing;
 mod grants;
 mod inspect;
+mod kept;
 mod monitor;
 mod pager;
 pub mod position;

@@ -208,6 +208,9 @@ pub struct MySqlSettings {
     pub keys: Vec<(String, String, Vec<String>)>,
     /// The name by which one process reads at a time, and by which the server knows the reader.
     pub identity: String,
+    /// The folder, of this source alone, that keeps a compressed transaction of more than a packet (16 MB) while it is read. Without one it
+    /// is in memory.
+    pub transactions: Option<PathBuf>,
     /// How values travel.
     pub values: ValueOptions,
     /// What becomes of bytes that are no text.
@@ -336,6 +339,7 @@ impl ConnectorSettings {
             tables: tables.into_iter().map(Into::into).collect(),
             keys: Vec::new(),
             identity: format!("tributary_{name}"),
+            transactions: None,
             values: ValueOptions { times: TimePrecision::AdaptiveTimeMicroseconds, ..ValueOptions::default() },
             invalid_text: InvalidText::default(),
             query: false,

@@ -13,8 +13,8 @@ mod xa;
 
 pub(super) use definition::Unlogged;
 pub(super) use group::{GroupStart, format_description, heartbeat, rotation};
-pub(super) use header::{EventKind, HEADER, Header};
-pub(super) use payload::{Payload, uncompressed};
+pub(super) use header::{EventKind, HEADER, Header, is_intact};
+pub(super) use payload::{Payload, Unreadable, uncompressed};
 pub(super) use rows::{Change, Image, RowsEvent, ends_statement, expanded, rows_query};
 pub(super) use statement::{Statement, StatementKind};
 pub(super) use table_map::{ColumnMap, TableMap, types};

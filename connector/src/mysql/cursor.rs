@@ -5,7 +5,8 @@
 #[error("{0}")]
 pub(super) struct Malformed(pub &'static str);
 
-const SHORT: Malformed = Malformed("it is shorter than its fields");
+/// It has fewer bytes than it needs.
+pub(super) const SHORT: Malformed = Malformed("it is shorter than its fields");
 
 /// What is left of a message.
 #[derive(Debug, Clone, Copy)]

@@ -58,7 +58,7 @@ pub fn events(data: &[u8]) {
         if let Some(size) = event.get_mut(9..13) {
             size.copy_from_slice(&whole.to_le_bytes());
         }
-        let mut next = assembler.take(&event.into(), false, 0, &mut out);
+        let mut next = assembler.take(Bytes::from(event).into(), false, 0, &mut out);
         loop {
             match next {
                 Ok(Next::Define(definition)) => assembler.define(&definition.tables, Vec::new()),

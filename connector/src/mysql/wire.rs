@@ -124,20 +124,30 @@ impl Wire {
         sent.await.map_err(|e| ConnectorError::unreachable(self.endpoint.place(), e))
     }
 
+    /// The length of the next packet's content, if that has been told.
+    fn length(&self) -> Option<usize> {
+        let (head, _) = self.input.split_first_chunk::<HEAD>()?;
+        Some(u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize)
+    }
+
+    /// Takes the head of the next packet, if that has arrived: the length of the content behind it.
+    fn head(&mut self) -> Result<Option<usize>, ConnectorError> {
+        let Some(length) = self.length() else { return Ok(None) };
+        if self.input.split_to(HEAD).last() != Some(&self.number) {
+            return Err(self.unexpected("packets are out of order"));
+        }
+        self.number = self.number.wrapping_add(1);
+        Ok(Some(length))
+    }
+
     /// A packet that has arrived, joined with those that continue it.
     pub(super) fn arrived(&mut self) -> Result<Option<Bytes>, ConnectorError> {
         loop {
-            let Some((head, _)) = self.input.split_first_chunk::<HEAD>() else { return Ok(None) };
-            let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-            if self.input.len() < HEAD + length {
+            if !self.has_arrived() {
                 return Ok(None);
             }
-            if head[3] != self.number {
-                return Err(self.unexpected("packets are out of order"));
-            }
-            self.number = self.number.wrapping_add(1);
-            let mut packet = self.input.split_to(HEAD + length);
-            let content = packet.split_off(HEAD);
+            let Some(length) = self.head()? else { return Ok(None) };
+            let content = self.input.split_to(length);
             if length == FULL {
                 self.begun.extend_from_slice(&content);
                 continue;
@@ -152,8 +162,7 @@ impl Wire {
 
     /// Whether a packet has arrived. It may be continued by one that has not.
     pub(super) fn has_arrived(&self) -> bool {
-        let head = self.input.split_first_chunk::<HEAD>().map(|(head, _)| *head);
-        head.is_some_and(|head| self.input.len() >= HEAD + u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize)
+        self.length().is_some_and(|length| self.input.len() >= HEAD + length)
     }
 
     /// Reads what has come; waits until something has. Cancel-safe.

@@ -2,9 +2,13 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use mysql_async::prelude::Queryable as _;
+use rand::RngCore as _;
 use tributary_stack::MySqlProduct;
 
-use crate::server::{databases, films, products, run, session, start};
+use crate::server::{databases, films, mysql_mut, products, run, session, start};
 use crate::support::{Recorder, Running, drain};
 
 /// Peak memory of the process that captures, in MB.
@@ -47,6 +51,43 @@ async fn a_transaction_of_three_hundred_megabytes_is_captured_in_little_memory()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_transaction_of_three_hundred_megabytes_is_captured_in_little_memory() {
     captured("set session binlog_transaction_compression = on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_transaction_of_more_than_a_packet_is_read_from_a_file() {
+    for mut db in databases("large_kept").await {
+        if db.is_mariadb {
+            db.remove().await;
+            continue;
+        }
+        db.run("create table t (id int primary key, x longblob)").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = folder.path().join("transactions");
+        let (recorder, mut settings) = (Recorder::new(), db.settings(&["t"]));
+        mysql_mut(&mut settings).transactions = Some(kept.clone());
+        let running = Running::streaming(&settings, &recorder).await;
+        // What is random stays as long as it is: eighteen megabytes in one event, and a packet has sixteen.
+        let mut values = vec![vec![0; 1 << 20]; 18];
+        values.iter_mut().for_each(|value| rand::rng().fill_bytes(value));
+        db.run("set session binlog_transaction_compression = on").await;
+        db.run("begin").await;
+        for (id, value) in values.iter().enumerate() {
+            db.sql.exec_drop("insert into t values (?, ?)", (id, value)).await.expect("inserted");
+        }
+        db.run("commit").await;
+        db.run("insert into t values (18, 'small')").await;
+        values.push(b"small".to_vec());
+        let records = recorder.wait(values.len()).await;
+        running.stop().await;
+        assert_eq!(records.len(), values.len());
+        for (id, (record, value)) in records.iter().zip(&values).enumerate() {
+            assert_eq!(record.get("/after/id").as_u64(), Some(id as u64));
+            assert!(record.get("/after/x").as_str() == Some(BASE64_STANDARD.encode(value).as_str()), "{id}");
+        }
+        // The folder was made when the event came, and what was in it is gone.
+        assert_eq!(std::fs::read_dir(&kept).expect("the folder").count(), 0);
+        db.remove().await;
+    }
 }
 
 /// A transaction of three hundred thousand rows of a kilobyte, behind a statement that sets the session.

@@ -88,13 +88,13 @@ pub(super) async fn run(gigabytes: u32) -> Result<()> {
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
 }
 
-/// The same of a binary log.
-pub(super) async fn of_binlog(product: MySqlProduct, gigabytes: u32) -> Result<()> {
+/// The same of a binary log. `compressed`: as one event of it.
+pub(super) async fn of_binlog(product: MySqlProduct, gigabytes: u32, compressed: bool) -> Result<()> {
     const NAME: &str = "huge";
     let version = binlog::newest(product)?;
     release_of_drain().await?;
     let rows = gigabytes * ROWS_PER_GIGABYTE;
-    let settings = vec![("max-allowed-packet".to_owned(), "64M".to_owned())];
+    let settings = vec![("max-allowed-packet".to_owned(), "1G".to_owned())];
     let server = MySql::start(MySqlOptions { fsync: false, settings, ..MySqlOptions::of(product, version) }).await?;
     let mut sql = server.session("mysql").await?;
     binlog::numbers(&mut sql, NAME).await?;
@@ -105,8 +105,13 @@ pub(super) async fn of_binlog(product: MySqlProduct, gigabytes: u32) -> Result<(
     let transport = format!("embedded:{}", log.display());
     drained::prepare(&url, NAME, &transport, rows).await?;
     let begin = Instant::now();
-    let fill = "insert into bench_row select n, repeat(sha2(n, 256), 16384) from numbers where n <=";
-    sql.run(&format!("{fill} {rows} order by n")).await?;
+    let mut body = "repeat(sha2(n, 256), 16384)".to_owned();
+    if compressed {
+        sql.run("set session binlog_transaction_compression = on").await?;
+        // 25 times 40 KB, of which compression leaves a half of one.
+        body = format!("repeat(concat({}), 25)", ["hex(random_bytes(1024))"; 20].join(", "));
+    }
+    sql.run(&format!("insert into bench_row select n, {body} from numbers where n <= {rows} order by n")).await?;
     println!("{gigabytes} GB committed after {:.0} s", begin.elapsed().as_secs_f64());
     sql.close().await?;
 

@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
     /// capture, latency, huge: out of MariaDB's log, beside mariadb-binlog; peers: beside Debezium's connector of MariaDB
     #[arg(long)]
     mariadb: bool,
+    /// huge: the transaction is compressed in the log, to a fiftieth (MySQL)
+    #[arg(long, requires = "mysql")]
+    compressed: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -82,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Name::Capture => unless_interrupted(Box::pin(capture::run(arguments.size.unwrap_or(1_000_000)))).await?,
         Name::Huge if arguments.mysql || arguments.mariadb => {
             let gigabytes = arguments.size.unwrap_or(10);
-            unless_interrupted(Box::pin(huge::of_binlog(product(&arguments), gigabytes))).await?;
+            unless_interrupted(Box::pin(huge::of_binlog(product(&arguments), gigabytes, arguments.compressed))).await?;
         }
         Name::Huge => unless_interrupted(Box::pin(huge::run(arguments.size.unwrap_or(10)))).await?,
         Name::Latency => {

@@ -11,7 +11,10 @@ const ARTIFICIAL: u16 = 0x20;
 /// The flag of the first event of a file that is being written.
 const IN_USE: u16 = 0x1;
 /// Bytes of a checksum.
-const CHECKSUM: usize = 4;
+pub(in super::super) const CHECKSUM: usize = 4;
+/// The CRC32 of anything that its own CRC32 is behind.
+const RESIDUE: u32 = 0x2144_df1c;
+const WRONG_SUM: Malformed = Malformed("its checksum does not fit its content");
 
 /// What an event is. Those that mean the same for us share a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,11 @@ pub(in super::super) enum EventKind {
     LoadStatement,
     /// Nothing that changes rows by itself: parameters of statements, sets of GTIDs, comments.
     Nothing,
+}
+
+/// Whether the checksum of an event fits, by the CRC32 of the whole, checksum and all.
+pub(in super::super) fn is_intact(crc: u32) -> Result<(), Malformed> {
+    if crc == RESIDUE { Ok(()) } else { Err(WRONG_SUM) }
 }
 
 /// What an event begins with.
@@ -162,7 +170,7 @@ impl Header {
             _ => hasher.update(content),
         }
         if hasher.finalize() != u32::from_le_bytes(*told) {
-            return Err(Malformed("its checksum does not fit its content"));
+            return Err(WRONG_SUM);
         }
         content.get(HEADER..).ok_or(Malformed("it is shorter than its header"))
     }

@@ -93,7 +93,7 @@ async fn log_file(
     let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, &from, false).await?;
     let mut tracker = Tracker::new(from, at, facts.has_checksum);
     while !tracker.is_described() {
-        tracker.take(&stream.event().await?, false)?;
+        tracker.take(stream.event().await?, false)?;
     }
     stream.close().await;
     Ok(tracker.file(&facts.server))

@@ -23,6 +23,7 @@ use crate::error::ConnectorError;
 use crate::mysql::binlog::{EventKind, Payload, TableMap, Unlogged};
 use crate::mysql::checkpoint::{HalfDone, MySqlCheckpoint};
 use crate::mysql::cursor::Malformed;
+use crate::mysql::kept::Event;
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
 use crate::mysql::prepare::Facts;
 use crate::mysql::tables::Shape;
@@ -227,8 +228,8 @@ impl Assembler {
             Some(payload) => payload.next(),
             None => return Ok(Next::GoOn),
         };
-        match next.map_err(|malformed| self.malformed(malformed))? {
-            Some(event) => self.take(&event, true, capture_us, events),
+        match next.map_err(|why| why.at(self.tracker.place()))? {
+            Some(event) => self.take(event.into(), true, capture_us, events),
             None => {
                 self.payload = None;
                 Ok(Next::GoOn)
@@ -239,7 +240,7 @@ impl Assembler {
     /// Takes an event. `inner`: it came within another one.
     pub(in crate::mysql) fn take(
         &mut self,
-        event: &Bytes,
+        event: Event,
         inner: bool,
         capture_us: i64,
         events: &mut Vec<ChangeEvent>,
@@ -252,9 +253,7 @@ impl Assembler {
         }
         match step {
             Step::Nothing => {}
-            Step::Payload(body) => {
-                self.payload = Some(Payload::open(&body).map_err(|malformed| self.malformed(malformed))?);
-            }
+            Step::Payload(payload) => self.payload = Some(payload),
             Step::Body(body) => match &self.tracker.group {
                 Some(Group { xa: Some(_), .. }) => self.hold(&body)?,
                 _ => self.body_or_keep(body)?,

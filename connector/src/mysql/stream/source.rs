@@ -26,7 +26,7 @@ use crate::source::{Part, Source};
 
 /// A part is given out when it has this many events, or was read from this many bytes of the log.
 const PART_EVENTS: usize = 256;
-const PART_BYTES: usize = 256 << 10;
+const PART_BYTES: u64 = 256 << 10;
 
 /// The log of a MySQL or MariaDB server, streaming.
 pub struct MySqlSource {
@@ -139,6 +139,7 @@ impl MySqlSource {
         let identity = Identity::of(&settings.identity);
         let (endpoint, is_mariadb) = (&session.endpoint, session.is_mariadb);
         let stream = LogStream::open(endpoint, is_mariadb, &identity, &checkpoint.position, settings.query).await?;
+        let stream = stream.keeping(settings.transactions.as_deref());
         let kind = if session.is_mariadb { SourceKind::MariaDb } else { SourceKind::MySql };
         let source = Arc::new(SourceInfo { name: name.into(), kind, database: "".into() });
         let shapes: HashMap<TableName, Shape> = shapes.clone();
@@ -207,15 +208,15 @@ impl MySqlSource {
                 self.assembler.go_on(capture_us, &mut part.events, PART_EVENTS)?
             } else {
                 let Some(event) = self.stream.arrived()? else { break };
-                bytes += event.len();
-                self.assembler.take(&event, false, capture_us, &mut part.events)?
+                bytes += event.size();
+                self.assembler.take(event, false, capture_us, &mut part.events)?
             };
             if let Next::Define(definition) = next {
                 self.begin(definition);
                 break;
             }
         }
-        self.bytes.increment(bytes as u64);
+        self.bytes.increment(bytes);
         if !part.events.is_empty() || self.assembler.groups() > self.marked {
             self.marked = self.assembler.groups();
             part.mark = Some(self.assembler.mark(part.events.last()));

@@ -8,12 +8,15 @@ use tributary_event::LogGroup;
 
 use crate::error::ConnectorError;
 use crate::mysql::binlog::{
-    EventKind, GroupStart, HEADER, Header, Statement, StatementKind, ends_statement, format_description, heartbeat,
-    rotation, rows_query,
+    EventKind, GroupStart, HEADER, Header, Payload, Statement, StatementKind, ends_statement, format_description,
+    heartbeat, is_intact, rotation, rows_query,
 };
 use crate::mysql::checkpoint::LogFile;
 use crate::mysql::cursor::Malformed;
+use crate::mysql::kept::{Event, Kept};
 use crate::mysql::position::{FilePosition, GroupId, LogPosition};
+
+const OTHER_SIZE: Malformed = Malformed("it has another size than it says");
 
 /// The group that is being read.
 #[derive(Debug, Clone)]
@@ -74,7 +77,7 @@ pub(in crate::mysql) enum Step {
     /// A table map, or rows.
     Body(Body),
     /// A transaction in one event.
-    Payload(Bytes),
+    Payload(Payload),
     /// A statement. It ends the group, unless the group has an end of its own.
     Statement(Statement, StatementKind),
     /// The group ends; nothing of it is left.
@@ -128,10 +131,14 @@ impl Tracker {
     }
 
     /// Takes an event. `inner`: it came within another one, and lies nowhere itself.
-    pub(in crate::mysql) fn take(&mut self, event: &Bytes, inner: bool) -> Result<Step, ConnectorError> {
-        let header = Header::read(event).map_err(|e| self.wrong(e))?;
+    pub(in crate::mysql) fn take(&mut self, event: Event, inner: bool) -> Result<Step, ConnectorError> {
+        let event = match event {
+            Event::Whole(event) => event,
+            Event::Kept(kept) => return self.take_kept(kept),
+        };
+        let header = Header::read(&event).map_err(|e| self.wrong(e))?;
         if header.size as usize != event.len() {
-            return Err(self.wrong(Malformed("it has another size than it says")));
+            return Err(self.wrong(OTHER_SIZE));
         }
         let kind = header.kind();
         if kind == Some(EventKind::FormatDescription) {
@@ -142,7 +149,7 @@ impl Tracker {
         // So that what is wrong with it is told with its own place.
         self.advance(&header, inner);
         // Before its kind is believed: one that is not known may be one that was changed on its way.
-        let body = header.body(event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
+        let body = header.body(&event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
         let Some(kind) = kind else {
             if header.is_ignorable() {
                 return Ok(Step::Nothing);
@@ -158,6 +165,19 @@ impl Tracker {
             });
         };
         self.step(&header, kind, event.slice_ref(body)).map_err(|e| self.wrong(e))
+    }
+
+    /// Takes a payload that is in a file.
+    fn take_kept(&mut self, kept: Kept) -> Result<Step, ConnectorError> {
+        let header = Header::read(&kept.front).map_err(|e| self.wrong(e))?;
+        if u64::from(header.size) != kept.size {
+            return Err(self.wrong(OTHER_SIZE));
+        }
+        self.advance(&header, false);
+        if self.has_checksum {
+            is_intact(kept.crc).map_err(|e| self.wrong(e))?;
+        }
+        Payload::open_kept(kept, self.has_checksum).map(Step::Payload).map_err(|why| why.at(self.place()))
     }
 
     /// Moves behind an event. Offsets have 64 bits, of which headers have the lowest 32, and sometimes none.
@@ -211,7 +231,7 @@ impl Tracker {
                 let one_phase = body.first().is_some_and(|byte| *byte != 0);
                 return Ok(Step::End(if one_phase { End::Committed } else { End::Prepared }));
             }
-            EventKind::Payload => return Ok(Step::Payload(body)),
+            EventKind::Payload => return Ok(Step::Payload(Payload::open(&body)?)),
             EventKind::TableMap | EventKind::Rows { .. } | EventKind::PartialUpdate => {
                 let query = self.query(kind, &body);
                 return Ok(Step::Body(Body { kind, content: body, query }));
@@ -336,7 +356,7 @@ mod tests {
         const ROUND: u64 = 1 << 32;
         let mut tracker = tracker(ROUND - 150);
         let mut take = |size: u32, end: u32| {
-            tracker.take(&event(size, end), false).expect("an event");
+            tracker.take(event(size, end).into(), false).expect("an event");
             (tracker.begin, tracker.at.offset)
         };
         assert_eq!(take(100, (ROUND - 50) as u32), (ROUND - 150, ROUND - 50));
@@ -348,7 +368,7 @@ mod tests {
         // Once more around.
         tracker.at.offset = 2 * ROUND - 10;
         let mut take = |size: u32, end: u32| {
-            tracker.take(&event(size, end), false).expect("an event");
+            tracker.take(event(size, end).into(), false).expect("an event");
             (tracker.begin, tracker.at.offset)
         };
         assert_eq!(take(60, 50), (2 * ROUND - 10, 2 * ROUND + 50));
@@ -390,7 +410,7 @@ mod tests {
         bytes[19..27].copy_from_slice(&(5_u64 << 32).to_le_bytes());
         bytes[27..].copy_from_slice(b"bin.000002");
         rotate = bytes.into();
-        tracker.take(&rotate, false).expect("an event");
+        tracker.take(rotate.into(), false).expect("an event");
         assert_eq!(tracker.at, FilePosition { file: "bin.000002".into(), offset: 5 << 32 });
     }
 }

@@ -8,7 +8,7 @@ use tributary_event::{ErrorClass, TableName};
 
 use super::Shape;
 use crate::error::ConnectorError;
-use crate::mysql::binlog::{EventKind, Payload, StatementKind, TableMap};
+use crate::mysql::binlog::{EventKind, StatementKind, TableMap, Unreadable};
 use crate::mysql::position::{FilePosition, LogPosition};
 use crate::mysql::prepare::Facts;
 use crate::mysql::stream::tracker::{Body, Step, Tracker};
@@ -32,7 +32,8 @@ pub(in crate::mysql) async fn look(
         return Ok(shapes);
     }
     let identity = Identity::of(&format!("{} ahead", settings.identity));
-    let mut stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from, false).await?;
+    let stream = LogStream::open(&session.endpoint, session.is_mariadb, &identity, from, false).await?;
+    let mut stream = stream.keeping(settings.transactions.as_deref());
     let mut scan = Scan {
         tracker: Tracker::new(from.clone(), at.clone(), facts.has_checksum),
         rows: BTreeSet::new(),
@@ -41,8 +42,8 @@ pub(in crate::mysql) async fn look(
     };
     while !scan.tracker.position.reaches(&end) && !scan.open.is_empty() {
         let event = stream.event().await?;
-        let mut within = match scan.tracker.take(&event, false)? {
-            Step::Payload(body) => Payload::open(&body).ok(),
+        let mut within = match scan.tracker.take(event, false)? {
+            Step::Payload(payload) => Some(payload),
             step => {
                 scan.examine(step)?;
                 None
@@ -51,10 +52,12 @@ pub(in crate::mysql) async fn look(
         while let Some(payload) = &mut within {
             match payload.next() {
                 Ok(Some(event)) => {
-                    let step = scan.tracker.take(&event, true)?;
+                    let step = scan.tracker.take(event.into(), true)?;
                     scan.examine(step)?;
                 }
-                _ => within = None,
+                Err(Unreadable::Kept(error)) => return Err(error),
+                // The stream stops at what the server has sent so.
+                Ok(None) | Err(Unreadable::Malformed(_)) => within = None,
             }
         }
     }

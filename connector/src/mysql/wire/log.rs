@@ -1,17 +1,20 @@
 //! The log as it comes from the server: one event after another, and where each lies.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _};
 use tokio::time::{Instant, timeout_at};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::Wire;
 use super::endpoint::Endpoint;
 use super::failure::ServerError;
 use super::session::literal;
+use super::{FULL, HEAD, Wire};
 use crate::error::ConnectorError;
+use crate::mysql::binlog::{EventKind, Header};
 use crate::mysql::cursor::Malformed;
+use crate::mysql::kept::{Event, Keeping};
 use crate::mysql::position::LogPosition;
 
 const READING: &str = "reading the log";
@@ -45,6 +48,40 @@ impl Identity {
 /// The log, from a position on.
 pub(in crate::mysql) struct LogStream {
     wire: Wire,
+    /// Where compressed transactions of more than a packet are kept; none: in memory.
+    folder: Option<PathBuf>,
+    /// The one that is arriving.
+    large: Option<Large>,
+}
+
+/// A compressed transaction of more than a packet that is arriving. What of it has arrived is in its file.
+struct Large {
+    keeping: Keeping,
+    /// Bytes of its packet that have not arrived.
+    left: usize,
+    /// No packet continues that one.
+    is_last: bool,
+}
+
+impl Large {
+    /// Takes what has arrived of it: whether that is all.
+    fn take(&mut self, wire: &mut Wire) -> Result<bool, ConnectorError> {
+        loop {
+            if self.left == 0 {
+                if self.is_last {
+                    return Ok(true);
+                }
+                let Some(length) = wire.head()? else { return Ok(false) };
+                (self.left, self.is_last) = (length, length < FULL);
+            }
+            let part = wire.input.split_to(self.left.min(wire.input.len()));
+            if part.is_empty() && self.left > 0 {
+                return Ok(false);
+            }
+            self.keeping.add(&part)?;
+            self.left -= part.len();
+        }
+    }
 }
 
 impl LogStream {
@@ -105,18 +142,52 @@ impl LogStream {
                 wire.command(0x12, &body).await?;
             }
         }
-        Ok(Self { wire })
+        Ok(Self { wire, folder: None, large: None })
+    }
+
+    /// The same, which keeps compressed transactions of more than a packet in a folder; none: in memory.
+    pub(in crate::mysql) fn keeping(self, folder: Option<&Path>) -> Self {
+        Self { folder: folder.map(Path::to_owned), ..self }
     }
 
     /// The next event, if it has arrived.
-    pub(in crate::mysql) fn arrived(&mut self) -> Result<Option<Bytes>, ConnectorError> {
+    pub(in crate::mysql) fn arrived(&mut self) -> Result<Option<Event>, ConnectorError> {
+        if self.large.is_none() {
+            self.large = self.begun_large()?;
+        }
+        if let Some(mut large) = self.large.take() {
+            if large.take(&mut self.wire)? {
+                return Ok(Some(Event::Kept(large.keeping.finish()?)));
+            }
+            self.large = Some(large);
+            return Ok(None);
+        }
         let Some(packet) = self.wire.arrived()? else { return Ok(None) };
         match packet.split_first() {
-            Some((0, _)) => Ok(Some(packet.slice(1..))),
+            Some((0, _)) => Ok(Some(packet.slice(1..).into())),
             Some((0xff, error)) => Err(ServerError::read(error).classify(self.wire.endpoint(), READING)),
             Some((0xfe, _)) => Err(self.wire.broken("the server ended the stream")),
             _ => Err(self.malformed("a packet", Malformed("it is none of the log"))),
         }
+    }
+
+    /// Begins to keep what has begun to arrive, if that is a compressed transaction of more than a packet.
+    fn begun_large(&mut self) -> Result<Option<Large>, ConnectorError> {
+        let (Some(folder), true, Some(FULL)) = (&self.folder, self.wire.begun.is_empty(), self.wire.length()) else {
+            return Ok(None);
+        };
+        let is_payload = match self.wire.input.get(HEAD..) {
+            Some([0, event @ ..]) => Header::read(event).is_ok_and(|header| header.kind() == Some(EventKind::Payload)),
+            _ => false,
+        };
+        if !is_payload {
+            return Ok(None);
+        }
+        let keeping = Keeping::begin(folder)?;
+        self.wire.head()?;
+        // That it is an event.
+        self.wire.input.advance(1);
+        Ok(Some(Large { keeping, left: FULL - 1, is_last: false }))
     }
 
     /// Whether an event has arrived.
@@ -134,7 +205,7 @@ impl LogStream {
     }
 
     /// The next event. Cancel-safe.
-    pub(in crate::mysql) async fn event(&mut self) -> Result<Bytes, ConnectorError> {
+    pub(in crate::mysql) async fn event(&mut self) -> Result<Event, ConnectorError> {
         loop {
             if let Some(event) = self.arrived()? {
                 return Ok(event);
@@ -155,25 +226,114 @@ impl LogStream {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::UnixStream;
     use tributary_event::ErrorClass;
 
     use super::super::endpoint::endpoints;
     use super::*;
-    use crate::net::{Socket, Stream};
+    use crate::mysql::binlog::{HEADER, Payload};
+    use crate::mysql::position::FilePosition;
+    use crate::mysql::stream::tracker::{Step, Tracker};
+    use crate::net::Stream;
+
+    const PAYLOAD: u8 = 40;
+    const INSERT: u8 = 30;
+
+    /// A log whose server is the other end of a socket of this machine.
+    fn log(folder: &Path) -> (LogStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let endpoint = endpoints(&"mysql://u:p@h".into()).expect("a URL").remove(0);
+        let (input, begun) = (BytesMut::new(), BytesMut::new());
+        let wire = Wire { stream: Stream::Unix(ours), input, begun, number: 0, endpoint };
+        (LogStream { wire, folder: None, large: None }.keeping(Some(folder)), theirs)
+    }
+
+    fn tracker() -> Tracker {
+        let at = FilePosition { file: "bin.000001".into(), offset: 4 };
+        Tracker::new(LogPosition::File(at.clone()), at, true)
+    }
+
+    /// An event; that of the log itself has a checksum behind it.
+    fn event(kind: u8, body: &[u8], has_checksum: bool) -> Vec<u8> {
+        let size = HEADER + body.len() + if has_checksum { 4 } else { 0 };
+        let mut event = vec![0; HEADER];
+        event[4] = kind;
+        event[9..13].copy_from_slice(&(size as u32).to_le_bytes());
+        event.extend_from_slice(body);
+        if has_checksum {
+            let sum = crc32fast::hash(&event);
+            event.extend_from_slice(&sum.to_le_bytes());
+        }
+        event
+    }
+
+    /// Events whose bytes no compression makes fewer.
+    fn events(number: usize, size: usize) -> Vec<Vec<u8>> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut word = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        let mut body = || {
+            let mut body = vec![0; size];
+            body.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&word()));
+            body
+        };
+        (0..number).map(|_| event(INSERT, &body(), false)).collect()
+    }
+
+    /// A payload with its fields, and one that nobody knows.
+    fn payload(algorithm: u8, content: &[u8]) -> Vec<u8> {
+        let mut body = vec![2, 1, algorithm, 99, 2, 7, 7, 1, 9, 0xfe];
+        if algorithm == 255 {
+            body = vec![2, 3, 0xfc, 255, 0, 1, 9, 0xfe];
+        }
+        body.put_u64_le(content.len() as u64);
+        body.push(0);
+        body.extend_from_slice(content);
+        event(PAYLOAD, &body, true)
+    }
+
+    /// An event as it lies in packets, of which the first has a number.
+    fn packets(event: &[u8], number: &mut u8) -> Vec<u8> {
+        let (content, mut out) = ([&[0], event].concat(), Vec::new());
+        let mut rest = &content[..];
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(FULL));
+            out.extend_from_slice(&(now.len() as u32).to_le_bytes()[..3]);
+            out.push(*number);
+            *number = number.wrapping_add(1);
+            out.extend_from_slice(now);
+            rest = later;
+            if now.len() < FULL {
+                return out;
+            }
+        }
+    }
+
+    /// The next event, of a caller that stops waiting whenever there is nothing.
+    async fn impatient(log: &mut LogStream) -> Event {
+        loop {
+            tokio::select! {
+                biased;
+                event = log.event() => return event.expect("an event"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+
+    fn read(mut payload: Payload) -> Vec<Bytes> {
+        std::iter::from_fn(|| payload.next().expect("an event")).collect()
+    }
 
     #[tokio::test]
     async fn a_server_that_says_nothing_is_gone_and_one_that_says_something_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let endpoint = endpoints(&format!("mysql://u@{address}").as_str().into()).expect("a URL").remove(0);
-        let tcp = TcpStream::connect(address).await.expect("connects");
-        let (mut server, _) = listener.accept().await.expect("a connection");
-        let stream = Stream::Plain(Socket::Watched(tcp));
-        let wire = Wire { stream, input: BytesMut::new(), begun: BytesMut::new(), number: 0, endpoint };
-        let mut log = LogStream { wire };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut log, mut server) = log(folder.path());
         server.write_all(b"a word").await.expect("written");
         log.wait().await.expect("it said something");
         // From here on time passes as soon as there is nothing to do.
@@ -183,5 +343,72 @@ mod tests {
         assert!(begun.elapsed() >= SILENCE);
         assert_eq!(error.class(), ErrorClass::Transient);
         assert!(error.to_string().contains("the server has been silent for 30s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_transaction_of_several_packets_is_kept_in_a_file_and_read_from_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut log, mut server) = log(folder.path());
+        let inner = [events(9, 4 << 20), events(5, 4 << 20)];
+        let compressed = zstd::encode_all(&*inner[1].concat(), 1).expect("compressed");
+        let outer = [payload(255, &inner[0].concat()), payload(0, &compressed)];
+        assert!(outer[0].len() > 2 * FULL && outer[1].len() > FULL);
+        // Behind the first, rows of more than a packet, which stay in memory; behind the last, something small.
+        let (rows, small) = (event(INSERT, &vec![7; FULL + 9], true), payload(255, &inner[1][0]));
+        let mut number = 0;
+        let all = [&outer[0], &rows, &outer[1], &small].map(|event| packets(event, &mut number));
+        let serving = tokio::spawn(async move {
+            for part in all.concat().chunks(1_000_003) {
+                server.write_all(part).await.expect("written");
+            }
+            server
+        });
+        let mut tracker = tracker();
+        for (inner, outer) in inner.iter().zip(&outer) {
+            let event = impatient(&mut log).await;
+            assert!(matches!(event, Event::Kept(_)), "it is in memory");
+            assert_eq!(event.size(), outer.len() as u64);
+            assert!(log.wire.begun.is_empty() && log.wire.input.len() < FULL);
+            let Ok(Step::Payload(payload)) = tracker.take(event, false) else { panic!("no payload") };
+            assert!(read(payload) == *inner);
+            if inner.len() == 9 {
+                assert!(matches!(impatient(&mut log).await, Event::Whole(event) if event == rows));
+            }
+        }
+        assert!(matches!(impatient(&mut log).await, Event::Whole(event) if event == small));
+        assert_eq!(tracker.at.offset, 4 + (outer[0].len() + outer[1].len()) as u64);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);
+        serving.await.expect("served");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_what_its_checksum_says_or_shorter_than_its_fields_say_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = payload(255, &event(INSERT, &vec![7; FULL], false));
+        let (mut flipped, mut long) = (whole.clone(), whole.clone());
+        flipped[FULL + 5] ^= 1;
+        // The size that its fields tell, with a checksum that fits.
+        long[HEADER + 8] += 1;
+        let end = long.len() - 4;
+        let sum = crc32fast::hash(&long[..end]);
+        long[end..].copy_from_slice(&sum.to_le_bytes());
+        for (event, why) in [(flipped, "its checksum does not fit"), (long, "it is shorter than its fields")] {
+            let (mut log, mut server) = log(folder.path());
+            let sent = packets(&event, &mut 0);
+            let (event, ()) = tokio::join!(log.event(), async { server.write_all(&sent).await.expect("written") });
+            let refused = tracker().take(event.expect("an event"), false).expect_err("refused").to_string();
+            assert!(refused.contains("the event at bin.000001:") && refused.contains(why), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_is_told_when_one_comes() {
+        let folder = tempfile::NamedTempFile::new().expect("a file");
+        let (mut log, mut server) = log(folder.path());
+        let sent = packets(&payload(255, &vec![7; FULL]), &mut 0);
+        server.write_all(&sent[..100]).await.expect("written");
+        let error = log.event().await.expect_err("there is no folder");
+        assert_eq!(error.class(), ErrorClass::Transient);
+        assert!(error.to_string().contains(&*folder.path().to_string_lossy()), "{error}");
     }
 }
