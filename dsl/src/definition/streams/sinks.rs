@@ -257,6 +257,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
         timeout: r.value(map, &key::TIMEOUT),
         concurrency: r.value(map, &key::CONCURRENCY),
         private: r.value(map, &key::PRIVATE),
+        dry_run: r.value(map, &key::DRY_RUN),
     };
     let input = match input {
         Some(program) => Some(program?),
