@@ -181,7 +181,14 @@ pub enum Command {
     ///
     /// What is the same goes on. A stream that says something else, or asks a service that does, stops and begins anew where it was,
     /// also one whose sink does not answer. Everything else in the file needs a new start, which is said. SIGHUP does the same, and run --watch does it at each change of the file.
-    Reload(Pipeline),
+    Reload {
+        /// Which one.
+        #[command(flatten)]
+        pipeline: Pipeline,
+        /// Only say what would be done, and why; exit code 1 if it would be refused.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run cases of streams: which changes come, what services answer, what is to come of it.
     ///
     /// The engine is the one that runs pipelines; it runs on an embedded log in a folder of its own, by a clock of its own, and asks no

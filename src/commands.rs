@@ -30,7 +30,7 @@ pub async fn execute(cli: Cli, functions: Functions) -> Result<(), Failure> {
         Command::Run { pipeline, quiet, fail_fast, watch } => {
             running::run(&file(pipeline), quiet, fail_fast, watch).await
         }
-        Command::Reload(pipeline) => running::reload(&file(pipeline)).await,
+        Command::Reload { pipeline, dry_run } => running::reload(&file(pipeline), dry_run).await,
         Command::Reindex { pipeline, index } => running::reindex(&file(pipeline), index.as_deref()).await,
         Command::ResumeDeletes { pipeline, index } => letters::resume_deletes(&file(pipeline), index.as_deref()).await,
         Command::Audit { pipeline, since, documents, json } => {

@@ -2,6 +2,7 @@
 //! topics. What a pipeline's file says of them can be read again while it runs: what is the same goes on, what is not stops, and begins
 //! anew where it was.
 
+mod changed;
 mod falling;
 pub(crate) mod tables;
 mod unit;
@@ -10,21 +11,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tributary_dsl::Definition;
-use tributary_dsl::plan::{DeliveryPlan, IndexSinkPlan, Secret, SinkPlan, StepPlan, StreamPlan, own_topic};
-use tributary_event::{Health, TableName};
+use tributary_dsl::plan::{IndexSinkPlan, SinkPlan, StreamPlan, own_topic};
+use tributary_event::Health;
 use tributary_indexer::request::names;
 use tributary_indexer::store::DocumentStore;
 use tributary_processor::{Table, Taps};
 use tributary_services::Service;
 use tributary_transport::{DeadLetters, Retention, TopicSpec, Transport, dead_letter};
 
+pub use self::changed::Reloaded;
+use self::changed::{Changed, refusals};
 use self::falling::Falling;
 use self::tables::Surroundings;
 use self::unit::{Parts, Unit, unusable};
@@ -33,7 +35,7 @@ use crate::cli::exit::Failure;
 use crate::definition::Draft;
 
 /// A stream that is told to stop has so long.
-const STOPPING: Duration = Duration::from_secs(15);
+pub const STOPPING: Duration = Duration::from_secs(15);
 
 /// The topics that streams write: those of users, their own, and that of what is set aside.
 pub fn topics(definition: &Definition) -> Vec<TopicSpec> {
@@ -53,21 +55,14 @@ pub fn topics(definition: &Definition) -> Vec<TopicSpec> {
     topics
 }
 
-/// What reading the file again has changed.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// Streams that are new.
-    pub started: Vec<String>,
-    /// Streams that are no longer there.
-    pub stopped: Vec<String>,
-    /// Streams that say something else, or ask something else.
-    pub restarted: Vec<String>,
-    /// Streams that went on.
-    pub kept: Vec<String>,
-}
-
 /// Somebody wants the file to be read again.
-pub type Reload = oneshot::Sender<Result<Reloaded, Failure>>;
+#[derive(Debug)]
+pub struct Reload {
+    /// Whether it is only to be said what would come of it.
+    pub is_dry: bool,
+    /// What came of it.
+    pub answer: oneshot::Sender<Result<Reloaded, Failure>>,
+}
 
 /// What streams there are now, for whoever asks the pipeline.
 #[derive(Default)]
@@ -224,7 +219,12 @@ impl Streams {
                     Ok((_, Err(failure))) => break Err(failure),
                     Err(error) => break Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
                 },
-                Some(reload) = reloads.recv() => {
+                Some(Reload { is_dry, answer }) = reloads.recv() => {
+                    if is_dry {
+                        // Whoever asked may have left.
+                        let _ = answer.send(self.foreseen(&running).await);
+                        continue;
+                    }
                     let reloaded = match self.reload(&mut running, &shutdown).await {
                         Ok(reloaded) => reloaded,
                         Err(failure) => break Err(failure),
@@ -233,8 +233,7 @@ impl Streams {
                         Ok(reloaded) => info!(?reloaded, "the pipeline's file was read again"),
                         Err(error) => warn!(%error, "the pipeline's file was read again, and nothing was changed"),
                     }
-                    // Whoever asked may have left.
-                    let _ = reload.send(reloaded);
+                    let _ = answer.send(reloaded);
                 }
             }
         };
@@ -326,31 +325,31 @@ impl Streams {
         self.show(definition);
         self.draft = draft.clone();
         self.begin(running, shutdown);
-        let Changed { started, stopped: gone, restarted, kept, .. } = changed;
-        stopped.map(|()| Ok(Reloaded { started, stopped: gone, restarted, kept }))
+        stopped.map(|()| Ok(changed.reloaded()))
+    }
+
+    /// What a reload would do. Nothing is opened for it, so what only shows there, such as a header that cannot be sent, is not known.
+    async fn foreseen(&self, running: &Running) -> Result<Reloaded, Failure> {
+        let (draft, changed) = self.read_again(running).await?;
+        Ok(Reloaded { refused: refusals(&self.draft, &draft), ..changed.reloaded() })
+    }
+
+    /// What the file says now, and what is otherwise in it.
+    async fn read_again(&self, running: &Running) -> Result<(Arc<Draft>, Changed), Failure> {
+        let draft = Arc::new(self.draft.read_again().await?);
+        draft.text_is_right()?;
+        let mut changed = Changed::between(self.draft.definition(), draft.definition());
+        changed.begins_again(|name| !running.units.contains_key(name));
+        Ok((draft, changed))
     }
 
     /// What the file says now, opened, while everything goes on.
     async fn opened_again(&self, running: &Running) -> Result<(Arc<Draft>, Changed, Asked, Vec<Unit>), Failure> {
-        let draft = Arc::new(self.draft.read_again().await?);
-        draft.text_is_right()?;
-        let (before, now) = (self.draft.definition().prints(), draft.definition().prints());
-        let all = before.keys.keys().chain(now.keys.keys());
-        if let Some(key) = all.into_iter().find(|key| before.keys.get(*key) != now.keys.get(*key)) {
-            return Err(Failure::Stopped(format!(
-                "`{key}` of the pipeline says something else, and a pipeline that runs takes other `streams`, `services` and `tables` \
-                 alone: stop it and start it again"
-            )));
+        let (draft, changed) = self.read_again(running).await?;
+        let refused = refusals(&self.draft, &draft);
+        if !refused.is_empty() {
+            return Err(Failure::Stopped(refused.join("; ")));
         }
-        if let Some(why) = given_another_table(self.draft.definition(), draft.definition()) {
-            return Err(Failure::Stopped(why));
-        }
-        let mut changed = Changed::between(self.draft.definition(), draft.definition());
-        // One that did not come back at another time.
-        let (kept, ended): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut changed.kept).into_iter().partition(|name| running.units.contains_key(name));
-        changed.kept = kept;
-        changed.restarted.extend(ended);
         // Whatever can be refused is refused before anything stops.
         let definition = draft.definition();
         self.transport.ensure_topics(&topics(definition)).await.map_err(|e| Failure::of(e.class, e.message))?;
@@ -401,72 +400,6 @@ async fn ending(tasks: &mut JoinSet<(String, Result<(), Failure>)>, name: &str) 
         }
     }
     Ok(())
-}
-
-/// What is otherwise in another text of the same pipeline.
-#[derive(Debug, Default)]
-struct Changed {
-    started: Vec<String>,
-    stopped: Vec<String>,
-    restarted: Vec<String>,
-    kept: Vec<String>,
-    kept_services: HashSet<String>,
-    kept_tables: HashSet<String>,
-}
-
-impl Changed {
-    fn between(before: &Definition, now: &Definition) -> Self {
-        let (old, new) = (before.prints(), now.prints());
-        let same = |old: &BTreeMap<String, u64>, new: &BTreeMap<String, u64>| -> HashSet<String> {
-            new.iter().filter(|(name, print)| old.get(*name) == Some(print)).map(|(name, _)| name.clone()).collect()
-        };
-        let (kept_services, kept_tables) = (same(&old.services, &new.services), same(&old.tables, &new.tables));
-        let asks_the_same = |stream: &StreamPlan| {
-            stream.steps.iter().all(|step| match &step.plan {
-                StepPlan::Enrich(enrich) => kept_services.contains(&enrich.service),
-                StepPlan::Lookup(lookup) => kept_tables.contains(&lookup.table),
-                _ => true,
-            })
-        };
-        let mut changed = Self::default();
-        for stream in now.streams() {
-            let name = &stream.name;
-            let list = match old.streams.get(name) {
-                None => &mut changed.started,
-                Some(print) if new.streams.get(name) == Some(print) && asks_the_same(stream) => &mut changed.kept,
-                Some(_) => &mut changed.restarted,
-            };
-            list.push(name.clone());
-        }
-        let gone = before.streams().iter().filter(|stream| !new.streams.contains_key(&stream.name));
-        changed.stopped = gone.map(|stream| stream.name.clone()).collect();
-        Self { kept_services, kept_tables, ..changed }
-    }
-}
-
-/// A sink that would go on in another table of the same schema, whose marks it would find there, without the rows of before.
-fn given_another_table(before: &Definition, now: &Definition) -> Option<String> {
-    let tables = |definition: &Definition| -> HashMap<(String, String), (Secret, TableName)> {
-        let deliveries =
-            definition.streams().iter().flat_map(|stream| stream.deliveries.iter().map(move |d| (stream, d)));
-        let table = |(stream, delivery): (&StreamPlan, &DeliveryPlan)| match &delivery.sink {
-            SinkPlan::Sql(sql) => {
-                Some(((stream.name.clone(), delivery.name.clone()), (sql.url.clone(), sql.table.clone())))
-            }
-            _ => None,
-        };
-        deliveries.filter_map(table).collect()
-    };
-    let before = tables(before);
-    tables(now).into_iter().find_map(|((stream, sink), (url, table))| {
-        let (old_url, old) = before.get(&(stream.clone(), sink.clone()))?;
-        (*old_url == url && old.schema == table.schema && old.name != table.name).then(|| {
-            format!(
-                "the sink {sink} of the stream {stream} is given the table {table} in place of {old}, and would go on there without the rows of \
-                 before: give it another `name` too, under which it begins with what the stream's topic still has"
-            )
-        })
-    })
 }
 
 /// The indexes that streams fill.

@@ -3,6 +3,7 @@
 mod graph;
 mod headers;
 mod indexes;
+mod prints;
 mod servers;
 mod sources;
 mod streams;
@@ -14,9 +15,9 @@ pub(crate) use crate::keys::tables::{
 };
 pub(crate) use graph::{AccessText, EdgeText, GraphText, Hint, Kept};
 pub(crate) use indexes::{IndexText, RootsText};
+pub use prints::{Prints, StreamPrint};
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,19 +57,6 @@ pub struct Definition {
     pub(crate) prints: Prints,
     /// Whether there was no error, so that a plan may be made of it.
     pub(crate) complete: bool,
-}
-
-/// What a pipeline says, part by part, as hashes: two that are equal say the same, secrets and queries of streams included.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prints {
-    /// The outermost keys, but for those below, by their names.
-    pub keys: BTreeMap<String, u64>,
-    /// Services, by their names.
-    pub services: BTreeMap<String, u64>,
-    /// Tables, by their names.
-    pub tables: BTreeMap<String, u64>,
-    /// Streams, by their names.
-    pub streams: BTreeMap<String, u64>,
 }
 
 impl Definition {
@@ -192,7 +180,7 @@ pub fn parse(file_name: &str, text: &str, inputs: &dyn Inputs) -> (Option<Defini
     let definition = root.as_ref().and_then(|root| pipeline(&mut reader, root));
     let definition = match (definition, &root) {
         (Some(definition), Some(root)) if !reader.found.iter().any(Diagnostic::is_error) => {
-            let prints = prints(&mut reader, root, &definition.streams);
+            let prints = prints::read(&mut reader, root, &definition.streams);
             Some(Definition { prints, ..definition })
         }
         (definition, _) => definition,
@@ -269,40 +257,4 @@ fn pipeline(r: &mut Reader, root: &Arc<Node>) -> Option<Definition> {
         prints: Prints::default(),
         complete: false,
     })
-}
-
-/// What a pipeline without an error says, part by part.
-fn prints(r: &mut Reader, root: &Node, streams: &[StreamPlan]) -> Prints {
-    let mut prints = Prints::default();
-    let Tree::Mapping(entries) = &root.kind else { return prints };
-    for (key, node) in entries {
-        let parts = match key.name.as_str() {
-            "services" => &mut prints.services,
-            "tables" => &mut prints.tables,
-            "streams" => &mut prints.streams,
-            // They are a part of the streams that call them.
-            "functions" => continue,
-            _ => {
-                prints.keys.insert(key.name.clone(), print(r, node, ""));
-                continue;
-            }
-        };
-        let Tree::Mapping(entries) = &node.kind else { continue };
-        for (name, node) in entries {
-            // What files say is in the plan.
-            let plan = streams.iter().find(|stream| key.name == "streams" && stream.name == name.name);
-            let mut also = plan.map(|plan| format!("{plan:?}")).unwrap_or_default();
-            let called: Vec<_> = r.functions.iter().filter(|function| also.contains(function.name())).collect();
-            also = format!("{also} {called:?}");
-            parts.insert(name.name.clone(), print(r, node, &also));
-        }
-    }
-    prints
-}
-
-fn print(r: &mut Reader, node: &Node, also: &str) -> u64 {
-    let said = r.json(node, At { path: "", key: None, example: "" }).unwrap_or_default();
-    let mut hasher = DefaultHasher::new();
-    (said.to_string(), also).hash(&mut hasher);
-    hasher.finish()
 }

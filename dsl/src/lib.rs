@@ -20,7 +20,7 @@ pub mod written;
 mod yaml;
 
 pub use check::{check, check_rules};
-pub use definition::{Definition, Prints, parse};
+pub use definition::{Definition, Prints, StreamPrint, parse};
 pub use diagnostic::{Diagnostic, Severity};
 pub use proposal::{Known, KnownTable, Proposal, ProposalError, propose_pipeline};
 pub use reference::{json_schema, reference_page};

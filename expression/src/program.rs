@@ -27,6 +27,13 @@ fn fields(kind: &Kind) -> Option<Vec<String>> {
     Some(fields.known().keys().map(|field| field.as_str().to_owned()).collect())
 }
 
+/// Whether values of a kind may be null or absent. Of what may be anything, and of what is never there, nothing is said.
+fn may_be_null(kind: &Kind) -> bool {
+    let is_anything = kind.contains_object() && kind.contains_array() && kind.contains_boolean();
+    let is_nothing = kind.is_null() || kind.is_undefined();
+    !is_anything && !is_nothing && (kind.contains_null() || kind.contains_undefined())
+}
+
 /// A program that may be run.
 #[derive(Clone)]
 pub struct Program {
@@ -166,6 +173,19 @@ impl Program {
         let mut kind = self.program.final_type_info().result.kind().clone();
         kind.remove_null();
         fields(&kind)
+    }
+
+    /// Whether what it answers may be null, as far as it is known what that is.
+    pub fn may_answer_null(&self) -> bool {
+        may_be_null(self.program.final_type_info().result.kind())
+    }
+
+    /// The same of a field of its answer.
+    pub fn may_answer_null_in(&self, field: &str) -> bool {
+        let info = self.program.final_type_info();
+        let fields = info.result.kind().as_object().filter(|_| !self.renames_fields());
+        fields
+            .is_some_and(|fields| fields.known().iter().any(|(name, kind)| name.as_str() == field && may_be_null(kind)))
     }
 
     /// Whether it gives fields names that nothing knows before it runs.

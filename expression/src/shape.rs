@@ -43,7 +43,7 @@ impl Shape {
             let before = all(&|column| kind(column.json).or_null().or_undefined());
             let after = all(&|column| {
                 let kind = kind(column.json);
-                let kind = if column.is_nullable { kind.or_null() } else { kind };
+                let kind = if column.is_nullable && !column.is_key { kind.or_null() } else { kind };
                 if column.may_be_left_out && is_updated { kind.or_undefined() } else { kind }
             });
             Self::change(ops, before, after)
@@ -101,6 +101,17 @@ impl Shape {
     pub fn objects_of(of: &Type) -> Self {
         let object = of.0.as_object().map(|fields| Kind::object(fields.clone()));
         object.map_or_else(Self::any, |object| Self { described: object.clone(), certain: object })
+    }
+
+    /// The same of those events alone that have something at a place.
+    pub fn having(mut self, place: &Path) -> Self {
+        for kind in [&mut self.described, &mut self.certain] {
+            let mut there = kind.at_path(place.inner());
+            if there.contains_object() && there.remove_null() {
+                kind.insert(place.inner(), there);
+            }
+        }
+        self
     }
 
     /// Whether it is an object, which alone may flow on.

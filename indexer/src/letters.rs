@@ -94,6 +94,7 @@ impl Letters {
             last_failed_us: now,
             replays: self.context.letters.replays(&name),
             way_back: WayBack::Topic,
+            plan: None,
             subject: name,
         };
         self.context.letters.written(&letter.id, outline(&letter), None);

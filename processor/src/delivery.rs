@@ -167,13 +167,14 @@ impl Delivery {
         let Some(parent) = traces::continued(record.headers.view().get(TRACEPARENT)) else { return };
         let begun_us = now_us().saturating_sub(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
         let TopicPartition { topic, partition } = &record.place;
-        let attributes = vec![
+        let mut attributes = vec![
             ("tributary.stream", self.stream.clone()),
             ("tributary.sink", self.plan.name.clone()),
             ("tributary.record", format!("{topic}/{partition}/{}", record.offset)),
             ("tributary.outcome", outcome.to_owned()),
             ("tributary.tries", tries.to_string()),
         ];
+        attributes.extend(self.parked.plan().map(|plan| ("tributary.plan", plan.to_string())));
         let name = format!("sink {}/{}", self.stream, self.plan.name);
         let begun = Begun::of(span.unwrap_or_else(|| parent.child()), parent);
         begun.since(begun_us).end(name, SpanKind::Client, attributes, error.map(str::to_owned));

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tracing::warn;
-use tributary_event::ErrorClass;
+use tributary_event::{ErrorClass, PlanHash};
 use tributary_transport::dead_letter::{Parked as Outline, WayBack};
 use tributary_transport::{Batch, DeadLetter, DeadLetters, Polled, TopicId, TopicPartition, TransportError};
 
@@ -32,6 +32,8 @@ pub struct Parked {
     state: Mutex<State>,
     /// Whether nothing waits behind anything: each event is set aside for itself.
     is_alone: bool,
+    /// The plan that the stage does, which letters say.
+    plan: Option<PlanHash>,
     /// One reads the topic of letters at a time.
     following: tokio::sync::Mutex<()>,
 }
@@ -74,12 +76,22 @@ impl Parked {
     /// What the stage of this name has set aside among these letters.
     pub fn new(letters: DeadLetters, stage: impl Into<String>) -> Self {
         let (state, following) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { letters, stage: stage.into(), state, is_alone: false, following }
+        Self { letters, stage: stage.into(), state, is_alone: false, plan: None, following }
     }
 
     /// The same where no event waits for another one.
     pub fn each_alone(self, is_alone: bool) -> Self {
         Self { is_alone, ..self }
+    }
+
+    /// The same of a stage whose plan has this hash.
+    pub fn of_plan(self, plan: Option<PlanHash>) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// The hash of the plan that the stage does, if it was told.
+    pub fn plan(&self) -> Option<PlanHash> {
+        self.plan
     }
 
     /// What an event waits by; empty: for itself alone.
@@ -240,7 +252,7 @@ impl Parked {
         let letter = DeadLetter::of_record(self.stage.clone(), topic, record, ErrorClass::Definite, cause).of_topic(of);
         // Several stages may give up on the same event.
         let id = format!("{}/{}", self.stage.replace(' ', "-"), letter.id);
-        DeadLetter { id, attempts, way_back: WayBack::Stage, ..letter }
+        DeadLetter { id, attempts, way_back: WayBack::Stage, plan: self.plan, ..letter }
     }
 
     /// The next event of each key that somebody asked to have done again, of these partitions: the first that waits; some of them at a

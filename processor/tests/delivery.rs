@@ -63,6 +63,7 @@ fn plan() -> DeliveryPlan {
         timeout: Duration::from_secs(1),
         concurrency: 4,
         private: true,
+        dry_run: false,
     };
     DeliveryPlan {
         when: None,

@@ -49,6 +49,8 @@ const ON_CONFLICT: HeaderName = HeaderName::from_static("x-on-conflict");
 const MOST_BYTES: usize = 16 << 20;
 /// What is told of an answer that did not come to its end.
 const BROKEN_OFF: &str = "its answer broke off, or is longer than 16 MiB";
+/// Characters of an input that the log has at most.
+const SHOWN: usize = 2_000;
 /// The pause between the two questions whether a workflow was started.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -67,6 +69,8 @@ pub struct Conductor {
     settle: Duration,
     past: Past,
     checked: OnceCell<()>,
+    /// Whether nothing is started.
+    is_dry: bool,
 }
 
 impl std::fmt::Debug for Conductor {
@@ -104,7 +108,7 @@ impl Conductor {
         Self::with(plan, name, None)
     }
 
-    /// The same, but a stand-in takes what would be sent.
+    /// The same, but a stand-in takes what would be sent, also of what would be started but for a dry run.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -113,6 +117,7 @@ impl Conductor {
     }
 
     fn with(plan: &ConductorPlan, name: &str, stand_in: Option<Arc<dyn StandIn>>) -> Result<Self, OutsideError> {
+        let is_dry = plan.dry_run && stand_in.is_none();
         let receiver = Receiver::new(&Settings {
             kind: "conductor",
             url: &plan.url,
@@ -133,6 +138,7 @@ impl Conductor {
             settle: plan.settle,
             past: Past::new(),
             checked: OnceCell::new(),
+            is_dry,
         })
     }
 
@@ -229,10 +235,24 @@ impl Conductor {
             Ok(input) => input,
             Err(e) => return Ok(Verdict::Rejected(format!("the input is no JSON: {e}"))),
         };
+        if self.is_dry {
+            return Ok(self.would_start(event, &key, input));
+        }
         match self.flavor {
             ConductorFlavor::Orkes => self.start_by_key(event, &key, input).await,
             ConductorFlavor::Oss => self.start_unless_found(event, &key, input).await,
         }
+    }
+
+    /// Tells what would be started.
+    fn would_start(&self, event: &OutEvent, key: &str, input: &RawValue) -> Verdict {
+        let (stream, sink, workflow) = (&*event.kind, &self.name, &self.workflow);
+        metrics::counter!("tributary_sink_dry_starts_total", "stream" => stream.to_owned(), "sink" => sink.clone())
+            .increment(1);
+        let input: String = input.get().chars().take(SHOWN).collect();
+        let version = self.version;
+        tracing::info!(stream, sink, workflow, version, key, input, "a workflow would be started, but for `dry_run`");
+        Verdict::Delivered
     }
 
     /// Starts a workflow on a server that keeps the keys of starts.

@@ -33,6 +33,7 @@ fn plan(stub: &Stub, flavor: ConductorFlavor) -> ConductorPlan {
         timeout: Duration::from_millis(500),
         concurrency: 4,
         private: true,
+        dry_run: false,
     }
 }
 
@@ -75,6 +76,26 @@ async fn each_event_starts_a_workflow_with_its_input() {
             assert_eq!(requests[1].headers["x-on-conflict"], "RETURN_EXISTING");
         }
         assert!(!format!("{sink:?}").contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_looks_for_the_workflow_and_starts_none() {
+    for flavor in BOTH {
+        let stub = Stub::start(flavor).await;
+        let plan = ConductorPlan { dry_run: true, ..plan(&stub, flavor) };
+        let sink = Conductor::new(&plan, "conductor").expect("a sink");
+        let verdicts = sink.deliver(&[event(7), event(8)]).await.expect("verdicts");
+        assert_eq!(verdicts, [Verdict::Delivered, Verdict::Delivered]);
+        let lines: Vec<String> = stub.requests().iter().map(|request| request.line.clone()).collect();
+        assert_eq!(lines, ["GET /api/metadata/workflow/green%20light?version=3"], "{flavor:?}");
+        let broken = OutEvent { content: Some("{".into()), ..event(9) };
+        let verdict = told(&sink, &broken).await;
+        assert!(matches!(verdict, Verdict::Rejected(_)), "{verdict:?}");
+        let unknown = ConductorPlan { workflow: "redlight".into(), ..plan };
+        let unknown = Conductor::new(&unknown, "conductor").expect("a sink");
+        assert_eq!(unknown.deliver(&[event(7)]).await.expect_err("unknown").class, ErrorClass::Fatal);
+        assert!(stub.started().is_empty(), "{flavor:?}");
     }
 }
 

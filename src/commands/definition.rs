@@ -143,6 +143,7 @@ impl Looked {
 
     /// Asks what a sink leads to whether it can take what it will be given. Nothing is sent or changed.
     async fn at_sink(&mut self, pipeline: &str, stream: &str, delivery: &DeliveryPlan) {
+        let is_dry = matches!(&delivery.sink, SinkPlan::Conductor(conductor) if conductor.dry_run);
         let looked = match &delivery.sink {
             SinkPlan::Conductor(conductor) => match Conductor::new(conductor, &delivery.name) {
                 Ok(sink) => sink.check().await,
@@ -156,6 +157,10 @@ impl Looked {
             SinkPlan::Webhook(_) | SinkPlan::Files(_) | SinkPlan::Index(_) => Ok(None),
         };
         let told = |text: String| format!("stream {stream}, sink {}: {text}", delivery.name);
+        if is_dry {
+            let text = "nothing is started (`dry_run`), and what flows meanwhile is not started later";
+            self.notes.push(delivery.place.note(told(text.to_owned())));
+        }
         match looked {
             Ok(None) => {}
             Ok(Some(note)) => self.notes.push(delivery.place.warning(told(note))),

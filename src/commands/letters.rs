@@ -3,8 +3,10 @@
 
 use serde_json::Value as Json;
 use tributary_dsl::Definition;
+use tributary_dsl::plan::StreamPlan;
 use tributary_indexer::letters::replay;
 use tributary_indexer::request::names;
+use tributary_processor::{Delivery, Stream};
 use tributary_transport::dead_letter::{DeadLetter, DeadLetters};
 
 use crate::backends;
@@ -48,9 +50,23 @@ pub async fn list(file: &PipelineFile) -> Result<(), Failure> {
         line("no dead letters");
     }
     for letter in all {
-        line(&format!("{}  {} after {} tries: {}", letter.id, letter.class, letter.attempts, letter.cause));
+        let before = if is_of_another_plan(draft.definition(), &letter) {
+            " (under another plan than the file has now)"
+        } else {
+            ""
+        };
+        line(&format!("{}  {} after {} tries: {}{before}", letter.id, letter.class, letter.attempts, letter.cause));
     }
     Ok(())
+}
+
+/// Whether the stream that set an event aside says something else in the file now. A replay may end otherwise then.
+fn is_of_another_plan(definition: &Definition, letter: &DeadLetter) -> bool {
+    let is_its = |stream: &&StreamPlan| {
+        letter.stage == Stream::stage(&stream.name) || letter.stage.starts_with(&Delivery::stage(&stream.name, ""))
+    };
+    let now = definition.streams().iter().find(is_its).and_then(|stream| definition.plan_hash(stream));
+    now.zip(letter.plan).is_some_and(|(now, then)| now != then)
 }
 
 /// `dlq show`.

@@ -1,4 +1,4 @@
-//! Commands that run a pipeline: run, reindex.
+//! Commands that run a pipeline, or one that runs: run, reload, reindex.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::definition::{Draft, PipelineFile, read};
 use crate::run::Settings;
 use crate::run::http::IndexStatus;
 use crate::run::record::{self, expect_ok};
-use crate::streams::{Reload, Reloaded};
+use crate::streams::{Reload, Reloaded, STOPPING};
 
 /// How often it is looked whether files have changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -60,7 +60,8 @@ fn reload_on_signals(reload: mpsc::Sender<Reload>) {
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             // What comes of it is in the log.
-            if reload.send(oneshot::channel().0).await.is_err() {
+            let wish = Reload { is_dry: false, answer: oneshot::channel().0 };
+            if reload.send(wish).await.is_err() {
                 return;
             }
         }
@@ -85,7 +86,7 @@ async fn reload_on_changes(file: PipelineFile, mut files: Vec<PathBuf>, reload: 
         }
         let (asked, answer) = oneshot::channel();
         // What comes of it is in the log.
-        if reload.send(asked).await.is_err() {
+        if reload.send(Reload { is_dry: false, answer: asked }).await.is_err() {
             return;
         }
         taken = now;
@@ -106,7 +107,7 @@ fn states(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
 }
 
 /// `reload`.
-pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
+pub async fn reload(file: &PipelineFile, is_dry: bool) -> Result<(), Failure> {
     let draft = read(file).await?;
     draft.text_is_right()?;
     let definition = draft.definition();
@@ -114,15 +115,40 @@ pub async fn reload(file: &PipelineFile) -> Result<(), Failure> {
         let name = definition.pipeline();
         return Err(Failure::NotFound(format!("the pipeline {name} does not run on this machine")));
     };
-    let reloaded: Reloaded = serde_json::from_value(expect_ok(running.post("/reload", &()).await?)?)
+    // An older pipeline, which cannot say what it would do, does nothing either.
+    let answer = if is_dry { running.get("/reload").await? } else { running.post("/reload", &()).await? };
+    let reloaded: Reloaded = serde_json::from_value(expect_ok(answer)?)
         .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
-    let Reloaded { started, stopped, restarted, kept } = reloaded;
-    for (what, streams) in [("started", started), ("stopped", stopped), ("restarted", restarted), ("as before", kept)] {
-        if !streams.is_empty() {
-            line(&format!("{what}: {}", streams.join(", ")));
+    told(&reloaded, is_dry).iter().for_each(|text| line(text));
+    match reloaded.refused.as_slice() {
+        [] => Ok(()),
+        refused => {
+            Err(Failure::Stopped(format!("this would be refused, and nothing of it done: {}", refused.join("; "))))
         }
     }
-    Ok(())
+}
+
+/// What a reload did, or would do: a line for each stream that begins anew, with the reason.
+fn told(reloaded: &Reloaded, is_dry: bool) -> Vec<String> {
+    let Reloaded { started, stopped, restarted, kept, reasons, refused: _ } = reloaded;
+    let would = if is_dry { "would be " } else { "" };
+    let together =
+        |what: &str, streams: &[String]| (!streams.is_empty()).then(|| format!("{what}: {}", streams.join(", ")));
+    let mut lines = Vec::new();
+    lines.extend(together(&format!("{would}started"), started));
+    lines.extend(together(&format!("{would}stopped"), stopped));
+    for stream in restarted {
+        let why = reasons.get(stream).map_or_else(String::new, |reasons| format!(" ({})", reasons.join("; ")));
+        lines.push(format!("{would}restarted: {stream}{why}"));
+    }
+    lines.extend(together("as before", kept));
+    if is_dry && !(stopped.is_empty() && restarted.is_empty()) {
+        lines.push(format!(
+            "what is stopped or restarted finishes what it has in hand, for {} s at most; what is restarted goes on where it was",
+            STOPPING.as_secs()
+        ));
+    }
+    lines
 }
 
 /// `reindex`.

@@ -82,7 +82,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationT
         .route("/indexes/{name}/resume-deletes", post(resume_deletes))
         .route("/audit", get(audit))
         .route("/tap", get(super::tap::serve))
-        .route("/reload", post(reload))
+        .route("/reload", get(foreseen).post(reloaded))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{*id}", get(letter))
         .route("/dead-letters-replay", post(replay))
@@ -322,10 +322,19 @@ pub struct Replay {
     pub ids: Option<Vec<String>>,
 }
 
-async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Failure> {
+/// What a reload would do.
+async fn foreseen(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Failure> {
+    reload(&api, true).await
+}
+
+async fn reloaded(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Failure> {
+    reload(&api, false).await
+}
+
+async fn reload(api: &Api, is_dry: bool) -> Result<Json<Reloaded>, Failure> {
     let (answer, reloaded) = oneshot::channel();
     let stopping = || Failure(StatusCode::SERVICE_UNAVAILABLE, "the pipeline stops".to_owned());
-    api.reload.send(answer).await.map_err(|_| stopping())?;
+    api.reload.send(Reload { is_dry, answer }).await.map_err(|_| stopping())?;
     let reloaded = reloaded.await.map_err(|_| stopping())?;
     reloaded.map(Json).map_err(|failure| Failure(StatusCode::BAD_REQUEST, failure.to_string()))
 }

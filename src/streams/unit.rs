@@ -124,6 +124,7 @@ impl Parts<'_> {
             };
             enrichers.extend(enricher.map(|enricher| (step.name.clone(), enricher)));
         }
+        let hash = self.definition.plan_hash(plan);
         Ok(Stream {
             pipeline: self.definition.pipeline().to_owned(),
             plan: Arc::new(plan.clone()),
@@ -131,7 +132,7 @@ impl Parts<'_> {
             enrichers,
             changes: self.falling.map(|falling| falling.clone() as Arc<dyn Changes>),
             taps: self.taps.clone(),
-            parked: Arc::new(Parked::new(self.letters.clone(), Stream::stage(&plan.name))),
+            parked: Arc::new(Parked::new(self.letters.clone(), Stream::stage(&plan.name)).of_plan(hash)),
             reading: self.health.reporter(format!("reader of stream {}", plan.name)),
             working: self.health.reporter(format!("stream {}", plan.name)),
             lag: Lag::default(),
@@ -140,13 +141,14 @@ impl Parts<'_> {
 
     fn delivery(&self, stream: &StreamPlan, plan: &DeliveryPlan, sink: Sink) -> Delivery {
         let stage = Delivery::stage(&stream.name, &plan.name);
+        let parked = Parked::new(self.letters.clone(), &*stage).each_alone(plan.order == DeliveryOrder::None);
         Delivery {
             pipeline: self.definition.pipeline().to_owned(),
             stream: stream.name.clone(),
             plan: Arc::new(plan.clone()),
             sink,
             transport: self.transport.clone(),
-            parked: Arc::new(Parked::new(self.letters.clone(), &*stage).each_alone(plan.order == DeliveryOrder::None)),
+            parked: Arc::new(parked.of_plan(self.definition.plan_hash(stream))),
             reading: self.health.reporter(format!("reader of {stage}")),
             working: self.health.reporter(stage),
             lag: Lag::default(),

@@ -412,9 +412,14 @@ async fn a_sink_that_does_not_answer_is_replaced_by_a_reload() {
     world.until("the sink is down", is_down).await;
     world.edit_pipeline("http://127.0.0.1:1", &hook.url());
     let pipeline = world.pipeline().to_str().expect("a path").to_owned();
+    let why = "restarted: told (the sink `webhook` says something else)";
+    let (code, said, error) = world.run(&["reload", "--dry-run", &pipeline]).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{said}");
+    assert!(said.contains(&format!("would be {why}")) && said.contains("as before: raw"), "{said}");
     let (code, said, error) = world.run(&["reload", &pipeline]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{said}");
-    assert!(said.contains("restarted: told") && said.contains("as before: raw"), "{said}");
+    // It is still otherwise than what runs: nothing was done before.
+    assert!(said.starts_with(why) && said.contains("as before: raw"), "{said}");
     world.execute("UPDATE movie SET title = 'After' WHERE id = 1").await;
     let titles = || {
         let title = |body: &Json| body["after"]["title"].as_str().unwrap_or_default().to_owned();
@@ -424,6 +429,11 @@ async fn a_sink_that_does_not_answer_is_replaced_by_a_reload() {
     world.until("both arrived", async |_| titles().len() == 2).await;
     assert_eq!(titles(), ["Before", "After"]);
     world.edit_pipeline("refresh: 100ms", "refresh: 200ms");
+    world.edit_pipeline("  raw:\n", "  untold:\n");
+    let (code, said, error) = world.run(&["reload", "--dry-run", &pipeline]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.starts_with("would be started: untold\nwould be stopped: raw\nas before: told"), "{said}");
+    assert!(error.contains("`indexes`") && error.contains(&format!("`tributary run {pipeline}`")), "{error}");
     let (code, _, error) = world.run(&["reload", &pipeline]).await;
     assert_eq!(code, 1);
     assert!(error.contains("`indexes`") && error.contains("start it again"), "{error}");

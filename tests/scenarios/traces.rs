@@ -200,6 +200,8 @@ async fn followed(pair: Pair) -> (World, BTreeMap<String, Json>) {
     let capture = &trace["capture public.movie"];
     assert!(capture.get("parentSpanId").is_none() && attribute(capture, "tributary.op") == "u", "{capture}");
     assert!(attribute(&trace["sink titled/webhook"], "tributary.outcome") == "delivered");
+    let plans = ["stream titled", "sink titled/webhook"].map(|name| attribute(&trace[name], "tributary.plan"));
+    assert!(plans[0].len() == 16 && plans[0] == plans[1], "{plans:?}");
     assert_eq!((text(&capture["traceId"]).len(), text(&capture["spanId"]).len()), (32, 16));
     // Who is asked, or told, hears which span that is.
     let heard = |said: &str| Context::parse(said.as_bytes()).map(|context| id(context.span));

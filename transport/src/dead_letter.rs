@@ -11,8 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tributary_event::ErrorClass;
 use tributary_event::clock::now_us;
+use tributary_event::{ErrorClass, PlanHash};
 
 use crate::contract::{Polled, TopicId, TopicPartition};
 use crate::headers::Headers;
@@ -63,6 +63,9 @@ pub struct DeadLetter {
     /// How it is done again.
     #[serde(default, skip_serializing_if = "WayBack::is_topic")]
     pub way_back: WayBack,
+    /// The plan of the stream that gave it up; none where no stream did, or where that was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanHash>,
 }
 
 /// How the event of a letter is done again.
@@ -192,6 +195,7 @@ impl DeadLetter {
             subject,
             replays: Replays::default(),
             way_back: WayBack::Topic,
+            plan: None,
         }
     }
 
@@ -332,6 +336,7 @@ mod tests {
             subject: "movies/42".into(),
             replays: Replays::default(),
             way_back: WayBack::Topic,
+            plan: None,
         };
         let json = serde_json::to_value(&letter).unwrap();
         assert_eq!(json["key"], r#"{"id":42}"#);
@@ -339,7 +344,9 @@ mod tests {
         assert_eq!(json["headers"][0]["value"], "7");
         assert_eq!(json["headers"][1]["value"]["base64"], "/w==");
         assert_eq!(serde_json::from_value::<DeadLetter>(json).unwrap(), letter);
-        let tombstone = DeadLetter { value: None, ..letter };
+        // A letter of before plans were told has none.
+        assert!(!serde_json::to_string(&letter).unwrap().contains("plan"));
+        let tombstone = DeadLetter { value: None, plan: Some(PlanHash::of("a plan")), ..letter };
         let json = serde_json::to_string(&tombstone).unwrap();
         assert_eq!(serde_json::from_str::<DeadLetter>(&json).unwrap(), tombstone);
         let replayed = DeadLetter { replays: Replays { count: 2, last_us: 7 }, ..tombstone };
@@ -369,6 +376,7 @@ mod tests {
             subject: id.to_owned(),
             replays: Replays::default(),
             way_back: WayBack::Topic,
+            plan: None,
         };
         for (letter, whole) in [
             (of(10, 1_000_000, place), false),

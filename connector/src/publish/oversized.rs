@@ -184,6 +184,7 @@ impl Guard {
             subject,
             replays: Replays::default(),
             way_back: WayBack::Topic,
+            plan: None,
         };
         metrics::counter!("tributary_dead_letters_total", "stage" => letter.stage.clone()).increment(1);
         let (id, content) = letter.encode(self.limit);

@@ -88,7 +88,7 @@ pub(super) fn read(
         let ground = Ground { from: &from, transport, keys: &keys, sources: sources.as_ref() };
         let (steps, shape) = steps::read(r, &map, shape, asked, &ground);
         let max_event = r.value(&map, &key::MAX_EVENT);
-        let around = Surroundings { pipeline: name, captured, indexes, streams: &streams };
+        let around = Surroundings { pipeline: name, captured, indexes, streams: &streams, from: &from, ops: &ops };
         let (topics, deliveries) = sinks::read(r, &map, shape.as_ref(), &steps, &around);
         let start = r.optional(&map, &key::START).unwrap_or(match from.first().map(|input| &input.origin) {
             Some(Origin::Stream(_)) => Start::First,

@@ -7,7 +7,7 @@ pub(crate) mod sinks;
 pub(crate) mod steps;
 mod values;
 
-pub(crate) use self::values::{Code, InputText, LETTERS, USUAL};
+pub(crate) use self::values::{InputText, LETTERS, USUAL};
 use self::values::{Inputs, Operations};
 use super::values::NameOf;
 use crate::plan::{OnError, Start};

@@ -269,6 +269,9 @@ fn conductor(out: &mut String, delivery: &DeliveryPlan, plan: &ConductorPlan, or
         ConductorFlavor::Oss => format!(", looks up after {}", time(plan.settle)),
     };
     line(out, 2, format_args!("Conductor ({server}){settle}; {order}; {}; {refused}", tried(delivery)));
+    if plan.dry_run {
+        line(out, 2, format_args!("dry run: nothing is started; what would be is logged and counted"));
+    }
     if let Some(input) = &plan.input {
         block(out, input.text().trim_end());
     }

@@ -446,8 +446,9 @@ impl Partition {
 
     fn end_traces(&mut self) {
         let TopicPartition { topic, partition } = &self.place;
+        let stream = (self.stream.as_str(), self.parked.plan());
         for (traced, offset, outcome, why) in self.traced.drain(..) {
-            traced.end(&self.stream, &format!("{topic}/{partition}/{offset}"), outcome, why);
+            traced.end(stream, &format!("{topic}/{partition}/{offset}"), outcome, why);
         }
     }
 

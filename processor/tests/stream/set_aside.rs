@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tributary_event::PlanHash;
 use tributary_processor::Parked;
 use tributary_transport::{
     Batch, DeadLetters, Embedded, EmbeddedSettings, Headers, Polled, TopicId, TopicPartition, Transport,
@@ -23,7 +24,8 @@ async fn an_event_of_a_topic_that_was_made_anew_is_not_taken_for_one_that_was_se
     let topic: Arc<str> = "films".into();
     let [old, new] = [(); 2].map(|()| Some(TopicId::new()));
     let mut producer = log.appender().await.unwrap();
-    let parked = Parked::new(letters.clone(), "stream titles");
+    let plan = Some(PlanHash::of("titles"));
+    let parked = Parked::new(letters.clone(), "stream titles").of_plan(plan);
     parked.reads(&topic, old);
     for offset in [3, 7] {
         let mut batch = Batch::new();
@@ -46,7 +48,10 @@ async fn an_event_of_a_topic_that_was_made_anew_is_not_taken_for_one_that_was_se
     again.set_aside(&mut batch, &record(3, "new"), "it waits".into(), 1);
     producer.append(&batch).await.unwrap();
     assert!(again.holds(&record(3, "new")));
-    assert_eq!(letters.list().await.unwrap().len(), 3);
+    let kept = letters.list().await.unwrap();
+    assert_eq!(kept.len(), 3);
+    let under = |offset: u64, topic| kept.iter().find(|l| (l.offset, l.topic_id) == (offset, topic)).unwrap().plan;
+    assert_eq!([under(3, old), under(7, old), under(3, new)], [plan, plan, None]);
 
     // They are done again in the order in which they were made, whoever reads which letter first.
     letters.replay(None).await.unwrap();

@@ -888,6 +888,7 @@ pub async fn dead_letters_are_listed_and_replayed(bench: Bench) {
         subject: format!("movies/{n}"),
         replays: Default::default(),
         way_back: WayBack::Topic,
+        plan: None,
     };
     let mut producer = bench.producer().await;
     for n in 0..4 {
@@ -970,6 +971,7 @@ pub async fn the_letter_of_an_event_that_is_too_large_for_it_leads_to_the_event(
         subject: place,
         replays: Default::default(),
         way_back: WayBack::Topic,
+        plan: None,
     };
     let (_, short) = letter.encode(2_000);
     assert!(short.len() < 2_000);

@@ -1,12 +1,14 @@
 //! `to:` of a stream.
 
 mod files;
+mod nulls;
 
 use std::sync::Arc;
 
-use tributary_event::debezium;
+use tributary_event::{Op, debezium};
 use tributary_expression::{Program, Shape};
 
+use self::nulls::Flowing;
 use super::programs::looking;
 use super::secrets;
 use crate::definition::headers::headers;
@@ -19,9 +21,9 @@ use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
     ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Place, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan,
-    Step, StepPlan, StorePlan, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    Step, StepPlan, StorePlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
-use crate::yaml::{At, Hidden, Key, Map, MappingKey, Means, Node, Reader, Required};
+use crate::yaml::{At, Hidden, Key, Map, MappingKey, Node, Reader, Required};
 
 /// Fields of a row that are named at most where one is missing.
 const SHOWN: usize = 12;
@@ -36,6 +38,10 @@ pub(super) struct Surroundings<'a> {
     pub indexes: &'a [String],
     /// The streams before this one.
     pub streams: &'a [StreamPlan],
+    /// What flows into this one.
+    pub from: &'a [StreamInput],
+    /// Which changes.
+    pub ops: &'a [Op],
 }
 
 impl Surroundings<'_> {
@@ -59,9 +65,9 @@ pub(super) fn read(
         let at = At { path: &path, key: None, example: "{ topic: { name: movies.changed } }" };
         let Some(map) = r.map(&node, at, &key::SINK) else { continue };
         let when = when(r, &map, shape);
+        let flowing = Flowing { shape, steps, when: when.as_ref(), around };
         if let Some(map) = r.optional(&map, &key::TOPIC) {
-            topics
-                .extend(topic(r, &map, shape, around, &topics).map(|topic| TopicSink { when: when.clone(), ..topic }));
+            topics.extend(topic(r, &map, &flowing, &topics).map(|topic| TopicSink { when: when.clone(), ..topic }));
         }
         let (kind, map, sink) = if let Some(map) = r.optional(&map, &key::WEBHOOK) {
             let sink = webhook(r, &map).map(SinkPlan::Webhook);
@@ -70,10 +76,10 @@ pub(super) fn read(
             let sink = conductor(r, &map, shape).map(SinkPlan::Conductor);
             ("conductor", map, sink)
         } else if let Some(map) = r.optional(&map, &key::SQL) {
-            let sink = sql(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Sql);
+            let sink = sql(r, &map, &flowing, &deliveries).map(SinkPlan::Sql);
             ("sql", map, sink)
         } else if let Some(map) = r.optional(&map, &key::INDEX) {
-            let sink = index(r, &map, shape, steps, around, &deliveries).map(SinkPlan::Index);
+            let sink = index(r, &map, &flowing, &deliveries).map(SinkPlan::Index);
             ("index", map, sink)
         } else if let Some(map) = r.optional(&map, &key::FILES) {
             let sink = files::read(r, &map, around, &deliveries).map(SinkPlan::Files);
@@ -111,13 +117,8 @@ fn when(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Program> {
     Some(compiled)
 }
 
-fn topic(
-    r: &mut Reader,
-    map: &Map,
-    shape: Option<&Shape>,
-    around: &Surroundings,
-    before: &[TopicSink],
-) -> Option<TopicSink> {
+fn topic(r: &mut Reader, map: &Map, flowing: &Flowing, before: &[TopicSink]) -> Option<TopicSink> {
+    let around = flowing.around;
     let name = r.required(map, &key::TOPIC_NAME)?;
     if let Some(problem) = refused(&name.value, around) {
         r.found.push(name.spot.error(problem).help("give it a name of its own"));
@@ -129,20 +130,12 @@ fn topic(
         r.found.push(name.spot.error(message).help("give one of the two another name"));
         return None;
     }
-    let key = expression(r, map, &key::TOPIC_KEY, shape, "a key");
+    let text = r.optional(map, &key::TOPIC_KEY);
+    let key = text.as_ref().and_then(|text| looking(r, text, flowing.shape, "a key"));
+    let warning = text.zip(key.as_ref()).and_then(|(text, key)| flowing.null_of_record(&text, key, &r.functions));
+    r.found.extend(warning);
     let (compact, cloud_events) = (r.value(map, &key::COMPACT), r.value(map, &key::HEADERS_OF_TOPIC));
     Some(TopicSink { name: name.value, key, compact, cloud_events, when: None })
-}
-
-fn expression(
-    r: &mut Reader,
-    map: &Map,
-    key: &Key<crate::keys::streams::Code, Means>,
-    shape: Option<&Shape>,
-    what: &str,
-) -> Option<Program> {
-    let text = r.optional(map, key)?;
-    looking(r, &text, shape, what)
 }
 
 /// Why a topic may not be written.
@@ -264,6 +257,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
         timeout: r.value(map, &key::TIMEOUT),
         concurrency: r.value(map, &key::CONCURRENCY),
         private: r.value(map, &key::PRIVATE),
+        dry_run: r.value(map, &key::DRY_RUN),
     };
     let input = match input {
         Some(program) => Some(program?),
@@ -272,22 +266,15 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
     Some(ConductorPlan { url: url?, workflow: workflow?.value, input, ..plan })
 }
 
-fn sql(
-    r: &mut Reader,
-    map: &Map,
-    shape: Option<&Shape>,
-    steps: &[Step],
-    around: &Surroundings,
-    before: &[DeliveryPlan],
-) -> Option<SqlPlan> {
+fn sql(r: &mut Reader, map: &Map, flowing: &Flowing, before: &[DeliveryPlan]) -> Option<SqlPlan> {
     secrets::in_url(r, map, &key::SQL_URL);
     let url = r.required(map, &key::SQL_URL);
     let table = r.required(map, &key::TABLE);
-    let row = row(r, map, shape, steps);
+    let row = row(r, map, flowing);
     let create = r.value(map, &key::CREATE);
     let keep_deleted = r.value(map, &key::KEEP_DELETED);
     let (url, table) = (Secret::new(url?.value), table?);
-    let mut others = around.sinks(before);
+    let mut others = flowing.around.sinks(before);
     if others.any(|other| matches!(other, SinkPlan::Sql(sql) if sql.url == url && sql.table == table.name)) {
         let message = format!("the table `{}` is written by two sinks", table.shown);
         let help = "a TRUNCATE of the one would delete rows of the other: give each a table, or let one stream read `from` both";
@@ -307,10 +294,12 @@ fn is_row(step: &StepPlan) -> bool {
 }
 
 /// Which row an event is about.
-fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Option<RowPlan> {
+fn row(r: &mut Reader, map: &Map, flowing: &Flowing) -> Option<RowPlan> {
+    let Flowing { shape, steps, .. } = *flowing;
     let columns = r.required(map, &key::ROW_KEY);
     let is_written = map.node(&key::ROW).is_some();
-    let row = expression(r, map, &key::ROW, shape, "a row");
+    let text = r.optional(map, &key::ROW);
+    let row = text.as_ref().and_then(|text| looking(r, text, shape, "a row"));
     let last = steps.iter().rev().find(|step| step.plan.changes());
     let is_envelope = last.is_none();
     // What a transform leaves is a row; what was only added to is none.
@@ -333,21 +322,17 @@ fn row(r: &mut Reader, map: &Map, shape: Option<&Shape>, steps: &[Step]) -> Opti
             let known: Vec<String> = fields.iter().take(SHOWN).map(|field| format!("`{field}`")).collect();
             r.found.push(column.spot.error(message).help(format!("it has {}", known.join(", "))));
         }
+        let code = text.as_ref().map_or(if is_envelope { ".after" } else { "." }, |text| &text.value);
+        let found = flowing.nulls_of_row(code, &columns, &r.functions);
+        r.found.extend(found);
     }
     Some(RowPlan { row, is_envelope, key: columns.into_iter().map(|column| column.value).collect() })
 }
 
-fn index(
-    r: &mut Reader,
-    map: &Map,
-    shape: Option<&Shape>,
-    steps: &[Step],
-    around: &Surroundings,
-    before: &[DeliveryPlan],
-) -> Option<IndexSinkPlan> {
+fn index(r: &mut Reader, map: &Map, flowing: &Flowing, before: &[DeliveryPlan]) -> Option<IndexSinkPlan> {
     let name = r.required(map, &key::INDEX_NAME);
     let name = name.filter(|name| NameOf::INDEX.check(r, &name.value, &name.shown, &name.spot));
-    let row = row(r, map, shape, steps);
+    let row = row(r, map, flowing);
     let fields = r.required(map, &key::FIELDS).map(|entries| {
         let leaf = |entry: &(MappingKey, Arc<Node>)| {
             let leaf = r.entry(&entries, entry, &LEAVES, "keyword")?;
@@ -357,13 +342,13 @@ fn index(
     });
     let store = r.optional(map, &STORE).map_or(StorePlan::Embedded, |map| store(r, &map));
     let name = name?;
-    let mut others = around.sinks(before);
+    let mut others = flowing.around.sinks(before);
     let is_taken = others.any(|other| match other {
         SinkPlan::Index(index) => index.name == name.value,
         _ => false,
     });
     let is_taken = is_taken || before.iter().any(|sink| sink.name == name.value);
-    if is_taken || around.indexes.contains(&name.value) {
+    if is_taken || flowing.around.indexes.contains(&name.value) {
         let message = format!("there is another index or sink `{}`", name.shown);
         r.found.push(name.spot.error(message).help("give one of the two another name"));
         return None;

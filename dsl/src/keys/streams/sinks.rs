@@ -254,6 +254,7 @@ static CONDUCTOR_KEYS: Keys = Keys {
         &TIMEOUT,
         &CONCURRENCY,
         &PRIVATE,
+        &DRY_RUN,
         &NAME,
         &ORDER,
         &ON_ERROR,
@@ -307,6 +308,16 @@ pub(crate) static SETTLE: Key<Period, Is<Duration>> = key(
     "10s",
     "With `oss`: so long after a start that may have been done, it is looked up whether it was. A server that keeps workflows in Redis \
      finds them by way of its search index, which lags behind.",
+);
+
+pub(crate) static DRY_RUN: Key<Words<bool>, Is<bool>> = key(
+    "dry_run",
+    ON_OFF,
+    Is(false),
+    "on",
+    "Whether nothing is started: the server is asked whether the workflow is there, and what would be started is logged, with its key and \
+     its input, and counted (`tributary_sink_dry_starts_total`). Events count as delivered: they are not started later. `tributary test` \
+     starts them all the same, in its stand-in.",
 );
 
 pub(crate) static SQL: Key<&Keys, Means> = key(

@@ -136,6 +136,8 @@ pub struct ConductorPlan {
     pub concurrency: usize,
     /// Whether it may lead into private networks.
     pub private: bool,
+    /// Whether nothing is started, and what would be is told.
+    pub dry_run: bool,
 }
 
 /// Which server runs the workflows: they know repetitions by different means.

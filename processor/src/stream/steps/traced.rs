@@ -2,6 +2,7 @@
 //! and one inside of it for each step. A step takes records together; its span is that of all of them.
 
 use tributary_dsl::plan::Step;
+use tributary_event::PlanHash;
 use tributary_event::clock::now_us;
 use tributary_event::traces::{self, Begun, Context, SpanKind, TRACEPARENT};
 use tributary_transport::{Batch, Polled};
@@ -31,13 +32,14 @@ impl Traced {
         self.0.next_part()
     }
 
-    /// What came of it is durable, or it was set aside, and why.
-    pub fn end(self, stream: &str, record: &str, outcome: &str, error: Option<String>) {
-        let attributes = vec![
+    /// What came of it under a plan is durable, or it was set aside, and why.
+    pub fn end(self, (stream, plan): (&str, Option<PlanHash>), record: &str, outcome: &str, error: Option<String>) {
+        let mut attributes = vec![
             ("tributary.stream", stream.to_owned()),
             ("tributary.record", record.to_owned()),
             ("tributary.outcome", outcome.to_owned()),
         ];
+        attributes.extend(plan.map(|plan| ("tributary.plan", plan.to_string())));
         self.0.end(format!("stream {stream}"), SpanKind::Consumer, attributes, error);
     }
 }
