@@ -19,12 +19,14 @@ mod scenarios {
     mod foreign;
     mod letters;
     mod memory;
+    mod moods;
     mod mysql;
     mod mysql_graph;
     mod names;
     mod order;
     mod outages;
     mod plans;
+    mod poison;
     mod proposal;
     mod remade;
     mod replica;

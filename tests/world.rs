@@ -3,6 +3,7 @@
 pub mod hook;
 mod nodes;
 mod process;
+mod streams;
 pub mod studio;
 pub mod topics;
 

@@ -12,15 +12,15 @@ fn kafka(world: &World) -> Kafka {
     Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")
 }
 
-/// Makes a topic of one partition with these numbers, and deletes it before if it is there.
-async fn make(world: &World, topic: &str, numbers: std::ops::Range<u32>) {
+/// Makes a topic of so many partitions with these numbers, and deletes it before if it is there.
+async fn make(world: &World, topic: &str, partitions: u32, numbers: std::ops::Range<u32>) {
     let kafka = kafka(world);
     let before = kafka.topic_id(topic).await.ok();
     if before.is_some() {
         kafka.delete_topic(topic).await.expect("deleted");
     }
     let retention = Retention::Delete { age: None, bytes: None };
-    let spec = TopicSpec { name: topic.to_owned(), partitions: 1, retention };
+    let spec = TopicSpec { name: topic.to_owned(), partitions, retention };
     let made = async {
         // The broker may not have heard of one or the other yet.
         while kafka.ensure_topics(std::slice::from_ref(&spec)).await.is_err()
@@ -30,7 +30,11 @@ async fn make(world: &World, topic: &str, numbers: std::ops::Range<u32>) {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), made).await.expect("the topic is made");
-    let mut appender = kafka.appender().await.expect("an appender");
+    append(world, topic, numbers).await;
+}
+
+async fn append(world: &World, topic: &str, numbers: std::ops::Range<u32>) {
+    let mut appender = kafka(world).appender().await.expect("an appender");
     for number in numbers {
         let mut batch = Batch::new();
         let value = format!("{{\"n\":{number}}}");
@@ -62,18 +66,18 @@ async fn the_input_of_a_stream() {
         "streams:\n  copies:\n    from: {{ topic: {input} }}\n    start: first\n    to: [{{ topic: {{ name: {output}, headers: cloudevents }} }}]\n"
     );
     std::fs::write(world.pipeline(), format!("{head}\n{stream}\nhttp:{tail}")).expect("the pipeline");
-    make(&world, &input, 0..3).await;
+    make(&world, &input, 1, 0..3).await;
     world.start();
     let brokers = kafka(&world);
     let has = async |count: usize| records(&brokers, &output).await.iter().flatten().count() >= count;
     world.until("what was there came", async |_: &str| has(3).await).await;
     // As long as the one before, so that no offset tells.
-    make(&world, &input, 3..6).await;
+    make(&world, &input, 1, 3..6).await;
     world.until("what the new topic has came", async |_: &str| has(6).await).await;
     world.until("it says what it lacks", lost).await;
     assert!(world.said("deleted and made again") > 0, "{}", world.log());
     world.kill();
-    make(&world, &input, 6..9).await;
+    make(&world, &input, 1, 6..9).await;
     world.start();
     world.until("what the newest topic has came", async |_: &str| has(9).await).await;
     world.until("it says what it lacks", lost).await;
@@ -91,8 +95,23 @@ async fn the_input_of_a_stream() {
         health["parts"]["stream copies"]["state"] == "up"
     };
     world.until("the stream is up", idle).await;
-    world.stop_process(0).await;
     assert_eq!(numbers(&world, &output).await.len(), 9);
+    // Where it writes: what comes while there is no such topic waits, and is in the new one once.
+    brokers.delete_topic(&output).await.expect("deleted");
+    append(&world, &input, 9..12).await;
+    let waits = async |address: &str| {
+        let health = client::get(address, "/health").await.unwrap_or_default();
+        let part = &health["parts"]["stream copies"];
+        part["state"] == "down" && part["why"].as_str().is_some_and(|why| why.contains(&output))
+    };
+    world.until("the stream says which topic it lacks", waits).await;
+    make(&world, &output, 3, 0..0).await;
+    world.until("what waited came", async |_: &str| has(3).await).await;
+    append(&world, &input, 12..14).await;
+    world.until("what follows came", async |_: &str| has(5).await).await;
+    world.until("the stream is up again", idle).await;
+    world.stop_process(0).await;
+    assert_eq!(numbers(&world, &output).await, (9..14).collect::<Vec<_>>());
 }
 
 /// The topic of a table that an index reads, while nobody runs: the index is listed anew.

@@ -297,22 +297,24 @@ async fn disk_full() {
 }
 
 /// An event that a program cannot take stops its stream, and nothing else; a program that can take it goes on with that event.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poisonous_event_stops_its_stream_alone() {
-    let mut world = World::new("poison", Pair::Embedded, Own::default()).await;
+async fn a_poisonous_event(pair: Pair) {
+    let mut world = World::new("poison", pair, Own::default()).await;
+    let [numbers, whole] = ["numbers", "whole"].map(|name| format!("{name}-{}", world.name));
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
-    let picky = "
+    let picky = format!(
+        "
 streams:
   picky:
     from: public.movie
     start: first
-    steps: [{ transform: .number = to_int!(.after.title) }]
-    to: [{ topic: { name: numbers } }]
+    steps: [{{ transform: .number = to_int!(.after.title) }}]
+    to: [{{ topic: {{ name: {numbers} }} }}]
   whole:
     from: public.movie
     start: first
-    to: [{ topic: { name: whole } }]
-";
+    to: [{{ topic: {{ name: {whole} }} }}]
+"
+    );
     std::fs::write(world.pipeline(), format!("{text}{picky}")).expect("the pipeline");
     world.start();
     world.until_documents(MOVIES).await;
@@ -338,14 +340,30 @@ streams:
     };
     world.until("the stream goes on", goes_on).await;
     world.assert_converged().await;
+    if pair != Pair::Embedded {
+        // Groups of readers come together one after the other.
+        let transport = world.transport(pair);
+        let count = async |topic: &str| records(transport.as_ref(), topic).await.iter().map(Vec::len).sum::<usize>();
+        world.until("all came", async |_: &str| count(&numbers).await >= 4 && count(&whole).await >= 4).await;
+    }
     world.stop_process(0).await;
-    let transport = world.transport(Pair::Embedded);
-    let numbers = records(transport.as_ref(), "numbers").await;
+    let transport = world.transport(pair);
+    let numbers = records(transport.as_ref(), &numbers).await;
     let of_one = numbers.iter().flatten().filter_map(json).filter(|event| event["after"]["id"] == 1);
     let found: Vec<i64> = of_one.filter_map(|event| event["number"].as_i64()).collect();
     assert_eq!(found, [7, 0, 8]);
-    let whole = records(transport.as_ref(), "whole").await.iter().map(Vec::len).sum::<usize>();
+    let whole = records(transport.as_ref(), &whole).await.iter().map(Vec::len).sum::<usize>();
     assert_eq!(whole, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisonous_event_stops_its_stream_alone() {
+    a_poisonous_event(Pair::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisonous_event_stops_its_stream_alone_on_kafka() {
+    a_poisonous_event(Pair::KafkaElasticsearch).await;
 }
 
 /// Programs that are right only because of what the catalog says of columns: without the database nobody could know.

@@ -1,12 +1,14 @@
-//! A receiver of webhooks, and a service that knows prices: both answer most of the time.
+//! A receiver of webhooks, and a service that knows prices: both answer most of the time, and as badly as they are told to.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json as Body, Router};
 use serde_json::{Value as Json, json};
@@ -22,13 +24,53 @@ pub struct Received {
     pub body: Json,
 }
 
+/// A request, whether it arrived or not.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The header `webhook-id`.
+    pub id: String,
+    /// Its body.
+    pub body: Json,
+    /// When it came.
+    pub at: Instant,
+    /// What was answered; none: nothing, ever.
+    pub answer: Option<StatusCode>,
+}
+
+/// How the service tells prices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pricing {
+    /// Of one request of eleven it knows nothing.
+    #[default]
+    Usual,
+    /// It never answers.
+    Hangs,
+    /// It takes its time.
+    Slow,
+    /// Of several keys it tells the first half.
+    Pages,
+    /// It fails for what holds an odd key.
+    FailsForOdd,
+}
+
+/// How long a slow answer takes.
+const SLOW: Duration = Duration::from_millis(400);
+/// For how many seconds a moody receiver wants to be left alone.
+pub const LEFT_ALONE: u64 = 1;
+
 #[derive(Default)]
 struct Seen {
     requests: AtomicU64,
     away: AtomicBool,
+    /// Nobody's secret is right.
+    locked: AtomicBool,
+    /// Some requests are put off, and some are never answered.
+    moody: AtomicBool,
     /// Events with this word in them are refused.
     refused: Mutex<Option<String>>,
     received: Mutex<Vec<Received>>,
+    tried: Mutex<Vec<Tried>>,
+    pricing: Mutex<Pricing>,
     prices_asked: AtomicU64,
     /// What questions for prices said in the header `traceparent`.
     prices_traced: Mutex<Vec<String>>,
@@ -68,6 +110,21 @@ impl Hook {
         self.seen.away.store(away, Ordering::Release);
     }
 
+    /// Lets it answer nothing but 401, or answer again.
+    pub fn set_locked(&self, locked: bool) {
+        self.seen.locked.store(locked, Ordering::Release);
+    }
+
+    /// Lets it answer 429 to some requests, and nothing to others, whether they arrived or not.
+    pub fn set_moody(&self, moody: bool) {
+        self.seen.moody.store(moody, Ordering::Release);
+    }
+
+    /// How prices are told from now on.
+    pub fn set_pricing(&self, pricing: Pricing) {
+        *self.seen.pricing.lock().unwrap_or_else(PoisonError::into_inner) = pricing;
+    }
+
     /// Lets it refuse events with a word in them for good.
     pub fn refuse(&self, word: Option<&str>) {
         *self.seen.refused.lock().unwrap_or_else(PoisonError::into_inner) = word.map(str::to_owned);
@@ -76,6 +133,11 @@ impl Hook {
     /// What has arrived, in order.
     pub fn received(&self) -> Vec<Received> {
         self.seen.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every request for the receiver, in order.
+    pub fn tried(&self) -> Vec<Tried> {
+        self.seen.tried.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the requests for prices that were traced said in the header `traceparent`.
@@ -100,21 +162,49 @@ impl Hook {
     }
 }
 
-async fn hook(State(seen): State<Arc<Seen>>, headers: HeaderMap, Body(body): Body<Json>) -> StatusCode {
+impl Seen {
+    /// What becomes of a request: whether it arrives, and what is answered, if anything is.
+    fn fate(&self, number: u64, body: &Json) -> (bool, Option<StatusCode>) {
+        if self.locked.load(Ordering::Acquire) {
+            return (false, Some(StatusCode::UNAUTHORIZED));
+        }
+        if self.away.load(Ordering::Acquire) || number % 13 == 5 {
+            return (false, Some(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if refused.is_some_and(|word| body.to_string().contains(&word)) {
+            return (false, Some(StatusCode::BAD_REQUEST));
+        }
+        let is_moody = self.moody.load(Ordering::Acquire);
+        match number % 17 {
+            2 if is_moody => (false, Some(StatusCode::TOO_MANY_REQUESTS)),
+            9 if is_moody => (false, None),
+            14 if is_moody => (true, None),
+            // It arrived, and the answer is lost.
+            _ if number % 29 == 7 => (true, Some(StatusCode::INTERNAL_SERVER_ERROR)),
+            _ => (true, Some(StatusCode::OK)),
+        }
+    }
+}
+
+async fn hook(State(seen): State<Arc<Seen>>, headers: HeaderMap, Body(body): Body<Json>) -> Response {
     let number = seen.requests.fetch_add(1, Ordering::AcqRel);
-    if seen.away.load(Ordering::Acquire) || number % 13 == 5 {
-        return StatusCode::SERVICE_UNAVAILABLE;
-    }
-    let refused = seen.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if refused.is_some_and(|word| body.to_string().contains(&word)) {
-        return StatusCode::UNPROCESSABLE_ENTITY;
-    }
     let id = headers["webhook-id"].to_str().expect("an id").to_owned();
     assert!(headers["webhook-signature"].to_str().expect("a signature").starts_with("v1,"));
-    let received = Received { id, traceparent: traceparent(&headers), body };
-    seen.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
-    // It arrived, and the answer is lost.
-    if number % 29 == 7 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+    let (has_arrived, answer) = seen.fate(number, &body);
+    let tried = Tried { id: id.clone(), body: body.clone(), at: Instant::now(), answer };
+    seen.tried.lock().unwrap_or_else(PoisonError::into_inner).push(tried);
+    if has_arrived {
+        let received = Received { id, traceparent: traceparent(&headers), body };
+        seen.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+    }
+    match answer {
+        Some(StatusCode::TOO_MANY_REQUESTS) => {
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", LEFT_ALONE.to_string())]).into_response()
+        }
+        Some(status) => status.into_response(),
+        None => std::future::pending().await,
+    }
 }
 
 fn traceparent(headers: &HeaderMap) -> Option<String> {
@@ -132,7 +222,18 @@ async fn prices(
     if number % 11 == 3 {
         return Err(StatusCode::BAD_GATEWAY);
     }
-    let ids = body["ids"].as_array().cloned().unwrap_or_default();
+    let mut ids = body["ids"].as_array().cloned().unwrap_or_default();
+    let pricing = *seen.pricing.lock().unwrap_or_else(PoisonError::into_inner);
+    match pricing {
+        Pricing::Usual => {}
+        Pricing::Hangs => std::future::pending().await,
+        Pricing::Slow => tokio::time::sleep(SLOW).await,
+        Pricing::Pages => ids.truncate(ids.len().div_ceil(2)),
+        Pricing::FailsForOdd if ids.iter().any(|id| id.as_i64().is_some_and(|id| id % 2 == 1)) => {
+            return Err(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        Pricing::FailsForOdd => {}
+    }
     let price = |id: &Json| json!({ "sku": id, "usd": id.as_f64().unwrap_or_default() * 1.5 });
     Ok(Body(json!({ "prices": ids.iter().map(price).collect::<Vec<_>>() })))
 }

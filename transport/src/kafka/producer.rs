@@ -184,11 +184,7 @@ impl KafkaProducer {
         let limit = self.transaction * 3 / 4;
         let written = tokio::time::timeout(limit, self.write(batch)).await.unwrap_or_else(|_| {
             self.turn.lost = true;
-            let text = format!(
-                "the brokers did not take it within {limit:?}; if their network is slow, raise transaction.timeout.ms (and \
-                 the brokers' transaction.max.timeout.ms)"
-            );
-            Err(Fault { code: None, class: ErrorClass::Transient, text, topic: None })
+            Err(late(limit, self.cluster.take_awaited()))
         });
         match written {
             Ok(()) => self.commit().await.map_err(Ended::Failed),
@@ -343,6 +339,24 @@ impl KafkaProducer {
                 Ok(())
             }
             Err(fault) => Err(self.refused("aborting an append", fault)),
+        }
+    }
+}
+
+/// A batch was not taken in time, for what was waited for last if that was answered.
+fn late(limit: Duration, awaited: Option<Fault>) -> Fault {
+    let class = ErrorClass::Transient;
+    match awaited {
+        Some(fault) if fault.code == Some(Code::UnknownTopicOrPartition) => {
+            let text = format!("{}, for {limit:?}", fault.text);
+            Fault { class, text, ..fault }
+        }
+        _ => {
+            let text = format!(
+                "the brokers did not take it within {limit:?}; if their network is slow, raise transaction.timeout.ms (and \
+                 the brokers' transaction.max.timeout.ms)"
+            );
+            Fault { code: None, class, text, topic: None }
         }
     }
 }

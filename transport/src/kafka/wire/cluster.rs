@@ -128,6 +128,8 @@ pub(in crate::kafka) struct Cluster {
     unanswered: usize,
     /// A request got no answer, so it may still be carried out.
     lost: bool,
+    /// What is waited for, as it was answered last.
+    awaited: Option<Fault>,
 }
 
 /// The leader of each partition of a topic, and when it was asked for; never, if it must be asked for again.
@@ -161,6 +163,7 @@ impl Cluster {
             skip: 0,
             unanswered: 0,
             lost: false,
+            awaited: None,
         })
     }
 
@@ -169,6 +172,7 @@ impl Cluster {
         let start = Instant::now();
         loop {
             if let Some(known) = self.topics.get(topic).filter(|known| !known.is_aged()) {
+                self.awaited = None;
                 return Ok(known.leaders.len() as u32);
             }
             let fault = match self.ask_leaders(topic).await {
@@ -184,6 +188,7 @@ impl Cluster {
                 let code = if unknown { Some(Code::UnknownTopic) } else { fault.code };
                 return Err(Fault { code, ..fault });
             }
+            self.awaited = Some(fault);
             self.skip += 1;
             tokio::time::sleep(PAUSE).await;
         }
@@ -249,13 +254,21 @@ impl Cluster {
         std::mem::take(&mut self.lost)
     }
 
+    /// What is waited for, since it was answered so: for whoever does not wait any longer.
+    pub fn take_awaited(&mut self) -> Option<Fault> {
+        self.awaited.take()
+    }
+
     /// Asks until there is an answer that is not "not now"; gives up at `deadline`. A request that got no answer may have been
     /// carried out.
     pub async fn ask(&mut self, to: &mut Coordinator, ask: Ask<'_>, deadline: Instant) -> Result<ProducerId, Fault> {
         let mut pause = Duration::from_micros(500);
         loop {
             let fault = match self.ask_once(to, ask).await {
-                Ok(producer) => return Ok(producer),
+                Ok(producer) => {
+                    self.awaited = None;
+                    return Ok(producer);
+                }
                 Err(fault) => fault,
             };
             if !fault.is_not_now() {
@@ -271,6 +284,7 @@ impl Cluster {
             if Instant::now() + pause >= deadline {
                 return Err(fault);
             }
+            self.awaited = Some(fault);
             tokio::time::sleep(pause).await;
         }
     }
