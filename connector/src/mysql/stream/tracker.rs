@@ -388,7 +388,7 @@ mod tests {
     fn the_checksum_is_compared_before_the_kind_is_believed() {
         let take = |event: Vec<u8>| {
             let mut tracker = Tracker { has_checksum: true, ..tracker(100) };
-            tracker.take(&event.into(), false).map(|_| tracker.at.offset).map_err(|error| error.to_string())
+            tracker.take(Bytes::from(event).into(), false).map(|_| tracker.at.offset).map_err(|error| error.to_string())
         };
         assert_eq!(take(unknown(0x80)), Ok(140));
         let error = take(unknown(0)).expect_err("it may not be skipped");

@@ -75,7 +75,7 @@ fn read(asked: bool, events: &[Vec<u8>]) -> Vec<(i64, Option<String>)> {
     let mut assembler = Assembler::new(source, &settings, mark, shapes, &Facts::default());
     let mut out = Vec::new();
     for event in events {
-        assembler.take(&Bytes::copy_from_slice(event), false, 1, &mut out).expect("an event");
+        assembler.take(Bytes::copy_from_slice(event).into(), false, 1, &mut out).expect("an event");
         while assembler.is_busy() {
             let most = out.len() + 1;
             assembler.go_on(1, &mut out, most).expect("goes on");
