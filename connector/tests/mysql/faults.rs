@@ -38,19 +38,19 @@ async fn behind_a_relay(db: &mut Database) -> (Relay, ConnectorSettings) {
 async fn assert_place(db: &mut Database, error: &str, record: &Record, of_transaction: usize) {
     let source = record.get("/source");
     let (file, begin) = (source["file"].as_str().expect("a file"), source["pos"].as_u64().expect("an offset"));
-    let events: Vec<Row> = db.rows(&format!("show binlog events in '{file}' from {begin} limit 16")).await;
-    let kinds = events.iter().map(|event| (event.get::<String, _>(2), event.get::<u64, _>(1)));
-    let inserts = kinds.filter(|(kind, _)| kind.as_ref().is_some_and(|kind| kind.starts_with("Write_rows")));
-    let at = inserts.filter_map(|(_, at)| at).nth(of_transaction).expect("an event with rows");
     let told = error.split_once(&format!("the event at {file}:")).map(|(_, rest)| rest);
     let told: Option<u64> = told.and_then(|rest| rest.split(':').next()).and_then(|offset| offset.parse().ok());
     let told = told.unwrap_or_else(|| panic!("no place in {file}: {error}"));
     if db.is_mariadb {
         // Its events do not say where they are within a transaction, and some of them are not sent.
-        assert!((begin..=at).contains(&told), "{told} is not between {begin} and {at}: {error}");
-    } else {
-        assert_eq!(told, at, "{error}");
+        assert!((begin..begin + 1_000).contains(&told), "{told} is not in the transaction at {begin}: {error}");
+        return;
     }
+    let events: Vec<Row> = db.rows(&format!("show binlog events in '{file}' from {begin} limit 16")).await;
+    let kinds = events.iter().map(|event| (event.get::<String, _>(2), event.get::<u64, _>(1)));
+    let inserts = kinds.filter(|(kind, _)| kind.as_ref().is_some_and(|kind| kind.starts_with("Write_rows")));
+    let at = inserts.filter_map(|(_, at)| at).nth(of_transaction).expect("an event with rows");
+    assert_eq!(told, at, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

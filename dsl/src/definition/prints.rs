@@ -203,7 +203,7 @@ streams:
       - { filter: .after.year != null, name: dated }
       - enrich: { service: prices, request: "GET /prices/{key}", key: .after.id, into: .price }
     to:
-      - topic: { name: films.priced }
+      - topic: { name: priced-movies }
       - webhook: { url: "https://hooks.example", secret: "${SECRET}" }
 "#;
 
@@ -227,9 +227,9 @@ streams:
             ("year != null", "year == null", vec!["the step `dated` says something else"], true),
             (", name: dated", "", vec!["the step `filter-1` is new", "the step `dated` is gone"], true),
             (
-                "films.priced",
-                "films.dear",
-                vec!["the topic `films.dear` is new", "the topic `films.priced` is gone"],
+                "priced-movies",
+                "dear-movies",
+                vec!["the topic `dear-movies` is new", "the topic `priced-movies` is gone"],
                 true,
             ),
             ("${SECRET}", "${OTHER}", vec!["the sink `webhook` says something else"], false),
