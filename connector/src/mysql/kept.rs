@@ -6,7 +6,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek as _, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes};
 use crc32fast::Hasher;
@@ -61,13 +60,12 @@ pub(super) struct Keeping {
 impl Keeping {
     /// Makes the file, and the folder if there is none.
     pub(super) fn begin(folder: &Path) -> Result<Self, ConnectorError> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let place = format!("the folder {} for compressed transactions", folder.display());
-        let name = format!("{}-{}.event", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = folder.join(name);
+        // Processes in containers may have the same number, and share the folder.
+        let path = folder.join(format!("{:016x}.event", rand::random::<u64>()));
         let make = || {
             fs::create_dir_all(folder)?;
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
             fs::remove_file(&path)?;
             Ok(file)
         };

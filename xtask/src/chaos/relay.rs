@@ -53,9 +53,11 @@ impl Gate {
         self.0.wait_for(|is_cut| !is_cut).await.map(drop).map_err(io::Error::other)
     }
 
-    /// Also once the relay is gone.
+    /// Never once the relay is gone.
     async fn cut(&mut self) {
-        let _ = self.0.wait_for(|is_cut| *is_cut).await;
+        if self.0.wait_for(|is_cut| *is_cut).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

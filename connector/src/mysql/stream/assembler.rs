@@ -72,6 +72,8 @@ pub(in crate::mysql) struct Assembler {
     half_done: Option<HalfDone>,
     rows: Option<Rows>,
     payload: Option<Payload>,
+    /// Bytes of events that came within others.
+    unpacked: u64,
     held: Held,
     /// What came behind a savepoint of the group.
     savepoints: Option<Savepoints>,
@@ -119,6 +121,7 @@ impl Assembler {
             half_done: mark.transaction,
             rows: None,
             payload: None,
+            unpacked: 0,
             held: Held::default(),
             savepoints: None,
             outgrown: false,
@@ -229,7 +232,10 @@ impl Assembler {
             None => return Ok(Next::GoOn),
         };
         match next.map_err(|why| why.at(self.tracker.place()))? {
-            Some(event) => self.take(event.into(), true, capture_us, events),
+            Some(event) => {
+                self.unpacked += event.len() as u64;
+                self.take(event.into(), true, capture_us, events)
+            }
             None => {
                 self.payload = None;
                 Ok(Next::GoOn)
@@ -262,6 +268,11 @@ impl Assembler {
             Step::End(end) => self.end(end)?,
         }
         Ok(Next::GoOn)
+    }
+
+    /// How many bytes of events came within others so far.
+    pub(in crate::mysql) fn unpacked(&self) -> u64 {
+        self.unpacked
     }
 
     fn malformed(&self, malformed: Malformed) -> ConnectorError {

@@ -202,8 +202,8 @@ impl MySqlSource {
     /// Reads what has arrived until the part is full, tables must be looked up, or there is no more.
     fn read(&mut self, part: &mut Part<MySqlCheckpoint>) -> Result<(), ConnectorError> {
         let capture_us = now_us();
-        let mut bytes = 0;
-        while part.events.len() < PART_EVENTS && bytes < PART_BYTES {
+        let (mut bytes, unpacked) = (0, self.assembler.unpacked());
+        while part.events.len() < PART_EVENTS && bytes + self.assembler.unpacked() - unpacked < PART_BYTES {
             let next = if self.assembler.is_busy() {
                 self.assembler.go_on(capture_us, &mut part.events, PART_EVENTS)?
             } else {
@@ -239,6 +239,10 @@ impl Source for MySqlSource {
             }
             if matches!(self.learning, Learning::Idle(_)) && !self.assembler.is_busy() && !self.stream.has_arrived() {
                 self.stream.wait().await?;
+            } else {
+                // A compressed transaction without anything to publish may be long, and who shares this task has to say meanwhile that
+                // this process is there.
+                tokio::task::yield_now().await;
             }
         }
     }

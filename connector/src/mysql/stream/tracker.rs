@@ -141,15 +141,20 @@ impl Tracker {
             return Err(self.wrong(OTHER_SIZE));
         }
         let kind = header.kind();
-        if kind == Some(EventKind::FormatDescription) {
-            let content = event.get(HEADER..).unwrap_or_default();
-            self.has_checksum = format_description(content).map_err(|e| self.wrong(e))?;
-            self.described = Some((self.at.file.clone(), header.timestamp));
+        let mut has_checksum = self.has_checksum && !inner;
+        // It says of itself whether it has one.
+        let describes = kind == Some(EventKind::FormatDescription);
+        if describes {
+            has_checksum = format_description(event.get(HEADER..).unwrap_or_default()).map_err(|e| self.wrong(e))?;
         }
         // So that what is wrong with it is told with its own place.
         self.advance(&header, inner);
         // Before its kind is believed: one that is not known may be one that was changed on its way.
-        let body = header.body(&event, self.has_checksum && !inner).map_err(|e| self.wrong(e))?;
+        let body = header.body(&event, has_checksum).map_err(|e| self.wrong(e))?;
+        if describes {
+            self.has_checksum = has_checksum;
+            self.described = Some((self.at.file.clone(), header.timestamp));
+        }
         let Some(kind) = kind else {
             if header.is_ignorable() {
                 return Ok(Step::Nothing);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tributary_event::{ChangeEvent, Op, TableName, TableSchema};
 
 use super::super::held::HeldGroup;
@@ -19,11 +20,12 @@ use crate::mysql::tables::mapped;
 /// Letters of a statement that people are shown.
 const SHOWN: usize = 60;
 
-/// An event with rows of no table, none of them: it is counted as any other.
-fn others() -> Body {
+/// An event with rows of no table, none of them: it is counted as any other. It has the statement of those that it stands for, so that those of
+/// one statement stay neighbours, whose text is counted once.
+fn others(query: &Option<ByteString>) -> Body {
     const CONTENT: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0];
     let kind = EventKind::Rows { change: Change::Insert, version: 1, compressed: false };
-    Body { kind, content: Bytes::from_static(CONTENT), query: None }
+    Body { kind, content: Bytes::from_static(CONTENT), query: query.clone() }
 }
 
 /// A statement as people are shown it.
@@ -131,7 +133,7 @@ impl Assembler {
                 !is_captured || self.held.add(body)
             }
             _ if self.held.has_table_of(&body.content) => self.held.add(body),
-            _ => self.held.add(&others()),
+            _ => self.held.add(&others(&body.query)),
         };
         if fits {
             return Ok(());
@@ -203,5 +205,21 @@ impl Assembler {
             ),
             "give the source a new name and run tributary reindex; keep tables without transactions (MyISAM) out of transactions with these",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::held::Held;
+    use super::*;
+
+    #[test]
+    fn a_statement_is_counted_once_whatever_tables_its_rows_are_of() {
+        let rows = Body { query: Some("x".repeat(64 << 10).into()), ..others(&None) };
+        let mut held = Held::default();
+        // One after another their texts would need twice what may be held.
+        for _ in 0..2_000 {
+            assert!(held.add(&rows) && held.add(&others(&rows.query)));
+        }
     }
 }
