@@ -161,10 +161,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     // The listener outlives the stages, so that a stopping pipeline can still be asked how it is.
     let listening = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, Arc::new(api), listening.clone()));
+    // Who finds the record may ask for a reload, also by a signal.
+    on_reload(reload);
     let recorded = record::write(definition.data(), definition.pipeline(), &address)?;
     info!(pipeline = definition.pipeline(), address, "running");
     on_listen(&address);
-    on_reload(reload);
     let result = Box::pin(work(base, (streams, reloads), indexes, &shutdown)).await;
     listening.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -109,9 +109,10 @@ struct Running {
 /// A stream that runs.
 struct Begun {
     stop: CancellationToken,
+    /// Ends it as a crash does.
+    kill: CancellationToken,
     /// Its parts in `/health`.
     parts: Vec<String>,
-    task: AbortHandle,
 }
 
 impl Streams {
@@ -215,7 +216,7 @@ impl Streams {
             tokio::select! {
                 () = shutdown.cancelled() => break Ok(()),
                 Some(ended) = running.tasks.join_next(), if !running.tasks.is_empty() => match ended {
-                    Ok((_, Ok(()))) => {}
+                    Ok((name, Ok(()))) => drop(running.units.remove(&name)),
                     Ok((_, Err(failure))) => break Err(failure),
                     Err(error) => break Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
                 },
@@ -273,12 +274,12 @@ impl Streams {
             let stop = shutdown.child_token();
             let parts = unit.health_parts();
             parts.iter().for_each(|part| drop(self.health.part(part.as_str())));
-            let (name, token) = (unit.name.clone(), stop.clone());
-            let task = running.tasks.spawn(async move {
+            let kill = CancellationToken::new();
+            running.units.insert(unit.name.clone(), Begun { stop: stop.clone(), kill: kill.clone(), parts });
+            running.tasks.spawn(async move {
                 let name = unit.name.clone();
-                (name, Box::pin(unit.run(token)).await)
+                (name, Box::pin(unit.run(stop, kill)).await)
             });
-            running.units.insert(name, Begun { stop, parts, task });
         }
     }
 
@@ -296,17 +297,12 @@ impl Streams {
             Err(refused) => return Ok(Err(refused)),
         };
         let definition = draft.definition();
-        let mut stopped = Ok(());
-        for name in changed.stopped.iter().chain(&changed.restarted) {
-            match self.stop(running, name).await {
-                Ok(parts) => {
-                    let stay: Vec<String> =
-                        units.iter().filter(|unit| unit.name == *name).flat_map(Unit::health_parts).collect();
-                    parts.iter().filter(|part| !stay.contains(part)).for_each(|part| self.health.forget(part));
-                }
-                // The pipeline ends with it, as it does without a reload.
-                Err(failure) => stopped = stopped.and(Err(failure)),
-            }
+        let to_stop: Vec<&String> = changed.stopped.iter().chain(&changed.restarted).collect();
+        // If one fails, the pipeline ends with it, as it does without a reload.
+        for (name, parts) in self.stop(running, &to_stop).await? {
+            let stay: Vec<String> =
+                units.iter().filter(|unit| unit.name == name).flat_map(Unit::health_parts).collect();
+            parts.iter().filter(|part| !stay.contains(part)).for_each(|part| self.health.forget(part));
         }
         running.tables.retain(|name, stop| {
             let stays = changed.kept_tables.contains(name);
@@ -325,7 +321,7 @@ impl Streams {
         self.show(definition);
         self.draft = draft.clone();
         self.begin(running, shutdown);
-        stopped.map(|()| Ok(changed.reloaded()))
+        Ok(Ok(changed.reloaded()))
     }
 
     /// What a reload would do. Nothing is opened for it, so what only shows there, such as a header that cannot be sent, is not known.
@@ -369,33 +365,41 @@ impl Streams {
         }
     }
 
-    /// Lets a stream come to its end: its parts in `/health`. What it did not finish comes again.
-    async fn stop(&self, running: &mut Running, name: &str) -> Result<Vec<String>, Failure> {
-        let Some(Begun { stop, parts, task }) = running.units.remove(name) else { return Ok(Vec::new()) };
-        stop.cancel();
-        let mut ended = timeout(STOPPING, ending(&mut running.tasks, name)).await;
+    /// Lets streams come to their ends, all at the same time: their parts in `/health`, by their names. What they did not finish comes again.
+    async fn stop(&self, running: &mut Running, names: &[&String]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+        let begun = names.iter().filter_map(|name| Some(((*name).clone(), running.units.remove(*name)?)));
+        let begun: BTreeMap<String, Begun> = begun.collect();
+        begun.values().for_each(|begun| begun.stop.cancel());
+        let mut left: HashSet<String> = begun.keys().cloned().collect();
+        let mut ended = timeout(STOPPING, ending(&mut running.tasks, &mut left)).await;
         if ended.is_err() {
-            warn!(stream = name, "the stream waits for something that does not answer; it is ended as by a crash");
-            task.abort();
-            ended = timeout(STOPPING, ending(&mut running.tasks, name)).await;
+            for stream in &left {
+                warn!(stream, "the stream waits for something that does not answer; it is ended as by a crash");
+                begun.get(stream).inspect(|begun| begun.kill.cancel());
+            }
+            ended = timeout(STOPPING, ending(&mut running.tasks, &mut left)).await;
         }
-        // A function that never returns cannot be ended from outside.
-        ended.map_err(|_| Failure::Stopped(format!("the stream {name} does not come to its end")))??;
+        let lasting = || left.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        ended.map_err(|_| Failure::Stopped(format!("the streams {} do not come to their ends", lasting())))??;
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        for index in row_indexes(self.draft.definition().streams().iter().filter(|stream| stream.name == name)) {
+        let streams = self.draft.definition().streams().iter();
+        for index in row_indexes(streams.filter(|stream| begun.contains_key(&stream.name))) {
             shown.indexes.remove(&index.name);
         }
-        Ok(parts)
+        Ok(begun.into_iter().map(|(name, begun)| (name, begun.parts)).collect())
     }
 }
 
-/// Waits until a stream has ended, or was aborted.
-async fn ending(tasks: &mut JoinSet<(String, Result<(), Failure>)>, name: &str) -> Result<(), Failure> {
-    while let Some(joined) = tasks.join_next().await {
+/// Waits until none of these streams is left.
+async fn ending(tasks: &mut JoinSet<(String, Result<(), Failure>)>, left: &mut HashSet<String>) -> Result<(), Failure> {
+    while !left.is_empty()
+        && let Some(joined) = tasks.join_next().await
+    {
         match joined {
-            Ok((ended, result)) if ended == name => return result,
-            Ok((_, result)) => result?,
-            Err(error) if error.is_cancelled() => return Ok(()),
+            Ok((ended, result)) => {
+                left.remove(&ended);
+                result?;
+            }
             Err(error) => return Err(Failure::Stopped(format!("a task of the streams panicked: {error}"))),
         }
     }

@@ -28,3 +28,14 @@ pub async fn is_quiet(address: &str, index: &str) -> bool {
     let Some(status) = get(address, &format!("/indexes/{index}")).await else { return false };
     status["listing"] == false && status["builds_waiting"] == 0 && status["changes_waiting"] == 0
 }
+
+/// All dead letters of a running pipeline, which may take a moment to answer.
+pub async fn letters(address: &str) -> Vec<Json> {
+    for _ in 0..300 {
+        if let Some(Json::Array(letters)) = get(address, "/dead-letters").await {
+            return letters;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{address} does not tell its dead letters");
+}

@@ -40,11 +40,14 @@ impl Shape {
                 rows.map(Kind::object).reduce(|one, other| one.union(other)).unwrap_or_else(Kind::any_object)
             };
             // Of a row as it was the log may have nothing but the key.
-            let before = all(&|column| kind(column.json).or_null().or_undefined());
+            let before = all(&|column| match column.is_key {
+                true => kind(column.json),
+                false => kind(column.json).or_null().or_undefined(),
+            });
             let after = all(&|column| {
                 let kind = kind(column.json);
                 let kind = if column.is_nullable && !column.is_key { kind.or_null() } else { kind };
-                if column.may_be_left_out && is_updated { kind.or_undefined() } else { kind }
+                if column.may_be_left_out && !column.is_key && is_updated { kind.or_undefined() } else { kind }
             });
             Self::change(ops, before, after)
         });

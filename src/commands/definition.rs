@@ -158,7 +158,7 @@ impl Looked {
         };
         let told = |text: String| format!("stream {stream}, sink {}: {text}", delivery.name);
         if is_dry {
-            let text = "nothing is started (`dry_run`), and what flows meanwhile is not started later";
+            let text = "nothing is started (`dry_run`), and neither what flows meanwhile nor letters that are replayed are started later";
             self.notes.push(delivery.place.note(told(text.to_owned())));
         }
         match looked {

@@ -116,7 +116,7 @@ pub async fn reload(file: &PipelineFile, is_dry: bool) -> Result<(), Failure> {
         return Err(Failure::NotFound(format!("the pipeline {name} does not run on this machine")));
     };
     // An older pipeline, which cannot say what it would do, does nothing either.
-    let answer = if is_dry { running.get("/reload").await? } else { running.post("/reload", &()).await? };
+    let answer = if is_dry { running.get("/reload").await? } else { running.post_slowly("/reload", &()).await? };
     let reloaded: Reloaded = serde_json::from_value(expect_ok(answer)?)
         .map_err(|e| Failure::Stopped(format!("the running pipeline answered something else: {e}")))?;
     told(&reloaded, is_dry).iter().for_each(|text| line(text));

@@ -80,6 +80,12 @@ impl Running {
         self.answer(self.http.post(format!("{}{path}", self.base)).json(body)).await
     }
 
+    /// The same, where the answer may come late.
+    pub async fn post_slowly(&self, path: &str, body: &impl Serialize) -> Result<(u16, Json), Failure> {
+        let request = self.http.post(format!("{}{path}", self.base)).json(body);
+        self.answer(request.timeout(Duration::from_secs(24 * 3600))).await
+    }
+
     /// GET of lines that come as long as the pipeline runs.
     pub async fn lines(&self, path: &str, query: &impl Serialize) -> Result<Lines, Failure> {
         let request = self.http.get(format!("{}{path}", self.base)).query(query);

@@ -85,11 +85,11 @@ impl Unit {
         std::iter::once(stage).chain(of_deliveries).flat_map(|stage| [format!("reader of {stage}"), stage]).collect()
     }
 
-    /// Runs it until shutdown or a fatal error.
+    /// Runs it until shutdown or a fatal error; `kill` ends it without waiting for what is under way.
     ///
     /// # Errors
     /// What does not pass by itself.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
+    pub async fn run(self, shutdown: CancellationToken, kill: CancellationToken) -> Result<(), Failure> {
         let mut tasks: Tasks<Failure> = JoinSet::new();
         let (stream, stop) = (self.stream, shutdown.clone());
         tasks.spawn(async move { stream.run(stop).await.map_err(|e| Failure::Stopped(e.to_string())) });
@@ -97,7 +97,13 @@ impl Unit {
             let stop = shutdown.clone();
             tasks.spawn(async move { delivery.run(stop).await.map_err(|e| Failure::Stopped(e.to_string())) });
         }
-        supervise(&mut tasks, &shutdown, Failure::Stopped).await
+        tokio::select! {
+            ended = supervise(&mut tasks, &shutdown, Failure::Stopped) => ended,
+            () = kill.cancelled() => {
+                tasks.shutdown().await;
+                Ok(())
+            }
+        }
     }
 }
 

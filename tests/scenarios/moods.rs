@@ -25,8 +25,7 @@ async fn set(world: &World, titles: &mut Titles, id: i64, title: String) {
 }
 
 async fn letters_of(address: &str, stage: &str) -> Vec<Json> {
-    let letters = client::get(address, "/dead-letters").await.unwrap_or_default();
-    letters.as_array().into_iter().flatten().filter(|letter| letter["stage"] == stage).cloned().collect()
+    client::letters(address).await.into_iter().filter(|letter| letter["stage"] == stage).collect()
 }
 
 /// Why a part is down, if it is.
@@ -56,7 +55,7 @@ streams:
           secret: "${SIGNATURE:-s}"
           private: on
           format: plain
-          timeout: 700ms
+          timeout: 1500ms
           on_error: dead_letter
           retry: { max_pause: 1s }
 "#;

@@ -46,10 +46,6 @@ fn expected<const N: usize>(places: [(&str, &[u64]); N]) -> BTreeMap<String, Vec
     places.into_iter().map(|(key, places)| (key.to_owned(), places.to_vec())).collect()
 }
 
-async fn letters(address: &str) -> Vec<Json> {
-    client::get(address, "/dead-letters").await.and_then(|l| l.as_array().cloned()).unwrap_or_default()
-}
-
 /// The letter whose cause says this.
 fn because<'a>(letters: &'a [Json], words: &str) -> Option<&'a Json> {
     letters.iter().find(|letter| letter["cause"].as_str().is_some_and(|cause| cause.contains(words)))
@@ -84,11 +80,11 @@ async fn what_is_too_large_too_deep_or_nothing_for_the_program_kafka() {
     let pipeline = world.pipeline().to_str().expect("a path").to_owned();
     world.start();
     let out = async || came(transport.as_ref(), &output).await;
-    let set_aside = async |address: &str| letters(address).await.len() == 6 && out().await.len() == 1;
+    let set_aside = async |address: &str| client::letters(address).await.len() == 6 && out().await.len() == 1;
     world.until("what nobody can take is set aside, with what follows", set_aside).await;
     let plain: &[u64] = &[0, 7];
     world.until("others go on", async |_: &str| out().await == expected([("plain", plain)])).await;
-    let all = letters(&world.address().expect("it runs")).await;
+    let all = client::letters(&world.address().expect("it runs")).await;
     for words in ["`max_event` is 8388608", "more than 64 values inside of one another", "seven"] {
         assert!(because(&all, words).is_some(), "{words}");
     }
@@ -101,7 +97,7 @@ async fn what_is_too_large_too_deep_or_nothing_for_the_program_kafka() {
     let (code, said, error) = world.run(&["dlq", "replay", &pipeline, "--all"]).await;
     assert_eq!(code, 0, "{said}{error}");
     let tried = async |address: &str| {
-        let all = letters(address).await;
+        let all = client::letters(address).await;
         let again = |words: &str| because(&all, words).is_some_and(|letter| letter["attempts"].as_u64() >= Some(2));
         all.len() == 4 && again("more than 64 values") && again("seven")
     };
@@ -110,7 +106,7 @@ async fn what_is_too_large_too_deep_or_nothing_for_the_program_kafka() {
     assert_eq!(out().await, expected([("plain", plain), ("large", large)]));
 
     // They are given up, and what waited behind them comes.
-    let all = letters(&world.address().expect("it runs")).await;
+    let all = client::letters(&world.address().expect("it runs")).await;
     let [deep, word] = ["more than 64 values", "seven"].map(|words| {
         let letter = because(&all, words).expect("its letter");
         letter["id"].as_str().expect("an id").to_owned()
@@ -119,7 +115,7 @@ async fn what_is_too_large_too_deep_or_nothing_for_the_program_kafka() {
         let (code, said, error) = world.run(arguments).await;
         assert_eq!(code, 0, "{said}{error}");
     }
-    world.until("no letter is left", async |address: &str| letters(address).await.is_empty()).await;
+    world.until("no letter is left", async |address: &str| client::letters(address).await.is_empty()).await;
     world.stop_process(0).await;
     let last = expected([("plain", plain), ("large", large), ("deep", &[5]), ("word", &[6])]);
     assert_eq!(out().await, last);

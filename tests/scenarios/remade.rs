@@ -98,6 +98,13 @@ async fn the_input_of_a_stream() {
     assert_eq!(numbers(&world, &output).await.len(), 9);
     // Where it writes: what comes while there is no such topic waits, and is in the new one once.
     brokers.delete_topic(&output).await.expect("deleted");
+    let gone = async {
+        while brokers.topic_id(&output).await.ok().flatten().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    // What is written meanwhile is deleted with it.
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("the topic is gone");
     append(&world, &input, 9..12).await;
     let waits = async |address: &str| {
         let health = client::get(address, "/health").await.unwrap_or_default();

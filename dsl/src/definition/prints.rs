@@ -9,7 +9,7 @@ use tributary_event::PlanHash;
 
 use super::Definition;
 use crate::keys::streams::{self as key, sinks};
-use crate::plan::{StepPlan, StreamPlan};
+use crate::plan::{ServicePlan, StepPlan, StreamPlan};
 use crate::yaml::{At, Node, Reader, Tree};
 
 /// What a pipeline says, part by part, as hashes: two that are equal say the same, secrets and queries of streams included.
@@ -58,12 +58,14 @@ impl StreamPrint {
 
 impl Definition {
     /// The hash of a stream's plan, with the services that it asks and the tables that it looks into: of whatever decides what becomes
-    /// of an event. What is marked as secret is not in it. None: the pipeline has errors.
+    /// of an event. What is marked as secret is not in it, nor are passwords and queries of services' URLs. It may be another one of the same
+    /// text in another version of this program. None: the pipeline has errors.
     pub fn plan_hash(&self, stream: &StreamPlan) -> Option<PlanHash> {
         let print = self.prints.streams.get(&stream.name)?;
         let asked = stream.steps.iter().filter_map(|step| match &step.plan {
             StepPlan::Enrich(enrich) => {
-                let service = self.services.iter().find(|service| service.name == enrich.service);
+                let service = self.services.iter().find(|service| service.name == enrich.service).cloned();
+                let service = service.map(|service| ServicePlan { url: open(&service.url), ..service });
                 Some(format!("{service:?}"))
             }
             StepPlan::Lookup(lookup) => {
@@ -73,6 +75,19 @@ impl Definition {
             _ => None,
         });
         Some(PlanHash::of(&format!("{} {}", print.plan, asked.collect::<Vec<_>>().join(" "))))
+    }
+}
+
+/// What of a URL is no secret: neither who asks, nor a query.
+fn open(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let place = place.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{place}/{path}")
+        }
+        None => url.to_owned(),
     }
 }
 
@@ -234,6 +249,8 @@ streams:
             ),
             ("${SECRET}", "${OTHER}", vec!["the sink `webhook` says something else"], false),
             ("https://prices.", "https://price.", vec![], true),
+            ("https://prices.example", "https://prices.example/?key=${KEY}", vec![], false),
+            ("/prices/{key}", "/prices/{key}?key=${KEY}", vec!["the step `enrich-2` says something else"], true),
         ] {
             assert!(TEXT.contains(from), "{from}");
             let now = read(&TEXT.replace(from, to));

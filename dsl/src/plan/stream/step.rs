@@ -1,5 +1,6 @@
 //! The steps of a stream.
 
+use std::fmt;
 use std::time::Duration;
 
 use tributary_expression::{Function, Path, Program};
@@ -168,7 +169,7 @@ pub struct CollapsePlan {
 }
 
 /// How a service is asked for keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum CallPlan {
     /// A GraphQL query of one variable.
     Graphql {
@@ -202,6 +203,23 @@ pub enum CallPlan {
         /// Where an element of the answer has its key, if keys are asked for together.
         matched: Vec<String>,
     },
+}
+
+/// Without the path, in which variables have their values.
+impl fmt::Debug for CallPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (each, matched) = match self {
+            Self::Graphql { query, operation, variable, is_list, each, matched } => {
+                write!(f, "Graphql {query:?} {operation:?} {variable:?} {is_list}")?;
+                (each, matched)
+            }
+            Self::Rest { method: _, path: _, shown, body, is_list, each, matched } => {
+                write!(f, "Rest {shown:?} {body:?} {is_list}")?;
+                (each, matched)
+            }
+        };
+        write!(f, " {each:?} {matched:?}")
+    }
 }
 
 impl CallPlan {

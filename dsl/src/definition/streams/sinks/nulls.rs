@@ -35,7 +35,11 @@ impl Flowing<'_> {
             true => !looked_at.is_empty(),
             false => !is_null_in_rows && looked_at.iter().any(|path| path == ".op" || meet(path, ".after")),
         };
-        if lacks_row && is_left_out || self.may_be_filtered(&key.reads()) {
+        let reads = key.reads();
+        let reads_row = |row: &str| reads.iter().any(|path| meet(path, row));
+        // Who looks at the operation, or at both rows, chooses the one that there is.
+        let chooses = !self.is_made() && (reads_row(".op") || reads_row(".before") && reads_row(".after"));
+        if lacks_row && is_left_out || chooses || self.may_be_filtered(&reads) {
             return None;
         }
         let help = match lacks_row && !is_null_in_rows {
@@ -55,7 +59,8 @@ impl Flowing<'_> {
         let Some(row) = self.of_rows(code, functions).filter(|_| is_known) else { return Vec::new() };
         let whole = |column: &Text| format!("{}.{}", code.trim_end_matches('.'), column.value);
         let reads = if [".", ".after"].contains(&code) { columns.iter().map(whole).collect() } else { row.reads() };
-        if self.may_be_filtered(&reads) {
+        let chooses = reads.iter().any(|path| meet(path, ".op") || meet(path, ".before")) && !self.is_made();
+        if chooses && code.trim() != "." || self.may_be_filtered(&reads) {
             return Vec::new();
         }
         let nullable = columns.iter().filter(|column| row.may_answer_null_in(&column.value));
