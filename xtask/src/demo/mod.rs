@@ -7,6 +7,7 @@ mod pipeline;
 mod scenario;
 mod streams;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::parts::{Running, Wanted, empty};
 use crate::tools::{exit_code, repository, target};
 
 /// Options of `x demo`.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 pub(crate) struct Arguments {
     /// Run a scripted scenario, prove that the index (or every sink) is what the database says, print figures and exit
     #[arg(long)]
@@ -47,6 +48,23 @@ pub(crate) struct Arguments {
     /// Keep movies and talents in PostgreSQL, vendors and deals in MySQL, and show them in one document
     #[arg(long, conflicts_with = "streams")]
     two_databases: bool,
+}
+
+impl Arguments {
+    /// Those of the demos that prove most: an index, streams with every kind of sink, and an index over two databases.
+    pub(crate) fn proofs(without_mysql: bool) -> Vec<Self> {
+        let once = Self { once: true, ..Self::default() };
+        let two_databases = (!without_mysql).then(|| Self { two_databases: true, ..once.clone() });
+        [once.clone(), Self { streams: true, ..once }].into_iter().chain(two_databases).collect()
+    }
+}
+
+/// As they are typed, as far as proofs have them.
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [(self.once, " --once"), (self.streams, " --streams"), (self.two_databases, " --two-databases")];
+        all.iter().filter(|(is, _)| *is).try_for_each(|(_, option)| f.write_str(option))
+    }
 }
 
 /// A demo whose servers run.

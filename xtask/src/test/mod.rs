@@ -5,12 +5,13 @@
 //!
 //! The connector's tests then run again on the oldest PostgreSQL that is supported, and those of the document stores on the
 //! oldest Elasticsearch and OpenSearch, and those of binary logs on older MariaDB. What depends on the version of a broker is tested again on the oldest Kafka, and on the last one
-//! before 4; `--kafka 4.1,4.3,3.9,2.8` runs all tests of the transport on each. In the end there are two minutes of `x chaos`.
+//! before 4; `--kafka 4.1,4.3,3.9,2.8` runs all tests of the transport on each. In the end there are the demos, and two minutes of `x chaos`.
 //! Where `CI` is set, old search servers, brokers and MariaDB are left out, and the oldest PostgreSQL has the tests of its values and of starts again.
 
 mod lanes;
 
 use crate::chaos;
+use crate::demo;
 use crate::interrupt::unless_interrupted;
 use crate::parts::Wanted;
 use crate::tools;
@@ -260,11 +261,35 @@ async fn test(arguments: Arguments) -> Result<ExitCode> {
         let again = tests_on(wanted, "document_stores", filters, &without).await?;
         status = if status.success() { again } else { status };
     }
-    if !everything || left_out(Without::Kafka) || left_out(Without::Elasticsearch) {
+    if !everything {
         return Ok(tools::exit_code(status));
     }
+    let shown = demos(left_out(Without::Mysql) || MySqlProduct::MySql.left_out().is_some()).await;
+    if left_out(Without::Kafka) || left_out(Without::Elasticsearch) {
+        return Ok(if status.success() { shown } else { tools::exit_code(status) });
+    }
     let survived = chaos::run(chaos::Arguments { minutes: CHAOS_MINUTES, seed: None }).await?;
-    Ok(if status.success() { survived } else { tools::exit_code(status) })
+    Ok(match (status.success(), shown == ExitCode::SUCCESS) {
+        (false, _) => tools::exit_code(status),
+        (true, false) => shown,
+        (true, true) => survived,
+    })
+}
+
+/// The demos, each of which proves what it shows.
+async fn demos(without_mysql: bool) -> ExitCode {
+    for arguments in demo::Arguments::proofs(without_mysql) {
+        println!("\nx demo{arguments}");
+        match Box::pin(demo::run(arguments)).await {
+            Ok(ExitCode::SUCCESS) => {}
+            Ok(failed) => return failed,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// The versions that were asked for, or these.
