@@ -62,7 +62,7 @@ async fn one_is_forbidden_kafka_elasticsearch() {
     one_is_forbidden(Pair::KafkaElasticsearch).await;
 }
 
-/// What nobody can read among the requests for builds stops nothing.
+/// What nobody can read among the requests for builds, or among the changes of a table, stops nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_nobody_can_read() {
     let mut world = World::new("unread", Pair::Embedded, Own::default()).await;
@@ -77,15 +77,17 @@ async fn a_request_that_nobody_can_read() {
         let mut batch = Batch::new();
         batch.push(&topic, 1, Some(b"50"), Some(b"\xff nonsense"));
         batch.push(&topic, 1, Some(b"51"), None);
+        batch.push(&world.topic("public.movie").into(), 1, Some(b"{\"id\":52}"), Some(b"{ no change of a row"));
         producer.append(&batch).await.expect("appended");
     }
     world.start();
     let told = async |address: &str| {
         let letters = letters(address).await;
-        letters.len() == 2
-            && letters.iter().all(|l| l["cause"].as_str().is_some_and(|c| c.contains("no build request")))
+        let requests = letters.iter().filter(|l| l["cause"].as_str().is_some_and(|c| c.contains("no build request")));
+        let changes = letters.iter().filter(|l| l["stage"] == "resolve");
+        (letters.len(), requests.count(), changes.count()) == (3, 2, 1)
     };
-    world.until("both are dead letters", told).await;
+    world.until("each is a dead letter", told).await;
     world.execute("UPDATE movie SET title = 'Goes on' WHERE id BETWEEN 45 AND 55").await;
     world.assert_converged().await;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use movie_graph::{Poison, StatusCode};
 
+use super::plans::add_index;
 use crate::client;
 use crate::world::{MOVIES, Own, Pair, World};
 
@@ -418,17 +419,32 @@ async fn health_while_idle() {
     world.until("every part is up again", all_up).await;
 }
 
+/// An index in another store goes on meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn elasticsearch_gone() {
     let own = Own { elasticsearch: true, ..Own::default() };
     let mut world = World::new("es", Pair::KafkaElasticsearch, own).await;
+    let (index, other) = (world.index(), format!("{}-2", world.index()));
+    add_index(&world, &other, Some("embedded"));
     world.start();
     world.until_documents(MOVIES).await;
     world.elasticsearch.as_ref().expect("own").kill().await.expect("killed");
     world.until("health says that the store is down", async |address| is_down(address, "store").await).await;
     changes(&world, "no store").await;
+    world.execute("UPDATE movie SET title = 'Not stopped' WHERE id = 5").await;
+    let goes_on = async |address: &str| {
+        let document = client::get(address, &format!("/indexes/{other}/documents/5")).await.unwrap_or_default();
+        document["document"]["title"] == "Not stopped"
+    };
+    world.until("the other index has the change", goes_on).await;
+    assert!(is_down(&world.address().expect("it runs"), "store").await);
     world.elasticsearch.as_ref().expect("own").start_again().await.expect("started");
     world.assert_converged().await;
+    let are_alike = async |address: &str| {
+        let (one, two) = (client::documents(address, &index).await, client::documents(address, &other).await);
+        one.is_some() && one == two
+    };
+    world.until("both indexes have the same", are_alike).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,13 +32,14 @@ fn first_query(world: &mut World) {
 }
 
 /// Adds an index beside the world's own; its store is the same, or the one that is given.
-fn add_index(world: &World, name: &str, store: Option<&str>) {
+pub(super) fn add_index(world: &World, name: &str, store: Option<&str>) {
     let text = std::fs::read_to_string(world.pipeline()).expect("the pipeline");
     let begin = format!("  {}:\n", world.index());
     let at = text.find(&begin).expect("the index") + begin.len();
     let lines = text[at..].split_inclusive('\n').take_while(|line| line.starts_with("    "));
     let lines: String = lines
         .map(|line| match store {
+            Some("embedded") if line.trim_start().starts_with("store:") => String::new(),
             Some(store) if line.trim_start().starts_with("store:") => format!("    store: {store}\n"),
             _ => line.to_owned(),
         })
