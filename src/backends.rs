@@ -345,7 +345,7 @@ impl RootIdSource for TableRoots {
         let mut held = self.pager.lock().await;
         let mut pager = self.pager(held.take(), &columns).await.map_err(failed)?;
         if after.is_none() {
-            pager.settle().await.map_err(failed)?;
+            pager.catch_up().await.map_err(failed)?;
         }
         let rows = pager.page(after.as_deref(), size).await.map_err(failed)?;
         *held = Some(pager);

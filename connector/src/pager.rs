@@ -72,11 +72,11 @@ impl KeyPager {
     ///
     /// # Errors
     /// The server cannot be reached, or does not tell.
-    pub async fn settle(&mut self) -> Result<(), ConnectorError> {
+    pub async fn catch_up(&mut self) -> Result<(), ConnectorError> {
         match self {
             // Its log is read as far as everybody sees it.
             Self::Postgres(_) => Ok(()),
-            Self::MySql(pager) => pager.settle().await,
+            Self::MySql(pager) => pager.catch_up().await,
         }
     }
 

@@ -21,9 +21,9 @@ pub use settings::{
 pub use stream::{
     BatchSettings, BreakerSettings, BucketPlan, CacheSettings, CallPlan, CapturedTable, CollapsePlan, ConductorFlavor,
     ConductorPlan, DedupePlan, DeliveryOrder, DeliveryPlan, EnrichPlan, FileFormat, FilesPlace, FilesPlan,
-    FunctionPlan, IndexSinkPlan, Keep, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit, Redelivery,
-    RowPlan, S3Plan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput, StreamPlan,
-    TopicSink, Wait, WebhookFormat, WebhookPlan, own_topic,
+    FunctionPlan, IndexSinkPlan, Keep, KnownFields, LookupPlan, LookupTable, Missing, OnError, Origin, RateLimit,
+    Redelivery, RowPlan, S3Plan, ServiceKind, ServicePlan, SinkPlan, SqlPlan, Start, Step, StepPlan, StreamInput,
+    StreamPlan, TopicSink, Wait, WebhookFormat, WebhookPlan, own_topic,
 };
 pub use template::{Columns, IdTemplate, IdValue, Look, TemplateError, propose};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tributary_dsl::plan::{
-    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, OnError, Origin, Place, Redelivery, Secret, SinkPlan,
-    Start, StreamInput, StreamPlan, own_topic,
+    ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, KnownFields, OnError, Origin, Place, Redelivery,
+    Secret, SinkPlan, Start, StreamInput, StreamPlan, own_topic,
 };
 use tributary_event::{Health, Op};
 use tributary_expression::{Program, Shape};
@@ -56,7 +56,7 @@ fn plan() -> DeliveryPlan {
         workflow: "greenlight".into(),
         version: None,
         input: Some(input),
-        input_fields: None,
+        input_fields: KnownFields::default(),
         flavor: ConductorFlavor::Oss,
         headers: BTreeMap::new(),
         settle: Duration::ZERO,

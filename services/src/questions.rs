@@ -127,7 +127,7 @@ impl Questions {
     /// Follows a request up, until each of its keys has its outcome.
     async fn followed(&self, keys: &[Bytes], asked: Result<Asked, OutsideError>) -> Vec<Fate> {
         match asked {
-            Ok(Asked::Read(reading)) => self.settled(keys, reading).await,
+            Ok(Asked::Read(reading)) => self.completed(keys, reading).await,
             Ok(Asked::Blamed(Blame { message, .. })) if keys.len() > 1 => {
                 debug!(service = self.service.name(), keys = keys.len(), message, "asking for half as many");
                 self.halves(keys).await
@@ -148,7 +148,7 @@ impl Questions {
     }
 
     /// Asks again for what an answer leaves open.
-    async fn settled(&self, keys: &[Bytes], reading: Reading) -> Vec<Fate> {
+    async fn completed(&self, keys: &[Bytes], reading: Reading) -> Vec<Fate> {
         // Once any key was found, keys are compared as they should be.
         if let Some(stray) = reading.stray.as_deref().filter(|_| !self.witness.knows_any()) {
             let stray = self.service.client.secrets.excerpt(stray.as_bytes());

@@ -32,7 +32,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, sleep_until};
-use tributary_dsl::plan::{ConductorFlavor, ConductorPlan};
+use tributary_dsl::plan::{ConductorFlavor, ConductorPlan, KnownFields};
 use tributary_processor::OutsideError;
 use tributary_processor::sink::{DeliverySink, OutEvent, Verdict};
 use url::Url;
@@ -64,7 +64,7 @@ pub struct Conductor {
     name: String,
     workflow: String,
     version: Option<u32>,
-    input_fields: Option<Vec<String>>,
+    input_fields: KnownFields,
     flavor: ConductorFlavor,
     settle: Duration,
     past: Past,
@@ -172,7 +172,7 @@ impl Conductor {
 
     /// Holds the definition against what will be sent.
     fn compare(&self, answer: &Answer) -> Result<Option<String>, OutsideError> {
-        let lacking = asked::lacking(&answer.body, &self.workflow, self.input_fields.as_deref());
+        let lacking = asked::lacking(&answer.body, &self.workflow, self.input_fields.get());
         let lacking = lacking.map_err(|()| self.stranger("the definition of the workflow"))?;
         Ok((!lacking.is_empty()).then(|| {
             format!(

@@ -68,14 +68,15 @@ impl Sql {
         Ok(Self(kind))
     }
 
-    /// Looks whether the table can take rows, as far as that is known without one. Nothing is changed.
+    /// Looks whether the table can take rows, as far as that is known without one: what it may lack. Nothing is changed. `fields`: those that
+    /// rows can have, where they are known.
     ///
     /// # Errors
     /// Fatal: somebody has to change something first. Transient: the database does not answer now.
-    pub async fn check(&self) -> Result<(), OutsideError> {
+    pub async fn check(&self, fields: Option<&[String]>) -> Result<Option<String>, OutsideError> {
         match &self.0 {
-            Kind::Postgres(writer) => writer.check().await,
-            Kind::MySql(writer) => writer.check().await,
+            Kind::Postgres(writer) => writer.check(fields).await,
+            Kind::MySql(writer) => writer.check(fields).await,
         }
     }
 }

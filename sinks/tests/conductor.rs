@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
-use tributary_dsl::plan::{ConductorFlavor, ConductorPlan, Secret};
+use tributary_dsl::plan::{ConductorFlavor, ConductorPlan, KnownFields, Secret};
 use tributary_event::ErrorClass;
 use tributary_event::traces::Context;
 use tributary_processor::sink::{DeliverySink as _, OutEvent, Verdict};
@@ -26,7 +26,7 @@ fn plan(stub: &Stub, flavor: ConductorFlavor) -> ConductorPlan {
         workflow: "green light".into(),
         version: Some(3),
         input: None,
-        input_fields: None,
+        input_fields: KnownFields::default(),
         flavor,
         headers: BTreeMap::new(),
         settle: Duration::from_millis(50),
@@ -364,7 +364,7 @@ async fn plans_that_cannot_work_are_refused_with_a_remedy() {
         assert!(!error.message.contains("hunter2"), "{error}");
     };
     refused(ConductorPlan { url: Secret::new("hunter2"), ..good.clone() }, "https://host/path");
-    refused(ConductorPlan { private: false, ..good.clone() }, "private: true");
+    refused(ConductorPlan { private: false, ..good.clone() }, "private: on");
     let headers = BTreeMap::from([("X-Idempotency-Key".to_owned(), Secret::new("hunter2"))]);
     refused(ConductorPlan { headers, ..good }, "remove it");
 }

@@ -11,7 +11,7 @@ mod tls;
 
 use std::time::Duration;
 
-use tributary_dsl::plan::{RowPlan, Secret, SqlPlan};
+use tributary_dsl::plan::{KnownFields, RowPlan, Secret, SqlPlan};
 use tributary_event::TableName;
 use tributary_processor::sink::{Committed, Entry, LedgerSink as _, Mark, OutEvent};
 use tributary_sinks::Sql;
@@ -24,7 +24,12 @@ fn plan(database: &Database, table: &str, key: &[&str]) -> SqlPlan {
     SqlPlan {
         url: Secret::new(&database.url),
         table: TableName::new(database.schema(), table),
-        row: RowPlan { row: None, is_envelope: true, key: key.iter().map(|name| (*name).to_owned()).collect() },
+        row: RowPlan {
+            row: None,
+            is_envelope: true,
+            key: key.iter().map(|name| (*name).to_owned()).collect(),
+            fields: KnownFields::default(),
+        },
         create: true,
         keep_deleted: Duration::from_secs(7 * 24 * 60 * 60),
     }

@@ -319,7 +319,7 @@ async fn private_addresses_are_refused_before_a_byte_is_sent() {
     for host in ["127.0.0.1", "169.254.169.254", "[::ffff:10.0.0.1]", "[::1]", "2130706433", "0"] {
         let plan = WebhookPlan { private: false, ..plan(&format!("http://{host}:{port}/hunter2")) };
         let error = Webhook::new(&plan).expect_err(host);
-        assert!(error.class == ErrorClass::Fatal && error.message.contains("private: true"), "{error}");
+        assert!(error.class == ErrorClass::Fatal && error.message.contains("private: on"), "{error}");
     }
     // Names of this machine that lead to itself, whatever they are.
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -331,7 +331,7 @@ async fn private_addresses_are_refused_before_a_byte_is_sent() {
         plan.private = false;
         let error = Webhook::new(&plan).expect("a sink").deliver(&[event(7)]).await.expect_err(host);
         assert_eq!(error.class, ErrorClass::Fatal, "{error}");
-        assert!(error.message.contains("private: true") && !error.message.contains("hunter2"), "{error}");
+        assert!(error.message.contains("private: on") && !error.message.contains("hunter2"), "{error}");
         assert!(receiver.requests().is_empty());
         plan.private = true;
         if host == "localhost" {

@@ -150,7 +150,7 @@ impl Looked {
                 Err(error) => Err(error),
             },
             SinkPlan::Sql(sql) => match Sql::new(sql, &format!("{pipeline}.{stream}"), &delivery.name) {
-                Ok(sink) => sink.check().await.map(|()| None),
+                Ok(sink) => sink.check(sql.row.fields.get()).await,
                 Err(error) => Err(error),
             },
             // A webhook and a store cannot be asked without being given something.

@@ -56,7 +56,7 @@ async fn what_sinks_lead_to_is_asked_before_anything_runs() {
         "stream told, sink conductor: ",
         "the workflow \"greenlight\" of version 2 is not registered there",
         "stream told, sink sql: ",
-        "the table public.copied does not exist; set `create: true`, or run: create table",
+        "the table public.copied does not exist; set `create: on`, or run: create table",
         "pipeline.yaml:",
     ] {
         assert!(error.contains(words), "{words}: {error}");
@@ -72,6 +72,14 @@ async fn what_sinks_lead_to_is_asked_before_anything_runs() {
     assert!(error.contains("input parameters that the sink's `input` will never have (budget)"), "{error}");
 
     world.execute("ALTER TABLE copied ADD UNIQUE (id)").await;
+    let (code, said, error) = world.run(&["check", &pipeline]).await;
+    assert_eq!(code, 0, "{said}{error}");
+    let lacks =
+        error.split_once("the table public.copied lacks columns that its rows can have (").map(|(_, lacks)| lacks);
+    let lacks = lacks.and_then(|lacks| lacks.split_once(')')).map(|(lacks, _)| lacks).unwrap_or_default();
+    let lacks: Vec<&str> = lacks.split(", ").collect();
+    assert!(lacks.contains(&"imdb_votes") && !lacks.contains(&"title"), "{error}");
+    world.edit_pipeline("create: off", "create: off, row: '{ \"id\": .after.id, \"title\": .after.title }'");
     let (code, said, error) = world.run(&["check", &pipeline]).await;
     assert_eq!(code, 0, "{said}{error}");
     assert!(said.contains("1 stream") && error.contains("(budget)"), "{said}{error}");

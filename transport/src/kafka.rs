@@ -288,7 +288,7 @@ impl Transport for Kafka {
                 return Err(settings.unknown(&topic));
             }
             (0..partitions)
-                .map(|partition| reader.settled_ends(&TopicPartition { topic: topic.clone(), partition }))
+                .map(|partition| reader.committed_ends(&TopicPartition { topic: topic.clone(), partition }))
                 .collect()
         })
         .await

@@ -5,7 +5,7 @@
 //! the same code as those of the log.
 
 mod cells;
-mod settled;
+mod visibility;
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ impl KeyPager {
     ///
     /// # Errors
     /// The server cannot be reached, or does not tell.
-    pub async fn settle(&mut self) -> Result<(), ConnectorError> {
+    pub async fn catch_up(&mut self) -> Result<(), ConnectorError> {
         let table = self.name.to_string();
         let say = || {
             tracing::warn!(
@@ -136,7 +136,7 @@ impl KeyPager {
                  replication the server waits for a replica; to see who waits, run: show processlist"
             );
         };
-        patiently(settled::settled(&mut self.session), LONG, say).await
+        patiently(visibility::until_seen(&mut self.session), LONG, say).await
     }
 
     /// The next `limit` rows behind `after` (from the start if none). Fewer than `limit`: there are no more.

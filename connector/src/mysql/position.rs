@@ -67,6 +67,14 @@ impl LogPosition {
         }
     }
 
+    /// What of it is also in another one of the same server, where transactions are told one by one; all of it elsewhere.
+    pub fn within(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Gtids(a), Self::Gtids(b)) => Self::Gtids(a.without(&a.without(b))),
+            (all, _) => all,
+        }
+    }
+
     /// A group was read, which ends at a place.
     pub fn insert(&mut self, id: &GroupId, end: &FilePosition) {
         match (self, id) {

@@ -19,7 +19,7 @@ use super::position::{Domains, FilePosition, GtidSet, LogPosition};
 use super::tables::ahead;
 use super::tables::charsets::Collations;
 use super::tables::history::History;
-use super::tables::mapped::schema;
+use super::tables::mapped::{UNKNOWN, schema};
 use super::tables::{self, Shape};
 use super::wire::failure::is_unknown_statement;
 use super::wire::session::Session;
@@ -171,7 +171,7 @@ pub async fn prepare(
 ) -> Result<Prepared, ConnectorError> {
     transport.ensure_topics(&settings.topic_specs()?).await?;
     let mut session = Session::open(&mysql.url).await?;
-    let facts = facts(&mut session).await?;
+    let mut facts = facts(&mut session).await?;
     session.lock(&mysql.identity).await?;
     let mut known = checkpoint(settings, transport).await?;
     if known.is_none() {
@@ -179,6 +179,12 @@ pub async fn prepare(
         drop(transport.producer(&settings.name, Purpose::Source).await?);
         transport.checkpoints_are_readable().await?;
         known = checkpoint(settings, transport).await?;
+    }
+    if facts.gtids && known.as_ref().is_some_and(|known| matches!(known.position, LogPosition::File(_))) {
+        // What was read before has no GTIDs, so no set of them says what was read.
+        facts.gtids = false;
+        let what = "gtid_mode was turned on since it began: the source goes on by files and offsets, and can follow no other server; for that give it a new name";
+        tracing::info!(source = settings.name, "{what}");
     }
     if known.is_none() {
         // Else the stream asks for it at once.
@@ -211,6 +217,7 @@ pub async fn prepare(
             None => unknown.push(table.clone()),
         }
     }
+    are_as_the_log_has_them(&mut session, &facts, mysql, &checkpoint, (&wanted, &shapes)).await?;
     if !unknown.is_empty() {
         if !checkpoint.prepared.is_empty() {
             // They may have rows of tables that are newly listed. Durable before those tables are known.
@@ -234,6 +241,38 @@ pub async fn prepare(
         note(settings, transport, &checkpoint).await?;
     }
     Ok(Prepared { session, checkpoint, shapes, history, facts })
+}
+
+/// Whether the tables are what they were at the checkpoint, but for what definitions say that are still to be read: an error if one was changed
+/// without the log. Where the log tells the columns with the rows, that does no harm.
+async fn are_as_the_log_has_them(
+    session: &mut Session,
+    facts: &Facts,
+    settings: &MySqlSettings,
+    checkpoint: &MySqlCheckpoint,
+    (now, then): (&[(TableName, Shape)], &HashMap<TableName, Shape>),
+) -> Result<(), ConnectorError> {
+    let is_other = |(table, now): &&(TableName, Shape)| then.get(table).is_some_and(|then| !then.is_read_as(now));
+    let others: Vec<TableName> = now.iter().filter(is_other).map(|(table, _)| table.clone()).collect();
+    if others.is_empty() || facts.collations.is_some() {
+        return Ok(());
+    }
+    let place = (&checkpoint.position, &checkpoint.at);
+    let undefined = ahead::undefined(session, facts, settings, place, &others).await?;
+    // A definition that was read of another server may be under way here, or have been when the catalog was asked.
+    if !ahead::is_shown(session, &checkpoint.position).await? {
+        return Ok(());
+    }
+    let now = tables::read(session, &undefined).await?;
+    let Some((table, _)) = now.iter().find(is_other) else { return Ok(()) };
+    // Columns that may not be seen are not there for the catalog.
+    grants::may_see(session, table).await?;
+    Err(ConnectorError::lost(
+        format!("table {table}"),
+        "its columns are not those that it had when it was read last, and the log has no definition of it since: it was changed without the log \
+         (sql_log_bin = 0?), and nobody knows which rows came before that",
+        UNKNOWN,
+    ))
 }
 
 /// Makes a checkpoint durable. The source's lock is held.

@@ -95,6 +95,14 @@ async fn read_some(
 }
 
 impl Shape {
+    /// Whether rows of one are read as rows of the other. The words of the catalog for the same may change with the server's version.
+    pub(super) fn is_read_as(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&ColumnShape, &ColumnShape)| one.name == other.name && kind(one) == kind(other);
+        self.key == other.key
+            && self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(is_same)
+    }
+
     /// The place of a column.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

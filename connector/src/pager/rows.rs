@@ -68,7 +68,7 @@ impl RowPager {
         after: Option<&[String]>,
     ) -> Result<(Vec<TableRow>, Option<Vec<String>>), ConnectorError> {
         if after.is_none() {
-            self.pager.settle().await?;
+            self.pager.catch_up().await?;
         }
         let found = self.pager.page(after, self.size).await?;
         let next = (found.len() == self.size).then(|| found.last().map(|row| row.place.clone())).flatten();

@@ -205,7 +205,7 @@ async fn rows_are_listed_when_everybody_sees_what_the_log_has() {
         let settings = films(&server.server_url(), &["t"]);
         let mut pager =
             KeyPager::open(mysql(&settings), settings.source.tables()[0].clone(), &[]).await.expect("opens");
-        pager.settle().await.expect("nothing is under way");
+        pager.catch_up().await.expect("nothing is under way");
         run(&mut sql, &format!("set global {enabled} = on")).await;
         let mut other = session(&server.url("films")).await;
         let waits = tokio::spawn(async move { run(&mut other, "insert into t values (2)").await });
@@ -220,11 +220,11 @@ async fn rows_are_listed_when_everybody_sees_what_the_log_has() {
         .await;
         assert_eq!(ids(&mut pager).await, seen[..1], "{product}: nobody sees it");
         {
-            let mut settling = Box::pin(pager.settle());
-            let early = tokio::time::timeout(Duration::from_millis(500), &mut settling).await;
+            let mut catching_up = Box::pin(pager.catch_up());
+            let early = tokio::time::timeout(Duration::from_millis(500), &mut catching_up).await;
             assert!(early.is_err(), "{product}: the log has what nobody sees");
             run(&mut sql, &format!("set global {enabled} = off")).await;
-            settling.await.expect("everybody sees it");
+            catching_up.await.expect("everybody sees it");
         }
         assert_eq!(ids(&mut pager).await, seen, "{product}");
         waits.await.expect("inserted");
@@ -242,7 +242,7 @@ async fn without_gtids_rows_are_not_listed_beside_the_log() {
         let mut pager =
             KeyPager::open(mysql(&settings), settings.source.tables()[0].clone(), &[]).await.expect("opens");
         assert_eq!(pager.page(None, 10).await.expect("a page"), []);
-        let refused = pager.settle().await.expect_err("refused").to_string();
+        let refused = pager.catch_up().await.expect_err("refused").to_string();
         assert!(refused.contains("gtid_mode = ON"), "{refused}");
         drop(server);
     }

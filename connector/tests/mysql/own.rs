@@ -42,6 +42,26 @@ async fn without_gtids_files_and_offsets_tell_what_was_read() {
     assert!(records[0].get("/source/gtid").is_null());
     assert!(records[0].get("/transaction/id").as_str().is_some_and(|id| id.starts_with("file=bin.")));
 
+    // Where GTIDs are turned on later, they go on to tell it.
+    for setting in
+        ["enforce_gtid_consistency = ON", "gtid_mode = OFF_PERMISSIVE", "gtid_mode = ON_PERMISSIVE", "gtid_mode = ON"]
+    {
+        crate::server::run(&mut sql, &format!("set global {setting}")).await;
+    }
+    for _ in 0..2 {
+        count += 1;
+        crate::server::run(&mut sql, &format!("insert into films.t values ({count}, 'x')")).await;
+        let running = Running::streaming(&settings, &recorder).await;
+        count += 1;
+        crate::server::run(&mut sql, &format!("insert into films.t values ({count}, 'x')")).await;
+        recorder.wait(count).await;
+        running.kill().await;
+    }
+    let records = recorder.records();
+    let ids: Vec<_> = records.iter().filter_map(|r| r.get("/after/id").as_u64()).collect();
+    assert!(ids.iter().copied().eq(1..=13), "{ids:?}");
+    assert!(records[12].get("/source/gtid").as_str().is_some());
+
     // Statements of rows are told, and skip nothing.
     crate::server::run(&mut sql, "set session binlog_format = 'STATEMENT'").await;
     crate::server::run(&mut sql, "update films.t set x = 'y'").await;
@@ -54,7 +74,7 @@ async fn without_gtids_files_and_offsets_tell_what_was_read() {
     }
     let error = Running::start(&settings, &recorder).error().await.to_string();
     assert!(error.contains("changes since then are lost"), "{error}");
-    assert_eq!(recorder.len(), 9);
+    assert_eq!(recorder.len(), 13);
 }
 
 /// What the log lost is told by an event of its own.

@@ -172,6 +172,42 @@ async fn a_definition_that_the_log_does_not_have_stops_the_source() {
     }
 }
 
+/// Rows look the same in the log whatever their columns are called: the catalog tells, when the source begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_and_signs_that_change_without_the_log_stop_the_source_when_it_begins_again() {
+    let _alone = METADATA.lock().await;
+    for mut db in databases("renamed").await {
+        db.run("create table t (id int primary key, a int, b int)").await;
+        let (recorder, settings) = (Recorder::new(), db.settings(&["t"]));
+        let running = Running::streaming(&settings, &recorder).await;
+        db.run("insert into t values (1, 10, 11)").await;
+        recorder.wait(1).await;
+        running.stop().await;
+        // As the log has it, and with rows behind it: that is followed.
+        db.run("alter table t rename column b to c").await;
+        db.run("insert into t values (2, 20, 21)").await;
+        let running = Running::streaming(&settings, &recorder).await;
+        assert_eq!(recorder.wait(2).await[1].get("/after"), json!({"id": 2, "a": 20, "c": 21}));
+        running.stop().await;
+        for change in ["rename column c to d", "modify c int unsigned"] {
+            db.run("set sql_log_bin = 0").await;
+            db.run(&format!("alter table t {change}")).await;
+            db.run("set sql_log_bin = 1").await;
+            db.run("insert into t values (3, 30, 31)").await;
+            let error = Running::start(&settings, &recorder).error().await.to_string();
+            assert!(error.contains("sql_log_bin = 0") && error.contains("take the table out of the list"), "{error}");
+            assert_eq!(recorder.len(), 2);
+            db.run("delete from t where id = 3").await;
+            if change.starts_with("rename") {
+                db.run("set sql_log_bin = 0").await;
+                db.run("alter table t rename column d to c").await;
+                db.run("set sql_log_bin = 1").await;
+            }
+        }
+        db.remove().await;
+    }
+}
+
 /// What changes rows and no column may come between rows and a definition that nobody read; what is done to the key may not be overlooked.
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_and_keys_between_definitions_are_followed() {

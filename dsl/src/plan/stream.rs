@@ -9,7 +9,7 @@ pub use lookup::{CapturedTable, Keep, LookupTable};
 pub use service::{BreakerSettings, RateLimit, ServiceKind, ServicePlan};
 pub use sink::{
     BucketPlan, ConductorFlavor, ConductorPlan, DeliveryOrder, DeliveryPlan, FileFormat, FilesPlace, FilesPlan,
-    IndexSinkPlan, Redelivery, RowPlan, S3Plan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
+    IndexSinkPlan, KnownFields, Redelivery, RowPlan, S3Plan, SinkPlan, SqlPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 pub use step::{
     BatchSettings, CacheSettings, CallPlan, CollapsePlan, DedupePlan, EnrichPlan, FunctionPlan, LookupPlan, Missing,

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use tributary_dsl::plan::KnownFields;
 use tributary_expression::Shape;
 use tributary_transport::{Batch, Headers, TopicPartition};
 
@@ -20,7 +21,12 @@ fn record(op: Op, value: &str) -> Polled {
 
 fn plan(row: Option<&str>, is_envelope: bool, key: &[&str]) -> RowPlan {
     let compiled = row.map(|row| Program::compile(row, &Shape::any()).expect("a program").0);
-    RowPlan { row: compiled, is_envelope, key: key.iter().map(|key| (*key).to_owned()).collect() }
+    RowPlan {
+        row: compiled,
+        is_envelope,
+        key: key.iter().map(|key| (*key).to_owned()).collect(),
+        fields: KnownFields::default(),
+    }
 }
 
 fn told(op: Op, value: &str, plan: &RowPlan) -> Result<(Option<String>, Option<String>), String> {

@@ -16,7 +16,7 @@ use url::{Host, Url};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{host} leads to {address}, which is not on the public internet, so nothing was sent; if it is the receiver, allow it with \
-     `private: true`"
+     `private: on`"
 )]
 pub(super) struct Forbidden {
     host: String,

@@ -114,7 +114,7 @@ impl LedgerSink for InMemory {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tributary_dsl::plan::{RowPlan, Secret};
+    use tributary_dsl::plan::{KnownFields, RowPlan, Secret};
     use tributary_event::Op;
     use tributary_processor::sink::OutEvent;
 
@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn rows_are_those_that_a_database_would_have() {
-        let row = RowPlan { row: None, is_envelope: true, key: vec!["id".into()] };
+        let row = RowPlan { row: None, is_envelope: true, key: vec!["id".into()], fields: KnownFields::default() };
         let table = InMemory::new(&SqlPlan {
             url: Secret::new(String::new()),
             table: "public.t".parse().expect("a name"),

@@ -133,11 +133,11 @@ impl<D: Database> Writer<D> {
         Ok(session.table(&self.target).await?.map(Arc::new))
     }
 
-    /// Looks whether the table can take rows, and changes nothing.
+    /// Looks whether the table can take rows of these fields, and changes nothing: what it may lack.
     ///
     /// # Errors
     /// Fatal: somebody has to change something first. Transient: the database does not answer now.
-    pub(super) async fn check(&self) -> Result<(), OutsideError> {
+    pub(super) async fn check(&self, fields: Option<&[String]>) -> Result<Option<String>, OutsideError> {
         let mut session = self.sessions.get().await?;
         let asked: &mut D::Session = &mut session;
         let table = async {
@@ -148,8 +148,20 @@ impl<D: Database> Writer<D> {
         };
         let table = table.await.map_err(|failure: Failure| failure.outside(self.sessions.place()))?;
         changes(table.as_ref(), &self.target, &[], session.dialect()).map_err(|why| self.fatal(why))?;
+        let lacking = table.iter().flat_map(|table| {
+            fields.into_iter().flatten().filter(|field| table.column(field).is_none()).map(String::as_str)
+        });
+        let lacking: Vec<&str> = lacking.collect();
+        let note = (!lacking.is_empty() && !self.target.create).then(|| {
+            format!(
+                "the table {} lacks columns that its rows can have ({}), and the sink stops at the first that has one: set `create: on`, leave \
+                 them out of `row`, or add them",
+                self.target.name,
+                lacking.join(", ")
+            )
+        });
         session.give_back();
-        Ok(())
+        Ok(note)
     }
 
     /// What is known of tables may no longer be so.

@@ -131,7 +131,7 @@ pub(super) fn changes(
         let create = create(target, &kinds, dialect)?;
         return match target.create {
             true => Ok(if rows.is_empty() { Vec::new() } else { create }),
-            false => Err(format!("the table {name} does not exist; set `create: true`, or run: {}", create.join(" "))),
+            false => Err(format!("the table {name} does not exist; set `create: on`, or run: {}", create.join(" "))),
         };
     };
     if !table.is_table {
@@ -159,7 +159,7 @@ pub(super) fn changes(
     );
     if !added.is_empty() && !target.create {
         return Err(format!(
-            "the table {name} lacks columns; set `create: true`, remove what is not wanted in `row`, or run: alter table {sql} {};",
+            "the table {name} lacks columns; set `create: on`, remove what is not wanted in `row`, or run: alter table {sql} {};",
             added.join(", ")
         ));
     }

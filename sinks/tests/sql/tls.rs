@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::time::Duration;
 
-use tributary_dsl::plan::{RowPlan, Secret, SqlPlan};
+use tributary_dsl::plan::{KnownFields, RowPlan, Secret, SqlPlan};
 use tributary_event::ErrorClass;
 use tributary_processor::sink::LedgerSink as _;
 use tributary_sinks::Sql;
@@ -34,7 +34,7 @@ async fn a_server_is_trusted_as_far_as_the_url_says() {
         let plan = SqlPlan {
             url: Secret::new(url),
             table: "public.orders".into(),
-            row: RowPlan { row: None, is_envelope: true, key: vec!["id".into()] },
+            row: RowPlan { row: None, is_envelope: true, key: vec!["id".into()], fields: KnownFields::default() },
             create: true,
             keep_deleted: Duration::ZERO,
         };

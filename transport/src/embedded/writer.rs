@@ -4,7 +4,7 @@
 //! fsync; then all of it becomes visible and all callers are answered. Fencing is decided here too, in the order of
 //! requests: once a producer is open, nothing of an older one of the same id can follow.
 //!
-//! A failure before the commit leaves nothing behind. A failure *in* the commit is settled by reopening the file and
+//! A failure before the commit leaves nothing behind. A failure *in* the commit is cleared up by reopening the file and
 //! comparing the number of its last commit, which is tried for as long as it takes: whoever appended waits for the disk.
 
 use std::collections::{HashMap, HashSet};
@@ -175,7 +175,7 @@ impl Writer {
         let outcome = match written {
             Ok(()) => Ok(()),
             Err(WriteFailure::Nothing(failure)) => Err(self.store.explain(failure)),
-            Err(WriteFailure::Unknown(error)) => self.settle(attempt, error),
+            Err(WriteFailure::Unknown(error)) => self.find_out(attempt, error),
         };
         match outcome {
             Ok(()) => {
@@ -218,7 +218,7 @@ impl Writer {
     }
 
     /// Finds out whether a failed commit is durable. Until then nothing can be built upon it, and nobody can be answered.
-    fn settle(&mut self, attempt: u64, error: redb::Error) -> Result<(), TransportError> {
+    fn find_out(&mut self, attempt: u64, error: redb::Error) -> Result<(), TransportError> {
         let [mut pause, longest] = LOOK;
         loop {
             let again = match self.last_stored() {

@@ -291,7 +291,7 @@ impl KafkaProducer {
 
     /// Ends the transaction, if one is open, without effect, and goes on in the next epoch.
     async fn abort(&mut self) -> Result<(), TransportError> {
-        self.cluster.settle().await;
+        self.cluster.drain().await;
         self.turn.lost |= self.cluster.take_lost();
         self.end_without_effect().await?;
         self.next_epoch().await?;

@@ -26,7 +26,7 @@ const METADATA: Duration = Duration::from_secs(2);
 /// Without a record or the end for this long, and for as long as the largest record may take, a read gives up.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the end of an open transaction is waited for.
-const SETTLE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The last offsets of the checkpoint topic, where most checkpoints are found.
 const RECENT: u64 = 2_000;
 
@@ -144,19 +144,19 @@ impl Reader {
 
     /// The kept range of committed records, with everything that was appended before this call. The brokers mark records
     /// as committed a moment after the commit was acknowledged; a transaction that stays open is not waited for long.
-    pub fn settled_ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
-        Ok(self.settle(place)?.0)
+    pub fn committed_ends(&self, place: &TopicPartition) -> Result<Watermarks, TransportError> {
+        Ok(self.when_committed(place)?.0)
     }
 
     /// The ends, and whether everything that was appended before this call is in them.
-    fn settle(&self, place: &TopicPartition) -> Result<(Watermarks, bool), TransportError> {
+    fn when_committed(&self, place: &TopicPartition) -> Result<(Watermarks, bool), TransportError> {
         let appended = self.ends_by(&self.uncommitted, place)?.high;
         let start = Instant::now();
         loop {
             let ends = self.ends(place)?;
-            let settled = ends.high >= appended;
-            if settled || start.elapsed() > SETTLE {
-                return Ok((ends, settled));
+            let is_whole = ends.high >= appended;
+            if is_whole || start.elapsed() > PATIENCE {
+                return Ok((ends, is_whole));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -169,7 +169,7 @@ impl Reader {
 
     fn is_readable(&self, topic: &str) -> Result<(), TransportError> {
         let place = TopicPartition { topic: topic.into(), partition: 0 };
-        if self.partitions(topic)? == 0 || self.settle(&place)?.1 {
+        if self.partitions(topic)? == 0 || self.when_committed(&place)?.1 {
             return Ok(());
         }
         let text = format!(
@@ -207,7 +207,7 @@ impl Reader {
             return Err(self.settings.unknown(&place.topic));
         }
         // Asked for first: what comes meanwhile stands behind it.
-        let ends = self.settled_ends(place)?;
+        let ends = self.committed_ends(place)?;
         let start = Instant::now();
         loop {
             let failed = |error| self.settings.failed(&what, error);
@@ -249,7 +249,7 @@ impl Reader {
         offset: u64,
         mut visit: impl FnMut(Polled) -> bool,
     ) -> Result<(), TransportError> {
-        let ends = self.settled_ends(place)?;
+        let ends = self.committed_ends(place)?;
         let offset = offset.max(ends.low);
         if offset >= ends.high {
             return Ok(());
@@ -410,7 +410,7 @@ impl Reader {
             return Ok(None);
         }
         let place = TopicPartition { topic: topic.into(), partition: 0 };
-        let ends = self.settled_ends(&place)?;
+        let ends = self.committed_ends(&place)?;
         let recent = ends.high.saturating_sub(RECENT).max(ends.low);
         for from in [recent, ends.low] {
             let mut found = None;

@@ -109,7 +109,7 @@ pub(super) async fn continues(
             }
             Ok(())
         }
-        (LogPosition::File(read), false, false) => {
+        (LogPosition::File(read), false, _) => {
             if checkpoint.server != facts.server {
                 return lost(format!(
                     "the checkpoint is of the server {}, and this is {}: offsets of one say nothing of the other",
@@ -126,7 +126,6 @@ pub(super) async fn continues(
             lost("the checkpoint is of a server of the other kind".into())
         }
         (LogPosition::Gtids(_), false, false) => lost("gtid_mode was ON, and is not any more".into()),
-        (LogPosition::File(_), false, true) => lost("gtid_mode is ON, and was not when the source began".into()),
     }
 }
 

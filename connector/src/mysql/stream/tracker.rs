@@ -270,7 +270,12 @@ impl Tracker {
         let (id, gtid, commit_us, begun, xa) = match start {
             GroupStart::MySql { gtid: Some(gtid), commit_us } => {
                 let text = gtid.to_string();
-                (GroupId::Gtid(gtid), Some(text), commit_us, false, None)
+                // Who goes by files and offsets tells groups by those, also where they have GTIDs by now.
+                let id = match self.position {
+                    LogPosition::File(_) => GroupId::File(file.clone()),
+                    _ => GroupId::Gtid(gtid),
+                };
+                (id, Some(text), commit_us, false, None)
             }
             GroupStart::MySql { gtid: None, commit_us } => (GroupId::File(file.clone()), None, commit_us, false, None),
             GroupStart::MariaDb { gtid, standalone, prepares } => {

@@ -179,7 +179,8 @@ impl Mapped {
     }
 }
 
-const UNKNOWN: &str = "take the table out of the list and put it in again, or give the source a new name; to be safe from it (MySQL), run: SET \
+/// What to do about a table whose columns are not known.
+pub(in crate::mysql) const UNKNOWN: &str = "take the table out of the list and put it in again, or give the source a new name; to be safe from it (MySQL), run: SET \
      PERSIST binlog_row_metadata = 'FULL';";
 
 /// The columns that events have.

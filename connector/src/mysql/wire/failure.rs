@@ -114,6 +114,11 @@ impl ServerError {
                 class: ErrorClass::Fatal,
             };
         }
+        if text.contains("replicate anonymous transaction") {
+            return transient(
+                "run: SET GLOBAL gtid_mode = ON_PERMISSIVE; until the source has read what came before GTIDs",
+            );
+        }
         if text.contains("not enough memory") || text.contains("could not be opened") && !text.contains("first log") {
             return transient("the source tries again");
         }

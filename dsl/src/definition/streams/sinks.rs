@@ -20,8 +20,8 @@ use crate::keys::indexes::STORE;
 use crate::keys::streams::{self, sinks as key};
 use crate::keys::values::NameOf;
 use crate::plan::{
-    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, Place, Redelivery, RowPlan, Secret, SinkPlan, SqlPlan,
-    Step, StepPlan, StorePlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
+    ConductorPlan, DeliveryOrder, DeliveryPlan, IndexSinkPlan, KnownFields, Place, Redelivery, RowPlan, Secret,
+    SinkPlan, SqlPlan, Step, StepPlan, StorePlan, StreamInput, StreamPlan, TopicSink, WebhookFormat, WebhookPlan,
 };
 use crate::yaml::{At, Hidden, Key, Map, MappingKey, Node, Reader, Required};
 
@@ -249,7 +249,7 @@ fn conductor(r: &mut Reader, map: &Map, shape: Option<&Shape>) -> Option<Conduct
         url: Secret::new(""),
         workflow: String::new(),
         version: r.optional(map, &key::VERSION),
-        input_fields: input.as_ref().and_then(|program| program.as_ref()?.answer_fields()),
+        input_fields: KnownFields::new(input.as_ref().and_then(|program| program.as_ref()?.answer_fields())),
         input: None,
         flavor: flavor?,
         headers: headers(r, map, &key::HEADERS).unwrap_or_default(),
@@ -316,7 +316,8 @@ fn row(r: &mut Reader, map: &Map, flowing: &Flowing) -> Option<RowPlan> {
     let is_known =
         !steps.iter().any(|step| matches!(&step.plan, StepPlan::Transform(program) if program.renames_fields()));
     let whole = || Some(Program::compile(if is_envelope { ".after" } else { "." }, shape?).ok()?.0);
-    if let Some(fields) = row.clone().or_else(whole).and_then(|row| row.row_fields()).filter(|_| is_known) {
+    let fields = row.clone().or_else(whole).and_then(|row| row.row_fields()).filter(|_| is_known);
+    if let Some(fields) = &fields {
         for column in columns.iter().filter(|column| !fields.contains(&column.value)) {
             let message = format!("the row never has the field `{}`, so no row would have a key", column.shown);
             let known: Vec<String> = fields.iter().take(SHOWN).map(|field| format!("`{field}`")).collect();
@@ -326,7 +327,8 @@ fn row(r: &mut Reader, map: &Map, flowing: &Flowing) -> Option<RowPlan> {
         let found = flowing.nulls_of_row(code, &columns, &r.functions);
         r.found.extend(found);
     }
-    Some(RowPlan { row, is_envelope, key: columns.into_iter().map(|column| column.value).collect() })
+    let key = columns.into_iter().map(|column| column.value).collect();
+    Some(RowPlan { row, is_envelope, key, fields: KnownFields::new(fields) })
 }
 
 fn index(r: &mut Reader, map: &Map, flowing: &Flowing, before: &[DeliveryPlan]) -> Option<IndexSinkPlan> {

@@ -122,8 +122,8 @@ pub struct ConductorPlan {
     pub version: Option<u32>,
     /// What it is started with, an object; none: the event.
     pub input: Option<Program>,
-    /// The fields that the input can have, if they are known.
-    pub input_fields: Option<Vec<String>>,
+    /// The fields that the input can have.
+    pub input_fields: KnownFields,
     /// Which server it is.
     pub flavor: ConductorFlavor,
     /// Headers of every request.
@@ -158,6 +158,31 @@ pub struct RowPlan {
     pub is_envelope: bool,
     /// The fields of the row that are its key.
     pub key: Vec<String>,
+    /// Those that it can have.
+    pub fields: KnownFields,
+}
+
+/// The fields that an object can have, as far as they are known. Columns that are added in the database may make others of them without a word
+/// of the pipeline, so they are no part of what it says: all print alike, which is what plans are told apart by.
+#[derive(Clone, Default)]
+pub struct KnownFields(Option<Vec<String>>);
+
+impl KnownFields {
+    /// These; none: it may have any.
+    pub fn new(fields: Option<Vec<String>>) -> Self {
+        Self(fields)
+    }
+
+    /// The fields; none: it may have any.
+    pub fn get(&self) -> Option<&[String]> {
+        self.0.as_deref()
+    }
+}
+
+impl fmt::Debug for KnownFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownFields")
+    }
 }
 
 /// A table of a database, whose kind the URL tells.

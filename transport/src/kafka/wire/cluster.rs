@@ -363,17 +363,17 @@ impl Cluster {
 
     /// Waits for answers that nobody wants any more, so that what was asked is over; connections that do not give them are
     /// closed.
-    pub async fn settle(&mut self) {
+    pub async fn drain(&mut self) {
         self.unanswered = 0;
         let deadline = Instant::now() + ANSWER;
         for (node, mut connection) in std::mem::take(&mut self.connections) {
-            let settled = async {
+            let drained = async {
                 while connection.waiting() > 0 {
                     connection.receive().await?;
                 }
                 Ok::<_, Broken>(())
             };
-            match tokio::time::timeout_at(deadline, settled).await {
+            match tokio::time::timeout_at(deadline, drained).await {
                 Ok(Ok(())) => {
                     self.connections.insert(node, connection);
                 }

@@ -19,7 +19,7 @@ const DOING: &str = "asking which commits are not over";
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Returns when whatever the log has had before the call is seen.
-pub(super) async fn settled(session: &mut Session) -> Result<(), ConnectorError> {
+pub(super) async fn until_seen(session: &mut Session) -> Result<(), ConnectorError> {
     if session.is_mariadb {
         let end = file_end(session).await?;
         while !snapshot(session).await?.reaches(&end) {
