@@ -86,7 +86,7 @@ const STEPS: [(&str, In, &str); 9] = [
 pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let demo = unless_interrupted(Box::pin(start(arguments))).await?;
     println!("$ {} run {}\n", relative(&binary()), relative(&demo.pipeline));
-    let mut process = tributary(&["run".into(), demo.pipeline.display().to_string()])?;
+    let mut process = tributary(&["run".into(), demo.pipeline.display().to_string()], &[])?;
     let result = if arguments.once {
         unless_interrupted(Box::pin(once(&demo, &mut process))).await
     } else {

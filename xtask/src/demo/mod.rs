@@ -86,7 +86,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let pipeline = pipeline::write(&demo, &arguments)?;
     println!("$ {} run {}\n", relative(&binary()), relative(&pipeline));
-    let mut process = tributary(&["run".into(), pipeline.display().to_string()])?;
+    let mut process = tributary(&["run".into(), pipeline.display().to_string()], &[])?;
     let result = if arguments.once {
         unless_interrupted(Box::pin(scenario::run(&demo, &pipeline, &mut process))).await
     } else {
@@ -159,9 +159,9 @@ fn relative(path: &std::path::Path) -> String {
     path.strip_prefix(repository()).unwrap_or(path).display().to_string()
 }
 
-fn tributary(arguments: &[String]) -> Result<Child> {
+fn tributary(arguments: &[String], variables: &[(&str, &str)]) -> Result<Child> {
     let mut command = Command::new(binary());
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     // A Ctrl-C is ours to pass on, after the children that depend on each other were stopped in order.
     command.process_group(0);
     command.spawn().context("starting tributary")

@@ -40,7 +40,7 @@ pub(super) async fn run(demo: Demo, once: bool) -> Result<ExitCode> {
     prepare(&demo).await?;
     let pipeline = write(&demo, &outside)?;
     println!("$ {} run {}\n", relative(&binary()), relative(&pipeline));
-    let process = start(&pipeline, once)?;
+    let process = start(&pipeline, once, &outside)?;
     let mut site = Site { demo, outside, pipeline, process, quiet: once };
     let result = match once {
         true => unless_interrupted(Box::pin(scenario::run(&mut site))).await,
@@ -57,7 +57,7 @@ impl Site {
     fn start(&mut self) -> Result<()> {
         // What it said of the one that was killed is not true of this one.
         let _ = std::fs::remove_file(self.data().join(format!("{PIPELINE}.running.json")));
-        self.process = start(&self.pipeline, self.quiet)?;
+        self.process = start(&self.pipeline, self.quiet, &self.outside)?;
         Ok(())
     }
 
@@ -75,10 +75,10 @@ impl Site {
     }
 }
 
-fn start(pipeline: &std::path::Path, quiet: bool) -> Result<Child> {
+fn start(pipeline: &std::path::Path, quiet: bool, outside: &Outside) -> Result<Child> {
     let mut arguments = vec!["run".to_owned(), pipeline.display().to_string()];
     arguments.extend(quiet.then(|| "--quiet".to_owned()));
-    tributary(&arguments)
+    tributary(&arguments, &[(SECRET, outside.secret())])
 }
 
 /// Lets the log have former values, and makes a schema for what is derived.
@@ -102,7 +102,6 @@ fn write(demo: &Demo, outside: &Outside) -> Result<PathBuf> {
             ("STUDIO_URL", demo.database_url.clone()),
             ("GRAPH_URL", demo.service.url()),
             ("OUTSIDE_URL", outside.url()),
-            ("WEBHOOK_SECRET", outside.secret().to_owned()),
             ("FILES", demo.folder.join("files").display().to_string()),
             ("TRIBUTARY_LISTEN", "127.0.0.1:0".to_owned()),
             ("TRIBUTARY_DATA", demo.folder.join("data").display().to_string()),
@@ -115,13 +114,21 @@ fn write(demo: &Demo, outside: &Outside) -> Result<PathBuf> {
     paths.into_iter().next().context("the demo has no pipeline")
 }
 
-/// The text with a value in place of each `${NAME}` or `${NAME:-otherwise}`.
+/// The variable with the webhook's secret, which may not stand in the file.
+const SECRET: &str = "WEBHOOK_SECRET";
+
+/// The text with a value in place of each `${NAME}` or `${NAME:-otherwise}`, but for the secret.
 fn fill(text: &str, values: &[(&str, String)]) -> Result<String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let Some((variable, behind)) = after.split_once('}') else { bail!("a ${{ without a }} behind it") };
         let name = variable.split(":-").next().unwrap_or_default();
+        if name == SECRET {
+            filled += &format!("{before}${{{variable}}}");
+            rest = behind;
+            continue;
+        }
         let Some((_, value)) = values.iter().find(|(known, _)| *known == name) else {
             bail!("the demo has no value for ${{{name}}}; give it one in xtask/src/demo/streams/mod.rs");
         };
