@@ -1,15 +1,10 @@
 //! What is set aside as a dead letter, and how it comes back.
 
-use serde_json::Value as Json;
 use tributary_transport::embedded::{Embedded, EmbeddedSettings};
 use tributary_transport::{Batch, Purpose, Transport};
 
-use crate::client;
+use crate::client::{self, letters};
 use crate::world::{MOVIES, Own, Pair, World};
-
-async fn letters(address: &str) -> Vec<Json> {
-    client::get(address, "/dead-letters").await.and_then(|l| l.as_array().cloned()).unwrap_or_default()
-}
 
 async fn title(address: &str, index: &str, id: u32) -> String {
     let document = client::get(address, &format!("/indexes/{index}/documents/{id}")).await.unwrap_or_default();

@@ -12,6 +12,18 @@ fn kafka(world: &World) -> Kafka {
     Kafka::connect(KafkaSettings::single_broker(world.brokers())).expect("settings")
 }
 
+/// Deletes a topic, and returns when it is gone.
+async fn delete(brokers: &Kafka, topic: &str) {
+    let before = brokers.topic_id(topic).await.expect("an identity");
+    brokers.delete_topic(topic).await.expect("deleted");
+    let gone = async {
+        while brokers.topic_id(topic).await.ok() == Some(before) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("the topic is gone");
+}
+
 /// Makes a topic of so many partitions with these numbers, and deletes it before if it is there.
 async fn make(world: &World, topic: &str, partitions: u32, numbers: std::ops::Range<u32>) {
     let kafka = kafka(world);
@@ -97,14 +109,8 @@ async fn the_input_of_a_stream() {
     world.until("the stream is up", idle).await;
     assert_eq!(numbers(&world, &output).await.len(), 9);
     // Where it writes: what comes while there is no such topic waits, and is in the new one once.
-    brokers.delete_topic(&output).await.expect("deleted");
-    let gone = async {
-        while brokers.topic_id(&output).await.ok().flatten().is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
     // What is written meanwhile is deleted with it.
-    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("the topic is gone");
+    delete(&brokers, &output).await;
     append(&world, &input, 9..12).await;
     let waits = async |address: &str| {
         let health = client::get(address, "/health").await.unwrap_or_default();
@@ -138,7 +144,6 @@ async fn the_topic_of_a_table() {
     world.kill();
     let brokers = kafka(&world);
     let topic = world.topic("public.movie");
-    let before = brokers.topic_id(&topic).await.expect("it is there");
     // Every event there says who it is.
     let events = records(&brokers, &topic).await;
     let source = topic.split('.').next().unwrap_or_default();
@@ -154,13 +159,7 @@ async fn the_topic_of_a_table() {
         assert!(header("ce_time").is_some_and(|time| time.ends_with('Z')));
     }
     assert!(events.iter().map(Vec::len).sum::<usize>() > 300);
-    brokers.delete_topic(&topic).await.expect("deleted");
-    let gone = async {
-        while brokers.topic_id(&topic).await.ok() == Some(before) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("the topic is gone");
+    delete(&brokers, &topic).await;
     world.start_service_again().await;
     world.start();
     let told = async |address: &str| {
