@@ -58,14 +58,14 @@ impl StreamPrint {
 
 impl Definition {
     /// The hash of a stream's plan, with the services that it asks and the tables that it looks into: of whatever decides what becomes
-    /// of an event. What is marked as secret is not in it, nor are passwords and queries of services' URLs. It may be another one of the same
+    /// of an event. What is marked as secret is not in it, nor are queries of services' URLs. It may be another one of the same
     /// text in another version of this program. None: the pipeline has errors.
     pub fn plan_hash(&self, stream: &StreamPlan) -> Option<PlanHash> {
         let print = self.prints.streams.get(&stream.name)?;
         let asked = stream.steps.iter().filter_map(|step| match &step.plan {
             StepPlan::Enrich(enrich) => {
                 let service = self.services.iter().find(|service| service.name == enrich.service).cloned();
-                let service = service.map(|service| ServicePlan { url: open(&service.url), ..service });
+                let service = service.map(|service| ServicePlan { url: open(&service.url).to_owned(), ..service });
                 Some(format!("{service:?}"))
             }
             StepPlan::Lookup(lookup) => {
@@ -78,17 +78,9 @@ impl Definition {
     }
 }
 
-/// What of a URL is no secret: neither who asks, nor a query.
-fn open(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let place = place.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{place}/{path}")
-        }
-        None => url.to_owned(),
-    }
+/// A URL without its query. That it has neither a user nor a password is looked at where it is read.
+fn open(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/')
 }
 
 /// What a pipeline without an error says.
